@@ -1,0 +1,399 @@
+"""The nouns of slow thinking: plain frozen data and the protocols that connect them.
+
+Everything imports this file and it imports nothing of ours: no torch, no I/O. Searches, policies,
+scorers and the runtime meet only here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+
+from annotated_types import Ge
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Count = Annotated[int, Ge(1)]
+"""How many of something a search uses; users' zeros and negatives are refused before the run."""
+
+FinishReason = Literal["stop", "eos", "length"]
+"""Why a step ended: a stop string, the model's end of sequence, or the token limit."""
+
+
+class AtomThinkError(Exception):
+    """An error the user can act on; its text names the argument, the value and the way out."""
+
+
+class QuestionError(AtomThinkError):
+    """One question cannot be asked (broken image, empty text, too long); the others go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost. Additive: `a + b` is the cost of doing both.
+
+    Attributes:
+        policy_calls: Candidate steps sampled from the policy.
+        score_calls: Paths scored by a scorer that ran a model.
+        generated: Tokens the policy sampled, those after a cut included.
+        prefilled: Prompt tokens processed by the policy or the scorer.
+        cached: Prompt tokens that were taken from a cache instead.
+        images: Images encoded.
+        seconds: Wall-clock seconds from the question's first call to its outcome.
+    """
+
+    policy_calls: int = 0
+    score_calls: int = 0
+    generated: int = 0
+    prefilled: int = 0
+    cached: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.policy_calls + other.policy_calls,
+            self.score_calls + other.score_calls,
+            self.generated + other.generated,
+            self.prefilled + other.prefilled,
+            self.cached + other.cached,
+            self.images + other.images,
+            self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn as the harness sent it: text parts and images, in their order."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[str | Image, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Generation limits of one question.
+
+    Attributes:
+        max_new_tokens: Tokens of the whole chain, None for the format's own limit.
+        until: Stop strings of the task; they end a direct answer and never cut a chain of steps.
+    """
+
+    max_new_tokens: int | None = None
+    until: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of a task.
+
+    Attributes:
+        id: Unique in a run, e.g. `task/split/doc_id/repeat`.
+        messages: The task's own turns, whole.
+        choices: The options' texts in order, empty for free-form questions.
+        limits: Generation limits the task asked for.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    choices: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def text(self) -> str:
+        """All text of the user's turns, without images."""
+        parts = (part for turn in self.messages if turn.role == "user" for part in turn.parts)
+        return "\n".join(part for part in parts if isinstance(part, str))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All images, in reading order."""
+        return tuple(part for turn in self.messages for part in turn.parts if not isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One atomic step as the policy wrote it.
+
+    Attributes:
+        text: The step, with its label (`Step 3: ...`) if it has one, without surrounding blank lines.
+        token_ids: The ids that were sampled up to the step's end; empty for policies without ids.
+        logprob: Sum of the log-probabilities of those ids under the unmodified policy (natural log).
+        finish: Why generation ended.
+        multiplicity: How many identical siblings this step stands for.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprob: float = 0.0
+    finish: FinishReason = "stop"
+    multiplicity: int = 1
+
+
+@dataclass(frozen=True)
+class Path:
+    """A chain of steps, linked to its parent. Immutable: extending makes a child.
+
+    Two paths with the same question and the same step texts are the same node: `key` says so.
+    """
+
+    question: Question
+    parent: Path | None = None
+    step: Step | None = None
+    answer: str | None = None
+
+    def extend(self, step: Step, answer: str | None = None) -> Path:
+        """Returns the child that adds `step`; `answer` is not None when the step concludes."""
+        return Path(self.question, self, step, answer)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps from the first to this one."""
+        if self.parent is None or self.step is None:
+            return ()
+        return (*self.parent.steps, self.step)
+
+    @property
+    def depth(self) -> int:
+        """Number of steps."""
+        return len(self.steps)
+
+    @property
+    def final(self) -> bool:
+        """Whether the last step states the final answer."""
+        return self.answer is not None
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of this node among all nodes of its question: a digest of its step texts."""
+        if self.parent is None or self.step is None:
+            return "root"
+        return hashlib.blake2b(f"{self.parent.key}\0{self.step.text}".encode(), digest_size=8).hexdigest()
+
+    @property
+    def logprob(self) -> float:
+        """Mean log-probability per token of the whole chain, 0.0 for the root."""
+        tokens = sum(max(len(step.token_ids), 1) for step in self.steps)
+        return sum(step.logprob for step in self.steps) / tokens if tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the samples of one expansion are drawn.
+
+    Sample `i` of a node is drawn with its own temperature and its own seed, so that it is the same
+    token sequence whatever else is in the batch, in whatever order, on whatever process.
+
+    Attributes:
+        temperature: Temperature of sample 0; 0 is greedy.
+        rise: Added to the temperature for every further sample, up to 1.0.
+        top_p: Nucleus kept, in (0, 1].
+        top_k: Tokens kept, 0 for all.
+        max_tokens: Token limit of one step.
+        seed: The run's seed.
+        first: Index of the first sample at this node.
+        attempt: How often this sample was drawn before and rejected.
+    """
+
+    temperature: float = 0.0
+    rise: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 256
+    seed: int = 0
+    first: int = 0
+    attempt: int = 0
+
+    def temperature_of(self, index: int) -> float:
+        """Returns the temperature of sample `index` (0-based within the expansion)."""
+        return max(self.temperature, min(self.temperature + self.rise * index, 1.0))
+
+    def seed_of(self, path: Path, index: int) -> int:
+        """Returns the 63-bit seed of sample `index` of this expansion at `path`."""
+        identity = f"{self.seed}\0{path.question.id}\0{path.key}\0{self.first + index}\0{self.attempt}"
+        return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "big") >> 1
+
+    def hotter(self, delta: float) -> Sampling:
+        """Returns the sampling of the next attempt, `delta` warmer and never above 1.0 by that."""
+        warmer = max(self.temperature, min(self.temperature + delta, 1.0))
+        return replace(self, temperature=warmer, attempt=self.attempt + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Candidate steps and what they cost; at most one step per requested sample, in sample order."""
+
+    steps: tuple[Step, ...]
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A scorer's verdict on a path's last step, in [0, 1], and what it cost."""
+
+    value: float
+    usage: Usage = field(default_factory=Usage)
+
+
+class Policy(Protocol):
+    """A multimodal model that proposes next steps."""
+
+    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` candidate next steps of `path`.
+
+        Raises:
+            QuestionError: The question cannot be asked of this model.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """A process reward model: how likely the LAST step of a path is right, given those before it."""
+
+    async def score(self, path: Path) -> Score:
+        """Scores the last step of `path`; earlier steps keep the scores they have."""
+        ...
+
+
+Aggregate = Literal["last", "min", "mean", "prod"]
+"""How step scores become a path's score: last action, worst action, average, product (paper, section 5)."""
+
+Stopped = Literal["final", "depth", "length", "budget", "invalid"]
+"""Why a path ends: it concluded, has the most steps or tokens allowed, the question's budget is spent, or no
+valid next step was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of the finished search tree, as it goes to the journal.
+
+    Attributes:
+        id: The path's key.
+        parent: The parent's key.
+        text: The step's text.
+        score: The scorer's verdict on this step, None if it was not scored.
+        logprob: Sum of log-probabilities of the step's tokens.
+        tokens: Tokens of the step.
+        multiplicity: Identical siblings this node stands for.
+        answer: The final answer if the step concludes.
+        rejected: Why the step check dropped it, None if it was kept.
+    """
+
+    id: str
+    parent: str
+    text: str
+    score: float | None
+    logprob: float
+    tokens: int
+    multiplicity: int
+    answer: str | None
+    rejected: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What thinking about one question gave.
+
+    Attributes:
+        text: What is returned to the harness: the chosen chain, in the form the task asked for.
+        answer: The final answer alone, None if no path concluded.
+        steps: Texts of the chosen path's steps.
+        scores: Scores of those steps, None where a step was not scored.
+        value: What the chosen path won by: aggregate, vote share or 0.
+        stopped: Why the search ended.
+        usage: What it cost.
+        nodes: The whole tree, rejected candidates included.
+    """
+
+    text: str
+    answer: str | None
+    steps: tuple[str, ...]
+    scores: tuple[float | None, ...]
+    value: float
+    stopped: Stopped
+    usage: Usage
+    nodes: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a search decides: a path, the value it won by, and why the search ended."""
+
+    path: Path
+    value: float
+    stopped: Stopped
+
+
+class Mind(Protocol):
+    """All that a search may call. One per question; it keeps the tree, the budget and the costs."""
+
+    @property
+    def root(self) -> Path:
+        """The path without steps."""
+        ...
+
+    async def expand(self, paths: Sequence[Path], n: int) -> list[list[Path]]:
+        """Returns each path's valid, distinct children from `n` samples of it.
+
+        A path's list is empty when it cannot go on; `why` tells the reason.
+        """
+        ...
+
+    async def score(self, path: Path) -> float:
+        """Returns the score of the last step; the scorer is asked at most once per node."""
+        ...
+
+    async def value(self, path: Path, aggregate: Aggregate) -> float:
+        """Returns the aggregate of all step scores of `path`."""
+        ...
+
+    async def rollouts(self, n: int) -> list[Path]:
+        """Returns `n` QuickThink paths; while no budget is spent, path `i` is the same whatever `n` is."""
+        ...
+
+    def why(self, path: Path) -> Stopped:
+        """Returns why `path` ends where it does."""
+        ...
+
+
+Search = Callable[[Mind], Awaitable[Choice]]
+"""A search over one question; it sees the question only through the mind."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchKind:
+    """A registered search.
+
+    Attributes:
+        factory: Called with the search's own keyword arguments; their annotations are what users' strings
+            are converted to.
+        scored: Whether it needs a scorer.
+        rise: How much warmer each further sample of one node is drawn (paper's code: T0, T0 + 0.5, 1.0).
+        temperature: Default temperature of the first sample.
+    """
+
+    factory: Callable[..., Search]
+    scored: bool
+    rise: float = 0.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A question that could not be answered.
+
+    Attributes:
+        reason: What went wrong, for a person to read.
+        usage: What was spent before that.
+    """
+
+    reason: str
+    usage: Usage = field(default_factory=Usage)
+
+
+Result = Outcome | Failure
+"""What a question comes to."""

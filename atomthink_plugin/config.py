@@ -1,0 +1,208 @@
+"""The border: what a user typed becomes a checked plan, before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from atomthink_plugin.api import AtomThinkError, Sampling, Search, SearchKind
+from atomthink_plugin.arguments import bind, parameters, pick, reject_unknown
+from atomthink_plugin.formats import Cot, Direct, Format
+from atomthink_plugin.hookspecs import PolicyFactory, ScorerFactory
+from atomthink_plugin.registry import registry
+from atomthink_plugin.runtime.settings import Settings
+from atomthink_plugin.runtime.thinker import OnError
+from atomthink_plugin.scorers.detect import detect_kind
+from atomthink_plugin.searches.quick import quick
+
+Thinking = Literal["direct", "cot", "quick", "slow"]
+
+QUICK = SearchKind(quick, scored=False, temperature=0.0)
+
+
+class RunArguments(BaseModel):
+    """Arguments every run has; those of the policy, the search and the scorer come from their factories."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    thinking: Thinking = Field("quick", description="how to think")
+    search: str | None = Field(None, description="search of thinking=slow; beam if not given")
+    format: str = Field("continue", description="how steps are asked for")
+    prm: str | None = Field(None, description="checkpoint of the process reward model")
+    scorer: str | None = Field(None, description="kind of scorer; read from the checkpoint if not given")
+    temperature: float | None = Field(None, ge=0, description="of the first sample; the search's own default")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_new_tokens: int = Field(2048, ge=1, description="tokens of one chain")
+    step_tokens: int = Field(256, ge=1, description="tokens of one step")
+    max_steps: int = Field(30, ge=1, description="steps of one chain")
+    retries: int = Field(10, ge=0, description="draws of an expansion whose samples were all invalid")
+    budget_calls: int | None = Field(300, ge=1, description="samples of one question")
+    budget_tokens: int | None = Field(None, ge=1, description="generated tokens of one question")
+    budget_seconds: float | None = Field(None, gt=0, description="seconds of one question")
+    seed: int = 0
+    concurrency: int = Field(64, ge=1, description="questions in flight")
+    on_error: OnError = "record"
+    journal: str | None = Field(None, description="folder of the journals, or off")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A checked run: what to load and how to think.
+
+    Attributes:
+        arguments: The common arguments.
+        policy: Makes the policy, given the format.
+        scorer: Makes the scorer; None where the search does without.
+        scorer_kind: The scorer's registered name.
+        search: The search, ready.
+        search_name: `direct`, `cot`, `quick` or the registered name of a slow search.
+        format: How the policy is asked.
+        settings: Limits and sampling.
+        identity: The arguments that change results, by name, for the journal.
+    """
+
+    arguments: RunArguments
+    policy: Callable[[], Any]
+    scorer: Callable[[], Any] | None
+    search: Search
+    search_name: str
+    format: Format
+    settings: Settings
+    identity: Mapping[str, Any]
+
+
+def plan(policy: str, typed: Mapping[str, Any]) -> Plan:
+    """Checks everything a user typed and returns what is to be done.
+
+    Args:
+        policy: Registered name of the policy.
+        typed: Arguments by name, values as strings or already converted.
+
+    Raises:
+        AtomThinkError: Names the argument, the value, and what is valid.
+    """
+    offers = registry()
+    fields = set(RunArguments.model_fields)
+    common = _common({name: value for name, value in typed.items() if name in fields and value is not None})
+    policy_factory: PolicyFactory = pick("policy", policy, offers.policies)
+    name, kind = _search(common, offers.searches)
+    scorer_kind, scorer_factory = _scorer(common, kind, offers.scorers)
+
+    policy_names = parameters(policy_factory, hidden=("format",))
+    search_names = parameters(kind.factory)
+    scorer_names = parameters(scorer_factory, "prm_") if scorer_factory else {}
+    valid = fields | policy_names.keys() | search_names.keys() | scorer_names.keys()
+    reject_unknown(typed, valid, _elsewhere(offers.searches, offers.scorers))
+
+    form = _format(common, offers.formats)
+    search_arguments = bind(kind.factory, typed, search_names)
+    policy_arguments = bind(policy_factory, typed, policy_names)
+    scorer_arguments = bind(scorer_factory, typed, scorer_names) if scorer_factory else {}
+    settings = _settings(common, kind)
+    return Plan(
+        arguments=common,
+        policy=lambda: policy_factory(format=form, **policy_arguments),
+        scorer=(lambda: scorer_factory(**scorer_arguments)) if scorer_factory else None,
+        search=kind.factory(**search_arguments),
+        search_name=name,
+        format=form,
+        settings=settings,
+        identity={
+            "thinking": common.thinking,
+            "format": repr(form),
+            "search": {"name": name, **search_arguments},
+            "scorer": {"kind": scorer_kind, **scorer_arguments},
+            "settings": asdict(settings),
+        },
+    )
+
+
+def _common(typed: Mapping[str, Any]) -> RunArguments:
+    clean = {name: None if value == "None" else value for name, value in typed.items()}
+    try:
+        return RunArguments.model_validate(clean)
+    except ValidationError as error:
+        faults = [f"`{'.'.join(map(str, e['loc']))}={e['input']}`: {e['msg']}" for e in error.errors()]
+        raise AtomThinkError("; ".join(faults)) from None
+
+
+def _search(common: RunArguments, searches: Mapping[str, SearchKind]) -> tuple[str, SearchKind]:
+    if common.thinking == "slow":
+        name = common.search or "beam"
+        return name, pick("search", name, searches)
+    if common.search is not None:
+        raise AtomThinkError(
+            f"`search={common.search}` goes with thinking=slow, and this run has `thinking={common.thinking}`"
+        )
+    return common.thinking, QUICK
+
+
+def _scorer(
+    common: RunArguments, kind: SearchKind, scorers: Mapping[str, ScorerFactory]
+) -> tuple[str | None, ScorerFactory | None]:
+    """The scorer a scored search uses; others load none, whatever was named."""
+    if not kind.scored:
+        return None, None
+    if common.scorer is None and common.prm is None:
+        raise AtomThinkError(
+            f"`search={common.search or 'beam'}` scores steps and no scorer is named: pass `prm=CHECKPOINT`, or "
+            f"`scorer=confidence` for the policy's own confidence; scorers: {', '.join(scorers)}"
+        )
+    name = common.scorer or detect_kind(common.prm or "")
+    return name, pick("scorer", name, scorers)
+
+
+def _format(common: RunArguments, formats: Mapping[str, Callable[[], Format]]) -> Format:
+    chosen: Callable[[], Format] = pick("format", common.format, formats)
+    whole_reply: Mapping[str, Callable[[], Format]] = {"direct": Direct, "cot": Cot}
+    return whole_reply.get(common.thinking, chosen)()
+
+
+def _settings(common: RunArguments, kind: SearchKind) -> Settings:
+    temperature = kind.temperature if common.temperature is None else common.temperature
+    sampling = Sampling(
+        temperature=temperature,
+        rise=kind.rise,
+        top_p=common.top_p,
+        top_k=common.top_k,
+        max_tokens=common.step_tokens,
+        seed=common.seed,
+    )
+    return Settings(
+        sampling=sampling,
+        max_new_tokens=common.max_new_tokens,
+        max_steps=common.max_steps,
+        retries=common.retries,
+        budget_calls=common.budget_calls,
+        budget_tokens=common.budget_tokens,
+        budget_seconds=common.budget_seconds,
+    )
+
+
+def _elsewhere(searches: Mapping[str, SearchKind], scorers: Mapping[str, ScorerFactory]) -> dict[str, str]:
+    """Arguments of all searches and scorers, with what they go with."""
+    places: dict[str, list[str]] = {}
+    for name, kind in searches.items():
+        for argument in parameters(kind.factory):
+            places.setdefault(argument, []).append(f"search={name}")
+    for name, factory in scorers.items():
+        for argument in parameters(factory, "prm_"):
+            places.setdefault(argument, []).append(f"scorer={name}")
+    return {argument: " or ".join(where) for argument, where in places.items()}
+
+
+def journal_folder(journal: str | None) -> Path | None:
+    """Returns where journals are kept: the argument, else the user's cache; None for `off`."""
+    import os
+
+    if journal == "off":
+        return None
+    if journal is not None:
+        return Path(journal).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "atomthink" / "journal"

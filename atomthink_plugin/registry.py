@@ -1,0 +1,67 @@
+"""Collects what all plugins offer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+import pluggy
+
+from atomthink_plugin import builtins, hookspecs
+from atomthink_plugin.api import SearchKind
+from atomthink_plugin.hookspecs import FormatFactory, PolicyFactory, ScorerFactory
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Everything that can be named on a command line."""
+
+    policies: Mapping[str, PolicyFactory]
+    scorers: Mapping[str, ScorerFactory]
+    searches: Mapping[str, SearchKind]
+    formats: Mapping[str, FormatFactory]
+
+
+@cache
+def registry() -> Registry:
+    """Returns what the built-ins and all installed plugins offer.
+
+    A plugin that cannot be loaded, or whose hook raises, is reported by name and left out. Of two
+    plugins that offer the same name the later one is left out; nothing replaces a built-in.
+    """
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(builtins, name="builtins")
+    for point in entry_points(group=hookspecs.PROJECT):
+        try:
+            manager.register(point.load(), name=f"{point.name} ({point.value})")
+        except Exception as error:
+            log.warning("plugin %s (%s) is left out: %s: %s", point.name, point.value, type(error).__name__, error)
+    return Registry(
+        policies=_collect(manager, "atomthink_policies"),
+        scorers=_collect(manager, "atomthink_scorers"),
+        searches=_collect(manager, "atomthink_searches"),
+        formats=_collect(manager, "atomthink_formats"),
+    )
+
+
+def _collect(manager: pluggy.PluginManager, hook: str) -> dict[str, Any]:
+    """Asks one plugin after another, so that one that raises takes no other with it."""
+    found: dict[str, Any] = {}
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
+        name = implementation.plugin_name
+        try:
+            offered = dict(implementation.function())
+        except Exception as error:
+            log.warning("plugin %s is left out of %s: %s: %s", name, hook, type(error).__name__, error)
+            continue
+        for key in offered.keys() & found.keys():
+            log.warning("plugin %s offers %r in %s, which is taken: left out", name, key, hook)
+        found = offered | found
+    return found

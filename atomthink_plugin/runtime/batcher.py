@@ -1,0 +1,103 @@
+"""Gathers what all questions are waiting for into one batch for an in-process model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+_SETTLE_TURNS: Final = 3
+"""Loop turns to wait for more items once no new ones arrive: a search needs a few to reach its next call."""
+
+
+class MicroBatcher(Generic[Item, Result]):
+    """Runs a batch function over whatever is waiting, in a thread of its own.
+
+    There is no timer: a batch starts as soon as every runnable task has had its turn, and whatever
+    arrives while it runs goes into the next one. A batch that raises is halved until the failing
+    item stands alone; that item gets the exception, the others their results. Running out of memory
+    halves the batch size for good.
+
+    Args:
+        run: Maps items to results, same length and order.
+        max_batch: Items in one batch at most.
+    """
+
+    def __init__(self, run: Callable[[Sequence[Item]], Sequence[Result]], max_batch: int) -> None:
+        if max_batch < 1:
+            raise ValueError(f"max_batch must be at least 1, got {max_batch}")
+        self._run = run
+        self._max_batch = max_batch
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="atomthink-batch")
+
+    @property
+    def max_batch(self) -> int:
+        """The current limit; lower than asked for after an out-of-memory error."""
+        return self._max_batch
+
+    async def submit(self, item: Item) -> Result:
+        """Waits for the item's turn and returns its result, or raises its exception."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await self._settle()
+            size = min(self._max_batch, len(self._waiting))
+            batch = [self._waiting.popleft() for _ in range(size)]
+            await self._serve([pair for pair in batch if not pair[1].done()])
+
+    async def _settle(self) -> None:
+        """Gives other tasks turns until none of them adds an item or the batch is full."""
+        quiet, seen = 0, len(self._waiting)
+        while quiet < _SETTLE_TURNS and len(self._waiting) < self._max_batch:
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._waiting) == seen else 0
+            seen = len(self._waiting)
+
+    async def _serve(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            results = await loop.run_in_executor(self._thread, self._run, [item for item, _ in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"the batch function gave {len(results)} results for {len(batch)} items")
+        except Exception as error:
+            await self._halve(batch, error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    async def _halve(self, batch: list[tuple[Item, asyncio.Future[Result]]], error: Exception) -> None:
+        if len(batch) == 1:
+            if not batch[0][1].done():
+                batch[0][1].set_exception(error)
+            return
+        half = len(batch) // 2
+        if out_of_memory(error):
+            self._max_batch = min(self._max_batch, half)
+            log.warning("out of memory with %d rows: continuing with batches of %d", len(batch), half)
+        await self._serve(batch[:half])
+        await self._serve(batch[half:])
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that an allocation failed, on the host or on an accelerator."""
+    # torch raises OutOfMemoryError on an accelerator but a plain RuntimeError from its CPU allocator.
+    name = type(error).__name__
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or "not enough memory" in str(error)

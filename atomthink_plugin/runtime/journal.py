@@ -1,0 +1,108 @@
+"""One JSON line per finished question, so that a killed run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path as FilePath
+from typing import Any
+
+from atomthink_plugin.api import Node, Outcome, Question, Result, Usage
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """Finished questions of one run configuration, in one folder, one file per process.
+
+    The folder's name carries the digest of everything that changes results, and each record the digest
+    of its question, so that a record is only ever read back for the same question thought about in the
+    same way. Failures are written too, and asked again by the next run.
+
+    Args:
+        folder: Where journals live.
+        name: Readable beginning of this configuration's folder name.
+        settings: Everything that changes results: model, scorer, search, format, seed, limits.
+        rank: Index of this process.
+    """
+
+    def __init__(self, folder: FilePath, name: str, settings: Mapping[str, Any], rank: int = 0) -> None:
+        digest = hashlib.blake2b(_dump(settings).encode(), digest_size=6).hexdigest()
+        self.folder = folder / f"{name}-{digest}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "settings.json").write_text(json.dumps(settings, indent=1, sort_keys=True, default=str))
+        self._outcomes = self._read()
+        self._file = (self.folder / f"rank{rank}.jsonl").open("a+b", buffering=0)
+        self._end_torn_line()
+
+    def get(self, question: Question) -> Outcome | None:
+        """Returns the outcome of a question that was finished before."""
+        return self._outcomes.get(question_key(question))
+
+    def put(self, question: Question, result: Result) -> None:
+        """Appends one record and waits until it is on disk."""
+        key = question_key(question)
+        record = {"key": key, "question": question.id, "text": question.text}
+        if isinstance(result, Outcome):
+            self._outcomes[key] = result
+            record |= {"status": "done", "outcome": asdict(result)}
+        else:
+            record |= {"status": "failed", "failure": asdict(result)}
+        self._file.write(_dump(record).encode() + b"\n")
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes this process's file."""
+        self._file.close()
+
+    def _read(self) -> dict[str, Outcome]:
+        outcomes = {}
+        for file in sorted(self.folder.glob("rank*.jsonl")):
+            for number, line in enumerate(file.read_bytes().splitlines(), 1):
+                try:
+                    record = json.loads(line)
+                    if record["status"] == "done":
+                        outcomes[record["key"]] = _outcome(record["outcome"])
+                except (ValueError, KeyError, TypeError):
+                    log.warning("%s line %d is torn or foreign: that question is asked again", file, number)
+        return outcomes
+
+    def _end_torn_line(self) -> None:
+        """Puts a killed run's half-written last line on a line of its own."""
+        size = self._file.seek(0, os.SEEK_END)
+        if size:
+            self._file.seek(size - 1)
+            if self._file.read(1) != b"\n":
+                self._file.write(b"\n")
+
+
+def question_key(question: Question) -> str:
+    """Returns the id with a digest of all that is asked: turns, image pixels, choices, limits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for turn in question.messages:
+        digest.update(turn.role.encode())
+        for part in turn.parts:
+            if isinstance(part, str):
+                digest.update(b"\0text" + part.encode())
+            elif part is not None:
+                digest.update(f"\0image{part.mode}{part.size}".encode() + part.tobytes())
+    digest.update(repr((question.choices, question.limits)).encode())
+    return f"{question.id}#{digest.hexdigest()}"
+
+
+def _outcome(record: dict[str, Any]) -> Outcome:
+    values = {item.name: record[item.name] for item in fields(Outcome)}
+    values["usage"] = Usage(**record["usage"])
+    values["nodes"] = tuple(Node(**node) for node in record["nodes"])
+    values["steps"], values["scores"] = tuple(record["steps"]), tuple(record["scores"])
+    return Outcome(**values)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+
+

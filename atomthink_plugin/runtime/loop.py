@@ -1,0 +1,43 @@
+"""An event loop of our own: callers may be plain code, a server's thread or a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs `work` to its end on a new loop in a new thread and returns its result.
+
+    An interrupt (Ctrl+C) of the caller cancels the work, waits for its clean-up and is raised again.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work)
+
+    def main() -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            results.append(loop.run_until_complete(task))
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    thread = threading.Thread(target=main, name="atomthink-loop")
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
+    if errors:
+        raise errors[0]
+    return results[0]

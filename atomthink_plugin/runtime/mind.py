@@ -1,0 +1,249 @@
+"""The one object a search works with: it samples, checks, merges, scores and keeps the books."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from atomthink_plugin.api import (
+    Aggregate,
+    AtomThinkError,
+    Choice,
+    Node,
+    Outcome,
+    Path,
+    Policy,
+    Proposal,
+    Question,
+    Sampling,
+    Score,
+    Scorer,
+    Step,
+    Stopped,
+    Usage,
+)
+from atomthink_plugin.formats import SEPARATOR, Format
+from atomthink_plugin.runtime.budget import Budget
+from atomthink_plugin.runtime.settings import RETRY_HEAT, Settings
+from atomthink_plugin.steps import check
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One granted expansion: how many samples of a path, drawn how."""
+
+    path: Path
+    n: int
+    sampling: Sampling
+
+
+@dataclass
+class QuestionMind:
+    """Thinks about one question; implements `atomthink_plugin.api.Mind`.
+
+    Whatever runs at the same time, in this question or in others, the tree is the same: samples carry
+    their own seeds, and budgets are granted in the order of the search, never in the order of arrival.
+    """
+
+    question: Question
+    policy: Policy
+    scorer: Scorer | None
+    format: Format
+    settings: Settings
+    usage: Usage = field(default_factory=Usage)
+
+    def __post_init__(self) -> None:
+        """Starts the clock and the books."""
+        self.root = Path(self.question)
+        self._started = time.monotonic()
+        seconds = self.settings.budget_seconds
+        self._budget = Budget(
+            self.settings.budget_calls,
+            self.settings.budget_tokens,
+            None if seconds is None else self._started + seconds,
+        )
+        self._nodes: dict[str, Node] = {}
+        self._scores: dict[str, asyncio.Future[float]] = {}
+        self._why: dict[str, Stopped] = {}
+
+    # --- growing -------------------------------------------------------------------------------
+
+    async def expand(self, paths: Sequence[Path], n: int) -> list[list[Path]]:
+        """Returns each path's valid, distinct children from `n` samples of it."""
+        return await self._expand(paths, n, self.settings.sampling, self._budget)
+
+    async def rollouts(self, n: int) -> list[Path]:
+        """Returns `n` QuickThink paths, sampled at the same time."""
+        budgets = self._budget.split(n)
+        return list(await asyncio.gather(*(self._rollout(i, budget) for i, budget in enumerate(budgets))))
+
+    async def _rollout(self, index: int, budget: Budget) -> Path:
+        # The rollout's index is its sample index at every node: two rollouts that meet part ways again.
+        sampling = replace(self.settings.sampling, rise=0.0, first=index)
+        path = self.root
+        while not path.final:
+            children = (await self._expand([path], 1, sampling, budget))[0]
+            if not children:
+                break
+            path = children[0]
+        return path
+
+    async def _expand(
+        self, paths: Sequence[Path], n: int, sampling: Sampling, budget: Budget
+    ) -> list[list[Path]]:
+        children: list[list[Path]] = [[] for _ in paths]
+        open_slots = list(range(len(paths)))
+        for _ in range(self.settings.retries + 1):
+            asks = {slot: ask for slot in open_slots if (ask := self._ask(paths[slot], n, sampling, budget))}
+            proposals = await asyncio.gather(*(self._propose(ask, budget) for ask in asks.values()))
+            for (slot, ask), proposal in zip(asks.items(), proposals, strict=True):
+                children[slot] = self._grow(ask.path, proposal.steps)
+            open_slots = [slot for slot in asks if not children[slot]]
+            if not open_slots:
+                break
+            sampling = sampling.hotter(RETRY_HEAT)
+        for slot in open_slots:
+            self._why.setdefault(paths[slot].key, "invalid")
+        return children
+
+    def _ask(self, path: Path, n: int, sampling: Sampling, budget: Budget) -> Ask | None:
+        """Grants an expansion, or notes why the path cannot go on."""
+        limit = self.question.limits.max_new_tokens or self.settings.max_new_tokens
+        left = limit - sum(len(step.token_ids) for step in path.steps)
+        if path.depth >= self.settings.max_steps:
+            self._why[path.key] = "depth"
+            return None
+        if left <= 0:
+            self._why[path.key] = "length"
+            return None
+        step_limit = sampling.max_tokens if self.format.stepwise else left
+        granted, tokens = budget.grant(n, min(left, step_limit))
+        if granted == 0:
+            self._why[path.key] = "budget"
+            return None
+        return Ask(path, granted, replace(sampling, max_tokens=tokens))
+
+    async def _propose(self, ask: Ask, budget: Budget) -> Proposal:
+        proposal = await self.policy.propose(ask.path, ask.n, ask.sampling)
+        self.usage += proposal.usage
+        budget.settle(ask.n, ask.sampling.max_tokens, proposal.usage)
+        return proposal
+
+    def _grow(self, path: Path, steps: Sequence[Step]) -> list[Path]:
+        """Drops invalid steps, merges identical ones, and enters all of them in the tree."""
+        history = [step.text for step in path.steps]
+        merged: dict[str, Step] = {}
+        for step in steps:
+            twin = merged.get(step.text)
+            count = step.multiplicity + (twin.multiplicity if twin else 0)
+            merged[step.text] = replace(twin or step, multiplicity=count)
+        children = []
+        for step in merged.values():
+            rejected = self._fault(step, history)
+            child = path.extend(step, self.format.answer(step.text))
+            self._enter(child, rejected)
+            if rejected is None:
+                children.append(child)
+        return children
+
+    def _fault(self, step: Step, history: Sequence[str]) -> str | None:
+        """Why a step is invalid; whole replies are taken as they are."""
+        if not self.format.stepwise:
+            return None
+        return "cut at the token limit" if step.finish == "length" else check(step.text, history)
+
+    def _enter(self, path: Path, rejected: str | None) -> None:
+        """Adds a node, or what is new about it: rollouts may reach one node by different token ids."""
+        assert path.parent is not None
+        assert path.step is not None
+        step = path.step
+        node = Node(
+            id=path.key,
+            parent=path.parent.key,
+            text=step.text,
+            score=None,
+            logprob=step.logprob,
+            tokens=len(step.token_ids),
+            multiplicity=step.multiplicity,
+            answer=path.answer,
+            rejected=rejected,
+        )
+        if (twin := self._nodes.get(node.id)) is not None:
+            likelier = max(node, twin, key=lambda either: (either.logprob, -either.tokens))
+            node = replace(likelier, multiplicity=node.multiplicity + twin.multiplicity)
+        self._nodes[node.id] = node
+
+    def why(self, path: Path) -> Stopped:
+        """Returns why `path` ends where it does; "depth" for a path nobody tried to extend."""
+        return "final" if path.final else self._why.get(path.key, "depth")
+
+    # --- scoring -------------------------------------------------------------------------------
+
+    async def score(self, path: Path) -> float:
+        """Returns the score of the last step; concurrent calls for one node share one request."""
+        if path.key not in self._scores:
+            self._scores[path.key] = asyncio.ensure_future(self._ask_scorer(path))
+        return await self._scores[path.key]
+
+    async def _ask_scorer(self, path: Path) -> float:
+        if self.scorer is None:
+            raise AtomThinkError("this search scores steps and the run has no scorer: pass `prm=` or `scorer=`")
+        score: Score = await self.scorer.score(path)
+        self.usage += score.usage
+        if not 0.0 <= score.value <= 1.0:
+            raise AtomThinkError(f"the scorer gave {score.value!r} for a step; scores must be in [0, 1]")
+        return score.value
+
+    async def value(self, path: Path, aggregate: Aggregate) -> float:
+        """Returns the aggregate of all step scores of `path`; 0.0 for the root."""
+        if aggregate == "last":
+            return await self.score(path) if path.step else 0.0
+        scores = await asyncio.gather(*(self.score(node) for node in _lineage(path)))
+        return AGGREGATES[aggregate](scores) if scores else 0.0
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def outcome(self, choice: Choice) -> Outcome:
+        """Returns what the search decided, with the whole tree and its cost."""
+        lineage = _lineage(choice.path)
+        return Outcome(
+            text=SEPARATOR.join(step.text for step in choice.path.steps),
+            answer=choice.path.answer,
+            steps=tuple(step.text for step in choice.path.steps),
+            scores=tuple(self._score_of(path.key) for path in lineage),
+            value=choice.value,
+            stopped=choice.stopped,
+            usage=replace(self.usage, seconds=time.monotonic() - self._started),
+            nodes=self._tree(),
+        )
+
+    def _tree(self) -> tuple[Node, ...]:
+        """All nodes, siblings together, in an order that does not depend on who arrived first."""
+        nodes = sorted(self._nodes.values(), key=lambda node: (node.parent, node.id))
+        return tuple(replace(node, score=self._score_of(node.id)) for node in nodes)
+
+    def _score_of(self, key: str) -> float | None:
+        future = self._scores.get(key)
+        return future.result() if future is not None and future.done() and not future.cancelled() else None
+
+
+AGGREGATES = {
+    "last": lambda scores: scores[-1],
+    "min": min,
+    "mean": lambda scores: math.fsum(scores) / len(scores),
+    "prod": math.prod,
+}
+"""How step scores become a path's value, by the name of `Aggregate`."""
+
+
+def _lineage(path: Path) -> list[Path]:
+    """The nodes from the first step to `path`."""
+    nodes: list[Path] = []
+    node: Path | None = path
+    while node is not None and node.step is not None:
+        nodes.append(node)
+        node = node.parent
+    return nodes[::-1]

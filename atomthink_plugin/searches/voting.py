@@ -1,0 +1,34 @@
+"""Votes over final answers, shared by `majority` and `weighted`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from atomthink_plugin.answers import group
+from atomthink_plugin.api import Choice, Mind, Path
+
+
+def elect(mind: Mind, paths: Sequence[Path], weights: Sequence[float]) -> Choice:
+    """Returns the likeliest path of the group of equivalent answers with the largest weight.
+
+    Only concluded paths vote. Ties go to the group with the higher mean log-probability. Without any
+    concluded path the likeliest one is returned, with the reason why it ended.
+
+    Args:
+        mind: Knows why a path ended.
+        paths: The candidates.
+        weights: One weight per path.
+
+    Returns:
+        The choice; its value is the winning group's share of all weight, in [0, 1].
+    """
+    voters = [i for i, path in enumerate(paths) if path.answer is not None]
+    if not voters:
+        best = max(paths, key=lambda path: path.logprob)
+        return Choice(best, 0.0, mind.why(best))
+    groups = [[voters[j] for j in members] for members in group([paths[i].answer or "" for i in voters])]
+    winner = max(groups, key=lambda g: (sum(weights[i] for i in g), fmean(paths[i].logprob for i in g)))
+    total = sum(weights[i] for i in voters)
+    share = sum(weights[i] for i in winner) / total if total else 0.0
+    return Choice(max((paths[i] for i in winner), key=lambda path: path.logprob), share, "final")

@@ -1,0 +1,89 @@
+"""A scripted policy and scorer: searches can be checked against brute force without any model.
+
+    tree = {"": {"Step 1: a": 0.6, "Step 1: b": 0.4}, "Step 1: a": {"Step 2: The answer is 1.": 1.0}, ...}
+    policy = ScriptedPolicy(tree)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from atomthink_plugin.api import Path, Proposal, Sampling, Score, Step, Usage
+from atomthink_plugin.formats import SEPARATOR
+
+Tree = Mapping[str, Mapping[str, float]]
+"""For each history (step texts joined by a blank line, "" for the root) the next steps' probabilities."""
+
+
+def history_of(path: Path) -> str:
+    """Returns the key of `path` in a tree."""
+    return SEPARATOR.join(step.text for step in path.steps)
+
+
+@dataclass
+class ScriptedPolicy:
+    """Proposes steps from a tree.
+
+    Attributes:
+        tree: The steps and their probabilities.
+        exhaustive: Sample `i` is the `i`-th step of the node (modulo their number) instead of a draw.
+        delay: Event-loop turns a call takes, by path and number of samples: to shuffle arrival orders.
+        fails: Called before each proposal; may raise what a broken model would.
+        calls: Paths asked so far, by history, in order.
+    """
+
+    tree: Tree
+    exhaustive: bool = False
+    delay: Callable[[Path, int], int] = lambda path, n: 0
+    fails: Callable[[Path], None] = lambda path: None
+    calls: list[tuple[str, str, int]] = field(default_factory=list)
+
+    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        """Draws `n` steps; temperature 0 takes the likeliest, others sharpen or flatten as usual."""
+        self.calls.append((path.question.id, history_of(path), n))
+        for _ in range(self.delay(path, n)):
+            await asyncio.sleep(0)
+        self.fails(path)
+        steps = tuple(self._draw(path, i, sampling) for i in range(n))
+        return Proposal(steps, Usage(policy_calls=n, generated=sum(len(step.token_ids) for step in steps)))
+
+    def _draw(self, path: Path, i: int, sampling: Sampling) -> Step:
+        options = self.tree[history_of(path)]
+        texts = list(options)
+        temperature = sampling.temperature_of(i)
+        if self.exhaustive:
+            text = texts[(sampling.first + i) % len(texts)]
+        elif temperature == 0:
+            text = max(texts, key=lambda t: options[t])
+        else:
+            weights = [options[t] ** (1 / temperature) for t in texts]
+            text = random.Random(sampling.seed_of(path, i)).choices(texts, weights)[0]
+        tokens = tuple(range(len(text.split())))
+        cut = len(tokens) > sampling.max_tokens
+        if cut:
+            text, tokens = " ".join(text.split()[: sampling.max_tokens]), tokens[: sampling.max_tokens]
+        return Step(text, tokens, math.log(options.get(text, 1e-9)), "length" if cut else "stop")
+
+
+@dataclass
+class ScriptedScorer:
+    """Scores steps from a table or a function of the history.
+
+    Attributes:
+        scores: Score of the last step by history, or a function that gives it.
+        calls: Histories scored so far, in order.
+    """
+
+    scores: Mapping[str, float] | Callable[[str], float]
+    calls: list[str] = field(default_factory=list)
+
+    async def score(self, path: Path) -> Score:
+        """Looks the last step up."""
+        history = history_of(path)
+        self.calls.append(history)
+        value = self.scores(history) if callable(self.scores) else self.scores[history]
+        return Score(value, Usage(score_calls=1))

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atomthink_plugin.runtime.batcher import MicroBatcher
+
+
+def submit_all(batcher: MicroBatcher[int, int], items: Sequence[int]) -> list[int | BaseException]:
+    async def main() -> list[int | BaseException]:
+        return list(await asyncio.gather(*(batcher.submit(item) for item in items), return_exceptions=True))
+
+    return asyncio.run(main())
+
+
+@given(st.lists(st.integers(), max_size=40), st.integers(1, 12))
+def test_every_item_gets_its_own_result_and_no_batch_is_too_large(items: list[int], limit: int) -> None:
+    sizes: list[int] = []
+
+    def double(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        return [2 * item for item in batch]
+
+    assert submit_all(MicroBatcher(double, limit), items) == [2 * item for item in items]
+    assert max(sizes, default=0) <= limit
+    assert len(sizes) == -(-len(items) // limit)  # all that waits goes together
+
+
+def test_questions_that_need_a_few_turns_to_arrive_still_share_a_batch() -> None:
+    sizes: list[int] = []
+
+    def run(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        return list(batch)
+
+    async def late(batcher: MicroBatcher[int, int], turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await batcher.submit(turns)
+
+    async def main() -> None:
+        batcher = MicroBatcher(run, 16)
+        await asyncio.gather(*(late(batcher, turns) for turns in (0, 1, 2, 3)))
+
+    asyncio.run(main())
+    assert sizes == [4]
+
+
+def test_what_arrives_while_a_batch_runs_goes_into_the_next_one() -> None:
+    started, release = threading.Event(), threading.Event()
+    sizes: list[int] = []
+
+    def run(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        started.set()
+        assert release.wait(10)
+        return list(batch)
+
+    async def main() -> None:
+        batcher = MicroBatcher(run, 16)
+        first = asyncio.create_task(batcher.submit(0))
+        await asyncio.to_thread(started.wait, 10)
+        later = [asyncio.create_task(batcher.submit(i)) for i in range(5)]
+        await asyncio.sleep(0)
+        release.set()
+        await asyncio.gather(first, *later)
+
+    asyncio.run(main())
+    assert sizes == [1, 5]
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=30, unique=True), st.data())
+def test_only_the_item_that_breaks_its_batch_fails(items: list[int], data: st.DataObject) -> None:
+    bad = data.draw(st.sampled_from(items))
+
+    def run(batch: Sequence[int]) -> list[int]:
+        if bad in batch:
+            raise ValueError(f"cannot read {bad}")
+        return [-item for item in batch]
+
+    results = submit_all(MicroBatcher(run, 16), items)
+    for item, result in zip(items, results, strict=True):
+        if item == bad:
+            assert isinstance(result, ValueError)
+        else:
+            assert result == -item
+
+
+def test_out_of_memory_halves_the_batches_for_good_and_loses_nothing() -> None:
+    sizes: list[int] = []
+
+    def run(batch: Sequence[int]) -> list[int]:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise MemoryError
+        return list(batch)
+
+    batcher = MicroBatcher(run, 16)
+    assert submit_all(batcher, range(20)) == list(range(20))
+    assert batcher.max_batch <= 3
+    sizes.clear()
+    assert submit_all(batcher, range(9)) == list(range(9))
+    assert max(sizes) <= 3
+
+
+def test_a_batch_function_that_loses_items_is_an_error_not_a_shift() -> None:
+    (result,) = submit_all(MicroBatcher(lambda batch: [], 4), [1])
+    assert isinstance(result, RuntimeError)
+    assert "0 results for 1 items" in str(result)
+
+
+def test_it_serves_one_loop_after_another() -> None:
+    batcher: MicroBatcher[int, int] = MicroBatcher(lambda batch: list(batch), 4)
+    assert submit_all(batcher, [1, 2]) == [1, 2]
+    assert submit_all(batcher, [3]) == [3]
+
+
+def test_a_batch_limit_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_batch must be at least 1, got 0"):
+        MicroBatcher(lambda batch: list(batch), 0)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from atomthink_plugin.api import Failure, Limits, Message, Node, Outcome, Question, Usage
+from atomthink_plugin.runtime.journal import Journal, question_key
+from tests.trees import question
+
+NODE = Node("b", "a", "Step 1: 數 \u2028 \\frac{1}{2}", 0.5, -1.25, 7, 3, None, "repeats itself")
+OUTCOME = Outcome("chain", "4", ("Step 1: x",), (None,), 0.5, "final", Usage(1, 2, 3, 4, 5, 6, 0.25), (NODE,))
+
+
+def open_journal(folder: FilePath, rank: int = 0) -> Journal:
+    return Journal(folder, "run", {"seed": 0}, rank)
+
+
+def test_an_outcome_comes_back_as_it_was(tmp_path: FilePath) -> None:
+    open_journal(tmp_path).put(question(), OUTCOME)
+    assert open_journal(tmp_path).get(question()) == OUTCOME
+
+
+@given(cut=st.integers(1, 60))
+def test_a_torn_last_line_is_ignored_and_what_follows_it_is_kept(tmp_path_factory, cut: int) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path_factory.mktemp("journal")
+    first = open_journal(folder)
+    first.put(question("a"), OUTCOME)
+    first.put(question("b"), OUTCOME)
+    first.close()
+    file = first.folder / "rank0.jsonl"
+    file.write_bytes(file.read_bytes()[:-cut])
+    second = open_journal(folder)
+    assert second.get(question("a")) == OUTCOME
+    second.put(question("c"), OUTCOME)
+    third = open_journal(folder)
+    assert third.get(question("c")) == OUTCOME
+    assert third.get(question("a")) == OUTCOME
+    # One byte off the end is the newline alone: that record is whole.
+    assert third.get(question("b")) == (OUTCOME if cut == 1 else None)
+
+
+def test_every_process_reads_what_all_wrote(tmp_path: FilePath) -> None:
+    open_journal(tmp_path, rank=0).put(question("a"), OUTCOME)
+    open_journal(tmp_path, rank=1).put(question("b"), OUTCOME)
+    for rank in (0, 1, 2):
+        journal = open_journal(tmp_path, rank)
+        assert (journal.get(question("a")), journal.get(question("b"))) == (OUTCOME, OUTCOME)
+
+
+def test_a_failure_is_written_with_its_reason_and_not_read_back_as_done(tmp_path: FilePath) -> None:
+    journal = open_journal(tmp_path)
+    journal.put(question(), Failure("image 1 is truncated"))
+    record = json.loads((journal.folder / "rank0.jsonl").read_text())
+    assert (record["status"], record["failure"]["reason"]) == ("failed", "image 1 is truncated")
+    assert open_journal(tmp_path).get(question()) is None
+
+
+def test_the_key_changes_with_all_that_is_asked() -> None:
+    red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    base = Question("q", (Message("user", ("How many?", red)),))
+    variants = [
+        base,
+        replace(base, id="r"),
+        replace(base, messages=(Message("user", ("How much?", red)),)),
+        replace(base, messages=(Message("user", ("How many?", blue)),)),
+        replace(base, messages=(Message("user", (red, "How many?")),)),
+        replace(base, messages=(Message("system", ("Think.",)), *base.messages)),
+        replace(base, limits=Limits(max_new_tokens=8)),
+    ]
+    assert len({question_key(variant) for variant in variants}) == len(variants)
+    assert question_key(base) == question_key(replace(base, messages=(Message("user", ("How many?", red.copy())),)))
+
+
+def test_a_value_that_json_has_no_word_for_survives(tmp_path: FilePath) -> None:
+    open_journal(tmp_path).put(question(), replace(OUTCOME, value=math.inf))
+    back = open_journal(tmp_path).get(question())
+    assert back is not None
+    assert back.value == math.inf

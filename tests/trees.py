@@ -1,0 +1,94 @@
+"""Random reasoning trees with known answers and scores, and brute force over them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from atomthink_plugin.api import Message, Question
+from atomthink_plugin.formats import SEPARATOR, Continue
+from atomthink_plugin.runtime.mind import QuestionMind
+from atomthink_plugin.runtime.settings import Settings
+from atomthink_plugin.api import Sampling, Search, SearchKind
+from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
+
+REDUCE: dict[str, Callable[[Sequence[float]], float]] = {
+    "last": lambda s: s[-1],
+    "min": min,
+    "mean": lambda s: sum(s) / len(s),
+    "prod": math.prod,
+}
+
+
+@dataclass(frozen=True)
+class Grove:
+    """A tree as scripts want it: probabilities and scores by history, answers by leaf."""
+
+    tree: dict[str, dict[str, float]]
+    scores: dict[str, float]
+    answers: dict[str, str]
+
+    def steps_of(self, leaf: str) -> list[str]:
+        return leaf.split(SEPARATOR)
+
+    def value(self, history: str, aggregate: str) -> float:
+        steps = self.steps_of(history)
+        return REDUCE[aggregate](
+            [self.scores[SEPARATOR.join(steps[: k + 1])] for k in range(len(steps))]
+        )
+
+    @property
+    def width(self) -> int:
+        return max(len(options) for options in self.tree.values())
+
+
+@st.composite
+def groves(draw: st.DrawFn, depth: int = 3, branches: int = 3) -> Grove:
+    tree: dict[str, dict[str, float]] = {}
+    scores: dict[str, float] = {}
+    answers: dict[str, str] = {}
+
+    def grow(history: list[str], name: str) -> None:
+        k = len(history) + 1
+        options: dict[str, float] = {}
+        for branch in range(draw(st.integers(1, branches))):
+            leaf = k == depth or (k > 1 and draw(st.booleans()))
+            answer = str(draw(st.integers(0, 3)))
+            text = (
+                f"Step {k}: By way of {name}{branch}. To sum up, the final answer is: {answer}."
+                if leaf
+                else f"Step {k}: Take the road {name}{branch}."
+            )
+            here = SEPARATOR.join([*history, text])
+            options[text] = draw(st.floats(0.1, 1.0))
+            scores[here] = draw(st.floats(0.0, 1.0))
+            if leaf:
+                answers[here] = answer
+            else:
+                grow([*history, text], f"{name}{branch}")
+        total = sum(options.values())
+        tree[SEPARATOR.join(history)] = {text: p / total for text, p in options.items()}
+
+    grow([], "r")
+    return Grove(tree, scores, answers)
+
+
+def question(id: str = "q") -> Question:
+    return Question(id, (Message("user", (f"What is {id}?",)),))
+
+
+def settings(temperature: float = 1.0, seed: int = 0, rise: float = 0.0, **limits: int) -> Settings:
+    values: dict[str, int | None] = {"budget_calls": None} | limits
+    return Settings(sampling=Sampling(temperature=temperature, rise=rise, seed=seed), **values)  # type: ignore[arg-type]
+
+
+def mind_of(grove: Grove, exhaustive: bool = False, id: str = "q", **values: int) -> QuestionMind:
+    policy = ScriptedPolicy(grove.tree, exhaustive=exhaustive)
+    return QuestionMind(question(id), policy, ScriptedScorer(grove.scores), Continue(), settings(**values))
+
+
+def configured(kind: SearchKind, **arguments: object) -> Search:
+    return kind.factory(**arguments)
