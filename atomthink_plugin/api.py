@@ -81,10 +81,16 @@ class Limits:
     Attributes:
         max_new_tokens: Tokens of the whole chain, None for the format's own limit.
         until: Stop strings of the task; they end a direct answer and never cut a chain of steps.
+        temperature: Instead of the run's, for this question; likewise the next two.
+        top_p: Nucleus kept.
+        top_k: Tokens kept.
     """
 
     max_new_tokens: int | None = None
     until: tuple[str, ...] = ()
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +246,13 @@ class Score:
 
 
 class Policy(Protocol):
-    """A multimodal model that proposes next steps."""
+    """A multimodal model that proposes next steps.
+
+    Attributes:
+        identity: What tells its results from another model's: name, revision, digest of the weights.
+    """
+
+    identity: str
 
     async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` candidate next steps of `path`.
@@ -252,7 +264,13 @@ class Policy(Protocol):
 
 
 class Scorer(Protocol):
-    """A process reward model: how likely the LAST step of a path is right, given those before it."""
+    """A process reward model: how likely the LAST step of a path is right, given those before it.
+
+    Attributes:
+        identity: What tells its scores from another model's.
+    """
+
+    identity: str
 
     async def score(self, path: Path) -> Score:
         """Scores the last step of `path`; earlier steps keep the scores they have."""

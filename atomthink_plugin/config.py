@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -194,15 +193,3 @@ def _elsewhere(searches: Mapping[str, SearchKind], scorers: Mapping[str, ScorerF
         for argument in parameters(factory, "prm_"):
             places.setdefault(argument, []).append(f"scorer={name}")
     return {argument: " or ".join(where) for argument, where in places.items()}
-
-
-def journal_folder(journal: str | None) -> Path | None:
-    """Returns where journals are kept: the argument, else the user's cache; None for `off`."""
-    import os
-
-    if journal == "off":
-        return None
-    if journal is not None:
-        return Path(journal).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "atomthink" / "journal"

@@ -1,7 +1,7 @@
 """A scripted policy and scorer: searches can be checked against brute force without any model.
 
-    tree = {"": {"Step 1: a": 0.6, "Step 1: b": 0.4}, "Step 1: a": {"Step 2: The answer is 1.": 1.0}, ...}
-    policy = ScriptedPolicy(tree)
+tree = {"": {"Step 1: a": 0.6, "Step 1: b": 0.4}, "Step 1: a": {"Step 2: The answer is 1.": 1.0}, ...}
+policy = ScriptedPolicy(tree)
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class ScriptedPolicy:
     delay: Callable[[Path, int], int] = lambda path, n: 0
     fails: Callable[[Path], None] = lambda path: None
     calls: list[tuple[str, str, int]] = field(default_factory=list)
+    identity: str = "scripted"
 
     async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
         """Draws `n` steps; temperature 0 takes the likeliest, others sharpen or flatten as usual."""
@@ -80,6 +81,7 @@ class ScriptedScorer:
 
     scores: Mapping[str, float] | Callable[[str], float]
     calls: list[str] = field(default_factory=list)
+    identity: str = "scripted"
 
     async def score(self, path: Path) -> Score:
         """Looks the last step up."""

@@ -36,9 +36,7 @@ class Grove:
 
     def value(self, history: str, aggregate: str) -> float:
         steps = self.steps_of(history)
-        return REDUCE[aggregate](
-            [self.scores[SEPARATOR.join(steps[: k + 1])] for k in range(len(steps))]
-        )
+        return REDUCE[aggregate]([self.scores[SEPARATOR.join(steps[: k + 1])] for k in range(len(steps))])
 
     @property
     def width(self) -> int:

@@ -1,0 +1,1 @@
+"""Thinks about many questions at once: loop, batching, budgets, journal, progress."""

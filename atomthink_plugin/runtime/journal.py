@@ -34,7 +34,9 @@ class Journal:
         digest = hashlib.blake2b(_dump(settings).encode(), digest_size=6).hexdigest()
         self.folder = folder / f"{name}-{digest}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "settings.json").write_text(json.dumps(settings, indent=1, sort_keys=True, default=str))
+        (self.folder / "settings.json").write_text(
+            json.dumps(settings, indent=1, sort_keys=True, default=str)
+        )
         self._outcomes = self._read()
         self._file = (self.folder / f"rank{rank}.jsonl").open("a+b", buffering=0)
         self._end_torn_line()
@@ -104,5 +106,3 @@ def _outcome(record: dict[str, Any]) -> Outcome:
 
 def _dump(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-
-

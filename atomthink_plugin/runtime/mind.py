@@ -12,6 +12,7 @@ from atomthink_plugin.api import (
     Aggregate,
     AtomThinkError,
     Choice,
+    Limits,
     Node,
     Outcome,
     Path,
@@ -28,7 +29,7 @@ from atomthink_plugin.api import (
 from atomthink_plugin.formats import SEPARATOR, Format
 from atomthink_plugin.runtime.budget import Budget
 from atomthink_plugin.runtime.settings import RETRY_HEAT, Settings
-from atomthink_plugin.steps import check
+from atomthink_plugin.steps import check, first_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class QuestionMind:
     def __post_init__(self) -> None:
         """Starts the clock and the books."""
         self.root = Path(self.question)
+        self._sampling = _sampling(self.settings.sampling, self.question.limits)
         self._started = time.monotonic()
         seconds = self.settings.budget_seconds
         self._budget = Budget(
@@ -73,7 +75,7 @@ class QuestionMind:
 
     async def expand(self, paths: Sequence[Path], n: int) -> list[list[Path]]:
         """Returns each path's valid, distinct children from `n` samples of it."""
-        return await self._expand(paths, n, self.settings.sampling, self._budget)
+        return await self._expand(paths, n, self._sampling, self._budget)
 
     async def rollouts(self, n: int) -> list[Path]:
         """Returns `n` QuickThink paths, sampled at the same time."""
@@ -82,7 +84,7 @@ class QuestionMind:
 
     async def _rollout(self, index: int, budget: Budget) -> Path:
         # The rollout's index is its sample index at every node: two rollouts that meet part ways again.
-        sampling = replace(self.settings.sampling, rise=0.0, first=index)
+        sampling = replace(self._sampling, rise=0.0, first=index)
         path = self.root
         while not path.final:
             children = (await self._expand([path], 1, sampling, budget))[0]
@@ -133,7 +135,8 @@ class QuestionMind:
         return proposal
 
     def _grow(self, path: Path, steps: Sequence[Step]) -> list[Path]:
-        """Drops invalid steps, merges identical ones, and enters all of them in the tree."""
+        """Cuts, drops invalid steps, merges identical ones, and enters all of them in the tree."""
+        steps = [_alone(step) for step in steps] if self.format.stepwise else steps
         history = [step.text for step in path.steps]
         merged: dict[str, Step] = {}
         for step in steps:
@@ -190,7 +193,9 @@ class QuestionMind:
 
     async def _ask_scorer(self, path: Path) -> float:
         if self.scorer is None:
-            raise AtomThinkError("this search scores steps and the run has no scorer: pass `prm=` or `scorer=`")
+            raise AtomThinkError(
+                "this search scores steps and the run has no scorer: pass `prm=` or `scorer=`"
+            )
         score: Score = await self.scorer.score(path)
         self.usage += score.usage
         if not 0.0 <= score.value <= 1.0:
@@ -237,6 +242,22 @@ AGGREGATES = {
     "prod": math.prod,
 }
 """How step scores become a path's value, by the name of `Aggregate`."""
+
+
+def _alone(step: Step) -> Step:
+    """The first of several steps an untuned model wrote at once; it is whole even if the last was cut."""
+    first = first_step(step.text)
+    return step if first == step.text else replace(step, text=first, finish="stop")
+
+
+def _sampling(run: Sampling, limits: Limits) -> Sampling:
+    """The run's sampling with what the question itself asks for."""
+    own = {
+        name: value
+        for name in ("temperature", "top_p", "top_k")
+        if (value := getattr(limits, name)) is not None
+    }
+    return replace(run, **own)
 
 
 def _lineage(path: Path) -> list[Path]:

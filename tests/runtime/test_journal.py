@@ -74,7 +74,9 @@ def test_the_key_changes_with_all_that_is_asked() -> None:
         replace(base, limits=Limits(max_new_tokens=8)),
     ]
     assert len({question_key(variant) for variant in variants}) == len(variants)
-    assert question_key(base) == question_key(replace(base, messages=(Message("user", ("How many?", red.copy())),)))
+    assert question_key(base) == question_key(
+        replace(base, messages=(Message("user", ("How many?", red.copy())),))
+    )
 
 
 def test_a_value_that_json_has_no_word_for_survives(tmp_path: FilePath) -> None:

@@ -26,7 +26,15 @@ from atomthink_plugin.searches.weighted import weighted
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
 from tests.trees import Grove, groves, question, settings
 
-SEARCHES = (quick(), majority(5), weighted(5), best_of_n(5), greedy(3), beam(2, 3), beam(2, 3, stop="first_final"))
+SEARCHES = (
+    quick(),
+    majority(5),
+    weighted(5),
+    best_of_n(5),
+    greedy(3),
+    beam(2, 3),
+    beam(2, 3, stop="first_final"),
+)
 searches = st.sampled_from(SEARCHES)
 
 
@@ -135,7 +143,9 @@ def test_on_error_raise_stops_the_run() -> None:
 
 
 def test_a_score_outside_zero_and_one_is_an_error() -> None:
-    grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {"Step 1: The final answer is: 1.": float("nan")}, {})
+    grove = Grove(
+        {"": {"Step 1: The final answer is: 1.": 1.0}}, {"Step 1: The final answer is: 1.": float("nan")}, {}
+    )
     (result,) = thinker(grove, greedy(2)).run([question()])
     assert isinstance(result, Failure)
     assert "scores must be in [0, 1]" in result.reason
@@ -161,11 +171,35 @@ def test_an_invalid_step_is_drawn_again_hotter_until_a_valid_one_comes() -> None
             return await ScriptedPolicy({"": {text: 1.0}}).propose(path, n, sampling)
 
     policy = Stutter({})
-    (result,) = thinker(Grove({}, {}, {}), quick(), policy, settings=settings(temperature=0.2)).run([question()])
+    (result,) = thinker(Grove({}, {}, {}), quick(), policy, settings=settings(temperature=0.2)).run(
+        [question()]
+    )
     assert isinstance(result, Outcome)
     assert result.answer == "2"
     assert policy.temperatures == [0.2, 0.3, 0.4, 0.5]
     assert sum(node.rejected is not None for node in result.nodes) == 1  # one empty step, drawn three times
+
+
+def test_of_several_steps_in_one_reply_the_first_is_kept_even_if_the_last_was_cut() -> None:
+    class Verbose(ScriptedPolicy):
+        async def propose(self, path, n, sampling):  # type: ignore[no-untyped-def]
+            proposal = await super().propose(path, n, sampling)
+            return replace(proposal, steps=tuple(replace(step, finish="length") for step in proposal.steps))
+
+    first, final = "Step 1: Look.", "Step 2: The final answer is: 7."
+    policy = Verbose({"": {f"{first}\nStep 2: Look aga": 1.0}, first: {f"{final}\nStep 3: Hm": 1.0}})
+    (result,) = thinker(Grove({}, {}, {}), quick(), policy).run([question()])
+    assert isinstance(result, Outcome)
+    assert (result.steps, result.answer) == ((first, final), "7")
+
+
+def test_a_step_that_is_cut_at_the_token_limit_is_no_step() -> None:
+    grove = Grove({"": {"Step 1: one two three four five.": 1.0}}, {}, {})
+    plain = settings()
+    short = replace(plain, retries=0, sampling=replace(plain.sampling, max_tokens=3))
+    (result,) = thinker(grove, quick(), settings=short).run([question()])
+    assert isinstance(result, Outcome)
+    assert (result.stopped, result.nodes[0].rejected) == ("invalid", "cut at the token limit")
 
 
 def test_a_node_without_any_valid_step_ends_its_path_as_invalid() -> None:

@@ -66,7 +66,13 @@ def naive_beam(grove: Grove, beams: int, candidates: int, aggregate: str, stop: 
     return max(grove.value(h, aggregate) for h in pool or live)
 
 
-@given(groves(depth=4), st.integers(1, 3), st.integers(1, 3), aggregates, st.sampled_from(["pool", "first_final"]))
+@given(
+    groves(depth=4),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    aggregates,
+    st.sampled_from(["pool", "first_final"]),
+)
 def test_a_narrow_beam_equals_its_definition(
     grove: Grove, beams: int, candidates: int, aggregate: Aggregate, stop: str
 ) -> None:
@@ -98,7 +104,9 @@ def test_best_of_n_keeps_the_path_with_the_best_aggregate(
 
 
 @given(groves(), st.integers(1, 12), st.integers(0, 99))
-def test_majority_counts_every_path_once_and_breaks_ties_by_likelihood(grove: Grove, n: int, seed: int) -> None:
+def test_majority_counts_every_path_once_and_breaks_ties_by_likelihood(
+    grove: Grove, n: int, seed: int
+) -> None:
     choice = solve(majority(n), mind_of(grove, seed=seed))
     votes: dict[str, list[float]] = defaultdict(list)
     for path in rollouts(mind_of(grove, seed=seed), n):
@@ -123,7 +131,9 @@ def test_weighted_voting_sums_the_aggregates_per_answer(
 
 
 @given(groves(), st.integers(0, 99))
-def test_quick_is_the_first_rollout_and_greedy_decoding_follows_the_likeliest_steps(grove: Grove, seed: int) -> None:
+def test_quick_is_the_first_rollout_and_greedy_decoding_follows_the_likeliest_steps(
+    grove: Grove, seed: int
+) -> None:
     sampled = solve(quick(), mind_of(grove, seed=seed))
     assert history_of(sampled.path) == history_of(rollouts(mind_of(grove, seed=seed), 5)[0])
     likeliest = solve(quick(), mind_of(grove, temperature=0.0))  # type: ignore[arg-type]

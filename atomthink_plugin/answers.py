@@ -1,0 +1,354 @@
+"""The one final-answer parser, for the engine, the tasks and training, and equivalence of answers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Final
+
+MAX_ANSWER: Final = 2000
+"""Characters of an answer; what is longer is not an answer. Bounds the work per statement."""
+
+MAX_MATH: Final = 100
+"""Characters of an expression that is compared symbolically: sympy cannot be interrupted in a thread."""
+
+TOLERANCE: Final = 1e-9
+"""Relative difference up to which expressions have the same value: rounding errors, not rounded answers."""
+
+_SPACE: Final = r"\s{1,9}"
+_GAP: Final = r"[\s*_]{0,9}"
+_START: Final = r"(?<![^\W_])"  # a word begins here, also behind Markdown's underscores
+_HEDGE: Final = (
+    rf"{_START}(?:what|whether|if|suppose|assume|assuming|unless|until|once|when){_SPACE}"
+    rf"(?:that{_SPACE})?(?:the{_SPACE})?(?:correct{_SPACE})?(?:final{_SPACE})?"
+    r"|(?:如果|假设|假如|是否)(?:最终|最后)?"
+)
+_ANSWER: Final = rf"answer(?:{_SPACE}(?:to|for){_SPACE}(?:the|this|your){_SPACE}(?:question|problem))?"
+_LEAD: Final = re.compile(
+    rf"(?P<hedge>{_HEDGE})?"
+    rf"(?:{_START}{_ANSWER}{_GAP}is\b(?:{_SPACE}(?:therefore|thus|hence|then|simply|still|indeed)\b)?,?{_GAP}[:：=]?"
+    rf"|{_START}(?:final|the){_SPACE}{_ANSWER}{_GAP}[:：=]"
+    rf"|(?:^|:[ \t])[ \t#>*_-]*answer{_GAP}[:：=]"
+    rf"|^[ \t]*(?P<header>[#*])[ \t#*]*(?:the{_SPACE})?final{_SPACE}answer[ \t*]*$"
+    rf"|答案{_GAP}(?:(?:应该|應該)?[是为為]|[:：]){_GAP}[:：]?)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_PROSE: Final = re.compile(
+    r"(?:obtained|found|given|calculated|computed|determined|derived|based|known|unknown|unclear|what|"
+    r"incorrect|correct|wrong|consistent|reasonable|in the form|to be|"
+    r"not (?:yet|the|known|clear|correct|\d))\b|什么|多少|正确",
+    re.IGNORECASE,
+)
+_DISPLAY: Final = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]", re.DOTALL)
+# An option or an initial ("A. Paris") is no sentence, hence three letters, a digit or a closing sign.
+_SENTENCE_END: Final = re.compile(r"(?:(?<=[^\W\d_]{3})|(?<=[\d)}$%]))\.[*_]{0,2}[ \t]+(?=[A-Z][a-z])|。(?=.)")
+_BOLD: Final = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")
+_BRACES: Final = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+_WRAPPERS: Final = (
+    ("$$", "$$"), ("\\(", "\\)"), ("\\[", "\\]"), ("$", "$"), ("*", "*"), ("`", "`"), ('"', '"'), ("“", "”"),
+)  # fmt: skip
+
+
+def final_answer(text: str) -> str | None:
+    r"""Returns the final answer that a step or a whole reply states, None if it states none.
+
+    A statement is `the final answer is: X`, `The answer is X`, `Final Answer: X`, a line `Answer: X`, a
+    heading `Final Answer` above X, `答案是 X`, or `\boxed{X}`, in any case and with Markdown around it. The
+    last statement wins, whatever follows on later lines. X is one line up to the end of its sentence,
+    so decimals, options and abbreviations stay whole; one display formula may span lines. Prose about an
+    answer (`what the final answer is`, `the answer is obtained by ...`) states none.
+
+    Args:
+        text: A step or a reply of any length; the time taken is linear in it.
+
+    Example:
+        >>> final_answer("Step 4: To sum up, the final answer is: 24.5 square units.")
+        '24.5 square units'
+        >>> final_answer("So it is \\boxed{\\frac{1}{2}} in total.")
+        '\\frac{1}{2}'
+    """
+    boxed_end, boxed = _last_boxed(text)
+    limit = len(text)
+    for lead in reversed(list(_LEAD.finditer(text))):
+        if lead.start() < boxed_end:
+            break
+        rest = text[lead.end() : min(limit, lead.end() + MAX_ANSWER)]
+        answer = _stated(lead, rest) if rest and not lead["hedge"] else None
+        if answer:
+            return answer
+        limit = lead.start()
+    return boxed
+
+
+def _stated(lead: re.Match[str], rest: str) -> str | None:
+    """Returns the X of one statement: `rest` begins right behind its lead."""
+    opened = bool(lead["header"]) or lead[0].rstrip("*_ \t\n").endswith((":", "：", "="))
+    beyond = _BOLD.sub("", rest).lstrip()
+    display = _DISPLAY.match(beyond)
+    if display:
+        return _clean(display[0])
+    line = (beyond if opened else _BOLD.sub("", rest)).split("\n", 1)[0].strip()
+    if not opened and _PROSE.match(line):
+        return None
+    answer = _clean(_SENTENCE_END.split(line, maxsplit=1)[0])
+    return answer if answer.strip("?？…$*_ ") else None
+
+
+def _last_boxed(text: str) -> tuple[int, str | None]:
+    r"""Returns where the last complete `\boxed{...}` ends and what it holds; (-1, None) without one."""
+    first = text.find("\\boxed")
+    if first < 0:
+        return -1, None
+    opened: list[int] = []  # where a box's content begins, -1 for other braces
+    begin, end = -1, -1
+    for token in _BRACES.finditer(text, first):
+        if token[0].startswith("\\boxed"):
+            opened.append(token.end())
+        elif token[0] == "{":
+            opened.append(-1)
+        elif token[0] == "}" and opened:
+            start = opened.pop()
+            if start > begin and start < token.start() <= start + MAX_ANSWER:
+                begin, end = start, token.start()
+    content = _clean(text[begin:end]) if begin >= 0 else ""
+    return (end, content) if content else (-1, None)
+
+
+def _clean(answer: str) -> str:
+    """Takes trailing periods and signs that wrap the whole answer away."""
+    previous = None
+    while previous != answer:
+        previous = answer
+        answer = answer.strip().rstrip(".。．").rstrip()
+        if answer.endswith("*") and answer.count("*") % 2:  # closes emphasis that began before the answer
+            answer = answer[:-1]
+        for left, right in _WRAPPERS:
+            inner = answer[len(left) : -len(right)]
+            if answer == left + inner + right and inner.strip() and left not in inner and right not in inner:
+                answer = inner
+    return answer
+
+
+def equivalent(first: str, second: str) -> bool:
+    r"""Returns whether two answers are mathematically the same. Symmetric; never raises.
+
+    Case, spaces, `$`, a trailing period, thousands separators and full-width characters do not count.
+    Options are equal when their letters are (`A. 30`, `(A)`, `a`); one without a letter is compared with
+    the option's text. Numbers are compared exactly: `0.5`, `1/2`, `\frac{1}{2}` and `50%` are equal, `0.33`
+    and `1/3` are not. A unit may be missing on one side; two different units are never equal. Expressions
+    are read by math-verify; scalars are compared by value, all else (sets, equations, ...) by its rules.
+
+    It does not convert units (`1 m`, `100 cm`), read number words (`two`), ignore surrounding words or
+    know synonyms. Expressions that sympy could hang on (longer than `MAX_MATH`, factorials, sums,
+    integrals, towers of powers) are equal only as text.
+
+    Example:
+        >>> equivalent("\\frac{1}{2}", "50%"), equivalent("A. 30", "B. 30"), equivalent("12 cm", "12")
+        (True, False, True)
+    """
+    return _same(_form(_normal(first)), _form(_normal(second)))
+
+
+def group(answers: Sequence[str]) -> list[list[int]]:
+    """Groups answers by equivalence.
+
+    Equivalence is not transitive (`12 cm`, `12`, `12 m`): all members of a group are equivalent to each
+    other, and an answer that fits several groups joins the one with the most frequent member. So the
+    groups do not depend on the order of the answers. Equal answers cost one dictionary look-up each.
+
+    Args:
+        answers: Final answers, in any order.
+
+    Returns:
+        Indices into `answers`, ascending within a group; groups in order of first appearance.
+
+    Example:
+        >>> group(["1/2", "3", "0.5"])
+        [[0, 2], [1]]
+    """
+    normal = {answer: _normal(answer) for answer in set(answers)}
+    members: dict[str, list[int]] = {}
+    for index, answer in enumerate(answers):
+        members.setdefault(normal[answer], []).append(index)
+    groups: list[list[str]] = []
+    for key in sorted(members, key=lambda key: (-len(members[key]), key)):
+        fitting = (known for known in groups if all(_same(_form(key), _form(other)) for other in known))
+        home = next(fitting, None)
+        if home is None:
+            groups.append([key])
+        else:
+            home.append(key)
+    return sorted(sorted(index for key in known for index in members[key]) for known in groups)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A normalised answer taken apart.
+
+    Attributes:
+        option: Its option letter, or empty.
+        text: The rest without spaces.
+        value: The number it is, if it is a plain one.
+        unit: The unit behind the number or expression, or empty.
+        math: LaTeX for math-verify, empty for text and for what sympy could hang on.
+    """
+
+    option: str
+    text: str
+    value: Fraction | None
+    unit: str
+    math: str
+
+
+_PLAIN: Final = str.maketrans(
+    {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+    | {"\u3000": " ", "\xa0": " ", "−": "-", "–": "-", "。": ".", "²": "^2", "³": "^3"}
+    | {"×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "~": " "}
+)
+_FONTS: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_LAYOUT: Final = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])|\\!|\$|\\(?=[%$])")
+_SPACING: Final = re.compile(r"\\[,;: ]|\s")
+_DEGREE: Final = re.compile(r"\^\{?\s*\\circ\s*\}?|°|\bdegrees\b")
+_OPTION: Final = re.compile(r"(?:option |choice )?(?:\(([a-j])\)|([a-j])(?:[.):]|$))\s*(.*)", re.DOTALL)
+_DIGITS: Final = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
+_UNIT: Final = r"(?:(?<=\s)[mgslhjwvknf]|(?:[^\W\d_]{2}|°|[^\W\d_][/^])(?:[^\W\d_]|[\s/.'-]|\^\{?-?\d\}?)*)"
+_NUMBER: Final = re.compile(rf"([-+]?)\s*(?:(?:(\d+)\s+)?(\d+)\s*/\s*(\d+)|({_DIGITS}))\s*(%|percent\b)?\s*({_UNIT})?")
+_WITH_UNIT: Final = re.compile(rf"(.*(?:[\d}})]|\\pi))\s*({_UNIT})")
+_FRACTION: Final = re.compile(r"\\frac\{(\d+)\}\{(\d+)\}")
+
+
+def _normal(answer: str) -> str:
+    """Returns the text that decides equality: answers with the same normal text are the same answer."""
+    if len(answer) > MAX_ANSWER:
+        return " ".join(answer.casefold().split())
+    text = _FONTS.sub(r" \1", _clean(answer).translate(_PLAIN))
+    text = _DEGREE.sub(" degree", _SPACING.sub(" ", _LAYOUT.sub("", text)))
+    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("{,}", ",")
+    text = _clean(" ".join(text.split()))
+    return text if "\\" in text else text.casefold()  # LaTeX commands differ by case
+
+
+@lru_cache(maxsize=4096)
+def _form(normal: str) -> _Form:
+    """Takes a normal text apart."""
+    option = _OPTION.fullmatch(normal) if len(normal) <= MAX_ANSWER else None
+    letter = (option[1] or option[2]) if option else ""
+    rest = (option[3] if option else "") or letter or normal
+    text = rest.replace(" ", "")
+    if len(rest) > MAX_MATH:
+        return _Form(letter, text, None, "", "")
+    value, unit = _number(rest)
+    if value is not None:
+        return _Form(letter, text, value, unit, f"\\frac{{{value.numerator}}}{{{value.denominator}}}")
+    split = _WITH_UNIT.fullmatch(rest)
+    math = _latex(split[1]) if split else ""
+    if split and math:
+        return _Form(letter, text, None, _singular(split[2]), math)
+    return _Form(letter, text, None, "", _latex(rest))
+
+
+def _number(text: str) -> tuple[Fraction | None, str]:
+    """Returns the exact value and the unit of a plain number, (None, "") for anything else."""
+    match = _NUMBER.fullmatch(_FRACTION.sub(r" \1/\2", text).strip())
+    if match is None:
+        return None, ""
+    sign, whole, top, bottom, decimal, percent, unit = match.groups(default="")
+    if decimal:
+        value = Fraction(decimal.replace(",", ""))
+    elif int(bottom) == 0:
+        return None, ""
+    else:
+        value = int(whole or 0) + Fraction(int(top), int(bottom))
+    if percent:
+        value /= 100
+    return (-value if sign == "-" else value), _singular(unit)
+
+
+def _singular(unit: str) -> str:
+    unit = unit.strip()
+    return unit[:-1] if len(unit) > 3 and unit.endswith("s") else unit
+
+
+def _same(first: _Form, second: _Form) -> bool:
+    if first.option and second.option:
+        return first.option == second.option
+    if first.text == second.text:
+        return True
+    if first.unit and second.unit and first.unit != second.unit:
+        return False
+    if first.value is not None and second.value is not None:
+        return first.value == second.value
+    return bool(first.math and second.math) and _verified(*sorted((first.math, second.math)))
+
+
+_NAMED: Final = re.compile(r"(?<![a-zA-Z\\])(sin|cos|tan|log|ln|exp|pi)(?![a-zA-Z])")
+_ROOT: Final = re.compile(r"(?:\\?sqrt\s*|√\s*)\(([^()]*)\)|√\s*(\d+)")
+_SCIENTIFIC: Final = re.compile(r"(?<=\d)e([-+]?\d{1,3})(?!\d)")
+_WORD: Final = re.compile(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+|([^\W\d_]{2,})")
+_SIGNS: Final = re.compile(r"[\d+*/^=<>({-]")
+_ENDLESS: Final = re.compile(r"!|\\(?:sum|prod|int|lim|d?binom|pow)|\*\*")
+_FUNCTION: Final = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp)|e\s*\^")
+# A power sympy is sure to finish: a small exponent or a letter, and no power of a power without brackets.
+_POWER: Final = re.compile(
+    r"([)}\]])?\^\s*(?:([a-zA-Z\d])|\{\s*[-+]?(\d{0,3})[a-zA-Z]?\s*\}|\{\s*-?\\frac\{?\d\}?\{?\d\}?\s*\})(?!\s*\^)"
+)
+
+
+def _latex(text: str) -> str:
+    """Returns `text` as LaTeX if it is an expression throughout and sympy is sure to finish on it."""
+    text = _SCIENTIFIC.sub(r"\\times 10^{\1}", text)
+    text = _NAMED.sub(r"\\\1 ", _ROOT.sub(lambda root: f"\\sqrt{{{root[1] or root[2] or ''}}}", text))
+    words = any(word[1] for word in _WORD.finditer(text))
+    return text if _SIGNS.search(text) and not words and _finite(text) else ""
+
+
+def _finite(text: str) -> bool:
+    powers = list(_POWER.finditer(text))
+    if _ENDLESS.search(text) or len(powers) != text.count("^"):
+        return False
+    growth = expansion = 1
+    for power in powers:
+        exponent = int(power[2] if (power[2] or "").isdecimal() else power[3] or 1) or 1
+        growth *= exponent
+        expansion *= exponent if power[1] else 1
+    return growth <= 1000 and expansion <= 10
+
+
+@lru_cache(maxsize=4096)
+def _verified(first: str, second: str) -> bool:
+    """Compares two expressions: scalars by value, sets, intervals, tuples, matrices, equations by math-verify."""
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of timeouts that need the main thread
+    from math_verify import verify
+    from sympy import Expr
+
+    try:
+        left, right = _parsed(first)[0], _parsed(second)[0]
+        if isinstance(left, Expr) and isinstance(right, Expr):
+            return _agree(left, right)
+        if _FUNCTION.search(first + second):
+            return False
+        return any(verify(a, b, timeout_seconds=None) for a, b in ((left, right), (right, left)))
+    except Exception:  # sympy raises whatever it likes on malformed input, which equals nothing
+        return False
+
+
+@lru_cache(maxsize=4096)
+def _parsed(latex: str) -> Any:
+    from math_verify import LatexExtractionConfig, parse
+
+    return parse(f"${latex}$", [LatexExtractionConfig()], parsing_timeout=None)
+
+
+def _agree(first: Any, second: Any) -> bool:
+    """Compares two scalars at fixed points, which unlike simplifying takes a bounded time."""
+    symbols = sorted(first.free_symbols | second.free_symbols, key=str)
+    for start in (0.37, -1.73):
+        point = {symbol: start + 0.6180339887 * index for index, symbol in enumerate(symbols)}
+        left, right = (complex(side.subs(point).evalf()) for side in (first, second))
+        if not abs(left - right) <= TOLERANCE * max(abs(left), abs(right)):  # also when one is not a number
+            return False
+    return True

@@ -1,0 +1,381 @@
+"""Loads policies and process reward models, with errors the user can act on before any question."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, Final, Literal, TypedDict
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForTokenClassification,
+    AutoProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
+
+from atomthink_plugin.api import AtomThinkError
+
+DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_WEIGHTS: Final = (".safetensors", ".bin", ".index.json")
+
+Kind = Literal["multimodal", "causal", "head"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model, ready for inference.
+
+    Attributes:
+        model: In eval mode, without gradients; if it generates, with a `neutral` generation config.
+        tokenizer: Its tokenizer.
+        processor: Its processor; None for text-only models.
+        identity: Name, revision and, for a local folder, a digest of its files: part of the journal's key.
+        lock: Held during a forward pass: some architectures keep state (Qwen2.5-VL's rope deltas) between calls.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    processor: ProcessorMixin | None
+    identity: str
+    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.model.device
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of the longest sequence, None if the model's config states no limit."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return None if limit is None else int(limit)
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills short rows; masked everywhere, so any id does where the tokenizer names none."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if isinstance(pad, int) else 0
+
+
+class Source(TypedDict):
+    """Arguments that all loaders share, as their users typed them."""
+
+    revision: str | None
+    dtype: str
+    device: str
+    trust_remote_code: bool
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the user asked for, validated: the arguments every loader shares."""
+
+    pretrained: str
+    revision: str | None
+    dtype: torch.dtype | Literal["auto"]
+    device: torch.device
+    trust_remote_code: bool
+    argument: str
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Keyword arguments of every `from_pretrained`."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+
+def load_multimodal(
+    pretrained: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    chat_template: str | None = None,
+    argument: str = "pretrained",
+) -> Checkpoint:
+    """Loads a checkpoint that reads images and writes text.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        dtype: `auto` (the checkpoint's own on an accelerator, float32 on the CPU) or a name in `DTYPES`.
+        device: `auto` (CUDA, else MPS, else CPU) or anything `torch.device` reads.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
+        chat_template: File with a Jinja chat template, for checkpoints that bring none.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or not used as a multimodal model.
+    """
+    request = _request(pretrained, revision, dtype, device, trust_remote_code, argument)
+    config = _config(request)
+    _require(request, config, "multimodal")
+    processor = _processor(request)
+    with _explained(request):
+        model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=request.dtype, **request.source)
+    model.generation_config = neutral(model.generation_config)
+    _set_chat_template(processor, chat_template, request)
+    return _ready(model, processor.tokenizer, processor, request)
+
+
+def load_text_prm(
+    pretrained: str,
+    *,
+    kind: Literal["causal", "head"],
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    argument: str = "prm",
+) -> Checkpoint:
+    """Loads a text-only process reward model.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        kind: `causal` for a language model read at a tag, `head` for a classifier of tokens.
+        revision: Branch, tag or commit on the hub.
+        dtype: As in `load_multimodal`.
+        device: As in `load_multimodal`.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or is not of this kind.
+    """
+    request = _request(pretrained, revision, dtype, device, trust_remote_code, argument)
+    config = _config(request)
+    _require(request, config, kind)
+    # Qwen2.5-Math-PRM brings its class as remote code under AutoModel.
+    remote = "AutoModel" in (getattr(config, "auto_map", None) or {})
+    head = AutoModel if remote else AutoModelForTokenClassification
+    loader = AutoModelForCausalLM if kind == "causal" else head
+    with _explained(request):
+        tokenizer = AutoTokenizer.from_pretrained(pretrained, **request.source)
+        model = loader.from_pretrained(pretrained, dtype=request.dtype, **request.source)
+    return _ready(model, tokenizer, None, request)
+
+
+def load_config(pretrained: str, *, revision: str | None = None, argument: str = "pretrained") -> dict[str, Any]:
+    """Returns a checkpoint's config.json, without loading or running any of its code.
+
+    Raises:
+        AtomThinkError: There is no such checkpoint.
+    """
+    request = _Request(pretrained, revision, "auto", torch.device("cpu"), False, argument)
+    _require_folder(request)
+    with _explained(request):
+        config, _ = PretrainedConfig.get_config_dict(pretrained, revision=revision)
+    if not config:
+        raise AtomThinkError(f"{argument}={pretrained!r} has no config.json: name a checkpoint's folder")
+    return dict(config)
+
+
+def neutral(config: GenerationConfig) -> GenerationConfig:
+    """Returns greedy decoding with `config`'s special tokens and none of its other habits.
+
+    Checkpoints ship repetition penalties, temperatures and the like, and `generate` falls back on them
+    for whatever a call leaves unset; they would bias samples and log-probabilities.
+    """
+    return GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False,
+        num_beams=1,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+    )
+
+
+def end_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
+    """Returns the ids that end a reply: all that a generating checkpoint's config names, else its tokenizer's."""
+    ids = checkpoint.model.generation_config.eos_token_id
+    if ids is None:
+        ids = checkpoint.tokenizer.eos_token_id
+    if ids is None:
+        return ()
+    return tuple(ids) if isinstance(ids, list) else (int(ids),)
+
+
+def _request(
+    pretrained: str,
+    revision: str | None,
+    dtype: str,
+    device: str,
+    trust_remote_code: bool,
+    argument: str,
+) -> _Request:
+    where = _device(device, _prefix(argument))
+    if dtype != "auto" and dtype not in DTYPES:
+        raise AtomThinkError(f"{_prefix(argument)}dtype={dtype!r} is unknown: use auto, {', '.join(DTYPES)}")
+    precision: torch.dtype | Literal["auto"] = "auto" if dtype == "auto" else DTYPES[dtype]
+    if precision == "auto" and where.type == "cpu":
+        precision = torch.float32
+    request = _Request(pretrained, revision, precision, where, trust_remote_code, argument)
+    _require_folder(request)
+    return request
+
+
+def _prefix(argument: str) -> str:
+    """A PRM's own arguments are typed with this before them."""
+    return "prm_" if argument == "prm" else ""
+
+
+def _device(name: str, prefix: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        raise AtomThinkError(
+            f"{prefix}device={name!r} cannot be used here ({_first_line(error)}): use auto, cpu or cuda:0"
+        ) from error
+    return device
+
+
+def _require_folder(request: _Request) -> None:
+    """Tells a mistyped path from a hub id, which transformers' own message does not."""
+    name = request.pretrained
+    folder = FilePath(name).expanduser()
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1
+    if not name or (looks_like_path and not folder.is_dir() and "/" in name):
+        raise AtomThinkError(f"{request.argument}={name!r}: there is no such folder")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise AtomThinkError(f"{request.argument}={name!r}: the folder has no config.json, so it is no checkpoint")
+
+
+def _config(request: _Request) -> PretrainedConfig:
+    with _explained(request):
+        config: PretrainedConfig = AutoConfig.from_pretrained(request.pretrained, **request.source)
+    return config
+
+
+@contextmanager
+def _explained(request: _Request) -> Iterator[None]:
+    """Turns transformers' loading errors into ours, with the argument's name and the way out."""
+    name = f"{request.argument}={request.pretrained!r}"
+    try:
+        yield
+    except ImportError as error:
+        raise AtomThinkError(f"{name} needs a package: {_first_line(error)}") from error
+    except (OSError, ValueError, KeyError) as error:
+        text = str(error)
+        if "trust_remote_code" in text:
+            raise AtomThinkError(
+                f"{name} comes with its own Python code: read it, then pass "
+                f"{_prefix(request.argument)}trust_remote_code=True to run it"
+            ) from error
+        if isinstance(error, OSError) and not FilePath(request.pretrained).expanduser().is_dir():
+            raise AtomThinkError(
+                f"{name} is neither a folder nor a repository that can be fetched from the model hub now: check "
+                f"the spelling, the revision ({request.revision or 'main'}), the network and HF_TOKEN "
+                f"({_first_line(error)})"
+            ) from error
+        raise AtomThinkError(f"{name} cannot be loaded: {_first_line(error)}") from error
+
+
+def _require(request: _Request, config: PretrainedConfig, kind: Kind) -> None:
+    remote: dict[str, str] = getattr(config, "auto_map", None) or {}
+    known, auto, ways_out = {
+        "multimodal": (
+            MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+            "AutoModelForImageTextToText",
+            "name a multimodal checkpoint",
+        ),
+        "causal": (
+            MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+            "AutoModelForCausalLM",
+            "name a causal language model or choose another scorer",
+        ),
+        "head": (
+            MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+            "AutoModel",
+            "name a token classifier or choose another scorer",
+        ),
+    }[kind]
+    if config.model_type not in known and auto not in remote:
+        raise AtomThinkError(
+            f"{request.argument}={request.pretrained!r} is of type {config.model_type!r}, which is no {kind} model "
+            f"in transformers: {ways_out}"
+        )
+
+
+def _processor(request: _Request) -> ProcessorMixin:
+    missing = (
+        f"{request.argument}={request.pretrained!r} has no processor, so images cannot be prepared: copy "
+        "processor_config.json and preprocessor_config.json from the base model's repository"
+    )
+    with _explained(request):
+        try:
+            processor = AutoProcessor.from_pretrained(request.pretrained, **request.source)  # type: ignore[no-untyped-call]
+        except OSError as error:  # the config was found, so the name is right
+            raise AtomThinkError(f"{missing} ({_first_line(error)})") from error
+    # Without any image processor transformers returns the tokenizer instead.
+    if not isinstance(processor, ProcessorMixin):
+        raise AtomThinkError(missing)
+    return processor
+
+
+def _set_chat_template(processor: ProcessorMixin, file: str | None, request: _Request) -> None:
+    if file is not None:
+        try:
+            processor.chat_template = FilePath(file).expanduser().read_text(encoding="utf-8")
+        except OSError as error:
+            raise AtomThinkError(f"chat_template={file!r} cannot be read: {error.strerror}") from error
+    elif processor.chat_template is None:
+        # Some repositories keep the template with the tokenizer.
+        processor.chat_template = processor.tokenizer.chat_template
+    if processor.chat_template is None:
+        raise AtomThinkError(
+            f"{request.argument}={request.pretrained!r} has no chat template: pass chat_template=FILE with a Jinja "
+            "template (the base model's repository often has one)"
+        )
+
+
+def _ready(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    processor: ProcessorMixin | None,
+    request: _Request,
+) -> Checkpoint:
+    model.to(request.device)  # type: ignore[arg-type]
+    model.train(False).requires_grad_(False)
+    return Checkpoint(model, tokenizer, processor, _identity(request))
+
+
+def _identity(request: _Request) -> str:
+    folder = FilePath(request.pretrained).expanduser()
+    if not folder.is_dir():
+        return f"{request.pretrained}@{request.revision or 'main'}"
+    digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=8)
+    # Hashing weights of many gigabytes would cost minutes; size and time change with every export.
+    for file in sorted(path for path in folder.iterdir() if path.name.endswith(_WEIGHTS)):
+        about = file.stat()
+        digest.update(f"{file.name}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+    return f"{request.pretrained}@{digest.hexdigest()}"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,294 @@
+"""From a prompt to token ids and image tensors, and from several prompts to one padded batch.
+
+Tokens have one identity: the question is tokenised once, each step of the assistant's prefix once and in
+pieces, so the ids of a path are a prefix of the ids of every extension of it. That is what caches and
+process reward models rely on, and what re-tokenising the whole text would not guarantee.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import torch
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from atomthink_plugin.api import AtomThinkError, Message, QuestionError
+from atomthink_plugin.checkpoints import Checkpoint
+from atomthink_plugin.formats import SEPARATOR, Prompt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_PIECE: Final = re.compile(rf".*?{SEPARATOR}|.+\Z", re.DOTALL)
+
+_ANCHOR: Final = "\n"
+"""Pieces after the first are tokenised behind a line break, so that a tokenizer that puts a space before
+the first word of a text (SentencePiece) does not put one before every step."""
+
+_FILL: Final = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}
+"""Inputs with one number per token beside its id, and what text after the question adds to each."""
+
+_CROSS: Final = "cross_attention_mask"
+"""Mllama's `[1, tokens, images, tiles]`: text after the question sees what the question's last token sees."""
+
+_PER_TOKEN: Final = {"input_ids", _CROSS, *_FILL}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A prompt as the model takes it.
+
+    Attributes:
+        tokens: Inputs with one entry per token, `[1, tokens, ...]`.
+        media: All other inputs (pixel values, grids, sizes): first dimension images, tiles or patches.
+        images: How many images `media` holds.
+    """
+
+    tokens: dict[str, torch.Tensor]
+    media: dict[str, torch.Tensor]
+    images: int
+
+    @property
+    def length(self) -> int:
+        """Number of tokens, image tokens included."""
+        return int(self.tokens["input_ids"].shape[1])
+
+    @property
+    def size(self) -> int:
+        """Bytes of its tensors."""
+        return sum(value.nbytes for value in (*self.tokens.values(), *self.media.values()))
+
+    @property
+    def structure(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """What must agree for two encodings to share a batch: names and shapes of the media."""
+        shapes = [(name, tuple(value.shape[1:])) for name, value in self.media.items()]
+        if _CROSS in self.tokens:
+            shapes.append((_CROSS, tuple(self.tokens[_CROSS].shape[2:])))
+        return tuple(sorted(shapes))
+
+    def extend(self, ids: Sequence[int]) -> Encoding:
+        """Returns the encoding with the text tokens `ids` behind it."""
+        if not ids:
+            return self
+        return replace(self, tokens={name: _longer(name, value, ids) for name, value in self.tokens.items()})
+
+
+def _longer(name: str, value: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+    if name == _CROSS:
+        more = value[:, -1:].expand(-1, len(ids), -1, -1)
+    elif name == "input_ids":
+        more = torch.tensor([list(ids)], dtype=value.dtype)
+    else:
+        more = torch.full((1, len(ids)), _FILL[name], dtype=value.dtype)
+    return torch.cat([value, more], dim=1)
+
+
+class Encoder:
+    """Encodes prompts for one checkpoint; images are prepared once per question.
+
+    Args:
+        checkpoint: A checkpoint with a processor.
+        remember: Bytes of prepared images to keep for later steps, those used last.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, remember: int = 2**30) -> None:
+        if checkpoint.processor is None:
+            raise AtomThinkError(f"{checkpoint.identity} has no processor, so it cannot take a multimodal prompt")
+        self._processor = checkpoint.processor
+        self._tokenizer = checkpoint.tokenizer
+        self._context = checkpoint.context
+        self._placeholder: str | None = getattr(checkpoint.processor, "image_token", None)
+        self._control = control_tokens(checkpoint.tokenizer, checkpoint.processor)
+        self._remember = remember
+        self._kept = 0
+        # The images themselves are kept in the value: while they live, their ids name them.
+        self._heads: OrderedDict[tuple[str, tuple[int, ...]], tuple[Encoding, list[Image]]] = OrderedDict()
+
+    def encode(self, prompt: Prompt) -> Encoding:
+        """Returns the prompt's inputs, the assistant's prefix included.
+
+        Raises:
+            QuestionError: An image cannot be read, or the processor refuses it.
+        """
+        images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
+        text = self._chat(prompt.messages)
+        return self._question(text, images).extend(self.pieces(prompt.prefix))
+
+    def pieces(self, prefix: str) -> list[int]:
+        """Returns the ids of the assistant's text, tokenised step by step."""
+        return [token for piece in self.split(prefix) for token in piece]
+
+    def split(self, prefix: str) -> list[list[int]]:
+        """Returns the ids of each step of the assistant's text, its blank line included."""
+        text = neutralise(prefix, self._control)
+        return tokenise_pieces(self._tokenizer, _PIECE.findall(text))
+
+    def fit(self, encoding: Encoding, wanted: int) -> int:
+        """Returns how many tokens may follow, `wanted` at most; 0 or less if the context is full."""
+        return wanted if self._context is None else min(wanted, self._context - encoding.length)
+
+    def too_long(self, encoding: Encoding, room: int) -> QuestionError:
+        """Returns the error for a question that leaves no room for a step."""
+        return QuestionError(
+            f"question has {encoding.length} tokens, context is {self._context}; a step needs {room} more: shorten "
+            "the question, use a smaller image, or name a checkpoint with a longer context"
+        )
+
+    def _chat(self, messages: Sequence[Message]) -> str:
+        turns: list[Any] = [
+            {"role": turn.role, "content": [self._part(part) for part in turn.parts]} for turn in messages
+        ]
+        text: str = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return text
+
+    def _part(self, part: str | Image) -> dict[str, str]:
+        if isinstance(part, str):
+            return {"type": "text", "text": neutralise(part, self._control)}
+        return {"type": "image"}
+
+    def _question(self, text: str, images: list[Image]) -> Encoding:
+        """Encodes up to the last image with the processor, once, and the text behind it alone."""
+        at = text.rfind(self._placeholder) if images and self._placeholder else -1
+        if at < 0 or self._placeholder is None:
+            return self._process(text, images)
+        end = at + len(self._placeholder)
+        head = self._head(text[:end], images)
+        # A tokenizer splits at special tokens, so behind the placeholder the rest has the ids it has in the whole.
+        tail = self._tokenizer.encode(text[at:], add_special_tokens=False)
+        return head.extend(tail[1:])
+
+    def _head(self, text: str, images: list[Image]) -> Encoding:
+        key = (text, tuple(id(image) for image in images))
+        if key not in self._heads:
+            self._heads[key] = (self._process(text, images), images)
+            self._kept += self._heads[key][0].size
+        self._heads.move_to_end(key)
+        while self._kept > self._remember and len(self._heads) > 1:
+            _, (forgotten, _) = self._heads.popitem(last=False)
+            self._kept -= forgotten.size
+        return self._heads[key][0]
+
+    def _process(self, text: str, images: list[Image]) -> Encoding:
+        pictures = [to_rgb(image) for image in images]
+        bos = self._tokenizer.bos_token
+        try:
+            inputs = self._processor(
+                text=[text],
+                images=[pictures] if pictures else None,
+                return_tensors="pt",
+                add_special_tokens=not (isinstance(bos, str) and text.startswith(bos)),
+            )
+        except (ValueError, IndexError, StopIteration, ZeroDivisionError) as error:
+            sizes = ", ".join(f"{width}x{height}" for width, height in (image.size for image in pictures))
+            raise QuestionError(
+                f"the processor refuses {len(pictures)} images ({sizes}) with this text: {error}"
+            ) from error
+        tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
+        media = {name: value for name, value in inputs.items() if name not in tokens}
+        return Encoding(tokens, media, len(pictures))
+
+
+def text_encoding(ids: Sequence[int]) -> Encoding:
+    """Returns the encoding of a prompt that is text alone."""
+    row = torch.tensor([list(ids)], dtype=torch.long)
+    return Encoding({"input_ids": row, "attention_mask": torch.ones_like(row)}, {}, 0)
+
+
+def tokenise_pieces(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str]) -> list[list[int]]:
+    """Returns the ids of consecutive pieces of one text; each piece's ids do not depend on later pieces."""
+    return [_tokenise(tokenizer, piece, first=index == 0) for index, piece in enumerate(pieces)]
+
+
+def _tokenise(tokenizer: PreTrainedTokenizerBase, piece: str, first: bool) -> list[int]:
+    plain: list[int] = tokenizer.encode(piece, add_special_tokens=False)
+    if first:
+        return plain
+    anchor: list[int] = tokenizer.encode(_ANCHOR, add_special_tokens=False)
+    anchored: list[int] = tokenizer.encode(_ANCHOR + piece, add_special_tokens=False)
+    return anchored[len(anchor) :] if anchored[: len(anchor)] == anchor else plain
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin | None) -> re.Pattern[str]:
+    """Returns what user text must not contain: special tokens and media placeholders."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    media = {getattr(processor, f"{kind}_token", None) for kind in ("image", "video", "audio")}
+    names = sorted({name for name in special | media if name and not name.isspace()}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+
+def neutralise(text: str, control: re.Pattern[str]) -> str:
+    """Returns `text` with a space inside every control token, so that it is read as ordinary characters."""
+    while control.search(text):
+        text = control.sub(lambda match: f"{match[0][:1]} {match[0][1:]}", text)
+    return text
+
+
+def to_rgb(image: Image) -> Image:
+    """Returns `image` in RGB, converted as the models' own evaluation code does.
+
+    Raises:
+        QuestionError: It is no image, has no pixels, or its file is broken.
+    """
+    from PIL import Image as Pictures
+
+    if not isinstance(image, Pictures.Image):
+        raise QuestionError(f"an image is {type(image).__name__}, not a PIL image: check the task's doc_to_visual")
+    if 0 in image.size:
+        raise QuestionError(f"an image has no pixels ({image.size[0]}x{image.size[1]})")
+    try:
+        return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:  # PIL reports broken PNG chunks as SyntaxError
+        raise QuestionError(f"an image cannot be read: {error}") from error
+
+
+def collate(
+    encodings: Sequence[Encoding], checkpoint: Checkpoint, side: Literal["left", "right"]
+) -> dict[str, torch.Tensor]:
+    """Pads encodings of one structure into a batch on the checkpoint's device.
+
+    Args:
+        encodings: Rows of one structure.
+        checkpoint: Whose padding id, device and precision to use.
+        side: Where short rows are padded: `left` to generate, `right` to score.
+
+    Returns:
+        Tokens `[rows, longest, ...]`; media concatenated along their first dimension.
+    """
+    longest = max(encoding.length for encoding in encodings)
+    batch = {}
+    for name in encodings[0].tokens:
+        fill = checkpoint.pad_id if name == "input_ids" else 0
+        batch[name] = torch.cat([_pad(encoding.tokens[name], longest, fill, side) for encoding in encodings])
+    for name in encodings[0].media:
+        media = torch.cat([encoding.media[name] for encoding in encodings])
+        batch[name] = media.to(checkpoint.model.dtype) if media.is_floating_point() else media
+    return {name: value.to(checkpoint.device) for name, value in batch.items()}
+
+
+def _pad(value: torch.Tensor, longest: int, fill: int, side: Literal["left", "right"]) -> torch.Tensor:
+    padding = value.new_full((1, longest - value.shape[1], *value.shape[2:]), fill)
+    return torch.cat([padding, value] if side == "left" else [value, padding], dim=1)
+
+
+def group(encodings: Sequence[Encoding], waste: float = 0.5, slack: int = 64) -> list[list[int]]:
+    """Splits encodings into batches that can share a forward pass, by index.
+
+    A batch has one structure, and its longest row is at most `1 + waste` times its shortest plus
+    `slack` tokens, so that short rows do not pay for one long one.
+    """
+    order = sorted(range(len(encodings)), key=lambda at: (encodings[at].structure, encodings[at].length))
+    groups: list[list[int]] = []
+    for at in order:
+        first = encodings[groups[-1][0]] if groups else None
+        if (
+            first is None
+            or first.structure != encodings[at].structure
+            or encodings[at].length > first.length * (1 + waste) + slack
+        ):
+            groups.append([])
+        groups[-1].append(at)
+    return groups

@@ -1,0 +1,1 @@
+"""Scorers, one kind per file."""

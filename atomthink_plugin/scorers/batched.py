@@ -1,0 +1,122 @@
+"""What the model-based scorers share: one padded forward pass for all waiting paths, few logits kept."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Score, Usage
+from atomthink_plugin.checkpoints import Checkpoint
+from atomthink_plugin.prompting import Encoding, collate, group
+from atomthink_plugin.runtime.batcher import MicroBatcher
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One path as the PRM takes it: what the scorer's batcher gathers.
+
+    Attributes:
+        encoding: The path up to its last step.
+        first: Position of the first logits wanted; all from there to `last` are kept.
+        last: Position of the last logits wanted.
+        targets: Ids whose log-probabilities are summed, one per position, for scorers that need them.
+    """
+
+    encoding: Encoding
+    first: int
+    last: int
+    targets: tuple[int, ...] = ()
+
+
+class BatchedScorer(ABC):
+    """A scorer that runs a model in this process, batched over all questions that wait.
+
+    Causal attention leaves earlier steps' scores unchanged, so a path is read up to its last step and
+    only that one is scored.
+
+    Args:
+        checkpoint: The loaded PRM; a policy may share it.
+        batch_size: Paths in one batch at most.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, batch_size: int) -> None:
+        self.identity = checkpoint.identity
+        self._checkpoint = checkpoint
+        self._keeps = "logits_to_keep" in inspect.signature(checkpoint.model.forward).parameters
+        self._batcher: MicroBatcher[Reading, float] = MicroBatcher(self.read, batch_size)
+
+    @abstractmethod
+    def encode(self, path: Path) -> Reading:
+        """Returns the model's input and which logits to read."""
+
+    @abstractmethod
+    def probability(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Returns the score, a scalar, from float32 logits `[positions, outputs]` and ids `[positions]`."""
+
+    async def score(self, path: Path) -> Score:
+        """Scores the last step of `path`.
+
+        Raises:
+            QuestionError: The chain is longer than the PRM's context.
+            AtomThinkError: The PRM gave no number.
+        """
+        reading = self.encode(path)
+        length, context = reading.encoding.length, self._checkpoint.context
+        if context is not None and length > context:
+            raise QuestionError(
+                f"question and steps have {length} tokens, the PRM's context is {context}: lower max_depth or "
+                "step_tokens, or name a PRM with a longer context"
+            )
+        value = await self._batcher.submit(reading)
+        if not math.isfinite(value):
+            raise AtomThinkError(f"the PRM {self.identity} gave {value}: try prm_dtype=float32 or prm_dtype=bfloat16")
+        return Score(value, Usage(score_calls=1, prefilled=length, images=reading.encoding.images))
+
+    def read(self, readings: Sequence[Reading]) -> list[float]:
+        """Scores readings in as few forward passes as their shapes allow; results in their order."""
+        scores: dict[int, float] = {}
+        with self._checkpoint.lock, torch.inference_mode():
+            for indices in group([reading.encoding for reading in readings]):
+                batch = self._forward([readings[index] for index in indices])
+                scores.update(zip(indices, batch, strict=True))
+        return [scores[index] for index in range(len(readings))]
+
+    def _forward(self, readings: Sequence[Reading]) -> list[float]:
+        # Padding on the right leaves every real token's position and attention as they are alone.
+        inputs = collate([reading.encoding for reading in readings], self._checkpoint, "right")
+        wanted = sorted({at for reading in readings for at in range(reading.first, reading.last + 1)})
+        keep = {"logits_to_keep": torch.tensor(wanted, device=self._checkpoint.device)} if self._keeps else {}
+        logits = self._checkpoint.model(**inputs, **keep, use_cache=False)[0]
+        row_of = {at: row for row, at in enumerate(wanted)} if self._keeps else {at: at for at in wanted}
+        values = []
+        for row, reading in enumerate(readings):
+            start = row_of[reading.first]
+            kept = logits[row, start : start + reading.last + 1 - reading.first].float()
+            targets = torch.tensor(reading.targets, dtype=torch.long, device=kept.device)
+            values.append(self.probability(kept, targets))
+        return [float(value) for value in torch.stack(values).tolist()]
+
+
+def single_token(tokenizer: PreTrainedTokenizerBase, text: str, argument: str) -> int:
+    """Returns the id of `text`.
+
+    Raises:
+        AtomThinkError: `text` is several tokens of this tokenizer, or none.
+    """
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    if len(ids) == 1:
+        return ids[0]
+    # SentencePiece writes a word-boundary mark before a text that is itself a token.
+    known = tokenizer.get_vocab().get(text)
+    if known is None:
+        raise AtomThinkError(
+            f"{argument}={text!r} is {len(ids)} tokens of the PRM's tokenizer, not one: pass {argument}= with the "
+            "token it was trained with"
+        )
+    return int(known)

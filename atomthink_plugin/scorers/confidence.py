@@ -1,0 +1,33 @@
+"""The policy's own confidence: no model beside the policy, no cost."""
+
+from __future__ import annotations
+
+import math
+
+from atomthink_plugin.api import AtomThinkError, Path, Score
+from atomthink_plugin.scorers.steps import last_step
+
+
+class Confidence:
+    """Scores a step by the geometric mean of its tokens' probabilities under the policy that wrote it."""
+
+    identity = "confidence"
+
+    async def score(self, path: Path) -> Score:
+        """Scores the last step of `path`.
+
+        Raises:
+            AtomThinkError: The policy gave no tokens with the step.
+        """
+        step = last_step(path)
+        if not step.token_ids:
+            raise AtomThinkError(
+                "scorer=confidence needs the policy's token ids and log-probabilities, and this policy gives none: "
+                "name a process reward model with prm="
+            )
+        return Score(math.exp(step.logprob / len(step.token_ids)))
+
+
+def confidence() -> Confidence:
+    """Returns the scorer."""
+    return Confidence()

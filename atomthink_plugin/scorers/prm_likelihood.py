@@ -1,0 +1,101 @@
+"""The likelihood of the step itself, under a model trained so that right steps are likely and wrong ones not.
+
+    score = sigmoid(scale * log p(step tokens | image, question, earlier steps) + bias)
+
+The softmax over the next token compares what is written with what the model expects, which a separate
+good-or-bad read-out has to learn first.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import PositiveInt
+
+from atomthink_plugin.api import AtomThinkError, Path
+from atomthink_plugin.checkpoints import Checkpoint, end_ids, load_config, load_multimodal
+from atomthink_plugin.formats import SEPARATOR, Format
+from atomthink_plugin.prompting import Encoder
+from atomthink_plugin.scorers.batched import BatchedScorer, Reading
+from atomthink_plugin.scorers.chat import format_named, question_and_steps
+from atomthink_plugin.scorers.detect import SECTION, PrmSettings, prm_settings
+
+
+class LikelihoodPrm(BatchedScorer):
+    """Scores a step by the calibrated likelihood of its tokens, those that end it included.
+
+    A step ends with a blank line, a concluding step with the end of the reply.
+
+    Args:
+        checkpoint: The loaded PRM.
+        format: The prompt format it was trained with.
+        scale: Factor of the log-likelihood (natural log, summed over the step's tokens).
+        bias: Added to it.
+        batch_size: Paths in one batch at most.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, format: Format, scale: float, bias: float, *, batch_size: int = 8
+    ) -> None:
+        super().__init__(checkpoint, batch_size)
+        self._encoder = Encoder(checkpoint)
+        self._format = format
+        self._scale = scale
+        self._bias = bias
+        self._end = end_ids(checkpoint)[:1]
+
+    def encode(self, path: Path) -> Reading:
+        """Returns the path's input; read where each of the last step's tokens is predicted."""
+        end = "" if path.final else SEPARATOR
+        question, steps = question_and_steps(self._encoder, self._format, path, end)
+        step = (*steps[-1], *self._end) if path.final else tuple(steps[-1])
+        encoding = question.extend([token for earlier in steps[:-1] for token in earlier]).extend(step)
+        return Reading(encoding, encoding.length - len(step) - 1, encoding.length - 2, step)
+
+    def probability(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Returns the calibrated likelihood."""
+        logprobs = torch.log_softmax(logits, dim=-1).gather(1, targets[:, None])
+        return torch.sigmoid(self._scale * logprobs.sum() + self._bias)
+
+
+def prm_likelihood(
+    prm: str,
+    *,
+    format: str | None = None,
+    scale: float | None = None,
+    bias: float | None = None,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    batch_size: PositiveInt = 8,
+    trust_remote_code: bool = False,
+) -> LikelihoodPrm:
+    """Loads a likelihood PRM; its config.json (`atomthink_prm`) has what is not given here.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or nothing says how it is calibrated.
+    """
+    told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
+    if told is None and (scale is None or bias is None):
+        raise AtomThinkError(
+            f"prm={prm!r} has no {SECTION} in its config.json, so its calibration is unknown: pass prm_scale= and "
+            "prm_bias=, or another scorer"
+        )
+    given = {"format": format, "scale": scale, "bias": bias}
+    settings = (told or PrmSettings(kind="likelihood")).model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    checkpoint = load_multimodal(
+        prm,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        argument="prm",
+    )
+    return LikelihoodPrm(
+        checkpoint,
+        format_named(settings.format),
+        settings.scale,
+        settings.bias,
+        batch_size=batch_size,
+    )

@@ -1,0 +1,163 @@
+"""A language model read at a step tag: softmax over its "good" and "bad" tokens there.
+
+Sources: Math-Shepherd (arXiv 2312.08935) for the read-out; AtomThink (arXiv 2411.11930) and OpenR
+(arXiv 2410.09671) for the published text-only layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import torch
+from pydantic import PositiveInt
+from transformers import PreTrainedTokenizerBase
+
+from atomthink_plugin.api import AtomThinkError, Path, QuestionError
+from atomthink_plugin.checkpoints import Checkpoint, Source, load_config, load_multimodal, load_text_prm
+from atomthink_plugin.formats import SEPARATOR, Format
+from atomthink_plugin.prompting import Encoder, Encoding, control_tokens, neutralise, text_encoding, tokenise_pieces
+from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
+from atomthink_plugin.scorers.chat import format_named, question_and_steps
+from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
+
+PUBLISHED: Final = PrmSettings(kind="token", tag=" \n\n\n\n\n", good=" +", bad=" -")
+"""AtomThinkPRM and Math-psa: one tag behind every step, `+` and `-` with the space before them."""
+
+
+class Layout(Protocol):
+    """Where the question, the steps and the tags stand; the last token is the last step's tag."""
+
+    def encode(self, path: Path) -> Encoding:
+        """Returns the input that ends at the tag of the last step."""
+        ...
+
+
+class TextLayout:
+    """Published text-only layout: `question step tag step tag`, without a chat template or images.
+
+    Args:
+        tokenizer: The PRM's.
+        tag: Written behind each step.
+        tag_id: Its id.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, tag: str, tag_id: int) -> None:
+        self._tokenizer = tokenizer
+        self._tag = tag.strip(" ")
+        self._tag_id = tag_id
+        self._control = control_tokens(tokenizer, None)
+
+    def encode(self, path: Path) -> Encoding:
+        """Returns the question's text and all steps, a tag behind each."""
+        question, *steps = (self._clean(text) for text in (path.question.text, *(s.text for s in path.steps)))
+        pieces = tokenise_pieces(self._tokenizer, [f"{question} {steps[0]}", *steps[1:]])
+        return text_encoding(_tagged(pieces, self._tag_id))
+
+    def _clean(self, text: str) -> str:
+        """Takes out what would be read as a tag or another control token."""
+        text = neutralise(text, self._control)
+        while self._tag in text:
+            text = text.replace(self._tag, SEPARATOR if self._tag.isspace() else " ")
+        return text.strip()
+
+
+@dataclass(frozen=True)
+class ChatLayout:
+    """A prompt format's own rendering, images in their places, a tag behind every step of the reply."""
+
+    encoder: Encoder
+    format: Format
+    tag_id: int
+
+    def encode(self, path: Path) -> Encoding:
+        """Returns the prompt that asked for the last step, the steps and their tags."""
+        question, steps = question_and_steps(self.encoder, self.format, path, end=SEPARATOR)
+        return question.extend(_tagged(steps, self.tag_id))
+
+
+class TokenPrm(BatchedScorer):
+    """Scores a step by the probability of "good" against "bad" at its tag.
+
+    Args:
+        checkpoint: The loaded PRM.
+        layout: Where its input has what.
+        good_id: Id of the token for a right step.
+        bad_id: Id of the token for a wrong one.
+        batch_size: Paths in one batch at most.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, layout: Layout, good_id: int, bad_id: int, *, batch_size: int = 8
+    ) -> None:
+        super().__init__(checkpoint, batch_size)
+        self._layout = layout
+        self._ids = [good_id, bad_id]
+
+    def encode(self, path: Path) -> Reading:
+        """Returns the input up to the last step's tag, where it is read."""
+        encoding = self._layout.encode(path)
+        return Reading(encoding, encoding.length - 1, encoding.length - 1)
+
+    def probability(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Returns softmax over the two tokens, of the good one."""
+        return torch.softmax(logits[0, self._ids], dim=-1)[0]
+
+
+def prm_token(
+    prm: str,
+    *,
+    format: str | None = None,
+    tag: str | None = None,
+    good: str | None = None,
+    bad: str | None = None,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    batch_size: PositiveInt = 8,
+    trust_remote_code: bool = False,
+) -> TokenPrm:
+    """Loads a PRM that is read at a tag.
+
+    A multimodal one says in its config.json (`atomthink_prm`) how it is read, or `format`, `tag`, `good`
+    and `bad` do. A text-only one is read as AtomThinkPRM and Math-psa were published.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or tag, good or bad is not one token.
+    """
+    told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
+    chat = told is not None or format is not None
+    given = {"format": format, "tag": tag, "good": good, "bad": bad}
+    settings = (told or PUBLISHED).model_copy(update={name: value for name, value in given.items() if value})
+    if settings.tag is None or settings.good is None or settings.bad is None:
+        raise AtomThinkError(
+            f"prm={prm!r}: its config.json names no tag, good or bad token: pass prm_tag=, prm_good= and "
+            "prm_bad=, or another scorer"
+        )
+    source: Source = {
+        "revision": revision,
+        "dtype": dtype,
+        "device": device,
+        "trust_remote_code": trust_remote_code,
+        "argument": "prm",
+    }
+    checkpoint = load_multimodal(prm, **source) if chat else load_text_prm(prm, kind="causal", **source)
+    tag_id, good_id, bad_id = (
+        single_token(checkpoint.tokenizer, text, argument)
+        for text, argument in ((settings.tag, "prm_tag"), (settings.good, "prm_good"), (settings.bad, "prm_bad"))
+    )
+    layout: Layout = TextLayout(checkpoint.tokenizer, settings.tag, tag_id)
+    if chat:
+        layout = ChatLayout(Encoder(checkpoint), format_named(settings.format), tag_id)
+    return TokenPrm(checkpoint, layout, good_id, bad_id, batch_size=batch_size)
+
+
+def _tagged(pieces: list[list[int]], tag_id: int) -> list[int]:
+    """Puts the tag behind each step.
+
+    Raises:
+        QuestionError: A step's own text is read as a tag.
+    """
+    if any(tag_id in piece for piece in pieces):
+        raise QuestionError("a step contains the PRM's tag, so its steps cannot be told apart")
+    return [token for piece in pieces for token in (*piece, tag_id)]

@@ -1,0 +1,211 @@
+"""Every way of thinking on held-out demo questions: accuracy, cost, tests, and the scaling curve.
+
+    python benchmarks/held_out.py --questions 600 --json benchmarks/results/held_out.json
+
+The path-wise searches and pass@N are computed from one set of 16 sampled paths per question: path i of a
+question is the same whatever N is, so the first N of 16 are what a run with N would have sampled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from atomthink_plugin.answers import equivalent
+from atomthink_plugin.api import Aggregate, Choice, Mind, Path, Search, Stopped
+from atomthink_plugin.build import build
+from atomthink_plugin.config import plan
+from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.runtime.mind import AGGREGATES
+from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.searches.best_of_n import best_of_n
+from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.weighted import weighted
+from atomthink_plugin.statistics import mcnemar, wilson
+from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.compare import Row, measure
+from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
+
+SIZES = (1, 2, 4, 8, 16)
+REDUCTIONS: tuple[Aggregate, ...] = ("prod", "mean", "min", "last")
+SINGLE = {
+    "direct": {"thinking": "direct"},
+    "cot": {"thinking": "cot"},
+    "quick, greedy": {"thinking": "quick"},
+    "quick, T=0.5": {"thinking": "quick", "temperature": 0.5},
+    "quick, T=1": {"thinking": "quick", "temperature": 1.0},
+    "greedy search, C=3": {"thinking": "slow", "search": "greedy", "candidates": 3},
+    "beam, B=2 C=3": {"thinking": "slow", "search": "beam"},
+    "beam, B=2 C=3, first_final": {"thinking": "slow", "search": "beam", "stop": "first_final"},
+}
+
+
+@dataclass
+class Replay:
+    """A mind that remembers sampled and scored paths; implements `atomthink_plugin.api.Mind`."""
+
+    root: Path
+    paths: Sequence[Path]
+    scores: Sequence[Sequence[float]]
+
+    async def rollouts(self, n: int) -> list[Path]:
+        return list(self.paths[:n])
+
+    async def value(self, path: Path, aggregate: Aggregate) -> float:
+        scores = self.scores[next(i for i, own in enumerate(self.paths) if own is path)]
+        return AGGREGATES[aggregate](scores) if scores else 0.0
+
+    async def score(self, path: Path) -> float:
+        return await self.value(path, "last")
+
+    async def expand(self, paths: Sequence[Path], n: int) -> list[list[Path]]:
+        raise NotImplementedError("only path-wise searches are replayed")
+
+    def why(self, path: Path) -> Stopped:
+        return "final" if path.final else "depth"
+
+
+def sample(demo: Sequence[DemoQuestion], n: int) -> tuple[list[Replay], float, float]:
+    """Samples and scores `n` paths per question; returns them, generated tokens per path, and seconds."""
+    replays: dict[str, Replay] = {}
+
+    async def collect(mind: Mind) -> Choice:
+        paths = await mind.rollouts(n)
+        scores = [await asyncio.gather(*(mind.score(node) for node in lineage(path))) for path in paths]
+        replays[mind.root.question.id] = Replay(mind.root, paths, scores)
+        return Choice(paths[0], 0.0, mind.why(paths[0]))
+
+    started = time.monotonic()
+    thinker = replace(build(plan("transformers", {**TINY_ARGUMENTS, "thinking": "slow", "search": "best_of_n"})), search=collect)
+    questions = ask(demo)
+    with RunProgress(len(demo), f"{n} paths") as progress:
+        results = thinker.run(questions, lambda question, result: progress.finished(result))
+    tokens = fmean(result.usage.generated for result in results) / n
+    return [replays[question.id] for question in questions], tokens, time.monotonic() - started
+
+
+def lineage(path: Path) -> list[Path]:
+    nodes = []
+    node: Path | None = path
+    while node is not None and node.step is not None:
+        nodes.append(node)
+        node = node.parent
+    return nodes[::-1]
+
+
+def replayed(name: str, search: Search, replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float) -> Row:
+    """One path-wise search on remembered paths."""
+
+    async def solve() -> list[Choice]:
+        return [await search(replay) for replay in replays]
+
+    verdicts = [is_right(choice.path, item) for choice, item in zip(asyncio.run(solve()), demo, strict=True)]
+    return Row(name, tuple(verdicts), 0, tokens, 0.0, 0.0)
+
+
+def is_right(path: Path, item: DemoQuestion) -> bool:
+    return path.answer is not None and equivalent(path.answer, str(item.answer))
+
+
+def likeliest(n: int) -> Search:
+    """The policy's own likelihood instead of a PRM."""
+
+    async def search(mind: Mind) -> Choice:
+        path = max(await mind.rollouts(n), key=lambda p: (p.final, sum(step.logprob for step in p.steps)))
+        return Choice(path, 0.0, mind.why(path))
+
+    return search
+
+
+def path_wise(replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float) -> list[Row]:
+    kinds: dict[str, Callable[[int], Search]] = {
+        "majority": majority,
+        "weighted mean": weighted,
+        **{f"best_of_n {r}": lambda n, r=r: best_of_n(n, r) for r in REDUCTIONS},  # type: ignore[misc]
+        "policy likelihood": likeliest,
+    }
+    rows = [replayed(f"{name} @{n}", make(n), replays, demo, n * tokens) for name, make in kinds.items() for n in SIZES]
+    for n in SIZES:
+        passed = [any(is_right(p, item) for p in r.paths[:n]) for r, item in zip(replays, demo, strict=True)]
+        rows.append(Row(f"pass @{n}", tuple(passed), 0, n * tokens, 0.0, 0.0))
+    return rows
+
+
+def table(rows: Sequence[Row], baseline: Row) -> Table:
+    grid = Table(title=f"{len(baseline.right)} held-out questions; p: McNemar against {baseline.mode}")
+    for heading in ("thinking", "accuracy", "95 % interval", "won/lost", "p", "tokens/q", "PRM/q", "seconds"):
+        grid.add_column(heading, justify="left" if heading == "thinking" else "right", no_wrap=True)
+    for row in rows:
+        pairs = list(zip(row.right, baseline.right, strict=True))
+        low, high = row.interval
+        grid.add_row(
+            row.mode,
+            f"{row.accuracy:.1%}",
+            f"{low:.1%} to {high:.1%}",
+            f"+{sum(a and not b for a, b in pairs)} -{sum(b and not a for a, b in pairs)}",
+            f"{mcnemar(row.right, baseline.right):.1g}",
+            f"{row.tokens:.0f}",
+            f"{row.prm_calls:.1f}",
+            f"{row.seconds:.0f}" if row.seconds else "",
+        )
+    return grid
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=31, help="of the held-out questions; the demo task's is 2024")
+    parser.add_argument("--json", type=FilePath)
+    options = parser.parse_args()
+    demo = held_out(options.questions, options.seed)
+    rows = [measure(name, demo, arguments)[0] for name, arguments in SINGLE.items()]
+    baseline = rows[list(SINGLE).index("quick, greedy")]
+    replays, tokens, seconds = sample(demo, max(SIZES))
+    rows += path_wise(replays, demo, tokens)
+    beam = next(row for row in rows if row.mode == "beam, B=2 C=3")
+    equal = next(n for n in range(1, 17) if n * tokens >= beam.tokens or n == 16)
+    voted = replayed(f"majority @{equal} (beam's tokens)", majority(equal), replays, demo, equal * tokens)
+    rows.append(voted)
+    Console(width=140).print(table(rows, baseline))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}; {max(SIZES)} scored paths per question took {seconds:.0f} s")
+    print(f"beam against {voted.mode}: p = {mcnemar(beam.right, voted.right):.2g}")
+    if options.json is not None:
+        options.json.write_text(json.dumps(report(rows, baseline, machine, seconds), indent=1))
+
+
+def report(rows: Sequence[Row], baseline: Row, machine: str, seconds: float) -> dict[str, Any]:
+    return {
+        "questions": len(baseline.right),
+        "machine": machine,
+        "seconds_for_16_scored_paths": round(seconds, 1),
+        "rows": [
+            {
+                "thinking": row.mode,
+                "right": sum(row.right),
+                "accuracy": round(row.accuracy, 4),
+                "interval": [round(bound, 4) for bound in wilson(sum(row.right), len(row.right))],
+                "p_against_greedy_quick": mcnemar(row.right, baseline.right),
+                "tokens_per_question": round(row.tokens, 1),
+                "prm_calls_per_question": round(row.prm_calls, 2),
+                "seconds": round(row.seconds, 1),
+            }
+            for row in rows
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Multimodal models as policies, and their registration with lmms-eval."""

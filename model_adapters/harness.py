@@ -1,0 +1,255 @@
+"""Between lmms-eval's requests and our nouns: pure functions, no model."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from annotated_types import Ge, Gt, Le
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.utils import simple_parse_args_string
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from atomthink_plugin.api import AtomThinkError, Failure, Limits, Message, Question, QuestionError, Result
+
+Arguments = Mapping[str, Any]
+"""Generation arguments by the harness's names: `max_new_tokens`, `temperature`, `until`, ..."""
+
+_INJECTED: Final = "\n\n"
+
+_SAMPLING: Final = frozenset({"do_sample", "temperature", "top_p", "top_k"})
+
+
+class _Numbers(TypedDict):
+    max_new_tokens: Annotated[int, Ge(1)] | None
+    temperature: Annotated[float, Ge(0)] | None
+    top_p: Annotated[float, Gt(0), Le(1)] | None
+    top_k: Annotated[int, Ge(0)] | None
+
+
+_LIMITS: Final = tuple(_Numbers.__annotations__)
+_LIMITS_ADAPTER: Final = TypeAdapter(_Numbers)
+
+
+def is_padding(request: Instance) -> bool:
+    """Returns whether the request only evens out the processes' loads; its result is thrown away."""
+    return bool(request.metadata.get("__padding_only__"))
+
+
+def repeats(requests: Sequence[Instance]) -> list[int]:
+    """Returns for each request how many requests before it, padding aside, ask about the same document.
+
+    With `--repeats` the harness puts the very same request into the list several times.
+    """
+    seen: Counter[tuple[Any, ...]] = Counter()
+    counts = []
+    for request in requests:
+        key = request.args[3:6]
+        counts.append(seen[key])
+        seen[key] += not is_padding(request)
+    return counts
+
+
+def to_question(request: Instance, docs: Mapping[str, Any], arguments: Arguments, repeat: int = 0) -> Question:
+    """Returns the question that a chat request asks.
+
+    Args:
+        request: Its arguments are `(context, doc_to_messages, gen_kwargs, doc_id, task, split)`.
+        docs: Task to split to documents: the model's `task_dict`.
+        arguments: What `generation_arguments` returned for this request.
+        repeat: Its number among the requests about the same document, see `repeats`.
+
+    Raises:
+        QuestionError: The task cannot build its messages or they hold what cannot be asked.
+        AtomThinkError: An argument has a value it cannot have.
+    """
+    _, doc_to_messages, _, doc_id, task, split = request.args
+    identity = f"{task}/{split}/{doc_id}/{repeat}"
+    limits = to_limits(arguments)
+    try:
+        messages = _messages(doc_to_messages, docs[task][split][doc_id])
+    except QuestionError as error:
+        raise QuestionError(f"question {identity}: {error}") from error
+    except Exception as error:  # the task's own code and data: broken images, missing fields
+        raise QuestionError(f"question {identity}: the task cannot build its messages: {error!r}") from error
+    return Question(identity, messages, limits=limits)
+
+
+def _messages(doc_to_messages: Callable[[Any], Any], doc: Any) -> tuple[Message, ...]:
+    turns = doc_to_messages(doc)
+    messages = tuple(Message(turn["role"], tuple(map(_part, turn["content"]))) for turn in turns)
+    if not messages or messages[-1].role != "user":
+        raise QuestionError("the last turn has to be the user's")
+    if all(isinstance(part, str) and not part.strip() for turn in messages for part in turn.parts):
+        raise QuestionError("it has neither text nor images")
+    return messages
+
+
+def _part(content: Mapping[str, Any]) -> str | Image.Image:
+    match content:
+        case {"type": "text", "text": str(text)}:
+            return text
+        case {"type": "image", "url": Image.Image() as image}:
+            return image
+        case {"type": "image", "url": str() | Path() as path}:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        case {"type": kind}:
+            raise QuestionError(f"a part of type {kind!r} is not supported, only text and images are")
+    raise QuestionError(f"a part without a type: {content!r}")
+
+
+def generation_arguments(request: Instance, model_args: Arguments, stepwise: bool) -> dict[str, Any]:
+    """Returns the arguments that hold for a request: `--gen_kwargs` before `--model_args` before the task.
+
+    Args:
+        request: A chat request, as it came from the harness.
+        model_args: What the user gave in `--model_args`, defaults left out.
+        stepwise: Whether the reply is thought out in steps; a task's own temperature, made for one greedy
+            reply, would make all samples of a search the same and is then left out.
+    """
+    left_out = _SAMPLING if stepwise else frozenset()
+    asked = {key: value for key, value in request.args[2].items() if value is not None and key not in left_out}
+    if _strings(asked.get("until")) == (_delimiter(request),):
+        del asked["until"]
+    return {**asked, **model_args, **overrides(request)}
+
+
+def overrides(request: Instance) -> dict[str, Any]:
+    """Returns what `--gen_kwargs` named on the command line; the request holds it merged with the task's.
+
+    The task that a request's bound `doc_to_messages` belongs to carries the parsed command line. Where there
+    is none, as in a call of `simple_evaluate` from Python, nothing tells the two apart and this is empty.
+    """
+    command_line = getattr(_task(request), "args", None)
+    given: dict[str, Any] = simple_parse_args_string(getattr(command_line, "gen_kwargs", None) or "")
+    return given
+
+
+def _task(request: Instance) -> Any:
+    return getattr(request.args[1], "__self__", None)
+
+
+def _delimiter(request: Instance) -> str:
+    """The stop string that the harness injects for tasks that name none: their few-shot delimiter.
+
+    A task that names just this one on purpose looks the same. Its stop is dropped too, as in the harness's
+    own Qwen models: it would end a chain of thought at its first paragraph.
+    """
+    config = getattr(_task(request), "config", None)
+    delimiter: str | None = getattr(config, "fewshot_delimiter", None)
+    return _INJECTED if delimiter is None else delimiter
+
+
+def to_limits(arguments: Arguments) -> Limits:
+    """Returns the limits among generation arguments; `do_sample=False` is temperature 0.
+
+    Raises:
+        AtomThinkError: One of them has a value it cannot have.
+    """
+    if arguments.get("do_sample") is False:
+        arguments = {**arguments, "temperature": 0.0}
+    given = {name: arguments.get(name) for name in _LIMITS}
+    try:
+        numbers = _LIMITS_ADAPTER.validate_python(given)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise AtomThinkError(f"`{fault['loc'][0]}={fault['input']}`: {fault['msg']}") from None
+    return Limits(until=_strings(arguments.get("until")), **numbers)
+
+
+def _strings(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    given = (value,) if isinstance(value, str) else tuple(value or ())
+    return tuple(string for string in given if string)
+
+
+def in_task_form(text: str, answer: str | None, question: Question) -> str:
+    r"""Returns `text` with its final answer in the form that the question's prompt asks for.
+
+    The answer is boxed where it is stated, or in a sentence of its own if it is not found there. A prompt
+    that asks for `<answer>` gets the tag in a last line. Not for direct replies, which stay as they are.
+
+    Example:
+        A prompt that mentions `\boxed{}` turns `... the final answer is: 5.` into
+        `... the final answer is: \boxed{5}.`.
+    """
+    if answer is None:
+        return text
+    prompt = "\n".join(part for turn in question.messages for part in turn.parts if isinstance(part, str))
+    if "\\boxed" in prompt:
+        text = _boxed(text, answer)
+    if "<answer>" in prompt and "<answer>" not in text:
+        text = f"{text}\n<answer>{answer}</answer>"
+    return text
+
+
+def _boxed(text: str, answer: str) -> str:
+    phrases = list(re.finditer("answer is", text, re.IGNORECASE))
+    end = phrases[-1].end() if phrases else text.rfind("\n") + 1
+    if "\\boxed" in text[end:]:
+        return text
+    found = re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)").search(text, end) if phrases else None
+    if found is None:
+        return f"{text} The final answer is: \\boxed{{{answer}}}."
+    return f"{text[: found.start()]}\\boxed{{{answer}}}{text[found.end() :]}"
+
+
+@dataclass
+class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
+    """The harness's token counts and what else is worth a column: it writes `to_dict` into the samples file.
+
+    Attributes:
+        policy_calls: Candidate steps sampled.
+        score_calls: Paths scored.
+        steps: Steps of the chosen path.
+        value: What the chosen path won by.
+        stopped: Why the search ended.
+        status: `answered`, `unanswered` if no path concluded, or `failed`.
+        error: Why it failed.
+    """
+
+    policy_calls: int = 0
+    score_calls: int = 0
+    steps: int = 0
+    value: float = 0.0
+    stopped: str = ""
+    status: str = "answered"
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what goes into the samples file; a failed question has only its reason."""
+        if self.error:
+            return {"status": self.status, "error": self.error}
+        return {
+            **super().to_dict(),
+            "policy_calls": self.policy_calls,
+            "score_calls": self.score_calls,
+            "steps": self.steps,
+            "value": self.value,
+            "stopped": self.stopped,
+            "status": self.status,
+        }
+
+
+def to_result(result: Result) -> GenerationResult:
+    """Returns what `generate_until` returns for one question; a failed one has no text and says why."""
+    if isinstance(result, Failure):
+        return GenerationResult("", ThoughtCounts(status="failed", error=result.reason))
+    usage = result.usage
+    counts = ThoughtCounts(
+        input_tokens=usage.prefilled + usage.cached,
+        output_tokens=usage.generated,
+        policy_calls=usage.policy_calls,
+        score_calls=usage.score_calls,
+        steps=len(result.steps),
+        value=result.value,
+        stopped=result.stopped,
+        status="unanswered" if result.answer is None else "answered",
+    )
+    return GenerationResult(result.text, counts)

@@ -1,0 +1,193 @@
+"""What lmms-eval sees: models that think before they answer."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from atomthink_plugin.model_adapters.harness import (
+    generation_arguments,
+    in_task_form,
+    is_padding,
+    repeats,
+    to_question,
+    to_result,
+)
+from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from lmms_eval.api.instance import GenerationResult, Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
+from lmms_eval.models.model_utils.usage_metrics import log_usage
+from loguru import logger
+
+from atomthink_plugin.api import Failure, Outcome, Question, QuestionError, Result
+from atomthink_plugin.build import build, open_journal
+from atomthink_plugin.config import plan
+from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.runtime.thinker import Thinker
+
+log = logging.getLogger(__name__)
+
+
+class _ToLoguru(logging.Handler):
+    """Hands our log lines to the logger that lmms-eval shows."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Forwards one record."""
+        logger.log(record.levelname, "{}", record.getMessage())
+
+
+def show_logs() -> None:
+    """Makes the engine's log lines appear among the harness's; once is enough, twice does no harm."""
+    engine = logging.getLogger("atomthink_plugin")
+    if not any(isinstance(handler, _ToLoguru) for handler in engine.handlers):
+        engine.addHandler(_ToLoguru())
+        engine.setLevel(logging.INFO)
+        engine.propagate = False
+
+
+class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
+    """Any image-text-to-text checkpoint of transformers, thinking as `thinking=` says.
+
+    Args:
+        batch_size: Rows of one forward pass; the harness's default (the int 1) leaves it to the policy.
+        max_batch_size: Not used; the harness passes it to every model.
+        device: Where the policy runs; `auto` if not given.
+        **model_args: See `RunArguments` and the factories of the policy, the search and the scorer.
+
+    Raises:
+        AtomThinkError: An argument or a checkpoint cannot be used; raised before any question is asked.
+    """
+
+    is_simple = False
+    name: ClassVar[str] = "transformers"
+    policy: ClassVar[str] = "transformers"
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(
+        self,
+        batch_size: int | str = 1,
+        max_batch_size: int | None = None,
+        device: str | None = None,
+        **model_args: Any,
+    ) -> None:
+        super().__init__()
+        self._model_args = dict(model_args)
+        given = dict(model_args)
+        if batch_size != 1:  # the command line's "1" is a string, and meant
+            given["batch_size"] = batch_size
+        if device is not None:
+            given["device"] = device
+        show_logs()
+        self._plan = plan(self.policy, {**self.defaults, **given})
+        self._loaded: Thinker | None = build(self._plan)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the harness puts the few numbers it gathers over processes."""
+        return (
+            torch.device("cuda", torch.cuda.current_device())
+            if torch.cuda.is_available()
+            else torch.device("cpu")
+        )
+
+    @property
+    def _thinker(self) -> Thinker:
+        """The loaded plan; loaded again where one model object is evaluated twice."""
+        if self._loaded is None:
+            self._loaded = build(self._plan)
+        return self._loaded
+
+    def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
+        """Thinks about all requests at the same time and returns their replies in order."""
+        started = time.monotonic()
+        questions: dict[int, Question] = {}
+        results: dict[int, Result] = {}
+        for i, (request, repeat) in enumerate(zip(requests, repeats(requests), strict=True)):
+            if is_padding(request):
+                continue
+            arguments = generation_arguments(request, self._model_args, self._thinker.format.stepwise)
+            try:
+                questions[i] = to_question(request, self.task_dict, arguments, repeat)
+            except QuestionError as error:
+                log.warning("%s", error)
+                results[i] = Failure(str(error))
+        results |= dict(zip(questions, self._think(list(questions.values())), strict=True))
+        self._report(list(results.values()), time.monotonic() - started)
+        return [self._reply(results.get(i), questions.get(i)) for i in range(len(requests))]
+
+    def _think(self, questions: Sequence[Question]) -> list[Result]:
+        journal = open_journal(self._plan, self._thinker, self.name, self.rank)
+        thinker = replace(self._thinker, journal=journal)
+        label = f"{self._plan.arguments.thinking} ({self._plan.search_name})"
+        known = sum(journal.get(question) is not None for question in questions) if journal is not None else 0
+        if journal is not None:
+            log.info("journal %s: %d of %d questions are finished", journal.folder, known, len(questions))
+        try:
+            with RunProgress(len(questions) - known, label, shown=self.rank == 0) as progress:
+                return thinker.run(questions, lambda question, result: progress.finished(result))
+        finally:
+            if journal is not None:
+                journal.close()
+
+    def _reply(self, result: Result | None, question: Question | None) -> GenerationResult:
+        if result is None:  # padding: thrown away by the harness
+            return GenerationResult("")
+        if isinstance(result, Outcome) and question is not None and self._thinker.format.stepwise:
+            result = replace(result, text=in_task_form(result.text, result.answer, question))
+        return to_result(result)
+
+    def _report(self, results: Sequence[Result], seconds: float) -> None:
+        """Tells the harness and the user what was spent and what failed."""
+        failed = [result for result in results if isinstance(result, Failure)]
+        usage = [result.usage for result in results]
+        generated = sum(spent.generated for spent in usage)
+        log_usage(
+            self.name,
+            input_tokens=sum(spent.prefilled + spent.cached for spent in usage),
+            output_tokens=generated,
+        )
+        log_metrics(
+            total_elapsed_time=seconds,
+            total_gen_tokens=generated,
+            avg_speed=generated / seconds if seconds else 0.0,
+            additional_metrics={
+                "questions": len(results),
+                "failed_questions": len(failed),
+                "policy_calls": sum(spent.policy_calls for spent in usage) / max(len(usage), 1),
+                "score_calls": sum(spent.score_calls for spent in usage) / max(len(usage), 1),
+            },
+        )
+        if failed:
+            log.error(
+                "%d of %d questions failed and count as wrong; first: %s; run again to retry them",
+                *(len(failed), len(results), failed[0].reason),
+            )
+
+    def clean(self) -> None:
+        """Frees the models once all questions are answered."""
+        self._loaded = None
+        gc.collect()
+        super().clean()
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Not offered: thinking has no likelihood."""
+        raise NotImplementedError(
+            f"{type(self).__name__} answers generate_until tasks, not loglikelihood ones"
+        )
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        """Not offered: a task's own rounds and ours would be nested."""
+        raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not multi-round ones")
+
+
+class AtomThinkTiny(AtomThinkTransformers):
+    """The embedded model: nothing to download, an answer within milliseconds on a laptop."""
+
+    name: ClassVar[str] = "tiny"
+    defaults: ClassVar[Mapping[str, Any]] = TINY_ARGUMENTS

@@ -1,0 +1,59 @@
+"""What the harness calls when it looks for models: entry-point group `lmms_eval.models`.
+
+The harness loads all entry points in one loop, so that one which raises takes every later package with it.
+Nothing here raises, and nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+T = TypeVar("T")
+
+CLASSES: Final = {
+    "atomthink_tiny": "atomthink_plugin.model_adapters.lmms_models.AtomThinkTiny",
+    "atomthink_transformers": "atomthink_plugin.model_adapters.lmms_models.AtomThinkTransformers",
+}
+"""Model id to class path; the harness imports a class only when its id is asked for."""
+
+
+def manifests() -> list[ModelManifest]:
+    """Returns the plugin's models; makes its tasks known and mends `latex2sympy2` on the way.
+
+    Each of the three is tried on its own: one that fails is reported in a warning and left out.
+    """
+    _attempt("finding the atomthink tasks", _install_tasks)
+    _attempt("the stand-in for latex2sympy2", _install_latex2sympy)
+    return _attempt("registering the atomthink models", _models) or []
+
+
+def _attempt(what: str, action: Callable[[], T]) -> T | None:
+    try:
+        return action()
+    except Exception as error:
+        logger.warning(f"atomthink-plugin: {what} failed and is left out: {error!r}")
+        return None
+
+
+def _install_tasks() -> None:
+    from atomthink_plugin.tasks import discovery
+
+    discovery.install()
+
+
+def _install_latex2sympy() -> None:
+    from atomthink_plugin.model_adapters import latex2sympy
+
+    latex2sympy.install()
+
+
+def _models() -> list[ModelManifest]:
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    return [ModelManifest(model_id=name, chat_class_path=path) for name, path in CLASSES.items()]

@@ -1,0 +1,255 @@
+"""Sampling that does not depend on the batch: every row draws its noise from its own seed and position.
+
+Gumbel-max turns sampling into an argmax: `argmax(logits / T + g)` with independent standard Gumbel `g` is
+a draw from `softmax(logits / T)`. The noise of (seed, position, token) is a hash of those three numbers, so
+a row gets the same tokens alone or in company, in any order, after a restart, and on any device.
+
+Source: Maddison, Tarlow and Minka, "A* Sampling" (2014) for Gumbel-max; Steele, Lea and Flood, "Fast
+splittable pseudorandom number generators" (2014) for the hash (splitmix64).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from transformers import LogitsProcessor, PreTrainedTokenizerBase, StoppingCriteria
+
+from atomthink_plugin.api import FinishReason
+
+_GAMMA: Final = 0x9E3779B97F4A7C15 - 2**64
+_MIX_1: Final = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2: Final = 0x94D049BB133111EB - 2**64
+
+_BITS: Final = 53
+"""Random bits of a uniform number: the largest noise, which decides rare tokens, needs many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How one row is sampled.
+
+    Attributes:
+        seed: 63-bit seed of the row.
+        temperature: 0 is greedy.
+        top_k: Tokens kept, 0 for all.
+        top_p: Nucleus kept, in (0, 1].
+        max_tokens: Tokens after which the row ends.
+        stops: Strings that end the row, looked for after its first visible character.
+    """
+
+    seed: int
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    max_tokens: int = 256
+    stops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What one row generated.
+
+    Attributes:
+        text: The text before the stop string, as decoded.
+        token_ids: The ids sampled up to the end of the text, a stop string or end token that follows included.
+        logprob: Sum of their log-probabilities under the unmodified model.
+        finish: Why the row ended.
+        generated: Ids sampled in all, those cut off included.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprob: float
+    finish: FinishReason
+    generated: int
+
+
+def gumbel(seeds: torch.Tensor, position: int, vocabulary: int) -> torch.Tensor:
+    """Returns standard Gumbel noise for every row and token.
+
+    Args:
+        seeds: `[rows]`, int64.
+        position: Index of the generated token, from 0.
+        vocabulary: Number of tokens.
+
+    Returns:
+        `[rows, vocabulary]`, float32; a function of (seed, position, token) alone.
+    """
+    keys = _mix(seeds + (position + 1) * _GAMMA % 2**63)
+    tokens = torch.arange(1, vocabulary + 1, device=seeds.device) * _GAMMA
+    bits = _shift(_mix(keys[:, None] + tokens[None, :]), 64 - _BITS)
+    # Near 0 a float32 resolves all 53 bits; near 1 it rounds up, where log1p would be infinite.
+    uniform = (bits.float() + 0.5) * 2.0**-_BITS
+    exponential = -torch.log1p(-uniform.clamp(max=1 - 2.0**-24))
+    return -exponential.log()
+
+
+def _mix(value: torch.Tensor) -> torch.Tensor:
+    """Splitmix64's finaliser; int64 products wrap like unsigned ones."""
+    value = (value ^ _shift(value, 30)) * _MIX_1
+    value = (value ^ _shift(value, 27)) * _MIX_2
+    return value.bitwise_xor(_shift(value, 31))
+
+
+def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical right shift: torch's own copies the sign bit."""
+    shifted: torch.Tensor = value >> bits
+    return shifted.bitwise_and(2 ** (64 - bits) - 1)
+
+
+def keep(logits: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Returns which tokens survive top-k, then top-p among those, as in transformers.
+
+    Args:
+        logits: `[rows, vocabulary]`, divided by the temperature.
+        top_k: `[rows]`, tokens kept.
+        top_p: `[rows]`, probability mass kept; the token that crosses it stays.
+
+    Returns:
+        `[rows, vocabulary]`, bool; at least one token per row.
+    """
+    ordered, order = torch.sort(logits, dim=-1, descending=True, stable=True)
+    rank = torch.arange(logits.shape[-1], device=logits.device)
+    best = rank[None, :] < top_k[:, None]
+    mass = torch.softmax(ordered.masked_fill(~best, -torch.inf), dim=-1)
+    before = mass.cumsum(dim=-1) - mass
+    # Rounding may bring the sum above 1, which must cut nothing where the nucleus is everything.
+    kept = best & ((before < top_p[:, None]) | (top_p >= 1)[:, None])
+    return torch.zeros_like(kept).scatter(1, order, kept)
+
+
+class GumbelProcessor(LogitsProcessor):
+    """Turns greedy decoding into each row's own sampling, and records what it chose.
+
+    Use with `do_sample=False`: the argmax of what this returns is the sample.
+
+    Args:
+        draws: One per row.
+        prompt: Tokens of the padded prompt.
+        device: Where the logits are.
+    """
+
+    def __init__(self, draws: Sequence[Draw], prompt: int, device: torch.device) -> None:
+        self._prompt = prompt
+        self._seeds = torch.tensor([draw.seed for draw in draws], dtype=torch.int64, device=device)
+        heat = torch.tensor([draw.temperature for draw in draws], dtype=torch.float32, device=device)
+        self._greedy = (heat == 0)[:, None]
+        self._heat = heat.masked_fill(heat == 0, 1.0)[:, None]
+        self._top_k = torch.tensor([draw.top_k or 2**31 for draw in draws], device=device)
+        self._top_p = torch.tensor([draw.top_p for draw in draws], dtype=torch.float32, device=device)
+        self._sampled = any(draw.temperature > 0 for draw in draws)
+        self._filtered = any(draw.temperature > 0 and (draw.top_k or draw.top_p < 1) for draw in draws)
+        self._chosen: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Returns scores `[rows, vocabulary]` whose argmax is each row's sample."""
+        logits = scores.float()
+        noisy = self._perturb(logits, input_ids.shape[1] - self._prompt) if self._sampled else logits
+        chosen = noisy.argmax(dim=-1, keepdim=True)
+        self._chosen.append(torch.log_softmax(logits, dim=-1).gather(1, chosen)[:, 0])
+        return noisy  # type: ignore[return-value]
+
+    def _perturb(self, logits: torch.Tensor, position: int) -> torch.Tensor:
+        cooled = logits / self._heat
+        noisy = cooled + gumbel(self._seeds, position, logits.shape[-1])
+        if self._filtered:
+            noisy = noisy.masked_fill(~keep(cooled, self._top_k, self._top_p), -torch.inf)
+        return torch.where(self._greedy, logits, noisy)
+
+    @property
+    def logprobs(self) -> torch.Tensor:
+        """Log-probabilities `[rows, generated]` of the chosen tokens under the unmodified logits."""
+        return torch.stack(self._chosen, dim=1)
+
+
+class StepEnd(StoppingCriteria):
+    """Ends a row at its stop string or its own token limit.
+
+    Args:
+        draws: One per row.
+        tokenizer: Decodes the tail of each row.
+        prompt: Tokens of the padded prompt.
+    """
+
+    def __init__(self, draws: Sequence[Draw], tokenizer: PreTrainedTokenizerBase, prompt: int) -> None:
+        self._draws = draws
+        self._tokenizer = tokenizer
+        self._prompt = prompt
+        self._lengths: list[int | None] = [None] * len(draws)
+        self._visible: list[int | None] = [None] * len(draws)
+        # A token has at least one byte, except a few that decode to nothing.
+        self._tails = [8 + 2 * max((len(stop.encode()) for stop in draw.stops), default=0) for draw in draws]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: object) -> torch.BoolTensor:
+        """Returns which rows are done, `[rows]`."""
+        for at, ids in enumerate(input_ids[:, self._prompt :].tolist()):
+            if self._lengths[at] is None and (len(ids) >= self._draws[at].max_tokens or self._stopped(at, ids)):
+                self._lengths[at] = len(ids)
+        done = [length is not None for length in self._lengths]
+        return torch.tensor(done, device=input_ids.device)  # type: ignore[return-value]
+
+    def length(self, row: int) -> int | None:
+        """Returns how many ids `row` had when this ended it, None if something else did."""
+        return self._lengths[row]
+
+    def _stopped(self, at: int, ids: list[int]) -> bool:
+        stops = self._draws[at].stops
+        if not stops:
+            return False
+        start = self._visible[at]
+        if start is None:
+            if not decode(self._tokenizer, ids).strip():
+                return False
+            start = self._visible[at] = len(ids) - 1
+        begin = max(start, len(ids) - self._tails[at])
+        text = decode(self._tokenizer, ids[begin:])
+        # The token that made the text visible may begin with blank lines: they are no stop.
+        text = text.lstrip() if begin == start else text
+        return any(stop in text for stop in stops)
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """Returns the text of `ids` without special tokens, blanks untouched."""
+    text = tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return str(text)
+
+
+def complete(
+    ids: Sequence[int],
+    logprobs: Sequence[float],
+    draw: Draw,
+    tokenizer: PreTrainedTokenizerBase,
+    ends: Sequence[int],
+) -> Completion:
+    """Cuts what one row generated at its stop string.
+
+    Args:
+        ids: Generated ids; anything may follow an end token.
+        logprobs: Their log-probabilities.
+        draw: How the row was sampled.
+        tokenizer: The policy's.
+        ends: Ids that end a reply.
+    """
+    end = next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))
+    ids = tuple(ids[:end])
+    text, kept = decode(tokenizer, ids), len(ids)
+    finish: FinishReason = "eos" if ids and ids[-1] in ends else "length"
+    lead = len(text) - len(text.lstrip())
+    found = [(text.index(stop, lead), stop) for stop in draw.stops if stop in text[lead:]]
+    if found:
+        at, stop = min(found)
+        if at + len(stop) < len(text):
+            kept = _covering(tokenizer, ids, text[:at])
+        text, finish = text[:at], "stop"
+    return Completion(text, ids[:kept], float(sum(logprobs[:kept])), finish, len(ids))
+
+
+def _covering(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], text: str) -> int:
+    """Returns how many of `ids` it takes to write `text`; the last one may write more."""
+    count = len(ids)
+    while count > 1 and decode(tokenizer, ids[: count - 1]).startswith(text):
+        count -= 1
+    return count

@@ -1,0 +1,1 @@
+"""Tasks for lmms-eval, and the hook by which it finds them."""

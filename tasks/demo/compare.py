@@ -1,0 +1,127 @@
+"""`atomthink demo`: the embedded model under several ways of thinking, side by side."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from atomthink_plugin.api import AtomThinkError, Failure, Result
+from atomthink_plugin.build import build
+from atomthink_plugin.config import plan
+from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.statistics import wilson
+from atomthink_plugin.tasks.demo.ask import ask, right
+from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, DemoQuestion, held_out
+
+MODES = ("direct", "cot", "quick", "slow")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way of thinking, measured.
+
+    Attributes:
+        mode: As typed: `quick`, `slow`, `slow:best_of_n`.
+        right: Per question, whether it was answered rightly.
+        failed: Questions that could not be asked or scored.
+        tokens: Policy tokens per question.
+        prm_calls: Scored steps per question.
+        seconds: Wall-clock seconds of the whole run, loading included.
+    """
+
+    mode: str
+    right: tuple[bool, ...]
+    failed: int
+    tokens: float
+    prm_calls: float
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all questions that were answered rightly."""
+        return sum(self.right) / len(self.right)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson 95 % interval of the accuracy."""
+        return wilson(sum(self.right), len(self.right))
+
+
+def arguments_of(mode: str) -> dict[str, Any]:
+    """Returns the model arguments a mode stands for; `slow:NAME` is a search by its name."""
+    thinking, _, search = mode.partition(":")
+    return {"thinking": thinking, **({"search": search} if search else {})}
+
+
+def measure(mode: str, demo: Sequence[DemoQuestion], arguments: Mapping[str, Any]) -> tuple[Row, list[Result]]:
+    """Answers the questions in one way of thinking.
+
+    Args:
+        mode: The row's name.
+        demo: What to ask.
+        arguments: Model arguments besides those of the embedded model.
+    """
+    started = time.monotonic()
+    thinker = build(plan("transformers", {**TINY_ARGUMENTS, **arguments}))
+    with RunProgress(len(demo), mode) as progress:
+        results = thinker.run(ask(demo), lambda question, result: progress.finished(result))
+    seconds = time.monotonic() - started
+    usage = [result.usage for result in results]
+    row = Row(
+        mode=mode,
+        right=tuple(right(demo, results)),
+        failed=sum(isinstance(result, Failure) for result in results),
+        tokens=sum(spent.generated for spent in usage) / len(usage),
+        prm_calls=sum(spent.score_calls for spent in usage) / len(usage),
+        seconds=seconds,
+    )
+    return row, results
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Returns the rows as they are printed."""
+    grid = Table(title=f"{len(rows[0].right)} held-out questions about figures, embedded model")
+    for heading in ("thinking", "accuracy", "95 % interval", "tokens/question", "PRM calls/question", "seconds"):
+        grid.add_column(heading, justify="left" if heading == "thinking" else "right", no_wrap=True)
+    for row in rows:
+        low, high = row.interval
+        grid.add_row(
+            row.mode + (f" ({row.failed} failed)" if row.failed else ""),
+            f"{row.accuracy:.1%}",
+            f"{low:.1%} to {high:.1%}",
+            f"{row.tokens:.0f}",
+            f"{row.prm_calls:.1f}",
+            f"{row.seconds:.0f}",
+        )
+    return grid
+
+
+def run(questions: int, modes: Sequence[str], file: Path | None, show: Callable[[Any], None] | None = None) -> None:
+    """Runs the demo and prints its table.
+
+    Args:
+        questions: How many of the demo task's questions.
+        modes: Ways of thinking, see `arguments_of`.
+        file: Where the rows go as JSON, if anywhere.
+        show: Prints a table; the console by default.
+
+    Raises:
+        AtomThinkError: A mode or the number of questions is not possible; raised before any question is asked.
+    """
+    if not 1 <= questions <= DEMO_SIZE:
+        raise AtomThinkError(f"`--questions {questions}`: the demo task has 1 to {DEMO_SIZE} questions")
+    for mode in modes:
+        plan("transformers", {**TINY_ARGUMENTS, **arguments_of(mode)})
+    demo = held_out(questions)
+    rows = [measure(mode, demo, arguments_of(mode))[0] for mode in modes]
+    (show or Console().print)(table(rows))
+    if file is not None:
+        file.write_text(json.dumps([{**asdict(row), "accuracy": row.accuracy, "interval": row.interval} for row in rows]))

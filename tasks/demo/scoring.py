@@ -1,0 +1,37 @@
+"""Pictures and scores of the demo task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from atomthink_plugin.tasks.demo.figures import draw
+from atomthink_plugin.tasks.demo.questions import DemoQuestion
+from PIL import Image
+
+from atomthink_plugin.answers import equivalent, final_answer
+from atomthink_plugin.steps import split_steps
+
+
+def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
+    """Returns the question's figure, drawn anew: a 224x224 RGB picture."""
+    return [draw(DemoQuestion.from_json(dict(doc)))]
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Scores the first reply to a question.
+
+    Returns:
+        `acc` (1.0 or 0.0), which the harness averages, and for the samples file: the `extracted` answer, the
+        atomic `steps`, `n_steps`, and the kind of `figure`.
+    """
+    reply = results[0].strip()
+    extracted = final_answer(reply) or reply
+    steps = list(split_steps(reply))
+    return {
+        "acc": float(equivalent(extracted, doc["answer"])),
+        "extracted": extracted,
+        "steps": steps,
+        "n_steps": len(steps),
+        "figure": doc["figure"]["kind"],
+    }

@@ -1,0 +1,307 @@
+"""The policy gives what its checkpoint gives, alone or in company, and says what it cannot take."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path as FilePath
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+from atomthink_plugin.api import AtomThinkError, Limits, Message, Path, Proposal, Question, QuestionError, Sampling
+from atomthink_plugin.checkpoints import load_multimodal
+from atomthink_plugin.formats import Atomic, Continue, Direct, Format
+from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
+from atomthink_plugin.prompting import Encoder
+from tests.tiny_models import causal_prm, chain, folder, llava, llava_next, loaded, mllama, picture, question, qwen
+
+ALL = pytest.mark.parametrize("build", [llava, llava_next, qwen, mllama])
+MAIN = pytest.mark.parametrize("build", [llava, qwen])
+
+QUESTIONS = [
+    question("How many?", picture(0), name="a"),
+    question("What is two plus two plus two plus one?", picture(1, (90, 40)), name="b"),
+    question("Text alone: what is one plus one?", name="c"),
+    question("How?", picture(2, (30, 100)), name="d"),
+]
+
+
+def ask(policy: TransformersPolicy, paths: list[Path], sampling: Sampling, n: int = 1) -> list[Proposal]:
+    """All paths at once, as a run asks them."""
+
+    async def together() -> list[Proposal]:
+        return await asyncio.gather(*(policy.propose(path, n, sampling) for path in paths))
+
+    return asyncio.run(together())
+
+
+def plain(build: Any, asked: Question) -> tuple[Any, Any, dict[str, torch.Tensor]]:
+    """Model, processor and inputs of one question, without anything of ours."""
+    processor = AutoProcessor.from_pretrained(folder(build))
+    model = AutoModelForImageTextToText.from_pretrained(folder(build)).eval()
+    kept = model.generation_config
+    model.generation_config = GenerationConfig(eos_token_id=kept.eos_token_id, pad_token_id=kept.pad_token_id)
+    content = [
+        {"type": "text", "text": p} if isinstance(p, str) else {"type": "image"} for p in asked.messages[0].parts
+    ]
+    chat = [{"role": "user", "content": content}]
+    text = processor.apply_chat_template(chat, add_generation_prompt=True)
+    bos = processor.tokenizer.bos_token
+    special = not (bos and text.startswith(bos))
+    images = [list(asked.images)] if asked.images else None
+    inputs = processor(text=[text], images=images, return_tensors="pt", add_special_tokens=special)
+    return model, processor, inputs
+
+
+@ALL
+def test_direct_gives_what_the_checkpoint_gives_without_us(build: Any) -> None:
+    proposals = ask(TransformersPolicy(loaded(build), Direct()), [Path(q) for q in QUESTIONS], Sampling(max_tokens=12))
+    for asked, proposal in zip(QUESTIONS, proposals, strict=True):
+        model, processor, inputs = plain(build, asked)
+        output = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        (step,) = proposal.steps
+        assert list(step.token_ids) == output.tolist()
+        assert step.text == processor.decode(output, skip_special_tokens=True).strip()
+        assert proposal.usage.prefilled == inputs["input_ids"].shape[1]
+        assert proposal.usage.images == len(asked.images)
+
+
+@MAIN
+def test_logprobs_are_those_of_a_forward_pass_from_scratch(build: Any) -> None:
+    sampling = Sampling(temperature=1.0, top_k=20, top_p=0.9, max_tokens=8, seed=5)
+    for asked, proposal in zip(
+        QUESTIONS,
+        ask(TransformersPolicy(loaded(build), Direct()), [Path(q) for q in QUESTIONS], sampling),
+        strict=True,
+    ):
+        model, _, inputs = plain(build, asked)
+        reply = torch.tensor([proposal.steps[0].token_ids])
+        start = inputs["input_ids"].shape[1]
+        longer = {"input_ids": torch.cat([inputs["input_ids"], reply], 1)}
+        longer["attention_mask"] = torch.ones_like(longer["input_ids"])
+        if "mm_token_type_ids" in inputs:
+            longer["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(reply)], 1)
+        with torch.inference_mode():
+            logits = model(**{**inputs, **longer}).logits[0, start - 1 : -1]
+        expected = torch.log_softmax(logits, -1).gather(1, reply[0][:, None]).sum()
+        assert proposal.steps[0].logprob == pytest.approx(expected.item(), abs=1e-3)
+
+
+@MAIN
+@pytest.mark.parametrize("form", [Continue(), Atomic()])
+def test_samples_depend_on_their_seed_alone(build: Any, form: Format) -> None:
+    deeper = chain(QUESTIONS[0], "Step 1: Compute 1 + 1 = 2.", "Step 2: Compute 2 + 2 = 4.")
+    paths = [*(Path(q) for q in QUESTIONS), deeper]
+    sampling = Sampling(temperature=1.0, max_tokens=10, seed=3)
+
+    def tokens(batch_size: int, order: list[Path], n: int) -> dict[tuple[str, int], list[tuple[int, ...]]]:
+        proposals = ask(TransformersPolicy(loaded(build), form, batch_size=batch_size), order, sampling, n)
+        named = zip(order, proposals, strict=True)
+        return {(p.question.id, p.depth): [step.token_ids for step in proposal.steps] for p, proposal in named}
+
+    together = tokens(16, paths, 3)
+    assert tokens(1, paths[::-1], 3) == together
+    assert tokens(2, [deeper], 2) == {("a", 2): together["a", 2][:2]}
+    assert len({ids for siblings in together.values() for ids in siblings}) > 10
+
+
+def test_the_first_samples_of_a_node_do_not_depend_on_how_many_are_drawn_or_in_how_many_calls() -> None:
+    policy, sampling = TransformersPolicy(loaded(llava), Continue()), Sampling(1.0, max_tokens=8)
+    (both,) = ask(policy, [Path(QUESTIONS[0])], sampling, 2)
+    (second,) = ask(policy, [Path(QUESTIONS[0])], replace(sampling, first=1))
+    assert second.steps[0].token_ids == both.steps[1].token_ids
+
+
+def test_greedy_siblings_are_generated_once() -> None:
+    (proposal,) = ask(TransformersPolicy(loaded(llava), Direct()), [Path(QUESTIONS[0])], Sampling(max_tokens=5), 3)
+    assert len(proposal.steps) == 3
+    assert len(set(proposal.steps)) == 1
+    assert (proposal.usage.policy_calls, proposal.usage.generated, proposal.usage.images) == (3, 5, 1)
+
+
+def test_a_step_is_cut_at_the_tasks_stop_string() -> None:
+    policy = TransformersPolicy(loaded(llava), Direct())
+    (whole,) = ask(policy, [Path(QUESTIONS[0])], Sampling(max_tokens=16))
+    stop = whole.steps[0].text[3:5]
+    asked = replace(QUESTIONS[0], limits=Limits(until=(stop,)))
+    (cut,) = ask(policy, [Path(asked)], Sampling(max_tokens=16))
+    assert cut.steps[0].finish == "stop"
+    assert cut.steps[0].text == whole.steps[0].text.split(stop)[0].strip()
+    assert cut.usage.generated < 16
+
+
+@MAIN
+def test_a_paths_ids_begin_the_ids_of_its_extensions(build: Any) -> None:
+    encoder = Encoder(loaded(build))
+    short = chain(QUESTIONS[0], "Step 1: Compute 1 + 1 = 2.")
+    long = chain(QUESTIONS[0], "Step 1: Compute 1 + 1 = 2.", "Step 2: Compute 2 + 2 = 4.")
+    ids = [encoder.encode(Continue().render(path)).tokens["input_ids"][0].tolist() for path in (short, long)]
+    assert ids[1][: len(ids[0])] == ids[0]
+    assert loaded(build).tokenizer.decode(ids[1]).endswith("\n\nStep 2: Compute 2 + 2 = 4.\n\n")
+
+
+@pytest.mark.parametrize("form", [Continue(), Atomic()])
+def test_an_image_is_prepared_once_per_question(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, calls = Encoder(loaded(llava)), []
+    process = encoder._process
+    monkeypatch.setattr(encoder, "_process", lambda *given: calls.append(given) or process(*given))
+    for path in (Path(QUESTIONS[0]), chain(QUESTIONS[0], "Step 1: a."), chain(QUESTIONS[0], "Step 1: b.")):
+        encoder.encode(form.render(path))
+    assert len(calls) == 1
+
+
+def test_prepared_images_are_forgotten_when_they_take_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [Path(question("Why?", picture(at), name=str(at))) for at in range(3)]
+    encoder = Encoder(loaded(llava), remember=2 * Encoder(loaded(llava)).encode(Direct().render(pictures[0])).size)
+    process, calls = encoder._process, []
+    monkeypatch.setattr(encoder, "_process", lambda *given: calls.append(given) or process(*given))
+    for at in (0, 1, 0, 2, 0, 1):
+        encoder.encode(Direct().render(pictures[at]))
+    assert len(calls) == 4
+
+
+@ALL
+@pytest.mark.parametrize("token", ["<image>", "<|image_pad|>", "<|image|>", "</s>", "<|im_end|>", "<im<image>age>"])
+def test_control_tokens_in_a_question_are_ordinary_text(build: Any, token: str) -> None:
+    encoder, special = Encoder(loaded(build)), set(loaded(build).tokenizer.all_special_ids)
+
+    def specials(asked: Question, *steps: str) -> list[int]:
+        ids = encoder.encode(Continue().render(chain(asked, *steps))).tokens["input_ids"][0].tolist()
+        return [at for at in ids if at in special]
+
+    clean = specials(question("What is this?", picture(0)), "Step 1: a thing.")
+    assert specials(question(f"What is {token}?", picture(0)), f"Step 1: a {token} thing.") == clean
+
+
+def broken() -> Image.Image:
+    """A picture whose file ends too early; PIL finds out when the pixels are read."""
+    file = BytesIO()
+    picture(0, (200, 200)).save(file, "PNG")
+    return Image.open(BytesIO(file.getvalue()[: len(file.getvalue()) // 2]))
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (question("   "), "no text"),
+        (question("", picture(0)), "no text"),
+        (question("Why?", broken()), "cannot be read"),
+        (question("Why?", Image.new("RGB", (0, 5))), "no pixels"),
+        (Question("q", (Message("user", (None, "Why?")),)), "not a PIL image"),  # type: ignore[arg-type]
+        (question("two " * 900), "context is 512"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_says_why(asked: Question, reason: str) -> None:
+    async def both() -> list[Any]:
+        policy = TransformersPolicy(loaded(llava), Continue())
+        jobs = (policy.propose(Path(each), 1, Sampling(max_tokens=4)) for each in (asked, QUESTIONS[0]))
+        return await asyncio.gather(*jobs, return_exceptions=True)
+
+    failed, other = asyncio.run(both())
+    assert isinstance(failed, QuestionError)
+    assert reason in str(failed)
+    assert len(other.steps) == 1
+
+
+@MAIN
+@pytest.mark.parametrize("mode", ["RGBA", "P", "L", "1", "CMYK", "I;16", "LA"])
+def test_images_of_every_mode_are_taken(build: Any, mode: str) -> None:
+    image = Image.new(mode, (40, 40)) if mode == "I;16" else picture(0, (40, 40)).convert(mode)
+    (proposal,) = ask(
+        TransformersPolicy(loaded(build), Direct()), [Path(question("Why?", image))], Sampling(max_tokens=2)
+    )
+    assert len(proposal.steps) == 1
+
+
+@ALL
+def test_an_image_of_one_pixel_is_taken_or_refused_with_a_reason(build: Any) -> None:
+    policy, path = TransformersPolicy(loaded(build), Direct()), Path(question("Why?", Image.new("RGB", (1, 1))))
+    try:
+        assert len(ask(policy, [path], Sampling(max_tokens=2))[0].steps) == 1
+    except QuestionError as error:
+        assert "1x1" in str(error)  # noqa: PT017
+
+
+def test_a_chain_that_fills_the_context_has_no_next_step() -> None:
+    full = chain(QUESTIONS[0], *(f"Step {k}: Compute {k} + {k} and so on and on and on." for k in range(1, 40)))
+    assert ask(TransformersPolicy(loaded(llava), Continue()), [full], Sampling())[0].steps == ()
+
+
+def test_the_last_step_may_be_shorter_than_asked_but_stays_in_the_context() -> None:
+    policy, long = TransformersPolicy(loaded(llava), Direct()), Path(question("two " * 110))
+    (proposal,) = ask(policy, [long], Sampling(max_tokens=400))
+    assert 0 < len(proposal.steps[0].token_ids) <= 512 - proposal.usage.prefilled < 400
+
+
+def error_of(**arguments: Any) -> str:
+    """The message of a policy that cannot be loaded."""
+    with pytest.raises(AtomThinkError) as caught:
+        transformers_policy(**{"pretrained": str(folder(llava)), "device": "cpu", "format": Direct()} | arguments)
+    return str(caught.value)
+
+
+def copy_without(name: str, target: FilePath) -> str:
+    """A copy of the LLaVA folder that lacks the files whose names contain `name`."""
+    target.mkdir()
+    for file in folder(llava).iterdir():
+        if name not in file.name:
+            (target / file.name).write_bytes(file.read_bytes())
+    return str(target)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"pretrained": "/no/such/model"}, ("pretrained='/no/such/model'", "no such folder")),
+        ({"pretrained": "./model"}, ("pretrained='./model'", "no such folder")),
+        ({"pretrained": "nobody/nothing"}, ("pretrained='nobody/nothing'", "hub", "HF_TOKEN")),
+        ({"dtype": "float17"}, ("dtype='float17'", "bfloat16")),
+        ({"device": "warp:9"}, ("device='warp:9'", "cpu")),
+        ({"chat_template": "/no/such/file"}, ("chat_template='/no/such/file'",)),
+    ],
+)
+def test_arguments_that_cannot_work_are_named_with_a_way_out(
+    arguments: dict[str, str], parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    message = error_of(**arguments)
+    assert all(part in message for part in parts), message
+
+
+def test_a_text_only_model_is_no_policy() -> None:
+    assert "'qwen2', which is no multimodal model" in error_of(pretrained=str(folder(causal_prm)))
+
+
+def test_a_folder_without_a_checkpoint_or_without_a_processor_says_so(tmp_path: FilePath) -> None:
+    assert "no config.json" in error_of(pretrained=str(tmp_path))
+    assert "no processor" in error_of(pretrained=copy_without("processor_config", tmp_path / "copy"))
+
+
+def test_remote_code_is_not_run_unasked(tmp_path: FilePath) -> None:
+    name = copy_without("config.json", tmp_path / "copy")
+    config = '{"model_type": "strange", "auto_map": {"AutoConfig": "strange.Config"}}'
+    (tmp_path / "copy" / "config.json").write_text(config)
+    (tmp_path / "copy" / "strange.py").write_text("raise SystemExit('it was run')")
+    assert "trust_remote_code=True" in error_of(pretrained=name)
+
+
+def test_a_missing_chat_template_can_be_given(tmp_path: FilePath) -> None:
+    name = copy_without("chat_template", tmp_path / "copy")
+    assert "chat_template=FILE" in error_of(pretrained=name)
+    file = tmp_path / "own.jinja"
+    file.write_text("<image>Q: {{ messages[0]['content'][1]['text'] }} A:")
+    policy = transformers_policy(name, format=Direct(), device="cpu", chat_template=str(file))
+    assert len(ask(policy, [Path(QUESTIONS[0])], Sampling(max_tokens=2))[0].steps) == 1
+
+
+def test_the_identity_follows_the_weights(tmp_path: FilePath) -> None:
+    first = load_multimodal(copy_without("-", tmp_path / "a"), device="cpu").identity
+    assert load_multimodal(str(tmp_path / "a"), device="cpu").identity == first
+    weights = tmp_path / "a" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes())
+    assert load_multimodal(str(tmp_path / "a"), device="cpu").identity != first

@@ -1,0 +1,27 @@
+"""Confidence is the geometric mean of the step's token probabilities."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from atomthink_plugin.api import AtomThinkError, Path, Step
+from atomthink_plugin.scorers.confidence import confidence
+from tests.scorers.scoring import ASKED, scores
+from tests.tiny_models import chain
+
+
+def test_the_score_is_the_mean_probability_of_the_last_step() -> None:
+    path = chain(ASKED, "Step 1: a.").extend(Step("Step 2: b.", (5, 6), math.log(0.5) + math.log(0.125)))
+    assert scores(confidence(), [path]) == [pytest.approx(0.25)]
+
+
+def test_a_policy_without_log_probabilities_is_an_error() -> None:
+    with pytest.raises(AtomThinkError, match="prm="):
+        scores(confidence(), [chain(ASKED, "Step 1: a.")])
+
+
+def test_a_root_has_nothing_to_score() -> None:
+    with pytest.raises(ValueError, match="no step"):
+        scores(confidence(), [Path(ASKED)])

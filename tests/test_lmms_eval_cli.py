@@ -1,0 +1,132 @@
+"""The plugin as its users run it: the real command line, and the files it leaves.
+
+lmms-eval exits with 0 after a failed evaluation, so every test reads the result files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SHARED_HUB = Path(__file__).parents[2] / "shared" / "data" / "hub"
+LMMS_EVAL = (sys.executable, "-m", "lmms_eval")
+
+
+def environment(home: Path) -> dict[str, str]:
+    settings = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**os.environ, **settings, "HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home / "cache")}
+
+
+def command(home: Path, *arguments: str, model_args: str, launcher: tuple[str, ...] = LMMS_EVAL) -> list[str]:
+    output = ("--log_samples", "--output_path", str(home / "out"))
+    return [*launcher, "--model", "atomthink_tiny", "--model_args", model_args, *arguments, *output]
+
+
+def run(home: Path, *arguments: str, cwd: Path | None = None, **kwargs: Any) -> str:
+    done = subprocess.run(
+        command(home, *arguments, **kwargs),
+        env={**environment(home), "ACCELERATE_USE_CPU": "true"},
+        cwd=cwd or home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    return done.stdout + done.stderr
+
+
+def results(home: Path) -> dict[str, Any]:
+    (file,) = home.glob("out/**/*_results.json")
+    loaded: dict[str, Any] = json.loads(file.read_text())
+    return loaded
+
+
+def samples(home: Path) -> list[dict[str, Any]]:
+    (file,) = home.glob("out/**/*_samples_*.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def journaled(home: Path) -> list[dict[str, Any]]:
+    """All whole records of all processes."""
+    records = []
+    for file in home.glob("cache/atomthink/journal/*/rank*.jsonl"):
+        for line in file.read_text().splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                continue
+    return records
+
+
+def test_slow_thinking_leaves_results_and_samples_with_their_steps(tmp_path: Path) -> None:
+    arguments = ("--tasks", "atomthink_demo", "--limit", "12", "--batch_size", "64", "--gen_kwargs", "max_new_tokens=300")
+    log = run(tmp_path, *arguments, model_args="thinking=slow,search=beam,beams=2,candidates=2")
+    found = results(tmp_path)
+    assert 0.0 <= found["results"]["atomthink_demo"]["acc,none"] <= 1.0, log
+    written = samples(tmp_path)
+    assert [sample["doc_id"] for sample in written] == list(range(12))
+    for sample in written:
+        counts = sample["token_counts"][0]
+        assert sample["n_steps"] == len(sample["steps"]) == counts["steps"]
+        assert counts["status"] in {"answered", "unanswered"}
+        assert counts["policy_calls"] >= 4
+        assert counts["score_calls"] > 0
+    assert sum(sample["acc"] for sample in written) / 12 == pytest.approx(found["results"]["atomthink_demo"]["acc,none"])
+    assert found["throughput"]["avg_questions"] == 12
+    assert {record["status"] for record in journaled(tmp_path)} == {"done"}
+
+
+def test_two_processes_share_the_questions_and_ask_each_once(tmp_path: Path) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "lmms_eval")
+    log = run(tmp_path, "--tasks", "atomthink_demo", "--limit", "5", model_args="thinking=quick", launcher=launcher)
+    assert [sample["doc_id"] for sample in samples(tmp_path)] == list(range(5)), log
+    asked = Counter(record["question"] for record in journaled(tmp_path))
+    assert asked == Counter({f"atomthink_demo/test/{i}/0": 1 for i in range(5)})
+    assert len(list(tmp_path.glob("cache/atomthink/journal/*/rank*.jsonl"))) == 2
+
+
+def test_a_run_killed_in_the_middle_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    model_args = "thinking=slow,search=best_of_n,n=4,concurrency=4,batch_size=16"
+    arguments = ("--tasks", "atomthink_demo", "--limit", "40")
+    line = command(tmp_path, *arguments, model_args=model_args)
+    with subprocess.Popen(
+        line, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as first:
+        while first.poll() is None and len(journaled(tmp_path)) < 4:
+            time.sleep(0.05)
+        first.send_signal(signal.SIGKILL)
+    before = {record["key"] for record in journaled(tmp_path)}
+    assert 4 <= len(before) < 40
+    log = run(tmp_path, *arguments, model_args=model_args)
+    assert [sample["doc_id"] for sample in samples(tmp_path)] == list(range(40)), log
+    after = Counter(record["key"] for record in journaled(tmp_path))
+    assert len(after) == 40
+    assert set(after.values()) == {1}
+    assert before < set(after)
+
+
+def test_bad_arguments_are_refused_by_name_before_any_question_is_asked(tmp_path: Path) -> None:
+    log = run(tmp_path, "--tasks", "atomthink_demo", model_args="thinking=slow,search=beem")
+    assert "`search=beem` is unknown (did you mean `beam`?); valid: majority, weighted, best_of_n, greedy, beam" in log
+    assert not list(tmp_path.glob("out/**/*.json"))
+    assert not journaled(tmp_path)
+
+
+@pytest.mark.skipif(not SHARED_HUB.is_dir(), reason="the real MATH-Vision questions are not on this machine")
+@pytest.mark.parametrize("model_args", ["thinking=quick", "thinking=slow,candidates=2"])
+def test_real_questions_of_a_built_in_task_pass_through(tmp_path: Path, model_args: str) -> None:
+    arguments = ("--tasks", "mathvision_testmini", "--limit", "16")
+    log = run(tmp_path, *arguments, model_args=model_args + ",max_steps=3,retries=1", cwd=SHARED_HUB)
+    assert "mathvision_testmini" in results(tmp_path)["results"], log
+    written = samples(tmp_path)
+    assert len(written) == 16
+    assert all(sample["token_counts"][0]["status"] in {"answered", "unanswered"} for sample in written)

@@ -1,0 +1,69 @@
+"""Plugins: another package adds to ours without touching it, and a broken one does no harm."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+USE = """
+import asyncio
+from atomthink_plugin.api import Message, Question
+from atomthink_plugin.config import plan
+from atomthink_plugin.formats import Continue
+from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.testing import ScriptedPolicy
+
+typed = {"pretrained": "any", "thinking": "slow", "search": "shortest", "scorer": "brevity", "n": "16", "prm_words": "7"}
+chosen = plan("transformers", typed)
+long, short = "Step 1: Look at it for a while.", "Step 1: The final answer is: 5."
+policy = ScriptedPolicy({"": {long: 0.5, short: 0.5}, long: {"Step 2: The final answer is: 5.": 1.0}})
+thinker = Thinker(policy, chosen.scorer(), Continue(), chosen.search, chosen.settings)
+(result,) = thinker.run([Question("q", (Message("user", ("How many?",)),))])
+print(result.steps, result.scores)
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example plugin, installed by pip into a folder of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    source = tmp_path_factory.mktemp("source")
+    for file in (HERE / "example_plugin").iterdir():
+        if file.is_file():
+            (source / file.name).write_text(file.read_text())
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", folder]
+    subprocess.run([*pip, source], check=True, capture_output=True)
+    return folder
+
+
+def run(code: str, site: Path) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_an_installed_package_adds_a_search_and_a_scorer(site: Path) -> None:
+    done = run(USE, site)
+    assert done.stdout.strip() == "('Step 1: The final answer is: 5.',) (0.5,)", done.stderr
+
+
+def test_a_broken_package_is_reported_by_name_and_the_others_still_count(site: Path, tmp_path: Path) -> None:
+    info = tmp_path / "broken-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0\n")
+    (info / "entry_points.txt").write_text("[atomthink_plugin]\nbroken = broken_module\nlate = late_module\n")
+    (tmp_path / "broken_module.py").write_text("raise RuntimeError('half installed')")
+    (tmp_path / "late_module.py").write_text(
+        "from atomthink_plugin.hookspecs import hookimpl\n"
+        "@hookimpl\ndef atomthink_searches():\n    raise KeyError('no such thing')\n"
+        "@hookimpl\ndef atomthink_scorers():\n    return {'confidence': None}\n"
+    )
+    done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{USE}", site)
+    assert done.stdout.startswith("('Step 1: The final answer is: 5.',)"), done.stderr
+    assert "plugin broken (broken_module) is left out: RuntimeError: half installed" in done.stderr
+    assert "late (late_module) is left out of atomthink_searches: KeyError" in done.stderr
+    assert "offers 'confidence' in atomthink_scorers, which is taken" in done.stderr
