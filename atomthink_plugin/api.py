@@ -157,11 +157,14 @@ class Path:
         return Path(self.question, self, step, answer)
 
     @cached_property
+    def lineage(self) -> tuple[Path, ...]:
+        """The nodes from the first step to this one, the root left out."""
+        return () if self.parent is None else (*self.parent.lineage, self)
+
+    @cached_property
     def steps(self) -> tuple[Step, ...]:
         """All steps from the first to this one."""
-        if self.parent is None or self.step is None:
-            return ()
-        return (*self.parent.steps, self.step)
+        return tuple(node.step for node in self.lineage if node.step is not None)
 
     @property
     def depth(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,10 +169,17 @@ def load_text_prm(
     # Qwen2.5-Math-PRM brings its class as remote code under AutoModel.
     remote = "AutoModel" in (getattr(config, "auto_map", None) or {})
     head = AutoModel if remote else AutoModelForTokenClassification
-    loader = AutoModelForCausalLM if kind == "causal" else head
+    loader: Any = AutoModelForCausalLM if kind == "causal" else head
     with _explained(request):
         tokenizer = AutoTokenizer.from_pretrained(pretrained, **request.source)
-        model = loader.from_pretrained(pretrained, dtype=request.dtype, **request.source)
+        model, loading = loader.from_pretrained(
+            pretrained, dtype=request.dtype, output_loading_info=True, **request.source
+        )
+    if loading["missing_keys"]:  # transformers only warns, and a random head would score at random
+        raise AtomThinkError(
+            f"{argument}={pretrained!r} has no weights for {', '.join(sorted(loading['missing_keys'])[:3])}: it is "
+            f"no {kind} model; name another checkpoint or scorer"
+        )
     return _ready(model, tokenizer, None, request)
 
 
@@ -223,7 +231,7 @@ def _request(
     trust_remote_code: bool,
     argument: str,
 ) -> _Request:
-    where = _device(device, _prefix(argument))
+    where = choose_device(device, _prefix(argument))
     if dtype != "auto" and dtype not in DTYPES:
         raise AtomThinkError(f"{_prefix(argument)}dtype={dtype!r} is unknown: use auto, {', '.join(DTYPES)}")
     precision: torch.dtype | Literal["auto"] = "auto" if dtype == "auto" else DTYPES[dtype]
@@ -239,10 +247,19 @@ def _prefix(argument: str) -> str:
     return "prm_" if argument == "prm" else ""
 
 
-def _device(name: str, prefix: str) -> torch.device:
+def choose_device(name: str = "auto", prefix: str = "") -> torch.device:
+    """Returns the named device; `auto` is this process's own GPU under torchrun, else MPS, else the CPU.
+
+    Args:
+        name: `auto` or anything `torch.device` reads.
+        prefix: Put before the argument's name in messages.
+
+    Raises:
+        AtomThinkError: The device is not there.
+    """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -257,7 +274,7 @@ def _device(name: str, prefix: str) -> torch.device:
 def _require_folder(request: _Request) -> None:
     """Tells a mistyped path from a hub id, which transformers' own message does not."""
     name = request.pretrained
-    folder = FilePath(name).expanduser()
+    folder = FilePath(name)
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1
     if not name or (looks_like_path and not folder.is_dir() and "/" in name):
         raise AtomThinkError(f"{request.argument}={name!r}: there is no such folder")
@@ -286,7 +303,7 @@ def _explained(request: _Request) -> Iterator[None]:
                 f"{name} comes with its own Python code: read it, then pass "
                 f"{_prefix(request.argument)}trust_remote_code=True to run it"
             ) from error
-        if isinstance(error, OSError) and not FilePath(request.pretrained).expanduser().is_dir():
+        if isinstance(error, OSError) and not FilePath(request.pretrained).is_dir():
             raise AtomThinkError(
                 f"{name} is neither a folder nor a repository that can be fetched from the model hub now: check "
                 f"the spelling, the revision ({request.revision or 'main'}), the network and HF_TOKEN "
@@ -365,7 +382,7 @@ def _ready(
 
 
 def _identity(request: _Request) -> str:
-    folder = FilePath(request.pretrained).expanduser()
+    folder = FilePath(request.pretrained)
     if not folder.is_dir():
         return f"{request.pretrained}@{request.revision or 'main'}"
     digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=8)

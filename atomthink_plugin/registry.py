@@ -42,9 +42,7 @@ def registry() -> Registry:
         try:
             manager.register(point.load(), name=f"{point.name} ({point.value})")
         except Exception as error:
-            log.warning(
-                "plugin %s (%s) is left out: %s: %s", point.name, point.value, type(error).__name__, error
-            )
+            log.warning("plugin %s (%s) is left out: %s: %s", point.name, point.value, type(error).__name__, error)
     return Registry(
         policies=_collect(manager, "atomthink_policies"),
         scorers=_collect(manager, "atomthink_scorers"),

@@ -23,12 +23,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from atomthink_plugin.aggregates import AGGREGATES
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import Aggregate, Choice, Mind, Path, Search, Stopped
 from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-from atomthink_plugin.runtime.mind import AGGREGATES
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
@@ -83,26 +83,18 @@ def sample(demo: Sequence[DemoQuestion], n: int) -> tuple[list[Replay], float, f
 
     async def collect(mind: Mind) -> Choice:
         paths = await mind.rollouts(n)
-        scores = [await asyncio.gather(*(mind.score(node) for node in lineage(path))) for path in paths]
+        scores = [await asyncio.gather(*(mind.score(node) for node in path.lineage)) for path in paths]
         replays[mind.root.question.id] = Replay(mind.root, paths, scores)
         return Choice(paths[0], 0.0, mind.why(paths[0]))
 
     started = time.monotonic()
-    thinker = replace(build(plan("transformers", {**TINY_ARGUMENTS, "thinking": "slow", "search": "best_of_n"})), search=collect)
+    scored = plan("transformers", {**TINY_ARGUMENTS, "thinking": "slow", "search": "best_of_n"})
+    thinker = replace(build(scored), search=collect)
     questions = ask(demo)
     with RunProgress(len(demo), f"{n} paths") as progress:
         results = thinker.run(questions, lambda question, result: progress.finished(result))
     tokens = fmean(result.usage.generated for result in results) / n
     return [replays[question.id] for question in questions], tokens, time.monotonic() - started
-
-
-def lineage(path: Path) -> list[Path]:
-    nodes = []
-    node: Path | None = path
-    while node is not None and node.step is not None:
-        nodes.append(node)
-        node = node.parent
-    return nodes[::-1]
 
 
 def replayed(name: str, search: Search, replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float) -> Row:

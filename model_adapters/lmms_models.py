@@ -10,6 +10,16 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
+from lmms_eval.api.instance import GenerationResult, Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.models.model_utils.gen_metrics import log_metrics
+from lmms_eval.models.model_utils.usage_metrics import log_usage
+from loguru import logger
+
+from atomthink_plugin.api import Failure, Outcome, Question, QuestionError, Result
+from atomthink_plugin.build import build, open_journal
+from atomthink_plugin.checkpoints import choose_device
+from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.harness import (
     generation_arguments,
     in_task_form,
@@ -19,15 +29,6 @@ from atomthink_plugin.model_adapters.harness import (
     to_result,
 )
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-from lmms_eval.api.instance import GenerationResult, Instance
-from lmms_eval.api.model import lmms
-from lmms_eval.models.model_utils.gen_metrics import log_metrics
-from lmms_eval.models.model_utils.usage_metrics import log_usage
-from loguru import logger
-
-from atomthink_plugin.api import Failure, Outcome, Question, QuestionError, Result
-from atomthink_plugin.build import build, open_journal
-from atomthink_plugin.config import plan
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
 
@@ -90,11 +91,7 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     @property
     def device(self) -> torch.device:
         """Where the harness puts the few numbers it gathers over processes."""
-        return (
-            torch.device("cuda", torch.cuda.current_device())
-            if torch.cuda.is_available()
-            else torch.device("cpu")
-        )
+        return choose_device()
 
     @property
     def _thinker(self) -> Thinker:
@@ -177,9 +174,7 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Not offered: thinking has no likelihood."""
-        raise NotImplementedError(
-            f"{type(self).__name__} answers generate_until tasks, not loglikelihood ones"
-        )
+        raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not loglikelihood ones")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not offered: a task's own rounds and ours would be nested."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -41,13 +42,11 @@ def planned(**typed: Any) -> Plan:
 def test_an_argument_that_cannot_be_used_is_named_with_the_way_out(typed: dict[str, Any], message: str) -> None:
     with pytest.raises(AtomThinkError) as caught:
         planned(**typed)
-    import re
-
     assert re.search(message if "|" in message else re.escape(message), str(caught.value))
 
 
 def test_unknown_arguments_are_named_all_at_once_with_the_valid_ones() -> None:
-    with pytest.raises(AtomThinkError, match="`one`.*`two`.*Valid here: .*max_new_tokens.*pretrained"):
+    with pytest.raises(AtomThinkError, match=r"`one`.*`two`.*Valid here: .*max_new_tokens.*pretrained"):
         planned(one=1, two=2)
 
 
@@ -75,7 +74,8 @@ def test_searches_bring_their_published_temperatures_and_the_user_overrides_them
 
 def test_what_changes_results_changes_the_identity_and_nothing_else_does() -> None:
     base = planned(thinking="slow", scorer="confidence").identity
-    for typed in ({"seed": 1}, {"beams": 3}, {"top_p": 0.9}, {"max_steps": 5}, {"format": "atomic"}, {"search": "greedy"}):
+    changes = ({"seed": 1}, {"beams": 3}, {"top_p": 0.9}, {"max_steps": 5}, {"format": "atomic"}, {"search": "greedy"})
+    for typed in changes:
         assert planned(**({"thinking": "slow", "scorer": "confidence"} | typed)).identity != base
     same = planned(thinking="slow", scorer="confidence", concurrency=3, journal="off", on_error="raise")
     assert same.identity == base

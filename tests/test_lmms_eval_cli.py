@@ -68,10 +68,13 @@ def journaled(home: Path) -> list[dict[str, Any]]:
 
 
 def test_slow_thinking_leaves_results_and_samples_with_their_steps(tmp_path: Path) -> None:
-    arguments = ("--tasks", "atomthink_demo", "--limit", "12", "--batch_size", "64", "--gen_kwargs", "max_new_tokens=300")
-    log = run(tmp_path, *arguments, model_args="thinking=slow,search=beam,beams=2,candidates=2")
+    options = ("--limit", "12", "--batch_size", "64", "--gen_kwargs", "max_new_tokens=300")
+    log = run(
+        tmp_path, "--tasks", "atomthink_demo", *options, model_args="thinking=slow,search=beam,beams=2,candidates=2"
+    )
     found = results(tmp_path)
-    assert 0.0 <= found["results"]["atomthink_demo"]["acc,none"] <= 1.0, log
+    assert "atomthink_demo" in found["results"], log
+    accuracy = found["results"]["atomthink_demo"]["acc,none"]
     written = samples(tmp_path)
     assert [sample["doc_id"] for sample in written] == list(range(12))
     for sample in written:
@@ -80,7 +83,7 @@ def test_slow_thinking_leaves_results_and_samples_with_their_steps(tmp_path: Pat
         assert counts["status"] in {"answered", "unanswered"}
         assert counts["policy_calls"] >= 4
         assert counts["score_calls"] > 0
-    assert sum(sample["acc"] for sample in written) / 12 == pytest.approx(found["results"]["atomthink_demo"]["acc,none"])
+    assert sum(sample["acc"] for sample in written) / 12 == pytest.approx(accuracy)
     assert found["throughput"]["avg_questions"] == 12
     assert {record["status"] for record in journaled(tmp_path)} == {"done"}
 

@@ -18,8 +18,8 @@ from atomthink_plugin.formats import Continue
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.testing import ScriptedPolicy
 
-typed = {"pretrained": "any", "thinking": "slow", "search": "shortest", "scorer": "brevity", "n": "16", "prm_words": "7"}
-chosen = plan("transformers", typed)
+typed = {"thinking": "slow", "search": "shortest", "scorer": "brevity", "n": "16", "prm_words": "7"}
+chosen = plan("transformers", {"pretrained": "any", **typed})
 long, short = "Step 1: Look at it for a while.", "Step 1: The final answer is: 5."
 policy = ScriptedPolicy({"": {long: 0.5, short: 0.5}, long: {"Step 2: The final answer is: 5.": 1.0}})
 thinker = Thinker(policy, chosen.scorer(), Continue(), chosen.search, chosen.settings)

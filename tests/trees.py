@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Message, Question
+from atomthink_plugin.api import Message, Question, Sampling, Search, SearchKind
 from atomthink_plugin.formats import SEPARATOR, Continue
 from atomthink_plugin.runtime.mind import QuestionMind
 from atomthink_plugin.runtime.settings import Settings
-from atomthink_plugin.api import Sampling, Search, SearchKind
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
 
 REDUCE: dict[str, Callable[[Sequence[float]], float]] = {

@@ -34,9 +34,7 @@ class Journal:
         digest = hashlib.blake2b(_dump(settings).encode(), digest_size=6).hexdigest()
         self.folder = folder / f"{name}-{digest}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "settings.json").write_text(
-            json.dumps(settings, indent=1, sort_keys=True, default=str)
-        )
+        (self.folder / "settings.json").write_text(json.dumps(settings, indent=1, sort_keys=True, default=str))
         self._outcomes = self._read()
         self._file = (self.folder / f"rank{rank}.jsonl").open("a+b", buffering=0)
         self._end_torn_line()
@@ -48,7 +46,7 @@ class Journal:
     def put(self, question: Question, result: Result) -> None:
         """Appends one record and waits until it is on disk."""
         key = question_key(question)
-        record = {"key": key, "question": question.id, "text": question.text}
+        record: dict[str, Any] = {"key": key, "question": question.id, "text": question.text}
         if isinstance(result, Outcome):
             self._outcomes[key] = result
             record |= {"status": "done", "outcome": asdict(result)}

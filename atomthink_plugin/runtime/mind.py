@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from atomthink_plugin.aggregates import AGGREGATES
 from atomthink_plugin.api import (
     Aggregate,
     AtomThinkError,
@@ -93,9 +93,7 @@ class QuestionMind:
             path = children[0]
         return path
 
-    async def _expand(
-        self, paths: Sequence[Path], n: int, sampling: Sampling, budget: Budget
-    ) -> list[list[Path]]:
+    async def _expand(self, paths: Sequence[Path], n: int, sampling: Sampling, budget: Budget) -> list[list[Path]]:
         children: list[list[Path]] = [[] for _ in paths]
         open_slots = list(range(len(paths)))
         for _ in range(self.settings.retries + 1):
@@ -193,9 +191,7 @@ class QuestionMind:
 
     async def _ask_scorer(self, path: Path) -> float:
         if self.scorer is None:
-            raise AtomThinkError(
-                "this search scores steps and the run has no scorer: pass `prm=` or `scorer=`"
-            )
+            raise AtomThinkError("this search scores steps and the run has no scorer: pass `prm=` or `scorer=`")
         score: Score = await self.scorer.score(path)
         self.usage += score.usage
         if not 0.0 <= score.value <= 1.0:
@@ -206,19 +202,18 @@ class QuestionMind:
         """Returns the aggregate of all step scores of `path`; 0.0 for the root."""
         if aggregate == "last":
             return await self.score(path) if path.step else 0.0
-        scores = await asyncio.gather(*(self.score(node) for node in _lineage(path)))
+        scores = await asyncio.gather(*(self.score(node) for node in path.lineage))
         return AGGREGATES[aggregate](scores) if scores else 0.0
 
     # --- the end -------------------------------------------------------------------------------
 
     def outcome(self, choice: Choice) -> Outcome:
         """Returns what the search decided, with the whole tree and its cost."""
-        lineage = _lineage(choice.path)
         return Outcome(
             text=SEPARATOR.join(step.text for step in choice.path.steps),
             answer=choice.path.answer,
             steps=tuple(step.text for step in choice.path.steps),
-            scores=tuple(self._score_of(path.key) for path in lineage),
+            scores=tuple(self._score_of(path.key) for path in choice.path.lineage),
             value=choice.value,
             stopped=choice.stopped,
             usage=replace(self.usage, seconds=time.monotonic() - self._started),
@@ -235,15 +230,6 @@ class QuestionMind:
         return future.result() if future is not None and future.done() and not future.cancelled() else None
 
 
-AGGREGATES = {
-    "last": lambda scores: scores[-1],
-    "min": min,
-    "mean": lambda scores: math.fsum(scores) / len(scores),
-    "prod": math.prod,
-}
-"""How step scores become a path's value, by the name of `Aggregate`."""
-
-
 def _alone(step: Step) -> Step:
     """The first of several steps an untuned model wrote at once; it is whole even if the last was cut."""
     first = first_step(step.text)
@@ -252,19 +238,5 @@ def _alone(step: Step) -> Step:
 
 def _sampling(run: Sampling, limits: Limits) -> Sampling:
     """The run's sampling with what the question itself asks for."""
-    own = {
-        name: value
-        for name in ("temperature", "top_p", "top_k")
-        if (value := getattr(limits, name)) is not None
-    }
+    own = {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(limits, name)) is not None}
     return replace(run, **own)
-
-
-def _lineage(path: Path) -> list[Path]:
-    """The nodes from the first step to `path`."""
-    nodes: list[Path] = []
-    node: Path | None = path
-    while node is not None and node.step is not None:
-        nodes.append(node)
-        node = node.parent
-    return nodes[::-1]

@@ -88,8 +88,8 @@ def measure(mode: str, demo: Sequence[DemoQuestion], arguments: Mapping[str, Any
 
 def table(rows: Sequence[Row]) -> Table:
     """Returns the rows as they are printed."""
-    grid = Table(title=f"{len(rows[0].right)} held-out questions about figures, embedded model")
-    for heading in ("thinking", "accuracy", "95 % interval", "tokens/question", "PRM calls/question", "seconds"):
+    grid = Table(title=f"{len(rows[0].right)} held-out questions, embedded model")
+    for heading in ("thinking", "accuracy", "95 % interval", "tokens/q", "PRM calls/q", "seconds"):
         grid.add_column(heading, justify="left" if heading == "thinking" else "right", no_wrap=True)
     for row in rows:
         low, high = row.interval
@@ -124,4 +124,5 @@ def run(questions: int, modes: Sequence[str], file: Path | None, show: Callable[
     rows = [measure(mode, demo, arguments_of(mode))[0] for mode in modes]
     (show or Console().print)(table(rows))
     if file is not None:
-        file.write_text(json.dumps([{**asdict(row), "accuracy": row.accuracy, "interval": row.interval} for row in rows]))
+        records = [{**asdict(row), "accuracy": row.accuracy, "interval": row.interval} for row in rows]
+        file.write_text(json.dumps(records, indent=1))

@@ -119,9 +119,7 @@ def _rectangles(canvas: ImageDraw.ImageDraw, figure: Figure, rng: random.Random)
         _label(canvas, (first, int((top + bottom) / 2) // CELL), height, colour, rng)
 
 
-def _label(
-    canvas: ImageDraw.ImageDraw, cell: tuple[int, int], value: int, colour: str, rng: random.Random
-) -> None:
+def _label(canvas: ImageDraw.ImageDraw, cell: tuple[int, int], value: int, colour: str, rng: random.Random) -> None:
     centre = (CELL * place + CELL / 2 + rng.uniform(-WOBBLE, WOBBLE) for place in cell)
     x, y = (min(max(place, 18), SIZE - 18) for place in centre)
     fill = PALETTE[colour]

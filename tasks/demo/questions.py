@@ -11,7 +11,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -24,6 +24,8 @@ LARGEST: Final = 400  # of the values along a chain, a perimeter, or one area
 HELD_OUT_SEED: Final = 2024
 DEMO_SIZE: Final = 200
 
+_OPERATORS: Final[tuple[Operator, ...]] = ("+", "-", "x")
+_SUM_OR_DIFFERENCE: Final[tuple[Operator, ...]] = ("+", "-")
 _APPLY: Final[dict[str, Callable[[int, int], int]]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
@@ -182,14 +184,26 @@ class DemoQuestion:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the question as plain data, with what follows from its parameters for people to read."""
-        derived = {"text": self.text, "answer": str(self.answer), "steps": list(self.steps), "cot": self.cot}
-        return {**asdict(self), **derived}
+        return {
+            "text": self.text,
+            "answer": str(self.answer),
+            "steps": self.steps,
+            "cot": self.cot,
+            "figure": {
+                "kind": self.figure.kind,
+                "names": [name for name, _ in self.figure.items],
+                "values": [value for _, value in self.figure.items],
+                "layout": self.figure.layout,
+            },
+            "operands": self.operands,
+            "operators": self.operators,
+        }
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> DemoQuestion:
         """Returns the question of a record that `to_json` made, JSON lists in place of tuples allowed."""
         figure = record["figure"]
-        items = tuple((name, value) for name, value in figure["items"])
+        items = tuple(zip(figure["names"], figure["values"], strict=True))
         drawn = Figure(figure["kind"], items, figure["layout"])
         return cls(drawn, tuple(record["operands"]), tuple(record["operators"]))
 
@@ -233,7 +247,8 @@ _TEXTS: Final[dict[Kind, Callable[[DemoQuestion], str]]] = {
 
 def draw_figure(rng: random.Random) -> Figure:
     """Returns a random figure."""
-    kind = rng.choice(("bars", "bars", "polygon", "polygon", "rectangles"))
+    kinds: tuple[Kind, ...] = ("bars", "bars", "polygon", "polygon", "rectangles")
+    kind = rng.choice(kinds)
     layout = rng.getrandbits(32)
     if kind == "rectangles":
         names = [f"{c} {side}" for c in rng.sample(COLOURS, 2) for side in ("width", "height")]
@@ -257,12 +272,13 @@ def _any_question(figure: Figure, rng: random.Random) -> DemoQuestion:
     if figure.kind == "rectangles":
         pairs = [names[:2], names[2:]]
         rng.shuffle(pairs)
-        return DemoQuestion(figure, (*pairs[0], *pairs[1]), ("x", rng.choice(("+", "-")), "x"))
+        between: Operator = rng.choice(_SUM_OR_DIFFERENCE)
+        return DemoQuestion(figure, (*pairs[0], *pairs[1]), ("x", between, "x"))
     if figure.kind == "polygon" and rng.random() < 0.3:
-        operators: tuple[Operator, ...] = ("+",) * (len(names) - 1) + ("x",)
-        return DemoQuestion(figure, (*names, str(rng.randint(2, 6))), operators)
+        added: list[Operator] = ["+" for _ in names[1:]]
+        return DemoQuestion(figure, (*names, str(rng.randint(2, 6))), (*added, "x"))
     operands = rng.sample(names, rng.randint(3, len(names)))
-    drawn: list[Operator] = [rng.choice(("+", "-", "x")) for _ in operands[1:]]
+    drawn: list[Operator] = [rng.choice(_OPERATORS) for _ in operands[1:]]
     drawn[rng.randrange(len(drawn))] = "x"
     return DemoQuestion(figure, tuple(operands), tuple(drawn))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atomthink_plugin.tasks.demo.figures import draw
-from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from PIL import Image
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.steps import split_steps
+from atomthink_plugin.tasks.demo.figures import draw
+from atomthink_plugin.tasks.demo.questions import DemoQuestion
 
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:

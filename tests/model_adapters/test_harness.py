@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from atomthink_plugin.model_adapters import harness
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts, unwrap_generation_output
 from PIL import Image
 
@@ -22,6 +21,7 @@ from atomthink_plugin.api import (
     QuestionError,
     Usage,
 )
+from atomthink_plugin.model_adapters import harness
 
 IMAGE = Image.new("RGB", (2, 2), "red")
 OTHER = Image.new("RGB", (3, 3), "blue")

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path as FilePath
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,7 +28,9 @@ def test_an_outcome_comes_back_as_it_was(tmp_path: FilePath) -> None:
 
 
 @given(cut=st.integers(1, 60))
-def test_a_torn_last_line_is_ignored_and_what_follows_it_is_kept(tmp_path_factory, cut: int) -> None:  # type: ignore[no-untyped-def]
+def test_a_torn_last_line_is_ignored_and_what_follows_it_is_kept(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
     folder = tmp_path_factory.mktemp("journal")
     first = open_journal(folder)
     first.put(question("a"), OUTCOME)
@@ -74,9 +77,7 @@ def test_the_key_changes_with_all_that_is_asked() -> None:
         replace(base, limits=Limits(max_new_tokens=8)),
     ]
     assert len({question_key(variant) for variant in variants}) == len(variants)
-    assert question_key(base) == question_key(
-        replace(base, messages=(Message("user", ("How many?", red.copy())),))
-    )
+    assert question_key(base) == question_key(replace(base, messages=(Message("user", ("How many?", red.copy())),)))
 
 
 def test_a_value_that_json_has_no_word_for_survives(tmp_path: FilePath) -> None:

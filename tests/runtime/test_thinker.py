@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from dataclasses import replace
@@ -12,10 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Failure, Outcome, Path, Question, QuestionError, Result, Search, Usage
+from atomthink_plugin.api import (
+    Failure,
+    Outcome,
+    Path,
+    Proposal,
+    Question,
+    QuestionError,
+    Result,
+    Sampling,
+    Search,
+    Usage,
+)
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
@@ -76,10 +87,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
             raise RuntimeError("killed")
 
     first = ScriptedPolicy(grove.tree, fails=dies)
-    try:
+    with contextlib.suppress(RuntimeError):
         thinker(grove, search, first, journal=journal(folder), on_error="raise", concurrency=3).run(QUESTIONS)
-    except RuntimeError:
-        pass
     finished = {key.split("#")[0] for key in journal(folder)._outcomes}
     second = ScriptedPolicy(grove.tree)
     results = thinker(grove, search, second, journal=journal(folder)).run(QUESTIONS)
@@ -143,9 +152,7 @@ def test_on_error_raise_stops_the_run() -> None:
 
 
 def test_a_score_outside_zero_and_one_is_an_error() -> None:
-    grove = Grove(
-        {"": {"Step 1: The final answer is: 1.": 1.0}}, {"Step 1: The final answer is: 1.": float("nan")}, {}
-    )
+    grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {"Step 1: The final answer is: 1.": float("nan")}, {})
     (result,) = thinker(grove, greedy(2)).run([question()])
     assert isinstance(result, Failure)
     assert "scores must be in [0, 1]" in result.reason
@@ -162,27 +169,25 @@ def test_each_node_is_scored_once_however_many_paths_share_it() -> None:
 
 
 def test_an_invalid_step_is_drawn_again_hotter_until_a_valid_one_comes() -> None:
-    class Stutter(ScriptedPolicy):
-        temperatures: list[float] = []
+    temperatures: list[float] = []
 
-        async def propose(self, path, n, sampling):  # type: ignore[no-untyped-def]
-            self.temperatures.append(round(sampling.temperature, 3))
+    class Stutter(ScriptedPolicy):
+        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+            temperatures.append(round(sampling.temperature, 3))
             text = "" if sampling.attempt < 3 else "Step 1: The final answer is: 2."
             return await ScriptedPolicy({"": {text: 1.0}}).propose(path, n, sampling)
 
     policy = Stutter({})
-    (result,) = thinker(Grove({}, {}, {}), quick(), policy, settings=settings(temperature=0.2)).run(
-        [question()]
-    )
+    (result,) = thinker(Grove({}, {}, {}), quick(), policy, settings=settings(temperature=0.2)).run([question()])
     assert isinstance(result, Outcome)
     assert result.answer == "2"
-    assert policy.temperatures == [0.2, 0.3, 0.4, 0.5]
+    assert temperatures == [0.2, 0.3, 0.4, 0.5]
     assert sum(node.rejected is not None for node in result.nodes) == 1  # one empty step, drawn three times
 
 
 def test_of_several_steps_in_one_reply_the_first_is_kept_even_if_the_last_was_cut() -> None:
     class Verbose(ScriptedPolicy):
-        async def propose(self, path, n, sampling):  # type: ignore[no-untyped-def]
+        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
             proposal = await super().propose(path, n, sampling)
             return replace(proposal, steps=tuple(replace(step, finish="length") for step in proposal.steps))
 
@@ -222,5 +227,3 @@ def test_it_runs_where_a_loop_is_already_running() -> None:
 def test_settings_is_what_the_journal_is_keyed_by(tmp_path: FilePath) -> None:
     assert journal(tmp_path, seed=1).folder != journal(tmp_path, seed=2).folder
     assert journal(tmp_path, seed=1).folder == journal(tmp_path, seed=1).folder
-    assert isinstance(settings(), Settings)
-    assert isinstance(question(), Question)

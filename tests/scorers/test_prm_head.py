@@ -68,6 +68,11 @@ def test_a_head_without_two_classes_is_refused(labels: int, tmp_path: FilePath) 
         prm_head(str(other), device="cpu")
 
 
+def test_a_checkpoint_without_the_head_is_refused() -> None:
+    with pytest.raises(AtomThinkError, match=r"has no weights for score\.bias"):
+        prm_head(str(folder(causal_prm)), device="cpu")
+
+
 def test_kinds_are_read_from_the_architecture() -> None:
     assert detect_kind(str(folder(head_prm))) == "prm_head"
     for unclear in (causal_prm, llava):

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from statistics import fmean
 
 import pytest
-from hypothesis import given, settings as hypothesis_settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Aggregate, Choice, Path, Search
@@ -104,9 +105,7 @@ def test_best_of_n_keeps_the_path_with_the_best_aggregate(
 
 
 @given(groves(), st.integers(1, 12), st.integers(0, 99))
-def test_majority_counts_every_path_once_and_breaks_ties_by_likelihood(
-    grove: Grove, n: int, seed: int
-) -> None:
+def test_majority_counts_every_path_once_and_breaks_ties_by_likelihood(grove: Grove, n: int, seed: int) -> None:
     choice = solve(majority(n), mind_of(grove, seed=seed))
     votes: dict[str, list[float]] = defaultdict(list)
     for path in rollouts(mind_of(grove, seed=seed), n):
@@ -120,9 +119,7 @@ def test_majority_counts_every_path_once_and_breaks_ties_by_likelihood(
 
 
 @given(groves(), st.integers(1, 12), aggregates, st.integers(0, 99))
-def test_weighted_voting_sums_the_aggregates_per_answer(
-    grove: Grove, n: int, aggregate: Aggregate, seed: int
-) -> None:
+def test_weighted_voting_sums_the_aggregates_per_answer(grove: Grove, n: int, aggregate: Aggregate, seed: int) -> None:
     choice = solve(weighted(n, aggregate), mind_of(grove, seed=seed))
     votes: Counter[str] = Counter()
     for path in rollouts(mind_of(grove, seed=seed), n):
@@ -131,9 +128,7 @@ def test_weighted_voting_sums_the_aggregates_per_answer(
 
 
 @given(groves(), st.integers(0, 99))
-def test_quick_is_the_first_rollout_and_greedy_decoding_follows_the_likeliest_steps(
-    grove: Grove, seed: int
-) -> None:
+def test_quick_is_the_first_rollout_and_greedy_decoding_follows_the_likeliest_steps(grove: Grove, seed: int) -> None:
     sampled = solve(quick(), mind_of(grove, seed=seed))
     assert history_of(sampled.path) == history_of(rollouts(mind_of(grove, seed=seed), 5)[0])
     likeliest = solve(quick(), mind_of(grove, temperature=0.0))  # type: ignore[arg-type]

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from atomthink_plugin.model_adapters import harness
-from atomthink_plugin.tasks import discovery
 from lmms_eval import evaluator
 from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.tasks import TaskManager
+
+from atomthink_plugin.model_adapters import harness
+from atomthink_plugin.tasks import discovery
 
 GIVEN = {"max_new_tokens": 99, "temperature": 0.5}
 

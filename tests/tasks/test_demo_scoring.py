@@ -8,9 +8,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from atomthink_plugin.tasks.demo.scoring import doc_to_visual, process_results
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from atomthink_plugin.tasks.demo.scoring import doc_to_visual, process_results
 
 DOCS: list[dict[str, Any]] = [
     json.loads(line)

@@ -11,8 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from atomthink_plugin.tasks import discovery
 from loguru import logger
+
+from atomthink_plugin.tasks import discovery
 
 OURS = str(discovery.DIRECTORY)
 

@@ -1,0 +1,131 @@
+"""The embedded model's tokenizer, rows, labels and statistics."""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from atomthink_plugin.formats import CONTINUE_INSTRUCTION, COT_INSTRUCTION, SEPARATOR
+from atomthink_plugin.tasks.demo.figures import draw
+from atomthink_plugin.tasks.demo.questions import HINT, held_out, training_stream
+from atomthink_plugin.training.tiny.data import (
+    IGNORED,
+    Codec,
+    Pool,
+    calculation_rows,
+    collate,
+    naming_rows,
+    pixels_of,
+    scaled,
+    solving_rows,
+)
+from atomthink_plugin.training.tiny.evaluate import within_auc
+from atomthink_plugin.training.tiny.labels import corrupted_steps, verdicts
+from atomthink_plugin.training.tiny.model import IMAGE_TOKENS, image_processor
+from atomthink_plugin.training.tiny.tokenizer import build_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return build_tokenizer(samples=300)
+
+
+@pytest.fixture(scope="module")
+def codec(tokenizer: PreTrainedTokenizerFast) -> Codec:
+    return Codec(tokenizer)
+
+
+@pytest.mark.parametrize(
+    "text", ["\\frac{1}{2}\\,\\pi r^2", "三角形的面积是 12。", "naïve 😀\tx", "a\n\n\nb", "Step 12: Read teal = 20."]
+)
+def test_any_text_round_trips(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+
+
+def test_instructions_are_one_token_and_digits_are_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    for text in (HINT, COT_INSTRUCTION, CONTINUE_INSTRUCTION, SEPARATOR):
+        assert len(tokenizer(text).input_ids) == 1
+    assert tokenizer.tokenize("4711") == ["4", "7", "1", "1"]
+
+
+def test_steps_tokenise_piecewise_as_in_the_whole(codec: Codec) -> None:
+    for question in held_out(50):
+        prompt = codec.tokenizer.apply_chat_template(
+            [{"role": "user", "content": question.text}], tokenize=False, add_generation_prompt=True
+        )
+        whole = codec.tokenizer(prompt + SEPARATOR.join(question.steps)).input_ids
+        pieces = [token for step in codec.steps(question.steps) for token in step]
+        assert [*codec.tokenizer(prompt).input_ids, *pieces] == [*whole, codec.end]
+
+
+def test_template_takes_system_turns_and_messages_without_image(codec: Codec) -> None:
+    chat = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is 3?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "3."}]},
+        {"role": "user", "content": "And 4?"},
+    ]
+    rendered = codec.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    assert rendered == ("<|system|>Be brief.<|user|><image>What is 3?<|assistant|>3.</s><|user|>And 4?<|assistant|>")
+
+
+def test_pixels_are_what_the_image_processor_gives() -> None:
+    question = held_out(1)[0]
+    expected = image_processor()(draw(question), return_tensors="pt")["pixel_values"][0]
+    assert torch.allclose(scaled(pixels_of(question.figure)), expected, atol=1e-5)
+
+
+def test_rows_learn_the_reply_only_and_ask_nothing_held_out(codec: Codec) -> None:
+    pool = Pool(20, seed=9)
+    assert not any(question.held_out for question, _ in islice(pool.questions(), 300))
+    for rows in (naming_rows(codec, pool), solving_rows(codec, pool)):
+        batch = collate(list(islice(rows, 6)), pad=0)
+        assert batch["pixel_values"].shape == (6, 3, 112, 112)
+        learned = batch["labels"] != IGNORED
+        assert torch.equal(batch["labels"][learned], batch["input_ids"][learned])
+        assert not learned[:, : IMAGE_TOKENS + 2].any()
+
+
+def test_calculation_rows_learn_results_only(codec: Codec) -> None:
+    row = next(calculation_rows(codec, seed=5))
+    assert row.pixels is None
+    learned = codec.tokenizer.decode([label for label in row.labels if label != IGNORED])
+    assert "Compute" not in learned
+    assert learned.count(SEPARATOR) == 9
+
+
+def test_gold_chains_are_right_and_corrupted_steps_are_caught() -> None:
+    rng = random.Random(1)
+    for question in islice(training_stream(seed=8), 200):
+        assert all(verdicts(question, question.steps))
+        corrupted = corrupted_steps(question, rng)
+        assert len(corrupted) == len(question.steps)
+        if corrupted != list(question.steps):
+            assert not all(verdicts(question, corrupted))
+
+
+def test_steps_are_judged_by_what_was_stated() -> None:
+    question = next(q for q in training_stream(seed=8) if len(q.steps) == 6)
+    wrong = question.values_along()
+    wrong[0] += 1
+    steps = [question.expected_step(0, wrong).replace(str(wrong[0] - 1), str(wrong[0]))]
+    stated = [wrong[0]]
+    for index in range(1, 6):
+        action = question.plan()[index]
+        stated.append(question.expected_value(action, stated))
+        steps.append(question.expected_step(index, stated))
+    assert verdicts(question, steps) == [False, True, True, True, True, True]
+
+
+def test_nothing_can_be_judged_after_a_step_without_a_number() -> None:
+    question = held_out(1)[0]
+    steps = [question.steps[0], "Step 2: Well.", *question.steps[2:]]
+    assert verdicts(question, steps) == [True] + [False] * (len(steps) - 1)
+
+
+def test_auc_compares_within_a_question_only() -> None:
+    assert within_auc([([0.9, 0.1], [True, False]), ([0.5, 0.5], [True, False])]) == 0.75

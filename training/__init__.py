@@ -1,0 +1,1 @@
+"""Making weights: recipes that run from nothing to a checkpoint."""

@@ -1,0 +1,78 @@
+"""Supervised training: first to name what a figure shows, then to solve questions in the three prompt formats."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from transformers import LlavaForConditionalGeneration
+
+from atomthink_plugin.training.tiny.data import (
+    IGNORED,
+    Batch,
+    Codec,
+    Pool,
+    Row,
+    batches,
+    calculation_rows,
+    naming_rows,
+    solving_rows,
+)
+from atomthink_plugin.training.tiny.log import Log
+from atomthink_plugin.training.tiny.optimise import Optimiser
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Iterations of each stage; a stage with none is left out."""
+
+    calculating: int
+    naming: int
+    solving: int
+
+
+POLICY_PLAN: Final = Plan(calculating=0, naming=400, solving=1200)
+BASE_PLAN: Final = Plan(calculating=500, naming=400, solving=900)
+
+
+def train_supervised(model: LlavaForConditionalGeneration, codec: Codec, pool: Pool, plan: Plan, log: Log) -> None:
+    """Trains `model` in place: optional calculations without pictures, then reading, then solving."""
+    stages: list[tuple[str, int, int, Iterator[Row]]] = [
+        ("calculating", plan.calculating, 48, calculation_rows(codec, seed=11)),
+        ("naming", plan.naming, 32, naming_rows(codec, pool)),
+        ("solving", plan.solving, 32, solving_rows(codec, pool)),
+    ]
+    for name, iterations, size, rows in stages:
+        # While the language model learns what the pictures say, its noise must not spoil the tower.
+        model.model.vision_tower.requires_grad_(name != "naming")
+        _train_stage(model, batches(rows, size, codec.tokenizer.pad_token_id), iterations, name, log)
+
+
+def _train_stage(
+    model: LlavaForConditionalGeneration, data: Iterator[Batch], iterations: int, name: str, log: Log
+) -> None:
+    if not iterations:
+        return
+    model.train()
+    optimiser = Optimiser(model, iterations)
+    started = time.process_time()
+    for iteration in range(1, iterations + 1):
+        batch = next(data)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits[:, :-1].float()
+        labels = batch["labels"][:, 1:]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        optimiser.step(loss)
+        if iteration % 50 == 0 or iteration == iterations:
+            learned = labels != IGNORED
+            right = (logits.argmax(-1) == labels)[learned].float().mean().item()
+            log(
+                stage=name,
+                iteration=iteration,
+                loss=loss.item(),
+                token_accuracy=right,
+                cpu_seconds=time.process_time() - started,
+            )

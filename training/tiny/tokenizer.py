@@ -1,0 +1,76 @@
+"""The tokenizer: byte-level BPE, so that any text round-trips, tuned to the demo task's language.
+
+Digits and blank lines are tokens of their own, the prompt formats' instructions are one token each, and BPE
+merges everything else across spaces, so that a step takes about ten tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from atomthink_plugin.formats import CONTINUE_INSTRUCTION, COT_INSTRUCTION, SEPARATOR
+from atomthink_plugin.tasks.demo.questions import COLOURS, HINT, training_stream
+
+PAD: Final = "<pad>"
+END: Final = "</s>"
+IMAGE: Final = "<image>"
+TAG: Final = "<step>"
+GOOD: Final = "<+>"
+BAD: Final = "<->"
+SPECIAL: Final = (PAD, END, IMAGE, "<|system|>", "<|user|>", "<|assistant|>", TAG, GOOD, BAD)
+WHOLE: Final = (SEPARATOR, HINT, COT_INSTRUCTION, CONTINUE_INSTRUCTION)
+VOCABULARY: Final = 448
+
+CHAT_TEMPLATE: Final = (
+    "{% for message in messages %}<|{{ message['role'] }}|>"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{% if message['role'] == 'assistant' %}</s>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def build_tokenizer(samples: int = 4000) -> PreTrainedTokenizerFast:
+    """Trains the tokenizer on the demo task's questions and replies."""
+    fast = Tokenizer(models.BPE())
+    isolated = Regex(r"\d|" + "|".join(COLOURS) + r"| = | \+ | - | x |\(|\)|\n+|Step |: |, |\.")
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(isolated, behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    fast.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - len(SPECIAL) - len(WHOLE),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    fast.train_from_iterator(_corpus(samples), trainer)
+    fast.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL])
+    fast.add_tokens([AddedToken(text, normalized=False, special=False) for text in WHOLE])
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=fast,
+        pad_token=PAD,
+        eos_token=END,
+        extra_special_tokens={"image_token": IMAGE},
+        padding_side="left",
+        model_max_length=4096,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _corpus(samples: int) -> Iterator[str]:
+    for question in islice(training_stream(seed=0), samples):
+        yield question.text.removesuffix(HINT)
+        yield question.cot
+        yield from question.steps
