@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin import __version__
-from atomthink_plugin.api import Policy, Scorer
+from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.config import Plan
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.thinker import Thinker
@@ -23,11 +23,9 @@ def build(plan: Plan) -> Thinker:
     Raises:
         AtomThinkError: A checkpoint cannot be loaded or used; names the argument and the way out.
     """
-    policy: Policy = plan.policy()
-    scorer: Scorer | None = plan.scorer() if plan.scorer is not None else None
     return Thinker(
-        policy=policy,
-        scorer=scorer,
+        policy=plan.policy(),
+        scorer=plan.scorer() if plan.scorer is not None else None,
         format=plan.format,
         search=plan.search,
         settings=plan.settings,
@@ -50,11 +48,17 @@ def open_journal(plan: Plan, thinker: Thinker, name: str, rank: int = 0) -> Jour
         return None
     settings: Mapping[str, Any] = {
         "version": __version__,
-        "policy": thinker.policy.identity,
-        "prm": thinker.scorer.identity if thinker.scorer is not None else None,
+        "policy_weights": thinker.policy.identity,
+        "scorer_weights": thinker.scorer.identity if thinker.scorer is not None else None,
         **plan.identity,
     }
-    return Journal(folder, f"{name}-{plan.search_name}", settings, rank)
+    try:
+        return Journal(folder, f"{name}-{plan.search_name}", settings, rank)
+    except OSError as error:
+        raise AtomThinkError(
+            f"the journal cannot be written to {folder} ({error.strerror}): pass `journal=FOLDER`, or `journal=off` "
+            "to do without resuming"
+        ) from None
 
 
 def journal_folder(journal: str | None) -> Path | None:

@@ -36,7 +36,7 @@ from atomthink_plugin.api import AtomThinkError
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_WEIGHTS: Final = (".safetensors", ".bin", ".index.json")
+_WEIGHTS: Final = (".safetensors", ".bin")
 
 Kind = Literal["multimodal", "causal", "head"]
 
@@ -132,8 +132,7 @@ def load_multimodal(
     config = _config(request)
     _require(request, config, "multimodal")
     processor = _processor(request)
-    with _explained(request):
-        model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=request.dtype, **request.source)
+    model = _load(AutoModelForImageTextToText, "multimodal", request)
     model.generation_config = neutral(model.generation_config)
     _set_chat_template(processor, chat_template, request)
     return _ready(model, processor.tokenizer, processor, request)
@@ -168,18 +167,15 @@ def load_text_prm(
     _require(request, config, kind)
     # Qwen2.5-Math-PRM brings its class as remote code under AutoModel.
     remote = "AutoModel" in (getattr(config, "auto_map", None) or {})
+    if kind == "head" and remote and not trust_remote_code:  # the bare model of the same type would load silently
+        raise AtomThinkError(
+            f"{argument}={pretrained!r} comes with its own Python code: read it, then pass "
+            f"{_prefix(argument)}trust_remote_code=True to run it"
+        )
     head = AutoModel if remote else AutoModelForTokenClassification
-    loader: Any = AutoModelForCausalLM if kind == "causal" else head
     with _explained(request):
         tokenizer = AutoTokenizer.from_pretrained(pretrained, **request.source)
-        model, loading = loader.from_pretrained(
-            pretrained, dtype=request.dtype, output_loading_info=True, **request.source
-        )
-    if loading["missing_keys"]:  # transformers only warns, and a random head would score at random
-        raise AtomThinkError(
-            f"{argument}={pretrained!r} has no weights for {', '.join(sorted(loading['missing_keys'])[:3])}: it is "
-            f"no {kind} model; name another checkpoint or scorer"
-        )
+    model = _load(AutoModelForCausalLM if kind == "causal" else head, kind, request)
     return _ready(model, tokenizer, None, request)
 
 
@@ -370,6 +366,21 @@ def _set_chat_template(processor: ProcessorMixin, file: str | None, request: _Re
         )
 
 
+def _load(loader: Any, kind: Kind, request: _Request) -> PreTrainedModel:
+    """Loads all weights; transformers only warns of missing ones, and random weights would answer at random."""
+    with _explained(request):
+        model, loading = loader.from_pretrained(
+            request.pretrained, dtype=request.dtype, output_loading_info=True, **request.source
+        )
+    if loading["missing_keys"]:
+        raise AtomThinkError(
+            f"{request.argument}={request.pretrained!r} has no weights for "
+            f"{', '.join(sorted(loading['missing_keys'])[:3])}: it is no {kind} model; name another checkpoint or scorer"
+        )
+    loaded: PreTrainedModel = model
+    return loaded
+
+
 def _ready(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -378,18 +389,22 @@ def _ready(
 ) -> Checkpoint:
     model.to(request.device)  # type: ignore[arg-type]
     model.train(False).requires_grad_(False)
-    return Checkpoint(model, tokenizer, processor, _identity(request))
+    commit: str | None = getattr(model.config, "_commit_hash", None)
+    return Checkpoint(model, tokenizer, processor, _identity(request, commit))
 
 
-def _identity(request: _Request) -> str:
+def _identity(request: _Request, commit: str | None) -> str:
     folder = FilePath(request.pretrained)
     if not folder.is_dir():
-        return f"{request.pretrained}@{request.revision or 'main'}"
-    digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=8)
-    # Hashing weights of many gigabytes would cost minutes; size and time change with every export.
-    for file in sorted(path for path in folder.iterdir() if path.name.endswith(_WEIGHTS)):
-        about = file.stat()
-        digest.update(f"{file.name}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
+        return f"{request.pretrained}@{commit or request.revision or 'main'}"
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        if file.suffix in _WEIGHTS:
+            # Hashing weights of many gigabytes would cost minutes; size and time change with every export.
+            digest.update(f"{file.stat().st_mtime_ns}\0".encode())
+        else:
+            digest.update(file.read_bytes())
     return f"{request.pretrained}@{digest.hexdigest()}"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from atomthink_plugin.api import AtomThinkError, Sampling, Search, SearchKind
+from atomthink_plugin.api import AtomThinkError, Policy, Sampling, Scorer, Search, SearchKind
 from atomthink_plugin.arguments import bind, parameters, pick, reject_unknown
 from atomthink_plugin.formats import Cot, Direct, Format
 from atomthink_plugin.hookspecs import PolicyFactory, ScorerFactory
@@ -24,29 +25,32 @@ QUICK = SearchKind(quick, scored=False, temperature=0.0)
 
 
 class RunArguments(BaseModel):
-    """Arguments every run has; those of the policy, the search and the scorer come from their factories."""
+    """Arguments every run has, as the README's table explains them.
+
+    Those of the policy, the search and the scorer come from their factories.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    thinking: Thinking = Field("quick", description="how to think")
-    search: str | None = Field(None, description="search of thinking=slow; beam if not given")
-    format: str = Field("continue", description="how steps are asked for")
-    prm: str | None = Field(None, description="checkpoint of the process reward model")
-    scorer: str | None = Field(None, description="kind of scorer; read from the checkpoint if not given")
-    temperature: float | None = Field(None, ge=0, description="of the first sample; the search's own default")
+    thinking: Thinking = "quick"
+    search: str | None = None
+    format: str = "continue"
+    prm: str | None = None
+    scorer: str | None = None
+    temperature: float | None = Field(None, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
-    max_new_tokens: int = Field(2048, ge=1, description="tokens of one chain")
-    step_tokens: int = Field(256, ge=1, description="tokens of one step")
-    max_steps: int = Field(30, ge=1, description="steps of one chain")
-    retries: int = Field(10, ge=0, description="draws of an expansion whose samples were all invalid")
-    budget_calls: int | None = Field(300, ge=1, description="samples of one question")
-    budget_tokens: int | None = Field(None, ge=1, description="generated tokens of one question")
-    budget_seconds: float | None = Field(None, gt=0, description="seconds of one question")
+    max_new_tokens: int = Field(2048, ge=1)
+    step_tokens: int = Field(256, ge=1)
+    max_steps: int = Field(30, ge=1)
+    retries: int = Field(10, ge=0)
+    budget_calls: int | None = Field(300, ge=1)
+    budget_tokens: int | None = Field(None, ge=1)
+    budget_seconds: float | None = Field(None, gt=0)
     seed: int = 0
-    concurrency: int = Field(64, ge=1, description="questions in flight")
+    concurrency: int = Field(64, ge=1)
     on_error: OnError = "record"
-    journal: str | None = Field(None, description="folder of the journals, or off")
+    journal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,8 @@ class Plan:
 
     Attributes:
         arguments: The common arguments.
-        policy: Makes the policy, given the format.
+        policy: Makes the policy.
         scorer: Makes the scorer; None where the search does without.
-        scorer_kind: The scorer's registered name.
         search: The search, ready.
         search_name: `direct`, `cot`, `quick` or the registered name of a slow search.
         format: How the policy is asked.
@@ -66,8 +69,8 @@ class Plan:
     """
 
     arguments: RunArguments
-    policy: Callable[[], Any]
-    scorer: Callable[[], Any] | None
+    policy: Callable[[], Policy]
+    scorer: Callable[[], Scorer] | None
     search: Search
     search_name: str
     format: Format
@@ -90,7 +93,7 @@ def plan(policy: str, typed: Mapping[str, Any]) -> Plan:
     common = _common({name: value for name, value in typed.items() if name in fields and value is not None})
     policy_factory: PolicyFactory = pick("policy", policy, offers.policies)
     name, kind = _search(common, offers.searches)
-    scorer_kind, scorer_factory = _scorer(common, kind, offers.scorers)
+    scorer_kind, scorer_factory = _scorer(common, kind, offers.scorers, typed.get("prm_revision"))
 
     policy_names = parameters(policy_factory, hidden=("format",))
     search_names = parameters(kind.factory)
@@ -114,11 +117,21 @@ def plan(policy: str, typed: Mapping[str, Any]) -> Plan:
         identity={
             "thinking": common.thinking,
             "format": repr(form),
+            "policy": {"name": policy, **_matters(policy_arguments)},
             "search": {"name": name, **search_arguments},
-            "scorer": {"kind": scorer_kind, **scorer_arguments},
+            "scorer": {"kind": scorer_kind, **_matters(scorer_arguments)},
             "settings": asdict(settings),
         },
     )
+
+
+def _matters(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that change results; a template file counts by what it says."""
+    matters = {name: value for name, value in arguments.items() if name not in ("batch_size", "device")}
+    template = matters.get("chat_template")
+    if template is not None and Path(template).is_file():
+        matters["chat_template"] = Path(template).read_text(encoding="utf-8")
+    return matters
 
 
 def _common(typed: Mapping[str, Any]) -> RunArguments:
@@ -142,7 +155,7 @@ def _search(common: RunArguments, searches: Mapping[str, SearchKind]) -> tuple[s
 
 
 def _scorer(
-    common: RunArguments, kind: SearchKind, scorers: Mapping[str, ScorerFactory]
+    common: RunArguments, kind: SearchKind, scorers: Mapping[str, ScorerFactory], revision: str | None
 ) -> tuple[str | None, ScorerFactory | None]:
     """The scorer a scored search uses; others load none, whatever was named."""
     if not kind.scored:
@@ -152,7 +165,7 @@ def _scorer(
             f"`search={common.search or 'beam'}` scores steps and no scorer is named: pass `prm=CHECKPOINT`, or "
             f"`scorer=confidence` for the policy's own confidence; scorers: {', '.join(scorers)}"
         )
-    name = common.scorer or detect_kind(common.prm or "")
+    name = common.scorer or detect_kind(common.prm or "", revision)
     return name, pick("scorer", name, scorers)
 
 

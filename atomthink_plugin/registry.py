@@ -54,7 +54,8 @@ def registry() -> Registry:
 def _collect(manager: pluggy.PluginManager, hook: str) -> dict[str, Any]:
     """Asks one plugin after another, so that one that raises takes no other with it."""
     found: dict[str, Any] = {}
-    for implementation in getattr(manager.hook, hook).get_hookimpls():
+    implementations = getattr(manager.hook, hook).get_hookimpls()
+    for implementation in sorted(implementations, key=lambda each: each.plugin_name != "builtins"):
         name = implementation.plugin_name
         try:
             offered = dict(implementation.function())

@@ -96,6 +96,7 @@ def _part(content: Mapping[str, Any]) -> str | Image.Image:
         case {"type": "text", "text": str(text)}:
             return text
         case {"type": "image", "url": Image.Image() as image}:
+            image.load()  # tasks open lazily; a broken file shows here
             return image
         case {"type": "image", "url": str() | Path() as path}:
             with Image.open(path) as image:
@@ -118,7 +119,10 @@ def generation_arguments(request: Instance, model_args: Arguments, stepwise: boo
     asked = {key: value for key, value in request.args[2].items() if value is not None and key not in left_out}
     if _strings(asked.get("until")) == (_delimiter(request),):
         del asked["until"]
-    return {**asked, **model_args, **overrides(request)}
+    given = {**model_args, **overrides(request)}
+    if "do_sample" not in given and given.get("temperature") is not None:
+        asked.pop("do_sample", None)  # the task's way of saying temperature 0
+    return {**asked, **given}
 
 
 def overrides(request: Instance) -> dict[str, Any]:
@@ -153,9 +157,12 @@ def to_limits(arguments: Arguments) -> Limits:
     Raises:
         AtomThinkError: One of them has a value it cannot have.
     """
-    if arguments.get("do_sample") is False:
-        arguments = {**arguments, "temperature": 0.0}
-    given = {name: arguments.get(name) for name in _LIMITS}
+    given = {name: None if (value := arguments.get(name)) == "None" else value for name in _LIMITS}
+    if arguments.get("do_sample") is False or given["temperature"] == 0:
+        # Greedy tasks carry whatever in the arguments that only sampling reads, `top_p: 0` for one.
+        given |= {"temperature": 0.0, "top_p": None, "top_k": None}
+    elif given["top_p"] == 0:
+        given |= {"temperature": 0.0, "top_p": None}
     try:
         numbers = _LIMITS_ADAPTER.validate_python(given)
     except ValidationError as error:

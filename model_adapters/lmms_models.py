@@ -112,6 +112,8 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
             try:
                 questions[i] = to_question(request, self.task_dict, arguments, repeat)
             except QuestionError as error:
+                if self._plan.arguments.on_error == "raise":
+                    raise
                 log.warning("%s", error)
                 results[i] = Failure(str(error))
         results |= dict(zip(questions, self._think(list(questions.values())), strict=True))

@@ -77,7 +77,10 @@ def test_what_changes_results_changes_the_identity_and_nothing_else_does() -> No
     changes = ({"seed": 1}, {"beams": 3}, {"top_p": 0.9}, {"max_steps": 5}, {"format": "atomic"}, {"search": "greedy"})
     for typed in changes:
         assert planned(**({"thinking": "slow", "scorer": "confidence"} | typed)).identity != base
-    same = planned(thinking="slow", scorer="confidence", concurrency=3, journal="off", on_error="raise")
+    for typed in ({"chat_template": "a.jinja"}, {"dtype": "bfloat16"}):
+        assert planned(thinking="slow", scorer="confidence", **typed).identity != base
+    unchanged = {"concurrency": 3, "journal": "off", "on_error": "raise", "batch_size": 2, "device": "cpu"}
+    same = planned(thinking="slow", scorer="confidence", **unchanged)
     assert same.identity == base
 
 

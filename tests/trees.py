@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Message, Question, Sampling, Search, SearchKind
+from atomthink_plugin.api import Message, Question, Sampling
 from atomthink_plugin.formats import SEPARATOR, Continue
 from atomthink_plugin.runtime.mind import QuestionMind
 from atomthink_plugin.runtime.settings import Settings
@@ -85,7 +85,3 @@ def settings(temperature: float = 1.0, seed: int = 0, rise: float = 0.0, **limit
 def mind_of(grove: Grove, exhaustive: bool = False, id: str = "q", **values: int) -> QuestionMind:
     policy = ScriptedPolicy(grove.tree, exhaustive=exhaustive)
     return QuestionMind(question(id), policy, ScriptedScorer(grove.scores), Continue(), settings(**values))
-
-
-def configured(kind: SearchKind, **arguments: object) -> Search:
-    return kind.factory(**arguments)

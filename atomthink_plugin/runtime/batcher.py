@@ -77,11 +77,14 @@ class MicroBatcher(Generic[Item, Result]):
             if len(results) != len(batch):
                 raise RuntimeError(f"the batch function gave {len(results)} results for {len(batch)} items")
         except Exception as error:
-            await self._halve(batch, error)
+            # The traceback holds the failed batch's tensors; only the last error may keep its own.
+            failure = error if len(batch) == 1 else error.with_traceback(None)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
             return
-        for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+        await self._halve(batch, failure)
 
     async def _halve(self, batch: list[tuple[Item, asyncio.Future[Result]]], error: Exception) -> None:
         if len(batch) == 1:
@@ -98,6 +101,7 @@ class MicroBatcher(Generic[Item, Result]):
 
 def out_of_memory(error: Exception) -> bool:
     """Whether `error` says that an allocation failed, on the host or on an accelerator."""
-    # torch raises OutOfMemoryError on an accelerator but a plain RuntimeError from its CPU allocator.
-    name = type(error).__name__
-    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or "not enough memory" in str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    # torch's CPU allocator raises a plain RuntimeError, with a text for each platform.
+    return any(text in str(error) for text in ("can't allocate memory", "not enough memory"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atomthink_plugin.api import Usage
@@ -48,13 +49,26 @@ class Budget:
         self._take(used.policy_calls - n, used.generated - n * max_tokens)
 
     def split(self, n: int) -> list[Budget]:
-        """Divides what is left into `n` equal budgets, so that concurrent paths do not race for it."""
-        calls = None if self.calls is None else self.calls // n
-        tokens = None if self.tokens is None else self.tokens // n
-        return [Budget(calls, tokens, self.deadline) for _ in range(n)]
+        """Divides what is left into `n` budgets, so that concurrent paths do not race for it.
+
+        All of it goes to the parts, the first of which get what cannot be divided; `join` takes back what
+        they leave.
+        """
+        parts = [Budget(_share(self.calls, n, i), _share(self.tokens, n, i), self.deadline) for i in range(n)]
+        self.calls = None if self.calls is None else 0
+        self.tokens = None if self.tokens is None else 0
+        return parts
+
+    def join(self, parts: Sequence[Budget]) -> None:
+        """Takes back what the parts of a `split` have left."""
+        self._take(-sum(part.calls or 0 for part in parts), -sum(part.tokens or 0 for part in parts))
 
     def _take(self, calls: int, tokens: int) -> None:
         if self.calls is not None:
             self.calls -= calls
         if self.tokens is not None:
             self.tokens -= tokens
+
+
+def _share(whole: int | None, parts: int, index: int) -> int | None:
+    return None if whole is None else whole // parts + (index < whole % parts)

@@ -52,7 +52,7 @@ class Journal:
             record |= {"status": "done", "outcome": asdict(result)}
         else:
             record |= {"status": "failed", "failure": asdict(result)}
-        self._file.write(_dump(record).encode() + b"\n")
+        self._file.write(_dump(record).encode("utf-8", "replace") + b"\n")
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ def question_key(question: Question) -> str:
         digest.update(turn.role.encode())
         for part in turn.parts:
             if isinstance(part, str):
-                digest.update(b"\0text" + part.encode())
+                digest.update(b"\0text" + part.encode("utf-8", "surrogatepass"))
             elif part is not None:
                 digest.update(f"\0image{part.mode}{part.size}".encode() + part.tobytes())
     digest.update(repr((question.choices, question.limits)).encode())

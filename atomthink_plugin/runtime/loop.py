@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -27,6 +28,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         except BaseException as error:
             errors.append(error)
         finally:
+            # Whatever still waits for this loop would wait for ever, a batcher's worker for one.
+            rest = asyncio.all_tasks(loop)
+            for left in rest:
+                left.cancel()
+            loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
@@ -35,7 +41,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         thread.join()
     except BaseException:
-        loop.call_soon_threadsafe(task.cancel)
+        with contextlib.suppress(RuntimeError):  # the work may end, and close the loop, right now
+            loop.call_soon_threadsafe(task.cancel)
         thread.join()
         raise
     if errors:

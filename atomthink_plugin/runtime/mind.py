@@ -19,8 +19,8 @@ from atomthink_plugin.api import (
     Policy,
     Proposal,
     Question,
+    QuestionError,
     Sampling,
-    Score,
     Scorer,
     Step,
     Stopped,
@@ -80,7 +80,9 @@ class QuestionMind:
     async def rollouts(self, n: int) -> list[Path]:
         """Returns `n` QuickThink paths, sampled at the same time."""
         budgets = self._budget.split(n)
-        return list(await asyncio.gather(*(self._rollout(i, budget) for i, budget in enumerate(budgets))))
+        paths = await asyncio.gather(*(self._rollout(i, budget) for i, budget in enumerate(budgets)))
+        self._budget.join(budgets)
+        return list(paths)
 
     async def _rollout(self, index: int, budget: Budget) -> Path:
         # The rollout's index is its sample index at every node: two rollouts that meet part ways again.
@@ -101,7 +103,10 @@ class QuestionMind:
             proposals = await asyncio.gather(*(self._propose(ask, budget) for ask in asks.values()))
             for (slot, ask), proposal in zip(asks.items(), proposals, strict=True):
                 children[slot] = self._grow(ask.path, proposal.steps)
-            open_slots = [slot for slot in asks if not children[slot]]
+                if not proposal.steps:
+                    self._why[ask.path.key] = "length"  # the policy's context is full
+            sampled = [slot for (slot, _), proposal in zip(asks.items(), proposals, strict=True) if proposal.steps]
+            open_slots = [slot for slot in sampled if not children[slot]]
             if not open_slots:
                 break
             sampling = sampling.hotter(RETRY_HEAT)
@@ -173,7 +178,7 @@ class QuestionMind:
             rejected=rejected,
         )
         if (twin := self._nodes.get(node.id)) is not None:
-            likelier = max(node, twin, key=lambda either: (either.logprob, -either.tokens))
+            likelier = max(node, twin, key=lambda e: (e.rejected is None, e.logprob, -e.tokens))
             node = replace(likelier, multiplicity=node.multiplicity + twin.multiplicity)
         self._nodes[node.id] = node
 
@@ -192,7 +197,14 @@ class QuestionMind:
     async def _ask_scorer(self, path: Path) -> float:
         if self.scorer is None:
             raise AtomThinkError("this search scores steps and the run has no scorer: pass `prm=` or `scorer=`")
-        score: Score = await self.scorer.score(path)
+        try:
+            score = await self.scorer.score(path)
+        except QuestionError as error:
+            if path.depth == 1:
+                raise
+            # One candidate that the scorer cannot read must not cost the question; the journal says why it lost.
+            self._nodes[path.key] = replace(self._nodes[path.key], rejected=f"cannot be scored: {error}")
+            return 0.0
         self.usage += score.usage
         if not 0.0 <= score.value <= 1.0:
             raise AtomThinkError(f"the scorer gave {score.value!r} for a step; scores must be in [0, 1]")
@@ -227,7 +239,9 @@ class QuestionMind:
 
     def _score_of(self, key: str) -> float | None:
         future = self._scores.get(key)
-        return future.result() if future is not None and future.done() and not future.cancelled() else None
+        if future is None or not future.done() or future.cancelled() or future.exception() is not None:
+            return None
+        return future.result()
 
 
 def _alone(step: Step) -> Step:

@@ -70,7 +70,7 @@ class BatchedScorer(ABC):
         length, context = reading.encoding.length, self._checkpoint.context
         if context is not None and length > context:
             raise QuestionError(
-                f"question and steps have {length} tokens, the PRM's context is {context}: lower max_depth or "
+                f"question and steps have {length} tokens, the PRM's context is {context}: lower max_steps or "
                 "step_tokens, or name a PRM with a longer context"
             )
         value = await self._batcher.submit(reading)

@@ -118,6 +118,8 @@ def run(questions: int, modes: Sequence[str], file: Path | None, show: Callable[
     """
     if not 1 <= questions <= DEMO_SIZE:
         raise AtomThinkError(f"`--questions {questions}`: the demo task has 1 to {DEMO_SIZE} questions")
+    if file is not None and not file.absolute().parent.is_dir():
+        raise AtomThinkError(f"`--json {file}`: there is no folder {file.parent}")
     for mode in modes:
         plan("transformers", {**TINY_ARGUMENTS, **arguments_of(mode)})
     demo = held_out(questions)

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Sequence
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.runtime.batcher import MicroBatcher
+from atomthink_plugin.runtime.batcher import MicroBatcher, out_of_memory
+from atomthink_plugin.runtime.loop import run
 
 
 def submit_all(batcher: MicroBatcher[int, int], items: Sequence[int]) -> list[int | BaseException]:
@@ -106,6 +109,48 @@ def test_out_of_memory_halves_the_batches_for_good_and_loses_nothing() -> None:
     sizes.clear()
     assert submit_all(batcher, range(9)) == list(range(9))
     assert max(sizes) <= 3
+
+
+def test_torchs_own_texts_for_no_memory_are_known() -> None:
+    cpu = (
+        "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+    )
+    assert out_of_memory(RuntimeError(cpu))
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_the_memory_of_a_failed_batch_is_free_before_the_halves_run() -> None:
+    class Tensor:
+        pass
+
+    kept: list[weakref.ref[Tensor]] = []
+
+    def run(batch: Sequence[int]) -> list[int]:
+        assert all(reference() is None for reference in kept)
+        tensor = Tensor()
+        kept.append(weakref.ref(tensor))
+        if len(batch) > 1:
+            raise MemoryError
+        return list(batch)
+
+    assert submit_all(MicroBatcher(run, 8), range(8)) == list(range(8))
+
+
+def test_a_batcher_serves_the_next_run_after_one_that_was_cut_off() -> None:
+    batcher: MicroBatcher[int, int] = MicroBatcher(lambda batch: list(batch), 4)
+
+    async def cut_off() -> None:
+        left = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0)
+        raise KeyError(left.done())
+
+    async def served() -> int:
+        return await asyncio.wait_for(batcher.submit(2), 10)
+
+    with pytest.raises(KeyError):
+        run(cut_off())
+    assert run(served()) == 2
 
 
 def test_a_batch_function_that_loses_items_is_an_error_not_a_shift() -> None:

@@ -18,7 +18,6 @@ from atomthink_plugin.api import (
     Outcome,
     Path,
     Proposal,
-    Question,
     QuestionError,
     Result,
     Sampling,

@@ -21,8 +21,9 @@ from atomthink_plugin.training.tiny.tokenizer import build_tokenizer
 from atomthink_plugin.training.tiny.vision import connect, pretrain_tower
 
 FIGURES: Final = 12_000
-LOOKING: Final = 700
-JUDGING: Final = 500
+POLICY_LOOKING: Final = 1000
+PRM_LOOKING: Final = 1500
+JUDGING: Final = 1000
 FINAL_SEED: Final = 4711
 
 
@@ -37,19 +38,21 @@ def make_policy(out: Path) -> None:
     codec, log, pool = _codec(out), Log(out / "policy.jsonl"), Pool(FIGURES, seed=1)
     policy = build_model(POLICY, codec.tokenizer)
     tower = policy.model.vision_tower
-    pretrain_tower(tower, POLICY.vision_width, pool, LOOKING, log)
+    pretrain_tower(tower, POLICY.vision_width, pool, POLICY_LOOKING, log)
     connect(policy, pool)
     train_supervised(policy, codec, pool, POLICY_PLAN, log)
     save(policy, codec.tokenizer, out / "policy")
 
 
 def make_prm(out: Path) -> None:
-    """Trains a larger model to solve, then to judge the policy's steps; both start from the same tower."""
+    """Trains a larger model, with eyes of its own, to solve, then to judge the policy's steps."""
     torch.manual_seed(1)
     codec, log, pool = _codec(out), Log(out / "prm.jsonl"), Pool(FIGURES, seed=2)
     prm = build_model(PRM, codec.tokenizer)
-    prm.model.vision_tower.load_state_dict(torch.load(out / "tower.pt"))
+    pretrain_tower(prm.model.vision_tower, PRM.vision_width, pool, PRM_LOOKING, log)
+    connect(prm, pool)
     train_supervised(prm, codec, pool, BASE_PLAN, log)
+    save(prm, codec.tokenizer, out / "solver")
     calibration = train_prm(prm, load(out / "policy"), codec, pool, JUDGING, log)
     prm.config.atomthink_prm = {"kind": "likelihood", "format": "continue", **calibration}
     save(prm, codec.tokenizer, out / "prm")

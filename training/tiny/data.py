@@ -120,17 +120,28 @@ def naming_rows(codec: Codec, pool: Pool) -> Iterator[Row]:
         items = rng.sample(question.figure.items, len(question.figure.items))
         ids, labels = [], []
         for name, value in items:
-            head, digits, dot = (codec.encode(text) for text in (name, str(value), "."))
+            head, digits, dot = (codec.encode(text) for text in (f"{name} = ", str(value), "."))
             ids += [*head, *digits, *dot]
             labels += [*[IGNORED] * len(head), *digits, *[IGNORED] * len(dot)]
         yield Row(prompt + ids, [IGNORED] * len(prompt) + labels, pixels)
 
 
-def solving_rows(codec: Codec, pool: Pool) -> Iterator[Row]:
-    """Yields rows that solve: 10 % direct, 15 % in one pass, 75 % in atomic steps."""
-    rng = random.Random("modes")
+def reading_rows(codec: Codec, pool: Pool) -> Iterator[Row]:
+    """Yields rows that begin to solve: the readings a question asks for, in its order."""
     for question, pixels in pool.questions():
-        mode: Mode = rng.choices(("direct", "cot", "continue"), (10, 15, 75))[0]
+        readings = [step for step, action in zip(question.steps, question.plan(), strict=True) if action.verb == "read"]
+        steps = codec.steps([*readings, ""])[:-1]
+        yield row_of(codec.prompt(question.text), [token for step in steps for token in step], pixels)
+
+
+def solving_rows(codec: Codec, pool: Pool) -> Iterator[Row]:
+    """Yields rows that solve, directly, in one pass or mostly in atomic steps; some go on reading and calculating."""
+    rng = random.Random("modes")
+    refreshers = (reading_rows(codec, pool), calculation_rows(codec, seed=12))
+    for question, pixels in pool.questions():
+        if rng.random() < 0.3:
+            yield next(rng.choice(refreshers))
+        mode: Mode = rng.choices(("direct", "cot", "continue"), (10, 15, 60))[0]
         yield row_of(codec.prompt(question.text, mode), codec.reply(question, mode), pixels)
 
 

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 WARMUP: Final = 50
+NO_MUON: Final = ("embed", "projector")
+"""Muon's steps have one size for all matrices, too large for the small weights that scale the tower's output."""
 
 
 class Optimiser:
-    """Steps two optimisers together for a known number of iterations.
+    """Steps two optimisers together for a known number of iterations; frozen parameters stay as they are.
 
     The learning rate rises over `WARMUP` iterations and falls linearly to zero over the last `decay` share.
     """
@@ -26,9 +28,10 @@ class Optimiser:
         decay: float = 0.5,
         extra: Iterable[nn.Parameter] = (),
     ) -> None:
-        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        matrices = [p for name, p in trained if p.ndim == 2 and not any(part in name for part in NO_MUON)]
         chosen = {id(p) for p in matrices}
-        rest = [p for p in model.parameters() if id(p) not in chosen]
+        rest = [p for _, p in trained if id(p) not in chosen]
         self._parameters = [*matrices, *rest]
         groups = [{"params": rest, "lr": adam}, {"params": list(extra), "lr": 0.02}]
         self._optimisers: tuple[torch.optim.Optimizer, ...] = (

@@ -19,6 +19,7 @@ from atomthink_plugin.training.tiny.data import (
     batches,
     calculation_rows,
     naming_rows,
+    reading_rows,
     solving_rows,
 )
 from atomthink_plugin.training.tiny.log import Log
@@ -31,23 +32,27 @@ class Plan:
 
     calculating: int
     naming: int
+    reading: int
     solving: int
 
 
-POLICY_PLAN: Final = Plan(calculating=0, naming=400, solving=1200)
-BASE_PLAN: Final = Plan(calculating=500, naming=400, solving=900)
+POLICY_PLAN: Final = Plan(calculating=400, naming=600, reading=600, solving=1200)
+BASE_PLAN: Final = Plan(calculating=300, naming=300, reading=500, solving=600)
 
 
 def train_supervised(model: LlavaForConditionalGeneration, codec: Codec, pool: Pool, plan: Plan, log: Log) -> None:
-    """Trains `model` in place: optional calculations without pictures, then reading, then solving."""
+    """Trains `model` in place: calculating without pictures, naming, reading behind a question, solving.
+
+    The pretrained vision tower stays frozen: gradients from a language model that cannot read yet ruin it.
+    """
+    model.model.vision_tower.requires_grad_(False)
     stages: list[tuple[str, int, int, Iterator[Row]]] = [
         ("calculating", plan.calculating, 48, calculation_rows(codec, seed=11)),
         ("naming", plan.naming, 32, naming_rows(codec, pool)),
+        ("reading", plan.reading, 32, reading_rows(codec, pool)),
         ("solving", plan.solving, 32, solving_rows(codec, pool)),
     ]
     for name, iterations, size, rows in stages:
-        # While the language model learns what the pictures say, its noise must not spoil the tower.
-        model.model.vision_tower.requires_grad_(name != "naming")
         _train_stage(model, batches(rows, size, codec.tokenizer.pad_token_id), iterations, name, log)
 
 

@@ -116,6 +116,7 @@ def train_prm(
 ) -> dict[str, float]:
     """Trains `model` in place to judge steps; returns the calibration."""
     started = time.process_time()
+    model.model.vision_tower.requires_grad_(False)
     clean, wrong = policy_chains(policy, codec, pool, rollouts)
     log(stage="rollouts", clean=len(clean), wrong=len(wrong), cpu_seconds=time.process_time() - started)
     fresh = corrupted_chains(codec, pool)

@@ -24,7 +24,7 @@ GOOD: Final = "<+>"
 BAD: Final = "<->"
 SPECIAL: Final = (PAD, END, IMAGE, "<|system|>", "<|user|>", "<|assistant|>", TAG, GOOD, BAD)
 WHOLE: Final = (SEPARATOR, HINT, COT_INSTRUCTION, CONTINUE_INSTRUCTION)
-VOCABULARY: Final = 448
+VOCABULARY: Final = 480
 
 CHAT_TEMPLATE: Final = (
     "{% for message in messages %}<|{{ message['role'] }}|>"
@@ -40,7 +40,9 @@ CHAT_TEMPLATE: Final = (
 def build_tokenizer(samples: int = 4000) -> PreTrainedTokenizerFast:
     """Trains the tokenizer on the demo task's questions and replies."""
     fast = Tokenizer(models.BPE())
-    isolated = Regex(r"\d|" + "|".join(COLOURS) + r"| = | \+ | - | x |\(|\)|\n+|Step |: |, |\.")
+    # An item and its equals sign are one token, so that reading it is a look at the picture from that token alone.
+    item = rf"(?:{'|'.join(COLOURS)})(?: width| height)?(?: = )?"
+    isolated = Regex(rf"\d|{item}| = | \+ | - | x |\(|\)|\n+|Step |: |, |\.")
     fast.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(isolated, behavior="isolated"),

@@ -1,0 +1,68 @@
+"""What the searches rely on, for searches that combine the mind's calls as ours do not."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atomthink_plugin.api import Path, Proposal, QuestionError, Sampling, Score
+from atomthink_plugin.formats import Continue
+from atomthink_plugin.runtime.mind import QuestionMind
+from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
+from tests.trees import Grove, groves, mind_of, question, settings
+
+
+@given(groves(depth=4), st.integers(1, 40), st.lists(st.integers(1, 6), min_size=1, max_size=5))
+def test_any_sequence_of_calls_stays_within_one_budget_and_can_use_all_of_it(
+    grove: Grove, calls: int, sizes: list[int]
+) -> None:
+    mind = mind_of(grove, budget_calls=calls)
+
+    async def search() -> None:
+        for size in sizes:
+            await mind.rollouts(size)
+            await mind.expand([mind.root, mind.root], size)
+
+    asyncio.run(search())
+    assert mind.usage.policy_calls <= calls
+    asyncio.run(mind.expand([mind.root], calls))
+    assert mind.usage.policy_calls == calls
+
+
+def test_more_rollouts_than_calls_still_gives_some_of_them_an_answer() -> None:
+    grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {}, {})
+    paths = asyncio.run(mind_of(grove, budget_calls=3).rollouts(8))
+    assert [path.answer for path in paths] == ["1"] * 3 + [None] * 5
+
+
+def test_a_full_context_ends_a_path_by_its_length_without_asking_again() -> None:
+    class Full(ScriptedPolicy):
+        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+            self.calls.append(("", "", n))
+            return Proposal(())
+
+    policy = Full({})
+    mind = QuestionMind(question(), policy, None, Continue(), settings())
+    assert asyncio.run(mind.expand([mind.root], 2)) == [[]]
+    assert (mind.why(mind.root), len(policy.calls)) == ("length", 1)
+
+
+def test_a_path_the_scorer_cannot_read_loses_and_the_tree_says_why() -> None:
+    class Picky(ScriptedScorer):
+        async def score(self, path: Path) -> Score:
+            if path.depth > 1:
+                raise QuestionError("longer than the context")
+            return await super().score(path)
+
+    first = "Step 1: Look."
+    policy = ScriptedPolicy({"": {first: 1.0}, first: {"Step 2: Look again.": 1.0}})
+    mind = QuestionMind(question(), policy, Picky({first: 0.5}), Continue(), settings())
+
+    async def search() -> list[float]:
+        ((one,),) = await mind.expand([mind.root], 1)
+        ((two,),) = await mind.expand([one], 1)
+        return [await mind.score(one), await mind.score(two)]
+
+    assert asyncio.run(search()) == [0.5, 0.0]
