@@ -181,9 +181,8 @@ class Path:
         """Identity of this node among all nodes of its question: a digest of its step texts."""
         if self.parent is None or self.step is None:
             return "root"
-        return hashlib.blake2b(
-            f"{self.parent.key}\0{self.step.text}".encode("utf-8", "surrogatepass"), digest_size=8
-        ).hexdigest()
+        identity = f"{self.parent.key}\0{self.step.text}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(identity, digest_size=8).hexdigest()
 
     @property
     def logprob(self) -> float:

@@ -373,9 +373,10 @@ def _load(loader: Any, kind: Kind, request: _Request) -> PreTrainedModel:
             request.pretrained, dtype=request.dtype, output_loading_info=True, **request.source
         )
     if loading["missing_keys"]:
+        missing = ", ".join(sorted(loading["missing_keys"])[:3])
         raise AtomThinkError(
-            f"{request.argument}={request.pretrained!r} has no weights for "
-            f"{', '.join(sorted(loading['missing_keys'])[:3])}: it is no {kind} model; name another checkpoint or scorer"
+            f"{request.argument}={request.pretrained!r} has no weights for {missing}: it is no {kind} model; "
+            "name another checkpoint or scorer"
         )
     loaded: PreTrainedModel = model
     return loaded

@@ -78,18 +78,20 @@ class Plan:
     identity: Mapping[str, Any]
 
 
-def plan(policy: str, typed: Mapping[str, Any]) -> Plan:
+def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Plan:
     """Checks everything a user typed and returns what is to be done.
 
     Args:
         policy: Registered name of the policy.
         typed: Arguments by name, values as strings or already converted.
+        defaults: Arguments of the model's own, where the user gave none and they mean something in this run.
 
     Raises:
         AtomThinkError: Names the argument, the value, and what is valid.
     """
     offers = registry()
     fields = set(RunArguments.model_fields)
+    given, typed = typed, {**(defaults or {}), **typed}
     common = _common({name: value for name, value in typed.items() if name in fields and value is not None})
     policy_factory: PolicyFactory = pick("policy", policy, offers.policies)
     name, kind = _search(common, offers.searches)
@@ -99,7 +101,7 @@ def plan(policy: str, typed: Mapping[str, Any]) -> Plan:
     search_names = parameters(kind.factory)
     scorer_names = parameters(scorer_factory, "prm_") if scorer_factory else {}
     valid = fields | policy_names.keys() | search_names.keys() | scorer_names.keys()
-    reject_unknown(typed, valid, _elsewhere(offers.searches, offers.scorers))
+    reject_unknown(given, valid, _elsewhere(offers.searches, offers.scorers))
 
     form = _format(common, offers.formats)
     search_arguments = bind(kind.factory, typed, search_names)

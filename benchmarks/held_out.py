@@ -88,7 +88,9 @@ def sample(demo: Sequence[DemoQuestion], n: int) -> tuple[list[Replay], float, f
         return Choice(paths[0], 0.0, mind.why(paths[0]))
 
     started = time.monotonic()
-    scored = plan("transformers", {**TINY_ARGUMENTS, "thinking": "slow", "search": "best_of_n"})
+    # 16 long chains may take more than the default budget of 300 samples.
+    typed = {"thinking": "slow", "search": "best_of_n", "budget_calls": None}
+    scored = plan("transformers", typed, TINY_ARGUMENTS)
     thinker = replace(build(scored), search=collect)
     questions = ask(demo)
     with RunProgress(len(demo), f"{n} paths") as progress:

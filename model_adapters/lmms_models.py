@@ -56,10 +56,12 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     """Any image-text-to-text checkpoint of transformers, thinking as `thinking=` says.
 
     Args:
-        batch_size: Rows of one forward pass; the harness's default (the int 1) leaves it to the policy.
+        batch_size: Rows of one forward pass, of the policy and the scorer; the harness's default (the int 1)
+            leaves it to them.
         max_batch_size: Not used; the harness passes it to every model.
-        device: Where the policy runs; `auto` if not given.
-        **model_args: See `RunArguments` and the factories of the policy, the search and the scorer.
+        device: Where the policy and the scorer run; `auto` if not given.
+        **model_args: See `RunArguments` and the factories of the policy, the search and the scorer; `policy`
+            names another registered policy.
 
     Raises:
         AtomThinkError: An argument or a checkpoint cannot be used; raised before any question is asked.
@@ -79,13 +81,13 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     ) -> None:
         super().__init__()
         self._model_args = dict(model_args)
-        given = dict(model_args)
+        given, defaults = dict(model_args), dict(self.defaults)
         if batch_size != 1:  # the command line's "1" is a string, and meant
-            given["batch_size"] = batch_size
+            given["batch_size"] = defaults["prm_batch_size"] = batch_size
         if device is not None:
-            given["device"] = device
+            given["device"] = defaults["prm_device"] = device
         show_logs()
-        self._plan = plan(self.policy, {**self.defaults, **given})
+        self._plan = plan(given.pop("policy", self.policy), given, defaults)
         self._loaded: Thinker | None = build(self._plan)
 
     @property

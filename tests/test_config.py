@@ -86,3 +86,10 @@ def test_what_changes_results_changes_the_identity_and_nothing_else_does() -> No
 
 def test_the_harness_writes_none_as_a_string() -> None:
     assert planned(budget_calls="None").settings.budget_calls is None
+
+
+def test_a_models_own_defaults_yield_to_the_user_and_to_runs_they_mean_nothing_in() -> None:
+    defaults = {"pretrained": "embedded", "beams": 5, "prm_dtype": "float32", "seed": 3}
+    assert plan("transformers", {}, defaults).settings.sampling.seed == 3
+    slow = plan("transformers", {"thinking": "slow", "scorer": "confidence", "seed": 4}, defaults)
+    assert (slow.identity["search"]["beams"], slow.settings.sampling.seed) == (5, 4)

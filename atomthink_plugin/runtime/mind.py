@@ -245,7 +245,10 @@ class QuestionMind:
 
 
 def _alone(step: Step) -> Step:
-    """The first of several steps an untuned model wrote at once; it is whole even if the last was cut."""
+    """The first of several steps an untuned model wrote at once; it is whole even if the last was cut.
+
+    Its ids and likelihood stay those of all that was sampled.
+    """
     first = first_step(step.text)
     return step if first == step.text else replace(step, text=first, finish="stop")
 

@@ -70,7 +70,7 @@ def measure(mode: str, demo: Sequence[DemoQuestion], arguments: Mapping[str, Any
         arguments: Model arguments besides those of the embedded model.
     """
     started = time.monotonic()
-    thinker = build(plan("transformers", {**TINY_ARGUMENTS, **arguments}))
+    thinker = build(plan("transformers", arguments, TINY_ARGUMENTS))
     with RunProgress(len(demo), mode) as progress:
         results = thinker.run(ask(demo), lambda question, result: progress.finished(result))
     seconds = time.monotonic() - started
@@ -121,7 +121,7 @@ def run(questions: int, modes: Sequence[str], file: Path | None, show: Callable[
     if file is not None and not file.absolute().parent.is_dir():
         raise AtomThinkError(f"`--json {file}`: there is no folder {file.parent}")
     for mode in modes:
-        plan("transformers", {**TINY_ARGUMENTS, **arguments_of(mode)})
+        plan("transformers", arguments_of(mode), TINY_ARGUMENTS)
     demo = held_out(questions)
     rows = [measure(mode, demo, arguments_of(mode))[0] for mode in modes]
     (show or Console().print)(table(rows))

@@ -18,7 +18,7 @@ from atomthink_plugin.tasks.demo.questions import DemoQuestion, Figure
 SIZE: Final = 224
 CELL: Final = 32
 WOBBLE: Final = 4
-AXIS_TOP: Final = 30
+AXIS_TOP: Final = 10
 
 PALETTE: Final[dict[str, tuple[int, int, int]]] = {
     "red": (214, 39, 40),
@@ -49,7 +49,7 @@ def _bars(canvas: ImageDraw.ImageDraw, figure: Figure, rng: random.Random) -> No
     left, right = 34, SIZE - 8
     base, top = rng.randint(196, 208), rng.randint(12, 28)
     unit = (base - top) / AXIS_TOP
-    for tick in range(0, AXIS_TOP + 1, 5):
+    for tick in range(0, AXIS_TOP + 1, 2):
         y = round(base - tick * unit)
         canvas.line((left, y, right, y), fill=_GRID if tick else _AXIS, width=2)
         canvas.text((left - 6, y), str(tick), fill=_AXIS, font=_font(16), anchor="rm")

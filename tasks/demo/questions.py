@@ -20,7 +20,7 @@ Operator = Literal["+", "-", "x"]
 
 COLOURS: Final = ("red", "blue", "green", "orange", "purple", "teal")
 HINT: Final = "Answer with a single number."
-LARGEST: Final = 400  # of the values along a chain, a perimeter, or one area
+LARGEST: Final = 300  # of the values along a chain, a perimeter, or one area
 HELD_OUT_SEED: Final = 2024
 DEMO_SIZE: Final = 200
 
@@ -252,10 +252,9 @@ def draw_figure(rng: random.Random) -> Figure:
     layout = rng.getrandbits(32)
     if kind == "rectangles":
         names = [f"{c} {side}" for c in rng.sample(COLOURS, 2) for side in ("width", "height")]
-        return Figure("rectangles", tuple((name, rng.randint(3, 20)) for name in names), layout)
-    largest = 30 if kind == "bars" else 25
+        return Figure("rectangles", tuple((name, rng.randint(2, 9)) for name in names), layout)
     names = rng.sample(COLOURS, rng.randint(4, 5))
-    return Figure(kind, tuple((name, rng.randint(2, largest)) for name in names), layout)
+    return Figure(kind, tuple((name, rng.randint(2, 9)) for name in names), layout)
 
 
 def ask(figure: Figure, rng: random.Random) -> DemoQuestion:

@@ -135,13 +135,16 @@ def reading_rows(codec: Codec, pool: Pool) -> Iterator[Row]:
 
 
 def solving_rows(codec: Codec, pool: Pool) -> Iterator[Row]:
-    """Yields rows that solve, directly, in one pass or mostly in atomic steps; some go on reading and calculating."""
+    """Yields rows that solve: nine of ten in atomic steps, the others directly or in one pass.
+
+    More than a third of all rows are calculations alone: without them the arithmetic learned before is forgotten.
+    """
     rng = random.Random("modes")
-    refreshers = (reading_rows(codec, pool), calculation_rows(codec, seed=12))
+    calculations = calculation_rows(codec, seed=12)
     for question, pixels in pool.questions():
-        if rng.random() < 0.3:
-            yield next(rng.choice(refreshers))
-        mode: Mode = rng.choices(("direct", "cot", "continue"), (10, 15, 60))[0]
+        if rng.random() < 0.6:
+            yield next(calculations)
+        mode: Mode = rng.choices(("direct", "cot", "continue"), (5, 5, 90))[0]
         yield row_of(codec.prompt(question.text, mode), codec.reply(question, mode), pixels)
 
 

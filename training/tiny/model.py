@@ -34,7 +34,7 @@ class Size:
     text_mlp: int
 
 
-POLICY: Final = Size(vision_width=96, vision_layers=3, text_width=96, text_layers=3, text_mlp=288)
+POLICY: Final = Size(vision_width=96, vision_layers=3, text_width=128, text_layers=3, text_mlp=384)
 PRM: Final = Size(vision_width=96, vision_layers=3, text_width=144, text_layers=4, text_mlp=432)
 
 
