@@ -16,10 +16,10 @@ from atomthink_plugin.training.tiny.data import (
     IGNORED,
     Codec,
     Pool,
-    calculation_rows,
     collate,
     naming_rows,
     pixels_of,
+    reading_rows,
     scaled,
     solving_rows,
 )
@@ -82,20 +82,12 @@ def test_pixels_are_what_the_image_processor_gives() -> None:
 def test_rows_learn_the_reply_only_and_ask_nothing_held_out(codec: Codec) -> None:
     pool = Pool(20, seed=9)
     assert not any(question.held_out for question, _ in islice(pool.questions(), 300))
-    for rows in (naming_rows(codec, pool), solving_rows(codec, pool)):
+    for rows in (naming_rows(codec, pool), reading_rows(codec, pool), solving_rows(codec, pool)):
         batch = collate(list(islice(rows, 6)), pad=0)
         assert batch["pixel_values"].shape == (6, 3, 112, 112)
         learned = batch["labels"] != IGNORED
         assert torch.equal(batch["labels"][learned], batch["input_ids"][learned])
         assert not learned[:, : IMAGE_TOKENS + 2].any()
-
-
-def test_calculation_rows_learn_results_only(codec: Codec) -> None:
-    row = next(calculation_rows(codec, seed=5))
-    assert row.pixels is None
-    learned = codec.tokenizer.decode([label for label in row.labels if label != IGNORED])
-    assert "Compute" not in learned
-    assert learned.count(SEPARATOR) == 9
 
 
 def test_gold_chains_are_right_and_corrupted_steps_are_caught() -> None:

@@ -14,16 +14,15 @@ from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.tiny.data import Codec, Pool
 from atomthink_plugin.training.tiny.evaluate import evaluate
 from atomthink_plugin.training.tiny.log import Log
-from atomthink_plugin.training.tiny.model import POLICY, PRM, build_model, load, save
-from atomthink_plugin.training.tiny.policy import BASE_PLAN, POLICY_PLAN, train_supervised
+from atomthink_plugin.training.tiny.model import SIZE, build_model, load, save
+from atomthink_plugin.training.tiny.policy import POLICY_PLAN, train_supervised
 from atomthink_plugin.training.tiny.prm import train_prm
 from atomthink_plugin.training.tiny.tokenizer import build_tokenizer
 from atomthink_plugin.training.tiny.vision import connect, pretrain_tower
 
 FIGURES: Final = 12_000
-POLICY_LOOKING: Final = 1000
-PRM_LOOKING: Final = 1500
-JUDGING: Final = 1000
+LOOKING: Final = 1000
+JUDGING: Final = 300
 FINAL_SEED: Final = 4711
 
 
@@ -36,23 +35,18 @@ def make_policy(out: Path) -> None:
     """Trains the vision tower, then the policy on top of it."""
     torch.manual_seed(0)
     codec, log, pool = _codec(out), Log(out / "policy.jsonl"), Pool(FIGURES, seed=1)
-    policy = build_model(POLICY, codec.tokenizer)
-    tower = policy.model.vision_tower
-    pretrain_tower(tower, POLICY.vision_width, pool, POLICY_LOOKING, log)
+    policy = build_model(SIZE, codec.tokenizer)
+    pretrain_tower(policy.model.vision_tower, SIZE.vision_width, pool, LOOKING, log)
     connect(policy, pool)
     train_supervised(policy, codec, pool, POLICY_PLAN, log)
     save(policy, codec.tokenizer, out / "policy")
 
 
 def make_prm(out: Path) -> None:
-    """Trains a larger model, with eyes of its own, to solve, then to judge the policy's steps."""
+    """Trains a copy of the policy to judge the policy's steps."""
     torch.manual_seed(1)
     codec, log, pool = _codec(out), Log(out / "prm.jsonl"), Pool(FIGURES, seed=2)
-    prm = build_model(PRM, codec.tokenizer)
-    pretrain_tower(prm.model.vision_tower, PRM.vision_width, pool, PRM_LOOKING, log)
-    connect(prm, pool)
-    train_supervised(prm, codec, pool, BASE_PLAN, log)
-    save(prm, codec.tokenizer, out / "solver")
+    prm = load(out / "policy").requires_grad_(True)
     calibration = train_prm(prm, load(out / "policy"), codec, pool, JUDGING, log)
     prm.config.atomthink_prm = {"kind": "likelihood", "format": "continue", **calibration}
     save(prm, codec.tokenizer, out / "prm")

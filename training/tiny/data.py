@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import count, islice
+from itertools import islice
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from atomthink_plugin.api import Message, Path, Question
 from atomthink_plugin.formats import SEPARATOR, Continue, Cot, Direct, Format
 from atomthink_plugin.tasks.demo.figures import draw
-from atomthink_plugin.tasks.demo.questions import DemoQuestion, Figure, ask, draw_figure, training_stream
+from atomthink_plugin.tasks.demo.questions import DemoQuestion, Figure, ask, draw_figure
 from atomthink_plugin.training.tiny.model import IMAGE_SIDE, IMAGE_TOKENS
 from atomthink_plugin.training.tiny.tokenizer import IMAGE
 
@@ -48,7 +48,6 @@ class Codec:
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
         self.end: int = tokenizer.eos_token_id
-        self.equals: int = tokenizer(" = ").input_ids[0]
         self._image = tokenizer.get_vocab()[IMAGE]
         self._formats: dict[Mode, Format] = {"direct": Direct(), "cot": Cot(), "continue": Continue()}
         self.encode = cache(lambda text: tuple(tokenizer(text, add_special_tokens=False).input_ids))
@@ -135,31 +134,11 @@ def reading_rows(codec: Codec, pool: Pool) -> Iterator[Row]:
 
 
 def solving_rows(codec: Codec, pool: Pool) -> Iterator[Row]:
-    """Yields rows that solve: nine of ten in atomic steps, the others directly or in one pass.
-
-    More than a third of all rows are calculations alone: without them the arithmetic learned before is forgotten.
-    """
+    """Yields rows that solve: nine of ten in atomic steps, the others directly or in one pass."""
     rng = random.Random("modes")
-    calculations = calculation_rows(codec, seed=12)
     for question, pixels in pool.questions():
-        if rng.random() < 0.6:
-            yield next(calculations)
         mode: Mode = rng.choices(("direct", "cot", "continue"), (5, 5, 90))[0]
         yield row_of(codec.prompt(question.text, mode), codec.reply(question, mode), pixels)
-
-
-def calculation_rows(codec: Codec, seed: int, per_row: int = 9) -> Iterator[Row]:
-    """Yields rows of calculations alone: no picture, no prompt, drawn from training questions."""
-    steps = (step for question in training_stream(seed) for step in question.steps if "Compute" in step)
-    for _ in count():
-        ids: list[int] = []
-        labels: list[int] = []
-        for step in islice(steps, per_row):
-            encoded = codec.steps([step, ""])[0]
-            asked = encoded.index(codec.equals) + 1
-            ids += encoded
-            labels += [IGNORED] * asked + encoded[asked:]
-        yield Row(ids, labels)
 
 
 def row_of(prompt: list[int], reply: list[int], pixels: Tensor) -> Row:

@@ -25,7 +25,7 @@ HEADS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Widths and depths of one model."""
+    """Widths and depths of a model; policy and PRM share one."""
 
     vision_width: int
     vision_layers: int
@@ -34,8 +34,7 @@ class Size:
     text_mlp: int
 
 
-POLICY: Final = Size(vision_width=96, vision_layers=3, text_width=128, text_layers=3, text_mlp=384)
-PRM: Final = Size(vision_width=96, vision_layers=3, text_width=144, text_layers=4, text_mlp=432)
+SIZE: Final = Size(vision_width=96, vision_layers=3, text_width=128, text_layers=3, text_mlp=384)
 
 
 def build_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:

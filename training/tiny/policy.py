@@ -17,7 +17,6 @@ from atomthink_plugin.training.tiny.data import (
     Pool,
     Row,
     batches,
-    calculation_rows,
     naming_rows,
     reading_rows,
     solving_rows,
@@ -28,39 +27,35 @@ from atomthink_plugin.training.tiny.optimise import Optimiser
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Iterations of each stage; a stage with none is left out."""
+    """Iterations of each stage."""
 
-    calculating: int
     naming: int
     reading: int
     solving: int
 
 
-POLICY_PLAN: Final = Plan(calculating=400, naming=600, reading=600, solving=1200)
-BASE_PLAN: Final = Plan(calculating=300, naming=300, reading=500, solving=600)
+BATCH: Final = 32
+POLICY_PLAN: Final = Plan(naming=250, reading=120, solving=900)
 
 
 def train_supervised(model: LlavaForConditionalGeneration, codec: Codec, pool: Pool, plan: Plan, log: Log) -> None:
-    """Trains `model` in place: calculating without pictures, naming, reading behind a question, solving.
+    """Trains `model` in place: naming what a figure shows, reading behind a question, solving.
 
     The pretrained vision tower stays frozen: gradients from a language model that cannot read yet ruin it.
     """
     model.model.vision_tower.requires_grad_(False)
-    stages: list[tuple[str, int, int, Iterator[Row]]] = [
-        ("calculating", plan.calculating, 48, calculation_rows(codec, seed=11)),
-        ("naming", plan.naming, 32, naming_rows(codec, pool)),
-        ("reading", plan.reading, 32, reading_rows(codec, pool)),
-        ("solving", plan.solving, 32, solving_rows(codec, pool)),
+    stages: list[tuple[str, int, Iterator[Row]]] = [
+        ("naming", plan.naming, naming_rows(codec, pool)),
+        ("reading", plan.reading, reading_rows(codec, pool)),
+        ("solving", plan.solving, solving_rows(codec, pool)),
     ]
-    for name, iterations, size, rows in stages:
-        _train_stage(model, batches(rows, size, codec.tokenizer.pad_token_id), iterations, name, log)
+    for name, iterations, rows in stages:
+        _train_stage(model, batches(rows, BATCH, codec.tokenizer.pad_token_id), iterations, name, log)
 
 
 def _train_stage(
     model: LlavaForConditionalGeneration, data: Iterator[Batch], iterations: int, name: str, log: Log
 ) -> None:
-    if not iterations:
-        return
     model.train()
     optimiser = Optimiser(model, iterations)
     started = time.process_time()
