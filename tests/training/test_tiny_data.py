@@ -113,6 +113,16 @@ def test_steps_are_judged_by_what_was_stated() -> None:
     assert verdicts(question, steps) == [False, True, True, True, True, True]
 
 
+def test_the_sides_of_a_perimeter_may_be_read_in_any_order_but_each_only_once() -> None:
+    question = next(q for q in training_stream(seed=8) if q.operands[-1].isdigit())
+    (first, one), (second, two) = question.figure.items[:2]
+    swapped = [f"Step 1: Read {second} = {two}.", f"Step 2: Read {first} = {one}."]
+    assert verdicts(question, swapped) == [True, True]
+    twice = [f"Step 1: Read {second} = {two}.", f"Step 2: Read {second} = {two}."]
+    assert verdicts(question, twice) == [True, second == question.operands[1]]
+    assert verdicts(question, [f"Step 1: Read {second} = {two + 1}."]) == [False]
+
+
 def test_nothing_can_be_judged_after_a_step_without_a_number() -> None:
     question = held_out(1)[0]
     steps = [question.steps[0], "Step 2: Well.", *question.steps[2:]]

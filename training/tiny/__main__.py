@@ -22,7 +22,7 @@ from atomthink_plugin.training.tiny.vision import connect, pretrain_tower
 
 FIGURES: Final = 12_000
 LOOKING: Final = 1000
-JUDGING: Final = 300
+JUDGING: Final = 700
 FINAL_SEED: Final = 4711
 
 

@@ -24,9 +24,18 @@ def verdicts(question: DemoQuestion, steps: Sequence[str]) -> list[bool]:
         value = stated_value(step)
         if value is None or index >= length:
             break
-        right.append(step == question.expected_step(index, stated))
+        right.append(step == question.expected_step(index, stated) or _reads_a_side(question, steps, index))
         stated.append(value)
     return right + [False] * (len(steps) - len(right))
+
+
+def _reads_a_side(question: DemoQuestion, steps: Sequence[str], index: int) -> bool:
+    """Whether a step reads a side of a perimeter rightly: the sides may be read in any order, each once."""
+    if not question.operands[-1].isdigit() or question.plan()[index].verb != "read":
+        return False
+    said = [step.partition(": ")[2] for step in steps[: index + 1]]
+    readings = [f"Read {name} = {value}." for name, value in question.figure.items]
+    return steps[index] == f"Step {index + 1}: {said[-1]}" and said[-1] in readings and said[-1] not in said[:-1]
 
 
 def corrupted_steps(question: DemoQuestion, rng: random.Random) -> list[str]:

@@ -125,7 +125,7 @@ def train_prm(
     optimiser = Optimiser(model, iterations, 0.01, 1e-3, decay=0.7, extra=calibration.parameters())
     model.train()
     for iteration in range(1, iterations + 1):
-        own = rng.choices(wrong, k=round(0.3 * batch)) + rng.choices(clean, k=round(0.2 * batch))
+        own = rng.choices(wrong, k=round(0.5 * batch)) + rng.choices(clean, k=round(0.2 * batch))
         chains = [*own, *islice(fresh, batch - len(own))]
         sums, real = step_loglikelihoods(model, chains, codec.tokenizer.pad_token_id)
         right = torch.zeros_like(real)
