@@ -44,8 +44,11 @@ _PROSE: Final = re.compile(
     re.IGNORECASE,
 )
 _DISPLAY: Final = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]", re.DOTALL)
-# An option or an initial ("A. Paris") is no sentence, hence three letters, a digit or a closing sign.
-_SENTENCE_END: Final = re.compile(r"(?:(?<=[^\W\d_]{3})|(?<=[\d)}$%]))\.[*_]{0,2}[ \t]+(?=[A-Z][a-z])|。(?=.)")
+# An option or an initial ("A. Paris") is no sentence, hence three letters, a digit, its unit, or a closing sign.
+_UNIT: Final = r"(?<=\d[a-z])|(?<=\d[a-z]{2})|(?<=\d [a-z])|(?<=\d [a-z]{2})"
+_SENTENCE_END: Final = re.compile(
+    rf"(?:(?<=[^\W\d_]{{3}})|(?<=[\d)}}$%])|{_UNIT}|(?<=\b[nN]o))\.[*_]{{0,2}}[ \t]+(?=[A-Z][a-z])|。(?=.)"
+)
 _BOLD: Final = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")
 _BRACES: Final = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _WRAPPERS: Final = (

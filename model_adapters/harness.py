@@ -23,7 +23,7 @@ Arguments = Mapping[str, Any]
 
 _INJECTED: Final = "\n\n"
 
-_SAMPLING: Final = frozenset({"do_sample", "temperature", "top_p", "top_k"})
+_FOR_ONE_REPLY: Final = frozenset({"max_new_tokens", "do_sample", "temperature", "top_p", "top_k"})
 
 
 class _Numbers(TypedDict):
@@ -56,22 +56,53 @@ def repeats(requests: Sequence[Instance]) -> list[int]:
     return counts
 
 
-def to_question(request: Instance, docs: Mapping[str, Any], arguments: Arguments, repeat: int = 0) -> Question:
+class Requested:
+    """The questions of a run, each built when it is its turn: the images of a whole task may not fit in memory.
+
+    Args:
+        requests: Chat requests, padding left out.
+        repeats: For each its number among the requests about the same document, see `repeats`.
+        docs: Task to split to documents: the model's `task_dict`.
+        limits: For each what `to_limits` returned.
+
+    Attributes:
+        prompts: The text of each question that was built, by index.
+    """
+
+    def __init__(
+        self, requests: Sequence[Instance], repeats: Sequence[int], docs: Mapping[str, Any], limits: Sequence[Limits]
+    ) -> None:
+        self._given = list(zip(requests, limits, repeats, strict=True))
+        self._docs = docs
+        self.prompts: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        """Returns how many questions there are."""
+        return len(self._given)
+
+    def __getitem__(self, index: int) -> Question:
+        """Builds one question; see `to_question` for what it raises."""
+        request, limits, repeat = self._given[index]
+        question = to_question(request, self._docs, limits, repeat)
+        texts = (part for turn in question.messages for part in turn.parts if isinstance(part, str))
+        self.prompts[index] = "\n".join(texts)
+        return question
+
+
+def to_question(request: Instance, docs: Mapping[str, Any], limits: Limits, repeat: int = 0) -> Question:
     """Returns the question that a chat request asks.
 
     Args:
         request: Its arguments are `(context, doc_to_messages, gen_kwargs, doc_id, task, split)`.
         docs: Task to split to documents: the model's `task_dict`.
-        arguments: What `generation_arguments` returned for this request.
+        limits: What `to_limits` returned for this request.
         repeat: Its number among the requests about the same document, see `repeats`.
 
     Raises:
         QuestionError: The task cannot build its messages or they hold what cannot be asked.
-        AtomThinkError: An argument has a value it cannot have.
     """
     _, doc_to_messages, _, doc_id, task, split = request.args
     identity = f"{task}/{split}/{doc_id}/{repeat}"
-    limits = to_limits(arguments)
     try:
         messages = _messages(doc_to_messages, docs[task][split][doc_id])
     except QuestionError as error:
@@ -112,10 +143,11 @@ def generation_arguments(request: Instance, model_args: Arguments, stepwise: boo
     Args:
         request: A chat request, as it came from the harness.
         model_args: What the user gave in `--model_args`, defaults left out.
-        stepwise: Whether the reply is thought out in steps; a task's own temperature, made for one greedy
-            reply, would make all samples of a search the same and is then left out.
+        stepwise: Whether the reply is thought out in steps; the task's own temperature and length are then left
+            out: made for one greedy reply, often of a few tokens, they would make all samples of a search the
+            same and cut every chain.
     """
-    left_out = _SAMPLING if stepwise else frozenset()
+    left_out = _FOR_ONE_REPLY if stepwise else frozenset()
     asked = {key: value for key, value in request.args[2].items() if value is not None and key not in left_out}
     if _strings(asked.get("until")) == (_delimiter(request),):
         del asked["until"]
@@ -176,7 +208,7 @@ def _strings(value: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(string for string in given if string)
 
 
-def in_task_form(text: str, answer: str | None, question: Question) -> str:
+def in_task_form(text: str, answer: str | None, prompt: str) -> str:
     r"""Returns `text` with its final answer in the form that the question's prompt asks for.
 
     The answer is boxed where it is stated, or in a sentence of its own if it is not found there. A prompt
@@ -188,7 +220,6 @@ def in_task_form(text: str, answer: str | None, question: Question) -> str:
     """
     if answer is None:
         return text
-    prompt = "\n".join(part for turn in question.messages for part in turn.parts if isinstance(part, str))
     if "\\boxed" in prompt:
         text = _boxed(text, answer)
     if "<answer>" in prompt and "<answer>" not in text:

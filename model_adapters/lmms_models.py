@@ -16,16 +16,17 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from lmms_eval.models.model_utils.usage_metrics import log_usage
 from loguru import logger
 
-from atomthink_plugin.api import Failure, Outcome, Question, QuestionError, Result
+from atomthink_plugin.api import Failure, Limits, Outcome, Result, Usage
 from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.checkpoints import choose_device
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.harness import (
+    Requested,
     generation_arguments,
     in_task_form,
     is_padding,
     repeats,
-    to_question,
+    to_limits,
     to_result,
 )
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
@@ -81,11 +82,11 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     ) -> None:
         super().__init__()
         self._model_args = dict(model_args)
-        given, defaults = dict(model_args), dict(self.defaults)
+        given, defaults = dict(model_args), dict(self.defaults)  # what the harness passes is a default
         if batch_size != 1:  # the command line's "1" is a string, and meant
-            given["batch_size"] = defaults["prm_batch_size"] = batch_size
+            defaults["batch_size"] = defaults["prm_batch_size"] = batch_size
         if device is not None:
-            given["device"] = defaults["prm_device"] = device
+            defaults["device"] = defaults["prm_device"] = device
         show_logs()
         self._plan = plan(given.pop("policy", self.policy), given, defaults)
         self._loaded: Thinker | None = build(self._plan)
@@ -104,53 +105,62 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Thinks about all requests at the same time and returns their replies in order."""
-        started = time.monotonic()
-        questions: dict[int, Question] = {}
-        results: dict[int, Result] = {}
-        for i, (request, repeat) in enumerate(zip(requests, repeats(requests), strict=True)):
-            if is_padding(request):
-                continue
-            arguments = generation_arguments(request, self._model_args, self._thinker.format.stepwise)
-            try:
-                questions[i] = to_question(request, self.task_dict, arguments, repeat)
-            except QuestionError as error:
-                if self._plan.arguments.on_error == "raise":
-                    raise
-                log.warning("%s", error)
-                results[i] = Failure(str(error))
-        results |= dict(zip(questions, self._think(list(questions.values())), strict=True))
-        self._report(list(results.values()), time.monotonic() - started)
-        return [self._reply(results.get(i), questions.get(i)) for i in range(len(requests))]
+        asked = [i for i, request in enumerate(requests) if not is_padding(request)]
+        known_repeats = repeats(requests)
+        questions = Requested(
+            [requests[i] for i in asked],
+            [known_repeats[i] for i in asked],
+            self.task_dict,
+            [self._limits(requests[i]) for i in asked],
+        )
+        replies = [GenerationResult("")] * len(requests)  # padding's is thrown away by the harness
+        for n, (i, result) in enumerate(zip(asked, self._think(questions), strict=True)):
+            replies[i] = self._reply(result, questions.prompts.get(n, ""))
+        return replies
 
-    def _think(self, questions: Sequence[Question]) -> list[Result]:
+    def _limits(self, request: Instance) -> Limits:
+        return to_limits(generation_arguments(request, self._model_args, self._thinker.format.stepwise))
+
+    def _think(self, questions: Requested) -> list[Result]:
+        """Answers the questions and tells the harness and the user what it took."""
         journal = open_journal(self._plan, self._thinker, self.name, self.rank)
         thinker = replace(self._thinker, journal=journal)
         label = f"{self._plan.arguments.thinking} ({self._plan.search_name})"
-        known = sum(journal.get(question) is not None for question in questions) if journal is not None else 0
         if journal is not None:
-            log.info("journal %s: %d of %d questions are finished", journal.folder, known, len(questions))
+            log.info("journal %s: %d questions are finished", journal.folder, len(journal))
+        started = time.monotonic()
+        spent: list[Usage] = []
         try:
-            with RunProgress(len(questions) - known, label, shown=self.rank == 0) as progress:
-                return thinker.run(questions, lambda question, result: progress.finished(result))
+            with RunProgress(len(questions), label, shown=self.rank == 0) as progress:
+
+                def finished(result: Result, asked: bool) -> None:
+                    progress.finished(result, asked)
+                    if asked:
+                        spent.append(result.usage)
+
+                results = thinker.run(questions, finished)
         finally:
             if journal is not None:
                 journal.close()
+        self._report(results, spent, time.monotonic() - started)
+        return results
 
-    def _reply(self, result: Result | None, question: Question | None) -> GenerationResult:
-        if result is None:  # padding: thrown away by the harness
-            return GenerationResult("")
-        if isinstance(result, Outcome) and question is not None and self._thinker.format.stepwise:
-            result = replace(result, text=in_task_form(result.text, result.answer, question))
+    def _reply(self, result: Result, prompt: str) -> GenerationResult:
+        if isinstance(result, Outcome) and self._thinker.format.stepwise:
+            result = replace(result, text=in_task_form(result.text, result.answer, prompt))
         return to_result(result)
 
-    def _report(self, results: Sequence[Result], seconds: float) -> None:
-        """Tells the harness and the user what was spent and what failed."""
+    def _report(self, results: Sequence[Result], spent: Sequence[Usage], seconds: float) -> None:
+        """Tells the harness and the user what was spent now, and what became of all questions.
+
+        What the journal knew costs nothing now; calls per question count it.
+        """
         failed = [result for result in results if isinstance(result, Failure)]
-        usage = [result.usage for result in results]
-        generated = sum(spent.generated for spent in usage)
+        unanswered = sum(isinstance(result, Outcome) and result.answer is None for result in results)
+        generated = sum(usage.generated for usage in spent)
         log_usage(
             self.name,
-            input_tokens=sum(spent.prefilled + spent.cached for spent in usage),
+            input_tokens=sum(usage.prefilled + usage.cached for usage in spent),
             output_tokens=generated,
         )
         log_metrics(
@@ -160,10 +170,13 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
             additional_metrics={
                 "questions": len(results),
                 "failed_questions": len(failed),
-                "policy_calls": sum(spent.policy_calls for spent in usage) / max(len(usage), 1),
-                "score_calls": sum(spent.score_calls for spent in usage) / max(len(usage), 1),
+                "unanswered_questions": unanswered,
+                "policy_calls": sum(result.usage.policy_calls for result in results) / max(len(results), 1),
+                "score_calls": sum(result.usage.score_calls for result in results) / max(len(results), 1),
             },
         )
+        if unanswered:
+            log.warning("%d of %d questions ended without a final answer", unanswered, len(results))
         if failed:
             log.error(
                 "%d of %d questions failed and count as wrong; first: %s; run again to retry them",

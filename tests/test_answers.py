@@ -74,6 +74,11 @@ def test_options_are_kept_whole(answer: str) -> None:
     assert final_answer(f"Step 2: To sum up, the final answer is: {answer}.") == answer
 
 
+@pytest.mark.parametrize("answer", ["24 cm", "12 m", "3.5kg", "no", "5", "triangle"])
+def test_an_answer_ends_with_its_sentence(answer: str) -> None:
+    assert final_answer(f"The final answer is: {answer}. Then the area follows.") == answer
+
+
 @pytest.mark.parametrize(
     ("text", "answer"),
     [

@@ -37,6 +37,10 @@ class Grove:
         steps = self.steps_of(history)
         return REDUCE[aggregate]([self.scores[SEPARATOR.join(steps[: k + 1])] for k in range(len(steps))])
 
+    def logprob(self, history: str) -> float:
+        steps = self.steps_of(history)
+        return sum(math.log(self.tree[SEPARATOR.join(steps[:k])][step]) for k, step in enumerate(steps))
+
     @property
     def width(self) -> int:
         return max(len(options) for options in self.tree.values())

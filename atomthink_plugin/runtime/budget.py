@@ -48,6 +48,14 @@ class Budget:
         """Gives back what a grant of `n` samples of `max_tokens` did not use."""
         self._take(used.policy_calls - n, used.generated - n * max_tokens)
 
+    def affordable(self, n: int, calls: int, tokens: int) -> int:
+        """Returns how many of `n` chains of up to `calls` samples and `tokens` tokens are surely paid for.
+
+        At least one: where nothing is left it ends at once.
+        """
+        bounds = [left // each for left, each in ((self.calls, calls), (self.tokens, tokens)) if left is not None]
+        return max(1, min([n, *bounds]))
+
     def split(self, n: int) -> list[Budget]:
         """Divides what is left into `n` budgets, so that concurrent paths do not race for it.
 

@@ -39,6 +39,10 @@ class Journal:
         self._file = (self.folder / f"rank{rank}.jsonl").open("a+b", buffering=0)
         self._end_torn_line()
 
+    def __len__(self) -> int:
+        """Returns how many questions are finished."""
+        return len(self._outcomes)
+
     def get(self, question: Question) -> Outcome | None:
         """Returns the outcome of a question that was finished before."""
         return self._outcomes.get(question_key(question))

@@ -34,11 +34,30 @@ from atomthink_plugin.steps import check, first_step
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One granted expansion: how many samples of a path, drawn how."""
+    """One granted expansion: how many samples of a path, drawn how.
+
+    Attributes:
+        path: What is extended.
+        n: Samples.
+        sampling: How they are drawn, with the tokens that were granted.
+        budget: What pays for them.
+        bound: Why a sample is cut at its last token: "length" or "budget" for what the chain or the question may
+            still spend, None for the limit of one step.
+    """
 
     path: Path
     n: int
     sampling: Sampling
+    budget: Budget
+    bound: Stopped | None
+
+    def cut_short(self, steps: Sequence[Step]) -> Stopped | None:
+        """Why drawing again would not help: no sample had the tokens that one step may take."""
+        if any(step.finish != "length" for step in steps):
+            return None
+        if all(0 < len(step.token_ids) < self.sampling.max_tokens for step in steps):
+            return "length"  # the policy's context is full
+        return self.bound
 
 
 @dataclass
@@ -78,11 +97,15 @@ class QuestionMind:
         return await self._expand(paths, n, self._sampling, self._budget)
 
     async def rollouts(self, n: int) -> list[Path]:
-        """Returns `n` QuickThink paths, sampled at the same time."""
-        budgets = self._budget.split(n)
-        paths = await asyncio.gather(*(self._rollout(i, budget) for i, budget in enumerate(budgets)))
-        self._budget.join(budgets)
-        return list(paths)
+        """Returns `n` QuickThink paths, at the same time as many as the budget surely pays for."""
+        limit = self._chain_limit
+        paths: list[Path] = []
+        while len(paths) < n:
+            wave = self._budget.affordable(n - len(paths), self.settings.max_steps, limit)
+            budgets = self._budget.split(wave)
+            paths += await asyncio.gather(*(self._rollout(len(paths) + i, part) for i, part in enumerate(budgets)))
+            self._budget.join(budgets)
+        return paths
 
     async def _rollout(self, index: int, budget: Budget) -> Path:
         # The rollout's index is its sample index at every node: two rollouts that meet part ways again.
@@ -99,25 +122,37 @@ class QuestionMind:
         children: list[list[Path]] = [[] for _ in paths]
         open_slots = list(range(len(paths)))
         for _ in range(self.settings.retries + 1):
-            asks = {slot: ask for slot in open_slots if (ask := self._ask(paths[slot], n, sampling, budget))}
-            proposals = await asyncio.gather(*(self._propose(ask, budget) for ask in asks.values()))
+            parts = budget.split(len(open_slots))
+            granted = [self._ask(paths[s], n, sampling, part) for s, part in zip(open_slots, parts, strict=True)]
+            asks = {slot: ask for slot, ask in zip(open_slots, granted, strict=True) if ask is not None}
+            proposals = await asyncio.gather(*(self._propose(ask) for ask in asks.values()))
+            budget.join(parts)
+            open_slots = []
             for (slot, ask), proposal in zip(asks.items(), proposals, strict=True):
                 children[slot] = self._grow(ask.path, proposal.steps)
-                if not proposal.steps:
-                    self._why[ask.path.key] = "length"  # the policy's context is full
-            sampled = [slot for (slot, _), proposal in zip(asks.items(), proposals, strict=True) if proposal.steps]
-            open_slots = [slot for slot in sampled if not children[slot]]
+                if not children[slot] and not self._ended(ask, proposal.steps):
+                    open_slots.append(slot)
             if not open_slots:
                 break
             sampling = sampling.hotter(RETRY_HEAT)
         for slot in open_slots:
-            self._why.setdefault(paths[slot].key, "invalid")
+            self._why[paths[slot].key] = "invalid"
         return children
+
+    def _ended(self, ask: Ask, steps: Sequence[Step]) -> bool:
+        """Notes why a path without a valid child cannot go on, unless another draw may help."""
+        why = ask.cut_short(steps) if steps else "length"  # without a step the policy's context is full
+        if why is not None:
+            self._why[ask.path.key] = why
+        return why is not None
+
+    @property
+    def _chain_limit(self) -> int:
+        return self.question.limits.max_new_tokens or self.settings.max_new_tokens
 
     def _ask(self, path: Path, n: int, sampling: Sampling, budget: Budget) -> Ask | None:
         """Grants an expansion, or notes why the path cannot go on."""
-        limit = self.question.limits.max_new_tokens or self.settings.max_new_tokens
-        left = limit - sum(len(step.token_ids) for step in path.steps)
+        left = self._chain_limit - sum(len(step.token_ids) for step in path.steps)
         if path.depth >= self.settings.max_steps:
             self._why[path.key] = "depth"
             return None
@@ -125,16 +160,18 @@ class QuestionMind:
             self._why[path.key] = "length"
             return None
         step_limit = sampling.max_tokens if self.format.stepwise else left
-        granted, tokens = budget.grant(n, min(left, step_limit))
+        wanted = min(left, step_limit)
+        granted, tokens = budget.grant(n, wanted)
         if granted == 0:
             self._why[path.key] = "budget"
             return None
-        return Ask(path, granted, replace(sampling, max_tokens=tokens))
+        bound: Stopped | None = "budget" if tokens < wanted else "length" if left < step_limit else None
+        return Ask(path, granted, replace(sampling, max_tokens=tokens), budget, bound)
 
-    async def _propose(self, ask: Ask, budget: Budget) -> Proposal:
+    async def _propose(self, ask: Ask) -> Proposal:
         proposal = await self.policy.propose(ask.path, ask.n, ask.sampling)
         self.usage += proposal.usage
-        budget.settle(ask.n, ask.sampling.max_tokens, proposal.usage)
+        ask.budget.settle(ask.n, ask.sampling.max_tokens, proposal.usage)
         return proposal
 
     def _grow(self, path: Path, steps: Sequence[Step]) -> list[Path]:

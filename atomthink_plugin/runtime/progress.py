@@ -36,7 +36,7 @@ class RunProgress:
     def __init__(self, total: int, label: str, shown: bool = True) -> None:
         self._console = Console(stderr=True)
         self._total, self._label, self._shown = total, label, shown
-        self._done = self._failed = self._tokens = 0
+        self._done = self._asked = self._failed = self._tokens = 0
         self._started = self._logged = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -62,16 +62,17 @@ class RunProgress:
         """Stops drawing and leaves the last state."""
         self._bar.stop()
 
-    def finished(self, result: Result) -> None:
-        """Counts one question."""
+    def finished(self, result: Result, asked: bool = True) -> None:
+        """Counts one question; one that was not asked in this run says nothing about speed."""
         self._done += 1
-        self._tokens += result.usage.generated
+        self._asked += asked
+        self._tokens += result.usage.generated if asked else 0
         self._failed += not isinstance(result, Outcome)
         elapsed = max(time.monotonic() - self._started, 1e-9)
         rate = self._tokens / elapsed
         self._bar.update(self._task, advance=1, rate=rate)
         if self._shown and not self._console.is_terminal and self._due():
-            left = elapsed / self._done * (self._total - self._done)
+            left = elapsed / max(self._asked, 1) * (self._total - self._done)
             log.info(
                 "%s: %d of %d questions, %d failed, %.0f tokens/s, %.0f s left",
                 *(self._label, self._done, self._total, self._failed, rate, left),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from atomthink_plugin.api import Failure, Policy, Question, QuestionError, Result, Scorer, Search
 from atomthink_plugin.formats import Format
@@ -19,6 +19,22 @@ log = logging.getLogger(__name__)
 
 OnError = Literal["record", "raise"]
 """What a question that fails does to the run: it is recorded and the others go on, or the run stops."""
+
+
+Finished = Callable[[Result, bool], None]
+"""Told once per question, as soon as it is answered or failed; False for what the journal knew."""
+
+
+class Questions(Protocol):
+    """What is asked: a list, or something that builds each question when it is its turn."""
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Question:
+        """Returns one of them, or raises QuestionError where it cannot be built."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +61,20 @@ class Thinker:
     concurrency: int = 64
     on_error: OnError = "record"
 
-    def run(
-        self, questions: Sequence[Question], finished: Callable[[Question, Result], None] | None = None
-    ) -> list[Result]:
-        """Answers all questions and returns their results in order.
-
-        Args:
-            questions: What to ask; those the journal knows are not asked again.
-            finished: Told once per question that was asked, as soon as it is answered or failed.
-        """
+    def run(self, questions: Questions, finished: Finished = lambda result, asked: None) -> list[Result]:
+        """Answers all questions and returns their results in order; those the journal knows are not asked again."""
         return run(self.think_all(questions, finished))
 
-    async def think_all(
-        self, questions: Sequence[Question], finished: Callable[[Question, Result], None] | None = None
-    ) -> list[Result]:
+    async def think_all(self, questions: Questions, finished: Finished = lambda result, asked: None) -> list[Result]:
         """As `run`, for callers that have an event loop."""
-        known = {i: done for i, q in enumerate(questions) if (done := self._known(q)) is not None}
-        results: dict[int, Result] = dict(known)
-        todo = ((i, question) for i, question in enumerate(questions) if i not in known)
+        results: dict[int, Result] = {}
+        todo = iter(range(len(questions)))
 
-        async def work(queue: Iterator[tuple[int, Question]]) -> None:
-            for i, question in queue:
-                results[i] = result = await self._attempt(question)
-                if self.journal is not None:
-                    self.journal.put(question, result)
-                if finished is not None:
-                    finished(question, result)
+        async def work(queue: Iterator[int]) -> None:
+            for i in queue:
+                results[i] = await self._answer(questions, i, finished)
 
-        workers = min(self.concurrency, len(questions) - len(known))
-        tasks = [asyncio.create_task(work(todo)) for _ in range(workers)]
+        tasks = [asyncio.create_task(work(todo)) for _ in range(min(self.concurrency, len(questions)))]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -82,8 +83,26 @@ class Thinker:
             await asyncio.gather(*tasks, return_exceptions=True)
         return [results[i] for i in range(len(questions))]
 
-    def _known(self, question: Question) -> Result | None:
-        return self.journal.get(question) if self.journal is not None else None
+    async def _answer(self, questions: Questions, index: int, finished: Finished) -> Result:
+        """Takes one question from the journal or thinks about it; what cannot be built is not journaled."""
+        try:
+            question = questions[index]
+        except QuestionError as error:
+            if self.on_error == "raise":
+                raise
+            log.warning("%s", error)
+            failure = Failure(str(error))
+            finished(failure, True)
+            return failure
+        known = self.journal.get(question) if self.journal is not None else None
+        if known is not None:
+            finished(known, False)
+            return known
+        result = await self._attempt(question)
+        if self.journal is not None:
+            self.journal.put(question, result)
+        finished(result, True)
+        return result
 
     async def _attempt(self, question: Question) -> Result:
         mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)

@@ -13,7 +13,7 @@ def elect(mind: Mind, paths: Sequence[Path], weights: Sequence[float]) -> Choice
     """Returns the likeliest path of the group of equivalent answers with the largest weight.
 
     Only concluded paths vote. Ties go to the group with the higher mean log-probability. Without any
-    concluded path the likeliest one is returned, with the reason why it ended.
+    concluded path the likeliest one with a step is returned, with the reason why it ended.
 
     Args:
         mind: Knows why a path ended.
@@ -25,7 +25,7 @@ def elect(mind: Mind, paths: Sequence[Path], weights: Sequence[float]) -> Choice
     """
     voters = [i for i, path in enumerate(paths) if path.answer is not None]
     if not voters:
-        best = max(paths, key=lambda path: path.logprob)
+        best = max(paths, key=lambda path: (path.step is not None, path.logprob))
         return Choice(best, 0.0, mind.why(best))
     groups = [[voters[j] for j in members] for members in group([paths[i].answer or "" for i in voters])]
     winner = max(groups, key=lambda g: (sum(weights[i] for i in g), fmean(paths[i].logprob for i in g)))

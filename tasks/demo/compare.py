@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.statistics import wilson
 from atomthink_plugin.tasks.demo.ask import ask, right
 from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, DemoQuestion, held_out
-
-MODES = ("direct", "cot", "quick", "slow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +59,24 @@ def arguments_of(mode: str) -> dict[str, Any]:
     return {"thinking": thinking, **({"search": search} if search else {})}
 
 
-def measure(mode: str, demo: Sequence[DemoQuestion], arguments: Mapping[str, Any]) -> tuple[Row, list[Result]]:
+def measure(
+    mode: str,
+    demo: Sequence[DemoQuestion],
+    arguments: Mapping[str, Any],
+    models: Mapping[str, Any] = TINY_ARGUMENTS,
+) -> tuple[Row, list[Result]]:
     """Answers the questions in one way of thinking.
 
     Args:
         mode: The row's name.
         demo: What to ask.
-        arguments: Model arguments besides those of the embedded model.
+        arguments: Model arguments, as a user would type them.
+        models: Those that hold where they are silent; the embedded model's by default.
     """
     started = time.monotonic()
-    thinker = build(plan("transformers", arguments, TINY_ARGUMENTS))
+    thinker = build(plan("transformers", arguments, models))
     with RunProgress(len(demo), mode) as progress:
-        results = thinker.run(ask(demo), lambda question, result: progress.finished(result))
+        results = thinker.run(ask(demo), progress.finished)
     seconds = time.monotonic() - started
     usage = [result.usage for result in results]
     row = Row(
@@ -104,27 +108,26 @@ def table(rows: Sequence[Row]) -> Table:
     return grid
 
 
-def run(questions: int, modes: Sequence[str], file: Path | None, show: Callable[[Any], None] | None = None) -> None:
+def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
     """Runs the demo and prints its table.
 
     Args:
         questions: How many of the demo task's questions.
         modes: Ways of thinking, see `arguments_of`.
         file: Where the rows go as JSON, if anywhere.
-        show: Prints a table; the console by default.
 
     Raises:
         AtomThinkError: A mode or the number of questions is not possible; raised before any question is asked.
     """
     if not 1 <= questions <= DEMO_SIZE:
         raise AtomThinkError(f"`--questions {questions}`: the demo task has 1 to {DEMO_SIZE} questions")
-    if file is not None and not file.absolute().parent.is_dir():
-        raise AtomThinkError(f"`--json {file}`: there is no folder {file.parent}")
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise AtomThinkError(f"`--json {file}`: not a file in an existing folder")
     for mode in modes:
         plan("transformers", arguments_of(mode), TINY_ARGUMENTS)
     demo = held_out(questions)
     rows = [measure(mode, demo, arguments_of(mode))[0] for mode in modes]
-    (show or Console().print)(table(rows))
+    Console().print(table(rows))
     if file is not None:
         records = [{**asdict(row), "accuracy": row.accuracy, "interval": row.interval} for row in rows]
         file.write_text(json.dumps(records, indent=1))

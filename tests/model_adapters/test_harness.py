@@ -54,7 +54,7 @@ DOCS = {"sums": {"test": [{"ask": "2 + 3?"}, {"ask": "4 + 4?"}]}}
 
 def question(asked: Any, **given: Any) -> Question:
     req = request(asked if callable(asked) else Task(asked).doc_to_messages)
-    return harness.to_question(req, DOCS, given)
+    return harness.to_question(req, DOCS, harness.to_limits(given))
 
 
 def test_all_turns_arrive_whole_and_in_order() -> None:
@@ -115,7 +115,7 @@ def test_repeats_are_counted_per_document_and_padding_is_not() -> None:
     requests = [first, first, second, padding, second, first]
     assert harness.repeats(requests) == [0, 1, 0, 1, 1, 2]
     assert [harness.is_padding(r) for r in requests] == [False, False, False, True, False, False]
-    assert harness.to_question(second, DOCS, {}, 1).id == "sums/test/1/1"
+    assert harness.to_question(second, DOCS, Limits(), 1).id == "sums/test/1/1"
 
 
 def test_command_line_before_model_args_before_task() -> None:
@@ -138,7 +138,7 @@ def test_without_gen_kwargs_model_args_win(cli: str | None) -> None:
 def test_sampling_made_for_one_greedy_reply_does_not_reach_a_search() -> None:
     greedy = {"temperature": 0.0, "do_sample": False, "top_p": 1.0, "max_new_tokens": 64}
     req = request(Task([]).doc_to_messages, greedy)
-    assert arguments(req, stepwise=True) == {"max_new_tokens": 64}
+    assert arguments(req, stepwise=True) == {}
     assert arguments(req, stepwise=False) == greedy
     assert arguments(req, {"temperature": 0.5}, stepwise=True)["temperature"] == 0.5
 
@@ -192,10 +192,6 @@ def test_a_limit_that_is_no_positive_integer_is_refused(value: Any) -> None:
         harness.to_limits({"max_new_tokens": value})
 
 
-def asking(prompt: str) -> Question:
-    return Question("q", (Message("system", (prompt,)), Message("user", ("2 + 3?",))))
-
-
 CHAIN = "Step 1: 2 + 3 = 5.\n\nStep 2: To sum up, the final answer is: "
 
 
@@ -212,24 +208,24 @@ CHAIN = "Step 1: 2 + 3 = 5.\n\nStep 2: To sum up, the final answer is: "
     ],
 )
 def test_the_answer_is_boxed_where_the_prompt_asks_for_it(stated: str, answer: str, ending: str) -> None:
-    asked = asking(r'put your answer in one "\boxed{}".')
+    asked = r'put your answer in one "\boxed{}".'
     assert harness.in_task_form(CHAIN + stated, answer, asked) == CHAIN + ending
-    assert harness.in_task_form(CHAIN + stated, answer, asking("Be brief.")) == CHAIN + stated
+    assert harness.in_task_form(CHAIN + stated, answer, "Be brief.") == CHAIN + stated
 
 
 def test_a_box_on_the_way_is_not_the_answers() -> None:
-    asked = asking(r"Use \boxed{}.")
+    asked = r"Use \boxed{}."
     assert harness.in_task_form(r"\boxed{2}" + "\nIt is 5.", "5", asked).endswith(r"answer is: \boxed{5}.")
     assert harness.in_task_form("\\boxed{2}\n" + CHAIN + "5.", "5", asked).endswith(r"is: \boxed{5}.")
 
 
 def test_a_prompt_that_asks_for_an_answer_tag_gets_it() -> None:
-    asked = asking("the final answer enclosed in <answer>...</answer> tags")
+    asked = "the final answer enclosed in <answer>...</answer> tags"
     assert harness.in_task_form(CHAIN + "5.", "5", asked) == CHAIN + "5.\n<answer>5</answer>"
 
 
 def test_a_chain_without_an_answer_stays_as_it_is() -> None:
-    assert harness.in_task_form("Step 1: Hm.", None, asking(r"\boxed{} and <answer>")) == "Step 1: Hm."
+    assert harness.in_task_form("Step 1: Hm.", None, r"\boxed{} and <answer>") == "Step 1: Hm."
 
 
 def test_a_result_is_what_the_harness_unwraps() -> None:

@@ -14,7 +14,6 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from atomthink_plugin.api import AtomThinkError, Limits, Message, Path, Proposal, Question, QuestionError, Sampling
-from atomthink_plugin.checkpoints import load_multimodal
 from atomthink_plugin.formats import Atomic, Continue, Direct, Format
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
 from atomthink_plugin.prompting import Encoder
@@ -297,11 +296,3 @@ def test_a_missing_chat_template_can_be_given(tmp_path: FilePath) -> None:
     file.write_text("<image>Q: {{ messages[0]['content'][1]['text'] }} A:")
     policy = transformers_policy(name, format=Direct(), device="cpu", chat_template=str(file))
     assert len(ask(policy, [Path(QUESTIONS[0])], Sampling(max_tokens=2))[0].steps) == 1
-
-
-def test_the_identity_follows_the_weights(tmp_path: FilePath) -> None:
-    first = load_multimodal(copy_without("-", tmp_path / "a"), device="cpu").identity
-    assert load_multimodal(str(tmp_path / "a"), device="cpu").identity == first
-    weights = tmp_path / "a" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes())
-    assert load_multimodal(str(tmp_path / "a"), device="cpu").identity != first

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Path, Proposal, QuestionError, Sampling, Score
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats import SEPARATOR, Continue
 from atomthink_plugin.runtime.mind import QuestionMind
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
 from tests.trees import Grove, groves, mind_of, question, settings
@@ -35,6 +35,42 @@ def test_more_rollouts_than_calls_still_gives_some_of_them_an_answer() -> None:
     grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {}, {})
     paths = asyncio.run(mind_of(grove, budget_calls=3).rollouts(8))
     assert [path.answer for path in paths] == ["1"] * 3 + [None] * 5
+
+
+def test_a_wide_vote_spends_its_budget_on_chains_that_conclude() -> None:
+    texts = [f"Step {k}: Take the road {k}." for k in range(1, 6)]
+    last = "Step 6: To sum up, the final answer is: 1."
+    tree = {SEPARATOR.join(texts[:k]): {text: 1.0} for k, text in enumerate([*texts, last])}
+    mind = mind_of(Grove(tree, {}, {}), budget_calls=300)
+    answers = [path.answer for path in asyncio.run(mind.rollouts(64))]
+    assert mind.usage.policy_calls == 300
+    assert answers == ["1"] * 50 + [None] * 14
+
+
+def test_what_one_beam_may_still_write_is_not_reserved_by_another() -> None:
+    first, second = "Step 1: Look left.", "Step 1: Look right."
+    tree = {"": {first: 0.5, second: 0.5}, first: {"Step 2: On.": 1.0}, second: {"Step 2: On.": 1.0}}
+    mind = mind_of(Grove(tree, {}, {}), exhaustive=True, budget_tokens=768)
+
+    async def search() -> list[list[Path]]:
+        (beams,) = await mind.expand([mind.root], 2)
+        return await mind.expand(beams, 3)
+
+    assert [len(family) for family in asyncio.run(search())] == [1, 1]
+
+
+def test_a_step_that_the_chains_limit_cuts_ends_it_by_length_and_is_not_drawn_again() -> None:
+    first = "Step 1: one two three four five six."
+    tree = {"": {first: 1.0}, first: {"Step 2: one two three four five.": 1.0}}
+    mind = mind_of(Grove(tree, {}, {}), max_new_tokens=10)
+
+    async def search() -> Path:
+        ((path,),) = await mind.expand([mind.root], 1)
+        assert await mind.expand([path], 1) == [[]]
+        return path
+
+    assert mind.why(asyncio.run(search())) == "length"
+    assert mind.usage.policy_calls == 2
 
 
 def test_a_full_context_ends_a_path_by_its_length_without_asking_again() -> None:

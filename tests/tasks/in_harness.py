@@ -39,7 +39,7 @@ class Oracle(lmms):  # type: ignore[misc]
         results = []
         for request, repeat in zip(requests, harness.repeats(requests), strict=True):
             arguments = harness.generation_arguments(request, GIVEN, stepwise=False)
-            question = harness.to_question(request, self.task_dict, arguments, repeat)
+            question = harness.to_question(request, self.task_dict, harness.to_limits(arguments), repeat)
             self.questions.append([question.id, question.text, arguments, question.images[0].size])
             answer = self.task_dict["atomthink_demo"]["test"][request.doc_id]["answer"]
             stated = answer if request.doc_id % 2 == 0 else "none"
