@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError, create_model
 
 from atomthink_plugin.api import AtomThinkError
+
+NUMBERS_AS_TEXT: Final = ConfigDict(coerce_numbers_to_str=True)
+"""The harness turns `revision=12345678` into a number before we see it; where text is wanted, it is text again."""
 
 
 def parameters(factory: Callable[..., Any], prefix: str = "", hidden: Iterable[str] = ()) -> dict[str, str]:
     """Returns what users may pass to `factory`: the name they type, and the parameter it stands for.
 
     Args:
-        factory: A function with annotated parameters.
+        factory: A function with annotated parameters, or a class whose constructor has them.
         prefix: Put before each name, unless the name is the prefix without its underscore: a scorer's
             parameter `tag` is typed `prm_tag`, its parameter `prm` stays `prm`.
         hidden: Parameters that are not the user's.
@@ -34,16 +37,39 @@ def bind(factory: Callable[..., Any], typed: Mapping[str, Any], names: Mapping[s
         names: As returned by `parameters`.
 
     Raises:
-        AtomThinkError: A value does not fit its parameter, or a parameter without default is missing.
+        AtomThinkError: A value does not fit its parameter, a parameter without default is missing, or the factory
+            does not say of which type a parameter is.
     """
-    hints, signature = get_type_hints(factory, include_extras=True), inspect.signature(factory)
+    declared = _declared(factory)
     bound: dict[str, Any] = {}
     for name, parameter in names.items():
-        if name in typed:
-            bound[parameter] = convert(name, typed[name], hints[parameter])
-        elif signature.parameters[parameter].default is inspect.Parameter.empty:
-            raise AtomThinkError(f"`{name}=` is missing: {factory.__name__} needs it")
+        annotation, default = declared[parameter].annotation, declared[parameter].default
+        if name not in typed:
+            if default is inspect.Parameter.empty:
+                raise AtomThinkError(f"`{name}=` is missing: {_name(factory)} needs it")
+        elif annotation is inspect.Parameter.empty:
+            raise AtomThinkError(
+                f"`{name}={typed[name]}` cannot be read: {_name(factory)} does not say of which type its parameter "
+                f"`{parameter}` is; annotate it, as in `{parameter}: int`"
+            )
+        else:
+            bound[parameter] = convert(name, typed[name], annotation)
     return bound
+
+
+def _declared(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters of a function, or of a class's constructor, with their annotations as types."""
+    try:
+        return inspect.signature(factory, eval_str=True).parameters
+    except NameError as error:
+        raise AtomThinkError(
+            f"{_name(factory)} cannot be given arguments: its annotations name `{error.name}`, which is not there "
+            "when it runs; import it outside of TYPE_CHECKING"
+        ) from error
+
+
+def _name(factory: Callable[..., Any]) -> str:
+    return getattr(factory, "__name__", repr(factory))
 
 
 def convert(name: str, value: Any, annotation: Any) -> Any:
@@ -52,9 +78,9 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
     Raises:
         AtomThinkError: It is no such value; says what is accepted.
     """
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    argument: Any = create_model("Argument", __config__=NUMBERS_AS_TEXT, value=(annotation, ...))
     try:
-        return adapter.validate_python(None if value == "None" else value)
+        return argument(value=None if value == "None" else value).value
     except ValidationError as error:
         raise AtomThinkError(f"`{name}={value}`: {error.errors()[0]['msg']}") from None
 

@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers.models.auto.image_processing_auto import get_image_processor_config
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -36,7 +37,9 @@ from atomthink_plugin.api import AtomThinkError
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_WEIGHTS: Final = (".safetensors", ".bin")
+_HASHED: Final = 64 * 2**20
+"""Bytes of the largest file that is told by its content: hashing the gigabytes of weights and of what a trainer leaves
+beside them would cost minutes, and their size and time change with every export."""
 
 Kind = Literal["multimodal", "causal", "head"]
 
@@ -49,7 +52,8 @@ class Checkpoint:
         model: In eval mode, without gradients; if it generates, with a `neutral` generation config.
         tokenizer: Its tokenizer.
         processor: Its processor; None for text-only models.
-        identity: Name, revision and, for a local folder, a digest of its files: part of the journal's key.
+        identity: Name, revision or, for a local folder, a digest of its files, and the precision it runs in: part of
+            the journal's key.
         lock: Held during a forward pass: some architectures keep state (Qwen2.5-VL's rope deltas) between calls.
     """
 
@@ -141,18 +145,16 @@ def load_multimodal(
 def load_text_prm(
     pretrained: str,
     *,
-    kind: Literal["causal", "head"],
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
     argument: str = "prm",
 ) -> Checkpoint:
-    """Loads a text-only process reward model.
+    """Loads a text-only language model that is read as a process reward model.
 
     Args:
         pretrained: A folder or the id of a repository on the model hub.
-        kind: `causal` for a language model read at a tag, `head` for a classifier of tokens.
         revision: Branch, tag or commit on the hub.
         dtype: As in `load_multimodal`.
         device: As in `load_multimodal`.
@@ -160,23 +162,52 @@ def load_text_prm(
         argument: Name of the user's argument that held `pretrained`, for messages.
 
     Raises:
-        AtomThinkError: It cannot be loaded, or is not of this kind.
+        AtomThinkError: It cannot be loaded, or is no causal language model.
+    """
+    request = _request(pretrained, revision, dtype, device, trust_remote_code, argument)
+    _require(request, _config(request), "causal")
+    tokenizer = _tokenizer(request)
+    return _ready(_load(AutoModelForCausalLM, "causal", request), tokenizer, None, request)
+
+
+def load_head_prm(
+    pretrained: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    argument: str = "prm",
+) -> Checkpoint:
+    """Loads a classifier of tokens; it has a processor if it reads images.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        dtype: As in `load_multimodal`.
+        device: As in `load_multimodal`.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or is no token classifier.
     """
     request = _request(pretrained, revision, dtype, device, trust_remote_code, argument)
     config = _config(request)
-    _require(request, config, kind)
+    _require(request, config, "head")
     # Qwen2.5-Math-PRM brings its class as remote code under AutoModel.
     remote = "AutoModel" in (getattr(config, "auto_map", None) or {})
-    if kind == "head" and remote and not trust_remote_code:  # the bare model of the same type would load silently
+    if remote and not trust_remote_code:  # the bare model of the same type would load silently
         raise AtomThinkError(
             f"{argument}={pretrained!r} comes with its own Python code: read it, then pass "
             f"{_prefix(argument)}trust_remote_code=True to run it"
         )
-    head = AutoModel if remote else AutoModelForTokenClassification
-    with _explained(request):
-        tokenizer = AutoTokenizer.from_pretrained(pretrained, **request.source)
-    model = _load(AutoModelForCausalLM if kind == "causal" else head, kind, request)
-    return _ready(model, tokenizer, None, request)
+    model = _load(AutoModel if remote else AutoModelForTokenClassification, "head", request)
+    if not _reads_images(model, request):
+        return _ready(model, _tokenizer(request), None, request)
+    processor = _processor(request)
+    _set_chat_template(processor, None, request)
+    return _ready(model, processor.tokenizer, processor, request)
 
 
 def load_config(pretrained: str, *, revision: str | None = None, argument: str = "pretrained") -> dict[str, Any]:
@@ -185,10 +216,10 @@ def load_config(pretrained: str, *, revision: str | None = None, argument: str =
     Raises:
         AtomThinkError: There is no such checkpoint.
     """
-    request = _Request(pretrained, revision, "auto", torch.device("cpu"), False, argument)
+    request = _Request(os.path.expanduser(pretrained), revision, "auto", torch.device("cpu"), False, argument)
     _require_folder(request)
     with _explained(request):
-        config, _ = PretrainedConfig.get_config_dict(pretrained, revision=revision)
+        config, _ = PretrainedConfig.get_config_dict(request.pretrained, revision=revision)
     if not config:
         raise AtomThinkError(f"{argument}={pretrained!r} has no config.json: name a checkpoint's folder")
     return dict(config)
@@ -233,7 +264,7 @@ def _request(
     precision: torch.dtype | Literal["auto"] = "auto" if dtype == "auto" else DTYPES[dtype]
     if precision == "auto" and where.type == "cpu":
         precision = torch.float32
-    request = _Request(pretrained, revision, precision, where, trust_remote_code, argument)
+    request = _Request(os.path.expanduser(pretrained), revision, precision, where, trust_remote_code, argument)
     _require_folder(request)
     return request
 
@@ -334,6 +365,24 @@ def _require(request: _Request, config: PretrainedConfig, kind: Kind) -> None:
         )
 
 
+def _tokenizer(request: _Request) -> PreTrainedTokenizerBase:
+    with _explained(request):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(request.pretrained, **request.source)
+    return tokenizer
+
+
+def _reads_images(model: PreTrainedModel, request: _Request) -> bool:
+    """Whether the model takes images and its repository says how to prepare them.
+
+    A multimodal architecture that was trained on text alone comes with a tokenizer only.
+    """
+    # The class with the head on top does not always say what it takes, and one that came as remote code need not.
+    if "image" not in getattr(model.base_model, "input_modalities", "text"):
+        return False
+    with _explained(request):
+        return bool(get_image_processor_config(request.pretrained, revision=request.revision))
+
+
 def _processor(request: _Request) -> ProcessorMixin:
     missing = (
         f"{request.argument}={request.pretrained!r} has no processor, so images cannot be prepared: copy "
@@ -353,7 +402,7 @@ def _processor(request: _Request) -> ProcessorMixin:
 def _set_chat_template(processor: ProcessorMixin, file: str | None, request: _Request) -> None:
     if file is not None:
         try:
-            processor.chat_template = FilePath(file).expanduser().read_text(encoding="utf-8")
+            processor.chat_template = FilePath(os.path.expanduser(file)).read_text(encoding="utf-8")
         except OSError as error:
             raise AtomThinkError(f"chat_template={file!r} cannot be read: {error.strerror}") from error
     elif processor.chat_template is None:
@@ -391,21 +440,21 @@ def _ready(
     model.to(request.device)  # type: ignore[arg-type]
     model.train(False).requires_grad_(False)
     commit: str | None = getattr(model.config, "_commit_hash", None)
-    return Checkpoint(model, tokenizer, processor, _identity(request, commit))
+    # `dtype=auto` is another precision on another device, and a result of one is none of the other.
+    identity = f"{_weights(request, commit)} in {str(model.dtype).removeprefix('torch.')}"
+    return Checkpoint(model, tokenizer, processor, identity)
 
 
-def _identity(request: _Request, commit: str | None) -> str:
+def _weights(request: _Request, commit: str | None) -> str:
+    """Name and revision of what was loaded; a local folder's revision is a digest of its files."""
     folder = FilePath(request.pretrained)
     if not folder.is_dir():
         return f"{request.pretrained}@{commit or request.revision or 'main'}"
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        if file.suffix in _WEIGHTS:
-            # Hashing weights of many gigabytes would cost minutes; size and time change with every export.
-            digest.update(f"{file.stat().st_mtime_ns}\0".encode())
-        else:
-            digest.update(file.read_bytes())
+        status = file.stat()
+        digest.update(f"{file.name}\0{status.st_size}\0".encode())
+        digest.update(file.read_bytes() if status.st_size <= _HASHED else f"{status.st_mtime_ns}\0".encode())
     return f"{request.pretrained}@{digest.hexdigest()}"
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Policy, Sampling, Scorer, Search, SearchKind
-from atomthink_plugin.arguments import bind, parameters, pick, reject_unknown
+from atomthink_plugin.arguments import NUMBERS_AS_TEXT, bind, convert, parameters, pick, reject_unknown
 from atomthink_plugin.formats import Cot, Direct, Format
 from atomthink_plugin.hookspecs import PolicyFactory, ScorerFactory
-from atomthink_plugin.registry import registry
+from atomthink_plugin.registry import Registry, registry
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.runtime.thinker import OnError
 from atomthink_plugin.scorers.detect import detect_kind
@@ -23,6 +24,9 @@ Thinking = Literal["direct", "cot", "quick", "slow"]
 
 QUICK = SearchKind(quick, scored=False, temperature=0.0)
 
+_PATHS: Final = ("pretrained", "prm", "chat_template")
+"""Arguments that may name a file or folder, from the home folder on."""
+
 
 class RunArguments(BaseModel):
     """Arguments every run has, as the README's table explains them.
@@ -30,7 +34,7 @@ class RunArguments(BaseModel):
     Those of the policy, the search and the scorer come from their factories.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = NUMBERS_AS_TEXT | ConfigDict(extra="forbid")
 
     thinking: Thinking = "quick"
     search: str | None = None
@@ -90,20 +94,22 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
         AtomThinkError: Names the argument, the value, and what is valid.
     """
     offers = registry()
-    fields = set(RunArguments.model_fields)
+    everywhere = set(RunArguments.model_fields)
     given, typed = typed, {**(defaults or {}), **typed}
-    common = _common({name: value for name, value in typed.items() if name in fields and value is not None})
+    common = _common({name: value for name, value in typed.items() if name in everywhere and value is not None})
     policy_factory: PolicyFactory = pick("policy", policy, offers.policies)
     name, kind = _search(common, offers.searches)
+    if not kind.scored:
+        _refuse_scorer(given, common, offers)
     scorer_kind, scorer_factory = _scorer(common, kind, offers.scorers, typed.get("prm_revision"))
 
     policy_names = parameters(policy_factory, hidden=("format",))
     search_names = parameters(kind.factory)
     scorer_names = parameters(scorer_factory, "prm_") if scorer_factory else {}
-    valid = fields | policy_names.keys() | search_names.keys() | scorer_names.keys()
+    valid = everywhere | policy_names.keys() | search_names.keys() | scorer_names.keys()
     reject_unknown(given, valid, _elsewhere(offers.searches, offers.scorers))
 
-    form = _format(common, offers.formats)
+    form_name, form = _format(common, offers.formats)
     search_arguments = bind(kind.factory, typed, search_names)
     policy_arguments = bind(policy_factory, typed, policy_names)
     scorer_arguments = bind(scorer_factory, typed, scorer_names) if scorer_factory else {}
@@ -118,7 +124,7 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
         settings=settings,
         identity={
             "thinking": common.thinking,
-            "format": repr(form),
+            "format": {"name": form_name, "fields": _fields(form)},
             "policy": {"name": policy, **_matters(policy_arguments)},
             "search": {"name": name, **search_arguments},
             "scorer": {"kind": scorer_kind, **_matters(scorer_arguments)},
@@ -128,12 +134,21 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
 
 
 def _matters(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that change results; a template file counts by what it says."""
-    matters = {name: value for name, value in arguments.items() if name not in ("batch_size", "device")}
+    """The arguments that change results; a path counts by where it leads, a template file by what it says."""
+    matters = {
+        name: os.path.expanduser(value) if name in _PATHS and isinstance(value, str) else value
+        for name, value in arguments.items()
+        if name not in ("batch_size", "device")
+    }
     template = matters.get("chat_template")
     if template is not None and Path(template).is_file():
         matters["chat_template"] = Path(template).read_text(encoding="utf-8")
     return matters
+
+
+def _fields(form: Format) -> dict[str, Any]:
+    """What tells one format of a name from another; the repr of an ordinary class differs in every process."""
+    return {field.name: getattr(form, field.name) for field in fields(form)} if is_dataclass(form) else {}
 
 
 def _common(typed: Mapping[str, Any]) -> RunArguments:
@@ -156,10 +171,24 @@ def _search(common: RunArguments, searches: Mapping[str, SearchKind]) -> tuple[s
     return common.thinking, QUICK
 
 
+def _refuse_scorer(given: Mapping[str, Any], common: RunArguments, offers: Registry) -> None:
+    """Raises if the user typed a scorer in a run that scores nothing; a model's own defaults may name one."""
+    typed = [name for name in ("scorer", "prm") if given.get(name) not in (None, "None")]
+    if "scorer" in typed:
+        pick("scorer", str(common.scorer), offers.scorers)
+    if typed:
+        run = f"search={common.search}" if common.thinking == "slow" else f"thinking={common.thinking}"
+        scored = " or ".join(f"search={name}" for name, kind in offers.searches.items() if kind.scored)
+        raise AtomThinkError(
+            f"`{'` and `'.join(f'{name}={given[name]}' for name in typed)}`: only thinking=slow with {scored} uses a "
+            f"scorer, and this run has `{run}`"
+        )
+
+
 def _scorer(
-    common: RunArguments, kind: SearchKind, scorers: Mapping[str, ScorerFactory], revision: str | None
+    common: RunArguments, kind: SearchKind, scorers: Mapping[str, ScorerFactory], revision: Any
 ) -> tuple[str | None, ScorerFactory | None]:
-    """The scorer a scored search uses; others load none, whatever was named."""
+    """The scorer a scored search uses; others load none."""
     if not kind.scored:
         return None, None
     if common.scorer is None and common.prm is None:
@@ -167,14 +196,16 @@ def _scorer(
             f"`search={common.search or 'beam'}` scores steps and no scorer is named: pass `prm=CHECKPOINT`, or "
             f"`scorer=confidence` for the policy's own confidence; scorers: {', '.join(scorers)}"
         )
-    name = common.scorer or detect_kind(common.prm or "", revision)
+    name = common.scorer or detect_kind(common.prm or "", convert("prm_revision", revision, str | None))
     return name, pick("scorer", name, scorers)
 
 
-def _format(common: RunArguments, formats: Mapping[str, Callable[[], Format]]) -> Format:
+def _format(common: RunArguments, formats: Mapping[str, Callable[[], Format]]) -> tuple[str, Format]:
     chosen: Callable[[], Format] = pick("format", common.format, formats)
     whole_reply: Mapping[str, Callable[[], Format]] = {"direct": Direct, "cot": Cot}
-    return whole_reply.get(common.thinking, chosen)()
+    if common.thinking in whole_reply:
+        return common.thinking, whole_reply[common.thinking]()
+    return common.format, chosen()
 
 
 def _settings(common: RunArguments, kind: SearchKind) -> Settings:

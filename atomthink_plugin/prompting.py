@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _PIECE: Final = re.compile(rf".*?{SEPARATOR}|.+\Z", re.DOTALL)
 
+_FIRST: Final = re.compile(r"\A\s*\S(?=\s*\S)")
+"""The first character of a text that has more than one."""
+
 _ANCHOR: Final = "\n"
 """Pieces after the first are tokenised behind a line break, so that a tokenizer that puts a space before
 the first word of a text (SentencePiece) does not put one before every step."""
@@ -221,9 +224,12 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin
 
 
 def neutralise(text: str, control: re.Pattern[str]) -> str:
-    """Returns `text` with a space inside every control token, so that it is read as ordinary characters."""
-    while control.search(text):
-        text = control.sub(lambda match: f"{match[0][:1]} {match[0][1:]}", text)
+    """Returns `text` with a space inside every control token, so that it is read as ordinary characters.
+
+    A token of one character has no inside and stays: it may well be a sign of the text, such as `+`.
+    """
+    while (apart := control.sub(lambda match: _FIRST.sub(r"\g<0> ", match[0]), text)) != text:
+        text = apart
     return text
 
 

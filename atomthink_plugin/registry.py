@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ class Registry:
 def registry() -> Registry:
     """Returns what the built-ins and all installed plugins offer.
 
-    A plugin that cannot be loaded, or whose hook raises, is reported by name and left out. Of two
-    plugins that offer the same name the later one is left out; nothing replaces a built-in.
+    A plugin that cannot be loaded, or whose hook raises, is reported by name and left out; likewise a
+    single offer that cannot be used. Of two plugins that offer the same name the later one is left out;
+    nothing replaces a built-in.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -62,7 +64,28 @@ def _collect(manager: pluggy.PluginManager, hook: str) -> dict[str, Any]:
         except Exception as error:
             log.warning("plugin %s is left out of %s: %s: %s", name, hook, type(error).__name__, error)
             continue
-        for key in offered.keys() & found.keys():
-            log.warning("plugin %s offers %r in %s, which is taken: left out", name, key, hook)
-        found = offered | found
+        for key, offer in offered.items():
+            fault = "which is taken" if key in found else _fault(hook, key, offer)
+            if fault is None:
+                found[key] = offer
+            else:
+                log.warning("plugin %s offers %r in %s, %s: left out", name, key, hook, fault)
     return found
+
+
+def _fault(hook: str, key: Any, offer: Any) -> str | None:
+    """Says why an offer cannot be used, None if it can.
+
+    Every run reads the parameters of all searches and scorers, so that one bad offer would end runs that never name it.
+    """
+    if not isinstance(key, str):
+        return "a name that is no string"
+    searches = hook == "atomthink_searches"
+    if searches and not isinstance(offer, SearchKind):
+        return f"which is {offer!r}, not a SearchKind: wrap it, as in SearchKind(factory, scored=False)"
+    factory = offer.factory if searches else offer
+    try:
+        inspect.signature(factory)
+    except (TypeError, ValueError):
+        return f"which is {factory!r}, not a function or class with parameters"
+    return None

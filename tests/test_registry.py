@@ -41,6 +41,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def plugin(folder: Path, **modules: str) -> None:
+    """Installs modules into `folder` as entry points of one package."""
+    info = folder / "broken-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0\n")
+    (info / "entry_points.txt").write_text(
+        "[atomthink_plugin]\n" + "".join(f"{name} = {name}_module\n" for name in modules)
+    )
+    for name, code in modules.items():
+        (folder / f"{name}_module.py").write_text(code)
+
+
 def run(code: str, site: Path) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -52,18 +64,62 @@ def test_an_installed_package_adds_a_search_and_a_scorer(site: Path) -> None:
 
 
 def test_a_broken_package_is_reported_by_name_and_the_others_still_count(site: Path, tmp_path: Path) -> None:
-    info = tmp_path / "broken-0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0\n")
-    (info / "entry_points.txt").write_text("[atomthink_plugin]\nbroken = broken_module\nlate = late_module\n")
-    (tmp_path / "broken_module.py").write_text("raise RuntimeError('half installed')")
-    (tmp_path / "late_module.py").write_text(
+    late = (
         "from atomthink_plugin.hookspecs import hookimpl\n"
         "@hookimpl\ndef atomthink_searches():\n    raise KeyError('no such thing')\n"
         "@hookimpl\ndef atomthink_scorers():\n    return {'confidence': None}\n"
     )
+    plugin(tmp_path, broken="raise RuntimeError('half installed')", late=late)
     done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{USE}", site)
     assert done.stdout.startswith("('Step 1: The final answer is: 5.',)"), done.stderr
     assert "plugin broken (broken_module) is left out: RuntimeError: half installed" in done.stderr
     assert "late (late_module) is left out of atomthink_searches: KeyError" in done.stderr
     assert "offers 'confidence' in atomthink_scorers, which is taken" in done.stderr
+
+
+MALFORMED = """
+from atomthink_plugin.api import SearchKind
+from atomthink_plugin.hookspecs import hookimpl
+
+def usable(words: int = 1): ...
+
+@hookimpl
+def atomthink_searches():
+    return {"bare": usable, "hollow": SearchKind("usable", scored=False), "good": SearchKind(usable, scored=False)}
+
+@hookimpl
+def atomthink_scorers():
+    return {"named": "usable", "opaque": dict, "kind": SearchKind(usable, scored=True), "fine": usable, 3: usable}
+
+@hookimpl
+def atomthink_policies():
+    return {"nothing": None, "own": usable}
+
+@hookimpl
+def atomthink_formats():
+    return {"text": "Question: {}", "plain": usable}
+"""
+
+NAMES = """
+from atomthink_plugin.registry import registry
+offers = registry()
+registry()
+for kind in (offers.searches, offers.scorers, offers.policies, offers.formats):
+    print(sorted(kind.keys() - {"shortest", "brevity"}))
+"""
+
+
+def test_an_offer_that_cannot_be_used_is_reported_once_and_the_rest_of_the_run_is_unharmed(
+    site: Path, tmp_path: Path
+) -> None:
+    plugin(tmp_path, odd=MALFORMED)
+    done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{USE}\n{NAMES}", site)
+    used, searches, scorers, policies, formats = done.stdout.splitlines()
+    assert used == "('Step 1: The final answer is: 5.',) (0.5,)", done.stderr
+    assert searches == "['beam', 'best_of_n', 'good', 'greedy', 'majority', 'weighted']"
+    assert scorers == "['confidence', 'fine', 'prm_head', 'prm_likelihood', 'prm_token']"
+    assert policies == "['own', 'transformers']"
+    assert formats == "['atomic', 'continue', 'plain']"
+    for name in ("'bare'", "'hollow'", "'named'", "'opaque'", "'kind'", "3", "'nothing'", "'text'"):
+        assert done.stderr.count(f"plugin odd (odd_module) offers {name} in ") == 1, done.stderr
+    assert "not a SearchKind: wrap it, as in SearchKind(factory, scored=False): left out" in done.stderr

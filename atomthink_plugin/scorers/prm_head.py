@@ -5,16 +5,29 @@ Source: Qwen2.5-Math-PRM, "The Lessons of Developing Process Reward Models" (arX
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 import torch
 from pydantic import PositiveInt
+from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.checkpoints import Checkpoint, load_text_prm
-from atomthink_plugin.prompting import control_tokens, neutralise, text_encoding, tokenise_pieces
+from atomthink_plugin.checkpoints import Checkpoint, load_head_prm
+from atomthink_plugin.prompting import (
+    Encoder,
+    Encoding,
+    control_tokens,
+    neutralise,
+    text_encoding,
+    tokenise_pieces,
+)
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
+from atomthink_plugin.scorers.chat import format_named
+from atomthink_plugin.scorers.prm_token import ChatLayout, Layout
 from atomthink_plugin.scorers.steps import last_step
+
+log = logging.getLogger(__name__)
 
 SYSTEM: Final = r"Please reason step by step, and put your final answer within \boxed{}."
 """The system turn of the published model's training data."""
@@ -22,38 +35,32 @@ SYSTEM: Final = r"Please reason step by step, and put your final answer within \
 _CLASSES: Final = 2
 
 
-class HeadPrm(BatchedScorer):
-    """Scores a step by the classifier's probability of its second class, "right", at the separator.
+class Conversation:
+    """Published text-only layout: the model's own chat, a separator behind each step of the reply.
 
-    The question's text is asked as it is, options and line breaks kept; images are not read.
+    The question's text is asked as it is, options and line breaks kept; images are not read, which is said once.
 
     Args:
-        checkpoint: The loaded token classifier; its tokenizer has a chat template.
-        separator: The token behind every step.
-        batch_size: Paths in one batch at most.
-
-    Raises:
-        AtomThinkError: The separator is not one token, the head has not two classes, or there is no chat template.
+        tokenizer: The PRM's; it has a chat template.
+        separator_id: Id of the token behind every step.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, separator: str = "<extra_0>", batch_size: int = 8) -> None:
-        super().__init__(checkpoint, batch_size)
-        self._tokenizer = checkpoint.tokenizer
-        self._separator = single_token(self._tokenizer, separator, "prm_separator")
-        self._control = control_tokens(self._tokenizer, None)
-        classes = checkpoint.model.config.num_labels
-        if classes != _CLASSES:
-            raise AtomThinkError(f"prm={self.identity!r} has {classes} classes, not wrong and right: use another PRM")
-        if self._tokenizer.chat_template is None:
-            raise AtomThinkError(f"prm={self.identity!r} has no chat template: add chat_template.jinja to its folder")
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, separator_id: int) -> None:
+        self._tokenizer = tokenizer
+        self._separator = separator_id
+        self._control = control_tokens(tokenizer, None)
+        self._said = False
 
-    def encode(self, path: Path) -> Reading:
-        """Returns the chat up to the last step's separator, where it is read.
+    def encode(self, path: Path) -> Encoding:
+        """Returns the chat up to the last step's separator.
 
         Raises:
             QuestionError: A step's own text is read as a separator.
         """
         last_step(path)
+        if path.question.images and not self._said:
+            self._said = True
+            log.warning("the PRM reads text alone: it scores steps without their questions' images")
         pieces = tokenise_pieces(self._tokenizer, [self._clean(step.text) for step in path.steps])
         if any(self._separator in piece for piece in pieces):
             raise QuestionError("a step contains the PRM's separator, so its steps cannot be told apart")
@@ -63,21 +70,46 @@ class HeadPrm(BatchedScorer):
         ]
         chat = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         question = text_encoding(self._tokenizer.encode(str(chat), add_special_tokens=False))
-        encoding = question.extend([token for piece in pieces for token in (*piece, self._separator)])
+        return question.extend([token for piece in pieces for token in (*piece, self._separator)])
+
+    def _clean(self, text: str) -> str:
+        return neutralise(text, self._control)
+
+
+class HeadPrm(BatchedScorer):
+    """Scores a step by the classifier's probability of its second class, "right", at the separator.
+
+    Args:
+        checkpoint: The loaded token classifier.
+        layout: Where its input has what; it ends at the last step's separator.
+        batch_size: Paths in one batch at most.
+
+    Raises:
+        AtomThinkError: The head has not two classes.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, layout: Layout, *, batch_size: int = 8) -> None:
+        super().__init__(checkpoint, batch_size)
+        self._layout = layout
+        classes = checkpoint.model.config.num_labels
+        if classes != _CLASSES:
+            raise AtomThinkError(f"the PRM {self.identity} has {classes} classes, not wrong and right: name another")
+
+    def encode(self, path: Path) -> Reading:
+        """Returns the input up to the last step's separator, where it is read."""
+        encoding = self._layout.encode(path)
         return Reading(encoding, encoding.length - 1, encoding.length - 1)
 
     def probability(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Returns softmax over the two classes, of "right"."""
         return torch.softmax(logits[0], dim=-1)[1]
 
-    def _clean(self, text: str) -> str:
-        return neutralise(text, self._control)
-
 
 def prm_head(
     prm: str,
     *,
     separator: str = "<extra_0>",
+    format: str | None = None,
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
@@ -86,16 +118,28 @@ def prm_head(
 ) -> HeadPrm:
     """Loads a token-classification PRM; remote code (Qwen2.5-Math-PRM) runs only if it is trusted.
 
+    One that takes images and has an image processor is read in the prompt format it was trained with, `continue` if
+    `format` names no other. All others are read as Qwen2.5-Math-PRM was published, without images.
+
     Raises:
-        AtomThinkError: It cannot be loaded, or read at `separator`.
+        AtomThinkError: It cannot be loaded, or read at `separator` or in `format`.
     """
-    checkpoint = load_text_prm(
+    checkpoint = load_head_prm(
         prm,
-        kind="head",
         revision=revision,
         dtype=dtype,
         device=device,
         trust_remote_code=trust_remote_code,
         argument="prm",
     )
-    return HeadPrm(checkpoint, separator=separator, batch_size=batch_size)
+    separator_id = single_token(checkpoint.tokenizer, separator, "prm_separator")
+    if checkpoint.processor is not None:
+        chat = ChatLayout(Encoder(checkpoint), format_named("continue" if format is None else format), separator_id)
+        return HeadPrm(checkpoint, chat, batch_size=batch_size)
+    if format is not None:
+        raise AtomThinkError(
+            f"prm_format={format!r} goes with a PRM that reads images, and prm={prm!r} reads text alone: leave it out"
+        )
+    if checkpoint.tokenizer.chat_template is None:
+        raise AtomThinkError(f"prm={prm!r} has no chat template: add chat_template.jinja to its folder")
+    return HeadPrm(checkpoint, Conversation(checkpoint.tokenizer, separator_id), batch_size=batch_size)

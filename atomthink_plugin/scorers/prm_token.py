@@ -45,6 +45,8 @@ class TextLayout:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, tag: str, tag_id: int) -> None:
         self._tokenizer = tokenizer
         self._tag = tag.strip(" ")
+        # What stands for a tag in a text must not hold one itself.
+        self._gap = SEPARATOR if self._tag.isspace() and self._tag not in SEPARATOR else " "
         self._tag_id = tag_id
         self._control = control_tokens(tokenizer, None)
 
@@ -58,7 +60,7 @@ class TextLayout:
         """Takes out what would be read as a tag or another control token."""
         text = neutralise(text, self._control)
         while self._tag in text:
-            text = text.replace(self._tag, SEPARATOR if self._tag.isspace() else " ")
+            text = text.replace(self._tag, self._gap)
         return text.strip()
 
 
@@ -128,12 +130,10 @@ def prm_token(
     told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
     chat = told is not None or format is not None
     given = {"format": format, "tag": tag, "good": good, "bad": bad}
-    settings = (told or PUBLISHED).model_copy(update={name: value for name, value in given.items() if value})
-    if settings.tag is None or settings.good is None or settings.bad is None:
-        raise AtomThinkError(
-            f"prm={prm!r}: its config.json names no tag, good or bad token: pass prm_tag=, prm_good= and "
-            "prm_bad=, or another scorer"
-        )
+    settings = (told or PUBLISHED).model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    tag, good, bad = _markers(prm, settings)
     source: Source = {
         "revision": revision,
         "dtype": dtype,
@@ -141,15 +141,35 @@ def prm_token(
         "trust_remote_code": trust_remote_code,
         "argument": "prm",
     }
-    checkpoint = load_multimodal(prm, **source) if chat else load_text_prm(prm, kind="causal", **source)
+    checkpoint = load_multimodal(prm, **source) if chat else load_text_prm(prm, **source)
     tag_id, good_id, bad_id = (
         single_token(checkpoint.tokenizer, text, argument)
-        for text, argument in ((settings.tag, "prm_tag"), (settings.good, "prm_good"), (settings.bad, "prm_bad"))
+        for text, argument in ((tag, "prm_tag"), (good, "prm_good"), (bad, "prm_bad"))
     )
-    layout: Layout = TextLayout(checkpoint.tokenizer, settings.tag, tag_id)
+    layout: Layout = TextLayout(checkpoint.tokenizer, tag, tag_id)
     if chat:
         layout = ChatLayout(Encoder(checkpoint), format_named(settings.format), tag_id)
     return TokenPrm(checkpoint, layout, good_id, bad_id, batch_size=batch_size)
+
+
+def _markers(prm: str, settings: PrmSettings) -> tuple[str, str, str]:
+    """Returns the texts of the tag, the good and the bad token.
+
+    Raises:
+        AtomThinkError: One of them is not named, or is nothing that could be told from the text around it.
+    """
+    tag, good, bad = settings.tag, settings.good, settings.bad
+    if tag is None or good is None or bad is None:
+        raise AtomThinkError(
+            f"prm={prm!r}: its config.json names no tag, good or bad token: pass prm_tag=, prm_good= and "
+            "prm_bad=, or another scorer"
+        )
+    for argument, text in (("prm_tag", tag), ("prm_good", good), ("prm_bad", bad)):
+        if not text.strip(" "):
+            raise AtomThinkError(
+                f"{argument}={text!r} is empty: name the token the PRM was trained with, or leave it out"
+            )
+    return tag, good, bad
 
 
 def _tagged(pieces: list[list[int]], tag_id: int) -> list[int]:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Scorer
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.scorers.detect import detect_kind
-from atomthink_plugin.scorers.prm_token import PUBLISHED, prm_token
+from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, prm_token
 from tests.scorers.scoring import ASKED, PATHS, STEPS, copy, logits_of, scores
 from tests.tiny_models import causal_prm, chain, folder, llava, question, qwen
 
@@ -83,6 +83,24 @@ def test_tags_in_the_text_are_not_read_as_tags() -> None:
     chat = prm_token(str(folder(llava)), device="cpu", **CHAT)
     clean, dirty = (chat.encode(chain(ASKED, step)).encoding for step in ("Step 1: a.", "Step 1: a</s>."))
     assert [(row.tokens["input_ids"] == 1).sum().item() for row in (clean, dirty)] == [1, 1]
+
+
+@pytest.mark.parametrize("tag", ["\n", "\n\n", "\n\n\n\n\n", "\t", "x", " x", "+"])
+def test_any_token_can_be_the_tag(tag: str) -> None:
+    """Nothing that stands in for a tag in the text may be a tag again."""
+    layout = TextLayout(AutoTokenizer.from_pretrained(folder(causal_prm)), tag, tag_id=3)
+    dirty = f"a{tag}{tag}b\n\n\nc\t{tag}"
+    clean = layout._clean(dirty)
+    assert tag.strip(" ") not in clean
+    assert [sign for sign in clean if sign in "abc"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("build", [causal_prm, llava])
+@pytest.mark.parametrize(("name", "text"), [("tag", ""), ("tag", "  "), ("good", ""), ("bad", "")])
+def test_an_empty_token_is_refused_and_not_replaced(build: Any, name: str, text: str) -> None:
+    layout = CHAT if build is llava else {}
+    with pytest.raises(AtomThinkError, match=f"prm_{name}='{text}' is empty"):
+        prm_token(str(folder(build)), device="cpu", **layout | {name: text})
 
 
 @pytest.mark.parametrize("name", ["tag", "good", "bad"])
