@@ -45,9 +45,9 @@ _PROSE: Final = re.compile(
 )
 _DISPLAY: Final = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]", re.DOTALL)
 # An option or an initial ("A. Paris") is no sentence, hence three letters, a digit, its unit, or a closing sign.
-_UNIT: Final = r"(?<=\d[a-z])|(?<=\d[a-z]{2})|(?<=\d [a-z])|(?<=\d [a-z]{2})"
+_BEHIND_UNIT: Final = r"(?<=\d[a-z])|(?<=\d[a-z]{2})|(?<=\d [a-z])|(?<=\d [a-z]{2})"
 _SENTENCE_END: Final = re.compile(
-    rf"(?:(?<=[^\W\d_]{{3}})|(?<=[\d)}}$%])|{_UNIT}|(?<=\b[nN]o))\.[*_]{{0,2}}[ \t]+(?=[A-Z][a-z])|。(?=.)"
+    rf"(?:(?<=[^\W\d_]{{3}})|(?<=[\d)}}$%])|{_BEHIND_UNIT}|(?<=\b[nN]o))\.[*_]{{0,2}}[ \t]+(?=[A-Z][a-z])|。(?=.)"
 )
 _BOLD: Final = re.compile(r"(?<![\w)])\*\*|\*\*(?![\w(])")
 _BRACES: Final = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)

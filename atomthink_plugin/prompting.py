@@ -7,6 +7,7 @@ process reward models rely on, and what re-tokenising the whole text would not g
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -35,10 +36,10 @@ the first word of a text (SentencePiece) does not put one before every step."""
 _FILL: Final = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}
 """Inputs with one number per token beside its id, and what text after the question adds to each."""
 
-_CROSS: Final = "cross_attention_mask"
+CROSS: Final = "cross_attention_mask"
 """Mllama's `[1, tokens, images, tiles]`: text after the question sees what the question's last token sees."""
 
-_PER_TOKEN: Final = {"input_ids", _CROSS, *_FILL}
+_PER_TOKEN: Final = {"input_ids", CROSS, *_FILL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,15 @@ class Encoding:
         tokens: Inputs with one entry per token, `[1, tokens, ...]`.
         media: All other inputs (pixel values, grids, sizes): first dimension images, tiles or patches.
         images: How many images `media` holds.
+        root: A digest of the images; empty without any.
+        settled: First tokens that can only be read together with the images.
     """
 
     tokens: dict[str, torch.Tensor]
     media: dict[str, torch.Tensor]
     images: int
+    root: str = ""
+    settled: int = 0
 
     @property
     def length(self) -> int:
@@ -69,9 +74,13 @@ class Encoding:
     def structure(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """What must agree for two encodings to share a batch: names and shapes of the media."""
         shapes = [(name, tuple(value.shape[1:])) for name, value in self.media.items()]
-        if _CROSS in self.tokens:
-            shapes.append((_CROSS, tuple(self.tokens[_CROSS].shape[2:])))
+        if CROSS in self.tokens:
+            shapes.append((CROSS, tuple(self.tokens[CROSS].shape[2:])))
         return tuple(sorted(shapes))
+
+    def first(self, count: int) -> Encoding:
+        """Returns the encoding of the first `count` tokens, of which images are no part or all."""
+        return replace(self, tokens={name: value[:, :count] for name, value in self.tokens.items()})
 
     def extend(self, ids: Sequence[int]) -> Encoding:
         """Returns the encoding with the text tokens `ids` behind it."""
@@ -81,7 +90,7 @@ class Encoding:
 
 
 def _longer(name: str, value: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
-    if name == _CROSS:
+    if name == CROSS:
         more = value[:, -1:].expand(-1, len(ids), -1, -1)
     elif name == "input_ids":
         more = torch.tensor([list(ids)], dtype=value.dtype)
@@ -192,7 +201,16 @@ class Encoder:
             ) from error
         tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
         media = {name: value for name, value in inputs.items() if name not in tokens}
-        return Encoding(tokens, media, len(pictures))
+        settled = inputs["input_ids"].shape[1] if pictures else 0
+        return Encoding(tokens, media, len(pictures), _digest(media) if pictures else "", settled)
+
+
+def _digest(media: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(media.items()):
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def text_encoding(ids: Sequence[int]) -> Encoding:

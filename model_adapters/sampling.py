@@ -121,8 +121,46 @@ def keep(logits: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torc
     return torch.zeros_like(kept).scatter(1, order, kept)
 
 
+class Sampler:
+    """Each row's own sampling.
+
+    Args:
+        draws: One per row.
+        device: Where the logits are.
+    """
+
+    def __init__(self, draws: Sequence[Draw], device: torch.device) -> None:
+        self._seeds = torch.tensor([draw.seed for draw in draws], dtype=torch.int64, device=device)
+        self._heat = torch.tensor([draw.temperature for draw in draws], dtype=torch.float32, device=device)
+        self._top_k = torch.tensor([draw.top_k or 2**31 for draw in draws], device=device)
+        self._top_p = torch.tensor([draw.top_p for draw in draws], dtype=torch.float32, device=device)
+        self._sampled = any(draw.temperature > 0 for draw in draws)
+        self._filtered = any(draw.temperature > 0 and (draw.top_k or draw.top_p < 1) for draw in draws)
+
+    def take(self, rows: torch.Tensor) -> None:
+        """Keeps the rows with these indices."""
+        self._seeds, self._heat = self._seeds[rows], self._heat[rows]
+        self._top_k, self._top_p = self._top_k[rows], self._top_p[rows]
+
+    def noisy(self, logits: torch.Tensor, position: int) -> torch.Tensor:
+        """Returns scores `[rows, vocabulary]` whose argmax is each row's sample.
+
+        Args:
+            logits: `[rows, vocabulary]`, float32.
+            position: Index of the generated token, from 0.
+        """
+        if not self._sampled:
+            return logits
+        greedy = (self._heat == 0)[:, None]
+        cooled = logits / self._heat.masked_fill(self._heat == 0, 1.0)[:, None]
+        noisy = cooled + gumbel(self._seeds, position, logits.shape[-1])
+        if self._filtered:
+            noisy = noisy.masked_fill(~keep(cooled, self._top_k, self._top_p), -torch.inf)
+        return torch.where(greedy, logits, noisy)
+
+
 class GumbelProcessor(LogitsProcessor):
-    """Turns greedy decoding into each row's own sampling, and records what it chose.
+    """Turns transformers' greedy decoding into each row's own sampling, and records what it chose.
 
     Use with `do_sample=False`: the argmax of what this returns is the sample.
 
@@ -134,30 +172,16 @@ class GumbelProcessor(LogitsProcessor):
 
     def __init__(self, draws: Sequence[Draw], prompt: int, device: torch.device) -> None:
         self._prompt = prompt
-        self._seeds = torch.tensor([draw.seed for draw in draws], dtype=torch.int64, device=device)
-        heat = torch.tensor([draw.temperature for draw in draws], dtype=torch.float32, device=device)
-        self._greedy = (heat == 0)[:, None]
-        self._heat = heat.masked_fill(heat == 0, 1.0)[:, None]
-        self._top_k = torch.tensor([draw.top_k or 2**31 for draw in draws], device=device)
-        self._top_p = torch.tensor([draw.top_p for draw in draws], dtype=torch.float32, device=device)
-        self._sampled = any(draw.temperature > 0 for draw in draws)
-        self._filtered = any(draw.temperature > 0 and (draw.top_k or draw.top_p < 1) for draw in draws)
+        self._sampler = Sampler(draws, device)
         self._chosen: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Returns scores `[rows, vocabulary]` whose argmax is each row's sample."""
         logits = scores.float()
-        noisy = self._perturb(logits, input_ids.shape[1] - self._prompt) if self._sampled else logits
+        noisy = self._sampler.noisy(logits, input_ids.shape[1] - self._prompt)
         chosen = noisy.argmax(dim=-1, keepdim=True)
         self._chosen.append(torch.log_softmax(logits, dim=-1).gather(1, chosen)[:, 0])
         return noisy  # type: ignore[return-value]
-
-    def _perturb(self, logits: torch.Tensor, position: int) -> torch.Tensor:
-        cooled = logits / self._heat
-        noisy = cooled + gumbel(self._seeds, position, logits.shape[-1])
-        if self._filtered:
-            noisy = noisy.masked_fill(~keep(cooled, self._top_k, self._top_p), -torch.inf)
-        return torch.where(self._greedy, logits, noisy)
 
     @property
     def logprobs(self) -> torch.Tensor:
@@ -165,8 +189,42 @@ class GumbelProcessor(LogitsProcessor):
         return torch.stack(self._chosen, dim=1)
 
 
+class RowEnd:
+    """Tells when a row has reached a stop string or its token limit.
+
+    Args:
+        draw: How the row is sampled.
+        tokenizer: Decodes its tail.
+    """
+
+    def __init__(self, draw: Draw, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._draw = draw
+        self._tokenizer = tokenizer
+        self._visible: int | None = None
+        # A token has at least one byte, except a few that decode to nothing.
+        self._tail = 8 + 2 * max((len(stop.encode()) for stop in draw.stops), default=0)
+
+    def reached(self, ids: list[int]) -> bool:
+        """Returns whether the row ends with the last of `ids`; asked once for each token."""
+        return len(ids) >= self._draw.max_tokens or self._stopped(ids)
+
+    def _stopped(self, ids: list[int]) -> bool:
+        if not self._draw.stops:
+            return False
+        start = self._visible
+        if start is None:
+            if not decode(self._tokenizer, ids).strip():
+                return False
+            start = self._visible = len(ids) - 1
+        begin = max(start, len(ids) - self._tail)
+        text = decode(self._tokenizer, ids[begin:])
+        # The token that made the text visible may begin with blank lines: they are no stop.
+        text = text.lstrip() if begin == start else text
+        return any(stop in text for stop in self._draw.stops)
+
+
 class StepEnd(StoppingCriteria):
-    """Ends a row at its stop string or its own token limit.
+    """Ends transformers' rows where `RowEnd` does.
 
     Args:
         draws: One per row.
@@ -175,18 +233,14 @@ class StepEnd(StoppingCriteria):
     """
 
     def __init__(self, draws: Sequence[Draw], tokenizer: PreTrainedTokenizerBase, prompt: int) -> None:
-        self._draws = draws
-        self._tokenizer = tokenizer
+        self._ends = [RowEnd(draw, tokenizer) for draw in draws]
         self._prompt = prompt
         self._lengths: list[int | None] = [None] * len(draws)
-        self._visible: list[int | None] = [None] * len(draws)
-        # A token has at least one byte, except a few that decode to nothing.
-        self._tails = [8 + 2 * max((len(stop.encode()) for stop in draw.stops), default=0) for draw in draws]
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: object) -> torch.BoolTensor:
         """Returns which rows are done, `[rows]`."""
         for at, ids in enumerate(input_ids[:, self._prompt :].tolist()):
-            if self._lengths[at] is None and (len(ids) >= self._draws[at].max_tokens or self._stopped(at, ids)):
+            if self._lengths[at] is None and self._ends[at].reached(ids):
                 self._lengths[at] = len(ids)
         done = [length is not None for length in self._lengths]
         return torch.tensor(done, device=input_ids.device)  # type: ignore[return-value]
@@ -194,21 +248,6 @@ class StepEnd(StoppingCriteria):
     def length(self, row: int) -> int | None:
         """Returns how many ids `row` had when this ended it, None if something else did."""
         return self._lengths[row]
-
-    def _stopped(self, at: int, ids: list[int]) -> bool:
-        stops = self._draws[at].stops
-        if not stops:
-            return False
-        start = self._visible[at]
-        if start is None:
-            if not decode(self._tokenizer, ids).strip():
-                return False
-            start = self._visible[at] = len(ids) - 1
-        begin = max(start, len(ids) - self._tails[at])
-        text = decode(self._tokenizer, ids[begin:])
-        # The token that made the text visible may begin with blank lines: they are no stop.
-        text = text.lstrip() if begin == start else text
-        return any(stop in text for stop in stops)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

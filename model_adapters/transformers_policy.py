@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
-from pydantic import PositiveInt
-from transformers import LogitsProcessorList, StoppingCriteriaList
+from pydantic import NonNegativeFloat, PositiveInt
 
 from atomthink_plugin.api import Path, Proposal, QuestionError, Sampling, Step, Usage
-from atomthink_plugin.checkpoints import Checkpoint, end_ids, load_multimodal
+from atomthink_plugin.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.formats import Format
-from atomthink_plugin.model_adapters.sampling import Completion, Draw, GumbelProcessor, StepEnd, complete
-from atomthink_plugin.prompting import Encoder, Encoding, collate, group
+from atomthink_plugin.model_adapters.decoding import Decoder, PrefillDecoder, Reply, Row
+from atomthink_plugin.model_adapters.forking import ForkingDecoder
+from atomthink_plugin.model_adapters.sampling import Completion, Draw
+from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError
+from atomthink_plugin.prompting import Encoder, group
 from atomthink_plugin.runtime.batcher import MicroBatcher
+
+log = logging.getLogger(__name__)
 
 _ROOM: Final = 32
 """Tokens that must be free in the context for a step to be worth starting."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One sample of one path: what the policy's batcher gathers."""
-
-    prompt: Encoding
-    draw: Draw
-
-
 class TransformersPolicy:
     """Samples steps from a checkpoint in this process, batched over all questions that wait.
 
-    A row's tokens depend on its prompt and its seed alone, not on its companions in the batch.
+    A row's tokens depend on its prompt and its seed alone, not on its companions in the batch. Images and
+    prompts are read once and their caches forked; where a model does not allow that, this is said once and
+    every prompt is read anew.
 
     Args:
         checkpoint: The loaded model; several policies may share it.
         format: How paths are asked.
         batch_size: Rows in one batch at most.
+        cache_gib: GiB of keys and values kept between batches; 0 reads every prompt anew.
     """
 
-    def __init__(self, checkpoint: Checkpoint, format: Format, *, batch_size: int = 8) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, format: Format, *, batch_size: int = 8, cache_gib: float = CACHE_GIB
+    ) -> None:
         self.identity = checkpoint.identity
         self._checkpoint = checkpoint
         self._format = format
-        self._ends = end_ids(checkpoint)
         self._encoder = Encoder(checkpoint)
-        self._batcher: MicroBatcher[Row, Completion] = MicroBatcher(self.generate, batch_size)
+        self._decoder: Decoder = PrefillDecoder(checkpoint)
+        if cache_gib > 0:
+            try:
+                self._decoder = ForkingDecoder(checkpoint, int(cache_gib * 2**30))
+            except CannotForkError as error:
+                self._cannot_fork(error)
+        self._batcher: MicroBatcher[Row, Reply] = MicroBatcher(self.generate, batch_size)
 
     async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
@@ -74,47 +80,32 @@ class TransformersPolicy:
         reply_of = dict(zip(distinct, replies, strict=True))
         usage = Usage(
             policy_calls=n,
-            generated=sum(reply.generated for reply in replies),
-            prefilled=len(distinct) * encoding.length,
-            images=len(distinct) * encoding.images,
+            generated=sum(reply.completion.generated for reply in replies),
+            prefilled=sum(reply.prefilled for reply in replies),
+            cached=sum(reply.cached for reply in replies),
+            images=sum(reply.images for reply in replies),
         )
-        return Proposal(tuple(_step(reply_of[draw]) for draw in draws), usage)
+        return Proposal(tuple(_step(reply_of[draw].completion) for draw in draws), usage)
 
-    def generate(self, rows: Sequence[Row]) -> list[Completion]:
-        """Generates rows in as few forward passes as their shapes allow; results in the rows' order."""
-        completions: dict[int, Completion] = {}
+    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+        """Generates rows in as few batches as their shapes allow; results in the rows' order."""
+        replies: dict[int, Reply] = {}
         with self._checkpoint.lock, torch.inference_mode():
             for indices in group([row.prompt for row in rows]):
                 batch = self._generate([rows[index] for index in indices])
-                completions.update(zip(indices, batch, strict=True))
-        return [completions[index] for index in range(len(rows))]
+                replies.update(zip(indices, batch, strict=True))
+        return [replies[index] for index in range(len(rows))]
 
-    def _generate(self, rows: Sequence[Row]) -> list[Completion]:
-        draws = [row.draw for row in rows]
-        inputs = collate([row.prompt for row in rows], self._checkpoint, "left")
-        prompt = inputs["input_ids"].shape[1]
-        sampler = GumbelProcessor(draws, prompt, self._checkpoint.device)
-        end = StepEnd(draws, self._checkpoint.tokenizer, prompt)
-        model: Any = self._checkpoint.model  # the base class's type does not name the mixin that generates
-        output = model.generate(
-            **inputs,
-            max_new_tokens=max(draw.max_tokens for draw in draws),
-            pad_token_id=self._checkpoint.pad_id,
-            logits_processor=LogitsProcessorList([sampler]),
-            stopping_criteria=StoppingCriteriaList([end]),
-        )
-        ids = output[:, prompt:].tolist()
-        logprobs = sampler.logprobs.tolist()
-        return [
-            complete(
-                ids[at][: end.length(at)],
-                logprobs[at],
-                draw,
-                self._checkpoint.tokenizer,
-                self._ends,
-            )
-            for at, draw in enumerate(draws)
-        ]
+    def _generate(self, rows: Sequence[Row]) -> list[Reply]:
+        try:
+            return self._decoder.generate(rows)
+        except CannotForkError as error:
+            self._cannot_fork(error)
+            return self._decoder.generate(rows)
+
+    def _cannot_fork(self, error: CannotForkError) -> None:
+        log.warning("the cache of %s cannot be forked (%s): every prompt is read anew", self.identity, error)
+        self._decoder = PrefillDecoder(self._checkpoint)
 
 
 def transformers_policy(
@@ -125,6 +116,7 @@ def transformers_policy(
     dtype: str = "auto",
     device: str = "auto",
     batch_size: PositiveInt = 8,
+    cache_gib: NonNegativeFloat = CACHE_GIB,
     chat_template: str | None = None,
     trust_remote_code: bool = False,
 ) -> TransformersPolicy:
@@ -141,7 +133,7 @@ def transformers_policy(
         trust_remote_code=trust_remote_code,
         chat_template=chat_template,
     )
-    return TransformersPolicy(checkpoint, format, batch_size=batch_size)
+    return TransformersPolicy(checkpoint, format, batch_size=batch_size, cache_gib=cache_gib)
 
 
 def _draw(path: Path, index: int, sampling: Sampling, limit: int, stops: tuple[str, ...]) -> Draw:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,8 +14,11 @@ from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Score, Usage
 from atomthink_plugin.checkpoints import Checkpoint
+from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError, PrefixReader
 from atomthink_plugin.prompting import Encoding, collate, group
 from atomthink_plugin.runtime.batcher import MicroBatcher
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +38,39 @@ class Reading:
     targets: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One path's score, and its share of the work."""
+
+    value: float
+    prefilled: int
+    cached: int
+    images: int
+
+
 class BatchedScorer(ABC):
     """A scorer that runs a model in this process, batched over all questions that wait.
 
     Causal attention leaves earlier steps' scores unchanged, so a path is read up to its last step and
-    only that one is scored.
+    only that one is scored; what was read before comes from the cache.
 
     Args:
         checkpoint: The loaded PRM; a policy may share it.
         batch_size: Paths in one batch at most.
+        cache_gib: GiB of keys and values kept between batches; 0 reads every path anew.
     """
 
-    def __init__(self, checkpoint: Checkpoint, batch_size: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, batch_size: int, cache_gib: float = CACHE_GIB) -> None:
         self.identity = checkpoint.identity
         self._checkpoint = checkpoint
         self._keeps = "logits_to_keep" in inspect.signature(checkpoint.model.forward).parameters
-        self._batcher: MicroBatcher[Reading, float] = MicroBatcher(self.read, batch_size)
+        self._reader: PrefixReader | None = None
+        if cache_gib > 0:
+            try:
+                self._reader = PrefixReader(checkpoint, int(cache_gib * 2**30))
+            except CannotForkError as error:
+                self._cannot_fork(error)
+        self._batcher: MicroBatcher[Reading, Verdict] = MicroBatcher(self.read, batch_size)
 
     @abstractmethod
     def encode(self, path: Path) -> Reading:
@@ -73,34 +94,66 @@ class BatchedScorer(ABC):
                 f"question and steps have {length} tokens, the PRM's context is {context}: lower max_steps or "
                 "step_tokens, or name a PRM with a longer context"
             )
-        value = await self._batcher.submit(reading)
-        if not math.isfinite(value):
-            raise AtomThinkError(f"the PRM {self.identity} gave {value}: try prm_dtype=float32 or prm_dtype=bfloat16")
-        return Score(value, Usage(score_calls=1, prefilled=length, images=reading.encoding.images))
+        verdict = await self._batcher.submit(reading)
+        if not math.isfinite(verdict.value):
+            raise AtomThinkError(
+                f"the PRM {self.identity} gave {verdict.value}: try prm_dtype=float32 or prm_dtype=bfloat16"
+            )
+        usage = Usage(score_calls=1, prefilled=verdict.prefilled, cached=verdict.cached, images=verdict.images)
+        return Score(verdict.value, usage)
 
-    def read(self, readings: Sequence[Reading]) -> list[float]:
+    def read(self, readings: Sequence[Reading]) -> list[Verdict]:
         """Scores readings in as few forward passes as their shapes allow; results in their order."""
-        scores: dict[int, float] = {}
+        verdicts: dict[int, Verdict] = {}
         with self._checkpoint.lock, torch.inference_mode():
             for indices in group([reading.encoding for reading in readings]):
                 batch = self._forward([readings[index] for index in indices])
-                scores.update(zip(indices, batch, strict=True))
-        return [scores[index] for index in range(len(readings))]
+                verdicts.update(zip(indices, batch, strict=True))
+        return [verdicts[index] for index in range(len(readings))]
 
-    def _forward(self, readings: Sequence[Reading]) -> list[float]:
+    def _forward(self, readings: Sequence[Reading]) -> list[Verdict]:
+        if self._reader is None:
+            return self._read_anew(readings)
+        try:
+            return self._read_new(self._reader, readings)
+        except CannotForkError as error:
+            self._cannot_fork(error)
+            return self._read_anew(readings)
+
+    def _read_new(self, reader: PrefixReader, readings: Sequence[Reading]) -> list[Verdict]:
+        batch = reader.read([reading.encoding for reading in readings], [reading.first for reading in readings])
+        reader.tree.shrink()
+        behind = [reading.encoding.length - reading.first for reading in readings]  # logits are aligned at the end
+        starts = [batch.logits.shape[1] - count for count in behind]
+        values = self._values(batch.logits, readings, starts)
+        return [
+            Verdict(value, read, reading.encoding.length - read, looked)
+            for value, reading, read, looked in zip(values, readings, batch.read, batch.looked, strict=True)
+        ]
+
+    def _read_anew(self, readings: Sequence[Reading]) -> list[Verdict]:
         # Padding on the right leaves every real token's position and attention as they are alone.
         inputs = collate([reading.encoding for reading in readings], self._checkpoint, "right")
         wanted = sorted({at for reading in readings for at in range(reading.first, reading.last + 1)})
         keep = {"logits_to_keep": torch.tensor(wanted, device=self._checkpoint.device)} if self._keeps else {}
         logits = self._checkpoint.model(**inputs, **keep, use_cache=False)[0]
         row_of = {at: row for row, at in enumerate(wanted)} if self._keeps else {at: at for at in wanted}
+        values = self._values(logits, readings, [row_of[reading.first] for reading in readings])
+        encodings = [reading.encoding for reading in readings]
+        return [Verdict(v, e.length, 0, e.images) for v, e in zip(values, encodings, strict=True)]
+
+    def _values(self, logits: torch.Tensor, readings: Sequence[Reading], starts: Sequence[int]) -> list[float]:
+        """Returns each row's score; its first logits are at its start."""
         values = []
-        for row, reading in enumerate(readings):
-            start = row_of[reading.first]
+        for row, (reading, start) in enumerate(zip(readings, starts, strict=True)):
             kept = logits[row, start : start + reading.last + 1 - reading.first].float()
             targets = torch.tensor(reading.targets, dtype=torch.long, device=kept.device)
             values.append(self.probability(kept, targets))
         return [float(value) for value in torch.stack(values).tolist()]
+
+    def _cannot_fork(self, error: CannotForkError) -> None:
+        log.warning("the cache of the PRM %s cannot be forked (%s): every path is read anew", self.identity, error)
+        self._reader = None
 
 
 def single_token(tokenizer: PreTrainedTokenizerBase, text: str, argument: str) -> int:

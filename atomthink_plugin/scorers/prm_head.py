@@ -9,11 +9,12 @@ import logging
 from typing import Final
 
 import torch
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
 from atomthink_plugin.checkpoints import Checkpoint, load_head_prm
+from atomthink_plugin.prefixes.reader import CACHE_GIB
 from atomthink_plugin.prompting import (
     Encoder,
     Encoding,
@@ -83,13 +84,16 @@ class HeadPrm(BatchedScorer):
         checkpoint: The loaded token classifier.
         layout: Where its input has what; it ends at the last step's separator.
         batch_size: Paths in one batch at most.
+        cache_gib: GiB of keys and values kept between batches.
 
     Raises:
         AtomThinkError: The head has not two classes.
     """
 
-    def __init__(self, checkpoint: Checkpoint, layout: Layout, *, batch_size: int = 8) -> None:
-        super().__init__(checkpoint, batch_size)
+    def __init__(
+        self, checkpoint: Checkpoint, layout: Layout, *, batch_size: int = 8, cache_gib: float = CACHE_GIB
+    ) -> None:
+        super().__init__(checkpoint, batch_size, cache_gib)
         self._layout = layout
         classes = checkpoint.model.config.num_labels
         if classes != _CLASSES:
@@ -114,6 +118,7 @@ def prm_head(
     dtype: str = "auto",
     device: str = "auto",
     batch_size: PositiveInt = 8,
+    cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> HeadPrm:
     """Loads a token-classification PRM; remote code (Qwen2.5-Math-PRM) runs only if it is trusted.
@@ -135,11 +140,13 @@ def prm_head(
     separator_id = single_token(checkpoint.tokenizer, separator, "prm_separator")
     if checkpoint.processor is not None:
         chat = ChatLayout(Encoder(checkpoint), format_named("continue" if format is None else format), separator_id)
-        return HeadPrm(checkpoint, chat, batch_size=batch_size)
+        return HeadPrm(checkpoint, chat, batch_size=batch_size, cache_gib=cache_gib)
     if format is not None:
         raise AtomThinkError(
             f"prm_format={format!r} goes with a PRM that reads images, and prm={prm!r} reads text alone: leave it out"
         )
     if checkpoint.tokenizer.chat_template is None:
         raise AtomThinkError(f"prm={prm!r} has no chat template: add chat_template.jinja to its folder")
-    return HeadPrm(checkpoint, Conversation(checkpoint.tokenizer, separator_id), batch_size=batch_size)
+    return HeadPrm(
+        checkpoint, Conversation(checkpoint.tokenizer, separator_id), batch_size=batch_size, cache_gib=cache_gib
+    )

@@ -9,11 +9,12 @@ good-or-bad read-out has to learn first.
 from __future__ import annotations
 
 import torch
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Path
 from atomthink_plugin.checkpoints import Checkpoint, end_ids, load_config, load_multimodal
 from atomthink_plugin.formats import SEPARATOR, Format
+from atomthink_plugin.prefixes.reader import CACHE_GIB
 from atomthink_plugin.prompting import Encoder
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading
 from atomthink_plugin.scorers.chat import format_named, question_and_steps
@@ -31,12 +32,20 @@ class LikelihoodPrm(BatchedScorer):
         scale: Factor of the log-likelihood (natural log, summed over the step's tokens).
         bias: Added to it.
         batch_size: Paths in one batch at most.
+        cache_gib: GiB of keys and values kept between batches.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, format: Format, scale: float, bias: float, *, batch_size: int = 8
+        self,
+        checkpoint: Checkpoint,
+        format: Format,
+        scale: float,
+        bias: float,
+        *,
+        batch_size: int = 8,
+        cache_gib: float = CACHE_GIB,
     ) -> None:
-        super().__init__(checkpoint, batch_size)
+        super().__init__(checkpoint, batch_size, cache_gib)
         self._encoder = Encoder(checkpoint)
         self._format = format
         self._scale = scale
@@ -67,6 +76,7 @@ def prm_likelihood(
     dtype: str = "auto",
     device: str = "auto",
     batch_size: PositiveInt = 8,
+    cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> LikelihoodPrm:
     """Loads a likelihood PRM; its config.json (`atomthink_prm`) has what is not given here.
@@ -98,4 +108,5 @@ def prm_likelihood(
         settings.scale,
         settings.bias,
         batch_size=batch_size,
+        cache_gib=cache_gib,
     )

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import torch
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
 from atomthink_plugin.checkpoints import Checkpoint, Source, load_config, load_multimodal, load_text_prm
 from atomthink_plugin.formats import SEPARATOR, Format
+from atomthink_plugin.prefixes.reader import CACHE_GIB
 from atomthink_plugin.prompting import Encoder, Encoding, control_tokens, neutralise, text_encoding, tokenise_pieces
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
 from atomthink_plugin.scorers.chat import format_named, question_and_steps
@@ -87,12 +88,20 @@ class TokenPrm(BatchedScorer):
         good_id: Id of the token for a right step.
         bad_id: Id of the token for a wrong one.
         batch_size: Paths in one batch at most.
+        cache_gib: GiB of keys and values kept between batches.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, layout: Layout, good_id: int, bad_id: int, *, batch_size: int = 8
+        self,
+        checkpoint: Checkpoint,
+        layout: Layout,
+        good_id: int,
+        bad_id: int,
+        *,
+        batch_size: int = 8,
+        cache_gib: float = CACHE_GIB,
     ) -> None:
-        super().__init__(checkpoint, batch_size)
+        super().__init__(checkpoint, batch_size, cache_gib)
         self._layout = layout
         self._ids = [good_id, bad_id]
 
@@ -117,6 +126,7 @@ def prm_token(
     dtype: str = "auto",
     device: str = "auto",
     batch_size: PositiveInt = 8,
+    cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> TokenPrm:
     """Loads a PRM that is read at a tag.
@@ -149,7 +159,7 @@ def prm_token(
     layout: Layout = TextLayout(checkpoint.tokenizer, tag, tag_id)
     if chat:
         layout = ChatLayout(Encoder(checkpoint), format_named(settings.format), tag_id)
-    return TokenPrm(checkpoint, layout, good_id, bad_id, batch_size=batch_size)
+    return TokenPrm(checkpoint, layout, good_id, bad_id, batch_size=batch_size, cache_gib=cache_gib)
 
 
 def _markers(prm: str, settings: PrmSettings) -> tuple[str, str, str]:

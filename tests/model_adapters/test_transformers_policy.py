@@ -13,7 +13,18 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from atomthink_plugin.api import AtomThinkError, Limits, Message, Path, Proposal, Question, QuestionError, Sampling
+from atomthink_plugin.api import (
+    AtomThinkError,
+    Limits,
+    Message,
+    Path,
+    Proposal,
+    Question,
+    QuestionError,
+    Sampling,
+    Step,
+    Usage,
+)
 from atomthink_plugin.formats import Atomic, Continue, Direct, Format
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
 from atomthink_plugin.prompting import Encoder
@@ -107,6 +118,43 @@ def test_samples_depend_on_their_seed_alone(build: Any, form: Format) -> None:
     assert tokens(1, paths[::-1], 3) == together
     assert tokens(2, [deeper], 2) == {("a", 2): together["a", 2][:2]}
     assert len({ids for siblings in together.values() for ids in siblings}) > 10
+
+
+def grow(policy: TransformersPolicy, paths: list[Path], levels: int) -> tuple[list[Any], Usage]:
+    """Three samples per path and level, each path going on with another of them; all samples and the cost."""
+    sampling, samples, spent = Sampling(temperature=1.0, rise=0.5, max_tokens=9, seed=3), [], Usage()
+    for _ in range(levels):
+        proposals = ask(policy, paths, sampling, 3)
+        samples += [(step.token_ids, pytest.approx(step.logprob, abs=1e-3)) for p in proposals for step in p.steps]
+        spent = sum((proposal.usage for proposal in proposals), spent)
+        chosen = [proposal.steps[at % 3] for at, proposal in enumerate(proposals)]
+        steps = [step if step.text.strip() else Step("Step 1: Look.") for step in chosen]
+        paths = [path.extend(step, None) for path, step in zip(paths, steps, strict=True)]
+    return samples, spent
+
+
+@ALL
+@pytest.mark.parametrize("form", [Continue(), Atomic()])
+@pytest.mark.parametrize("batch_size", [1, 5, 32])
+def test_forked_caches_give_the_samples_of_prefilling_alone(build: Any, form: Format, batch_size: int) -> None:
+    paths = [Path(asked) for asked in QUESTIONS]
+    naive = TransformersPolicy(loaded(build), form, batch_size=1, cache_gib=0)
+    forking = TransformersPolicy(loaded(build), form, batch_size=batch_size)
+    expected, before = grow(naive, paths, 3)
+    samples, after = grow(forking, paths, 3)
+    assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
+    assert [logprob for _, logprob in samples] == [logprob.expected for _, logprob in expected]
+    assert after.images == 3  # one of the four questions has none
+    assert after.prefilled + after.cached == before.prefilled
+    assert after.prefilled < 0.3 * before.prefilled
+
+
+def test_forgotten_caches_are_built_again() -> None:
+    paths = [Path(asked) for asked in QUESTIONS]
+    expected, _ = grow(TransformersPolicy(loaded(llava), Continue()), paths, 2)
+    samples, usage = grow(TransformersPolicy(loaded(llava), Continue(), batch_size=4, cache_gib=1e-6), paths, 2)
+    assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
+    assert usage.images > 3
 
 
 def test_the_first_samples_of_a_node_do_not_depend_on_how_many_are_drawn_or_in_how_many_calls() -> None:

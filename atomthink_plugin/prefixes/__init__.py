@@ -1,0 +1,1 @@
+"""Reading what is new: keys and values of earlier tokens are kept and forked."""

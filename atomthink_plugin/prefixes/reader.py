@@ -1,0 +1,237 @@
+"""Forward passes over what a model has not read yet.
+
+Every prompt's longest known beginning comes from the prefix tree, only the rest goes through the model, and
+what was read is kept for the prompts that begin alike: later steps, siblings, other beams, other questions
+about the same image.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch.nn import functional
+from transformers import DynamicCache
+
+from atomthink_plugin.checkpoints import Checkpoint
+from atomthink_plugin.prefixes.tree import PrefixTree
+from atomthink_plugin.prompting import CROSS, Encoding, collate, group
+
+CACHE_GIB: Final = 4.0
+"""GiB of keys and values that a policy or a PRM keeps between batches."""
+
+_FORKABLE: Final = {"full_attention", "sliding_attention"}
+
+
+class CannotForkError(Exception):
+    """A model's states cannot be cut and joined; the message says why."""
+
+
+@dataclass
+class Batch:
+    """Prompts that have been read, ready to go on.
+
+    Attributes:
+        cache: Their keys and values, one row per prompt.
+        mask: Which of the cached tokens are real, `[rows, tokens]`.
+        logits: At each prompt's last tokens, `[rows, tokens, outputs]`, aligned at the end.
+        positions: The position of each prompt's next token, `[rows]`.
+        cross: Mllama's mask of the last token, `[rows, 1, images, tiles]`.
+        read: Tokens of each prompt that went through the model.
+        looked: Images of each prompt that were encoded.
+    """
+
+    cache: DynamicCache
+    mask: torch.Tensor
+    logits: torch.Tensor
+    positions: torch.Tensor
+    cross: torch.Tensor | None
+    read: list[int]
+    looked: list[int]
+
+    def take(self, rows: Sequence[int]) -> None:
+        """Keeps, repeats or reorders rows; the bookkeeping of `read` and `looked` stays as it is."""
+        chosen = torch.tensor(rows, device=self.mask.device)
+        self.cache.batch_select_indices(chosen)
+        self.mask, self.logits, self.positions = self.mask[chosen], self.logits[chosen], self.positions[chosen]
+        self.cross = None if self.cross is None else self.cross[chosen]
+
+
+class PrefixReader:
+    """Reads prompts with one model; keeps at most `limit` bytes of states between calls.
+
+    Args:
+        checkpoint: The model; its lock is the caller's to hold.
+        limit: Bytes of keys and values.
+
+    Raises:
+        CannotForkError: The model's architecture does not allow it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, limit: int) -> None:
+        self._checkpoint = checkpoint
+        self._model: Any = checkpoint.model
+        config = checkpoint.model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ())
+        if kinds - _FORKABLE:
+            raise CannotForkError(f"it has layers of type {', '.join(sorted(kinds - _FORKABLE))}")
+        takes = inspect.signature(checkpoint.model.forward).parameters
+        if "past_key_values" not in takes or "position_ids" not in takes:
+            raise CannotForkError("its forward pass takes no cache or no positions")
+        self._keeps = "logits_to_keep" in takes
+        self._crossing = frozenset(getattr(config, "cross_attention_layers", None) or ())
+        self.tree = PrefixTree(limit)
+
+    def read(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Batch:
+        """Reads prompts of one structure.
+
+        Args:
+            prompts: What is read, each of more than one token.
+            known: How many of its first tokens may come from the tree; the logits behind them are returned.
+        """
+        if any(bound < prompt.settled for prompt, bound in zip(prompts, known, strict=True)):
+            raise CannotForkError("its prompts end with an image")
+        before = [self.tree.known(p.root, ids_of(p)[:bound]) for p, bound in zip(prompts, known, strict=True)]
+        fresh = [at for at, p in enumerate(prompts) if before[at] < max(p.settled, 1)]
+        read, looked = [0] * len(prompts), [0] * len(prompts)
+        if fresh:
+            distinct = {(prompts[at].root, ids_of(prompts[at])[: known[at]]): at for at in reversed(fresh)}
+            for at in distinct.values():
+                read[at], looked[at] = known[at], prompts[at].images
+            first = list(distinct.values())
+            for indices in group([prompts[at] for at in first]):
+                self._prefill([(prompts[first[i]], read[first[i]]) for i in indices])
+        batch = self._extend(prompts, known)
+        batch.read = [a + b for a, b in zip(read, batch.read, strict=True)]
+        batch.looked = looked
+        return batch
+
+    def advance(self, batch: Batch, tokens: torch.Tensor) -> None:
+        """Feeds one more token to every row, `[rows]`, and replaces the logits by those behind it."""
+        batch.mask = functional.pad(batch.mask, (0, 1), value=1)
+        output = self._forward(
+            input_ids=tokens[:, None],
+            attention_mask=batch.mask,
+            position_ids=batch.positions[:, None],
+            past_key_values=batch.cache,
+            **({} if batch.cross is None else {CROSS: batch.cross}),
+            keep=1,
+        )
+        batch.logits = output.logits[:, -1:]
+        batch.positions = batch.positions + 1
+
+    def keep_generated(self, batch: Batch, row: int, prompt: Encoding, ids: Sequence[int]) -> None:
+        """Keeps the states of the last `len(ids)` tokens of a row, which were fed behind its prompt."""
+        if ids:
+            states = torch.stack([half[row, :, -len(ids) :] for half in self._halves(batch.cache)])
+            self.tree.insert(prompt.root, (*ids_of(prompt), *ids), states)
+
+    def _prefill(self, asked: Sequence[tuple[Encoding, int]]) -> None:
+        """Reads the beginnings of prompts, images included, and keeps them."""
+        prompts = [prompt.first(count) for prompt, count in asked]
+        # Padding on the right leaves every real token's position and attention as they are alone.
+        inputs = collate(prompts, self._checkpoint, "right")
+        cache = DynamicCache()
+        self._forward(**inputs, past_key_values=cache, keep=1)
+        states = self._stack(cache, inputs["input_ids"].shape[1])
+        shift = self._shift(prompts)
+        for row, prompt in enumerate(prompts):
+            static = {layer: _row(cache, layer, row) for layer in self._crossing if layer < len(cache.layers)}
+            static = {layer: pair for layer, pair in static.items() if pair is not None}
+            self.tree.describe(prompt.root, shift[row], static)
+            self.tree.insert(prompt.root, ids_of(prompt), states[:, row, :, : prompt.length])
+
+    def _extend(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Batch:
+        """Joins what the tree knows of each prompt and reads the rest."""
+        rows = [ids_of(prompt) for prompt in prompts]
+        pieces = [self.tree.find(p.root, ids[:bound]) for p, ids, bound in zip(prompts, rows, known, strict=True)]
+        cached = [sum(piece.shape[2] for piece in row) for row in pieces]
+        rest = [len(ids) - count for ids, count in zip(rows, cached, strict=True)]
+        longest, new = max(cached), max(rest)
+        device = self._checkpoint.device
+        joined = [
+            functional.pad(torch.cat(row, dim=2), (0, 0, longest - count, 0))
+            for row, count in zip(pieces, cached, strict=True)
+        ]
+        cache = self._cache(torch.stack(joined, dim=1), [prompt.root for prompt in prompts])
+        shift = torch.tensor([self.tree.shift(prompt.root) for prompt in prompts], device=device)
+        ids = torch.full((len(rows), new), self._checkpoint.pad_id)
+        mask = torch.zeros(len(rows), longest + new, dtype=torch.long)
+        positions = torch.zeros(len(rows), new, dtype=torch.long)
+        for at, row in enumerate(rows):
+            ids[at, new - rest[at] :] = torch.tensor(row[cached[at] :])
+            mask[at, longest - cached[at] : longest] = 1
+            mask[at, longest + new - rest[at] :] = 1
+            positions[at, new - rest[at] :] = torch.arange(cached[at], len(row))
+        positions = positions.to(device) + shift[:, None]
+        cross = [p.tokens[CROSS][:, -1:] for p in prompts if CROSS in p.tokens]
+        seen = torch.cat(cross).to(device) if cross else None
+        wanted = max(len(row) - bound for row, bound in zip(rows, known, strict=True))
+        output = self._forward(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            position_ids=positions,
+            past_key_values=cache,
+            **({} if seen is None else {CROSS: seen.expand(-1, new, -1, -1)}),
+            keep=wanted,
+        )
+        states = self._stack(cache, new)
+        for at, row in enumerate(rows):
+            self.tree.insert(prompts[at].root, row, states[:, at, :, -rest[at] :])
+        return Batch(cache, mask.to(device), output.logits[:, -wanted:], positions[:, -1] + 1, seen, rest, [])
+
+    def _forward(self, *, keep: int, position_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
+        if self._keeps:
+            inputs["logits_to_keep"] = keep
+        if position_ids is not None:
+            turned = hasattr(getattr(self._model, "model", None), "rope_deltas")
+            inputs["position_ids"] = position_ids.expand(3, -1, -1) if turned else position_ids
+        return self._model(**inputs, use_cache=True)
+
+    def _shift(self, prompts: Sequence[Encoding]) -> list[int]:
+        """How far images moved the positions of the text behind them (M-RoPE), for each row of the last prefill."""
+        deltas = getattr(getattr(self._model, "model", None), "rope_deltas", None)
+        if deltas is None or prompts[0].images == 0:  # without images the last call's deltas are still there
+            return [0] * len(prompts)
+        return [int(delta) for delta in deltas.flatten().tolist()]
+
+    def _halves(self, cache: DynamicCache) -> list[torch.Tensor]:
+        """Keys and values of the layers that grow with the text, `[rows, heads, tokens, width]` each."""
+        layers = [layer for at, layer in enumerate(cache.layers) if at not in self._crossing]
+        return [half for layer in layers for half in (layer.keys, layer.values)]
+
+    def _stack(self, cache: DynamicCache, last: int) -> torch.Tensor:
+        """Returns the states of the last tokens, `[2 * layers, rows, heads, tokens, width]`."""
+        halves = self._halves(cache)
+        if len({half.shape for half in halves}) != 1:
+            raise CannotForkError("its layers keep states of different shapes")
+        return torch.stack([half[:, :, -last:] for half in halves])
+
+    def _cache(self, states: torch.Tensor, roots: Sequence[str]) -> DynamicCache:
+        """Returns a model's cache from joined states `[2 * layers, rows, heads, tokens, width]`."""
+        cache, pairs = DynamicCache(), iter(states.unflatten(0, (-1, 2)))
+        layers = self._checkpoint.model.config.get_text_config().num_hidden_layers
+        for layer in range(layers):
+            if layer not in self._crossing:
+                keys, values = next(pairs)
+                cache.update(keys, values, layer)
+            elif layer in self.tree.static(roots[0]):
+                rows = [self.tree.static(root)[layer] for root in roots]
+                cache.update(torch.stack([k for k, _ in rows]), torch.stack([v for _, v in rows]), layer)
+        return cache
+
+
+def ids_of(prompt: Encoding) -> tuple[int, ...]:
+    """Returns a prompt's token ids."""
+    return tuple(prompt.tokens["input_ids"][0].tolist())
+
+
+def _row(cache: DynamicCache, layer: int, row: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """A copy of one row of a layer that does not grow; None if the model saw no image."""
+    kept = cache.layers[layer]
+    if kept.keys is None or not kept.keys.numel():
+        return None
+    return kept.keys[row].clone(), kept.values[row].clone()

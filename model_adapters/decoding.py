@@ -1,0 +1,85 @@
+"""Rows in, completions out: what a policy's batcher hands to a model in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from transformers import LogitsProcessorList, StoppingCriteriaList
+
+from atomthink_plugin.checkpoints import Checkpoint, end_ids
+from atomthink_plugin.model_adapters.sampling import Completion, Draw, GumbelProcessor, StepEnd, complete
+from atomthink_plugin.prompting import Encoding, collate
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sample of one path."""
+
+    prompt: Encoding
+    draw: Draw
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one row generated, and its share of the work.
+
+    Attributes:
+        completion: The text and its tokens.
+        prefilled: Prompt tokens that went through the model for this row.
+        cached: Prompt tokens that did not have to.
+        images: Images encoded for this row.
+    """
+
+    completion: Completion
+    prefilled: int
+    cached: int
+    images: int
+
+
+class Decoder(Protocol):
+    """Generates rows of one structure; results in their order."""
+
+    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+        """Generates all rows in one batch."""
+        ...
+
+
+class PrefillDecoder:
+    """Reads every row's whole prompt, images included, with transformers' own `generate`.
+
+    Works for every model that generates; what `ForkingDecoder` is tested against.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._ends = end_ids(checkpoint)
+
+    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+        """Generates all rows in one batch."""
+        draws = [row.draw for row in rows]
+        inputs = collate([row.prompt for row in rows], self._checkpoint, "left")
+        prompt = inputs["input_ids"].shape[1]
+        tokenizer = self._checkpoint.tokenizer
+        sampler = GumbelProcessor(draws, prompt, self._checkpoint.device)
+        end = StepEnd(draws, tokenizer, prompt)
+        model: Any = self._checkpoint.model  # the base class's type does not name the mixin that generates
+        output = model.generate(
+            **inputs,
+            max_new_tokens=max(draw.max_tokens for draw in draws),
+            pad_token_id=self._checkpoint.pad_id,
+            logits_processor=LogitsProcessorList([sampler]),
+            stopping_criteria=StoppingCriteriaList([end]),
+        )
+        ids = output[:, prompt:].tolist()
+        logprobs = sampler.logprobs.tolist()
+        return [
+            Reply(
+                complete(ids[at][: end.length(at)], logprobs[at], row.draw, tokenizer, self._ends),
+                prefilled=row.prompt.length,
+                cached=0,
+                images=row.prompt.images,
+            )
+            for at, row in enumerate(rows)
+        ]
