@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, Final, Literal, TypedDict
 
@@ -101,6 +101,7 @@ class _Request:
     device: torch.device
     trust_remote_code: bool
     argument: str
+    attention: str | None = None
 
     @property
     def source(self) -> dict[str, Any]:
@@ -116,6 +117,7 @@ def load_multimodal(
     device: str = "auto",
     trust_remote_code: bool = False,
     chat_template: str | None = None,
+    attn_implementation: str | None = None,
     argument: str = "pretrained",
 ) -> Checkpoint:
     """Loads a checkpoint that reads images and writes text.
@@ -127,12 +129,14 @@ def load_multimodal(
         device: `auto` (CUDA, else MPS, else CPU) or anything `torch.device` reads.
         trust_remote_code: Whether to run Python code that comes with the checkpoint.
         chat_template: File with a Jinja chat template, for checkpoints that bring none.
+        attn_implementation: `sdpa`, `flash_attention_2`, `eager`, ...; transformers chooses if not given.
         argument: Name of the user's argument that held `pretrained`, for messages.
 
     Raises:
         AtomThinkError: It cannot be loaded, or not used as a multimodal model.
     """
     request = _request(pretrained, revision, dtype, device, trust_remote_code, argument)
+    request = replace(request, attention=attn_implementation)
     config = _config(request)
     _require(request, config, "multimodal")
     processor = _processor(request)
@@ -333,8 +337,13 @@ def _explained(request: _Request) -> Iterator[None]:
         if isinstance(error, OSError) and not FilePath(request.pretrained).is_dir():
             raise AtomThinkError(
                 f"{name} is neither a folder nor a repository that can be fetched from the model hub now: check "
-                f"the spelling, the revision ({request.revision or 'main'}), the network and HF_TOKEN "
-                f"({_first_line(error)})"
+                f"the spelling, the revision ({request.revision or 'main'}), the network and HF_TOKEN, or name a "
+                f"folder that has its files ({_first_line(error)})"
+            ) from error
+        if "llava_llama" in text:
+            raise AtomThinkError(
+                f"{name} is in the format of LLaVA's original code: convert it with transformers 4's "
+                "convert_llava_weights_to_hf.py and name the new folder, or serve it and use policy=openai"
             ) from error
         raise AtomThinkError(f"{name} cannot be loaded: {_first_line(error)}") from error
 
@@ -419,7 +428,11 @@ def _load(loader: Any, kind: Kind, request: _Request) -> PreTrainedModel:
     """Loads all weights; transformers only warns of missing ones, and random weights would answer at random."""
     with _explained(request):
         model, loading = loader.from_pretrained(
-            request.pretrained, dtype=request.dtype, output_loading_info=True, **request.source
+            request.pretrained,
+            dtype=request.dtype,
+            attn_implementation=request.attention,
+            output_loading_info=True,
+            **request.source,
         )
     if loading["missing_keys"]:
         missing = ", ".join(sorted(loading["missing_keys"])[:3])

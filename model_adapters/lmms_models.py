@@ -7,16 +7,18 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import yaml
 from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from lmms_eval.models.model_utils.usage_metrics import log_usage
 from loguru import logger
 
-from atomthink_plugin.api import Failure, Limits, Outcome, Result, Usage
+from atomthink_plugin.api import AtomThinkError, Failure, Limits, Outcome, Result, Usage
 from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.checkpoints import choose_device
 from atomthink_plugin.config import plan
@@ -53,14 +55,30 @@ def show_logs() -> None:
         engine.propagate = False
 
 
-class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
-    """Any image-text-to-text checkpoint of transformers, thinking as `thinking=` says.
+def read_config(file: str) -> dict[str, Any]:
+    """Returns the model arguments in a YAML file.
+
+    Raises:
+        AtomThinkError: There is no such file, or it is no mapping of names to values.
+    """
+    try:
+        read = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise AtomThinkError(f"`config={file}` cannot be read: {error}") from error
+    if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
+        raise AtomThinkError(f"`config={file}` is no mapping of argument names to values")
+    return read
+
+
+class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
+    """Any image-text-to-text checkpoint of transformers, thinking as `thinking=` says; others are subclasses.
 
     Args:
         batch_size: Rows of one forward pass, of the policy and the scorer; the harness's default (the int 1)
             leaves it to them.
         max_batch_size: Not used; the harness passes it to every model.
         device: Where the policy and the scorer run; `auto` if not given.
+        config: YAML file with further model arguments; those that are typed go before.
         **model_args: See `RunArguments` and the factories of the policy, the search and the scorer; `policy`
             names another registered policy.
 
@@ -69,7 +87,7 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     """
 
     is_simple = False
-    name: ClassVar[str] = "transformers"
+    name: ClassVar[str] = "hf"
     policy: ClassVar[str] = "transformers"
     defaults: ClassVar[Mapping[str, Any]] = {}
 
@@ -78,11 +96,12 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         batch_size: int | str = 1,
         max_batch_size: int | None = None,
         device: str | None = None,
+        config: str | None = None,
         **model_args: Any,
     ) -> None:
         super().__init__()
-        self._model_args = dict(model_args)
-        given, defaults = dict(model_args), dict(self.defaults)  # what the harness passes is a default
+        self._model_args = {**(read_config(config) if config else {}), **model_args}
+        given, defaults = dict(self._model_args), dict(self.defaults)  # what the harness passes is a default
         if batch_size != 1:  # the command line's "1" is a string, and meant
             defaults["batch_size"] = defaults["prm_batch_size"] = batch_size
         if device is not None:
@@ -198,7 +217,7 @@ class AtomThinkTransformers(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not multi-round ones")
 
 
-class AtomThinkTiny(AtomThinkTransformers):
+class AtomThinkTiny(AtomThinkModel):
     """The embedded model: nothing to download, an answer within milliseconds on a laptop."""
 
     name: ClassVar[str] = "tiny"

@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 CLASSES: Final = {
     "atomthink_tiny": "atomthink_plugin.model_adapters.lmms_models.AtomThinkTiny",
-    "atomthink_transformers": "atomthink_plugin.model_adapters.lmms_models.AtomThinkTransformers",
+    "atomthink_hf": "atomthink_plugin.model_adapters.lmms_models.AtomThinkModel",
+    "atomthink_llava": "atomthink_plugin.model_adapters.llava.AtomThinkLlava",
+    "atomthink_llama_vision": "atomthink_plugin.model_adapters.llama_vision.AtomThinkLlamaVision",
+    "atomthink_qwen_vl": "atomthink_plugin.model_adapters.qwen_vl.AtomThinkQwenVL",
 }
 """Model id to class path; the harness imports a class only when its id is asked for."""
 

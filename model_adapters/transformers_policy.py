@@ -118,6 +118,7 @@ def transformers_policy(
     batch_size: PositiveInt = 8,
     cache_gib: NonNegativeFloat = CACHE_GIB,
     chat_template: str | None = None,
+    attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> TransformersPolicy:
     """Loads a checkpoint and makes it a policy; arguments as in `load_multimodal`.
@@ -132,6 +133,7 @@ def transformers_policy(
         device=device,
         trust_remote_code=trust_remote_code,
         chat_template=chat_template,
+        attn_implementation=attn_implementation,
     )
     return TransformersPolicy(checkpoint, format, batch_size=batch_size, cache_gib=cache_gib)
 

@@ -139,8 +139,8 @@ class PrefixReader:
         states = self._stack(cache, inputs["input_ids"].shape[1])
         shift = self._shift(prompts)
         for row, prompt in enumerate(prompts):
-            static = {layer: _row(cache, layer, row) for layer in self._crossing if layer < len(cache.layers)}
-            static = {layer: pair for layer, pair in static.items() if pair is not None}
+            rows = {layer: _row(cache, layer, row) for layer in self._crossing if layer < len(cache.layers)}
+            static = {layer: pair for layer, pair in rows.items() if pair is not None}
             self.tree.describe(prompt.root, shift[row], static)
             self.tree.insert(prompt.root, ids_of(prompt), states[:, row, :, : prompt.length])
 
@@ -200,7 +200,7 @@ class PrefixReader:
 
     def _halves(self, cache: DynamicCache) -> list[torch.Tensor]:
         """Keys and values of the layers that grow with the text, `[rows, heads, tokens, width]` each."""
-        layers = [layer for at, layer in enumerate(cache.layers) if at not in self._crossing]
+        layers: list[Any] = [layer for at, layer in enumerate(cache.layers) if at not in self._crossing]
         return [half for layer in layers for half in (layer.keys, layer.values)]
 
     def _stack(self, cache: DynamicCache, last: int) -> torch.Tensor:
@@ -212,7 +212,7 @@ class PrefixReader:
 
     def _cache(self, states: torch.Tensor, roots: Sequence[str]) -> DynamicCache:
         """Returns a model's cache from joined states `[2 * layers, rows, heads, tokens, width]`."""
-        cache, pairs = DynamicCache(), iter(states.unflatten(0, (-1, 2)))
+        cache, pairs = DynamicCache(), iter(states.view(-1, 2, *states.shape[1:]))
         layers = self._checkpoint.model.config.get_text_config().num_hidden_layers
         for layer in range(layers):
             if layer not in self._crossing:
@@ -231,7 +231,7 @@ def ids_of(prompt: Encoding) -> tuple[int, ...]:
 
 def _row(cache: DynamicCache, layer: int, row: int) -> tuple[torch.Tensor, torch.Tensor] | None:
     """A copy of one row of a layer that does not grow; None if the model saw no image."""
-    kept = cache.layers[layer]
+    kept: Any = cache.layers[layer]  # the layers of linear attention, which have no keys, were refused
     if kept.keys is None or not kept.keys.numel():
         return None
     return kept.keys[row].clone(), kept.values[row].clone()

@@ -11,9 +11,13 @@ from lmms_eval.api.instance import Instance, unwrap_generation_output
 from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
-from atomthink_plugin.model_adapters.lmms_models import AtomThinkTiny
+from atomthink_plugin.model_adapters.llama_vision import AtomThinkLlamaVision
+from atomthink_plugin.model_adapters.llava import AtomThinkLlava
+from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel, AtomThinkTiny
+from atomthink_plugin.model_adapters.qwen_vl import AtomThinkQwenVL
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
+from tests.tiny_models import folder, head_prm, llava, mllama, qwen
 
 GOOD = held_out(2)
 OPENED: list[int] = []
@@ -92,3 +96,52 @@ def test_a_bad_generation_argument_stops_before_any_question_is_built(model: Cal
     with pytest.raises(AtomThinkError, match=r"^`temperature=-1`"):
         model(thinking="direct").generate_until(requests({"temperature": -1}))
     assert OPENED == []
+
+
+def test_a_config_file_gives_arguments_and_what_is_typed_goes_before(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("thinking: slow\nsearch: majority\nn: 3\n")
+    thinking = AtomThinkTiny(config=str(file), n=2, journal="off")
+    assert (thinking._plan.search_name, thinking._plan.identity["search"]["n"]) == ("majority", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- slow", "is no mapping"),
+        ("a: [", "cannot be read"),
+        (None, "cannot be read"),
+        ("colour: red", "`colour`"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, message: str) -> None:
+    file = tmp_path / "run.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(AtomThinkError, match=message):
+        AtomThinkTiny(config=str(file))
+
+
+@pytest.mark.parametrize(
+    ("family", "build"), [(AtomThinkLlava, llava), (AtomThinkLlamaVision, mllama), (AtomThinkQwenVL, qwen)]
+)
+def test_a_family_takes_a_local_checkpoint_and_is_otherwise_the_same(
+    family: type[AtomThinkModel], build: Callable[[Path], Path]
+) -> None:
+    made = family(
+        pretrained=str(folder(build)),
+        prm=str(folder(head_prm)),
+        thinking="slow",
+        device="cpu",
+        attn_implementation="eager",
+        journal="off",
+    )
+    assert made._loaded is not None
+    assert made._loaded.scorer is not None
+    assert made._loaded.policy.identity.startswith(str(folder(build)))
+
+
+def test_a_checkpoint_of_the_original_llava_code_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llava_llama"}')
+    with pytest.raises(AtomThinkError, match="convert_llava_weights_to_hf"):
+        AtomThinkLlava(pretrained=str(tmp_path), thinking="quick")

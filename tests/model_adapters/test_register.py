@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
-MODELS = {"atomthink_tiny", "atomthink_transformers"}
+MODELS = {"atomthink_tiny", "atomthink_hf", "atomthink_llava", "atomthink_llama_vision", "atomthink_qwen_vl"}
 
 
 def run(code: str) -> str:

@@ -37,7 +37,9 @@ def judge(scorer: BatchedScorer, paths: list[Path]) -> tuple[list[float], Usage]
         return found
 
     found = asyncio.run(levels())
-    return [found[path.question.id, path.key].value for path in paths], sum((score.usage for score in found.values()), Usage())
+    return [found[path.question.id, path.key].value for path in paths], sum(
+        (score.usage for score in found.values()), Usage()
+    )
 
 
 @pytest.mark.parametrize(("make", "build", "arguments"), KINDS)
