@@ -3,7 +3,11 @@
     python benchmarks/held_out.py --questions 600 --json benchmarks/results/held_out.json
 
 The path-wise searches and pass@N are computed from one set of 16 sampled paths per question: path i of a
-question is the same whatever N is, so the first N of 16 are what a run with N would have sampled.
+question is the same whatever N is, so the first N of 16 are what a run with N would have sampled. Their
+PRM calls are the distinct steps of those paths.
+
+`--policy` and `--prm` name other checkpoints than the embedded ones; `--control DIR` adds a policy that was trained on
+(`python -m atomthink_plugin.training.tiny --stage control`), under QuickThink.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from statistics import fmean
@@ -28,12 +32,12 @@ from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import Aggregate, Choice, Mind, Path, Search, Stopped
 from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
-from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS, WEIGHTS
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.weighted import weighted
-from atomthink_plugin.statistics import mcnemar, wilson
+from atomthink_plugin.statistics import mcnemar
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.compare import Row, measure
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
@@ -77,7 +81,7 @@ class Replay:
         return "final" if path.final else "depth"
 
 
-def sample(demo: Sequence[DemoQuestion], n: int) -> tuple[list[Replay], float, float]:
+def sample(demo: Sequence[DemoQuestion], n: int, models: Mapping[str, Any]) -> tuple[list[Replay], float, float]:
     """Samples and scores `n` paths per question; returns them, generated tokens per path, and seconds."""
     replays: dict[str, Replay] = {}
 
@@ -90,23 +94,25 @@ def sample(demo: Sequence[DemoQuestion], n: int) -> tuple[list[Replay], float, f
     started = time.monotonic()
     # 16 long chains may take more than the default budget of 300 samples.
     typed = {"thinking": "slow", "search": "best_of_n", "budget_calls": None}
-    scored = plan("transformers", typed, TINY_ARGUMENTS)
+    scored = plan("transformers", typed, models)
     thinker = replace(build(scored), search=collect)
     questions = ask(demo)
     with RunProgress(len(demo), f"{n} paths") as progress:
-        results = thinker.run(questions, lambda question, result: progress.finished(result))
+        results = thinker.run(questions, progress.finished)
     tokens = fmean(result.usage.generated for result in results) / n
     return [replays[question.id] for question in questions], tokens, time.monotonic() - started
 
 
-def replayed(name: str, search: Search, replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float) -> Row:
+def replayed(
+    name: str, search: Search, replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float, scored: float
+) -> Row:
     """One path-wise search on remembered paths."""
 
     async def solve() -> list[Choice]:
         return [await search(replay) for replay in replays]
 
     verdicts = [is_right(choice.path, item) for choice, item in zip(asyncio.run(solve()), demo, strict=True)]
-    return Row(name, tuple(verdicts), 0, tokens, 0.0, 0.0)
+    return Row(name, tuple(verdicts), 0, tokens, scored, 0.0)
 
 
 def is_right(path: Path, item: DemoQuestion) -> bool:
@@ -123,14 +129,23 @@ def likeliest(n: int) -> Search:
     return search
 
 
+def prm_calls(paths: Sequence[Path], name: str) -> int:
+    """Distinct steps that are scored: all of the paths, or the last of each."""
+    nodes = paths if name == "best_of_n last" else [node for path in paths for node in path.lineage]
+    return len({node.key for node in nodes})
+
+
 def path_wise(replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float) -> list[Row]:
-    kinds: dict[str, Callable[[int], Search]] = {
-        "majority": majority,
+    unscored: dict[str, Callable[[int], Search]] = {"majority": majority, "policy likelihood": likeliest}
+    scored: dict[str, Callable[[int], Search]] = {
         "weighted mean": weighted,
         **{f"best_of_n {r}": lambda n, r=r: best_of_n(n, r) for r in REDUCTIONS},  # type: ignore[misc]
-        "policy likelihood": likeliest,
     }
-    rows = [replayed(f"{name} @{n}", make(n), replays, demo, n * tokens) for name, make in kinds.items() for n in SIZES]
+    rows = []
+    for name, make in (unscored | scored).items():
+        for n in SIZES:
+            cost = fmean(prm_calls(r.paths[:n], name) for r in replays) if name in scored else 0.0
+            rows.append(replayed(f"{name} @{n}", make(n), replays, demo, n * tokens, cost))
     for n in SIZES:
         passed = [any(is_right(p, item) for p in r.paths[:n]) for r, item in zip(replays, demo, strict=True)]
         rows.append(Row(f"pass @{n}", tuple(passed), 0, n * tokens, 0.0, 0.0))
@@ -142,14 +157,14 @@ def table(rows: Sequence[Row], baseline: Row) -> Table:
     for heading in ("thinking", "accuracy", "95 % interval", "won/lost", "p", "tokens/q", "PRM/q", "seconds"):
         grid.add_column(heading, justify="left" if heading == "thinking" else "right", no_wrap=True)
     for row in rows:
-        pairs = list(zip(row.right, baseline.right, strict=True))
         low, high = row.interval
+        pair = paired(row, baseline)
         grid.add_row(
             row.mode,
             f"{row.accuracy:.1%}",
             f"{low:.1%} to {high:.1%}",
-            f"+{sum(a and not b for a, b in pairs)} -{sum(b and not a for a, b in pairs)}",
-            f"{mcnemar(row.right, baseline.right):.1g}",
+            f"+{pair['won']} -{pair['lost']}",
+            f"{pair['p']:.1g}",
             f"{row.tokens:.0f}",
             f"{row.prm_calls:.1f}",
             f"{row.seconds:.0f}" if row.seconds else "",
@@ -161,43 +176,67 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=600)
     parser.add_argument("--seed", type=int, default=31, help="of the held-out questions; the demo task's is 2024")
+    parser.add_argument("--policy", default=TINY_ARGUMENTS["pretrained"])
+    parser.add_argument("--prm", default=TINY_ARGUMENTS["prm"])
+    parser.add_argument("--control", help="a policy to compare with under QuickThink")
     parser.add_argument("--json", type=FilePath)
     options = parser.parse_args()
     demo = held_out(options.questions, options.seed)
-    rows = [measure(name, demo, arguments)[0] for name, arguments in SINGLE.items()]
-    baseline = rows[list(SINGLE).index("quick, greedy")]
-    replays, tokens, seconds = sample(demo, max(SIZES))
+    models = {**TINY_ARGUMENTS, "pretrained": options.policy, "prm": options.prm}
+    rows = [measure(name, demo, arguments, models)[0] for name, arguments in SINGLE.items()]
+    baseline = max((row for row in rows if row.mode.startswith("quick")), key=lambda row: row.accuracy)
+    if options.control is not None:
+        trained_on = {**models, "pretrained": options.control}
+        rows += [measure(f"{n}, control", demo, SINGLE[n], trained_on)[0] for n in ("quick, greedy", "quick, T=1")]
+    replays, tokens, seconds = sample(demo, max(SIZES), models)
     rows += path_wise(replays, demo, tokens)
     beam = next(row for row in rows if row.mode == "beam, B=2 C=3")
     equal = next(n for n in range(1, 17) if n * tokens >= beam.tokens or n == 16)
-    voted = replayed(f"majority @{equal} (beam's tokens)", majority(equal), replays, demo, equal * tokens)
+    voted = replayed(f"majority @{equal} (beam's tokens)", majority(equal), replays, demo, equal * tokens, 0.0)
     rows.append(voted)
     Console(width=140).print(table(rows, baseline))
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}; {max(SIZES)} scored paths per question took {seconds:.0f} s")
-    print(f"beam against {voted.mode}: p = {mcnemar(beam.right, voted.right):.2g}")
+    won = paired(beam, voted)
+    print(f"beam against {voted.mode}: {won}")
     if options.json is not None:
-        options.json.write_text(json.dumps(report(rows, baseline, machine, seconds), indent=1))
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        record = {
+            "questions": len(demo),
+            "seed": options.seed,
+            "policy": name_of(options.policy),
+            "prm": name_of(options.prm),
+            "machine": machine,
+            "seconds_for_16_scored_paths": round(seconds, 1),
+            "baseline": baseline.mode,
+            "beam_against_majority_at_equal_tokens": won,
+            "rows": [as_record(row, baseline) for row in rows],
+        }
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def report(rows: Sequence[Row], baseline: Row, machine: str, seconds: float) -> dict[str, Any]:
+def name_of(model: str) -> str:
+    """The embedded models by name: where they lie is one machine's affair."""
+    return "embedded" if FilePath(model).is_relative_to(WEIGHTS) else model
+
+
+def paired(row: Row, other: Row) -> dict[str, float]:
+    """How often only one of two is right, and McNemar's p."""
+    pairs = list(zip(row.right, other.right, strict=True))
+    won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    return {"won": won, "lost": lost, "p": mcnemar(row.right, other.right)}
+
+
+def as_record(row: Row, baseline: Row) -> dict[str, Any]:
     return {
-        "questions": len(baseline.right),
-        "machine": machine,
-        "seconds_for_16_scored_paths": round(seconds, 1),
-        "rows": [
-            {
-                "thinking": row.mode,
-                "right": sum(row.right),
-                "accuracy": round(row.accuracy, 4),
-                "interval": [round(bound, 4) for bound in wilson(sum(row.right), len(row.right))],
-                "p_against_greedy_quick": mcnemar(row.right, baseline.right),
-                "tokens_per_question": round(row.tokens, 1),
-                "prm_calls_per_question": round(row.prm_calls, 2),
-                "seconds": round(row.seconds, 1),
-            }
-            for row in rows
-        ],
+        "thinking": row.mode,
+        "accuracy": round(row.accuracy, 4),
+        "interval": [round(bound, 4) for bound in row.interval],
+        "against_baseline": paired(row, baseline),
+        "tokens_per_question": round(row.tokens, 1),
+        "prm_calls_per_question": round(row.prm_calls, 2),
+        "seconds": round(row.seconds, 1),
+        "right": "".join("01"[right] for right in row.right),
     }
 
 

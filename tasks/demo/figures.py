@@ -2,6 +2,8 @@
 
 Written numbers are centred on cells of 32 pixels, the grid on which the embedded model's vision tower cuts
 the picture into patches, give or take `WOBBLE` pixels: a tower this small learns to read numbers there.
+Every picture has the grain of a photograph, from none to `GRAIN`: people read it without effort, a tower this small
+misreads some of it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import random
 from functools import cache
 from typing import Final
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, Figure
@@ -19,6 +22,7 @@ SIZE: Final = 224
 CELL: Final = 32
 WOBBLE: Final = 4
 AXIS_TOP: Final = 10
+GRAIN: Final = 50.0  # of 255: the largest standard deviation of the noise
 
 PALETTE: Final[dict[str, tuple[int, int, int]]] = {
     "red": (214, 39, 40),
@@ -41,7 +45,15 @@ def draw(spec: DemoQuestion | Figure) -> Image.Image:
     image = Image.new("RGB", (SIZE, SIZE), _BACKGROUND)
     painter = {"bars": _bars, "polygon": _polygon, "rectangles": _rectangles}[figure.kind]
     painter(ImageDraw.Draw(image), figure, random.Random(figure.layout))
-    return image
+    return _grainy(image, figure.layout)
+
+
+def _grainy(image: Image.Image, seed: int) -> Image.Image:
+    """Adds Gaussian noise of a random strength; `RandomState` draws the same numbers in every release of numpy."""
+    random_state = np.random.RandomState(seed)
+    strength = random_state.uniform(0, GRAIN)
+    noise = random_state.normal(0, strength, (image.height, image.width, 3))
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
 def _bars(canvas: ImageDraw.ImageDraw, figure: Figure, rng: random.Random) -> None:

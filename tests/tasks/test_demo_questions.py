@@ -11,6 +11,7 @@ import pytest
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.formats import SEPARATOR
+from atomthink_plugin.tasks.demo import figures
 from atomthink_plugin.tasks.demo.figures import CELL, PALETTE, SIZE, draw
 from atomthink_plugin.tasks.demo.questions import (
     COLOURS,
@@ -28,7 +29,9 @@ HELD_OUT = held_out(600)
 
 
 def combination(question: DemoQuestion) -> tuple[object, ...]:
-    return question.figure.kind, question.figure.items, question.operands, question.operators
+    """What a twin shares: the text and the values it asks about, in whatever order they are drawn."""
+    values = question.figure.values
+    return question.figure.kind, question.text, tuple(sorted((n, values[n]) for n in values if n in question.operands))
 
 
 def test_training_and_held_out_share_no_combination() -> None:
@@ -38,9 +41,10 @@ def test_training_and_held_out_share_no_combination() -> None:
     assert all(question.held_out for question in HELD_OUT)
 
 
-def test_the_split_ignores_the_layout() -> None:
+def test_the_split_ignores_layout_and_drawing_order() -> None:
     for question in HELD_OUT[:50]:
-        figure = Figure(question.figure.kind, question.figure.items, layout=1)
+        turned = (*question.figure.items[1:], question.figure.items[0])
+        figure = Figure(question.figure.kind, turned, layout=1)
         assert DemoQuestion(figure, question.operands, question.operators).held_out
 
 
@@ -84,7 +88,8 @@ def test_a_step_is_expected_from_what_was_stated() -> None:
     assert question.expected_step(3, [5, 7, 34]) == "Step 4: To sum up, the final answer is: 34."
 
 
-def test_pictures_are_reproducible_and_show_every_colour() -> None:
+def test_pictures_are_reproducible_and_show_every_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "GRAIN", 0.0)
     for question in HELD_OUT[:40]:
         image = draw(question)
         assert image.size == (SIZE, SIZE)
@@ -92,6 +97,12 @@ def test_pictures_are_reproducible_and_show_every_colour() -> None:
         assert image.tobytes() == draw(question.figure).tobytes()
         shown = {tuple(colour) for colour in np.asarray(image).reshape(-1, 3)}
         assert all(PALETTE[name.split()[0]] in shown for name, _ in question.figure.items)
+
+
+def test_pictures_have_grain_of_their_own_strength() -> None:
+    deviations = [np.asarray(draw(q), dtype=float)[:4].std() for q in HELD_OUT[:40]]
+    assert min(deviations) < 8
+    assert 25 < max(deviations) < figures.GRAIN  # half of the noise is cut off at white
 
 
 def test_all_kinds_of_figures_are_asked_about() -> None:

@@ -24,8 +24,10 @@ from atomthink_plugin.training.tiny.data import (
     solving_rows,
 )
 from atomthink_plugin.training.tiny.evaluate import within_auc
+from atomthink_plugin.training.tiny.judged import NOBODY, claim_rows, corrupted_chains
 from atomthink_plugin.training.tiny.labels import corrupted_steps, verdicts
-from atomthink_plugin.training.tiny.model import IMAGE_TOKENS, image_processor
+from atomthink_plugin.training.tiny.model import IMAGE_TOKENS, Size, build_model, image_processor
+from atomthink_plugin.training.tiny.prm import step_loglikelihoods
 from atomthink_plugin.training.tiny.tokenizer import build_tokenizer
 
 
@@ -114,12 +116,12 @@ def test_steps_are_judged_by_what_was_stated() -> None:
 
 
 def test_the_sides_of_a_perimeter_may_be_read_in_any_order_but_each_only_once() -> None:
-    question = next(q for q in training_stream(seed=8) if q.operands[-1].isdigit())
+    question = next(q for q in training_stream(seed=8) if q.is_perimeter)
     (first, one), (second, two) = question.figure.items[:2]
     swapped = [f"Step 1: Read {second} = {two}.", f"Step 2: Read {first} = {one}."]
     assert verdicts(question, swapped) == [True, True]
     twice = [f"Step 1: Read {second} = {two}.", f"Step 2: Read {second} = {two}."]
-    assert verdicts(question, twice) == [True, second == question.operands[1]]
+    assert verdicts(question, twice) == [True, False]
     assert verdicts(question, [f"Step 1: Read {second} = {two + 1}."]) == [False]
 
 
@@ -131,3 +133,41 @@ def test_nothing_can_be_judged_after_a_step_without_a_number() -> None:
 
 def test_auc_compares_within_a_question_only() -> None:
     assert within_auc([([0.9, 0.1], [True, False]), ([0.5, 0.5], [True, False])]) == 0.75
+
+
+def test_claims_count_what_follows_the_equals_sign_and_know_the_truth(codec: Codec) -> None:
+    verdicts_seen = set()
+    for row in islice(claim_rows(codec, seed=5), 30):
+        assert len(row.ids) == len(row.owners)
+        assert row.pixels is None
+        for index, right in enumerate(row.right):
+            start = row.owners.index(index)
+            length = row.owners.count(index)
+            claim = codec.tokenizer.decode(row.ids[:start]).split(SEPARATOR)[-1]
+            left, operator, operand, equals = claim.split()[-4:]
+            result = {"+": int.__add__, "-": int.__sub__, "x": int.__mul__}[operator](int(left), int(operand))
+            stated = codec.tokenizer.decode(row.ids[start : start + length])
+            assert equals == "="
+            assert stated.endswith("." + SEPARATOR)
+            assert (stated == f"{result}.{SEPARATOR}") == right
+            verdicts_seen.add(right)
+    assert verdicts_seen == {True, False}
+
+
+def test_step_likelihoods_are_those_of_a_loop_over_tokens(codec: Codec) -> None:
+    torch.manual_seed(0)
+    size = Size(vision_width=32, vision_layers=1, text_width=32, text_layers=1, text_mlp=32)
+    model = build_model(size, codec.tokenizer).eval()
+    pool = Pool(5, seed=9)
+    rows = list(islice(corrupted_chains(codec, pool, seed=0), 3))
+    with torch.no_grad():
+        sums, real = step_loglikelihoods(model, rows, codec.tokenizer.pad_token_id)
+        for row, batched, steps in zip(rows, sums, real, strict=True):
+            assert row.pixels is not None
+            logits = model(input_ids=torch.tensor([row.ids]), pixel_values=scaled(row.pixels[None])).logits[0]
+            expected = [0.0] * len(row.right)
+            for position, (token, owner) in enumerate(zip(row.ids, row.owners, strict=True)):
+                if owner != NOBODY:
+                    expected[owner] += logits[position - 1].log_softmax(-1)[token].item()
+            assert steps.tolist() == [True] * len(expected) + [False] * (len(steps) - len(expected))
+            assert batched[steps].tolist() == pytest.approx(expected, abs=1e-3)

@@ -1,23 +1,20 @@
-"""Offline evaluation on held-out questions: every method on the same sampled chains."""
+"""How well policy and PRM do step by step on held-out questions; `benchmarks/held_out.py` compares the searches."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from transformers import LlavaForConditionalGeneration
 
-from atomthink_plugin.aggregates import AGGREGATES
-from atomthink_plugin.statistics import mcnemar, wilson
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
-from atomthink_plugin.training.tiny.data import Codec
+from atomthink_plugin.training.tiny.data import Codec, pixels_of
 from atomthink_plugin.training.tiny.labels import verdicts
 from atomthink_plugin.training.tiny.prm import score_chains
 from atomthink_plugin.training.tiny.rollouts import Chain, sample_chains
 
-COUNTS: Final = (1, 2, 4, 8, 16)
 Group = Sequence[Chain]
 Scores = Sequence[Sequence[float]]
 
@@ -28,43 +25,31 @@ def evaluate(
     calibration: dict[str, float],
     codec: Codec,
     questions: Sequence[DemoQuestion],
+    samples: int = 8,
     temperature: float = 1.0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Returns accuracy of every method in percent, with intervals and paired tests against greedy."""
-    most = max(COUNTS)
-    single = {
-        "direct": sample_chains(policy, codec, questions, 1, 0.0, seed, "direct"),
-        "cot": sample_chains(policy, codec, questions, 1, 0.0, seed, "cot"),
-        "quick_greedy": sample_chains(policy, codec, questions, 1, 0.0, seed),
-    }
-    results = {name: _right(questions, [g[0] for g in groups]) for name, groups in single.items()}
-    groups = sample_chains(policy, codec, questions, most, temperature, seed)
+    """Returns shares of right answers and right steps, and how well the PRM tells right steps from wrong ones."""
+    asked = [(question, pixels_of(question.figure)) for question in questions]
+    greedy = sample_chains(policy, codec, asked, 1, 0.0, seed)
+    groups = sample_chains(policy, codec, asked, samples, temperature, seed)
     scores = score_chains(prm, codec, calibration, questions, groups)
-    for n in COUNTS:
-        cut = [group[:n] for group in groups]
-        results[f"majority@{n}"] = _right(questions, [_majority(group) for group in cut])
-        results[f"likelihood@{n}"] = _right(questions, [max(group, key=_likelihood) for group in cut])
-        results[f"pass@{n}"] = [
-            any(chain.right(question) for chain in group) for question, group in zip(questions, cut, strict=True)
-        ]
-        for name, aggregate in AGGREGATES.items():
-            chosen = [_best(group, s[:n], aggregate) for group, s in zip(cut, scores, strict=True)]
-            results[f"best_of_{name}@{n}"] = _right(questions, chosen)
-    every = [chain.right(q) for q, group in zip(questions, groups, strict=True) for chain in group]
-    greedy = results["quick_greedy"]
     return {
         "questions": len(questions),
+        "samples": samples,
         "temperature": temperature,
-        "quick_sampled": _share(every)["share"],
-        "accuracy": {name: _share(right) for name, right in results.items()},
-        "against_greedy": {name: _paired(results[name], greedy) for name in results if name.endswith(("@8", "@16"))},
-        "best_of_8_against_majority_8": _paired(results["best_of_prod@8"], results["majority@8"]),
-        "within_question_auc": round(_auc(questions, groups, scores), 3),
-        "steps_greedy": step_accuracy(questions, single["quick_greedy"]),
+        "right_greedy": _right(questions, greedy),
+        "right_sampled": _right(questions, groups),
+        "steps_greedy": step_accuracy(questions, greedy),
         "steps_sampled": step_accuracy(questions, groups),
         "prm_steps": _detection(questions, groups, scores),
+        "within_question_auc": round(_auc(questions, groups, scores), 3),
     }
+
+
+def _right(questions: Sequence[DemoQuestion], groups: Sequence[Group]) -> float:
+    right = [chain.right(question) for question, group in zip(questions, groups, strict=True) for chain in group]
+    return round(sum(right) / len(right), 4)
 
 
 def step_accuracy(questions: Sequence[DemoQuestion], groups: Sequence[Group]) -> dict[str, float]:
@@ -94,6 +79,8 @@ def _detection(
     for question, group, chains in zip(questions, groups, scores, strict=True):
         kinds = _kinds(question)
         for chain, steps in zip(group, chains, strict=True):
+            if chain.answer is None:
+                continue  # it was not scored
             for kind, right, score in zip(kinds, verdicts(question, chain.steps), steps, strict=False):
                 total[kind, right] += 1
                 hits[kind, right] += (score > 0.5) == right
@@ -101,42 +88,6 @@ def _detection(
         kind: [round(hits[kind, right] / max(total[kind, right], 1), 3) for right in (True, False)]
         for kind in sorted({kind for kind, _ in total})
     }
-
-
-def _right(questions: Sequence[DemoQuestion], chains: Sequence[Chain]) -> list[bool]:
-    return [chain.right(question) for question, chain in zip(questions, chains, strict=True)]
-
-
-def _likelihood(chain: Chain) -> float:
-    return sum(chain.logprobs) / len(chain.logprobs)
-
-
-def _majority(group: Group) -> Chain:
-    """The likeliest chain of the answer that most chains give; chains without an answer do not vote."""
-    votes: Counter[str | None] = Counter(chain.answer for chain in group if chain.answer is not None)
-    return max(group, key=lambda chain: (votes[chain.answer], _likelihood(chain)))
-
-
-def _best(group: Group, scores: Scores, aggregate: Callable[[Sequence[float]], float]) -> Chain:
-    order = range(len(group))
-    return group[max(order, key=lambda i: (group[i].answer is not None, aggregate(scores[i])))]
-
-
-def _share(right: Sequence[bool]) -> dict[str, float]:
-    """Returns the share of right answers in percent, with its interval."""
-    low, high = wilson(sum(right), len(right))
-    return {"share": _percent(sum(right) / len(right)), "low": _percent(low), "high": _percent(high)}
-
-
-def _percent(share: float) -> float:
-    return round(100 * share, 1)
-
-
-def _paired(first: Sequence[bool], second: Sequence[bool]) -> dict[str, float]:
-    """Returns how often only one of two methods is right, and McNemar's p-value."""
-    pairs = list(zip(first, second, strict=True))
-    won, lost = (sum(a > b for a, b in order) for order in (pairs, [(b, a) for a, b in pairs]))
-    return {"won": won, "lost": lost, "p": float(f"{mcnemar(first, second):.2g}")}
 
 
 def _auc(questions: Sequence[DemoQuestion], groups: Sequence[Group], scores: Sequence[Scores]) -> float:

@@ -24,18 +24,21 @@ def verdicts(question: DemoQuestion, steps: Sequence[str]) -> list[bool]:
         value = stated_value(step)
         if value is None or index >= length:
             break
-        right.append(step == question.expected_step(index, stated) or _reads_a_side(question, steps, index))
+        if question.is_perimeter and question.plan()[index].verb == "read":
+            right.append(_reads_a_new_side(question, steps, index))
+        else:
+            right.append(step == question.expected_step(index, stated))
         stated.append(value)
     return right + [False] * (len(steps) - len(right))
 
 
-def _reads_a_side(question: DemoQuestion, steps: Sequence[str], index: int) -> bool:
-    """Whether a step reads a side of a perimeter rightly: the sides may be read in any order, each once."""
-    if not question.operands[-1].isdigit() or question.plan()[index].verb != "read":
-        return False
+def _reads_a_new_side(question: DemoQuestion, steps: Sequence[str], index: int) -> bool:
+    """Whether a step reads a side of a perimeter rightly: in any order, each side once."""
     said = [step.partition(": ")[2] for step in steps[: index + 1]]
     readings = [f"Read {name} = {value}." for name, value in question.figure.items]
-    return steps[index] == f"Step {index + 1}: {said[-1]}" and said[-1] in readings and said[-1] not in said[:-1]
+    read_before = [text.partition(" = ")[0] for text in said[:-1]]
+    is_new = said[-1].partition(" = ")[0] not in read_before
+    return steps[index] == f"Step {index + 1}: {said[-1]}" and said[-1] in readings and is_new
 
 
 def corrupted_steps(question: DemoQuestion, rng: random.Random) -> list[str]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 
 class Log:
-    """Appends records to a file and prints them."""
+    """Writes records to a new file and prints them."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
         self._path = path
 
     def __call__(self, **record: object) -> None:

@@ -105,8 +105,3 @@ def load(folder: Path) -> LlavaForConditionalGeneration:
     )
     model.eval()  # type: ignore[no-untyped-call]
     return model
-
-
-def parameters(model: torch.nn.Module) -> int:
-    """Returns the number of distinct parameters."""
-    return sum(weight.numel() for weight in model.parameters())

@@ -35,7 +35,8 @@ class Plan:
 
 
 BATCH: Final = 32
-POLICY_PLAN: Final = Plan(naming=250, reading=120, solving=900)
+POLICY_PLAN: Final = Plan(naming=250, reading=120, solving=1400)
+CONTROL_PLAN: Final = Plan(naming=0, reading=0, solving=5000)
 
 
 def train_supervised(model: LlavaForConditionalGeneration, codec: Codec, pool: Pool, plan: Plan, log: Log) -> None:
@@ -50,6 +51,8 @@ def train_supervised(model: LlavaForConditionalGeneration, codec: Codec, pool: P
         ("solving", plan.solving, solving_rows(codec, pool)),
     ]
     for name, iterations, rows in stages:
+        if iterations == 0:
+            continue
         _train_stage(model, batches(rows, BATCH, codec.tokenizer.pad_token_id), iterations, name, log)
 
 

@@ -13,7 +13,7 @@ from transformers import LlavaForConditionalGeneration
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.formats import SEPARATOR
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
-from atomthink_plugin.training.tiny.data import Codec, Mode, pixels_of, scaled
+from atomthink_plugin.training.tiny.data import Codec, Mode, scaled
 
 LIMIT: Final = 150  # tokens of one reply; the longest gold chain has 131
 
@@ -43,7 +43,7 @@ class Chain:
 def sample_chains(
     model: LlavaForConditionalGeneration,
     codec: Codec,
-    questions: Sequence[DemoQuestion],
+    asked: Sequence[tuple[DemoQuestion, Tensor]],
     count: int,
     temperature: float,
     seed: int,
@@ -55,7 +55,7 @@ def sample_chains(
     Args:
         model: The policy, in float32.
         codec: The tokenizer's wrapper.
-        questions: What is asked.
+        asked: Questions with their pixels.
         count: Chains per question.
         temperature: Sampling temperature.
         seed: Seed of all samples.
@@ -65,10 +65,10 @@ def sample_chains(
     generator = torch.Generator().manual_seed(seed)
     chains: list[list[Chain]] = []
     at_once = max(rows // count, 1)
-    for start in range(0, len(questions), at_once):
-        some = questions[start : start + at_once]
-        prompts = [codec.prompt(question.text, mode) for question in some]
-        pixels = scaled(torch.stack([pixels_of(question.figure) for question in some]))
+    for start in range(0, len(asked), at_once):
+        some = asked[start : start + at_once]
+        prompts = [codec.prompt(question.text, mode) for question, _ in some]
+        pixels = scaled(torch.stack([shown for _, shown in some]))
         flat = _sample(model, prompts, pixels, count, temperature, generator, codec)
         chains += [flat[i : i + count] for i in range(0, len(flat), count)]
     return chains

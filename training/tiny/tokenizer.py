@@ -19,10 +19,7 @@ from atomthink_plugin.tasks.demo.questions import COLOURS, HINT, training_stream
 PAD: Final = "<pad>"
 END: Final = "</s>"
 IMAGE: Final = "<image>"
-TAG: Final = "<step>"
-GOOD: Final = "<+>"
-BAD: Final = "<->"
-SPECIAL: Final = (PAD, END, IMAGE, "<|system|>", "<|user|>", "<|assistant|>", TAG, GOOD, BAD)
+SPECIAL: Final = (PAD, END, IMAGE, "<|system|>", "<|user|>", "<|assistant|>")
 WHOLE: Final = (SEPARATOR, HINT, COT_INSTRUCTION, CONTINUE_INSTRUCTION)
 VOCABULARY: Final = 480
 
