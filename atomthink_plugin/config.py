@@ -24,6 +24,9 @@ Thinking = Literal["direct", "cot", "quick", "slow"]
 
 QUICK = SearchKind(quick, scored=False, temperature=0.0)
 
+_HOW: Final = frozenset({"batch_size", "device", "cache_gib", "connections", "timeout", "max_retries", "continuation"})
+"""Arguments that say how something is computed, not what."""
+
 _PATHS: Final = ("pretrained", "prm", "chat_template")
 """Arguments that may name a file or folder, from the home folder on."""
 
@@ -138,7 +141,7 @@ def _matters(arguments: Mapping[str, Any]) -> dict[str, Any]:
     matters = {
         name: os.path.expanduser(value) if name in _PATHS and isinstance(value, str) else value
         for name, value in arguments.items()
-        if name not in ("batch_size", "device")
+        if name not in _HOW
     }
     template = matters.get("chat_template")
     if template is not None and Path(template).is_file():

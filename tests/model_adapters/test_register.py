@@ -7,7 +7,14 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
-MODELS = {"atomthink_tiny", "atomthink_hf", "atomthink_llava", "atomthink_llama_vision", "atomthink_qwen_vl"}
+MODELS = {
+    "atomthink_hf",
+    "atomthink_llama_vision",
+    "atomthink_llava",
+    "atomthink_openai",
+    "atomthink_qwen_vl",
+    "atomthink_tiny",
+}
 
 
 def run(code: str) -> str:

@@ -1,0 +1,447 @@
+"""One OpenAI-compatible server: what it is asked, what it replies, and which of the protocol's parts it has.
+
+Servers differ in what they take and in what they leave out without a word. Everything that comes back is
+checked here, and whatever is wrong ends as a `QuestionError` that names the argument to change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import openai
+from pydantic import BaseModel, ValidationError
+
+from atomthink_plugin.api import QuestionError, Usage
+
+log = logging.getLogger(__name__)
+
+Turn = Mapping[str, Any]
+"""One message as the protocol writes it."""
+
+KEY: Final = "OPENAI_API_KEY"
+"""Environment variable with the servers' key."""
+
+_READINGS: Final = 3
+"""How often a reply is asked for before one that cannot be read counts as the server's last word."""
+
+_MOST_STOPS: Final = 4
+"""Stop strings the protocol allows; the policy looks for all of them in what comes back."""
+
+_LONGEST_PAUSE: Final = 120.0
+"""Seconds the client library waits at most when a server names the time of the next try."""
+
+_CONNECT: Final = 10.0
+"""Seconds after which a connection that is not made counts as dropped."""
+
+_QUOTED: Final = 300
+"""Characters of a server's own words in an error."""
+
+_BYTES_PER_TOKEN: Final = 4
+"""Counts tokens where a server does not."""
+
+_FULL: Final = re.compile(r"context[ _-]?(length|size|window)|maximum.{0,20}length|max_model_len", re.IGNORECASE)
+
+_DISPENSABLE: Final = {
+    "logprobs": "steps have no log-probabilities, so scorer=confidence and ties between answers mean nothing",
+    "seed": "samples are not reproducible",
+}
+"""What a request can do without, and what that costs."""
+
+
+class RefusedError(QuestionError):
+    """The server took the request for a wrong one (HTTP 400 or 422)."""
+
+
+class UnknownModelError(QuestionError):
+    """The server has no such model, or nothing at this address (HTTP 404)."""
+
+
+class ContextFullError(RefusedError):
+    """Prompt and wanted tokens are more than the model's context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request.
+
+    Attributes:
+        turns: The messages.
+        prefix: What the assistant's turn begins with.
+        continued: Whether the reply goes on from the prefix; else it is a turn of its own behind it.
+        stops: Strings that end the reply.
+        max_tokens: Tokens after which it is cut.
+        temperature: 0 is greedy; the next three then do not count.
+        top_p: Nucleus kept.
+        top_k: Tokens kept, 0 for all.
+        seed: Of the sample, or of the first of several.
+        n: Samples.
+    """
+
+    turns: tuple[Turn, ...]
+    prefix: str = ""
+    continued: bool = True
+    stops: tuple[str, ...] = ()
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    n: int = 1
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The request as the protocol writes it, without the model's name."""
+        body: dict[str, Any] = {"messages": list(self.turns), "temperature": self.temperature}
+        body["max_tokens"] = self.max_tokens
+        if self.prefix:
+            body["messages"].append({"role": "assistant", "content": self.prefix})
+        if self.prefix and self.continued:
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if self.stops:
+            body["stop"] = list(self.stops[:_MOST_STOPS])
+        if self.n > 1:
+            body["n"] = self.n
+        if self.temperature > 0:
+            # Said even where it cuts nothing: vLLM would take the checkpoint's own default instead.
+            body |= {"top_p": self.top_p, "seed": self.seed}
+            body |= {"top_k": self.top_k} if self.top_k else {}
+        return body
+
+    @property
+    def images(self) -> int:
+        """Images among the messages."""
+        parts = (part for turn in self.turns if not isinstance(turn["content"], str) for part in turn["content"])
+        return sum(part["type"] == "image_url" for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sampled text.
+
+    Attributes:
+        text: Up to the stop string that the server found.
+        finish: The server's reason: `stop`, `length`, `content_filter`, ...
+        tokens: How many were sampled.
+        pieces: Their bytes, as far as they are known, and log-probabilities; empty if the server gives none.
+    """
+
+    text: str
+    finish: str
+    tokens: int
+    pieces: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def blank(self) -> bool:
+        """Whether the server stopped before anything visible."""
+        return self.finish == "stop" and not self.text.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Samples in the order of their seeds, and what all requests for them cost together."""
+
+    samples: tuple[Sample, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+
+
+class _Details(BaseModel):
+    cached_tokens: int | None = None
+
+
+class _Counts(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+class _Piece(BaseModel):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+class _Pieces(BaseModel):
+    content: list[_Piece] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    index: int = 0
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Pieces | None = None
+
+
+class _Completion(BaseModel):
+    """The parts of a reply that are used; servers leave out or add others."""
+
+    choices: list[_Choice]
+    usage: _Counts | None = None
+
+
+class _Model(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: list[_Model]
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What belongs to one event loop: connections cannot outlive it."""
+
+    client: openai.AsyncOpenAI
+    places: asyncio.Semaphore
+    closing: asyncio.Task[None]
+
+
+class Endpoint:
+    """Asks one server.
+
+    Args:
+        url: Its address, up to and with `/v1`.
+        model: What it calls the model.
+        key: The secret it asks for, empty for none; never shown.
+        timeout: Seconds one try of a request may take.
+        max_retries: Further tries the client library makes after a rate limit, a server error or a lost connection.
+        connections: Requests in flight at most.
+        logprobs: Whether to ask for log-probabilities.
+    """
+
+    def __init__(
+        self, url: str, model: str, key: str, *, timeout: float, max_retries: int, connections: int, logprobs: bool
+    ) -> None:
+        self.url = url
+        self._model = model
+        self._key = key
+        self._timeout = timeout
+        self._max_retries = max_retries
+        self._connections = connections
+        self._left_out = set() if logprobs else {"logprobs"}
+        self._limit_name = "max_tokens"
+        self._several = True
+        self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
+
+    async def draw(self, ask: Ask, seeds: Sequence[int | None]) -> Drawn:
+        """Returns one sample for each seed, in their order.
+
+        Several are asked for as one `n=`, drawn from the first seed; those the server does not give are asked
+        for one by one, each with its own, and so are all from then on.
+
+        Raises:
+            QuestionError: The server cannot be asked this, or does not answer in a way that can be read.
+        """
+        together = await self._together(ask, seeds) if len(seeds) > 1 and self._several else Drawn()
+        rest = seeds[len(together.samples) :]
+        singles = await asyncio.gather(*(self.complete(replace(ask, seed=seed)) for seed in rest))
+        if rest and len(seeds) > 1:
+            self._several = False
+        return await self._past_blanks(ask, seeds, _sum([together, *singles]))
+
+    async def _together(self, ask: Ask, seeds: Sequence[int | None]) -> Drawn:
+        try:
+            return await self.complete(replace(ask, seed=seeds[0], n=len(seeds)))
+        except ContextFullError:
+            raise
+        except RefusedError:
+            return Drawn()  # one by one tells whether `n` was the reason
+
+    async def _past_blanks(self, ask: Ask, seeds: Sequence[int | None], drawn: Drawn) -> Drawn:
+        """Draws samples that ended at a blank line before they began again, without that stop string."""
+        visible = tuple(stop for stop in ask.stops if stop.strip())
+        blank = [at for at, sample in enumerate(drawn.samples) if sample.blank]
+        if visible == ask.stops or not blank:
+            return drawn
+        ask = replace(ask, stops=visible)
+        again = await asyncio.gather(*(self.complete(replace(ask, seed=seeds[at])) for at in blank))
+        replaced = {at: one.samples[0] for at, one in zip(blank, again, strict=True)}
+        samples = tuple(replaced.get(at, sample) for at, sample in enumerate(drawn.samples))
+        return Drawn(samples, _sum([drawn, *again]).usage)
+
+    async def complete(self, ask: Ask) -> Drawn:
+        """Sends one request and returns its samples: at least one, at most `ask.n`.
+
+        Raises:
+            QuestionError: As `draw`.
+        """
+        fault = ""
+        for _ in range(_READINGS):
+            reply = await self._post(ask)
+            try:
+                completion = _Completion.model_validate_json(reply)
+            except ValidationError:
+                fault = f"a reply that is no chat completion ({self._quote(reply)})"
+            else:
+                if completion.choices:
+                    return self._drawn(ask, completion)
+                fault = "a reply without choices"
+        raise QuestionError(f"`base_url={self.url}` gave {fault}, {_READINGS} times in a row: look at the server's log")
+
+    async def served(self) -> list[str]:
+        """Returns the names of the models that the server lists, none if it has no list."""
+        with suppress(openai.OpenAIError, ValidationError):
+            listed = await self._session().client.get("/models", cast_to=str)
+            return [model.id for model in _Models.model_validate_json(listed).data]
+        return []
+
+    def _drawn(self, ask: Ask, completion: _Completion) -> Drawn:
+        choices = sorted(completion.choices, key=lambda choice: choice.index)[: ask.n]
+        if "logprobs" not in self._left_out and not any(choice.logprobs for choice in choices):
+            self._leave_out("logprobs", "gives none")
+        counts = completion.usage or _Counts()
+        generated = counts.completion_tokens
+        samples = tuple(_samples(choices, generated, ask.max_tokens))
+        details = counts.prompt_tokens_details
+        cached = min((details.cached_tokens if details else None) or 0, counts.prompt_tokens)
+        usage = Usage(
+            generated=sum(sample.tokens for sample in samples) if generated is None else generated,
+            prefilled=counts.prompt_tokens - cached,
+            cached=cached,
+            images=ask.images,
+        )
+        return Drawn(samples, usage)
+
+    async def _post(self, ask: Ask) -> str:
+        """Returns the reply as text, without what the server has turned out to refuse."""
+        session = self._session()
+        while True:
+            body = self._body(ask)
+            try:
+                async with session.places, asyncio.timeout(self._patience):
+                    return await session.client.post("/chat/completions", cast_to=str, body=body)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                refused = self._refused(error)
+                if isinstance(refused, ContextFullError) or not self._adapts(error, body):
+                    raise refused from None
+            except openai.NotFoundError as error:
+                raise UnknownModelError(
+                    f"`base_url={self.url}` has no model `pretrained={self._model}` (HTTP 404: {self._said(error)}): "
+                    "name one it serves, and mind that most addresses end in /v1"
+                ) from None
+            except (openai.OpenAIError, TimeoutError) as error:
+                raise QuestionError(self._fault(error)) from None
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that all tries of a request and the pauses between them may take.
+
+        The library's own timeout starts anew with every byte that arrives.
+        """
+        return (self._max_retries + 1) * self._timeout + self._max_retries * _LONGEST_PAUSE
+
+    def _body(self, ask: Ask) -> dict[str, Any]:
+        body = {"model": self._model, **ask.body, "logprobs": True}
+        body[self._limit_name] = body.pop("max_tokens")
+        return {name: value for name, value in body.items() if name not in self._left_out}
+
+    def _adapts(self, error: openai.APIStatusError, sent: Mapping[str, Any]) -> bool:
+        """Whether the request is worth another try, without or with other names for what was refused."""
+        if error.param == "max_tokens" and error.code == "unsupported_parameter":
+            self._limit_name = "max_completion_tokens"  # OpenAI's newer models have no other
+            return "max_tokens" in sent
+        said = f"{error.param} {error.message}".casefold()
+        refused = [name for name in _DISPENSABLE if name in sent and re.search(rf"\b{name}\b", said)]
+        for name in refused:
+            self._leave_out(name, f"refuses them ({self._said(error)})")
+        return bool(refused)
+
+    def _leave_out(self, name: str, why: str) -> None:
+        if name not in self._left_out:
+            self._left_out.add(name)
+            log.warning("%s is asked without %s, it %s: %s", self.url, name, why, _DISPENSABLE[name])
+
+    def _refused(self, error: openai.APIStatusError) -> RefusedError:
+        said = self._said(error)
+        kind = ContextFullError if _FULL.search(f"{error.code} {said}") else RefusedError
+        return kind(f"`base_url={self.url}` refuses the request (HTTP {error.status_code}): {said}")
+
+    def _fault(self, error: Exception) -> str:
+        """Says what went wrong and which argument to change; the key is never part of it."""
+        where = f"`base_url={self.url}`"
+        match error:
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                # Its words may repeat a part of the key.
+                held = f"the key in the environment variable {KEY}" if self._key else "a request without a key"
+                return f"{where} refuses {held} (HTTP {error.status_code}): set {KEY} to one it accepts"
+            case openai.APIStatusError():
+                return (
+                    f"{where} fails (HTTP {error.status_code}: {self._said(error)}), also after "
+                    f"`max_retries={self._max_retries}`: look at the server's log, or raise max_retries="
+                )
+            case openai.APITimeoutError() | TimeoutError():
+                return (
+                    f"{where} gave no reply within `timeout={self._timeout:g}` seconds, also after "
+                    f"`max_retries={self._max_retries}`: look whether it hangs, or raise timeout="
+                )
+        reason = self._quote(str(error.__cause__ or error))
+        return (
+            f"{where} cannot be reached ({reason}), also after `max_retries={self._max_retries}`: start the server, or "
+            "correct the address"
+        )
+
+    def _said(self, error: openai.APIStatusError) -> str:
+        body = error.body
+        return self._quote(str(body.get("message", body) if isinstance(body, dict) else error.message))
+
+    def _quote(self, text: str) -> str:
+        text = " ".join(text.split())
+        return (text.replace(self._key, "***") if self._key else text)[:_QUOTED]
+
+    def _session(self) -> _Session:
+        """Returns this loop's connections; they are closed when the loop's last tasks are cancelled."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._sessions:
+            client = openai.AsyncOpenAI(
+                base_url=self.url,
+                api_key=self._key or "none",  # the library insists on one
+                timeout=openai.Timeout(self._timeout, connect=min(self._timeout, _CONNECT)),
+                max_retries=self._max_retries,
+            )
+            closing = loop.create_task(self._close(loop, client))
+            self._sessions[loop] = _Session(client, asyncio.Semaphore(self._connections), closing)
+        return self._sessions[loop]
+
+    async def _close(self, loop: asyncio.AbstractEventLoop, client: openai.AsyncOpenAI) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            del self._sessions[loop]
+            await client.close()
+
+
+def _sum(drawn: Sequence[Drawn]) -> Drawn:
+    samples = tuple(itertools.chain.from_iterable(one.samples for one in drawn))
+    return Drawn(samples, sum((one.usage for one in drawn), Usage()))
+
+
+def _samples(choices: Sequence[_Choice], generated: int | None, limit: int) -> Iterator[Sample]:
+    """Counts each choice's tokens: by its log-probabilities, else by its share of all, else by its length."""
+    texts = [choice.message.content or "" for choice in choices]
+    everything = sum(len(text.encode()) for text in texts)
+    for choice, text in zip(choices, texts, strict=True):
+        content = (choice.logprobs.content if choice.logprobs else None) or []
+        pieces = tuple((_size(piece), piece.logprob) for piece in content)
+        size = len(text.encode())
+        if pieces:
+            tokens = len(pieces)
+        elif generated is None:
+            tokens = limit if choice.finish_reason == "length" else math.ceil(size / _BYTES_PER_TOKEN)
+        else:
+            tokens = math.ceil(generated * size / everything) if everything else math.ceil(generated / len(choices))
+        yield Sample(text, choice.finish_reason or "stop", tokens, pieces)
+
+
+def _size(piece: _Piece) -> int:
+    return len(piece.token.encode() if piece.bytes is None else piece.bytes)

@@ -1,0 +1,353 @@
+"""Any OpenAI-compatible server (vLLM, SGLang, hosted ones) as a policy."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import itertools
+import math
+import os
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from atomthink_plugin.api import (
+    AtomThinkError,
+    FinishReason,
+    Message,
+    Path,
+    Proposal,
+    Question,
+    QuestionError,
+    Sampling,
+    Step,
+    Usage,
+)
+from atomthink_plugin.formats import Format
+from atomthink_plugin.model_adapters.chat_endpoint import (
+    KEY,
+    Ask,
+    ContextFullError,
+    Drawn,
+    Endpoint,
+    Sample,
+    Turn,
+    UnknownModelError,
+)
+from atomthink_plugin.prompting import to_rgb
+from atomthink_plugin.runtime.loop import run
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+OPENAI: Final = "https://api.openai.com/v1"
+
+Continuation = Literal["check", "trust"]
+"""Whether to look, before the first question, if servers continue the assistant's turn, or to believe it."""
+
+_NO_ID: Final = -1
+"""Stands for a token in `Step.token_ids`: servers tell how many there were, and limits are counted by them."""
+
+_ROOM: Final = 32
+"""Tokens that must be free in the context for a step to be worth starting."""
+
+_TRIED: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),)))
+_TRIED_TOKENS: Final = 16
+
+_LISTED: Final = 20
+"""Models an error names."""
+
+
+class OpenAIPolicy:
+    """Samples steps from one or several servers of one model.
+
+    A question stays with one server, whose prefix cache then serves its later steps. Samples of one
+    temperature are one request with `n=`, drawn from the seed of the first; where a server does not honour
+    that they are asked one by one, each with its own seed. Greedy samples are asked once.
+
+    Reproducible are, on a server that honours `seed` and computes alike in any batch: greedy steps, paths of a
+    rollout (`n` is 1, and the seed depends on nothing but run, question, node and sample), and the candidates of
+    a step as a whole, for the same number of them. A sample of a group is another one in a group of another
+    size. Seeds have 31 bits, which every server can hold. Hosted servers promise nothing.
+
+    A step's `token_ids` are placeholders, as many as tokens were sampled up to its end. Where the server gives no
+    log-probabilities a step's is 0.0. `Usage.images` counts the images sent; what of them the server had encoded
+    before, it does not tell.
+
+    Sampling is as asked only where the server adds nothing: start vLLM with `--generation-config vllm` and SGLang
+    with `--sampling-defaults openai`, or a checkpoint's own repetition penalty and filters apply.
+
+    Args:
+        model: What the servers call the model.
+        endpoints: The servers.
+        format: How paths are asked.
+    """
+
+    def __init__(self, model: str, endpoints: Sequence[Endpoint], format: Format) -> None:
+        self.identity = f"openai:{model}"
+        self._model = model
+        self._endpoints = list(endpoints)
+        self._format = format
+        self._urls: dict[int, str] = {}
+
+    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
+
+        A chain that fills the context has no next step: the proposal is empty. A server tells that the wanted
+        tokens do not fit, not how many would: half as many are asked for, down to what a step needs.
+
+        Raises:
+            QuestionError: The question is empty, too long or has a broken image, or the server fails it.
+        """
+        if not path.question.text.strip():
+            raise QuestionError("the question has no text")
+        limit, room = sampling.max_tokens, min(_ROOM, sampling.max_tokens)
+        while True:
+            try:
+                return await self._propose(path, n, replace(sampling, max_tokens=limit))
+            except ContextFullError as error:
+                limit //= 2
+                if limit < room and path.depth == 0:
+                    raise QuestionError(
+                        f"{error}; a step needs {room} tokens more: shorten the question, use a smaller image, or "
+                        "serve a model with a longer context"
+                    ) from None
+                if limit < room:
+                    return Proposal(())
+
+    async def _propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        prompt = self._format.render(path)
+        ask = Ask(
+            self._turns(prompt.messages),
+            prompt.prefix,
+            stops=prompt.stops,
+            max_tokens=sampling.max_tokens,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+        )
+        groups: dict[float, list[int]] = {}
+        for index in range(n):
+            groups.setdefault(sampling.temperature_of(index), []).append(index)
+        endpoint = self._endpoint_of(path.question)
+        drawn = await asyncio.gather(
+            *(
+                _draw(endpoint, replace(ask, temperature=temperature), [_seed(path, i, sampling) for i in indices])
+                for temperature, indices in groups.items()
+            )
+        )
+        samples = {
+            index: sample
+            for indices, one in zip(groups.values(), drawn, strict=True)
+            for index, sample in zip(indices, one.samples, strict=True)
+        }
+        steps = [_step(samples[i], prompt.stops) for i in range(n) if samples[i].finish != "content_filter"]
+        if not steps:
+            raise QuestionError(f"`base_url={endpoint.url}` withheld every reply by its content filter")
+        usage = sum((one.usage for one in drawn), Usage(policy_calls=n))
+        return Proposal(tuple(steps), usage)
+
+    def _endpoint_of(self, question: Question) -> Endpoint:
+        """The question's own server, the same after a restart."""
+        digest = hashlib.blake2b(question.id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return self._endpoints[int.from_bytes(digest, "big") % len(self._endpoints)]
+
+    # --- the prompt ----------------------------------------------------------------------------
+
+    def _turns(self, messages: Sequence[Message]) -> tuple[Turn, ...]:
+        return tuple({"role": message.role, "content": self._content(message)} for message in messages)
+
+    def _content(self, message: Message) -> str | list[dict[str, Any]]:
+        """Texts that follow each other are joined here: servers would put line breaks between them."""
+        parts: list[dict[str, Any]] = []
+        for textual, run_of in itertools.groupby(message.parts, lambda part: isinstance(part, str)):
+            if textual:
+                parts.append({"type": "text", "text": "".join(str(part) for part in run_of)})
+            else:
+                parts += [{"type": "image_url", "image_url": {"url": self._url(part)}} for part in run_of]
+        # A plain string is what every server and every chat template takes.
+        return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
+
+    def _url(self, image: Any) -> str:
+        """Returns the image as a data URL, encoded once while the image lives."""
+        key = id(image)
+        if key not in self._urls:
+            self._urls[key] = _data_url(image)
+            weakref.finalize(image, self._urls.pop, key, None)
+        return self._urls[key]
+
+    # --- before the first question -------------------------------------------------------------
+
+    async def check(self, continuation: Continuation) -> None:
+        """Asks every server for a few tokens, as the questions will.
+
+        A list of models is no such check: some servers have none, some show it to anyone, some take names that
+        are not on it.
+
+        Raises:
+            AtomThinkError: A server cannot be reached, refuses the key, does not know the model, or cannot
+                continue the assistant's turn as the format needs it.
+        """
+        await asyncio.gather(*(self._check(endpoint, continuation) for endpoint in self._endpoints))
+
+    async def _check(self, endpoint: Endpoint, continuation: Continuation) -> None:
+        ask = Ask(self._turns(self._format.render(_TRIED).messages), max_tokens=_TRIED_TOKENS)
+        try:
+            await endpoint.complete(ask)
+        except UnknownModelError as error:
+            names = ", ".join((await endpoint.served())[:_LISTED]) or "nothing that it lists"
+            raise AtomThinkError(f"{error}; it serves {names}") from None
+        except QuestionError as error:
+            raise AtomThinkError(str(error)) from None
+        later = self._format.render(_TRIED.extend(Step("Step 1: Add the two numbers.")))
+        if later.prefix and continuation == "check":
+            await self._check_continuation(endpoint, replace(ask, turns=self._turns(later.messages)), later.prefix)
+
+    async def _check_continuation(self, endpoint: Endpoint, ask: Ask, prefix: str) -> None:
+        """Compares prompts: a turn that is continued has neither an end nor a new turn behind it."""
+        way_out = (
+            f"`base_url={endpoint.url}`: format=continue needs a server that continues the assistant's turn, as vLLM "
+            "and SGLang do; pass `format=atomic`, which every server can answer"
+        )
+        try:
+            ask = replace(ask, prefix=prefix)
+            continued, fresh = await asyncio.gather(
+                endpoint.complete(ask), endpoint.complete(replace(ask, continued=False))
+            )
+        except QuestionError as error:
+            raise AtomThinkError(f"{way_out} ({error})") from None
+        if not 0 < _prompt(continued) < _prompt(fresh):
+            raise AtomThinkError(
+                f"{way_out}. It took no notice of `continue_final_message` ({_prompt(continued)} prompt tokens with "
+                f"it, {_prompt(fresh)} without); if it continues all the same, pass `continuation=trust`"
+            )
+
+
+def openai_policy(
+    pretrained: str,
+    *,
+    format: Format,
+    base_url: str = OPENAI,
+    continuation: Continuation = "check",
+    logprobs: bool = True,
+    connections: PositiveInt = 64,
+    timeout: PositiveFloat = 300.0,
+    max_retries: NonNegativeInt = 5,
+) -> OpenAIPolicy:
+    """Makes the model of a server a policy, after a first request of a few tokens.
+
+    Args:
+        pretrained: What the server calls the model.
+        format: How paths are asked; one that continues the assistant's turn needs vLLM, SGLang or their like.
+        base_url: The server's address, with `/v1` where it has that; several of one model separated by `;`.
+        continuation: `check` or `trust` that the server continues the assistant's turn; see `Continuation`.
+        logprobs: Whether to ask for log-probabilities; dropped with a warning where the server has none.
+        connections: Requests in flight at most, at each server.
+        timeout: Seconds one try of a request may take.
+        max_retries: Further tries after a rate limit, a server error or a lost connection, with growing pauses of
+            at most 8 s unless the server names another; a server that restarts for a minute takes about 15.
+
+    The key is read from the environment variable OPENAI_API_KEY; a server that asks for none needs none.
+
+    Raises:
+        AtomThinkError: An argument, the key or a server cannot be used.
+    """
+    key = _key()
+    endpoints = [
+        Endpoint(
+            url,
+            pretrained,
+            key,
+            timeout=timeout,
+            max_retries=max_retries,
+            connections=connections,
+            logprobs=logprobs,
+        )
+        for url in _addresses(base_url)
+    ]
+    policy = OpenAIPolicy(pretrained, endpoints, format)
+    run(policy.check(continuation))
+    return policy
+
+
+def _key() -> str:
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise AtomThinkError(f"{KEY} in the environment holds characters that no key has: set it anew, or unset it")
+    return key
+
+
+def _addresses(base_url: str) -> list[str]:
+    """Splits and checks `base_url`; what may be a secret is not repeated in an error."""
+    urls = [url.strip() for url in base_url.split(";") if url.strip()]
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise AtomThinkError(
+                f"`base_url=` for {parts.hostname} holds a user, a password or a query: an address ends with its path "
+                f"(https://HOST/v1), and the key belongs in the environment variable {KEY}"
+            )
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise AtomThinkError(f"`base_url={url}` is no address: pass one like http://localhost:8000/v1")
+    if not urls:
+        raise AtomThinkError(f"`base_url={base_url}` names no server: pass one like http://localhost:8000/v1")
+    return urls
+
+
+async def _draw(endpoint: Endpoint, ask: Ask, seeds: list[int]) -> Drawn:
+    """Draws a sample for each seed; greedy ones are one text."""
+    if ask.temperature > 0:
+        return await endpoint.draw(ask, seeds)
+    drawn = await endpoint.draw(ask, [None])
+    return Drawn(drawn.samples * len(seeds), drawn.usage)
+
+
+def _seed(path: Path, index: int, sampling: Sampling) -> int:
+    """Returns the sample's seed; many servers keep 32 bits, some of them signed."""
+    return sampling.seed_of(path, index) >> 32
+
+
+def _step(sample: Sample, stops: Sequence[str]) -> Step:
+    """Cuts a sample at the first stop string behind its first visible character, which the server may not know."""
+    text, finish = sample.text, _finish(sample, stops)
+    lead = len(text) - len(text.lstrip())
+    found = [text.index(stop, lead) for stop in stops if stop in text[lead:]]
+    tokens = sample.tokens
+    if found:
+        text, finish = text[: min(found)], "stop"
+        tokens = _covering(sample, len(text.encode()))
+    logprob = math.fsum(logprob for _, logprob in sample.pieces[:tokens])
+    return Step(text.strip(), (_NO_ID,) * tokens, logprob, finish)
+
+
+def _finish(sample: Sample, stops: Sequence[str]) -> FinishReason:
+    """Servers do not tell a stop string from the end of the reply."""
+    if sample.finish == "length":
+        return "length"
+    return "stop" if stops else "eos"
+
+
+def _covering(sample: Sample, size: int) -> int:
+    """Returns how many of a sample's tokens it takes to write its first `size` bytes."""
+    if not sample.pieces:
+        return math.ceil(sample.tokens * size / len(sample.text.encode()))
+    written = itertools.accumulate((length for length, _ in sample.pieces[:-1]), initial=0)
+    return max(1, sum(before < size for before in written))
+
+
+def _data_url(image: Any) -> str:
+    picture: Image = to_rgb(image)
+    # What a file says beside its pixels (a transparent colour, a profile) would change them on the way.
+    picture.info.clear()
+    png = BytesIO()
+    picture.save(png, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
+
+
+def _prompt(drawn: Drawn) -> int:
+    return drawn.usage.prefilled + drawn.usage.cached
