@@ -13,7 +13,7 @@ from transformers import LlavaForConditionalGeneration
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.formats import SEPARATOR
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
-from atomthink_plugin.training.tiny.data import Codec, Mode, scaled
+from atomthink_plugin.training.tiny.data import Codec, scaled
 
 LIMIT: Final = 150  # tokens of one reply; the longest gold chain has 131
 
@@ -23,14 +23,10 @@ class Chain:
     """One sampled reply.
 
     Attributes:
-        ids: Its tokens, the end of sequence included if it was reached.
-        logprobs: Log-probability of each token under the unmodified policy.
         steps: Its text, cut at blank lines.
-        answer: The final answer it states; for a direct reply the whole text.
+        answer: The final answer it states; None if it states none or did not end.
     """
 
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
     steps: tuple[str, ...]
     answer: str | None
 
@@ -47,7 +43,6 @@ def sample_chains(
     count: int,
     temperature: float,
     seed: int,
-    mode: Mode = "continue",
     rows: int = 384,
 ) -> list[list[Chain]]:
     """Returns `count` chains for each question; temperature 0 is greedy.
@@ -59,7 +54,6 @@ def sample_chains(
         count: Chains per question.
         temperature: Sampling temperature.
         seed: Seed of all samples.
-        mode: Prompt format.
         rows: Chains that are sampled side by side.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -67,7 +61,7 @@ def sample_chains(
     at_once = max(rows // count, 1)
     for start in range(0, len(asked), at_once):
         some = asked[start : start + at_once]
-        prompts = [codec.prompt(question.text, mode) for question, _ in some]
+        prompts = [codec.prompt(question.text) for question, _ in some]
         pixels = scaled(torch.stack([shown for _, shown in some]))
         flat = _sample(model, prompts, pixels, count, temperature, generator, codec)
         chains += [flat[i : i + count] for i in range(0, len(flat), count)]
@@ -94,13 +88,11 @@ def _sample(
     mask = mask.repeat_interleave(count, 0)
     logits = out.logits[:, -1].repeat_interleave(count, 0)
     tokens: list[list[int]] = [[] for _ in range(len(mask))]
-    logprobs: list[list[float]] = [[] for _ in range(len(mask))]
     alive = torch.arange(len(mask))
     for _ in range(LIMIT):
-        chosen, chosen_logprob = _choose(logits, temperature, generator)
-        for row, token, logprob in zip(alive.tolist(), chosen.tolist(), chosen_logprob.tolist(), strict=True):
+        chosen = _choose(logits, temperature, generator)
+        for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
             tokens[row].append(token)
-            logprobs[row].append(logprob)
         going = (chosen != codec.end).nonzero().flatten()
         if not len(going):
             break
@@ -110,20 +102,16 @@ def _sample(
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         out = model(input_ids=chosen[:, None], attention_mask=mask, past_key_values=cache, use_cache=True)
         logits = out.logits[:, -1]
-    return [_chain(ids, ps, codec) for ids, ps in zip(tokens, logprobs, strict=True)]
+    return [_chain(ids, codec) for ids in tokens]
 
 
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    logprobs = logits.float().log_softmax(-1)
+def _choose(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     if temperature == 0:
-        chosen = logprobs.argmax(-1)
-    else:
-        chosen = torch.multinomial((logprobs / temperature).softmax(-1), 1, generator=generator)[:, 0]
-    return chosen, logprobs.gather(1, chosen[:, None])[:, 0]
+        return logits.argmax(-1)
+    return torch.multinomial((logits.float() / temperature).softmax(-1), 1, generator=generator)[:, 0]
 
 
-def _chain(ids: list[int], logprobs: list[float], codec: Codec) -> Chain:
+def _chain(ids: list[int], codec: Codec) -> Chain:
     ended = ids[-1] == codec.end
     text = str(codec.tokenizer.decode(ids[:-1] if ended else ids))
-    answer = (final_answer(text) or text.strip().removesuffix(".")) if ended else None
-    return Chain(tuple(ids), tuple(logprobs), tuple(text.split(SEPARATOR)), answer)
+    return Chain(tuple(text.split(SEPARATOR)), final_answer(text) if ended else None)
