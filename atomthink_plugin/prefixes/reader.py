@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from atomthink_plugin.checkpoints import Checkpoint
+from atomthink_plugin.prefixes.cache import roomy_cache
 from atomthink_plugin.prefixes.tree import PrefixTree
 from atomthink_plugin.prompting import CROSS, Encoding, collate, group
 
@@ -134,7 +135,7 @@ class PrefixReader:
         prompts = [prompt.first(count) for prompt, count in asked]
         # Padding on the right leaves every real token's position and attention as they are alone.
         inputs = collate(prompts, self._checkpoint, "right")
-        cache = DynamicCache()
+        cache = roomy_cache()
         self._forward(**inputs, past_key_values=cache, keep=1)
         states = self._stack(cache, inputs["input_ids"].shape[1])
         shift = self._shift(prompts)
@@ -212,7 +213,7 @@ class PrefixReader:
 
     def _cache(self, states: torch.Tensor, roots: Sequence[str]) -> DynamicCache:
         """Returns a model's cache from joined states `[2 * layers, rows, heads, tokens, width]`."""
-        cache, pairs = DynamicCache(), iter(states.view(-1, 2, *states.shape[1:]))
+        cache, pairs = roomy_cache(), iter(states.view(-1, 2, *states.shape[1:]))
         layers = self._checkpoint.model.config.get_text_config().num_hidden_layers
         for layer in range(layers):
             if layer not in self._crossing:

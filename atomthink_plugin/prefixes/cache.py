@@ -1,0 +1,56 @@
+"""A cache with room to grow: transformers' own copies all its keys and values for every new token."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+ROOM: Final = 32
+"""Tokens of space that are added when a layer is full."""
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values at the beginning of larger tensors; `keys` and `values` show what is filled."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._space: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds the states of new tokens, `[rows, heads, tokens, width]`, and returns all of them."""
+        if not self.is_initialized or self.keys is None or self.values is None:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states, value_states
+            return key_states, value_states
+        length, end = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
+        if self._space is None or self._space[0].shape[-2] < end:
+            self._space = _roomy(self.keys, end + ROOM), _roomy(self.values, end + ROOM)
+        for space, states in zip(self._space, (key_states, value_states), strict=True):
+            space[:, :, length:end] = states
+        keys, values = (space[:, :, :end] for space in self._space)
+        self.keys, self.values = keys, values
+        return keys, values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keeps, repeats or reorders rows."""
+        super().batch_select_indices(indices)
+        self._space = None
+
+
+def _roomy(states: torch.Tensor, tokens: int) -> torch.Tensor:
+    """A copy of states with space for `tokens` in all."""
+    space = states.new_empty(*states.shape[:2], tokens, states.shape[3])
+    space[:, :, : states.shape[2]] = states
+    return space
+
+
+def roomy_cache() -> DynamicCache:
+    """Returns an empty cache of such layers."""
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = RoomyLayer
+    return cache
