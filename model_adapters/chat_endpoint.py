@@ -14,12 +14,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import openai
 from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import QuestionError, Usage
+
+if TYPE_CHECKING:
+    import openai  # at run time in the functions that ask: it takes a second, and every run looks at all policies
 
 log = logging.getLogger(__name__)
 
@@ -291,6 +293,8 @@ class Endpoint:
 
     async def served(self) -> list[str]:
         """Returns the names of the models that the server lists, none if it has no list."""
+        import openai
+
         with suppress(openai.OpenAIError, ValidationError):
             listed = await self._session().client.get("/models", cast_to=str)
             return [model.id for model in _Models.model_validate_json(listed).data]
@@ -315,6 +319,8 @@ class Endpoint:
 
     async def _post(self, ask: Ask) -> str:
         """Returns the reply as text, without what the server has turned out to refuse."""
+        import openai
+
         session = self._session()
         while True:
             body = self._body(ask)
@@ -369,6 +375,8 @@ class Endpoint:
 
     def _fault(self, error: Exception) -> str:
         """Says what went wrong and which argument to change; the key is never part of it."""
+        import openai
+
         where = f"`base_url={self.url}`"
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
@@ -401,6 +409,8 @@ class Endpoint:
 
     def _session(self) -> _Session:
         """Returns this loop's connections; they are closed when the loop's last tasks are cancelled."""
+        import openai
+
         loop = asyncio.get_running_loop()
         if loop not in self._sessions:
             client = openai.AsyncOpenAI(

@@ -10,7 +10,6 @@ from atomthink_plugin.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.model_adapters.decoding import Reply, Row
 from atomthink_plugin.model_adapters.sampling import RowEnd, Sampler, complete
 from atomthink_plugin.prefixes.reader import Batch, PrefixReader, ids_of
-from atomthink_plugin.prompting import Encoding
 
 
 class ForkingDecoder:
@@ -26,7 +25,7 @@ class ForkingDecoder:
 
     def __init__(self, checkpoint: Checkpoint, limit: int) -> None:
         self._checkpoint = checkpoint
-        self._ends = frozenset(end_ids(checkpoint))
+        self._ends = end_ids(checkpoint)
         self._reader = PrefixReader(checkpoint, limit)
 
     def generate(self, rows: Sequence[Row]) -> list[Reply]:
@@ -35,26 +34,25 @@ class ForkingDecoder:
         Raises:
             CannotForkError: The model's states turn out to be such that they cannot be forked.
         """
-        prompts: dict[tuple[str, tuple[int, ...]], Encoding] = {}
-        keys = [(row.prompt.root, ids_of(row.prompt)) for row in rows]
-        for key, row in zip(keys, rows, strict=True):
-            prompts.setdefault(key, row.prompt)
-        order = {key: at for at, key in enumerate(prompts)}
-        distinct = list(prompts.values())
-        batch = self._reader.read(distinct, [prompt.length - 1 for prompt in distinct])
-        batch.take([order[key] for key in keys])
+        places: dict[tuple[str, tuple[int, ...]], int] = {}
+        owners = [places.setdefault((row.prompt.root, ids_of(row.prompt)), len(places)) for row in rows]
+        # The first sample of a prompt pays for reading it.
+        payers = [owners.index(place) for place in range(len(places))]
+        prompts = [rows[payer].prompt for payer in payers]
+        batch = self._reader.read(prompts, [prompt.length - 1 for prompt in prompts])
+        batch.take(owners)
         sampled = self._decode(batch, rows)
         self._reader.tree.shrink()
         replies = []
-        for at, (row, key, (ids, logprobs)) in enumerate(zip(rows, keys, sampled, strict=True)):
-            mine = order[key]
-            first = keys.index(key) == at  # the first of a prompt's samples pays for reading it
+        for at, (row, owner, (ids, logprobs)) in enumerate(zip(rows, owners, sampled, strict=True)):
+            pays = payers[owner] == at
+            read = batch.read[owner] if pays else 0
             replies.append(
                 Reply(
-                    complete(ids, logprobs, row.draw, self._checkpoint.tokenizer, tuple(self._ends)),
-                    prefilled=batch.read[mine] if first else 0,
-                    cached=row.prompt.length - (batch.read[mine] if first else 0),
-                    images=batch.looked[mine] if first else 0,
+                    complete(ids, logprobs, row.draw, self._checkpoint.tokenizer, self._ends),
+                    prefilled=read,
+                    cached=row.prompt.length - read,
+                    images=batch.looked[owner] if pays else 0,
                 )
             )
         return replies

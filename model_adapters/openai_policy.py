@@ -42,6 +42,7 @@ from atomthink_plugin.model_adapters.chat_endpoint import (
 )
 from atomthink_plugin.prompting import to_rgb
 from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.runtime.settings import ROOM
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,9 +54,6 @@ Continuation = Literal["check", "trust"]
 
 _NO_ID: Final = -1
 """Stands for a token in `Step.token_ids`: servers tell how many there were, and limits are counted by them."""
-
-_ROOM: Final = 32
-"""Tokens that must be free in the context for a step to be worth starting."""
 
 _TRIED: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),)))
 _TRIED_TOKENS: Final = 16
@@ -107,7 +105,7 @@ class OpenAIPolicy:
         """
         if not path.question.text.strip():
             raise QuestionError("the question has no text")
-        limit, room = sampling.max_tokens, min(_ROOM, sampling.max_tokens)
+        limit, room = sampling.max_tokens, min(ROOM, sampling.max_tokens)
         while True:
             try:
                 return await self._propose(path, n, replace(sampling, max_tokens=limit))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -19,11 +18,9 @@ from atomthink_plugin.model_adapters.sampling import Completion, Draw
 from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError
 from atomthink_plugin.prompting import Encoder, group
 from atomthink_plugin.runtime.batcher import MicroBatcher
+from atomthink_plugin.runtime.settings import ROOM
 
 log = logging.getLogger(__name__)
-
-_ROOM: Final = 32
-"""Tokens that must be free in the context for a step to be worth starting."""
 
 
 class TransformersPolicy:
@@ -68,7 +65,7 @@ class TransformersPolicy:
             raise QuestionError("the question has no text")
         prompt = self._format.render(path)
         encoding = self._encoder.encode(prompt)
-        room = min(_ROOM, sampling.max_tokens)
+        room = min(ROOM, sampling.max_tokens)
         limit = self._encoder.fit(encoding, sampling.max_tokens)
         if limit < room:
             if path.depth:
