@@ -24,7 +24,9 @@ Thinking = Literal["direct", "cot", "quick", "slow"]
 
 QUICK = SearchKind(quick, scored=False, temperature=0.0)
 
-_HOW: Final = frozenset({"batch_size", "device", "cache_gib", "connections", "timeout", "max_retries", "continuation"})
+_HOW: Final = frozenset(
+    {"batch_size", "device", "cache_gib", "connections", "timeout", "max_retries", "wait", "continuation"}
+)
 """Arguments that say how something is computed, not what."""
 
 _PATHS: Final = ("pretrained", "prm", "chat_template")

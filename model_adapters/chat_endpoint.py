@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import QuestionError, Usage
+from atomthink_plugin.server import Server
 
 if TYPE_CHECKING:
     import openai  # at run time in the functions that ask: it takes a second, and every run looks at all policies
@@ -28,23 +29,11 @@ log = logging.getLogger(__name__)
 Turn = Mapping[str, Any]
 """One message as the protocol writes it."""
 
-KEY: Final = "OPENAI_API_KEY"
-"""Environment variable with the servers' key."""
-
 _READINGS: Final = 3
 """How often a reply is asked for before one that cannot be read counts as the server's last word."""
 
 _MOST_STOPS: Final = 4
 """Stop strings the protocol allows; the policy looks for all of them in what comes back."""
-
-_LONGEST_PAUSE: Final = 120.0
-"""Seconds the client library waits at most when a server names the time of the next try."""
-
-_CONNECT: Final = 10.0
-"""Seconds after which a connection that is not made counts as dropped."""
-
-_QUOTED: Final = 300
-"""Characters of a server's own words in an error."""
 
 _BYTES_PER_TOKEN: Final = 4
 """Counts tokens where a server does not."""
@@ -200,41 +189,22 @@ class _Models(BaseModel):
     data: list[_Model]
 
 
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """What belongs to one event loop: connections cannot outlive it."""
-
-    client: openai.AsyncOpenAI
-    places: asyncio.Semaphore
-    closing: asyncio.Task[None]
-
-
 class Endpoint:
-    """Asks one server.
+    """Asks one server for chat completions.
 
     Args:
-        url: Its address, up to and with `/v1`.
+        server: The server.
         model: What it calls the model.
-        key: The secret it asks for, empty for none; never shown.
-        timeout: Seconds one try of a request may take.
-        max_retries: Further tries the client library makes after a rate limit, a server error or a lost connection.
-        connections: Requests in flight at most.
         logprobs: Whether to ask for log-probabilities.
     """
 
-    def __init__(
-        self, url: str, model: str, key: str, *, timeout: float, max_retries: int, connections: int, logprobs: bool
-    ) -> None:
-        self.url = url
+    def __init__(self, server: Server, model: str, *, logprobs: bool) -> None:
+        self.name = server.name
+        self._server = server
         self._model = model
-        self._key = key
-        self._timeout = timeout
-        self._max_retries = max_retries
-        self._connections = connections
         self._left_out = set() if logprobs else {"logprobs"}
         self._limit_name = "max_tokens"
         self._several = True
-        self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
     async def draw(self, ask: Ask, seeds: Sequence[int | None]) -> Drawn:
         """Returns one sample for each seed, in their order.
@@ -284,19 +254,19 @@ class Endpoint:
             try:
                 completion = _Completion.model_validate_json(reply)
             except ValidationError:
-                fault = f"a reply that is no chat completion ({self._quote(reply)})"
+                fault = f"a reply that is no chat completion ({self._server.quote(reply)})"
             else:
                 if completion.choices:
                     return self._drawn(ask, completion)
                 fault = "a reply without choices"
-        raise QuestionError(f"`base_url={self.url}` gave {fault}, {_READINGS} times in a row: look at the server's log")
+        raise QuestionError(f"{self.name} gave {fault}, {_READINGS} times in a row: look at the server's log")
 
     async def served(self) -> list[str]:
         """Returns the names of the models that the server lists, none if it has no list."""
         import openai
 
         with suppress(openai.OpenAIError, ValidationError):
-            listed = await self._session().client.get("/models", cast_to=str)
+            listed = await self._server.get("/models")
             return [model.id for model in _Models.model_validate_json(listed).data]
         return []
 
@@ -321,31 +291,19 @@ class Endpoint:
         """Returns the reply as text, without what the server has turned out to refuse."""
         import openai
 
-        session = self._session()
         while True:
             body = self._body(ask)
             try:
-                async with session.places, asyncio.timeout(self._patience):
-                    return await session.client.post("/chat/completions", cast_to=str, body=body)
+                return await self._server.post("/chat/completions", body)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 refused = self._refused(error)
                 if isinstance(refused, ContextFullError) or not self._adapts(error, body):
                     raise refused from None
             except openai.NotFoundError as error:
                 raise UnknownModelError(
-                    f"`base_url={self.url}` has no model `pretrained={self._model}` (HTTP 404: {self._said(error)}): "
+                    f"{self.name} has no model `pretrained={self._model}` (HTTP 404: {self._server.said(error)}): "
                     "name one it serves, and mind that most addresses end in /v1"
                 ) from None
-            except (openai.OpenAIError, TimeoutError) as error:
-                raise QuestionError(self._fault(error)) from None
-
-    @property
-    def _patience(self) -> float:
-        """Seconds that all tries of a request and the pauses between them may take.
-
-        The library's own timeout starts anew with every byte that arrives.
-        """
-        return (self._max_retries + 1) * self._timeout + self._max_retries * _LONGEST_PAUSE
 
     def _body(self, ask: Ask) -> dict[str, Any]:
         body = {"model": self._model, **ask.body, "logprobs": True}
@@ -360,75 +318,18 @@ class Endpoint:
         said = f"{error.param} {error.message}".casefold()
         refused = [name for name in _DISPENSABLE if name in sent and re.search(rf"\b{name}\b", said)]
         for name in refused:
-            self._leave_out(name, f"refuses them ({self._said(error)})")
+            self._leave_out(name, f"refuses them ({self._server.said(error)})")
         return bool(refused)
 
     def _leave_out(self, name: str, why: str) -> None:
         if name not in self._left_out:
             self._left_out.add(name)
-            log.warning("%s is asked without %s, it %s: %s", self.url, name, why, _DISPENSABLE[name])
+            log.warning("%s is asked without %s, it %s: %s", self._server.url, name, why, _DISPENSABLE[name])
 
     def _refused(self, error: openai.APIStatusError) -> RefusedError:
-        said = self._said(error)
+        said = self._server.said(error)
         kind = ContextFullError if _FULL.search(f"{error.code} {said}") else RefusedError
-        return kind(f"`base_url={self.url}` refuses the request (HTTP {error.status_code}): {said}")
-
-    def _fault(self, error: Exception) -> str:
-        """Says what went wrong and which argument to change; the key is never part of it."""
-        import openai
-
-        where = f"`base_url={self.url}`"
-        match error:
-            case openai.AuthenticationError() | openai.PermissionDeniedError():
-                # Its words may repeat a part of the key.
-                held = f"the key in the environment variable {KEY}" if self._key else "a request without a key"
-                return f"{where} refuses {held} (HTTP {error.status_code}): set {KEY} to one it accepts"
-            case openai.APIStatusError():
-                return (
-                    f"{where} fails (HTTP {error.status_code}: {self._said(error)}), also after "
-                    f"`max_retries={self._max_retries}`: look at the server's log, or raise max_retries="
-                )
-            case openai.APITimeoutError() | TimeoutError():
-                return (
-                    f"{where} gave no reply within `timeout={self._timeout:g}` seconds, also after "
-                    f"`max_retries={self._max_retries}`: look whether it hangs, or raise timeout="
-                )
-        reason = self._quote(str(error.__cause__ or error))
-        return (
-            f"{where} cannot be reached ({reason}), also after `max_retries={self._max_retries}`: start the server, or "
-            "correct the address"
-        )
-
-    def _said(self, error: openai.APIStatusError) -> str:
-        body = error.body
-        return self._quote(str(body.get("message", body) if isinstance(body, dict) else error.message))
-
-    def _quote(self, text: str) -> str:
-        text = " ".join(text.split())
-        return (text.replace(self._key, "***") if self._key else text)[:_QUOTED]
-
-    def _session(self) -> _Session:
-        """Returns this loop's connections; they are closed when the loop's last tasks are cancelled."""
-        import openai
-
-        loop = asyncio.get_running_loop()
-        if loop not in self._sessions:
-            client = openai.AsyncOpenAI(
-                base_url=self.url,
-                api_key=self._key or "none",  # the library insists on one
-                timeout=openai.Timeout(self._timeout, connect=min(self._timeout, _CONNECT)),
-                max_retries=self._max_retries,
-            )
-            closing = loop.create_task(self._close(loop, client))
-            self._sessions[loop] = _Session(client, asyncio.Semaphore(self._connections), closing)
-        return self._sessions[loop]
-
-    async def _close(self, loop: asyncio.AbstractEventLoop, client: openai.AsyncOpenAI) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            del self._sessions[loop]
-            await client.close()
+        return kind(f"{self.name} refuses the request (HTTP {error.status_code}): {said}")
 
 
 def _sum(drawn: Sequence[Drawn]) -> Drawn:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import itertools
 import math
-import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import urlsplit
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atomthink_plugin.api import (
     AtomThinkError,
@@ -31,7 +28,6 @@ from atomthink_plugin.api import (
 )
 from atomthink_plugin.formats import Format
 from atomthink_plugin.model_adapters.chat_endpoint import (
-    KEY,
     Ask,
     ContextFullError,
     Drawn,
@@ -43,6 +39,7 @@ from atomthink_plugin.model_adapters.chat_endpoint import (
 from atomthink_plugin.prompting import to_rgb
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.runtime.settings import ROOM
+from atomthink_plugin.server import Server, addresses, home, key
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -132,7 +129,7 @@ class OpenAIPolicy:
         groups: dict[float, list[int]] = {}
         for index in range(n):
             groups.setdefault(sampling.temperature_of(index), []).append(index)
-        endpoint = self._endpoint_of(path.question)
+        endpoint = home(self._endpoints, path.question)
         drawn = await asyncio.gather(
             *(
                 _draw(endpoint, replace(ask, temperature=temperature), [_seed(path, i, sampling) for i in indices])
@@ -146,14 +143,9 @@ class OpenAIPolicy:
         }
         steps = [_step(samples[i], prompt.stops) for i in range(n) if samples[i].finish != "content_filter"]
         if not steps:
-            raise QuestionError(f"`base_url={endpoint.url}` withheld every reply by its content filter")
+            raise QuestionError(f"{endpoint.name} withheld every reply by its content filter")
         usage = sum((one.usage for one in drawn), Usage(policy_calls=n))
         return Proposal(tuple(steps), usage)
-
-    def _endpoint_of(self, question: Question) -> Endpoint:
-        """The question's own server, the same after a restart."""
-        digest = hashlib.blake2b(question.id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        return self._endpoints[int.from_bytes(digest, "big") % len(self._endpoints)]
 
     # --- the prompt ----------------------------------------------------------------------------
 
@@ -209,7 +201,7 @@ class OpenAIPolicy:
     async def _check_continuation(self, endpoint: Endpoint, ask: Ask, prefix: str) -> None:
         """Compares prompts: a turn that is continued has neither an end nor a new turn behind it."""
         way_out = (
-            f"`base_url={endpoint.url}`: format=continue needs a server that continues the assistant's turn, as vLLM "
+            f"{endpoint.name}: format=continue needs a server that continues the assistant's turn, as vLLM "
             "and SGLang do; pass `format=atomic`, which every server can answer"
         )
         try:
@@ -236,6 +228,7 @@ def openai_policy(
     connections: PositiveInt = 64,
     timeout: PositiveFloat = 300.0,
     max_retries: NonNegativeInt = 5,
+    wait: NonNegativeFloat = 600.0,
 ) -> OpenAIPolicy:
     """Makes the model of a server a policy, after a first request of a few tokens.
 
@@ -248,53 +241,26 @@ def openai_policy(
         connections: Requests in flight at most, at each server.
         timeout: Seconds one try of a request may take.
         max_retries: Further tries after a rate limit, a server error or a lost connection, with growing pauses of
-            at most 8 s unless the server names another; a server that restarts for a minute takes about 15.
+            at most 8 s unless the server names another.
+        wait: Seconds to go on trying to reach a server that went away during the run: it may be restarting.
 
     The key is read from the environment variable OPENAI_API_KEY; a server that asks for none needs none.
 
     Raises:
         AtomThinkError: An argument, the key or a server cannot be used.
     """
-    key = _key()
+    secret = key()
     endpoints = [
         Endpoint(
-            url,
+            Server(url, secret, timeout=timeout, max_retries=max_retries, wait=wait, connections=connections),
             pretrained,
-            key,
-            timeout=timeout,
-            max_retries=max_retries,
-            connections=connections,
             logprobs=logprobs,
         )
-        for url in _addresses(base_url)
+        for url in addresses(base_url)
     ]
     policy = OpenAIPolicy(pretrained, endpoints, format)
     run(policy.check(continuation))
     return policy
-
-
-def _key() -> str:
-    key = os.environ.get(KEY, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise AtomThinkError(f"{KEY} in the environment holds characters that no key has: set it anew, or unset it")
-    return key
-
-
-def _addresses(base_url: str) -> list[str]:
-    """Splits and checks `base_url`; what may be a secret is not repeated in an error."""
-    urls = [url.strip() for url in base_url.split(";") if url.strip()]
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise AtomThinkError(
-                f"`base_url=` for {parts.hostname} holds a user, a password or a query: an address ends with its path "
-                f"(https://HOST/v1), and the key belongs in the environment variable {KEY}"
-            )
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise AtomThinkError(f"`base_url={url}` is no address: pass one like http://localhost:8000/v1")
-    if not urls:
-        raise AtomThinkError(f"`base_url={base_url}` names no server: pass one like http://localhost:8000/v1")
-    return urls
 
 
 async def _draw(endpoint: Endpoint, ask: Ask, seeds: list[int]) -> Drawn:

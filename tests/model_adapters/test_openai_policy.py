@@ -83,7 +83,7 @@ def chain(*steps: str) -> Path:
 
 
 def policy(script: ChatServer, form: Format | None = None, **arguments: Any) -> OpenAIPolicy:
-    defaults: dict[str, Any] = {"base_url": script.url, "max_retries": 2, "timeout": 20.0}
+    defaults: dict[str, Any] = {"base_url": script.url, "max_retries": 2, "timeout": 20.0, "wait": 0.0}
     return openai_policy("scripted", format=form or Continue(), **(defaults | arguments))
 
 
@@ -554,7 +554,7 @@ def test_connections_end_with_the_run(server: Serve) -> None:
         asked = policy(server())
         for _ in range(2):
             ask(asked, Path(question()), Sampling())
-        assert [endpoint._sessions for endpoint in asked._endpoints] == [{}]
+        assert [endpoint._server._sessions for endpoint in asked._endpoints] == [{}]
         gc.collect()
     assert not [str(warning.message) for warning in seen if "transport" in str(warning.message)]
 

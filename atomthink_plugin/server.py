@@ -1,0 +1,239 @@
+"""One server that speaks OpenAI's protocol, as policies and process reward models ask it: keys, retries, faults.
+
+What is sent and what comes back is the caller's; whatever goes wrong on the way ends as a `QuestionError` that
+names the argument to change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from atomthink_plugin.api import AtomThinkError, Question, QuestionError
+
+if TYPE_CHECKING:
+    import openai  # at run time in the functions that ask: it takes a second, and every run looks at all policies
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+KEY: Final = "OPENAI_API_KEY"
+"""Environment variable with the servers' key."""
+
+_LONGEST_PAUSE: Final = 120.0
+"""Seconds the client library waits at most when a server names the time of the next try."""
+
+_CONNECT: Final = 10.0
+"""Seconds after which a connection that is not made counts as dropped."""
+
+_AGAIN: Final = 5.0
+"""Seconds between tries to reach a server that went away."""
+
+_QUOTED: Final = 300
+"""Characters of a server's own words in an error."""
+
+
+class UnreachableError(QuestionError):
+    """Nobody answers at the server's address, or the connection was dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What belongs to one event loop: connections cannot outlive it."""
+
+    client: openai.AsyncOpenAI
+    places: asyncio.Semaphore
+    closing: asyncio.Task[None]
+
+
+class Server:
+    """Asks one server.
+
+    Args:
+        url: Its address, up to and with `/v1` where it has that.
+        key: The secret it asks for, empty for none; never shown.
+        timeout: Seconds one try of a request may take.
+        max_retries: Further tries the client library makes after a rate limit, a server error or a lost connection.
+        wait: Seconds to go on trying to reach a server that was reached before: it may be restarting.
+        connections: Requests in flight at most.
+        prefix: Put before the names of arguments in messages: a PRM's are typed with `prm_`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        timeout: float,
+        max_retries: int,
+        wait: float,
+        connections: int,
+        prefix: str = "",
+    ) -> None:
+        self.name = f"`{prefix}base_url={url}`"
+        self.url = url
+        self._key = key
+        self._timeout = timeout
+        self._max_retries = max_retries
+        self._wait = wait
+        self._connections = connections
+        self._prefix = prefix
+        self._reached = False
+        self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> str:
+        """Sends one request and returns the reply as text.
+
+        Raises:
+            openai.BadRequestError: HTTP 400; like the next two the caller's to explain.
+            openai.UnprocessableEntityError: HTTP 422.
+            openai.NotFoundError: HTTP 404.
+            QuestionError: The server fails, hangs, refuses the key or cannot be reached.
+        """
+        gone: float | None = None
+        while True:
+            try:
+                reply = await self._post(path, body)
+            except UnreachableError:
+                now = time.monotonic()
+                if gone is None and self._reached and self._wait:
+                    log.warning("%s went away: waiting up to %.0f s for it to come back", self.url, self._wait)
+                gone = now if gone is None else gone
+                if not self._reached or now - gone >= self._wait:
+                    raise
+                await asyncio.sleep(_AGAIN)
+            else:
+                self._reached = True
+                return reply
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> str:
+        import openai
+
+        session = self._session()
+        try:
+            async with session.places, asyncio.timeout(self._patience):
+                return await session.client.post(path, cast_to=str, body=body)
+        except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError):
+            raise
+        except (openai.OpenAIError, TimeoutError) as error:
+            raise self._fault(error) from None
+
+    async def get(self, path: str) -> str:
+        """Returns what is at a path, as text; errors are the client library's."""
+        return await self._session().client.get(path, cast_to=str)
+
+    def said(self, error: openai.APIStatusError) -> str:
+        """Returns the server's own words, shortened and without the key."""
+        body = error.body
+        return self.quote(str(body.get("message", body) if isinstance(body, dict) else error.message))
+
+    def quote(self, text: str) -> str:
+        """Returns what came from the server, shortened and without the key."""
+        text = " ".join(text.split())
+        return (text.replace(self._key, "***") if self._key else text)[:_QUOTED]
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that all tries of a request and the pauses between them may take.
+
+        The library's own timeout starts anew with every byte that arrives.
+        """
+        return (self._max_retries + 1) * self._timeout + self._max_retries * _LONGEST_PAUSE
+
+    def _fault(self, error: Exception) -> QuestionError:
+        """Says what went wrong and which argument to change; the key is never part of it."""
+        import openai
+
+        tried = f"also after `{self._prefix}max_retries={self._max_retries}`"
+        match error:
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                # Its words may repeat a part of the key.
+                held = f"the key in the environment variable {KEY}" if self._key else "a request without a key"
+                return QuestionError(
+                    f"{self.name} refuses {held} (HTTP {error.status_code}): set {KEY} to one it accepts"
+                )
+            case openai.APIStatusError():
+                return QuestionError(
+                    f"{self.name} fails (HTTP {error.status_code}: {self.said(error)}), {tried}: look at the server's "
+                    f"log, or raise {self._prefix}max_retries="
+                )
+            case openai.APITimeoutError() | TimeoutError():
+                return QuestionError(
+                    f"{self.name} gave no reply within `{self._prefix}timeout={self._timeout:g}` seconds, {tried}: "
+                    f"look whether it hangs, or raise {self._prefix}timeout="
+                )
+        reason = self.quote(str(error.__cause__ or error))
+        return UnreachableError(
+            f"{self.name} cannot be reached ({reason}), {tried}: start the server, or correct the address"
+        )
+
+    def _session(self) -> _Session:
+        """Returns this loop's connections; they are closed when the loop's last tasks are cancelled."""
+        import openai
+
+        loop = asyncio.get_running_loop()
+        if loop not in self._sessions:
+            client = openai.AsyncOpenAI(
+                base_url=self.url,
+                api_key=self._key or "none",  # the library insists on one
+                timeout=openai.Timeout(self._timeout, connect=min(self._timeout, _CONNECT)),
+                max_retries=self._max_retries,
+            )
+            closing = loop.create_task(self._close(loop, client))
+            self._sessions[loop] = _Session(client, asyncio.Semaphore(self._connections), closing)
+        return self._sessions[loop]
+
+    async def _close(self, loop: asyncio.AbstractEventLoop, client: openai.AsyncOpenAI) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            del self._sessions[loop]
+            await client.close()
+
+
+def home(servers: Sequence[T], question: Question) -> T:
+    """Returns the question's own server, the same after a restart: its prefix cache then serves all steps."""
+    digest = hashlib.blake2b(question.id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return servers[int.from_bytes(digest, "big") % len(servers)]
+
+
+def key() -> str:
+    """Returns the servers' key from the environment, empty for none.
+
+    Raises:
+        AtomThinkError: It cannot be one.
+    """
+    value = os.environ.get(KEY, "").strip()
+    if not (value.isascii() and value.isprintable()):
+        raise AtomThinkError(f"{KEY} in the environment holds characters that no key has: set it anew, or unset it")
+    return value
+
+
+def addresses(base_url: str, prefix: str = "") -> list[str]:
+    """Splits and checks an argument `base_url`; what may be a secret is not repeated in an error.
+
+    Raises:
+        AtomThinkError: One of them is no address, or holds more than one.
+    """
+    argument = f"{prefix}base_url"
+    urls = [url.strip() for url in base_url.split(";") if url.strip()]
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise AtomThinkError(
+                f"`{argument}=` for {parts.hostname} holds a user, a password or a query: an address ends with its "
+                f"path (https://HOST/v1), and the key belongs in the environment variable {KEY}"
+            )
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise AtomThinkError(f"`{argument}={url}` is no address: pass one like http://localhost:8000/v1")
+    if not urls:
+        raise AtomThinkError(f"`{argument}={base_url}` names no server: pass one like http://localhost:8000/v1")
+    return urls
