@@ -19,8 +19,9 @@ def atomthink_policies() -> Mapping[str, PolicyFactory]:
     """Returns the policies."""
     from atomthink_plugin.model_adapters.openai_policy import openai_policy
     from atomthink_plugin.model_adapters.transformers_policy import transformers_policy
+    from atomthink_plugin.model_adapters.vllm_policy import vllm_policy
 
-    return {"transformers": transformers_policy, "openai": openai_policy}
+    return {"transformers": transformers_policy, "openai": openai_policy, "vllm": vllm_policy}
 
 
 @hookimpl

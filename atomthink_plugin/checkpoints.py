@@ -229,6 +229,54 @@ def load_config(pretrained: str, *, revision: str | None = None, argument: str =
     return dict(config)
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is needed here of a model that runs elsewhere.
+
+    Attributes:
+        tokenizer: Its tokenizer.
+        processor: Its processor, with a chat template; None where images are not read.
+        identity: Name and revision or, for a local folder, a digest of its files.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    processor: ProcessorMixin | None
+    identity: str
+
+
+def load_words(
+    pretrained: str,
+    *,
+    images: bool,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    chat_template: str | None = None,
+    argument: str = "pretrained",
+) -> Words:
+    """Loads a checkpoint's tokenizer and, for one that reads images, its processor; the weights stay where they are.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        images: Whether the model is to be shown images.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
+        chat_template: File with a Jinja chat template, for checkpoints that bring none.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or reads no images although it is to be shown some.
+    """
+    request = _request(pretrained, revision, "auto", "cpu", trust_remote_code, argument)
+    config = _config(request)
+    identity = _weights(request, getattr(config, "_commit_hash", None))
+    if not images:
+        return Words(_tokenizer(request), None, identity)
+    _require(request, config, "multimodal")
+    processor = _processor(request)
+    _set_chat_template(processor, chat_template, request)
+    return Words(processor.tokenizer, processor, identity)
+
+
 def neutral(config: GenerationConfig) -> GenerationConfig:
     """Returns greedy decoding with `config`'s special tokens and none of its other habits.
 

@@ -99,7 +99,48 @@ def _longer(name: str, value: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
     return torch.cat([value, more], dim=1)
 
 
-class Encoder:
+class ChatText:
+    """What a prompt says, as far as no model is needed to tell: the chat's text and the ids of the steps.
+
+    Args:
+        processor: It has a chat template.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(self, processor: ProcessorMixin, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._processor = processor
+        self._tokenizer = tokenizer
+        self._control = control_tokens(tokenizer, processor)
+
+    def chat(self, messages: Sequence[Message]) -> str:
+        """Returns the turns as the chat template writes them, a placeholder for each image."""
+        turns: list[Any] = [
+            {"role": turn.role, "content": [self._part(part) for part in turn.parts]} for turn in messages
+        ]
+        text: str = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return text
+
+    def has_bos(self, text: str) -> bool:
+        """Returns whether the template already wrote the token that begins a text."""
+        bos = self._tokenizer.bos_token
+        return isinstance(bos, str) and text.startswith(bos)
+
+    def pieces(self, prefix: str) -> list[int]:
+        """Returns the ids of the assistant's text, tokenised step by step."""
+        return [token for piece in self.split(prefix) for token in piece]
+
+    def split(self, prefix: str) -> list[list[int]]:
+        """Returns the ids of each step of the assistant's text, its blank line included."""
+        text = neutralise(prefix, self._control)
+        return tokenise_pieces(self._tokenizer, _PIECE.findall(text))
+
+    def _part(self, part: str | Image) -> dict[str, str]:
+        if isinstance(part, str):
+            return {"type": "text", "text": neutralise(part, self._control)}
+        return {"type": "image"}
+
+
+class Encoder(ChatText):
     """Encodes prompts for one checkpoint; images are prepared once per question.
 
     Args:
@@ -110,11 +151,9 @@ class Encoder:
     def __init__(self, checkpoint: Checkpoint, remember: int = 2**30) -> None:
         if checkpoint.processor is None:
             raise AtomThinkError(f"{checkpoint.identity} has no processor, so it cannot take a multimodal prompt")
-        self._processor = checkpoint.processor
-        self._tokenizer = checkpoint.tokenizer
+        super().__init__(checkpoint.processor, checkpoint.tokenizer)
         self._context = checkpoint.context
         self._placeholder: str | None = getattr(checkpoint.processor, "image_token", None)
-        self._control = control_tokens(checkpoint.tokenizer, checkpoint.processor)
         self._remember = remember
         self._kept = 0
         # The images themselves are kept in the value: while they live, their ids name them.
@@ -127,17 +166,8 @@ class Encoder:
             QuestionError: An image cannot be read, or the processor refuses it.
         """
         images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
-        text = self._chat(prompt.messages)
+        text = self.chat(prompt.messages)
         return self._question(text, images).extend(self.pieces(prompt.prefix))
-
-    def pieces(self, prefix: str) -> list[int]:
-        """Returns the ids of the assistant's text, tokenised step by step."""
-        return [token for piece in self.split(prefix) for token in piece]
-
-    def split(self, prefix: str) -> list[list[int]]:
-        """Returns the ids of each step of the assistant's text, its blank line included."""
-        text = neutralise(prefix, self._control)
-        return tokenise_pieces(self._tokenizer, _PIECE.findall(text))
 
     def fit(self, encoding: Encoding, wanted: int) -> int:
         """Returns how many tokens may follow, `wanted` at most; 0 or less if the context is full."""
@@ -149,18 +179,6 @@ class Encoder:
             f"question has {encoding.length} tokens, context is {self._context}; a step needs {room} more: shorten "
             "the question, use a smaller image, or name a checkpoint with a longer context"
         )
-
-    def _chat(self, messages: Sequence[Message]) -> str:
-        turns: list[Any] = [
-            {"role": turn.role, "content": [self._part(part) for part in turn.parts]} for turn in messages
-        ]
-        text: str = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return text
-
-    def _part(self, part: str | Image) -> dict[str, str]:
-        if isinstance(part, str):
-            return {"type": "text", "text": neutralise(part, self._control)}
-        return {"type": "image"}
 
     def _question(self, text: str, images: list[Image]) -> Encoding:
         """Encodes up to the last image with the processor, once, and the text behind it alone."""
@@ -186,13 +204,12 @@ class Encoder:
 
     def _process(self, text: str, images: list[Image]) -> Encoding:
         pictures = [to_rgb(image) for image in images]
-        bos = self._tokenizer.bos_token
         try:
             inputs = self._processor(
                 text=[text],
                 images=[pictures] if pictures else None,
                 return_tensors="pt",
-                add_special_tokens=not (isinstance(bos, str) and text.startswith(bos)),
+                add_special_tokens=not self.has_bos(text),
             )
         except (ValueError, IndexError, StopIteration, ZeroDivisionError) as error:
             sizes = ", ".join(f"{width}x{height}" for width, height in (image.size for image in pictures))

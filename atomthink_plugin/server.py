@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel
+
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 
 if TYPE_CHECKING:
@@ -43,6 +45,30 @@ _QUOTED: Final = 300
 
 class UnreachableError(QuestionError):
     """Nobody answers at the server's address, or the connection was dropped."""
+
+
+class _Details(BaseModel):
+    cached_tokens: int | None = None
+
+
+class Counts(BaseModel):
+    """What a server says a request cost.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, once for all samples.
+        completion_tokens: Tokens of all samples; None if it does not tell.
+        prompt_tokens_details: May tell how many of the prompt's were not read anew.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+
+    @property
+    def cached(self) -> int:
+        """Prompt tokens that came from the server's prefix cache, 0 if it does not tell."""
+        details = self.prompt_tokens_details
+        return min((details.cached_tokens if details else None) or 0, self.prompt_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import QuestionError, Usage
-from atomthink_plugin.server import Server
+from atomthink_plugin.chat_turns import Turn
+from atomthink_plugin.server import Counts, Server
 
 if TYPE_CHECKING:
     import openai  # at run time in the functions that ask: it takes a second, and every run looks at all policies
 
 log = logging.getLogger(__name__)
-
-Turn = Mapping[str, Any]
-"""One message as the protocol writes it."""
 
 _READINGS: Final = 3
 """How often a reply is asked for before one that cannot be read counts as the server's last word."""
@@ -143,16 +141,6 @@ class Drawn:
     usage: Usage = field(default_factory=Usage)
 
 
-class _Details(BaseModel):
-    cached_tokens: int | None = None
-
-
-class _Counts(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-
-
 class _Piece(BaseModel):
     token: str
     logprob: float
@@ -178,7 +166,7 @@ class _Completion(BaseModel):
     """The parts of a reply that are used; servers leave out or add others."""
 
     choices: list[_Choice]
-    usage: _Counts | None = None
+    usage: Counts | None = None
 
 
 class _Model(BaseModel):
@@ -274,15 +262,13 @@ class Endpoint:
         choices = sorted(completion.choices, key=lambda choice: choice.index)[: ask.n]
         if "logprobs" not in self._left_out and not any(choice.logprobs for choice in choices):
             self._leave_out("logprobs", "gives none")
-        counts = completion.usage or _Counts()
+        counts = completion.usage or Counts()
         generated = counts.completion_tokens
         samples = tuple(_samples(choices, generated, ask.max_tokens))
-        details = counts.prompt_tokens_details
-        cached = min((details.cached_tokens if details else None) or 0, counts.prompt_tokens)
         usage = Usage(
             generated=sum(sample.tokens for sample in samples) if generated is None else generated,
-            prefilled=counts.prompt_tokens - cached,
-            cached=cached,
+            prefilled=counts.prompt_tokens - counts.cached,
+            cached=counts.cached,
             images=ask.images,
         )
         return Drawn(samples, usage)

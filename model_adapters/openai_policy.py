@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 import math
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -26,6 +23,7 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
+from atomthink_plugin.chat_turns import ChatTurns
 from atomthink_plugin.formats import Format
 from atomthink_plugin.model_adapters.chat_endpoint import (
     Ask,
@@ -33,16 +31,11 @@ from atomthink_plugin.model_adapters.chat_endpoint import (
     Drawn,
     Endpoint,
     Sample,
-    Turn,
     UnknownModelError,
 )
-from atomthink_plugin.prompting import to_rgb
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.runtime.settings import ROOM
 from atomthink_plugin.server import Server, addresses, home, key
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 OPENAI: Final = "https://api.openai.com/v1"
 
@@ -89,7 +82,7 @@ class OpenAIPolicy:
         self._model = model
         self._endpoints = list(endpoints)
         self._format = format
-        self._urls: dict[int, str] = {}
+        self._turns = ChatTurns()
 
     async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
@@ -146,30 +139,6 @@ class OpenAIPolicy:
             raise QuestionError(f"{endpoint.name} withheld every reply by its content filter")
         usage = sum((one.usage for one in drawn), Usage(policy_calls=n))
         return Proposal(tuple(steps), usage)
-
-    # --- the prompt ----------------------------------------------------------------------------
-
-    def _turns(self, messages: Sequence[Message]) -> tuple[Turn, ...]:
-        return tuple({"role": message.role, "content": self._content(message)} for message in messages)
-
-    def _content(self, message: Message) -> str | list[dict[str, Any]]:
-        """Texts that follow each other are joined here: servers would put line breaks between them."""
-        parts: list[dict[str, Any]] = []
-        for textual, run_of in itertools.groupby(message.parts, lambda part: isinstance(part, str)):
-            if textual:
-                parts.append({"type": "text", "text": "".join(str(part) for part in run_of)})
-            else:
-                parts += [{"type": "image_url", "image_url": {"url": self._url(part)}} for part in run_of]
-        # A plain string is what every server and every chat template takes.
-        return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
-
-    def _url(self, image: Any) -> str:
-        """Returns the image as a data URL, encoded once while the image lives."""
-        key = id(image)
-        if key not in self._urls:
-            self._urls[key] = _data_url(image)
-            weakref.finalize(image, self._urls.pop, key, None)
-        return self._urls[key]
 
     # --- before the first question -------------------------------------------------------------
 
@@ -302,15 +271,6 @@ def _covering(sample: Sample, size: int) -> int:
         return math.ceil(sample.tokens * size / len(sample.text.encode()))
     written = itertools.accumulate((length for length, _ in sample.pieces[:-1]), initial=0)
     return max(1, sum(before < size for before in written))
-
-
-def _data_url(image: Any) -> str:
-    picture: Image = to_rgb(image)
-    # What a file says beside its pixels (a transparent colour, a profile) would change them on the way.
-    picture.info.clear()
-    png = BytesIO()
-    picture.save(png, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
 
 
 def _prompt(drawn: Drawn) -> int:

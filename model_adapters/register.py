@@ -23,6 +23,7 @@ CLASSES: Final = {
     "atomthink_llama_vision": "atomthink_plugin.model_adapters.llama_vision.AtomThinkLlamaVision",
     "atomthink_openai": "atomthink_plugin.model_adapters.openai_model.AtomThinkOpenAI",
     "atomthink_qwen_vl": "atomthink_plugin.model_adapters.qwen_vl.AtomThinkQwenVL",
+    "atomthink_vllm": "atomthink_plugin.model_adapters.vllm_model.AtomThinkVllm",
 }
 """Model id to class path; the harness imports a class only when its id is asked for."""
 

@@ -1,0 +1,55 @@
+"""Messages as OpenAI's chat protocol writes them, images as data URLs."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from atomthink_plugin.api import Message
+from atomthink_plugin.images import PerImage
+from atomthink_plugin.prompting import to_rgb
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Turn = Mapping[str, Any]
+"""One message as the protocol writes it."""
+
+
+class ChatTurns:
+    """Writes messages; an image is encoded once while it lives."""
+
+    def __init__(self) -> None:
+        self._url = PerImage(_data_url)
+
+    def __call__(self, messages: Sequence[Message]) -> tuple[Turn, ...]:
+        """Returns the messages as turns.
+
+        Raises:
+            QuestionError: An image cannot be read.
+        """
+        return tuple({"role": message.role, "content": self._content(message)} for message in messages)
+
+    def _content(self, message: Message) -> str | list[dict[str, Any]]:
+        """Texts that follow each other are joined here: servers would put line breaks between them."""
+        parts: list[dict[str, Any]] = []
+        for textual, run_of in itertools.groupby(message.parts, lambda part: isinstance(part, str)):
+            if textual:
+                parts.append({"type": "text", "text": "".join(str(part) for part in run_of)})
+            else:
+                images = (part for part in run_of if not isinstance(part, str))
+                parts += [{"type": "image_url", "image_url": {"url": self._url(image)}} for image in images]
+        # A plain string is what every server and every chat template takes.
+        return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
+
+
+def _data_url(image: Image) -> str:
+    picture = to_rgb(image)
+    # What a file says beside its pixels (a transparent colour, a profile) would change them on the way.
+    picture.info.clear()
+    png = BytesIO()
+    picture.save(png, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"

@@ -1,0 +1,137 @@
+"""vLLM in this process: an engine that outlives the event loops of the runs that ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from atomthink_plugin.api import AtomThinkError, QuestionError
+
+if TYPE_CHECKING:
+    from vllm import AsyncEngineArgs, RequestOutput, SamplingParams
+    from vllm.inputs import TokensPrompt
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+
+class VllmEngine:
+    """vLLM's asynchronous engine, on an event loop and a thread of its own.
+
+    It batches whatever is being asked, over all questions, and keeps the keys and values of what it has read.
+
+    Args:
+        arguments: Of vLLM's `AsyncEngineArgs`, by name.
+
+    Raises:
+        AtomThinkError: vLLM is not installed, or cannot run this model here.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        args = _engine_args(arguments)
+        self._loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._loop.run_forever, name="atomthink-vllm", daemon=True)
+        thread.start()
+        try:
+            engine = asyncio.run_coroutine_threadsafe(_start(args), self._loop).result()
+        except BaseException as error:
+            _stop_loop(self._loop, thread)
+            if not isinstance(error, Exception):
+                raise
+            raise AtomThinkError(
+                f"pretrained={arguments['model']!r}: vLLM cannot run it here ({_said(error)}); its log above says more"
+            ) from error
+        self._numbers = itertools.count()
+        # Held in a list, so that the interpreter's end does not find an engine to end once more.
+        self._held = [engine]
+        self._close = weakref.finalize(self, _close, self._held, self._loop, thread)
+
+    @property
+    def _engine(self) -> AsyncLLM:
+        return self._held[0]
+
+    @property
+    def dtype(self) -> str:
+        """The precision it computes in, e.g. `bfloat16`."""
+        return str(self._engine.vllm_config.model_config.dtype).removeprefix("torch.")
+
+    @property
+    def context(self) -> int:
+        """Tokens of the longest sequence."""
+        return int(self._engine.vllm_config.model_config.max_model_len)
+
+    async def generate(self, prompt: TokensPrompt, params: SamplingParams) -> RequestOutput:
+        """Returns what one request gives, once it is finished; cancelling aborts it.
+
+        Raises:
+            QuestionError: vLLM refuses the prompt, or fails on it alone.
+            AtomThinkError: The engine is dead.
+        """
+        asked = asyncio.run_coroutine_threadsafe(self._generate(prompt, params), self._loop)
+        return await asyncio.wrap_future(asked)
+
+    async def _generate(self, prompt: TokensPrompt, params: SamplingParams) -> RequestOutput:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            async for output in self._engine.generate(prompt, params, request_id=f"step-{next(self._numbers)}"):
+                finished = output
+        except EngineDeadError as error:
+            raise AtomThinkError(
+                "vLLM's engine died, its log above says why (often memory: lower gpu_memory_utilization= or "
+                "max_model_len=); run again to go on with the questions that are left"
+            ) from error
+        except Exception as error:  # one question's: too long, images that the model cannot take
+            raise QuestionError(f"vLLM refuses the question: {_said(error)}") from error
+        return finished
+
+    def close(self) -> None:
+        """Ends the engine's processes and frees its memory; so does the end of this object's life."""
+        self._close()
+
+
+def _engine_args(arguments: Mapping[str, Any]) -> AsyncEngineArgs:
+    try:
+        from vllm import AsyncEngineArgs
+    except ImportError as error:
+        raise AtomThinkError(
+            f"policy=vllm needs vLLM ({error}): pip install 'atomthink-plugin[vllm]', or serve the model elsewhere "
+            "and use policy=openai"
+        ) from error
+    try:
+        return AsyncEngineArgs(**arguments)
+    except TypeError as error:
+        raise AtomThinkError(f"`engine={{...}}` is refused by vLLM: {error}") from error
+
+
+async def _start(args: AsyncEngineArgs) -> AsyncLLM:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(args)
+
+
+def _close(held: list[AsyncLLM], loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    asyncio.run_coroutine_threadsafe(_end(held.pop()), loop).result()
+    _stop_loop(loop, thread)
+
+
+async def _end(engine: AsyncLLM) -> None:
+    engine.shutdown()
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+
+
+def _stop_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def _said(error: BaseException) -> str:
+    """VLLM's words: what it wraps says nothing itself."""
+    said = str(error) or str(error.__cause__ or "") or type(error).__name__
+    return said.splitlines()[0]

@@ -1,0 +1,222 @@
+"""A model that vLLM runs in this process, as a policy."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from annotated_types import Gt, Le
+from pydantic import PositiveInt
+
+from atomthink_plugin.api import FinishReason, Path, Proposal, QuestionError, Sampling, Step, Usage
+from atomthink_plugin.checkpoints import Words, load_words
+from atomthink_plugin.formats import Format, Prompt
+from atomthink_plugin.images import PerImage
+from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
+from atomthink_plugin.prompting import ChatText, to_rgb
+from atomthink_plugin.runtime.settings import ROOM
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from vllm import RequestOutput, SamplingParams
+    from vllm.inputs import TokensPrompt
+    from vllm.outputs import CompletionOutput
+
+_FULL: Final = re.compile(r"maximum (context|model) length|max_model_len|longer than the maximum", re.IGNORECASE)
+
+_BLANKS: Final = 8
+"""Blank lines before a step that are waited through."""
+
+
+class VllmPolicy:
+    """Samples steps with vLLM's continuous batching and prefix cache.
+
+    A prompt is given as token ids, the question's and each step's own, so that every prompt is found in the prefix
+    cache up to its last step; images go by a digest of their pixels and are encoded once. Samples of a node are
+    requests of their own, at the same time, each with its own seed: a sample is the same whatever it is drawn with,
+    as far as vLLM computes alike in any batch. Greedy samples are asked once.
+
+    Args:
+        engine: The running engine.
+        words: The model's tokenizer and processor.
+        format: How paths are asked.
+    """
+
+    def __init__(self, engine: VllmEngine, words: Words, format: Format) -> None:
+        assert words.processor is not None
+        self.identity = f"vllm:{words.identity} in {engine.dtype}"
+        self._engine = engine
+        self._format = format
+        self._tokenizer = words.tokenizer
+        self._text = ChatText(words.processor, words.tokenizer)
+        self._image_id: int | None = getattr(words.processor, "image_token_id", None)
+        self._digest = PerImage(_digest)
+
+    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
+
+        A chain that fills the context has no next step: the proposal is empty.
+
+        Raises:
+            QuestionError: The question is empty, too long, or vLLM cannot take its images.
+        """
+        if not path.question.text.strip():
+            raise QuestionError("the question has no text")
+        prompt = self._format.render(path)
+        encoded = self._encode(prompt)
+        draws = [_draw(path, index, sampling) for index in range(n)]
+        distinct = list(dict.fromkeys(draws))
+        try:
+            asked = (self._sample(encoded, _params(sampling, prompt.stops, *draw)) for draw in distinct)
+            outputs = await asyncio.gather(*asked)
+        except QuestionError as error:
+            if path.depth and _FULL.search(str(error)):
+                return Proposal(())
+            raise
+        images = len(path.question.images)
+        usage = sum((self._usage(o, images) for tries in outputs for o in tries), Usage(policy_calls=n))
+        last = {draw: tries[-1] for draw, tries in zip(distinct, outputs, strict=True)}
+        length = len(last[distinct[0]].prompt_token_ids or ())
+        if self._engine.context - length < min(ROOM, sampling.max_tokens):
+            if path.depth:
+                return Proposal((), usage)
+            raise QuestionError(
+                f"question has {length} tokens, context is {self._engine.context}; a step needs "
+                f"{min(ROOM, sampling.max_tokens)} more: shorten the question, use a smaller image, or raise "
+                "max_model_len="
+            )
+        return Proposal(tuple(_step(last[draw].outputs[0]) for draw in draws), usage)
+
+    def _encode(self, prompt: Prompt) -> TokensPrompt:
+        """Returns the prompt's ids, one for each image, which vLLM replaces by as many as the image takes."""
+        from vllm.inputs import TokensPrompt
+
+        text = self._text.chat(prompt.messages)
+        ids = self._tokenizer.encode(text, add_special_tokens=not self._text.has_bos(text))
+        encoded = TokensPrompt(prompt_token_ids=[*ids, *self._text.pieces(prompt.prefix)])
+        images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
+        if images:
+            encoded["multi_modal_data"] = {"image": [to_rgb(image) for image in images]}
+            encoded["multi_modal_uuids"] = {"image": [self._digest(image) for image in images]}
+        return encoded
+
+    async def _sample(self, prompt: TokensPrompt, params: SamplingParams) -> list[RequestOutput]:
+        """Draws one sample, the last of what is returned.
+
+        vLLM looks for stop strings from the first character on, but a blank line before a step is not its end: the
+        sample is drawn again, the same tokens, and let go on behind it.
+        """
+        outputs = [await self._engine.generate(prompt, params)]
+        while _blank(outputs[-1].outputs[0]) and len(outputs) <= _BLANKS:
+            params.min_tokens = len(outputs[-1].outputs[0].token_ids)
+            outputs.append(await self._engine.generate(prompt, params))
+        return outputs
+
+    def _usage(self, output: RequestOutput, images: int) -> Usage:
+        prompt = output.prompt_token_ids or []
+        cached = output.num_cached_tokens or 0
+        seen = any(token == self._image_id for token in prompt[:cached])
+        unseen = any(token == self._image_id for token in prompt[cached:]) or not seen
+        return Usage(
+            generated=sum(len(one.token_ids) for one in output.outputs),
+            prefilled=len(prompt) - cached,
+            cached=cached,
+            images=images if unseen else 0,
+        )
+
+
+def vllm_policy(
+    pretrained: str,
+    *,
+    format: Format,
+    revision: str | None = None,
+    dtype: str = "auto",
+    batch_size: PositiveInt | None = None,
+    max_model_len: PositiveInt | None = None,
+    gpu_memory_utilization: Annotated[float, Gt(0), Le(1)] | None = None,
+    tensor_parallel_size: PositiveInt = 1,
+    engine: dict[str, Any] | None = None,
+    chat_template: str | None = None,
+    trust_remote_code: bool = False,
+) -> VllmPolicy:
+    """Starts vLLM with a checkpoint and makes it a policy.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        format: How paths are asked.
+        revision: Branch, tag or commit on the hub.
+        dtype: `auto` (vLLM's choice) or a precision vLLM knows.
+        batch_size: Sequences decoded at once at most; vLLM's choice if not given.
+        max_model_len: Tokens of the longest sequence; the checkpoint's own if not given.
+        gpu_memory_utilization: Share of the GPU's memory that vLLM takes; leave some to a PRM on the same one.
+        tensor_parallel_size: GPUs that share the model.
+        engine: Further arguments of vLLM's engine by name; in a `config=` file.
+        chat_template: File with a Jinja chat template, for checkpoints that bring none.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
+
+    Raises:
+        AtomThinkError: The checkpoint, or vLLM itself, cannot be used here.
+    """
+    words = load_words(
+        pretrained, images=True, revision=revision, trust_remote_code=trust_remote_code, chat_template=chat_template
+    )
+    given = {
+        "revision": revision,
+        "max_model_len": max_model_len,
+        "max_num_seqs": batch_size,
+        "gpu_memory_utilization": gpu_memory_utilization,
+    }
+    arguments: dict[str, Any] = {
+        "model": os.path.expanduser(pretrained),
+        "dtype": dtype,
+        "trust_remote_code": trust_remote_code,
+        "tensor_parallel_size": tensor_parallel_size,
+        "enable_prefix_caching": True,
+        "generation_config": "vllm",  # the checkpoint's own penalties would bias samples
+        **{name: value for name, value in given.items() if value is not None},
+        **(engine or {}),
+    }
+    return VllmPolicy(VllmEngine(arguments), words, format)
+
+
+def _draw(path: Path, index: int, sampling: Sampling) -> tuple[float, int | None]:
+    """Returns a sample's temperature and seed; greedy samples are one."""
+    temperature = sampling.temperature_of(index)
+    return temperature, sampling.seed_of(path, index) if temperature else None
+
+
+def _params(sampling: Sampling, stops: tuple[str, ...], temperature: float, seed: int | None) -> SamplingParams:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=seed,
+        max_tokens=sampling.max_tokens,
+        stop=list(stops),
+        logprobs=0,  # of the sampled tokens alone, before temperature and filters
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _blank(sample: CompletionOutput) -> bool:
+    return isinstance(sample.stop_reason, str) and not sample.text.strip()
+
+
+def _step(sample: CompletionOutput) -> Step:
+    finish: FinishReason = "eos"
+    if sample.finish_reason == "length":
+        finish = "length"
+    elif isinstance(sample.stop_reason, str):
+        finish = "stop"
+    return Step(sample.text.strip(), tuple(sample.token_ids), sample.cumulative_logprob or 0.0, finish)
+
+
+def _digest(image: Image) -> str:
+    picture = to_rgb(image)
+    return hashlib.blake2b(repr(picture.size).encode() + picture.tobytes(), digest_size=16).hexdigest()
