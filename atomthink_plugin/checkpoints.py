@@ -254,6 +254,19 @@ def end_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
     return tuple(ids) if isinstance(ids, list) else (int(ids),)
 
 
+def weights(pretrained: str, revision: str | None = None) -> str:
+    """Returns name and revision of a checkpoint; a local folder's revision is a digest of its files."""
+    folder = FilePath(pretrained)
+    if not folder.is_dir():
+        return f"{pretrained}@{revision or 'main'}"
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        status = file.stat()
+        digest.update(f"{file.name}\0{status.st_size}\0".encode())
+        digest.update(file.read_bytes() if status.st_size <= _HASHED else f"{status.st_mtime_ns}\0".encode())
+    return f"{pretrained}@{digest.hexdigest()}"
+
+
 def _request(
     pretrained: str,
     revision: str | None,
@@ -454,21 +467,8 @@ def _ready(
     model.train(False).requires_grad_(False)
     commit: str | None = getattr(model.config, "_commit_hash", None)
     # `dtype=auto` is another precision on another device, and a result of one is none of the other.
-    identity = f"{_weights(request, commit)} in {str(model.dtype).removeprefix('torch.')}"
+    identity = f"{weights(request.pretrained, commit or request.revision)} in {str(model.dtype).removeprefix('torch.')}"
     return Checkpoint(model, tokenizer, processor, identity)
-
-
-def _weights(request: _Request, commit: str | None) -> str:
-    """Name and revision of what was loaded; a local folder's revision is a digest of its files."""
-    folder = FilePath(request.pretrained)
-    if not folder.is_dir():
-        return f"{request.pretrained}@{commit or request.revision or 'main'}"
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        status = file.stat()
-        digest.update(f"{file.name}\0{status.st_size}\0".encode())
-        digest.update(file.read_bytes() if status.st_size <= _HASHED else f"{status.st_mtime_ns}\0".encode())
-    return f"{request.pretrained}@{digest.hexdigest()}"
 
 
 def _first_line(error: BaseException) -> str:

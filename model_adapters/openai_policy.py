@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import itertools
-import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +14,6 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from atomthink_plugin.api import (
     AtomThinkError,
-    FinishReason,
     Message,
     Path,
     Proposal,
@@ -26,16 +23,16 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
-from atomthink_plugin.formats import Format
+from atomthink_plugin.formats import Format, joined
 from atomthink_plugin.model_adapters.chat_endpoint import (
     Ask,
     ContextFullError,
     Drawn,
     Endpoint,
-    Sample,
     Turn,
     UnknownModelError,
 )
+from atomthink_plugin.model_adapters.samples import to_step
 from atomthink_plugin.prompting import to_rgb
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.runtime.settings import ROOM
@@ -48,9 +45,6 @@ OPENAI: Final = "https://api.openai.com/v1"
 
 Continuation = Literal["check", "trust"]
 """Whether to look, before the first question, if servers continue the assistant's turn, or to believe it."""
-
-_NO_ID: Final = -1
-"""Stands for a token in `Step.token_ids`: servers tell how many there were, and limits are counted by them."""
 
 _TRIED: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),)))
 _TRIED_TOKENS: Final = 16
@@ -141,7 +135,7 @@ class OpenAIPolicy:
             for indices, one in zip(groups.values(), drawn, strict=True)
             for index, sample in zip(indices, one.samples, strict=True)
         }
-        steps = [_step(samples[i], prompt.stops) for i in range(n) if samples[i].finish != "content_filter"]
+        steps = [to_step(samples[i], prompt.stops) for i in range(n) if samples[i].finish != "content_filter"]
         if not steps:
             raise QuestionError(f"{endpoint.name} withheld every reply by its content filter")
         usage = sum((one.usage for one in drawn), Usage(policy_calls=n))
@@ -153,13 +147,12 @@ class OpenAIPolicy:
         return tuple({"role": message.role, "content": self._content(message)} for message in messages)
 
     def _content(self, message: Message) -> str | list[dict[str, Any]]:
-        """Texts that follow each other are joined here: servers would put line breaks between them."""
-        parts: list[dict[str, Any]] = []
-        for textual, run_of in itertools.groupby(message.parts, lambda part: isinstance(part, str)):
-            if textual:
-                parts.append({"type": "text", "text": "".join(str(part) for part in run_of)})
-            else:
-                parts += [{"type": "image_url", "image_url": {"url": self._url(part)}} for part in run_of]
+        parts: list[dict[str, Any]] = [
+            {"type": "text", "text": part}
+            if isinstance(part, str)
+            else {"type": "image_url", "image_url": {"url": self._url(part)}}
+            for part in joined(message.parts)
+        ]
         # A plain string is what every server and every chat template takes.
         return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
@@ -274,34 +267,6 @@ async def _draw(endpoint: Endpoint, ask: Ask, seeds: list[int]) -> Drawn:
 def _seed(path: Path, index: int, sampling: Sampling) -> int:
     """Returns the sample's seed; many servers keep 32 bits, some of them signed."""
     return sampling.seed_of(path, index) >> 32
-
-
-def _step(sample: Sample, stops: Sequence[str]) -> Step:
-    """Cuts a sample at the first stop string behind its first visible character, which the server may not know."""
-    text, finish = sample.text, _finish(sample, stops)
-    lead = len(text) - len(text.lstrip())
-    found = [text.index(stop, lead) for stop in stops if stop in text[lead:]]
-    tokens = sample.tokens
-    if found:
-        text, finish = text[: min(found)], "stop"
-        tokens = _covering(sample, len(text.encode()))
-    logprob = math.fsum(logprob for _, logprob in sample.pieces[:tokens])
-    return Step(text.strip(), (_NO_ID,) * tokens, logprob, finish)
-
-
-def _finish(sample: Sample, stops: Sequence[str]) -> FinishReason:
-    """Servers do not tell a stop string from the end of the reply."""
-    if sample.finish == "length":
-        return "length"
-    return "stop" if stops else "eos"
-
-
-def _covering(sample: Sample, size: int) -> int:
-    """Returns how many of a sample's tokens it takes to write its first `size` bytes."""
-    if not sample.pieces:
-        return math.ceil(sample.tokens * size / len(sample.text.encode()))
-    written = itertools.accumulate((length for length, _ in sample.pieces[:-1]), initial=0)
-    return max(1, sum(before < size for before in written))
 
 
 def _data_url(image: Any) -> str:
