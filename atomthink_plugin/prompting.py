@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -186,14 +186,8 @@ class Encoder:
 
     def _process(self, text: str, images: list[Image]) -> Encoding:
         pictures = [to_rgb(image) for image in images]
-        bos = self._tokenizer.bos_token
         try:
-            inputs = self._processor(
-                text=[text],
-                images=[pictures] if pictures else None,
-                return_tensors="pt",
-                add_special_tokens=not (isinstance(bos, str) and text.startswith(bos)),
-            )
+            inputs = self._prepare(text, pictures)
         except (ValueError, IndexError, StopIteration, ZeroDivisionError) as error:
             sizes = ", ".join(f"{width}x{height}" for width, height in (image.size for image in pictures))
             raise QuestionError(
@@ -203,6 +197,17 @@ class Encoder:
         media = {name: value for name, value in inputs.items() if name not in tokens}
         settled = inputs["input_ids"].shape[1] if pictures else 0
         return Encoding(tokens, media, len(pictures), _digest(media) if pictures else "", settled)
+
+    def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
+        """Calls the processor."""
+        bos = self._tokenizer.bos_token
+        inputs: Mapping[str, torch.Tensor] = self._processor(
+            text=[text],
+            images=[pictures] if pictures else None,
+            return_tensors="pt",
+            add_special_tokens=not (isinstance(bos, str) and text.startswith(bos)),
+        )
+        return inputs
 
 
 def _digest(media: dict[str, torch.Tensor]) -> str:

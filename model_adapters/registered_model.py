@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy
 
@@ -20,8 +21,8 @@ class AtomThinkLmms(AtomThinkModel):
         super().__init__(**arguments)
         if self._plan.identity["scorer"]["kind"] == "confidence":
             raise AtomThinkError(
-                "`scorer=confidence` needs log-probabilities, and a model of lmms-eval gives none: name a process reward "
-                "model with `prm=`"
+                "`scorer=confidence` needs log-probabilities, and a model of lmms-eval gives none: name a process "
+                "reward model with `prm=`"
             )
 
     def clean(self) -> None:
