@@ -27,6 +27,8 @@ from transformers import (
     ProcessorMixin,
 )
 from transformers import __version__ as transformers_version
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.models.auto.auto_factory import add_generation_mixin_to_remote_model
 from transformers.models.auto.image_processing_auto import get_image_processor_config
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -183,9 +185,17 @@ def load_remote_multimodal(
         raise AtomThinkError(_untrusted(request))
     with own_code(config, f"{argument}={pretrained!r}"):
         processor = _processor(request)
-        model = _load(AutoModel, "multimodal", request)
+        model = _load(_remote_class(config.auto_map["AutoModel"], request), "multimodal", request)
         model.generation_config = neutral(model.generation_config)
         return _ready(model, processor.tokenizer, processor, request)
+
+
+def _remote_class(reference: str, request: _Request) -> type[PreTrainedModel]:
+    """The model's class, able to generate; AutoModel gives that only the first time in a process."""
+    with _explained(request):
+        found = get_class_from_dynamic_module(reference, request.pretrained, revision=request.revision)
+    able: type[PreTrainedModel] = add_generation_mixin_to_remote_model(found)
+    return able
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lmms_eval.api.instance import Instance
+from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.models.model_utils.gen_metrics import get_logged_metrics_history
 
 from atomthink_plugin.api import (
@@ -21,14 +21,13 @@ from atomthink_plugin.api import (
     Question,
     QuestionError,
     Sampling,
-    Step,
 )
 from atomthink_plugin.formats import ATOMIC_INSTRUCTION, Atomic, Continue, Cot, Direct, Format
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
 from atomthink_plugin.model_adapters.registered_model import AtomThinkLmms
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy, registered_policy
 from tests.scripted_base import ScriptedSimple, register
-from tests.tiny_models import chain, folder, llava, picture, question, qwen
+from tests.tiny_models import chain, folder, mllama, picture, question, qwen
 
 KINDS = pytest.mark.parametrize("kind", ["simple", "chat"])
 WARM = Sampling(temperature=1.0, max_tokens=40, seed=3)
@@ -254,9 +253,11 @@ def test_a_checkpoint_named_twice_is_refused() -> None:
         registered_policy("scripted_chat", format=Atomic(), pretrained="a", base_args={"pretrained": "b"})
 
 
-def test_a_checkpoint_that_cannot_be_fetched_says_how_to_give_a_folder(tmp_path: FilePath) -> None:
-    with pytest.raises(AtomThinkError, match=r"config\.json.*name a folder.*`pretrained=FOLDER`.*base_args: "):
-        registered_policy("huggingface", format=Atomic(), pretrained=str(tmp_path), device="cpu")
+@pytest.mark.parametrize("missing", ["no-such-organisation/no-such-model", "/no/such/folder"])
+def test_a_checkpoint_that_cannot_be_found_says_how_to_give_a_folder(missing: str) -> None:
+    way_out = rf"pretrained={missing}.*name a folder that has all its files, with `pretrained=FOLDER` or .*base_args: "
+    with pytest.raises(AtomThinkError, match=way_out):
+        registered_policy("huggingface", format=Atomic(), pretrained=missing, device="cpu")
 
 
 # --- as the harness makes it ----------------------------------------------------------------------
@@ -331,26 +332,26 @@ def test_another_checkpoint_in_the_same_folder_is_another_model(tmp_path: FilePa
 # --- a real one -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("build", [qwen, llava])
-def test_direct_gives_what_a_real_base_gives_the_harness(build: Any) -> None:
-    own = {"pretrained": str(folder(build)), "device_map": "cpu"}
-    made = registered_policy("huggingface", format=Direct(), base_args=own, device="cpu")
+@pytest.mark.parametrize(("base", "build"), [("qwen2_5_vl", qwen), ("llama_vision", mllama)])
+def test_direct_gives_what_a_real_base_gives_the_harness(base: str, build: Any) -> None:
+    pytest.importorskip("decord", reason="the harness's own models import it")
+    made = registered_policy(
+        base, format=Direct(), pretrained=str(folder(build)), base_args={"device_map": "cpu"}, device="cpu"
+    )
     asked = [question("How many?", picture(0), name="a"), question("What is this?", picture(1, (90, 40)), name="b")]
     proposals = ask(made, [Path(each) for each in asked], Sampling(max_tokens=8))
-    base = made.base.model
-    base.task_dict = {"t": {"s": asked}}
+    model = made.base.model
+    model.task_dict = {"t": {"s": asked}}
 
     def messages(doc: Question) -> list[dict[str, Any]]:
         content = [{"type": "image", "url": doc.images[0]}, {"type": "text", "text": doc.text}]
         return [{"role": "user", "content": content}]
 
-    for at, proposal in enumerate(proposals):
-        metadata = {"task": "t", "doc_id": at, "repeats": 1}
+    for at, (doc, proposal) in enumerate(zip(asked, proposals, strict=True)):
         arguments = {"max_new_tokens": 8, "temperature": 0, "do_sample": False}
-        (reply,) = base.generate_until(
-            [Instance("generate_until", ("", messages, arguments, at, "t", "s"), 0, metadata)]
-        )
-        (step,) = proposal.steps
-        assert step.text == reply.text.strip()
-        assert len(step.token_ids) == reply.token_counts.output_tokens
-    assert Step("") not in proposals
+        request = (arguments, lambda doc: list(doc.images)) if made.base.simple else (messages, arguments)
+        metadata = {"task": "t", "doc_id": at, "repeats": 1}
+        (reply,) = model.generate_until([Instance("generate_until", (doc.text, *request, at, "t", "s"), 0, metadata)])
+        assert texts(proposal) == [unwrap_generation_output(reply)[0].strip()]
+    assert made.base.simple == (base == "llama_vision")
+    assert len({text for proposal in proposals for text in texts(proposal)}) == 2
