@@ -194,7 +194,7 @@ def _remote_class(reference: str, request: _Request) -> type[PreTrainedModel]:
     """The model's class, able to generate; AutoModel gives that only the first time in a process."""
     with _explained(request):
         found = get_class_from_dynamic_module(reference, request.pretrained, revision=request.revision)
-    able: type[PreTrainedModel] = add_generation_mixin_to_remote_model(found)
+    able: type[PreTrainedModel] = add_generation_mixin_to_remote_model(found)  # type: ignore[no-untyped-call]
     return able
 
 

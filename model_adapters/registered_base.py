@@ -27,8 +27,9 @@ from atomthink_plugin.formats import joined
 TASK: Final = "atomthink"
 """What the base believes to be asked: its own documents, apart from those of the run's tasks."""
 
-_OURS: Final = ("tqdm", "log_metrics", "log_usage")
-"""What a base tells the user and the harness of each call; the run reports the same once, for all of them."""
+_BAR: Final = "tqdm"
+_REPORTS: Final = frozenset({"log_metrics", "log_usage"})
+"""What a base tells the harness of each call, as its bar tells the user; the run reports all of them once."""
 
 _FAILED: Final = "[LMMS_EVAL_"
 """Begins the replies in which the harness's API models say that they got none."""
@@ -143,7 +144,7 @@ def seed_all(seeds: Sequence[int]) -> None:
     seed = int.from_bytes(digest, "big")
     random.seed(seed)
     np.random.seed(seed)  # the generator that models share
-    torch.manual_seed(seed)  # type: ignore[no-untyped-call]
+    torch.manual_seed(seed)
 
 
 def load_base(name: str, arguments: Mapping[str, Any]) -> RegisteredBase:
@@ -199,18 +200,23 @@ def _said(error: Exception) -> str:
 
 
 def _hush(model: Any) -> None:
-    """Silences the names in `_OURS` where the model's `generate_until` finds them: it is called for every few steps."""
+    """Silences the reports where the model's `generate_until` finds them: it is called for every few steps."""
     names = inspect.unwrap(type(model).generate_until).__globals__
-    for name in _OURS:
-        if name in names:
-            names[name] = _quiet_bar if name == "tqdm" else _nothing
+    for name in _REPORTS & names.keys():
+        names[name] = _nothing
+    bar = names.get(_BAR)
+    if isinstance(bar, type) and bar.__module__ != __name__:
+        names[_BAR] = _quiet(bar)
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
     """Takes the place of a report."""
 
 
-def _quiet_bar(*args: Any, **kwargs: Any) -> Any:
-    from tqdm import tqdm
+def _quiet(bar: type[Any]) -> type[Any]:
+    """The same progress bar, never drawn."""
 
-    return tqdm(*args, **{**kwargs, "disable": True})
+    def start(self: Any, *args: Any, **kwargs: Any) -> None:
+        bar.__init__(self, *args, **{**kwargs, "disable": True})
+
+    return type(bar.__name__, (bar,), {"__init__": start, "__module__": __name__})
