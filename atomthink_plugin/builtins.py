@@ -17,11 +17,19 @@ from atomthink_plugin.searches.weighted import weighted
 @hookimpl
 def atomthink_policies() -> Mapping[str, PolicyFactory]:
     """Returns the policies."""
+    from atomthink_plugin.model_adapters.emova_policy import emova_policy
     from atomthink_plugin.model_adapters.openai_policy import openai_policy
+    from atomthink_plugin.model_adapters.registered_policy import registered_policy
     from atomthink_plugin.model_adapters.transformers_policy import transformers_policy
     from atomthink_plugin.model_adapters.vllm_policy import vllm_policy
 
-    return {"transformers": transformers_policy, "openai": openai_policy, "vllm": vllm_policy}
+    return {
+        "transformers": transformers_policy,
+        "openai": openai_policy,
+        "vllm": vllm_policy,
+        "lmms": registered_policy,
+        "emova": emova_policy,
+    }
 
 
 @hookimpl

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import itertools
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.api import Message
+from atomthink_plugin.formats import joined
 from atomthink_plugin.images import PerImage
 from atomthink_plugin.prompting import to_rgb
 
@@ -35,13 +35,12 @@ class ChatTurns:
 
     def _content(self, message: Message) -> str | list[dict[str, Any]]:
         """Texts that follow each other are joined here: servers would put line breaks between them."""
-        parts: list[dict[str, Any]] = []
-        for textual, run_of in itertools.groupby(message.parts, lambda part: isinstance(part, str)):
-            if textual:
-                parts.append({"type": "text", "text": "".join(str(part) for part in run_of)})
-            else:
-                images = (part for part in run_of if not isinstance(part, str))
-                parts += [{"type": "image_url", "image_url": {"url": self._url(image)}} for image in images]
+        parts: list[dict[str, Any]] = [
+            {"type": "text", "text": part}
+            if isinstance(part, str)
+            else {"type": "image_url", "image_url": {"url": self._url(part)}}
+            for part in joined(message.parts)
+        ]
         # A plain string is what every server and every chat template takes.
         return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
 

@@ -26,6 +26,9 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
+from transformers import __version__ as transformers_version
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.models.auto.auto_factory import add_generation_mixin_to_remote_model
 from transformers.models.auto.image_processing_auto import get_image_processor_config
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -146,6 +149,75 @@ def load_multimodal(
     return _ready(model, processor.tokenizer, processor, request)
 
 
+def load_remote_multimodal(
+    pretrained: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
+    argument: str = "pretrained",
+) -> Checkpoint:
+    """Loads a checkpoint that reads images with Python code of its own, under `AutoModel`, and writes text.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        dtype: As in `load_multimodal`.
+        device: As in `load_multimodal`.
+        trust_remote_code: Whether to run that code; without it there is nothing to load.
+        attn_implementation: As in `load_multimodal`.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: The code may not or cannot run, or the checkpoint cannot be loaded.
+    """
+    request = _request(pretrained, revision, dtype, device, trust_remote_code, argument)
+    request = replace(request, attention=attn_implementation)
+    config = _config(request)
+    if "AutoModel" not in (getattr(config, "auto_map", None) or {}):
+        raise AtomThinkError(
+            f"{argument}={pretrained!r} is of type {config.model_type!r} and brings no Python code of its own: use "
+            "--model atomthink_hf"
+        )
+    if not trust_remote_code:  # transformers itself asks only where it does not know the type
+        raise AtomThinkError(_untrusted(request))
+    with own_code(config, f"{argument}={pretrained!r}"):
+        processor = _processor(request)
+        model = _load(_remote_class(config.auto_map["AutoModel"], request), "multimodal", request)
+        model.generation_config = neutral(model.generation_config)
+        return _ready(model, processor.tokenizer, processor, request)
+
+
+def _remote_class(reference: str, request: _Request) -> type[PreTrainedModel]:
+    """The model's class, able to generate; AutoModel gives that only the first time in a process."""
+    with _explained(request):
+        found = get_class_from_dynamic_module(reference, request.pretrained, revision=request.revision)
+    able: type[PreTrainedModel] = add_generation_mixin_to_remote_model(found)  # type: ignore[no-untyped-call]
+    return able
+
+
+@contextmanager
+def own_code(config: PretrainedConfig, name: str) -> Iterator[None]:
+    """Says of what goes wrong inside that it is a checkpoint's own code, and which release that was written for.
+
+    Args:
+        config: The checkpoint's.
+        name: What the user called it, for the message.
+    """
+    try:
+        yield
+    except AtomThinkError:
+        raise
+    except Exception as error:
+        raise AtomThinkError(
+            f"{name}: its own Python code fails with transformers {transformers_version} ({type(error).__name__}: "
+            f"{_first_line(error)}); its config.json names {config.transformers_version}: pass a revision= with newer "
+            "code, or mend the .py files in a local copy and name that folder"
+        ) from error
+
+
 def load_text_prm(
     pretrained: str,
     *,
@@ -202,10 +274,7 @@ def load_head_prm(
     # Qwen2.5-Math-PRM brings its class as remote code under AutoModel.
     remote = "AutoModel" in (getattr(config, "auto_map", None) or {})
     if remote and not trust_remote_code:  # the bare model of the same type would load silently
-        raise AtomThinkError(
-            f"{argument}={pretrained!r} comes with its own Python code: read it, then pass "
-            f"{_prefix(argument)}trust_remote_code=True to run it"
-        )
+        raise AtomThinkError(_untrusted(request))
     model = _load(AutoModel if remote else AutoModelForTokenClassification, "head", request)
     if not _reads_images(model, request):
         return _ready(model, _tokenizer(request), None, request)
@@ -268,7 +337,7 @@ def load_words(
     """
     request = _request(pretrained, revision, "auto", "cpu", trust_remote_code, argument)
     config = _config(request)
-    identity = _weights(request, getattr(config, "_commit_hash", None))
+    identity = weights(request.pretrained, getattr(config, "_commit_hash", None) or revision)
     if not images:
         return Words(_tokenizer(request), None, identity)
     _require(request, config, "multimodal")
@@ -300,6 +369,19 @@ def end_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
     if ids is None:
         return ()
     return tuple(ids) if isinstance(ids, list) else (int(ids),)
+
+
+def weights(pretrained: str, revision: str | None = None) -> str:
+    """Returns name and revision of a checkpoint; a local folder's revision is a digest of its files."""
+    folder = FilePath(pretrained)
+    if not folder.is_dir():
+        return f"{pretrained}@{revision or 'main'}"
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        status = file.stat()
+        digest.update(f"{file.name}\0{status.st_size}\0".encode())
+        digest.update(file.read_bytes() if status.st_size <= _HASHED else f"{status.st_mtime_ns}\0".encode())
+    return f"{pretrained}@{digest.hexdigest()}"
 
 
 def _request(
@@ -374,14 +456,13 @@ def _explained(request: _Request) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise AtomThinkError(f"{name} needs a package: {_first_line(error)}") from error
+        # Code that comes with a checkpoint may ask for what transformers no longer has.
+        fault = "does not fit the installed packages" if "cannot import name" in str(error) else "needs a package"
+        raise AtomThinkError(f"{name} {fault}: {_first_line(error)}") from error
     except (OSError, ValueError, KeyError) as error:
         text = str(error)
         if "trust_remote_code" in text:
-            raise AtomThinkError(
-                f"{name} comes with its own Python code: read it, then pass "
-                f"{_prefix(request.argument)}trust_remote_code=True to run it"
-            ) from error
+            raise AtomThinkError(_untrusted(request)) from error
         if isinstance(error, OSError) and not FilePath(request.pretrained).is_dir():
             raise AtomThinkError(
                 f"{name} is neither a folder nor a repository that can be fetched from the model hub now: check "
@@ -394,6 +475,13 @@ def _explained(request: _Request) -> Iterator[None]:
                 "convert_llava_weights_to_hf.py and name the new folder, or serve it and use policy=openai"
             ) from error
         raise AtomThinkError(f"{name} cannot be loaded: {_first_line(error)}") from error
+
+
+def _untrusted(request: _Request) -> str:
+    return (
+        f"{request.argument}={request.pretrained!r} comes with its own Python code: read it, then pass "
+        f"{_prefix(request.argument)}trust_remote_code=True to run it"
+    )
 
 
 def _require(request: _Request, config: PretrainedConfig, kind: Kind) -> None:
@@ -502,21 +590,8 @@ def _ready(
     model.train(False).requires_grad_(False)
     commit: str | None = getattr(model.config, "_commit_hash", None)
     # `dtype=auto` is another precision on another device, and a result of one is none of the other.
-    identity = f"{_weights(request, commit)} in {str(model.dtype).removeprefix('torch.')}"
+    identity = f"{weights(request.pretrained, commit or request.revision)} in {str(model.dtype).removeprefix('torch.')}"
     return Checkpoint(model, tokenizer, processor, identity)
-
-
-def _weights(request: _Request, commit: str | None) -> str:
-    """Name and revision of what was loaded; a local folder's revision is a digest of its files."""
-    folder = FilePath(request.pretrained)
-    if not folder.is_dir():
-        return f"{request.pretrained}@{commit or request.revision or 'main'}"
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        status = file.stat()
-        digest.update(f"{file.name}\0{status.st_size}\0".encode())
-        digest.update(file.read_bytes() if status.st_size <= _HASHED else f"{status.st_mtime_ns}\0".encode())
-    return f"{request.pretrained}@{digest.hexdigest()}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,11 +6,16 @@ turn. It never edits rendered text, so a question may contain the templates' own
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, Protocol
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Message, Path
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SEPARATOR: Final = "\n\n"
 """Between steps, as in the published training records."""
@@ -129,6 +134,12 @@ class Atomic:
     def answer(self, text: str) -> str | None:
         """Returns the final answer if the step concludes."""
         return final_answer(text)
+
+
+def joined(parts: Sequence[str | Image]) -> list[str | Image]:
+    """Returns the parts with texts that follow each other as one: others would put line breaks between them."""
+    runs = groupby(parts, lambda part: isinstance(part, str))
+    return [part for textual, run in runs for part in (["".join(map(str, run))] if textual else run)]
 
 
 def _stops(path: Path) -> tuple[str, ...]:

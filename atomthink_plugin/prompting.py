@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -205,12 +205,7 @@ class Encoder(ChatText):
     def _process(self, text: str, images: list[Image]) -> Encoding:
         pictures = [to_rgb(image) for image in images]
         try:
-            inputs = self._processor(
-                text=[text],
-                images=[pictures] if pictures else None,
-                return_tensors="pt",
-                add_special_tokens=not self.has_bos(text),
-            )
+            inputs = self._prepare(text, pictures)
         except (ValueError, IndexError, StopIteration, ZeroDivisionError) as error:
             sizes = ", ".join(f"{width}x{height}" for width, height in (image.size for image in pictures))
             raise QuestionError(
@@ -220,6 +215,16 @@ class Encoder(ChatText):
         media = {name: value for name, value in inputs.items() if name not in tokens}
         settled = inputs["input_ids"].shape[1] if pictures else 0
         return Encoding(tokens, media, len(pictures), _digest(media) if pictures else "", settled)
+
+    def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
+        """Calls the processor."""
+        inputs: Mapping[str, torch.Tensor] = self._processor(
+            text=[text],
+            images=[pictures] if pictures else None,
+            return_tensors="pt",
+            add_special_tokens=not self.has_bos(text),
+        )
+        return inputs
 
 
 def _digest(media: dict[str, torch.Tensor]) -> str:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import QuestionError, Usage
 from atomthink_plugin.chat_turns import Turn
+from atomthink_plugin.model_adapters.samples import Sample
 from atomthink_plugin.server import Counts, Server
 
 if TYPE_CHECKING:
@@ -109,28 +110,6 @@ class Ask:
         """Images among the messages."""
         parts = (part for turn in self.turns if not isinstance(turn["content"], str) for part in turn["content"])
         return sum(part["type"] == "image_url" for part in parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One sampled text.
-
-    Attributes:
-        text: Up to the stop string that the server found.
-        finish: The server's reason: `stop`, `length`, `content_filter`, ...
-        tokens: How many were sampled.
-        pieces: Their bytes, as far as they are known, and log-probabilities; empty if the server gives none.
-    """
-
-    text: str
-    finish: str
-    tokens: int
-    pieces: tuple[tuple[int, float], ...] = ()
-
-    @property
-    def blank(self) -> bool:
-        """Whether the server stopped before anything visible."""
-        return self.finish == "stop" and not self.text.strip()
 
 
 @dataclass(frozen=True, slots=True)

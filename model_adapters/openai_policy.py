@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Literal
@@ -13,7 +11,6 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from atomthink_plugin.api import (
     AtomThinkError,
-    FinishReason,
     Message,
     Path,
     Proposal,
@@ -30,9 +27,9 @@ from atomthink_plugin.model_adapters.chat_endpoint import (
     ContextFullError,
     Drawn,
     Endpoint,
-    Sample,
     UnknownModelError,
 )
+from atomthink_plugin.model_adapters.samples import to_step
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.runtime.settings import ROOM
 from atomthink_plugin.server import Server, addresses, home, key
@@ -41,9 +38,6 @@ OPENAI: Final = "https://api.openai.com/v1"
 
 Continuation = Literal["check", "trust"]
 """Whether to look, before the first question, if servers continue the assistant's turn, or to believe it."""
-
-_NO_ID: Final = -1
-"""Stands for a token in `Step.token_ids`: servers tell how many there were, and limits are counted by them."""
 
 _TRIED: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),)))
 _TRIED_TOKENS: Final = 16
@@ -134,7 +128,7 @@ class OpenAIPolicy:
             for indices, one in zip(groups.values(), drawn, strict=True)
             for index, sample in zip(indices, one.samples, strict=True)
         }
-        steps = [_step(samples[i], prompt.stops) for i in range(n) if samples[i].finish != "content_filter"]
+        steps = [to_step(samples[i], prompt.stops) for i in range(n) if samples[i].finish != "content_filter"]
         if not steps:
             raise QuestionError(f"{endpoint.name} withheld every reply by its content filter")
         usage = sum((one.usage for one in drawn), Usage(policy_calls=n))
@@ -243,34 +237,6 @@ async def _draw(endpoint: Endpoint, ask: Ask, seeds: list[int]) -> Drawn:
 def _seed(path: Path, index: int, sampling: Sampling) -> int:
     """Returns the sample's seed; many servers keep 32 bits, some of them signed."""
     return sampling.seed_of(path, index) >> 32
-
-
-def _step(sample: Sample, stops: Sequence[str]) -> Step:
-    """Cuts a sample at the first stop string behind its first visible character, which the server may not know."""
-    text, finish = sample.text, _finish(sample, stops)
-    lead = len(text) - len(text.lstrip())
-    found = [text.index(stop, lead) for stop in stops if stop in text[lead:]]
-    tokens = sample.tokens
-    if found:
-        text, finish = text[: min(found)], "stop"
-        tokens = _covering(sample, len(text.encode()))
-    logprob = math.fsum(logprob for _, logprob in sample.pieces[:tokens])
-    return Step(text.strip(), (_NO_ID,) * tokens, logprob, finish)
-
-
-def _finish(sample: Sample, stops: Sequence[str]) -> FinishReason:
-    """Servers do not tell a stop string from the end of the reply."""
-    if sample.finish == "length":
-        return "length"
-    return "stop" if stops else "eos"
-
-
-def _covering(sample: Sample, size: int) -> int:
-    """Returns how many of a sample's tokens it takes to write its first `size` bytes."""
-    if not sample.pieces:
-        return math.ceil(sample.tokens * size / len(sample.text.encode()))
-    written = itertools.accumulate((length for length, _ in sample.pieces[:-1]), initial=0)
-    return max(1, sum(before < size for before in written))
 
 
 def _prompt(drawn: Drawn) -> int:

@@ -21,6 +21,8 @@ CLASSES: Final = {
     "atomthink_hf": "atomthink_plugin.model_adapters.lmms_models.AtomThinkModel",
     "atomthink_llava": "atomthink_plugin.model_adapters.llava.AtomThinkLlava",
     "atomthink_llama_vision": "atomthink_plugin.model_adapters.llama_vision.AtomThinkLlamaVision",
+    "atomthink_emova": "atomthink_plugin.model_adapters.emova.AtomThinkEmova",
+    "atomthink_lmms": "atomthink_plugin.model_adapters.registered_model.AtomThinkLmms",
     "atomthink_openai": "atomthink_plugin.model_adapters.openai_model.AtomThinkOpenAI",
     "atomthink_qwen_vl": "atomthink_plugin.model_adapters.qwen_vl.AtomThinkQwenVL",
     "atomthink_vllm": "atomthink_plugin.model_adapters.vllm_model.AtomThinkVllm",

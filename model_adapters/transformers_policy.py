@@ -35,15 +35,22 @@ class TransformersPolicy:
         format: How paths are asked.
         batch_size: Rows in one batch at most.
         cache_gib: GiB of keys and values kept between batches; 0 reads every prompt anew.
+        encoder: Makes the model's inputs, where its processor is not called as most are.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, format: Format, *, batch_size: int = 8, cache_gib: float = CACHE_GIB
+        self,
+        checkpoint: Checkpoint,
+        format: Format,
+        *,
+        batch_size: int = 8,
+        cache_gib: float = CACHE_GIB,
+        encoder: Encoder | None = None,
     ) -> None:
         self.identity = checkpoint.identity
         self._checkpoint = checkpoint
         self._format = format
-        self._encoder = Encoder(checkpoint)
+        self._encoder = encoder or Encoder(checkpoint)
         self._decoder: Decoder = PrefillDecoder(checkpoint)
         if cache_gib > 0:
             try:

@@ -26,9 +26,15 @@ def environment(home: Path) -> dict[str, str]:
     return {**os.environ, **settings, "HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home / "cache")}
 
 
-def command(home: Path, *arguments: str, model_args: str, launcher: tuple[str, ...] = LMMS_EVAL) -> list[str]:
+def command(
+    home: Path,
+    *arguments: str,
+    model_args: str,
+    model: str = "atomthink_tiny",
+    launcher: tuple[str, ...] = LMMS_EVAL,
+) -> list[str]:
     output = ("--log_samples", "--output_path", str(home / "out"))
-    return [*launcher, "--model", "atomthink_tiny", "--model_args", model_args, *arguments, *output]
+    return [*launcher, "--model", model, "--model_args", model_args, *arguments, *output]
 
 
 def run(home: Path, *arguments: str, cwd: Path | None = None, **kwargs: Any) -> str:

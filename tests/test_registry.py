@@ -118,7 +118,7 @@ def test_an_offer_that_cannot_be_used_is_reported_once_and_the_rest_of_the_run_i
     assert used == "('Step 1: The final answer is: 5.',) (0.5,)", done.stderr
     assert searches == "['beam', 'best_of_n', 'good', 'greedy', 'majority', 'weighted']"
     assert scorers == "['confidence', 'fine', 'prm_head', 'prm_likelihood', 'prm_token']"
-    assert policies == "['openai', 'own', 'transformers', 'vllm']"
+    assert policies == "['emova', 'lmms', 'openai', 'own', 'transformers', 'vllm']"
     assert formats == "['atomic', 'continue', 'plain']"
     for name in ("'bare'", "'hollow'", "'named'", "'opaque'", "'kind'", "3", "'nothing'", "'text'"):
         assert done.stderr.count(f"plugin odd (odd_module) offers {name} in ") == 1, done.stderr

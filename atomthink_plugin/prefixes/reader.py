@@ -137,6 +137,8 @@ class PrefixReader:
         inputs = collate(prompts, self._checkpoint, "right")
         cache = roomy_cache()
         self._forward(**inputs, past_key_values=cache, keep=1)
+        if self._halves(cache)[0].shape[2] != inputs["input_ids"].shape[1]:
+            raise CannotForkError("it turns an image's one token into several")
         states = self._stack(cache, inputs["input_ids"].shape[1])
         shift = self._shift(prompts)
         for row, prompt in enumerate(prompts):

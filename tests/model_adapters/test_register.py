@@ -8,9 +8,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 MODELS = {
+    "atomthink_emova",
     "atomthink_hf",
     "atomthink_llama_vision",
     "atomthink_llava",
+    "atomthink_lmms",
     "atomthink_openai",
     "atomthink_qwen_vl",
     "atomthink_tiny",

@@ -1,0 +1,214 @@
+"""Any model that lmms-eval has registered as a policy: slow, and universal."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+from pydantic import Json, PositiveInt
+
+from atomthink_plugin.api import (
+    AtomThinkError,
+    Message,
+    Path,
+    Proposal,
+    Question,
+    QuestionError,
+    Sampling,
+    Step,
+    Usage,
+)
+from atomthink_plugin.checkpoints import weights
+from atomthink_plugin.formats import Format
+from atomthink_plugin.model_adapters.registered_base import Conversation, RegisteredBase, Reply, load_base, seed_all
+from atomthink_plugin.model_adapters.samples import Sample, to_step
+from atomthink_plugin.runtime.batcher import MicroBatcher
+
+_GATHERED: Final = 256
+"""Requests that are sorted into calls at the same time: those that may share one have to be found first."""
+
+_BYTES_PER_TOKEN: Final = 4
+"""Counts tokens where a base does not."""
+
+_LATER: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),))).extend(Step("Step 1: Add."))
+
+Arguments = tuple[tuple[str, Any], ...]
+"""Generation arguments by the harness's names."""
+
+
+@dataclass
+class Asked:
+    """One request, and its reply as soon as there is one."""
+
+    conversation: Conversation
+    arguments: Arguments
+    seed: int | None
+    reply: Reply | None = None
+
+
+class RegisteredPolicy:
+    """Samples steps from a model of lmms-eval through its `generate_until`, batched over all questions that wait.
+
+    All that such a model promises is a text for a prompt. It is asked for each step anew, from the image on; it is
+    not told where a step ends, so that it writes on to its end of sequence or the limit, and is cut here; and its
+    steps have no log-probabilities: theirs are 0.0. `token_ids` are placeholders, as many as the base counted or,
+    where it does not count, a quarter of the bytes; then a step that was cut at its limit cannot be told from a whole
+    one either.
+
+    Greedy samples of one node are one request. Other samples are drawn from the generators of torch, numpy and Python,
+    which are seeded before each call. With `batch_size=1` a call is one sample, and what is drawn depends on its seed
+    alone. With more, it depends on which samples share the call, and that on what waited just then: another run may
+    draw others. A base that samples elsewhere (a server, vLLM, worker processes) is not reproducible at all.
+    Temperature, top_p and, if asked for, top_k reach the base as generation arguments; which of them it heeds is its
+    own affair, and its checkpoint's defaults (a repetition penalty, top_k=50) stay in force.
+
+    Args:
+        base: The model.
+        identity: What tells its results from another's.
+        format: How paths are asked.
+        batch_size: Requests in one call at most; all of one call have the same generation arguments.
+
+    Raises:
+        AtomThinkError: The format goes on with the assistant's turn.
+    """
+
+    def __init__(self, base: RegisteredBase, identity: str, format: Format, *, batch_size: int = 1) -> None:
+        _require_whole_prompts(format)
+        self.identity = identity
+        self.base = base
+        self._format = format
+        self._size = batch_size
+        self._batcher: MicroBatcher[Asked, Reply] = MicroBatcher(self._serve, max(_GATHERED, batch_size))
+
+    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
+
+        Raises:
+            QuestionError: The question has no text, or the base fails it.
+        """
+        if not path.question.text.strip():
+            raise QuestionError("the question has no text")
+        prompt = self._format.render(path)
+        draws = [_draw(path, index, sampling) for index in range(n)]
+        asked = {draw: Asked(prompt.messages, *draw) for draw in draws}
+        replies = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
+        usage = Usage(
+            policy_calls=n,
+            generated=sum(map(_tokens, replies.values())),
+            prefilled=sum(reply.prompt_tokens or 0 for reply in replies.values()),
+            images=len(replies) * len(path.question.images),
+        )
+        samples = {draw: _sample(reply, sampling.max_tokens) for draw, reply in replies.items()}
+        return Proposal(tuple(to_step(samples[draw], prompt.stops) for draw in draws), usage)
+
+    async def _ask(self, asked: Asked) -> Reply:
+        try:
+            return await self._batcher.submit(asked)
+        except AtomThinkError:
+            raise
+        except Exception as error:
+            raise QuestionError(f"`base={self.base.name}` failed: {type(error).__name__}: {error}") from error
+
+    def _serve(self, batch: Sequence[Asked]) -> list[Reply]:
+        """Asks what has no reply yet; a call that fails keeps none of the others from theirs.
+
+        The batcher halves what it is told has failed and comes back with it, so that in the end a request that
+        cannot be answered stands alone.
+        """
+        failure: Exception | None = None
+        for call in self._calls([asked for asked in batch if asked.reply is None]):
+            try:
+                self._call(call)
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            raise failure
+        return [asked.reply for asked in batch if asked.reply is not None]
+
+    def _calls(self, batch: Sequence[Asked]) -> Iterator[list[Asked]]:
+        """Most models take the arguments of a batch's first request for all: those of a call have the same."""
+        groups: dict[Arguments, list[Asked]] = {}
+        for asked in batch:
+            groups.setdefault(asked.arguments, []).append(asked)
+        for group in groups.values():
+            yield from (group[at : at + self._size] for at in range(0, len(group), self._size))
+
+    def _call(self, call: Sequence[Asked]) -> None:
+        seeds = [asked.seed for asked in call if asked.seed is not None]
+        if seeds:
+            seed_all(seeds)
+        replies = self.base.ask([asked.conversation for asked in call], dict(call[0].arguments))
+        for asked, reply in zip(call, replies, strict=True):
+            asked.reply = reply
+
+
+def registered_policy(
+    base: str,
+    *,
+    format: Format,
+    pretrained: str | None = None,
+    base_args: dict[str, Any] | Json[dict[str, Any]] | None = None,
+    batch_size: PositiveInt = 1,
+    device: str | None = None,
+) -> RegisteredPolicy:
+    """Makes a model of lmms-eval a policy.
+
+    Args:
+        base: What the harness calls the model, as in `lmms-eval --model NAME`.
+        format: How paths are asked; the assistant's turn cannot be continued.
+        pretrained: The base's argument of that name, which most of them have.
+        base_args: All its other arguments; a mapping in a `config=` file, or JSON.
+        batch_size: Requests in one call, and the base's own `batch_size`; many bases insist on 1.
+        device: The base's own `device`, its default if not given.
+
+    Raises:
+        AtomThinkError: The format cannot be used, or the base cannot be made.
+    """
+    _require_whole_prompts(format)
+    own = dict(base_args or {})
+    if pretrained is not None and "pretrained" in own:
+        raise AtomThinkError(
+            f"`pretrained={pretrained}` is also in base_args, as {own['pretrained']!r}: name it in one place"
+        )
+    source = own.get("pretrained", pretrained)
+    if isinstance(source, str):
+        own["pretrained"] = source = os.path.expanduser(source)
+    given = {"batch_size": batch_size, "device": device, **own}
+    loaded = load_base(base, {name: value for name, value in given.items() if value is not None})
+    digest = f" {weights(source)}" if isinstance(source, str) else ""
+    identity = f"lmms-eval {version('lmms-eval')}: {base}{digest}"
+    return RegisteredPolicy(loaded, identity, format, batch_size=batch_size)
+
+
+def _require_whole_prompts(format: Format) -> None:
+    if format.render(_LATER).prefix:
+        raise AtomThinkError(
+            "a model of lmms-eval cannot go on with the assistant's turn, which this format asks for: pass "
+            "`format=atomic`, which asks for each step in a prompt of its own"
+        )
+
+
+def _draw(path: Path, index: int, sampling: Sampling) -> tuple[Arguments, int | None]:
+    """Generation arguments and seed of one sample; greedy ones have none and are all the same."""
+    temperature = sampling.temperature_of(index)
+    arguments: dict[str, Any] = {"max_new_tokens": sampling.max_tokens, "temperature": temperature}
+    if temperature == 0:
+        return (*arguments.items(), ("do_sample", False)), None
+    arguments |= {"do_sample": True, "top_p": sampling.top_p}
+    if sampling.top_k:
+        arguments["top_k"] = sampling.top_k
+    return tuple(arguments.items()), sampling.seed_of(path, index)
+
+
+def _tokens(reply: Reply) -> int:
+    return math.ceil(len(reply.text.encode()) / _BYTES_PER_TOKEN) if reply.tokens is None else reply.tokens
+
+
+def _sample(reply: Reply, limit: int) -> Sample:
+    cut = reply.tokens is not None and reply.tokens >= limit
+    return Sample(reply.text, "length" if cut else "stop", _tokens(reply))
