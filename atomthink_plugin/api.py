@@ -328,7 +328,7 @@ class Outcome:
         value: What the chosen path won by: aggregate, vote share or 0.
         stopped: Why the search ended.
         usage: What it cost.
-        nodes: The whole tree, rejected candidates included.
+        nodes: The whole tree, rejected candidates included; the outcomes a run returns come without.
     """
 
     text: str

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -35,45 +35,58 @@ class Journal:
         self.folder = folder / f"{name}-{digest}"
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "settings.json").write_text(json.dumps(settings, indent=1, sort_keys=True, default=str))
-        self._outcomes = self._read()
-        self._file = (self.folder / f"rank{rank}.jsonl").open("a+b", buffering=0)
+        self._places = self._read()
+        self._own = self.folder / f"rank{rank}.jsonl"
+        self._file = self._own.open("a+b")
         self._end_torn_line()
 
     def __len__(self) -> int:
         """Returns how many questions are finished."""
-        return len(self._outcomes)
+        return len(self._places)
 
     def get(self, question: Question) -> Outcome | None:
         """Returns the outcome of a question that was finished before."""
-        return self._outcomes.get(question_key(question))
+        place = self._places.get(question_key(question))
+        if place is None:
+            return None
+        path, start = place
+        with path.open("rb") as file:
+            file.seek(start)
+            return _outcome(json.loads(file.readline())["outcome"])
 
     def put(self, question: Question, result: Result) -> None:
         """Appends one record and waits until it is on disk."""
         key = question_key(question)
         record: dict[str, Any] = {"key": key, "question": question.id, "text": question.text}
-        if isinstance(result, Outcome):
-            self._outcomes[key] = result
-            record |= {"status": "done", "outcome": asdict(result)}
-        else:
-            record |= {"status": "failed", "failure": asdict(result)}
-        self._file.write(_dump(record).encode("utf-8", "replace") + b"\n")
+        done = isinstance(result, Outcome)
+        record |= {"status": "done", "outcome": result} if done else {"status": "failed", "failure": result}
+        line = _dump(record).encode("utf-8", "replace") + b"\n"
+        self._file.write(line)
+        self._file.flush()
         os.fsync(self._file.fileno())
+        if done:
+            self._places[key] = self._own, self._file.tell() - len(line)
 
     def close(self) -> None:
         """Closes this process's file."""
         self._file.close()
 
-    def _read(self) -> dict[str, Outcome]:
-        outcomes = {}
-        for file in sorted(self.folder.glob("rank*.jsonl")):
-            for number, line in enumerate(file.read_bytes().splitlines(), 1):
-                try:
-                    record = json.loads(line)
-                    if record["status"] == "done":
-                        outcomes[record["key"]] = _outcome(record["outcome"])
-                except (ValueError, KeyError, TypeError):
-                    log.warning("%s line %d is torn or foreign: that question is asked again", file, number)
-        return outcomes
+    def _read(self) -> dict[str, tuple[FilePath, int]]:
+        """Returns where each outcome is: all their trees may not fit in memory."""
+        places = {}
+        for path in sorted(self.folder.glob("rank*.jsonl")):
+            start = 0
+            with path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    try:
+                        record = json.loads(line)
+                        if record["status"] == "done":
+                            _outcome(record["outcome"])
+                            places[record["key"]] = path, start
+                    except (ValueError, KeyError, TypeError):
+                        log.warning("%s line %d is torn or foreign: that question is asked again", path, number)
+                    start += len(line)
+        return places
 
     def _end_torn_line(self) -> None:
         """Puts a killed run's half-written last line on a line of its own."""
@@ -82,6 +95,7 @@ class Journal:
             self._file.seek(size - 1)
             if self._file.read(1) != b"\n":
                 self._file.write(b"\n")
+                self._file.flush()
 
 
 def question_key(question: Question) -> str:
@@ -107,4 +121,11 @@ def _outcome(record: dict[str, Any]) -> Outcome:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: our nouns by their fields, anything else as text."""
+    if is_dataclass(value):
+        return {item.name: getattr(value, item.name) for item in fields(value)}
+    return str(value)

@@ -181,8 +181,7 @@ class QuestionMind:
         merged: dict[str, Step] = {}
         for step in steps:
             twin = merged.get(step.text)
-            count = step.multiplicity + (twin.multiplicity if twin else 0)
-            merged[step.text] = replace(twin or step, multiplicity=count)
+            merged[step.text] = replace(twin, multiplicity=twin.multiplicity + step.multiplicity) if twin else step
         children = []
         for step in merged.values():
             rejected = self._fault(step, history)
@@ -227,9 +226,12 @@ class QuestionMind:
 
     async def score(self, path: Path) -> float:
         """Returns the score of the last step; concurrent calls for one node share one request."""
+        return await self._verdict(path)
+
+    def _verdict(self, path: Path) -> asyncio.Future[float]:
         if path.key not in self._scores:
             self._scores[path.key] = asyncio.ensure_future(self._ask_scorer(path))
-        return await self._scores[path.key]
+        return self._scores[path.key]
 
     async def _ask_scorer(self, path: Path) -> float:
         if self.scorer is None:
@@ -251,8 +253,9 @@ class QuestionMind:
         """Returns the aggregate of all step scores of `path`; 0.0 for the root."""
         if aggregate == "last":
             return await self.score(path) if path.step else 0.0
-        scores = await asyncio.gather(*(self.score(node) for node in path.lineage))
-        return AGGREGATES[aggregate](scores) if scores else 0.0
+        verdicts = [self._verdict(node) for node in path.lineage]
+        await asyncio.gather(*(verdict for verdict in verdicts if not verdict.done()))
+        return AGGREGATES[aggregate]([verdict.result() for verdict in verdicts]) if verdicts else 0.0
 
     # --- the end -------------------------------------------------------------------------------
 

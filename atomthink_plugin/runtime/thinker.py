@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from atomthink_plugin.api import Failure, Policy, Question, QuestionError, Result, Scorer, Search
+from atomthink_plugin.api import Failure, Outcome, Policy, Question, QuestionError, Result, Scorer, Search
 from atomthink_plugin.formats import Format
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.loop import run
@@ -22,7 +22,7 @@ OnError = Literal["record", "raise"]
 
 
 Finished = Callable[[Result, bool], None]
-"""Told once per question, as soon as it is answered or failed; False for what the journal knew."""
+"""Told once per question, with its tree, as soon as it is answered or failed; False for what the journal knew."""
 
 
 class Questions(Protocol):
@@ -50,6 +50,7 @@ class Thinker:
         journal: Where finished questions are kept; None to keep nothing.
         concurrency: Questions in flight at most.
         on_error: What a failing question does.
+        trees: Whether the returned outcomes keep their trees: those of thousands of questions may not fit in memory.
     """
 
     policy: Policy
@@ -60,6 +61,7 @@ class Thinker:
     journal: Journal | None = None
     concurrency: int = 64
     on_error: OnError = "record"
+    trees: bool = False
 
     def run(self, questions: Questions, finished: Finished = lambda result, asked: None) -> list[Result]:
         """Answers all questions and returns their results in order; those the journal knows are not asked again."""
@@ -72,7 +74,8 @@ class Thinker:
 
         async def work(queue: Iterator[int]) -> None:
             for i in queue:
-                results[i] = await self._answer(questions, i, finished)
+                result = await self._answer(questions, i, finished)
+                results[i] = replace(result, nodes=()) if isinstance(result, Outcome) and not self.trees else result
 
         tasks = [asyncio.create_task(work(todo)) for _ in range(min(self.concurrency, len(questions)))]
         try:

@@ -480,7 +480,7 @@ def test_a_key_that_is_none_is_refused_and_not_repeated(monkeypatch: pytest.Monk
 
 def thinker_of(typed: dict[str, str], scorer: ScriptedScorer | None = None) -> Thinker:
     """A run as the command line builds it, with a scripted scorer where one is needed."""
-    thinker = build(plan("openai", {"pretrained": "scripted", "max_retries": "2", **typed}))
+    thinker = replace(build(plan("openai", {"pretrained": "scripted", "max_retries": "2", **typed})), trees=True)
     return thinker if scorer is None else replace(thinker, scorer=scorer)
 
 

@@ -50,7 +50,7 @@ searches = st.sampled_from(SEARCHES)
 
 def thinker(grove: Grove, search: Search, policy: ScriptedPolicy | None = None, **changes: object) -> Thinker:
     scripted = policy or ScriptedPolicy(grove.tree)
-    plain = Thinker(scripted, ScriptedScorer(grove.scores), Continue(), search, settings())
+    plain = Thinker(scripted, ScriptedScorer(grove.scores), Continue(), search, settings(), trees=True)
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -88,7 +88,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     first = ScriptedPolicy(grove.tree, fails=dies)
     with contextlib.suppress(RuntimeError):
         thinker(grove, search, first, journal=journal(folder), on_error="raise", concurrency=3).run(QUESTIONS)
-    finished = {key.split("#")[0] for key in journal(folder)._outcomes}
+    finished = {key.split("#")[0] for key in journal(folder)._places}
     second = ScriptedPolicy(grove.tree)
     results = thinker(grove, search, second, journal=journal(folder)).run(QUESTIONS)
     assert timeless(results) == expected
