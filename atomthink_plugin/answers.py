@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from threading import Lock
 from typing import Any, Final
 
 MAX_ANSWER: Final = 2000
@@ -332,18 +333,23 @@ def _finite(text: str) -> bool:
 def _verified(first: str, second: str) -> bool:
     """Compares two expressions: scalars by value, sets, intervals, tuples, matrices, equations by math-verify."""
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of timeouts that need the main thread
-    from math_verify import verify
-    from sympy import Expr
+    with _ONE_AT_A_TIME:
+        from math_verify import verify
+        from sympy import Expr
 
-    try:
-        left, right = _parsed(first)[0], _parsed(second)[0]
-        if isinstance(left, Expr) and isinstance(right, Expr):
-            return _agree(left, right)
-        if _FUNCTION.search(first + second):
+        try:
+            left, right = _parsed(first)[0], _parsed(second)[0]
+            if isinstance(left, Expr) and isinstance(right, Expr):
+                return _agree(left, right)
+            if _FUNCTION.search(first + second):
+                return False
+            return any(verify(a, b, timeout_seconds=None) for a, b in ((left, right), (right, left)))
+        except Exception:  # sympy raises whatever it likes on malformed input, which equals nothing
             return False
-        return any(verify(a, b, timeout_seconds=None) for a, b in ((left, right), (right, left)))
-    except Exception:  # sympy raises whatever it likes on malformed input, which equals nothing
-        return False
+
+
+_ONE_AT_A_TIME: Final = Lock()
+"""Parsers made by ANTLR share tables between threads without guarding them."""
 
 
 @lru_cache(maxsize=4096)

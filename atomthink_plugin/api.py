@@ -7,6 +7,7 @@ scorers and the runtime meet only here.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -128,14 +129,15 @@ class Step:
     Attributes:
         text: The step, with its label (`Step 3: ...`) if it has one, without surrounding blank lines.
         token_ids: The ids that were sampled up to the step's end; empty for policies without ids.
-        logprob: Sum of the log-probabilities of those ids under the unmodified policy (natural log).
+        logprob: Sum of the log-probabilities of those ids under the unmodified policy (natural log); None where
+            the policy gives none.
         finish: Why generation ended.
         multiplicity: How many identical siblings this step stands for.
     """
 
     text: str
     token_ids: tuple[int, ...] = ()
-    logprob: float = 0.0
+    logprob: float | None = None
     finish: FinishReason = "stop"
     multiplicity: int = 1
 
@@ -186,9 +188,10 @@ class Path:
 
     @property
     def logprob(self) -> float:
-        """Mean log-probability per token of the whole chain, 0.0 for the root."""
+        """Mean log-probability per token of the whole chain; 0.0 for the root, -inf where the policy gives none."""
         tokens = sum(max(len(step.token_ids), 1) for step in self.steps)
-        return sum(step.logprob for step in self.steps) / tokens if tokens else 0.0
+        total = sum(-math.inf if step.logprob is None else step.logprob for step in self.steps)
+        return total / tokens if tokens else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +301,7 @@ class Node:
         parent: The parent's key.
         text: The step's text.
         score: The scorer's verdict on this step, None if it was not scored.
-        logprob: Sum of log-probabilities of the step's tokens.
+        logprob: Sum of log-probabilities of the step's tokens, None where the policy gives none.
         tokens: Tokens of the step.
         multiplicity: Identical siblings this node stands for.
         answer: The final answer if the step concludes.
@@ -309,7 +312,7 @@ class Node:
     parent: str
     text: str
     score: float | None
-    logprob: float
+    logprob: float | None
     tokens: int
     multiplicity: int
     answer: str | None

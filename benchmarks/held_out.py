@@ -123,7 +123,7 @@ def likeliest(n: int) -> Search:
     """The policy's own likelihood instead of a PRM."""
 
     async def search(mind: Mind) -> Choice:
-        path = max(await mind.rollouts(n), key=lambda p: (p.final, sum(step.logprob for step in p.steps)))
+        path = max(await mind.rollouts(n), key=lambda p: (p.final, sum(step.logprob or 0.0 for step in p.steps)))
         return Choice(path, 0.0, mind.why(path))
 
     return search

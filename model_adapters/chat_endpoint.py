@@ -40,7 +40,7 @@ _BYTES_PER_TOKEN: Final = 4
 _FULL: Final = re.compile(r"context[ _-]?(length|size|window)|maximum.{0,20}length|max_model_len", re.IGNORECASE)
 
 _DISPENSABLE: Final = {
-    "logprobs": "steps have no log-probabilities, so scorer=confidence and ties between answers mean nothing",
+    "logprobs": "steps have no log-probabilities, so scorer=confidence fails and ties go to whichever was first",
     "seed": "samples are not reproducible",
 }
 """What a request can do without, and what that costs."""

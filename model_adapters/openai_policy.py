@@ -59,7 +59,7 @@ class OpenAIPolicy:
     size. Seeds have 31 bits, which every server can hold. Hosted servers promise nothing.
 
     A step's `token_ids` are placeholders, as many as tokens were sampled up to its end. Where the server gives no
-    log-probabilities a step's is 0.0. `Usage.images` counts the images sent; what of them the server had encoded
+    log-probabilities a step has none. `Usage.images` counts the images sent; what of them the server had encoded
     before, it does not tell.
 
     Sampling is as asked only where the server adds nothing: start vLLM with `--generation-config vllm` and SGLang

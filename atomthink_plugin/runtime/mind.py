@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -214,7 +215,7 @@ class QuestionMind:
             rejected=rejected,
         )
         if (twin := self._nodes.get(node.id)) is not None:
-            likelier = max(node, twin, key=lambda e: (e.rejected is None, e.logprob, -e.tokens))
+            likelier = max(node, twin, key=_preference)
             node = replace(likelier, multiplicity=node.multiplicity + twin.multiplicity)
         self._nodes[node.id] = node
 
@@ -282,6 +283,11 @@ class QuestionMind:
         if future is None or not future.done() or future.cancelled() or future.exception() is not None:
             return None
         return future.result()
+
+
+def _preference(node: Node) -> tuple[bool, float, int]:
+    """Which of two entries of one node stays: a valid one, then the likelier, then the shorter."""
+    return node.rejected is None, -math.inf if node.logprob is None else node.logprob, -node.tokens
 
 
 def _alone(step: Step) -> Step:

@@ -17,13 +17,13 @@ class Confidence:
         """Scores the last step of `path`.
 
         Raises:
-            AtomThinkError: The policy gave no tokens with the step.
+            AtomThinkError: The policy gave no tokens or no log-probability with the step.
         """
         step = last_step(path)
-        if not step.token_ids:
+        if not step.token_ids or step.logprob is None:
             raise AtomThinkError(
                 "scorer=confidence needs the policy's token ids and log-probabilities, and this policy gives none: "
-                "name a process reward model with prm="
+                "name a process reward model with prm=, or for policy=openai a server that gives `logprobs`"
             )
         return Score(math.exp(step.logprob / len(step.token_ids)))
 

@@ -11,6 +11,6 @@ def majority(n: Count = 8) -> Search:
 
     async def search(mind: Mind) -> Choice:
         paths = await mind.rollouts(n)
-        return elect(mind, paths, [1.0] * len(paths))
+        return await elect(mind, paths, [1.0] * len(paths))
 
     return search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -9,7 +10,7 @@ from atomthink_plugin.answers import group
 from atomthink_plugin.api import Choice, Mind, Path
 
 
-def elect(mind: Mind, paths: Sequence[Path], weights: Sequence[float]) -> Choice:
+async def elect(mind: Mind, paths: Sequence[Path], weights: Sequence[float]) -> Choice:
     """Returns the likeliest path of the group of equivalent answers with the largest weight.
 
     Only concluded paths vote. Ties go to the group with the higher mean log-probability. Without any
@@ -27,7 +28,9 @@ def elect(mind: Mind, paths: Sequence[Path], weights: Sequence[float]) -> Choice
     if not voters:
         best = max(paths, key=lambda path: (path.step is not None, path.logprob))
         return Choice(best, 0.0, mind.why(best))
-    groups = [[voters[j] for j in members] for members in group([paths[i].answer or "" for i in voters])]
+    # In a thread: math-verify takes seconds to be imported, and sympy its time over expressions; others go on.
+    members = await asyncio.to_thread(group, [paths[i].answer or "" for i in voters])
+    groups = [[voters[j] for j in own] for own in members]
     winner = max(groups, key=lambda g: (sum(weights[i] for i in g), fmean(paths[i].logprob for i in g)))
     total = sum(weights[i] for i in voters)
     share = sum(weights[i] for i in winner) / total if total else 0.0

@@ -14,6 +14,6 @@ def weighted(n: Count = 8, aggregate: Aggregate = "mean") -> Search:
     async def search(mind: Mind) -> Choice:
         paths = await mind.rollouts(n)
         weights = await asyncio.gather(*(mind.value(path, aggregate) for path in paths))
-        return elect(mind, paths, weights)
+        return await elect(mind, paths, weights)
 
     return search

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import socket
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.formats import SEPARATOR, Atomic, Continue, Cot, Direct, Format
 from atomthink_plugin.model_adapters.openai_policy import OpenAIPolicy, openai_policy
+from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.testing import ScriptedScorer
 from tests.openai_server import (
@@ -248,7 +251,7 @@ def test_logprobs_are_dropped_once_with_one_warning(server: Serve, caplog: pytes
     assert [record.levelname for record in caplog.records if "log-probabilities" in record.message] == ["WARNING"]
     assert all("logprobs" not in body for body in script.sampled())
     for proposal in proposals:
-        assert {step.logprob for step in proposal.steps} == {0.0}
+        assert {step.logprob for step in proposal.steps} == {None}
         assert proposal.usage.generated <= sum(len(s.token_ids) for s in proposal.steps) < proposal.usage.generated + 3
 
 
@@ -539,6 +542,24 @@ def test_confidence_reads_the_servers_logprobs(server: Serve) -> None:
     (result,) = thinker_of(arguments).run([question()])
     assert isinstance(result, Outcome)
     assert all(score is not None and 0 < score < 1 for score in result.scores)
+
+
+def test_confidence_without_logprobs_is_told_and_scores_nothing(server: Serve) -> None:
+    arguments = {"thinking": "slow", "search": "greedy", "scorer": "confidence"}
+    (result,) = thinker_of({**arguments, "base_url": server(logprobs="silent").url}).run([question()])
+    assert isinstance(result, Failure)
+    assert re.search(r"scorer=confidence needs.*prm=", result.reason)
+
+
+def test_votes_need_no_logprobs(server: Serve, tmp_path: FilePath) -> None:
+    script = server(logprobs="silent", speaks=lambda *_: "Step 1: To sum up, the final answer is: 4.")
+    thinker = thinker_of({"thinking": "slow", "search": "majority", "base_url": script.url})
+    written = replace(thinker, journal=Journal(tmp_path, "run", {}))
+    for _ in range(2):  # thought, then read back
+        (result,) = written.run([question()])
+        assert isinstance(result, Outcome)
+        assert (result.answer, result.value) == ("4", 1.0)
+        assert [(node.logprob, node.multiplicity) for node in result.nodes] == [(None, 8)]
 
 
 def test_requests_in_flight_are_bounded(server: Serve) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
 
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atomthink_plugin.answers import group
 from atomthink_plugin.api import (
     Failure,
     Outcome,
@@ -27,6 +30,7 @@ from atomthink_plugin.api import (
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.searches import voting
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
@@ -211,6 +215,28 @@ def test_a_node_without_any_valid_step_ends_its_path_as_invalid() -> None:
     (result,) = thinker(grove, quick(), settings=replace(settings(), retries=2)).run([question()])
     assert isinstance(result, Outcome)
     assert (result.stopped, result.steps, result.usage.policy_calls) == ("invalid", ("Step 1: Look.",), 4)
+
+
+def test_a_slow_vote_holds_up_no_other_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    voting_now, gone_on = threading.Event(), threading.Event()
+
+    def slow(answers: Sequence[str]) -> list[list[int]]:
+        voting_now.set()
+        assert gone_on.wait(10)
+        return group(answers)
+
+    class Waits(ScriptedPolicy):
+        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+            while path.question.id == "q1" and not voting_now.is_set():
+                await asyncio.sleep(0)
+            if path.question.id == "q1":
+                gone_on.set()
+            return await super().propose(path, n, sampling)
+
+    monkeypatch.setattr(voting, "group", slow)
+    policy = Waits({"": {"Step 1: The final answer is: 1.": 1.0}})
+    results = thinker(Grove({}, {}, {}), majority(2), policy).run(QUESTIONS[:2])
+    assert [getattr(result, "answer", None) for result in results] == ["1", "1"]
 
 
 def test_it_runs_where_a_loop_is_already_running() -> None:

@@ -17,9 +17,10 @@ def test_the_score_is_the_mean_probability_of_the_last_step() -> None:
     assert scores(confidence(), [path]) == [pytest.approx(0.25)]
 
 
-def test_a_policy_without_log_probabilities_is_an_error() -> None:
+@pytest.mark.parametrize("step", [Step("Step 1: a."), Step("Step 1: a.", (5, 6)), Step("Step 1: a.", (), -1.0)])
+def test_a_policy_without_tokens_or_log_probabilities_is_an_error(step: Step) -> None:
     with pytest.raises(AtomThinkError, match="prm="):
-        scores(confidence(), [chain(ASKED, "Step 1: a.")])
+        scores(confidence(), [Path(ASKED).extend(step)])
 
 
 def test_a_root_has_nothing_to_score() -> None:
