@@ -145,7 +145,7 @@ class Encoder(ChatText):
 
     Args:
         checkpoint: A checkpoint with a processor.
-        remember: Bytes of prepared images to keep for later steps, those used last.
+        remember: Bytes of images, as they came and prepared, to keep for later steps, those used last.
     """
 
     def __init__(self, checkpoint: Checkpoint, remember: int = 2**30) -> None:
@@ -195,11 +195,10 @@ class Encoder(ChatText):
         key = (text, tuple(id(image) for image in images))
         if key not in self._heads:
             self._heads[key] = (self._process(text, images), images)
-            self._kept += self._heads[key][0].size
+            self._kept += _held(*self._heads[key])
         self._heads.move_to_end(key)
         while self._kept > self._remember and len(self._heads) > 1:
-            _, (forgotten, _) = self._heads.popitem(last=False)
-            self._kept -= forgotten.size
+            self._kept -= _held(*self._heads.popitem(last=False)[1])
         return self._heads[key][0]
 
     def _process(self, text: str, images: list[Image]) -> Encoding:
@@ -225,6 +224,11 @@ class Encoder(ChatText):
             add_special_tokens=not self.has_bos(text),
         )
         return inputs
+
+
+def _held(encoding: Encoding, images: Sequence[Image]) -> int:
+    """Bytes that remembering takes: photographs are often larger than what a processor makes of them."""
+    return encoding.size + sum(image.width * image.height * len(image.getbands()) for image in images)
 
 
 def _digest(media: dict[str, torch.Tensor]) -> str:

@@ -39,10 +39,10 @@ class ForkingDecoder:
         # The first sample of a prompt pays for reading it.
         payers = [owners.index(place) for place in range(len(places))]
         prompts = [rows[payer].prompt for payer in payers]
-        batch = self._reader.read(prompts, [prompt.length - 1 for prompt in prompts])
-        batch.take(owners)
-        sampled = self._decode(batch, rows)
-        self._reader.tree.shrink()
+        with self._reader.bounded():
+            batch = self._reader.read(prompts, [prompt.length - 1 for prompt in prompts])
+            batch.take(owners)
+            sampled = self._decode(batch, rows)
         replies = []
         for at, (row, owner, (ids, logprobs)) in enumerate(zip(rows, owners, sampled, strict=True)):
             pays = payers[owner] == at

@@ -8,7 +8,8 @@ about the same image.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from atomthink_plugin.checkpoints import Checkpoint
 from atomthink_plugin.prefixes.cache import roomy_cache
 from atomthink_plugin.prefixes.tree import PrefixTree
 from atomthink_plugin.prompting import CROSS, Encoding, collate, group
+from atomthink_plugin.runtime.batcher import out_of_memory
 
 CACHE_GIB: Final = 4.0
 """GiB of keys and values that a policy or a PRM keeps between batches."""
@@ -109,6 +111,18 @@ class PrefixReader:
         batch.read = [a + b for a, b in zip(read, batch.read, strict=True)]
         batch.looked = looked
         return batch
+
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """Keeps the tree's limit behind a batch; a batch that finds no memory gets all that the tree holds."""
+        try:
+            yield
+        except Exception as error:
+            if out_of_memory(error):
+                self.tree.clear()
+            raise
+        finally:
+            self.tree.shrink()
 
     def advance(self, batch: Batch, tokens: torch.Tensor) -> None:
         """Feeds one more token to every row, `[rows]`, and replaces the logits by those behind it."""

@@ -93,10 +93,17 @@ class PrefixTree:
             last, count = walked[-1]
             parent = self._split(last, count) if count < len(last.ids) else last
         else:
-            parent = self._roots.setdefault(root, Node((), states[:, :, :0], None))
+            # A view, even of nothing, would keep the states of the whole batch alive.
+            parent = self._roots.setdefault(root, Node((), states[:, :, :0].clone(), None))
         new = Node(tuple(ids[known:]), states[:, :, known - start :].clone(), parent, used=self._clock)
         parent.children[new.ids[0]] = new
         self.size += new.states.nbytes
+
+    def clear(self) -> None:
+        """Drops everything."""
+        self._roots.clear()
+        self._images.clear()
+        self.size = 0
 
     def shrink(self) -> None:
         """Drops the least recently used leaves until the limit is kept."""
@@ -125,9 +132,11 @@ class PrefixTree:
     def _split(self, node: Node, at: int) -> Node:
         """Cuts a node in two and returns the first part; each owns its memory."""
         assert node.parent is not None
-        head = Node(node.ids[:at], node.states[:, :, :at].clone(), node.parent, used=node.used)
+        # Both copies before any link: there may be no memory for the second.
+        first, second = node.states[:, :, :at].clone(), node.states[:, :, at:].clone()
+        head = Node(node.ids[:at], first, node.parent, used=node.used)
         node.parent.children[node.ids[0]] = head
-        node.ids, node.states, node.parent = node.ids[at:], node.states[:, :, at:].clone(), head
+        node.ids, node.states, node.parent = node.ids[at:], second, head
         head.children[node.ids[0]] = node
         return head
 

@@ -24,7 +24,8 @@ class MicroBatcher(Generic[Item, Result]):
     There is no timer: a batch starts as soon as every runnable task has had its turn, and whatever
     arrives while it runs goes into the next one. A batch that raises is halved until the failing
     item stands alone; that item gets the exception, the others their results. Running out of memory
-    halves the batch size for good.
+    halves the batch size for good; an item that stands alone is tried once more, since the batch function
+    may have given back what it kept.
 
     Args:
         run: Maps items to results, same length and order.
@@ -68,7 +69,7 @@ class MicroBatcher(Generic[Item, Result]):
             quiet = quiet + 1 if len(self._waiting) == seen else 0
             seen = len(self._waiting)
 
-    async def _serve(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _serve(self, batch: list[tuple[Item, asyncio.Future[Result]]], again: bool = False) -> None:
         if not batch:
             return
         loop = asyncio.get_running_loop()
@@ -77,22 +78,26 @@ class MicroBatcher(Generic[Item, Result]):
             if len(results) != len(batch):
                 raise RuntimeError(f"the batch function gave {len(results)} results for {len(batch)} items")
         except Exception as error:
-            # The traceback holds the failed batch's tensors; only the last error may keep its own.
-            failure = error if len(batch) == 1 else error.with_traceback(None)
+            failure = error
         else:
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
             return
-        await self._halve(batch, failure)
-
-    async def _halve(self, batch: list[tuple[Item, asyncio.Future[Result]]], error: Exception) -> None:
-        if len(batch) == 1:
+        full = out_of_memory(failure)
+        if len(batch) == 1 and (again or not full):
             if not batch[0][1].done():
-                batch[0][1].set_exception(error)
+                batch[0][1].set_exception(failure)
             return
+        failure.__traceback__ = None  # it holds the failed batch's tensors
+        if len(batch) == 1:
+            await self._serve(batch, again=True)
+        else:
+            await self._halve(batch, full)
+
+    async def _halve(self, batch: list[tuple[Item, asyncio.Future[Result]]], full: bool) -> None:
         half = len(batch) // 2
-        if out_of_memory(error):
+        if full:
             self._max_batch = min(self._max_batch, half)
             log.warning("out of memory with %d rows: continuing with batches of %d", len(batch), half)
         await self._serve(batch[:half])

@@ -121,8 +121,8 @@ class BatchedScorer(ABC):
             return self._read_anew(readings)
 
     def _read_new(self, reader: PrefixReader, readings: Sequence[Reading]) -> list[Verdict]:
-        batch = reader.read([reading.encoding for reading in readings], [reading.first for reading in readings])
-        reader.tree.shrink()
+        with reader.bounded():
+            batch = reader.read([reading.encoding for reading in readings], [reading.first for reading in readings])
         behind = [reading.encoding.length - reading.first for reading in readings]  # logits are aligned at the end
         starts = [batch.logits.shape[1] - count for count in behind]
         values = self._values(batch.logits, readings, starts)

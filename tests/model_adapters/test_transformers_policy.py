@@ -204,12 +204,15 @@ def test_an_image_is_prepared_once_per_question(form: Format, monkeypatch: pytes
 
 def test_prepared_images_are_forgotten_when_they_take_too_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [Path(question("Why?", picture(at), name=str(at))) for at in range(3)]
-    encoder = Encoder(loaded(llava), remember=2 * Encoder(loaded(llava)).encode(Direct().render(pictures[0])).size)
+    prepared = Encoder(loaded(llava)).encode(Direct().render(pictures[0]))
+    encoder = Encoder(loaded(llava), remember=2 * (prepared.size + 56 * 56 * 3))
     process, calls = encoder._process, []
     monkeypatch.setattr(encoder, "_process", lambda *given: calls.append(given) or process(*given))
     for at in (0, 1, 0, 2, 0, 1):
         encoder.encode(Direct().render(pictures[at]))
     assert len(calls) == 4
+    encoder.encode(Direct().render(Path(question("Why?", picture(9, (800, 800)), name="large"))))
+    assert len(encoder._heads) == 1
 
 
 @ALL

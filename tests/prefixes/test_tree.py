@@ -71,3 +71,21 @@ def test_states_without_what_comes_before_are_refused() -> None:
     tree = grown([[0, 1]])
     with pytest.raises(ValueError, match="tokens 2 to 3 have no states"):
         tree.insert("", [0, 1, 2, 0], states([0, 1, 2, 0])[:, :, 3:])
+
+
+@given(SEQUENCES, st.integers(0, 30))
+def test_no_node_keeps_more_memory_alive_than_is_counted(sequences: list[list[int]], limit: int) -> None:
+    tree = grown(sequences, limit * TOKEN)
+    nodes = list(tree._roots.values())
+    for node in nodes:
+        nodes += node.children.values()
+    assert sum(node.states.untyped_storage().nbytes() for node in nodes) == tree.size
+
+
+def test_what_is_cleared_is_unknown_and_free() -> None:
+    tree = grown([[1, 2], [1, 0]])
+    tree.clear()
+    assert (tree.size, tree.known("", [1, 2])) == (0, 0)
+    tree.describe("", 0, {})
+    tree.insert("", [1], states([1]))
+    assert (tree.size, tree.known("", [1, 2])) == (TOKEN, 1)

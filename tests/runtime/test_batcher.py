@@ -111,6 +111,20 @@ def test_out_of_memory_halves_the_batches_for_good_and_loses_nothing() -> None:
     assert max(sizes) <= 3
 
 
+def test_an_item_that_finds_no_memory_alone_is_tried_once_more() -> None:
+    seen: list[int] = []
+
+    def run(batch: Sequence[int]) -> list[int]:
+        seen.extend(batch)
+        if batch[0] == 2 or seen.count(batch[0]) == 1:
+            raise MemoryError
+        return list(batch)
+
+    first, second = submit_all(MicroBatcher(run, 1), [1, 2])
+    assert (first, type(second)) == (1, MemoryError)
+    assert seen == [1, 1, 2, 2]
+
+
 def test_torchs_own_texts_for_no_memory_are_known() -> None:
     cpu = "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"
     assert out_of_memory(RuntimeError(cpu))
