@@ -2,9 +2,9 @@
 
     python benchmarks/engine_overhead.py --json benchmarks/results/engine_overhead.json
 
-Everything that is not a model is in it: the search, step checks, answers, votes, budgets, the bookkeeping of the tree,
-and the journal, on and off. Every question has a tree of its own, six steps deep, of steps as long as real ones. A policy
-call is one candidate step, a request is one `propose` of one or several.
+Everything that is not a model is in it: the search, step checks, answers, votes, budgets, the bookkeeping of the
+tree, and the journal, on and off. Every question has a tree of its own, six steps deep, of steps as long as real ones.
+A policy call is one candidate step, a request is one `propose` of one or several.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def main() -> None:
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         rounded = {name: {key: round(value, 4) for key, value in row.items()} for name, row in rows.items()}
-        options.json.write_text(json.dumps({"machine": machine, "questions": options.questions, **rounded}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"machine": machine, "questions": options.questions, **rounded}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import json
 import random
 import re
 import socket
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +19,10 @@ from typing import Any, Literal
 
 from PIL import Image
 
-Fault = int | Literal["drop", "hang", "trickle", "garbage", "text", "list", "empty", "filtered"]
+Fault = (
+    int
+    | Literal["drop", "hang", "trickle", "garbage", "text", "list", "empty", "filtered", "null", "error", "few", "many"]
+)
 """An HTTP status, or what else goes wrong with a reply."""
 
 Body = dict[str, Any]
@@ -91,6 +96,10 @@ class ChatServer:
     url: str = ""
     lock: Lock = field(default_factory=Lock)
     closing: Event = field(default_factory=Event)
+
+    def fault(self, body: Body) -> Fault | None:
+        """What goes wrong with a request."""
+        return self.faults.pop(0) if self.faults else self.always
 
     def sampled(self) -> list[Body]:
         """The requests after the check, which asks for 16 tokens."""
@@ -190,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
             script.keys.append(self.headers.get("Authorization"))
             script.in_flight += 1
             script.most_in_flight = max(script.most_in_flight, script.in_flight)
-            fault = script.faults.pop(0) if script.faults else script.always
+            fault = script.fault(body)
         try:
             self.answer(body, fault)
         finally:
@@ -240,6 +249,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send(200, [1, 2])
             case "empty":
                 self.send(200, {**reply, "choices": []})
+            case "null":
+                self.send(200, {**reply, "choices": [{"index": 0, "message": None}]})
+            case "error":
+                self.send(200, {"error": {"message": "the engine has died", "code": 500}})
+            case "few":
+                self.send(200, {**reply, "choices": reply["choices"][-1:]})
+            case "many":
+                self.send(200, self.script.reply({**body, "n": body.get("n", 1) + 2}))
             case "filtered":
                 for choice in reply["choices"]:
                     choice |= {"finish_reason": "content_filter", "message": {"content": None}}
@@ -265,6 +282,19 @@ class _Server(ThreadingHTTPServer):
         """A client that went away is no news."""
 
 
+class _Slow(ChatServer):
+    """Takes a while over each reply, so that there is always something to interrupt."""
+
+    def reply(self, body: Body) -> Body:
+        time.sleep(0.02)
+        return super().reply(body)
+
+
+def main() -> None:
+    """Serves on the port that is named, until it is killed."""
+    _Server(("127.0.0.1", int(sys.argv[1])), type("Handler", (_Handler,), {"script": _Slow()})).serve_forever()
+
+
 @contextmanager
 def serve(script: ChatServer) -> Iterator[ChatServer]:
     """Serves `script` on a free port; its address is `script.url`."""
@@ -279,3 +309,7 @@ def serve(script: ChatServer) -> Iterator[ChatServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -342,7 +342,7 @@ def test_what_passes_is_tried_again(server: Serve, fault: Fault) -> None:
     assert len(script.sampled()) == (3 if isinstance(fault, int) else 2)
 
 
-@pytest.mark.parametrize("fault", ["garbage", "text", "list", "empty"])
+@pytest.mark.parametrize("fault", ["garbage", "text", "list", "empty", "null", "error"])
 def test_a_reply_that_cannot_be_read_is_asked_for_again(server: Serve, fault: Fault) -> None:
     script = server()
     asked = policy(script)
@@ -364,6 +364,7 @@ def test_a_reply_that_cannot_be_read_is_asked_for_again(server: Serve, fault: Fa
         ("text", {}, "welcome"),
         ("list", {}, "no chat completion"),
         ("empty", {}, "without choices"),
+        ("error", {}, "the engine has died"),
         ("filtered", {}, "content filter"),
     ],
 )

@@ -1,0 +1,144 @@
+"""Whole runs over a server that fails in every way at random, or is killed and comes back."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import pytest
+
+from atomthink_plugin.api import Failure, Message, Outcome, Question, Result, Usage
+from atomthink_plugin.build import build
+from atomthink_plugin.config import plan
+from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.runtime.thinker import Thinker
+from tests.openai_server import Body, ChatServer, Fault, serve, text_of
+
+KINDS: tuple[Fault, ...] = (
+    *(429, 500, 502, 503),
+    *("drop", "hang", "garbage", "text", "list", "empty", "null", "error"),
+)
+UNLUCKY = "unlucky"
+ROOT = FilePath(__file__).parents[2]
+
+QUESTIONS = [
+    Question(f"q{i}", (Message("user", (f"Question number {i}{', ' + UNLUCKY if i % 8 == 3 else ''}?",)),))
+    for i in range(40)
+]
+BEAM = {"thinking": "slow", "search": "beam", "scorer": "confidence"}
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@dataclass
+class Shaky(ChatServer):
+    """Fails three requests of ten in one of these ways, and all about some questions."""
+
+    kinds: tuple[Fault, ...] = ()
+    chance: random.Random = field(default_factory=lambda: random.Random(4))
+
+    def fault(self, body: Body) -> Fault | None:
+        if not self.kinds:
+            return None
+        if UNLUCKY in text_of(body["messages"][0]["content"]):
+            return self.chance.choice(KINDS)
+        return self.chance.choice(self.kinds) if self.chance.random() < 0.3 else None
+
+
+def thinker_of(url: str, **typed: Any) -> Thinker:
+    arguments = {"pretrained": "scripted", "base_url": url, "continuation": "trust", "timeout": 0.5, "max_retries": 2}
+    return build(plan("openai", arguments | typed))
+
+
+def free(results: list[Result]) -> list[Result]:
+    """The results without what they cost: what was asked twice may be paid for twice."""
+    return [replace(result, usage=Usage()) for result in results]
+
+
+@pytest.mark.parametrize(
+    ("typed", "kinds"),
+    [
+        ({"thinking": "quick"}, (*KINDS, "few", "many")),
+        ({"thinking": "slow", "search": "majority", "n": 3}, (*KINDS, "few", "many")),
+        (BEAM, (*KINDS, "many")),  # of a group that comes in parts the samples are others, see OpenAIPolicy
+    ],
+)
+def test_every_question_is_answered_as_without_faults_or_fails_by_the_servers_name(
+    typed: dict[str, Any], kinds: tuple[Fault, ...], tmp_path: FilePath
+) -> None:
+    with serve(Shaky()) as script:
+        thinker = thinker_of(script.url, **typed)
+        expected = free(thinker.run(QUESTIONS))
+        assert all(isinstance(result, Outcome) and result.answer for result in expected)
+        journal, script.kinds = Journal(tmp_path, "run", {}), kinds
+        results = free(replace(thinker, journal=journal).run(QUESTIONS))
+        failed = [i for i, result in enumerate(results) if isinstance(result, Failure)]
+        assert {i for i, question in enumerate(QUESTIONS) if UNLUCKY in question.text} <= set(failed)
+        assert len(failed) < len(QUESTIONS) / 2
+        assert all(script.url in getattr(results[i], "reason", "") for i in failed)
+        assert all(results[i] == expected[i] for i in range(len(QUESTIONS)) if i not in failed)
+        # The server is well again: the next run asks what failed, and that alone.
+        script.kinds, before = (), len(script.asked)
+        assert free(replace(thinker, journal=Journal(tmp_path, "run", {})).run(QUESTIONS)) == expected
+        asked = {text_of(body["messages"][0]["content"]).split("?")[0] for body in script.asked[before:]}
+        assert asked == {QUESTIONS[i].text.rstrip("?") for i in failed}
+
+
+def test_parts_of_groups_lose_no_question() -> None:
+    with serve(Shaky()) as script:
+        thinker = thinker_of(script.url, **BEAM)
+        script.kinds = ("few", "many", 500)
+        results = thinker.run(QUESTIONS)
+    for question, result in zip(QUESTIONS, results, strict=True):
+        if isinstance(result, Failure):
+            assert UNLUCKY in question.text or "HTTP 500" in result.reason
+            assert script.url in result.reason
+        else:
+            assert result.answer
+
+
+def start(port: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "tests.openai_server", str(port)], cwd=ROOT)
+
+
+def test_a_server_that_is_killed_and_comes_back_answers_every_question_once(tmp_path: FilePath) -> None:
+    with serve(ChatServer()) as script:
+        expected = free(thinker_of(script.url, **BEAM).run(QUESTIONS))
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = chosen.getsockname()[1]
+    server, counted = start(port), Counter[str]()
+    down: list[subprocess.Popen[bytes]] = [server]
+
+    def finished(result: Result, asked: bool) -> None:
+        counted["asked"] += 1
+        if counted["asked"] == 10:
+            down[-1].kill()
+            down[-1].wait()
+            time.sleep(0.5)  # nothing is there, and what was under way is lost
+            down.append(start(port))
+
+    try:
+        thinker = thinker_of(
+            f"http://127.0.0.1:{port}/v1", **BEAM, timeout=20.0, max_retries=8, concurrency=8, connections=8
+        )
+        results = replace(thinker, journal=Journal(tmp_path, "run", {})).run(QUESTIONS, finished)
+    finally:
+        for process in down:
+            process.kill()
+            process.wait()
+    assert len(down) == 2
+    assert free(results) == expected
+    records = [json.loads(line) for file in tmp_path.glob("*/rank0.jsonl") for line in file.open()]
+    assert Counter(record["question"] for record in records) == Counter(question.id for question in QUESTIONS)
