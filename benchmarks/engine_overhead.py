@@ -122,9 +122,8 @@ def main() -> None:
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         rounded = {name: {key: round(value, 4) for key, value in row.items()} for name, row in rows.items()}
-        options.json.write_text(
-            json.dumps({"machine": machine, "questions": options.questions, **rounded}, indent=1) + "\n"
-        )
+        record = {"machine": machine, "questions": options.questions, **rounded}
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Shaky(ChatServer):
 
 def thinker_of(url: str, **typed: Any) -> Thinker:
     arguments = {"pretrained": "scripted", "base_url": url, "continuation": "trust", "timeout": 0.5, "max_retries": 2}
-    return build(plan("openai", arguments | typed))
+    return build(plan("openai", arguments | {"wait": 1} | typed))
 
 
 def free(results: list[Result]) -> list[Result]:
@@ -131,7 +131,7 @@ def test_a_server_that_is_killed_and_comes_back_answers_every_question_once(tmp_
 
     try:
         thinker = thinker_of(
-            f"http://127.0.0.1:{port}/v1", **BEAM, timeout=20.0, max_retries=8, concurrency=8, connections=8
+            f"http://127.0.0.1:{port}/v1", **BEAM, timeout=20.0, wait=120, concurrency=8, connections=8
         )
         results = replace(thinker, journal=Journal(tmp_path, "run", {})).run(QUESTIONS, finished)
     finally:
