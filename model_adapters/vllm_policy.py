@@ -214,7 +214,7 @@ def _step(sample: CompletionOutput) -> Step:
         finish = "length"
     elif isinstance(sample.stop_reason, str):
         finish = "stop"
-    return Step(sample.text.strip(), tuple(sample.token_ids), sample.cumulative_logprob or 0.0, finish)
+    return Step(sample.text.strip(), tuple(sample.token_ids), sample.cumulative_logprob, finish)
 
 
 def _digest(image: Image) -> str:
