@@ -52,11 +52,17 @@ class Instant:
         return Score(random.Random(path.key).random(), Usage(score_calls=1))
 
 
+def alive() -> Counter[type]:
+    gc.collect()
+    return Counter(type(each) for each in gc.get_objects())
+
+
 class Census:
     """Counts what is alive at some questions, and bytes over some thousand: tracing is slow."""
 
     def __init__(self) -> None:
         self.done = 0
+        self.before = alive()  # other tests' modules have questions of their own
         self.alive: dict[int, Counter[type]] = {}
         self.bytes: list[int] = []
 
@@ -65,8 +71,7 @@ class Census:
         assert len(result.nodes) == NODES
         self.done += 1
         if self.done in (EARLY, LATE):
-            gc.collect()
-            self.alive[self.done] = Counter(type(each) for each in gc.get_objects())
+            self.alive[self.done] = alive() - self.before
         if self.done == TRACED[0]:
             tracemalloc.start()
         if self.done in TRACED[1:]:
@@ -84,10 +89,10 @@ def test_ten_thousand_questions_leave_their_answers_in_memory_and_nothing_else(
     thinker = Thinker(model, model, Continue(), greedy(2), settings(), journal, CONCURRENCY)
     results = thinker.run(Lazy(), census.finished)
     assert len(results) == len(journal) == COUNT
-    for alive in census.alive.values():
-        assert 0 < max(alive[Question], alive[QuestionMind]) <= CONCURRENCY
+    for living in census.alive.values():
+        assert 0 < max(living[Question], living[QuestionMind]) <= CONCURRENCY
         # What is thought about, and each worker's last outcome.
-        assert 0 < max(alive[Path], alive[Node] / 2) <= CONCURRENCY * (NODES + 1)
+        assert 0 < max(living[Path], living[Node] / 2) <= CONCURRENCY * (NODES + 1)
     grown = {kind: more for kind, more in (census.alive[LATE] - census.alive[EARLY]).items() if more > 10 * CONCURRENCY}
     # An outcome, its cost, and the place of its record. (Tuples of text alone are unknown to the collector.)
     assert grown.keys() <= {Outcome, Usage, tuple}
