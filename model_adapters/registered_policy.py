@@ -56,7 +56,7 @@ class RegisteredPolicy:
 
     All that such a model promises is a text for a prompt. It is asked for each step anew, from the image on; it is
     not told where a step ends, so that it writes on to its end of sequence or the limit, and is cut here; and its
-    steps have no log-probabilities: theirs are 0.0. `token_ids` are placeholders, as many as the base counted or,
+    steps have no log-probabilities. `token_ids` are placeholders, as many as the base counted or,
     where it does not count, a quarter of the bytes; then a step that was cut at its limit cannot be told from a whole
     one either.
 

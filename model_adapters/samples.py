@@ -45,7 +45,7 @@ def to_step(sample: Sample, stops: Sequence[str]) -> Step:
     if found:
         text, finish = text[: min(found)], "stop"
         tokens = _covering(sample, len(text.encode()))
-    logprob = math.fsum(logprob for _, logprob in sample.pieces[:tokens])
+    logprob = math.fsum(logprob for _, logprob in sample.pieces[:tokens]) if sample.pieces else None
     return Step(text.strip(), (_NO_ID,) * tokens, logprob, finish)
 
 
