@@ -39,11 +39,15 @@ def atomthink_scorers() -> Mapping[str, ScorerFactory]:
     from atomthink_plugin.scorers.prm_head import prm_head
     from atomthink_plugin.scorers.prm_likelihood import prm_likelihood
     from atomthink_plugin.scorers.prm_token import prm_token
+    from atomthink_plugin.scorers.served_head import served_prm_head
+    from atomthink_plugin.scorers.served_token import served_prm_token
 
     return {
         "prm_token": prm_token,
         "prm_head": prm_head,
         "prm_likelihood": prm_likelihood,
+        "served_prm_token": served_prm_token,
+        "served_prm_head": served_prm_head,
         "confidence": confidence,
     }
 

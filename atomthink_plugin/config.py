@@ -106,7 +106,7 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     name, kind = _search(common, offers.searches)
     if not kind.scored:
         _refuse_scorer(given, common, offers)
-    scorer_kind, scorer_factory = _scorer(common, kind, offers.scorers, typed.get("prm_revision"))
+    scorer_kind, scorer_factory = _scorer(common, kind, offers.scorers, typed)
 
     policy_names = parameters(policy_factory, hidden=("format",))
     search_names = parameters(kind.factory)
@@ -191,7 +191,7 @@ def _refuse_scorer(given: Mapping[str, Any], common: RunArguments, offers: Regis
 
 
 def _scorer(
-    common: RunArguments, kind: SearchKind, scorers: Mapping[str, ScorerFactory], revision: Any
+    common: RunArguments, kind: SearchKind, scorers: Mapping[str, ScorerFactory], typed: Mapping[str, Any]
 ) -> tuple[str | None, ScorerFactory | None]:
     """The scorer a scored search uses; others load none."""
     if not kind.scored:
@@ -201,8 +201,21 @@ def _scorer(
             f"`search={common.search or 'beam'}` scores steps and no scorer is named: pass `prm=CHECKPOINT`, or "
             f"`scorer=confidence` for the policy's own confidence; scorers: {', '.join(scorers)}"
         )
-    name = common.scorer or detect_kind(common.prm or "", convert("prm_revision", revision, str | None))
+    name = common.scorer or _detected(common.prm or "", typed)
     return name, pick("scorer", name, scorers)
+
+
+def _detected(prm: str, typed: Mapping[str, Any]) -> str:
+    """The scorer that reads a PRM, in this process or, with `prm_base_url=`, where it is served."""
+    name = detect_kind(prm, convert("prm_revision", typed.get("prm_revision"), str | None))
+    if "prm_base_url" not in typed:
+        return name
+    if name == "prm_likelihood":
+        raise AtomThinkError(
+            f"`prm={prm}` is read by its likelihood of every token of a step, for which servers do not use their "
+            "prefix cache: leave out prm_base_url= to load it in this process"
+        )
+    return f"served_{name}"
 
 
 def _format(common: RunArguments, formats: Mapping[str, Callable[[], Format]]) -> tuple[str, Format]:

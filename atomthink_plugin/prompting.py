@@ -131,8 +131,11 @@ class ChatText:
 
     def split(self, prefix: str) -> list[list[int]]:
         """Returns the ids of each step of the assistant's text, its blank line included."""
-        text = neutralise(prefix, self._control)
-        return tokenise_pieces(self._tokenizer, _PIECE.findall(text))
+        return tokenise_pieces(self._tokenizer, self.texts(prefix))
+
+    def texts(self, prefix: str) -> list[str]:
+        """Returns each step of the assistant's text, its blank line included, without control tokens."""
+        return _PIECE.findall(neutralise(prefix, self._control))
 
     def _part(self, part: str | Image) -> dict[str, str]:
         if isinstance(part, str):

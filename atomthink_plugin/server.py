@@ -12,11 +12,12 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 
@@ -45,6 +46,14 @@ _QUOTED: Final = 300
 
 class UnreachableError(QuestionError):
     """Nobody answers at the server's address, or the connection was dropped."""
+
+
+class _Model(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: list[_Model]
 
 
 class _Details(BaseModel):
@@ -152,9 +161,14 @@ class Server:
         except (openai.OpenAIError, TimeoutError) as error:
             raise self._fault(error) from None
 
-    async def get(self, path: str) -> str:
-        """Returns what is at a path, as text; errors are the client library's."""
-        return await self._session().client.get(path, cast_to=str)
+    async def models(self) -> list[str]:
+        """Returns the names of the models that the server lists, none if it has no list."""
+        import openai
+
+        with suppress(openai.OpenAIError, ValidationError):
+            listed = await self._session().client.get("/models", cast_to=str)
+            return [model.id for model in _Models.model_validate_json(listed).data]
+        return []
 
     def said(self, error: openai.APIStatusError) -> str:
         """Returns the server's own words, shortened and without the key."""

@@ -12,7 +12,6 @@ import logging
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -148,14 +147,6 @@ class _Completion(BaseModel):
     usage: Counts | None = None
 
 
-class _Model(BaseModel):
-    id: str
-
-
-class _Models(BaseModel):
-    data: list[_Model]
-
-
 class Endpoint:
     """Asks one server for chat completions.
 
@@ -167,7 +158,7 @@ class Endpoint:
 
     def __init__(self, server: Server, model: str, *, logprobs: bool) -> None:
         self.name = server.name
-        self._server = server
+        self.server = server
         self._model = model
         self._left_out = set() if logprobs else {"logprobs"}
         self._limit_name = "max_tokens"
@@ -221,21 +212,12 @@ class Endpoint:
             try:
                 completion = _Completion.model_validate_json(reply)
             except ValidationError:
-                fault = f"a reply that is no chat completion ({self._server.quote(reply)})"
+                fault = f"a reply that is no chat completion ({self.server.quote(reply)})"
             else:
                 if completion.choices:
                     return self._drawn(ask, completion)
                 fault = "a reply without choices"
         raise QuestionError(f"{self.name} gave {fault}, {_READINGS} times in a row: look at the server's log")
-
-    async def served(self) -> list[str]:
-        """Returns the names of the models that the server lists, none if it has no list."""
-        import openai
-
-        with suppress(openai.OpenAIError, ValidationError):
-            listed = await self._server.get("/models")
-            return [model.id for model in _Models.model_validate_json(listed).data]
-        return []
 
     def _drawn(self, ask: Ask, completion: _Completion) -> Drawn:
         choices = sorted(completion.choices, key=lambda choice: choice.index)[: ask.n]
@@ -259,14 +241,14 @@ class Endpoint:
         while True:
             body = self._body(ask)
             try:
-                return await self._server.post("/chat/completions", body)
+                return await self.server.post("/chat/completions", body)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 refused = self._refused(error)
                 if isinstance(refused, ContextFullError) or not self._adapts(error, body):
                     raise refused from None
             except openai.NotFoundError as error:
                 raise UnknownModelError(
-                    f"{self.name} has no model `pretrained={self._model}` (HTTP 404: {self._server.said(error)}): "
+                    f"{self.name} has no model `pretrained={self._model}` (HTTP 404: {self.server.said(error)}): "
                     "name one it serves, and mind that most addresses end in /v1"
                 ) from None
 
@@ -283,16 +265,16 @@ class Endpoint:
         said = f"{error.param} {error.message}".casefold()
         refused = [name for name in _DISPENSABLE if name in sent and re.search(rf"\b{name}\b", said)]
         for name in refused:
-            self._leave_out(name, f"refuses them ({self._server.said(error)})")
+            self._leave_out(name, f"refuses them ({self.server.said(error)})")
         return bool(refused)
 
     def _leave_out(self, name: str, why: str) -> None:
         if name not in self._left_out:
             self._left_out.add(name)
-            log.warning("%s is asked without %s, it %s: %s", self._server.url, name, why, _DISPENSABLE[name])
+            log.warning("%s is asked without %s, it %s: %s", self.server.url, name, why, _DISPENSABLE[name])
 
     def _refused(self, error: openai.APIStatusError) -> RefusedError:
-        said = self._server.said(error)
+        said = self.server.said(error)
         kind = ContextFullError if _FULL.search(f"{error.code} {said}") else RefusedError
         return kind(f"{self.name} refuses the request (HTTP {error.status_code}): {said}")
 

@@ -153,7 +153,7 @@ class OpenAIPolicy:
         try:
             await endpoint.complete(ask)
         except UnknownModelError as error:
-            names = ", ".join((await endpoint.served())[:_LISTED]) or "nothing that it lists"
+            names = ", ".join((await endpoint.server.models())[:_LISTED]) or "nothing that it lists"
             raise AtomThinkError(f"{error}; it serves {names}") from None
         except QuestionError as error:
             raise AtomThinkError(str(error)) from None

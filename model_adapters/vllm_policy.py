@@ -118,13 +118,12 @@ class VllmPolicy:
     def _usage(self, output: RequestOutput, images: int) -> Usage:
         prompt = output.prompt_token_ids or []
         cached = output.num_cached_tokens or 0
-        seen = any(token == self._image_id for token in prompt[:cached])
-        unseen = any(token == self._image_id for token in prompt[cached:]) or not seen
         return Usage(
             generated=sum(len(one.token_ids) for one in output.outputs),
             prefilled=len(prompt) - cached,
             cached=cached,
-            images=images if unseen else 0,
+            # An image of which some tokens were read before was encoded then, and is kept beside the prefix cache.
+            images=0 if self._image_id in prompt[:cached] else images,
         )
 
 

@@ -152,11 +152,11 @@ def _llava_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer(names, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
-def llava(folder: Path, **config: Any) -> Path:
+def llava(folder: Path, sizes: dict[str, int] = _TEXT, **config: Any) -> Path:
     """LLaVA: 16 image tokens per image; `config` goes into config.json."""
     torch.manual_seed(0)
     words = _llava_tokenizer()
-    text = LlamaConfig(vocab_size=len(words), max_position_embeddings=_CONTEXT, **_TEXT)
+    text = LlamaConfig(vocab_size=len(words), max_position_embeddings=_CONTEXT, **sizes)
     model = LlavaForConditionalGeneration(
         LlavaConfig(vision_config=_clip(), text_config=text, image_token_index=3, vision_feature_layer=-1, **config)
     )
@@ -281,24 +281,24 @@ def _prm_tokenizer() -> PreTrainedTokenizerFast:
     return words
 
 
-def _prm_config(words: PreTrainedTokenizerFast, **config: Any) -> Qwen2Config:
+def _prm_config(words: PreTrainedTokenizerFast, sizes: dict[str, int], **config: Any) -> Qwen2Config:
     return Qwen2Config(
-        vocab_size=len(words), max_position_embeddings=_CONTEXT, num_key_value_heads=2, **_TEXT, **config
+        vocab_size=len(words), max_position_embeddings=_CONTEXT, num_key_value_heads=2, **sizes, **config
     )
 
 
-def causal_prm(folder: Path) -> Path:
+def causal_prm(folder: Path, sizes: dict[str, int] = _TEXT) -> Path:
     """Text-only language model to be read at a step tag."""
     torch.manual_seed(1)
     words = _prm_tokenizer()
-    return _save(folder, Qwen2ForCausalLM(_prm_config(words)), words, 2)
+    return _save(folder, Qwen2ForCausalLM(_prm_config(words, sizes)), words, 2)
 
 
-def head_prm(folder: Path) -> Path:
+def head_prm(folder: Path, sizes: dict[str, int] = _TEXT) -> Path:
     """Text-only two-class token classifier."""
     torch.manual_seed(1)
     words = _prm_tokenizer()
-    model = Qwen2ForTokenClassification(_prm_config(words, num_labels=2))
+    model = Qwen2ForTokenClassification(_prm_config(words, sizes, num_labels=2))
     for parameter in model.parameters():
         parameter.data.mul_(4 if parameter.dim() == 2 else 1)
     model.save_pretrained(folder)

@@ -143,7 +143,7 @@ def prm_token(
     settings = (told or PUBLISHED).model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    tag, good, bad = _markers(prm, settings)
+    tag, good, bad = markers(prm, settings)
     source: Source = {
         "revision": revision,
         "dtype": dtype,
@@ -162,7 +162,7 @@ def prm_token(
     return TokenPrm(checkpoint, layout, good_id, bad_id, batch_size=batch_size, cache_gib=cache_gib)
 
 
-def _markers(prm: str, settings: PrmSettings) -> tuple[str, str, str]:
+def markers(prm: str, settings: PrmSettings) -> tuple[str, str, str]:
     """Returns the texts of the tag, the good and the bad token.
 
     Raises:

@@ -1,0 +1,109 @@
+"""A served token classifier: the class of the sequence that ends at the last step's separator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from atomthink_plugin.api import AtomThinkError, Path, QuestionError
+from atomthink_plugin.checkpoints import load_config, load_words
+from atomthink_plugin.prefixes.reader import ids_of
+from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.scorers.batched import single_token
+from atomthink_plugin.scorers.prm_head import Conversation
+from atomthink_plugin.scorers.served import ServedPrm, prm_servers, served_name
+from atomthink_plugin.server import Counts, Server
+
+
+class _Class(BaseModel):
+    probs: list[float]
+
+
+class _Classes(BaseModel):
+    data: list[_Class]
+    usage: Counts
+
+
+class ServedHeadPrm(ServedPrm):
+    """A text-only classifier: the class of the sequence that ends at the last step's separator.
+
+    Its server does not tell what came from its cache.
+
+    Args:
+        identity: As in `ServedPrm`.
+        model: As in `ServedPrm`.
+        servers: As in `ServedPrm`.
+        layout: Where its input has what.
+    """
+
+    start = (
+        'vllm serve PRM --runner pooling --pooler-config \'{"task": "classify"}\'` or, for Qwen2.5-Math-PRM and with '
+        'this package installed beside vLLM, `--runner pooling --hf-overrides \'{"architectures": '
+        '["LastStepRewardModel"]}\''
+    )
+
+    def __init__(self, identity: str, model: str, servers: Sequence[Server], layout: Conversation) -> None:
+        super().__init__(identity, model, servers)
+        self._layout = layout
+
+    def route(self, server: Server) -> str:
+        """Returns the classification route, which is no part of OpenAI's protocol."""
+        return server.url.rstrip("/").removesuffix("/v1") + "/classify"
+
+    def body(self, path: Path) -> dict[str, Any]:
+        """Returns a request for the class of the path."""
+        return {"input": list(ids_of(self._layout.encode(path)))}
+
+    def read(self, reply: str) -> tuple[float, Counts]:
+        """Returns the probability of the second class, "right"."""
+        read = _Classes.model_validate_json(reply)
+        probabilities = read.data[0].probs if read.data else []
+        if len(probabilities) != 2:
+            raise QuestionError(f"the served PRM gave {len(probabilities)} classes, not wrong and right: name another")
+        return probabilities[1], read.usage
+
+
+def served_prm_head(
+    prm: str,
+    *,
+    base_url: str,
+    separator: str = "<extra_0>",
+    revision: str | None = None,
+    connections: PositiveInt = 64,
+    timeout: PositiveFloat = 300.0,
+    max_retries: NonNegativeInt = 5,
+    wait: NonNegativeFloat = 600.0,
+    trust_remote_code: bool = False,
+) -> ServedHeadPrm:
+    """Makes a served token classifier, such as Qwen2.5-Math-PRM, a scorer; arguments as in `served_prm_token`.
+
+    Args:
+        prm: A folder or hub id with its tokenizer.
+        base_url: The server's address.
+        separator: The token behind every step.
+        revision: Branch, tag or commit on the hub.
+        connections: Requests in flight at most, at each server.
+        timeout: Seconds one try of a request may take.
+        max_retries: Further tries.
+        wait: Seconds for a server that went away.
+        trust_remote_code: Whether to run a tokenizer's Python code that comes with the checkpoint.
+
+    Raises:
+        AtomThinkError: The PRM's folder or a server cannot be used.
+    """
+    if "vision_config" in load_config(prm, revision=revision, argument="prm"):
+        raise AtomThinkError(
+            f"prm={prm!r} reads images, and a served classifier is asked with text alone: leave out prm_base_url= to "
+            "load it in this process"
+        )
+    words = load_words(prm, images=False, revision=revision, trust_remote_code=trust_remote_code, argument="prm")
+    separator_id = single_token(words.tokenizer, separator, "prm_separator")
+    if words.tokenizer.chat_template is None:
+        raise AtomThinkError(f"prm={prm!r} has no chat template: add chat_template.jinja to its folder")
+    servers = prm_servers(base_url, connections, timeout, max_retries, wait)
+    layout = Conversation(words.tokenizer, separator_id)
+    scorer = ServedHeadPrm(f"served:{words.identity}", served_name(prm, servers), servers, layout)
+    run(scorer.check())
+    return scorer

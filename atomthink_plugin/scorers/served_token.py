@@ -1,0 +1,227 @@
+"""A served language model that is read at a step tag: one token is generated behind it, for two log-probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from atomthink_plugin.api import Path, QuestionError
+from atomthink_plugin.chat_turns import ChatTurns
+from atomthink_plugin.checkpoints import load_config, load_words
+from atomthink_plugin.formats import SEPARATOR, Format
+from atomthink_plugin.prefixes.reader import ids_of
+from atomthink_plugin.prompting import ChatText
+from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.scorers.batched import single_token
+from atomthink_plugin.scorers.chat import format_named
+from atomthink_plugin.scorers.detect import prm_settings
+from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, markers
+from atomthink_plugin.scorers.served import ServedPrm, prm_servers, served_name
+from atomthink_plugin.scorers.steps import last_step
+from atomthink_plugin.server import Counts, Server
+
+
+class _TopLogprobs(BaseModel):
+    top_logprobs: list[dict[str, float]]
+
+
+class _Continuation(BaseModel):
+    logprobs: _TopLogprobs
+
+
+class _Continuations(BaseModel):
+    choices: list[_Continuation]
+    usage: Counts
+
+
+class ServedTokenPrm(ServedPrm):
+    """A text-only language model: one token is generated behind the last tag, for its two log-probabilities.
+
+    Args:
+        identity: As in `ServedPrm`.
+        model: As in `ServedPrm`.
+        servers: As in `ServedPrm`.
+        layout: Where its input has what.
+        good_id: Id of the token for a right step.
+        bad_id: Id of the token for a wrong one.
+    """
+
+    start = "vllm serve PRM --enable-prompt-tokens-details"
+
+    def __init__(
+        self, identity: str, model: str, servers: Sequence[Server], layout: TextLayout, good_id: int, bad_id: int
+    ) -> None:
+        super().__init__(identity, model, servers)
+        self._layout = layout
+        self._ids = [good_id, bad_id]
+
+    def route(self, server: Server) -> str:
+        """Returns the completions route: it takes token ids."""
+        return "/completions"
+
+    def body(self, path: Path) -> dict[str, Any]:
+        """Returns a request for one token behind the last tag."""
+        return {"prompt": list(ids_of(self._layout.encode(path))), "logprobs": 2, **_two_tokens(self._ids)}
+
+    def read(self, reply: str) -> tuple[float, Counts]:
+        """Returns the good token's probability against the bad one's."""
+        read = _Continuations.model_validate_json(reply)
+        given = read.choices[0].logprobs.top_logprobs[0] if read.choices else {}
+        return _probability(given, self._ids), read.usage
+
+
+class _Alternative(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Position(BaseModel):
+    top_logprobs: list[_Alternative]
+
+
+class _Positions(BaseModel):
+    content: list[_Position]
+
+
+class _Reply(BaseModel):
+    logprobs: _Positions
+
+
+class _Replies(BaseModel):
+    choices: list[_Reply]
+    usage: Counts
+
+
+class ServedChatPrm(ServedPrm):
+    """As `ServedTokenPrm`, for one that reads images and was trained in a prompt format of ours.
+
+    Args:
+        identity: As in `ServedPrm`.
+        model: As in `ServedPrm`.
+        servers: As in `ServedPrm`.
+        text: Splits the reply into steps.
+        format: The prompt format it was trained with.
+        tag: Written behind every step.
+        good_id: Id of the token for a right step.
+        bad_id: Id of the token for a wrong one.
+    """
+
+    start = "vllm serve PRM --enable-prompt-tokens-details"
+
+    def __init__(
+        self,
+        identity: str,
+        model: str,
+        servers: Sequence[Server],
+        text: ChatText,
+        format: Format,
+        tag: str,
+        good_id: int,
+        bad_id: int,
+    ) -> None:
+        super().__init__(identity, model, servers)
+        self._text = text
+        self._turns = ChatTurns()
+        self._format = format
+        self._tag = tag
+        self._ids = [good_id, bad_id]
+
+    def route(self, server: Server) -> str:
+        """Returns the chat route: it takes images."""
+        return "/chat/completions"
+
+    def body(self, path: Path) -> dict[str, Any]:
+        """Returns a request to go on with the reply by one token."""
+        prompt = self._format.render(path.parent or path)
+        steps = self._text.texts(prompt.prefix + last_step(path).text + SEPARATOR)
+        reply = {"role": "assistant", "content": "".join(step + self._tag for step in steps)}
+        return {
+            "messages": [*self._turns(prompt.messages), reply],
+            "continue_final_message": True,
+            "add_generation_prompt": False,
+            "logprobs": True,
+            "top_logprobs": 2,
+            **_two_tokens(self._ids),
+        }
+
+    def read(self, reply: str) -> tuple[float, Counts]:
+        """Returns the good token's probability against the bad one's."""
+        read = _Replies.model_validate_json(reply)
+        given = read.choices[0].logprobs.content[0].top_logprobs if read.choices else []
+        return _probability({one.token: one.logprob for one in given}, self._ids), read.usage
+
+
+def served_prm_token(
+    prm: str,
+    *,
+    base_url: str,
+    format: str | None = None,
+    tag: str | None = None,
+    good: str | None = None,
+    bad: str | None = None,
+    revision: str | None = None,
+    connections: PositiveInt = 64,
+    timeout: PositiveFloat = 300.0,
+    max_retries: NonNegativeInt = 5,
+    wait: NonNegativeFloat = 600.0,
+    trust_remote_code: bool = False,
+) -> ServedPrm:
+    """Makes a served language model that is read at a tag a scorer; `prm` names its tokenizer's checkpoint.
+
+    Args:
+        prm: A folder or hub id with its config and tokenizer; also what the servers call it, unless they have one
+            model only.
+        base_url: The server's address, with `/v1`; several of one model separated by `;`.
+        format: As in `prm_token`, and likewise the next four.
+        tag: Behind each step.
+        good: Says that the step is right.
+        bad: Says that it is wrong.
+        revision: Branch, tag or commit on the hub.
+        connections: As in `openai_policy`, and likewise the next three.
+        timeout: Seconds one try of a request may take.
+        max_retries: Further tries.
+        wait: Seconds for a server that went away.
+        trust_remote_code: Whether to run a tokenizer's Python code that comes with the checkpoint.
+
+    Raises:
+        AtomThinkError: The PRM's folder or a server cannot be used.
+    """
+    told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
+    given = {"format": format, "tag": tag, "good": good, "bad": bad}
+    settings = (told or PUBLISHED).model_copy(update={name: one for name, one in given.items() if one is not None})
+    chat = told is not None or format is not None
+    tag, good, bad = markers(prm, settings)
+    words = load_words(prm, images=chat, revision=revision, trust_remote_code=trust_remote_code, argument="prm")
+    tag_id, good_id, bad_id = (
+        single_token(words.tokenizer, text, argument)
+        for text, argument in ((tag, "prm_tag"), (good, "prm_good"), (bad, "prm_bad"))
+    )
+    servers = prm_servers(base_url, connections, timeout, max_retries, wait)
+    common = f"served:{words.identity}", served_name(prm, servers), servers
+    scorer: ServedPrm
+    if words.processor is not None:
+        text = ChatText(words.processor, words.tokenizer)
+        scorer = ServedChatPrm(*common, text, format_named(settings.format), tag, good_id, bad_id)
+    else:
+        scorer = ServedTokenPrm(*common, TextLayout(words.tokenizer, tag, tag_id), good_id, bad_id)
+    run(scorer.check())
+    return scorer
+
+
+def _two_tokens(ids: Sequence[int]) -> dict[str, Any]:
+    return {"max_tokens": 1, "temperature": 0, "logprob_token_ids": list(ids), "return_tokens_as_token_ids": True}
+
+
+def _probability(given: dict[str, float], ids: Sequence[int]) -> float:
+    """Softmax over the good and the bad token, of the good one."""
+    try:
+        good, bad = (given[f"token_id:{token}"] for token in ids)
+    except KeyError as error:
+        raise QuestionError(
+            f"the served PRM gave no log-probability of {error.args[0]}: serve it with a vLLM that knows "
+            "`logprob_token_ids` (0.32 does)"
+        ) from None
+    return 1 / (1 + math.exp(min(bad - good, 700.0)))

@@ -1,0 +1,32 @@
+"""These tests run where vLLM is installed: `.ci/run` gives it a virtual environment of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.vllm import serving
+
+pytest.importorskip("vllm")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def vllm_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in serving.ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return serving.embedded_policy(tmp_path_factory.mktemp("models") / "policy")
+
+
+@pytest.fixture(scope="session")
+def policy_server(policy_folder: Path) -> Iterator[serving.VllmServer]:
+    options = ("--enable-prompt-tokens-details", "--generation-config", "vllm", "--max-model-len", "2048")
+    with serving.serve(policy_folder, *options) as server:
+        yield server

@@ -1,0 +1,164 @@
+"""The vLLM policy in this process, on the embedded model: against transformers, and what a search costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from atomthink_plugin.api import (
+    AtomThinkError,
+    Message,
+    Outcome,
+    Path,
+    Proposal,
+    Question,
+    QuestionError,
+    Sampling,
+    Usage,
+)
+from atomthink_plugin.build import build
+from atomthink_plugin.checkpoints import load_multimodal
+from atomthink_plugin.config import plan
+from atomthink_plugin.formats import Continue, Format, Prompt
+from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
+from atomthink_plugin.model_adapters.vllm_policy import VllmPolicy, vllm_policy
+from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.questions import held_out
+from tests.vllm.serving import ENGINE
+
+CONTEXT = 512
+WARM = Sampling(temperature=2.0, max_tokens=48, seed=5)
+
+
+@pytest.fixture(scope="module")
+def policy(policy_folder: FilePath) -> Iterator[VllmPolicy]:
+    made = vllm_policy(
+        str(policy_folder), format=Continue(), dtype="float32", max_model_len=CONTEXT, engine=dict(ENGINE)
+    )
+    yield made
+    made._engine.close()
+
+
+@pytest.fixture(scope="module")
+def twin(policy_folder: FilePath) -> TransformersPolicy:
+    return TransformersPolicy(load_multimodal(str(policy_folder), device="cpu"), Continue(), cache_gib=0)
+
+
+def propose(policy: Any, path: Path, n: int, sampling: Sampling) -> Proposal:
+    made: Proposal = run(policy.propose(path, n, sampling))
+    return made
+
+
+@dataclass(frozen=True)
+class StopsAt(Continue):
+    """Ends a step at other strings."""
+
+    stops: tuple[str, ...] = ()
+
+    def render(self, path: Path) -> Prompt:
+        return replace(super().render(path), stops=self.stops)
+
+
+def long(question: Question) -> Question:
+    """The question behind a longer instruction: the prefix cache keeps whole blocks."""
+    (turn,) = question.messages
+    text = "Look at all that is drawn and at all that is written before you begin. " * 6
+    return replace(question, messages=(replace(turn, parts=(*turn.parts, text)),))
+
+
+def with_format(policy: VllmPolicy, form: Format) -> VllmPolicy:
+    other = object.__new__(VllmPolicy)
+    other.__dict__ |= vars(policy) | {"_format": form}
+    return other
+
+
+def test_greedy_chains_are_those_of_transformers(policy: VllmPolicy, twin: TransformersPolicy) -> None:
+    for question in ask(held_out(8)):
+        path = Path(question)
+        for _ in range(3):
+            (ours,) = propose(policy, path, 1, Sampling(max_tokens=48)).steps
+            (theirs,) = propose(twin, path, 1, Sampling(max_tokens=48)).steps
+            assert (ours.text, ours.finish) == (theirs.text, theirs.finish)
+            assert ours.token_ids[: len(theirs.token_ids)] == theirs.token_ids[: len(ours.token_ids)]
+            assert ours.logprob == pytest.approx(theirs.logprob, abs=0.02)
+            path = path.extend(ours)
+
+
+def test_a_sample_is_the_same_whatever_it_is_drawn_with(policy: VllmPolicy) -> None:
+    paths = [Path(question) for question in ask(held_out(4))]
+    together = [propose(policy, path, 5, WARM).steps for path in paths]
+    for path, steps in zip(paths, together, strict=True):
+        alone = [propose(policy, path, 1, replace(WARM, first=index)).steps[0] for index in range(5)]
+        assert [step.text for step in alone] == [step.text for step in steps]
+    assert len({step.text for steps in together for step in steps}) > 4
+
+
+def test_greedy_samples_are_asked_once(policy: VllmPolicy) -> None:
+    (question,) = ask(held_out(1))
+    made = propose(policy, Path(question), 4, Sampling(max_tokens=48))
+    assert len(made.steps) == 4
+    assert len(set(made.steps)) == 1
+    assert made.usage.policy_calls == 4
+    assert made.usage.generated == len(made.steps[0].token_ids)
+
+
+def test_a_stop_string_before_anything_visible_is_waited_through(policy: VllmPolicy) -> None:
+    (question,) = ask(held_out(1))
+    whole = propose(with_format(policy, StopsAt()), Path(question), 1, Sampling(max_tokens=24)).steps[0].text
+    first, second = whole.split(" ")[:2]
+    assert first == "Step"
+    cut = with_format(policy, StopsAt(stops=("Step",)))
+    assert propose(cut, Path(question), 1, Sampling(max_tokens=24)).steps[0].text.startswith(f"Step {second}")
+
+
+def test_a_beam_search_encodes_its_image_once_and_reads_four_fifths_from_the_cache(policy_folder: FilePath) -> None:
+    arguments = {
+        "pretrained": str(policy_folder),
+        "dtype": "float32",
+        "engine": dict(ENGINE),
+        "thinking": "slow",
+        "search": "beam",
+        "scorer": "confidence",
+        "step_tokens": 48,
+        "max_steps": 6,
+    }
+    thinker = build(plan("vllm", arguments))
+    questions = [long(question) for question in ask(held_out(6, seed=31))]
+    outcomes = [result for result in thinker.run(questions) if isinstance(result, Outcome)]
+    assert [outcome.usage.images for outcome in outcomes] == [1] * len(questions)
+    usage = sum((outcome.usage for outcome in outcomes if len(outcome.steps) >= 4), Usage())
+    assert usage.policy_calls >= 40
+    print(f"cached share: {usage.cached / (usage.cached + usage.prefilled):.3f}")
+    assert usage.cached >= 0.8 * (usage.cached + usage.prefilled)
+
+
+def test_what_does_not_fit_is_the_question_s_fault_first_and_an_end_later(policy: VllmPolicy) -> None:
+    image = Image.new("RGB", (112, 112))
+    endless = Question("endless", (Message("user", (image, "one two three " * 400)),))
+    with pytest.raises(QuestionError, match=r"maximum (context|model) length"):
+        propose(policy, Path(endless), 1, WARM)
+    nearly = Question("nearly", (Message("user", (image, "1 " * 175)),))
+    path = Path(nearly)
+    (step,) = propose(policy, path, 1, Sampling(max_tokens=8)).steps
+    path = path.extend(replace(step, text="Step 1: " + "1 " * 150))
+    assert propose(policy, path, 1, WARM).steps == ()
+
+
+def test_an_image_too_many_fails_its_question_alone(policy: VllmPolicy) -> None:
+    image = Image.new("RGB", (112, 112))
+    broken = Question("broken", (Message("user", (image, " ")),))
+    with pytest.raises(QuestionError, match="no text"):
+        propose(policy, Path(broken), 1, WARM)
+    two = Question("two", (Message("user", (image, image.rotate(90), "What is larger?")),))
+    assert propose(policy, Path(two), 1, Sampling(max_tokens=8)).usage.images == 2
+
+
+def test_an_engine_argument_that_vllm_does_not_know_is_refused(policy_folder: FilePath) -> None:
+    with pytest.raises(AtomThinkError, match=r"engine=.*blocksize"):
+        vllm_policy(str(policy_folder), format=Continue(), engine={"blocksize": 32})

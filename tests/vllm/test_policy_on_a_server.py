@@ -1,0 +1,71 @@
+"""The openai policy on a real vLLM server: against transformers, its prefix cache, and a server that dies."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from atomthink_plugin.api import Outcome, Result
+from atomthink_plugin.build import build
+from atomthink_plugin.config import plan
+from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.questions import held_out
+from tests.vllm.serving import VllmServer, server_is_up
+from tests.vllm.test_policy_in_process import long
+
+LIMITS = {"step_tokens": 48, "max_new_tokens": 512, "max_steps": 16}
+
+
+def served(server: VllmServer, **arguments: Any) -> Thinker:
+    typed = {"pretrained": str(server.folder), "base_url": server.url, **LIMITS, **arguments}
+    return build(plan("openai", typed))
+
+
+def texts(results: list[Result]) -> list[str]:
+    assert all(isinstance(result, Outcome) for result in results), results
+    return [result.text for result in results if isinstance(result, Outcome)]
+
+
+def test_quick_thinking_is_that_of_transformers(policy_server: VllmServer) -> None:
+    questions = ask(held_out(12))
+    local = build(plan("transformers", {"pretrained": TINY_ARGUMENTS["pretrained"], "device": "cpu", **LIMITS}))
+    assert texts(served(policy_server).run(questions)) == texts(local.run(questions))
+
+
+def test_a_beam_search_with_an_image_reads_four_fifths_of_its_prompts_from_the_cache(policy_server: VllmServer) -> None:
+    thinker = served(policy_server, thinking="slow", search="beam", scorer="confidence", max_steps=6)
+    before = policy_server.prefix_cache()
+    results = thinker.run([long(question) for question in ask(held_out(6, seed=31))])
+    asked, found = (after - start for after, start in zip(policy_server.prefix_cache(), before, strict=True))
+    usage = [result.usage for result in results]
+    told = sum(one.cached for one in usage) / sum(one.cached + one.prefilled for one in usage)
+    print(f"cached share: {told:.3f} as told in replies, {found / asked:.3f} by the server's own count")
+    assert told >= 0.8
+    assert found / asked >= 0.8
+
+
+def test_a_run_outlives_its_server(policy_server: VllmServer) -> None:
+    """Killed in the middle and started again: the run waits, and every question is answered once."""
+    questions = ask(held_out(40, seed=5))
+    thinker = served(policy_server, concurrency=4, max_retries=1, wait=400.0)
+    expected = texts(thinker.run(questions))
+    finished: list[Result] = []
+    killed = threading.Event()
+
+    def kill_and_restart() -> None:
+        policy_server.kill()
+        killed.set()
+        policy_server.restart()
+
+    def on_finished(result: Result, asked: bool) -> None:
+        finished.append(result)
+        if len(finished) == 10:
+            threading.Thread(target=kill_and_restart).start()
+            killed.wait()
+
+    results = thinker.run(questions, on_finished)
+    server_is_up(policy_server)
+    assert len(finished) == len(questions)
+    assert texts(results) == expected

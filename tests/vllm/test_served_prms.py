@@ -1,0 +1,96 @@
+"""PRMs on real vLLM servers give the scores they give in this process, and read histories from the prefix cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path as FilePath
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Qwen2Config, Qwen2Model
+
+from atomthink_plugin.api import AtomThinkError, Outcome, Path, Scorer
+from atomthink_plugin.build import build
+from atomthink_plugin.config import plan
+from atomthink_plugin.prefixes.reader import ids_of
+from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.scorers.prm_head import Conversation, prm_head
+from atomthink_plugin.scorers.prm_token import prm_token
+from atomthink_plugin.scorers.served_head import served_prm_head
+from atomthink_plugin.scorers.served_token import served_prm_token
+from tests.tiny_models import chain, folder, llava, picture, question
+from tests.vllm import serving
+
+STEPS = [f"Step {k}: Compute {k} + {k} = {2 * k}." for k in range(1, 8)]
+PATHS = [chain(question("How many are there? " * 4), *STEPS[:depth]) for depth in range(1, 8)]
+
+
+@pytest.fixture
+def made(tmp_path: FilePath) -> Callable[[Callable[[FilePath], FilePath]], FilePath]:
+    return lambda build: build(tmp_path / build.__name__)
+
+
+def scores(scorer: Scorer, paths: list[Path]) -> list[float]:
+    return [run(scorer.score(path)).value for path in paths]
+
+
+def test_a_language_model_read_at_a_tag(made: Callable[[Callable[[FilePath], FilePath]], FilePath]) -> None:
+    prm = made(serving.causal_prm)
+    with serving.serve(prm, "--enable-prompt-tokens-details", "--max-model-len", "512") as server:
+        served = served_prm_token(str(prm), base_url=server.url)
+        assert scores(served, PATHS) == pytest.approx(scores(prm_token(str(prm), device="cpu"), PATHS), abs=1e-4)
+        again = run(served.score(PATHS[-1])).usage
+        assert again.cached >= 0.8 * (again.cached + again.prefilled)
+        with pytest.raises(AtomThinkError, match=r"refuses to score a step.*404.*pooling"):
+            served_prm_head(str(prm), base_url=server.url, separator="<extra_0>")
+
+
+def test_a_classifier_read_at_its_separator(made: Callable[[Callable[[FilePath], FilePath]], FilePath]) -> None:
+    prm = made(serving.head_prm)
+    pooling = ("--runner", "pooling", "--pooler-config", '{"task": "classify"}', "--max-model-len", "512")
+    with serving.serve(prm, *pooling) as server:
+        served = served_prm_head(str(prm), base_url=server.url)
+        before = server.prefix_cache()
+        assert scores(served, PATHS) == pytest.approx(scores(prm_head(str(prm), device="cpu"), PATHS), abs=1e-4)
+        asked, found = (after - start for after, start in zip(server.prefix_cache(), before, strict=True))
+        assert found > asked / 2
+
+
+def test_the_architecture_of_qwen_s_prm_by_our_class_in_the_server(
+    made: Callable[[Callable[[FilePath], FilePath]], FilePath],
+) -> None:
+    prm = made(serving.qwen_prm)
+    ours = ("--runner", "pooling", "--hf-overrides", '{"architectures": ["LastStepRewardModel"]}')
+    with serving.serve(prm, *ours, "--max-model-len", "512") as server:
+        served = served_prm_head(str(prm), base_url=server.url)
+        assert scores(served, PATHS) == pytest.approx([twin(prm, path) for path in PATHS], abs=1e-4)
+        before = server.prefix_cache()
+        arguments = {"prm": str(prm), "prm_base_url": server.url}
+        asked = {"pretrained": str(folder(llava)), "device": "cpu", "thinking": "slow", "max_steps": 3, **arguments}
+        (outcome,) = build(plan("transformers", asked)).run([question("How many?", picture())])
+        assert isinstance(outcome, Outcome)
+        assert outcome.usage.score_calls
+        assert server.prefix_cache()[0] > before[0]
+
+
+def twin(prm: FilePath, path: Path) -> float:
+    """The published model's arithmetic, over the whole history."""
+    served = served_layout(prm)
+    weights = load_file(prm / "model.safetensors")
+    body = Qwen2Model(Qwen2Config.from_pretrained(prm)).eval()
+    body.load_state_dict(
+        {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
+    )
+    with torch.no_grad():
+        states = body(torch.tensor([ids_of(served.encode(path))])).last_hidden_state[0, -1]
+        hidden = torch.relu(weights["score.0.weight"] @ states + weights["score.0.bias"])
+        logits = weights["score.2.weight"] @ hidden + weights["score.2.bias"]
+    return float(logits.softmax(-1)[1])
+
+
+def served_layout(prm: FilePath) -> Conversation:
+    from atomthink_plugin.checkpoints import load_words
+
+    tokenizer = load_words(str(prm), images=False).tokenizer
+    return Conversation(tokenizer, tokenizer.convert_tokens_to_ids("<extra_0>"))
