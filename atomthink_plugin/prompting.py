@@ -52,6 +52,7 @@ class Encoding:
         images: How many images `media` holds.
         root: A digest of the images; empty without any.
         settled: First tokens that can only be read together with the images.
+        question: First tokens that all paths of the question share, as far as is known.
     """
 
     tokens: dict[str, torch.Tensor]
@@ -59,6 +60,7 @@ class Encoding:
     images: int
     root: str = ""
     settled: int = 0
+    question: int = 0
 
     @property
     def length(self) -> int:
@@ -169,8 +171,8 @@ class Encoder(ChatText):
             QuestionError: An image cannot be read, or the processor refuses it.
         """
         images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
-        text = self.chat(prompt.messages)
-        return self._question(text, images).extend(self.pieces(prompt.prefix))
+        asked = self._question(self.chat(prompt.messages), images)
+        return replace(asked, question=asked.length).extend(self.pieces(prompt.prefix))
 
     def fit(self, encoding: Encoding, wanted: int) -> int:
         """Returns how many tokens may follow, `wanted` at most; 0 or less if the context is full."""
@@ -243,9 +245,9 @@ def _digest(media: dict[str, torch.Tensor]) -> str:
 
 
 def text_encoding(ids: Sequence[int]) -> Encoding:
-    """Returns the encoding of a prompt that is text alone."""
+    """Returns the encoding of a question that is text alone."""
     row = torch.tensor([list(ids)], dtype=torch.long)
-    return Encoding({"input_ids": row, "attention_mask": torch.ones_like(row)}, {}, 0)
+    return Encoding({"input_ids": row, "attention_mask": torch.ones_like(row)}, {}, 0, question=len(ids))
 
 
 def tokenise_pieces(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str]) -> list[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
@@ -10,6 +11,9 @@ from atomthink_plugin.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.model_adapters.decoding import Reply, Row
 from atomthink_plugin.model_adapters.sampling import RowEnd, Sampler, complete
 from atomthink_plugin.prefixes.reader import Batch, PrefixReader, ids_of
+
+_IDLE: Final = 0.25
+"""Share of rows that have ended at which they leave the batch: leaving copies the others' keys and values."""
 
 
 class ForkingDecoder:
@@ -61,29 +65,37 @@ class ForkingDecoder:
         """Samples every row to its end; returns ids and their log-probabilities."""
         sampler = Sampler([row.draw for row in rows], self._checkpoint.device)
         ends = [RowEnd(row.draw, self._checkpoint.tokenizer) for row in rows]
-        sampled: list[tuple[list[int], list[float]]] = [([], []) for _ in rows]
-        alive = list(range(len(rows)))
-        position = 0
+        sampled: list[list[int]] = [[] for _ in rows]
+        trace: list[tuple[list[int], torch.Tensor]] = []  # fetched at the end: one wait for the device per token
+        places = list(range(len(rows)))  # the row in each place of the batch, those that have ended included
+        alive = set(places)
         while True:
             logits = batch.logits[:, -1].float()
-            chosen = sampler.noisy(logits, position).argmax(dim=-1)
-            logprobs = torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None])[:, 0]
-            going = []
-            for at, (row, token, logprob) in enumerate(zip(alive, chosen.tolist(), logprobs.tolist(), strict=True)):
-                ids = sampled[row][0]
+            chosen = sampler.noisy(logits, len(trace)).argmax(dim=-1)
+            trace.append((places, torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None])[:, 0]))
+            for place, (row, token) in enumerate(zip(places, chosen.tolist(), strict=True)):
+                if row not in alive:
+                    continue
+                ids = sampled[row]
                 ids.append(token)
-                sampled[row][1].append(logprob)
                 if token in self._ends or ends[row].reached(ids):
-                    self._reader.keep_generated(batch, at, rows[row].prompt, ids[:-1])
-                else:
-                    going.append(at)
-            if not going:
-                return sampled
-            if len(going) < len(alive):
+                    self._reader.keep_generated(batch, place, rows[row].prompt, ids[:-1])
+                    alive.remove(row)
+            if not alive:
+                return list(zip(sampled, _by_row(trace, len(rows)), strict=True))
+            if len(alive) <= (1 - _IDLE) * len(places):
+                going = [place for place, row in enumerate(places) if row in alive]
                 batch.take(going)
                 kept = torch.tensor(going, device=chosen.device)
                 sampler.take(kept)
-                chosen = chosen[kept]
-                alive = [alive[at] for at in going]
+                chosen, places = chosen[kept], [places[place] for place in going]
             self._reader.advance(batch, chosen)
-            position += 1
+
+
+def _by_row(trace: Sequence[tuple[Sequence[int], torch.Tensor]], count: int) -> list[list[float]]:
+    """Log-probabilities of each row, those of rows that had ended included; fetched in one piece."""
+    values: list[list[float]] = [[] for _ in range(count)]
+    rows = [row for places, _ in trace for row in places]
+    for row, value in zip(rows, torch.cat([logprobs for _, logprobs in trace]).tolist(), strict=True):
+        values[row].append(value)
+    return values

@@ -9,7 +9,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 ROOM: Final = 32
-"""Tokens of space that are added when a layer is full."""
+"""Tokens of space that a layer gets at least when it is full; an eighth of its length if that is more."""
 
 
 class RoomyLayer(DynamicLayer):
@@ -18,6 +18,12 @@ class RoomyLayer(DynamicLayer):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._space: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def fill(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
+        """Starts with the first `length` tokens of `[rows, heads, tokens, width]`; what is behind them is room."""
+        self.lazy_initialization(keys, values)
+        self._space = keys, values
+        self.keys, self.values = keys[:, :, :length], values[:, :, :length]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -29,7 +35,7 @@ class RoomyLayer(DynamicLayer):
             return key_states, value_states
         length, end = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
         if self._space is None or self._space[0].shape[-2] < end:
-            self._space = _roomy(self.keys, end + ROOM), _roomy(self.values, end + ROOM)
+            self._space = _roomy(self.keys, with_room(end)), _roomy(self.values, with_room(end))
         for space, states in zip(self._space, (key_states, value_states), strict=True):
             space[:, :, length:end] = states
         keys, values = (space[:, :, :end] for space in self._space)
@@ -37,9 +43,19 @@ class RoomyLayer(DynamicLayer):
         return keys, values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keeps, repeats or reorders rows."""
-        super().batch_select_indices(indices)
-        self._space = None
+        """Keeps, repeats or reorders rows, and their room with them."""
+        if self._space is None or self.keys is None:
+            super().batch_select_indices(indices)
+            return
+        length = self.keys.shape[-2]
+        keys, values = (half.index_select(0, indices) for half in self._space)
+        self._space = keys, values
+        self.keys, self.values = keys[:, :, :length], values[:, :, :length]
+
+
+def with_room(tokens: int) -> int:
+    """Returns for how many tokens there should be space where `tokens` are."""
+    return tokens + max(ROOM, tokens // 8)
 
 
 def _roomy(states: torch.Tensor, tokens: int) -> torch.Tensor:

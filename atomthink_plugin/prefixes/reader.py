@@ -8,6 +8,7 @@ about the same image.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from atomthink_plugin.checkpoints import Checkpoint
-from atomthink_plugin.prefixes.cache import roomy_cache
-from atomthink_plugin.prefixes.tree import PrefixTree
+from atomthink_plugin.prefixes.cache import RoomyLayer, roomy_cache, with_room
+from atomthink_plugin.prefixes.tree import PrefixTree, common
 from atomthink_plugin.prompting import CROSS, Encoding, collate, group
 from atomthink_plugin.runtime.batcher import out_of_memory
 
@@ -57,6 +58,8 @@ class Batch:
 
     def take(self, rows: Sequence[int]) -> None:
         """Keeps, repeats or reorders rows; the bookkeeping of `read` and `looked` stays as it is."""
+        if list(rows) == list(range(len(self.mask))):
+            return
         chosen = torch.tensor(rows, device=self.mask.device)
         self.cache.batch_select_indices(chosen)
         self.mask, self.logits, self.positions = self.mask[chosen], self.logits[chosen], self.positions[chosen]
@@ -86,6 +89,7 @@ class PrefixReader:
             raise CannotForkError("its forward pass takes no cache or no positions")
         self._keeps = "logits_to_keep" in takes
         self._crossing = frozenset(getattr(config, "cross_attention_layers", None) or ())
+        self._last = sys.maxsize if checkpoint.context is None else checkpoint.context - 1
         self.tree = PrefixTree(limit)
 
     def read(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Batch:
@@ -97,16 +101,22 @@ class PrefixReader:
         """
         if any(bound < prompt.settled for prompt, bound in zip(prompts, known, strict=True)):
             raise CannotForkError("its prompts end with an image")
-        before = [self.tree.known(p.root, ids_of(p)[:bound]) for p, bound in zip(prompts, known, strict=True)]
-        fresh = [at for at, p in enumerate(prompts) if before[at] < max(p.settled, 1)]
         read, looked = [0] * len(prompts), [0] * len(prompts)
-        if fresh:
-            distinct = {(prompts[at].root, ids_of(prompts[at])[: known[at]]): at for at in reversed(fresh)}
-            for at in distinct.values():
-                read[at], looked[at] = known[at], prompts[at].images
-            first = list(distinct.values())
-            for indices in group([prompts[at] for at in first]):
-                self._prefill([(prompts[first[i]], read[first[i]]) for i in indices])
+        first, longer = [], []
+        for family in _families(prompts):
+            shared = _shared([ids_of(prompts[at])[: known[at]] for at in family])
+            payer = family[0]
+            before = self.tree.known(prompts[payer].root, shared)
+            if before < max(prompts[payer].settled, 1):
+                first.append(prompts[payer].first(len(shared)))
+                read[payer], looked[payer] = len(shared), prompts[payer].images
+            elif len(family) > 1 and before < len(shared):
+                longer.append(prompts[payer].first(len(shared)))
+                read[payer] = len(shared) - before
+        for indices in group(first):
+            self._prefill([first[at] for at in indices])
+        if longer:
+            self._extend(longer, [prompt.length - 1 for prompt in longer])
         batch = self._extend(prompts, known)
         batch.read = [a + b for a, b in zip(read, batch.read, strict=True)]
         batch.looked = looked
@@ -136,7 +146,7 @@ class PrefixReader:
             keep=1,
         )
         batch.logits = output.logits[:, -1:]
-        batch.positions = batch.positions + 1
+        batch.positions = (batch.positions + 1).clamp(max=self._last)  # rows that have ended may be beyond
 
     def keep_generated(self, batch: Batch, row: int, prompt: Encoding, ids: Sequence[int]) -> None:
         """Keeps the states of the last `len(ids)` tokens of a row, which were fed behind its prompt."""
@@ -144,9 +154,8 @@ class PrefixReader:
             states = torch.stack([half[row, :, -len(ids) :] for half in self._halves(batch.cache)])
             self.tree.insert(prompt.root, (*ids_of(prompt), *ids), states)
 
-    def _prefill(self, asked: Sequence[tuple[Encoding, int]]) -> None:
+    def _prefill(self, prompts: Sequence[Encoding]) -> None:
         """Reads the beginnings of prompts, images included, and keeps them."""
-        prompts = [prompt.first(count) for prompt, count in asked]
         # Padding on the right leaves every real token's position and attention as they are alone.
         inputs = collate(prompts, self._checkpoint, "right")
         cache = roomy_cache()
@@ -169,11 +178,8 @@ class PrefixReader:
         rest = [len(ids) - count for ids, count in zip(rows, cached, strict=True)]
         longest, new = max(cached), max(rest)
         device = self._checkpoint.device
-        joined = [
-            functional.pad(torch.cat(row, dim=2), (0, 0, longest - count, 0))
-            for row, count in zip(pieces, cached, strict=True)
-        ]
-        cache = self._cache(torch.stack(joined, dim=1), [prompt.root for prompt in prompts])
+        space = _space(pieces, longest, with_room(longest + new))
+        cache = self._cache(space, longest, [prompt.root for prompt in prompts])
         shift = torch.tensor([self.tree.shift(prompt.root) for prompt in prompts], device=device)
         ids = torch.full((len(rows), new), self._checkpoint.pad_id)
         mask = torch.zeros(len(rows), longest + new, dtype=torch.long)
@@ -183,13 +189,13 @@ class PrefixReader:
             mask[at, longest - cached[at] : longest] = 1
             mask[at, longest + new - rest[at] :] = 1
             positions[at, new - rest[at] :] = torch.arange(cached[at], len(row))
-        positions = positions.to(device) + shift[:, None]
+        mask, positions = mask.to(device), positions.to(device) + shift[:, None]
         cross = [p.tokens[CROSS][:, -1:] for p in prompts if CROSS in p.tokens]
         seen = torch.cat(cross).to(device) if cross else None
         wanted = max(len(row) - bound for row, bound in zip(rows, known, strict=True))
         output = self._forward(
             input_ids=ids.to(device),
-            attention_mask=mask.to(device),
+            attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
             **({} if seen is None else {CROSS: seen.expand(-1, new, -1, -1)}),
@@ -198,7 +204,7 @@ class PrefixReader:
         states = self._stack(cache, new)
         for at, row in enumerate(rows):
             self.tree.insert(prompts[at].root, row, states[:, at, :, -rest[at] :])
-        return Batch(cache, mask.to(device), output.logits[:, -wanted:], positions[:, -1] + 1, seen, rest, [])
+        return Batch(cache, mask, output.logits[:, -wanted:], positions[:, -1] + 1, seen, rest, [])
 
     def _forward(self, *, keep: int, position_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
         if self._keeps:
@@ -227,18 +233,48 @@ class PrefixReader:
             raise CannotForkError("its layers keep states of different shapes")
         return torch.stack([half[:, :, -last:] for half in halves])
 
-    def _cache(self, states: torch.Tensor, roots: Sequence[str]) -> DynamicCache:
-        """Returns a model's cache from joined states `[2 * layers, rows, heads, tokens, width]`."""
-        cache, pairs = roomy_cache(), iter(states.view(-1, 2, *states.shape[1:]))
+    def _cache(self, space: torch.Tensor, length: int, roots: Sequence[str]) -> DynamicCache:
+        """Returns a model's cache from joined states `[2 * layers, rows, heads, tokens, width]`; `length` are filled."""
+        cache, pairs = roomy_cache(), iter(space.view(-1, 2, *space.shape[1:]))
         layers = self._checkpoint.model.config.get_text_config().num_hidden_layers
-        for layer in range(layers):
-            if layer not in self._crossing:
-                keys, values = next(pairs)
-                cache.update(keys, values, layer)
-            elif layer in self.tree.static(roots[0]):
-                rows = [self.tree.static(root)[layer] for root in roots]
-                cache.update(torch.stack([k for k, _ in rows]), torch.stack([v for _, v in rows]), layer)
+        for at in range(layers):
+            layer = RoomyLayer()
+            if at not in self._crossing:
+                layer.fill(*next(pairs), length)
+            elif at in self.tree.static(roots[0]):
+                rows = [self.tree.static(root)[at] for root in roots]
+                layer.update(torch.stack([k for k, _ in rows]), torch.stack([v for _, v in rows]))
+            cache.layers.append(layer)
         return cache
+
+
+def _families(prompts: Sequence[Encoding]) -> list[list[int]]:
+    """Prompts with the same images and question, by index."""
+    families: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for at, prompt in enumerate(prompts):
+        families.setdefault((prompt.root, ids_of(prompt)[: prompt.question]), []).append(at)
+    return list(families.values())
+
+
+def _shared(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """What all rows begin with."""
+    shared = rows[0]
+    for row in rows[1:]:
+        shared = shared[: common(shared, row)]
+    return shared
+
+
+def _space(pieces: Sequence[Sequence[torch.Tensor]], longest: int, room: int) -> torch.Tensor:
+    """Joins each row's pieces `[2 * layers, heads, tokens, width]`, which end at token `longest` of `room`."""
+    halves, heads, _, width = pieces[0][0].shape
+    space = pieces[0][0].new_empty(halves, len(pieces), heads, room, width)
+    for row, parts in enumerate(pieces):
+        at = longest - sum(part.shape[2] for part in parts)
+        space[:, row, :, :at] = 0  # masked, but nothing that is no number may stand there
+        for part in parts:
+            space[:, row, :, at : at + part.shape[2]] = part
+            at += part.shape[2]
+    return space
 
 
 def ids_of(prompt: Encoding) -> tuple[int, ...]:

@@ -121,7 +121,7 @@ class PrefixTree:
         walked: list[tuple[Node, int]] = []
         at = 0
         while node is not None and at < len(ids) and (node := node.children.get(ids[at])) is not None:
-            count = _common(node.ids, ids[at : at + len(node.ids)])
+            count = common(node.ids, ids[at : at + len(node.ids)])
             node.used = self._clock if touch else node.used
             walked.append((node, count))
             at += count
@@ -160,7 +160,8 @@ def _leaves(node: Node) -> list[Node]:
     return [leaf for child in node.children.values() for leaf in _leaves(child)]
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
+def common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Returns how many tokens two sequences have in common at their beginnings."""
     if first == second:  # the usual case, at the speed of C
         return len(first)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))

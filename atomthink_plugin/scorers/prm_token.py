@@ -17,6 +17,7 @@ from atomthink_plugin.api import AtomThinkError, Path, QuestionError
 from atomthink_plugin.checkpoints import Checkpoint, Source, load_config, load_multimodal, load_text_prm
 from atomthink_plugin.formats import SEPARATOR, Format
 from atomthink_plugin.prefixes.reader import CACHE_GIB
+from atomthink_plugin.prefixes.tree import common
 from atomthink_plugin.prompting import Encoder, Encoding, control_tokens, neutralise, text_encoding, tokenise_pieces
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
 from atomthink_plugin.scorers.chat import format_named, question_and_steps
@@ -55,7 +56,9 @@ class TextLayout:
         """Returns the question's text and all steps, a tag behind each."""
         question, *steps = (self._clean(text) for text in (path.question.text, *(s.text for s in path.steps)))
         pieces = tokenise_pieces(self._tokenizer, [f"{question} {steps[0]}", *steps[1:]])
-        return text_encoding(_tagged(pieces, self._tag_id))
+        ids, (alone,) = _tagged(pieces, self._tag_id), tokenise_pieces(self._tokenizer, [question])
+        shared = common(alone, ids)  # the first step may change how the question's last word is written
+        return text_encoding(ids[:shared]).extend(ids[shared:])
 
     def _clean(self, text: str) -> str:
         """Takes out what would be read as a tag or another control token."""
