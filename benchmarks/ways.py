@@ -1,0 +1,291 @@
+"""Two ways of the same beam search: the plugin's, and that of AtomThink's published code.
+
+The published way samples one candidate at a time, reads image and prompt anew for each, and gives the PRM the full
+history for each step. Both search with B = 2 and C = 3 and take every step as it is, so that they do the same work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Protocol
+
+import torch
+
+from atomthink_plugin.answers import final_answer
+from atomthink_plugin.api import Path, Question, Sampling, Step, Usage
+from atomthink_plugin.checkpoints import Checkpoint
+from atomthink_plugin.formats import Continue
+from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
+from atomthink_plugin.prompting import Encoder, Encoding, text_encoding
+from atomthink_plugin.scorers.batched import BatchedScorer
+from atomthink_plugin.scorers.prm_likelihood import LikelihoodPrm
+from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, TokenPrm
+
+BEAMS, CANDIDATES = 2, 3
+SCALE, BIAS = 0.02, 2.0
+"""Of the likelihood PRM; any will do for a comparison of costs."""
+
+
+class Judge(Protocol):
+    """How the published way scores: the whole history, written and read by plain transformers."""
+
+    def write(self, path: Path) -> Encoding: ...
+
+    def read(self, logits: torch.Tensor, encoding: Encoding, path: Path) -> float: ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A policy, a PRM in both ways, and what steps are like."""
+
+    name: str
+    policy: Checkpoint
+    prm: Checkpoint
+    scorer: Callable[[Checkpoint], BatchedScorer]
+    judge: Callable[[Checkpoint], Judge]
+    sampling: Sampling
+    levels: int
+
+
+class LikelihoodJudge:
+    """The multimodal PRM of the embedded model: the likelihood of the last step."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._encoder = Encoder(checkpoint)
+
+    def write(self, path: Path) -> Encoding:
+        return written(self._checkpoint, self._encoder, path)
+
+    def read(self, logits: torch.Tensor, encoding: Encoding, path: Path) -> float:
+        last = len(self._encoder.split(text_of(path))[-1])
+        ids = encoding.tokens["input_ids"][0].to(logits.device)
+        logprobs = logits[:-1].float().log_softmax(-1).gather(1, ids[1:, None])[-last:].sum()
+        return torch.sigmoid(SCALE * logprobs + BIAS).item()
+
+
+class TagJudge:
+    """AtomThink's text PRM: `+` against `-` at the tag behind the last step."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._words = checkpoint.tokenizer
+        self._signs = [self._words.convert_tokens_to_ids(sign) for sign in (PUBLISHED.good, PUBLISHED.bad)]
+
+    def write(self, path: Path) -> Encoding:
+        text = f"{path.question.text} " + "".join(step.text + str(PUBLISHED.tag) for step in path.steps)
+        return text_encoding(self._words.encode(text, add_special_tokens=False))
+
+    def read(self, logits: torch.Tensor, encoding: Encoding, path: Path) -> float:
+        return torch.softmax(logits[-1, self._signs].float(), -1)[0].item()
+
+
+def likelihood(checkpoint: Checkpoint) -> LikelihoodPrm:
+    return LikelihoodPrm(checkpoint, Continue(), SCALE, BIAS, batch_size=128)
+
+
+def tagged(checkpoint: Checkpoint) -> TokenPrm:
+    tag, good, bad = (str(sign) for sign in (PUBLISHED.tag, PUBLISHED.good, PUBLISHED.bad))
+    ids = [checkpoint.tokenizer.convert_tokens_to_ids(sign) for sign in (tag, good, bad)]
+    return TokenPrm(checkpoint, TextLayout(checkpoint.tokenizer, tag, ids[0]), *ids[1:], batch_size=128)
+
+
+class Way(Protocol):
+    """One way of sampling and scoring, and how it writes what its models read."""
+
+    async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]: ...
+
+    async def score(self, path: Path) -> tuple[float, Usage]: ...
+
+    def prompt(self, path: Path) -> Encoding: ...
+
+    def history(self, path: Path) -> Encoding: ...
+
+
+class Published:
+    """One at a time and from scratch; an independent twin of policy and PRM on plain transformers."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._device = setting.policy.device
+        self._encoder = Encoder(setting.policy)
+        self._judge = setting.judge(setting.prm)
+        self._draws = torch.Generator(self._device).manual_seed(0)
+
+    async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
+        """Samples one step after another."""
+        steps, spent = [], Usage()
+        for index in range(n):
+            step, usage = self._sample(path, self._setting.sampling.temperature_of(index))
+            steps.append(step)
+            spent += usage
+        return steps, spent
+
+    async def score(self, path: Path) -> tuple[float, Usage]:
+        """Reads the whole history for its last step."""
+        model, encoding = self._setting.prm.model, self._judge.write(path)
+        with torch.inference_mode():
+            logits = model(**self._inputs(encoding, model.dtype)).logits[0]
+        value = self._judge.read(logits, encoding, path)
+        return value, Usage(1, 1, 0, encoding.length, 0, encoding.images)
+
+    def prompt(self, path: Path) -> Encoding:
+        return written(self._setting.policy, self._encoder, path)
+
+    def history(self, path: Path) -> Encoding:
+        return self._judge.write(path)
+
+    def _sample(self, path: Path, temperature: float) -> tuple[Step, Usage]:
+        checkpoint, limit = self._setting.policy, self._setting.sampling.max_tokens
+        encoding = self.prompt(path)
+        stops = Continue().render(path).stops
+        tokenizer, new, cache = checkpoint.tokenizer, [], None
+        inputs = self._inputs(encoding, checkpoint.model.dtype)
+        with torch.inference_mode():
+            while len(new) < limit:
+                output = checkpoint.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                cache, logits = output.past_key_values, output.logits[0, -1].float()
+                if temperature:
+                    drawn = torch.multinomial((logits / temperature).softmax(-1), 1, generator=self._draws)
+                new.append(int(drawn) if temperature else int(logits.argmax()))
+                written_so_far = tokenizer.decode(new, skip_special_tokens=True).lstrip()
+                if new[-1] == tokenizer.eos_token_id or any(stop in written_so_far for stop in stops):
+                    break
+                inputs = {"input_ids": torch.tensor([[new[-1]]], device=self._device)}
+        text = tokenizer.decode(new, skip_special_tokens=True).strip()
+        return Step(text, tuple(new)), Usage(1, 0, len(new), encoding.length, 0, encoding.images)
+
+    def _inputs(self, encoding: Encoding, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        media = {name: value.to(dtype) for name, value in encoding.media.items()}
+        return {name: value.to(self._device) for name, value in (encoding.tokens | media).items()}
+
+
+class Ours:
+    """The plugin's policy and PRM."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._sampling = setting.sampling
+        self._policy = TransformersPolicy(setting.policy, Continue(), batch_size=128)
+        self._prm = setting.scorer(setting.prm)
+        self._encoder = Encoder(setting.policy)
+
+    async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
+        proposal = await self._policy.propose(path, n, self._sampling)
+        return list(proposal.steps), proposal.usage
+
+    async def score(self, path: Path) -> tuple[float, Usage]:
+        score = await self._prm.score(path)
+        return score.value, score.usage
+
+    def prompt(self, path: Path) -> Encoding:
+        return self._encoder.encode(Continue().render(path))
+
+    def history(self, path: Path) -> Encoding:
+        return self._prm.encode(path).encoding
+
+
+def text_of(path: Path) -> str:
+    return "".join(step.text + "\n\n" for step in path.steps)
+
+
+def written(checkpoint: Checkpoint, pieces: Encoder, path: Path) -> Encoding:
+    """The image, prepared again as the published code does, the question, and the steps so far."""
+    return Encoder(checkpoint).encode(Continue().render(Path(path.question))).extend(pieces.pieces(text_of(path)))
+
+
+@dataclass
+class Arm:
+    """What one way of searching took: seconds per turn, the rest per question."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    policy: list[Usage] = field(default_factory=list)
+    prm: list[Usage] = field(default_factory=list)
+    trees: list[list[Path]] = field(default_factory=list)
+    distinct_policy: list[int] = field(default_factory=list)
+    distinct_prm: list[int] = field(default_factory=list)
+
+    @property
+    def generated(self) -> int:
+        return sum(usage.generated for usage in self.policy)
+
+    def count(self, way: Way) -> None:
+        """Counts what both models had to read or write at least: tokens that no beginning before them contained."""
+        for tree in self.trees:
+            prompts = [(*ids_of(way.prompt(path.parent or path)), *path.steps[-1].token_ids) for path in tree]
+            self.distinct_policy.append(distinct(prompts))
+            self.distinct_prm.append(distinct([ids_of(way.history(path)) for path in tree]))
+
+    def numbers(self) -> dict[str, float]:
+        count = len(self.policy)
+        return {
+            "seconds_per_question": sum(self.seconds) / count,
+            "cpu_seconds_per_question": sum(self.cpu) / count,
+            "images_policy": sum(usage.images for usage in self.policy) / count,
+            "prefilled_over_distinct_policy": sum(u.prefilled for u in self.policy) / sum(self.distinct_policy),
+            "images_prm": sum(usage.images for usage in self.prm) / count,
+            "prefilled_over_distinct_prm": sum(u.prefilled for u in self.prm) / sum(self.distinct_prm),
+            "generated": self.generated / count,
+            "distinct_policy": sum(self.distinct_policy) / count,
+            "distinct_prm": sum(self.distinct_prm) / count,
+        }
+
+
+def ids_of(encoding: Encoding) -> list[int]:
+    ids: list[int] = encoding.tokens["input_ids"][0].tolist()
+    return ids
+
+
+def distinct(rows: Sequence[Sequence[int]]) -> int:
+    """Returns the number of different beginnings of rows, themselves included: the nodes of their trie."""
+    trie: dict[tuple[int, int], int] = {}
+    for row in rows:
+        node = 0
+        for token in row:
+            node = trie.setdefault((node, token), len(trie) + 1)
+    return len(trie)
+
+
+async def search(way: Way, question: Question, levels: int, arm: Arm) -> None:
+    """Beam search by mean score."""
+    live: list[tuple[float, tuple[float, ...], Path]] = [(0.0, (), Path(question))]
+    policy, prm, tree, final = Usage(), Usage(), [], 0
+    for _ in range(levels):
+        count = BEAMS * CANDIDATES if live[0][2].depth == 0 else CANDIDATES
+        families = await asyncio.gather(*(way.propose(path, count) for _, _, path in live))
+        children = []
+        for (_, scores, path), (steps, usage) in zip(live, families, strict=True):
+            policy += usage
+            merged = {step.text: step for step in steps if step.text}
+            children += [(scores, path.extend(step, final_answer(step.text))) for step in merged.values()]
+        tree += [path for _, path in children]
+        judged = await asyncio.gather(*(way.score(path) for _, path in children))
+        prm = sum((usage for _, usage in judged), prm)
+        ranked = [
+            (fmean((*scores, value)), (*scores, value), path)
+            for (scores, path), (value, _) in zip(children, judged, strict=True)
+        ]
+        ranked.sort(key=lambda item: item[0], reverse=True)
+        final += sum(path.final for _, _, path in ranked[:BEAMS])
+        live = [item for item in ranked[:BEAMS] if not item[2].final]
+        if not live or final >= BEAMS:
+            break
+    arm.policy.append(policy)
+    arm.prm.append(prm)
+    arm.trees.append(tree)
+
+
+async def run(way: Way, questions: Sequence[Question], levels: int, arm: Arm) -> None:
+    """Searches a turn of questions, ours together and the published way one after the other, and takes the time."""
+    began, busy = time.monotonic(), time.process_time()
+    if isinstance(way, Ours):
+        await asyncio.gather(*(search(way, question, levels, arm) for question in questions))
+    else:
+        for question in questions:
+            await search(way, question, levels, arm)
+    arm.seconds.append(time.monotonic() - began)
+    arm.cpu.append(time.process_time() - busy)
