@@ -27,6 +27,12 @@ from atomthink_plugin.runtime.batcher import out_of_memory
 CACHE_GIB: Final = 4.0
 """GiB of keys and values that a policy or a PRM keeps between batches."""
 
+_COMPARED: Final = 16
+"""Tokens at the end of a prompt whose predictions a rehearsal compares."""
+
+_FAR: Final = {True: 1e-3, False: 0.1}
+"""Mean total variation that is no rounding, in float32 and below it."""
+
 _FORKABLE: Final = {"full_attention", "sliding_attention"}
 
 
@@ -89,6 +95,8 @@ class PrefixReader:
             raise CannotForkError("its forward pass takes no cache or no positions")
         self._keeps = "logits_to_keep" in takes
         self._crossing = frozenset(getattr(config, "cross_attention_layers", None) or ())
+        self._window: int | None = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
+        self._rehearsed: set[bool] = set()
         self._last = sys.maxsize if checkpoint.context is None else checkpoint.context - 1
         self.tree = PrefixTree(limit)
 
@@ -101,6 +109,7 @@ class PrefixReader:
         """
         if any(bound < prompt.settled for prompt, bound in zip(prompts, known, strict=True)):
             raise CannotForkError("its prompts end with an image")
+        self._rehearse(prompts[0])
         read, looked = [0] * len(prompts), [0] * len(prompts)
         first, longer = [], []
         for family in _families(prompts):
@@ -175,10 +184,12 @@ class PrefixReader:
         rows = [ids_of(prompt) for prompt in prompts]
         pieces = [self.tree.find(p.root, ids[:bound]) for p, ids, bound in zip(prompts, rows, known, strict=True)]
         cached = [sum(piece.shape[2] for piece in row) for row in pieces]
+        if self._window is not None:
+            cached = self._close(prompts, cached)
         rest = [len(ids) - count for ids, count in zip(rows, cached, strict=True)]
         longest, new = max(cached), max(rest)
         device = self._checkpoint.device
-        space = _space(pieces, longest, with_room(longest + new))
+        space = _space(pieces, cached, with_room(longest + new))
         cache = self._cache(space, longest, [prompt.root for prompt in prompts])
         shift = torch.tensor([self.tree.shift(prompt.root) for prompt in prompts], device=device)
         ids = torch.full((len(rows), new), self._checkpoint.pad_id)
@@ -205,6 +216,44 @@ class PrefixReader:
         for at, row in enumerate(rows):
             self.tree.insert(prompts[at].root, row, states[:, at, :, -rest[at] :])
         return Batch(cache, mask, output.logits[:, -wanted:], positions[:, -1] + 1, seen, rest, [])
+
+    def _close(self, prompts: Sequence[Encoding], cached: Sequence[int]) -> list[int]:
+        """Takes less from the tree, so that all rows read alike: a sliding window counts places, empty ones too.
+
+        Raises:
+            CannotForkError: A gap remains behind an image, and the window is short enough for it to matter.
+        """
+        new = max(prompt.length - count for prompt, count in zip(prompts, cached, strict=True))
+        taken = [min(c, max(p.length - new, p.settled, 0)) for p, c in zip(prompts, cached, strict=True)]
+        gap = any(0 < count and p.length - count < new for p, count in zip(prompts, taken, strict=True))
+        if gap and self._window is not None and max(taken) + new > self._window:
+            raise CannotForkError(f"its attention slides over {self._window} tokens, and prompts are longer")
+        return taken
+
+    def _rehearse(self, prompt: Encoding) -> None:
+        """Reads the first prompt with images, and the first without, at once and in parts, and compares.
+
+        Raises:
+            CannotForkError: The parts say something else: earlier tokens saw later ones, say.
+        """
+        middle = max(prompt.settled, prompt.length // 2, 1)
+        if (prompt.images > 0) in self._rehearsed or middle > prompt.length - 2:
+            return
+        kept, self.tree = self.tree, PrefixTree(sys.maxsize)
+        try:
+            count = min(prompt.length - middle, _COMPARED)
+            whole = self._forward(**collate([prompt], self._checkpoint, "right"), keep=count).logits[0, -count:]
+            self._prefill([prompt.first(middle)])
+            batch = self._extend([prompt.first(prompt.length - 1)], [middle])
+            before = batch.logits[0]
+            self.advance(batch, prompt.tokens["input_ids"][0, -1:].to(whole.device))
+            parts = torch.cat([before, batch.logits[0]])[-count:]
+        finally:
+            self.tree = kept
+        far = (whole.float().softmax(-1) - parts.float().softmax(-1)).abs().sum(-1).mean() / 2
+        if not far <= _FAR[whole.dtype == torch.float32]:
+            raise CannotForkError(f"read in parts, a prompt is something else to it (distance {far:.2g})")
+        self._rehearsed.add(prompt.images > 0)
 
     def _forward(self, *, keep: int, position_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
         if self._keeps:
@@ -264,16 +313,18 @@ def _shared(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return shared
 
 
-def _space(pieces: Sequence[Sequence[torch.Tensor]], longest: int, room: int) -> torch.Tensor:
-    """Joins each row's pieces `[2 * layers, heads, tokens, width]`, which end at token `longest` of `room`."""
+def _space(pieces: Sequence[Sequence[torch.Tensor]], counts: Sequence[int], room: int) -> torch.Tensor:
+    """Joins the first tokens of each row's pieces, `[2 * layers, heads, tokens, width]`; all rows end at one place."""
     halves, heads, _, width = pieces[0][0].shape
+    longest = max(counts)
     space = pieces[0][0].new_empty(halves, len(pieces), heads, room, width)
-    for row, parts in enumerate(pieces):
-        at = longest - sum(part.shape[2] for part in parts)
+    for row, (parts, count) in enumerate(zip(pieces, counts, strict=True)):
+        at = longest - count
         space[:, row, :, :at] = 0  # masked, but nothing that is no number may stand there
         for part in parts:
-            space[:, row, :, at : at + part.shape[2]] = part
-            at += part.shape[2]
+            taken = part[:, :, : longest - at]
+            space[:, row, :, at : at + taken.shape[2]] = taken
+            at += taken.shape[2]
     return space
 
 
