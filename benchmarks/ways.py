@@ -26,6 +26,8 @@ from atomthink_plugin.scorers.prm_likelihood import LikelihoodPrm
 from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, TokenPrm
 
 BEAMS, CANDIDATES = 2, 3
+CACHE_GIB = 16.0
+"""A LLaVA of 7 B keeps a GiB per question."""
 SCALE, BIAS = 0.02, 2.0
 """Of the likelihood PRM; any will do for a comparison of costs."""
 
@@ -168,7 +170,7 @@ class Ours:
 
     def __init__(self, setting: Setting) -> None:
         self._sampling = setting.sampling
-        self._policy = TransformersPolicy(setting.policy, Continue(), batch_size=128)
+        self._policy = TransformersPolicy(setting.policy, Continue(), batch_size=128, cache_gib=CACHE_GIB)
         self._prm = setting.scorer(setting.prm)
         self._encoder = Encoder(setting.policy)
 
