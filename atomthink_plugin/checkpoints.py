@@ -521,8 +521,8 @@ def _reads_images(model: PreTrainedModel, request: _Request) -> bool:
 
     A multimodal architecture that was trained on text alone comes with a tokenizer only.
     """
-    # The class with the head on top does not always say what it takes, and one that came as remote code need not.
-    if "image" not in getattr(model.base_model, "input_modalities", "text"):
+    # What the class itself says of its inputs depends on the version of transformers, and remote code need not say it.
+    if model.config.get_text_config() is model.config:
         return False
     with _explained(request):
         return bool(get_image_processor_config(request.pretrained, revision=request.revision))

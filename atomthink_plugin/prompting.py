@@ -159,6 +159,7 @@ class Encoder(ChatText):
         super().__init__(checkpoint.processor, checkpoint.tokenizer)
         self._context = checkpoint.context
         self._placeholder: str | None = getattr(checkpoint.processor, "image_token", None)
+        self._splits: bool | None = None  # not known before the first prompt with an image
         self._remember = remember
         self._kept = 0
         # The images themselves are kept in the value: while they live, their ids name them.
@@ -190,11 +191,17 @@ class Encoder(ChatText):
         at = text.rfind(self._placeholder) if images and self._placeholder else -1
         if at < 0 or self._placeholder is None:
             return self._process(text, images)
-        end = at + len(self._placeholder)
-        head = self._head(text[:end], images)
+        if self._splits is False:
+            return self._head(text, images)
+        head = self._head(text[: at + len(self._placeholder)], images)
         # A tokenizer splits at special tokens, so behind the placeholder the rest has the ids it has in the whole.
         tail = self._tokenizer.encode(text[at:], add_special_tokens=False)
-        return head.extend(tail[1:])
+        parts = head.extend(tail[1:])
+        if self._splits is None:  # but a processor may write something behind the text (PaliGemma does)
+            whole = self._process(text, images)
+            self._splits = bool(torch.equal(whole.tokens["input_ids"], parts.tokens["input_ids"]))
+            return parts if self._splits else whole
+        return parts
 
     def _head(self, text: str, images: list[Image]) -> Encoding:
         key = (text, tuple(id(image) for image in images))
@@ -215,6 +222,7 @@ class Encoder(ChatText):
             raise QuestionError(
                 f"the processor refuses {len(pictures)} images ({sizes}) with this text: {error}"
             ) from error
+        inputs.pop("labels", None)  # a trainer's (PaliGemma), no input
         tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
         media = {name: value for name, value in inputs.items() if name not in tokens}
         settled = inputs["input_ids"].shape[1] if pictures else 0

@@ -13,6 +13,9 @@ from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPVisionConfig,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Gemma3Processor,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -23,6 +26,9 @@ from transformers import (
     MllamaConfig,
     MllamaForConditionalGeneration,
     MllamaProcessor,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -30,13 +36,16 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen2ForTokenClassification,
+    SiglipVisionConfig,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from atomthink_plugin.api import Message, Question, Step
 from atomthink_plugin.api import Path as Chain
@@ -56,6 +65,8 @@ QWEN_TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+GEMMA_TEMPLATE = LLAVA_TEMPLATE.replace("<image>\n", "<boi>")
 
 MLLAMA_TEMPLATE = (
     "<|begin_of_text|>{% for m in messages %}{{ m['role'] }}: {% for c in m['content'] %}"
@@ -269,6 +280,69 @@ def mllama(folder: Path) -> Path:
     images = MllamaImageProcessorPil(size={"height": 28, "width": 28}, max_image_tiles=2)
     processor = MllamaProcessor(images, words, chat_template=MLLAMA_TEMPLATE)
     return _save(folder, MllamaForConditionalGeneration(config), processor, 1)
+
+
+def _siglip() -> SiglipVisionConfig:
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return SiglipVisionConfig(image_size=56, patch_size=14, vision_use_head=False, **shape)
+
+
+def gemma3(folder: Path) -> Path:
+    """Gemma 3: an image's tokens see each other in both directions, a layer sees 24 tokens back."""
+    torch.manual_seed(0)
+    words = tokenizer(
+        ["<s>", "</s>", "<pad>", "<image>", "<boi>", "<eoi>"],
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>", "boi_token": "<boi>", "eoi_token": "<eoi>"},
+    )
+    config = Gemma3Config(
+        text_config=dict(
+            vocab_size=len(words),
+            max_position_embeddings=_CONTEXT,
+            num_key_value_heads=2,
+            head_dim=16,
+            sliding_window=24,
+            layer_types=["sliding_attention", "full_attention"],
+            pad_token_id=2,
+            bos_token_id=0,
+            eos_token_id=1,
+            **_TEXT,
+        ),
+        vision_config=_siglip(),
+        mm_tokens_per_image=4,
+        image_token_index=3,
+        boi_token_index=4,
+        eoi_token_index=5,
+    )
+    images = Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
+    processor = Gemma3Processor(images, words, image_seq_length=4, chat_template=GEMMA_TEMPLATE)
+    return _save(folder, Gemma3ForConditionalGeneration(config), processor, 1)
+
+
+def paligemma(folder: Path) -> Path:
+    """PaliGemma: all of a prompt sees all of it, and its processor writes a line break behind the text."""
+    torch.manual_seed(0)
+    images = SiglipImageProcessorPil(size={"height": 56, "width": 56})
+    images.image_seq_length = 16
+    processor = PaliGemmaProcessor(images, _llava_tokenizer(), chat_template=LLAVA_TEMPLATE)
+    size = len(processor.tokenizer)
+    config = PaliGemmaConfig(
+        text_config=dict(
+            model_type="gemma",
+            vocab_size=size,
+            max_position_embeddings=_CONTEXT,
+            num_key_value_heads=1,
+            head_dim=16,
+            pad_token_id=2,
+            **_TEXT,
+        ),
+        vision_config=_siglip(),
+        image_token_index=processor.image_token_id,
+        projection_dim=64,
+    )
+    return _save(folder, PaliGemmaForConditionalGeneration(config), processor, 1)
 
 
 def _prm_tokenizer() -> PreTrainedTokenizerFast:
