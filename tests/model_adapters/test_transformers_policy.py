@@ -28,10 +28,25 @@ from atomthink_plugin.api import (
 from atomthink_plugin.formats import Atomic, Continue, Direct, Format
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
 from atomthink_plugin.prompting import Encoder
-from tests.tiny_models import causal_prm, chain, folder, llava, llava_next, loaded, mllama, picture, question, qwen
+from tests.tiny_models import (
+    causal_prm,
+    chain,
+    folder,
+    gemma3,
+    llava,
+    llava_next,
+    loaded,
+    mllama,
+    paligemma,
+    picture,
+    question,
+    qwen,
+)
 
-ALL = pytest.mark.parametrize("build", [llava, llava_next, qwen, mllama])
+ALL = pytest.mark.parametrize("build", [llava, llava_next, qwen, mllama, gemma3])
 MAIN = pytest.mark.parametrize("build", [llava, qwen])
+
+GREEDY = Sampling(max_tokens=12)
 
 QUESTIONS = [
     question("How many?", picture(0), name="a"),
@@ -149,6 +164,20 @@ def test_forked_caches_give_the_samples_of_prefilling_alone(build: Any, form: Fo
     assert after.prefilled < 0.3 * before.prefilled
 
 
+def test_a_model_whose_prompt_cannot_be_read_in_parts_reads_it_anew_and_says_so(caplog: Any) -> None:
+    """PaliGemma takes no question without an image, and all of its prompt sees all of it."""
+    asked = [each for each in QUESTIONS if each.images]
+    paths = [Path(each) for each in asked]
+    for each, proposal in zip(asked, ask(TransformersPolicy(loaded(paligemma), Direct()), paths, GREEDY), strict=True):
+        model, _, inputs = plain(paligemma, each)
+        output = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert list(proposal.steps[0].token_ids) == output.tolist()
+    assert "cannot be forked" in caplog.text
+    expected, _ = grow(TransformersPolicy(loaded(paligemma), Continue(), batch_size=1, cache_gib=0), paths, 2)
+    samples, _ = grow(TransformersPolicy(loaded(paligemma), Continue(), batch_size=8), paths, 2)
+    assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
+
+
 def test_forgotten_caches_are_built_again() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
     expected, _ = grow(TransformersPolicy(loaded(llava), Continue()), paths, 2)
@@ -195,6 +224,7 @@ def test_a_paths_ids_begin_the_ids_of_its_extensions(build: Any) -> None:
 @pytest.mark.parametrize("form", [Continue(), Atomic()])
 def test_an_image_is_prepared_once_per_question(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, calls = Encoder(loaded(llava)), []
+    encoder.encode(form.render(Path(QUESTIONS[1])))  # of the first image the encoder learns how the processor writes
     process = encoder._process
     monkeypatch.setattr(encoder, "_process", lambda *given: calls.append(given) or process(*given))
     for path in (Path(QUESTIONS[0]), chain(QUESTIONS[0], "Step 1: a."), chain(QUESTIONS[0], "Step 1: b.")):
@@ -206,6 +236,7 @@ def test_prepared_images_are_forgotten_when_they_take_too_much_memory(monkeypatc
     pictures = [Path(question("Why?", picture(at), name=str(at))) for at in range(3)]
     prepared = Encoder(loaded(llava)).encode(Direct().render(pictures[0]))
     encoder = Encoder(loaded(llava), remember=2 * (prepared.size + 56 * 56 * 3))
+    encoder._splits = True
     process, calls = encoder._process, []
     monkeypatch.setattr(encoder, "_process", lambda *given: calls.append(given) or process(*given))
     for at in (0, 1, 0, 2, 0, 1):

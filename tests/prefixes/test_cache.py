@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from atomthink_plugin.prefixes.cache import ROOM, roomy_cache
+from atomthink_plugin.prefixes.cache import ROOM, RoomyLayer, roomy_cache
 
 TOKENS = st.integers(1, ROOM + 5)
 TAKE = st.lists(st.integers(0, 1), min_size=2, max_size=2)
@@ -17,7 +17,13 @@ TAKE = st.lists(st.integers(0, 1), min_size=2, max_size=2)
 def test_it_equals_the_ordinary_cache(actions: list[int | list[int]]) -> None:
     torch.manual_seed(0)
     caches = roomy_cache(), DynamicCache()
-    for action in [3, *actions]:
+    for layer in range(2):  # the beginning of what has room from the start
+        keys, values = torch.randn(2, 2, 3, ROOM, 4)
+        filled = RoomyLayer()
+        filled.fill(keys, values, 5)
+        caches[0].layers.append(filled)
+        caches[1].update(keys[:, :, :5], values[:, :, :5], layer)
+    for action in actions:
         if isinstance(action, list):
             for cache in caches:
                 cache.batch_select_indices(torch.tensor(action))

@@ -1,0 +1,74 @@
+"""What begins alike is read once, and a model that would read parts differently is found out before it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from atomthink_plugin.api import Path
+from atomthink_plugin.formats import Continue
+from atomthink_plugin.prefixes.reader import CannotForkError, PrefixReader, ids_of
+from atomthink_plugin.prompting import Encoder, Encoding, text_encoding
+from tests.tiny_models import gemma3, llava, loaded, paligemma, picture, question
+
+ASKED = list(range(20, 60))
+
+
+def last_logits(build: Any, prompts: Sequence[Encoding]) -> torch.Tensor:
+    """Logits behind each prompt, read anew and alone."""
+    model = loaded(build).model
+    with torch.inference_mode():
+        return torch.stack([model(**prompt.tokens, **prompt.media).logits[0, -1] for prompt in prompts])
+
+
+def read(build: Any, prompts: Sequence[Encoding], known: Sequence[int], reader: PrefixReader | None = None) -> Any:
+    with torch.inference_mode():
+        return (reader or PrefixReader(loaded(build), 2**30)).read(prompts, known)
+
+
+def test_siblings_share_the_reading_of_their_question() -> None:
+    prompts = [text_encoding(ASKED).extend([70 + at, *range(80, 86)]) for at in range(6)]
+    batch = read(llava, prompts, [prompt.length - 1 for prompt in prompts])
+    assert sum(batch.read) == len(ASKED) + 6 * 7
+    assert torch.allclose(batch.logits[:, -1], last_logits(llava, prompts), atol=1e-4)
+
+
+def test_siblings_share_it_also_where_another_question_began_alike() -> None:
+    reader = PrefixReader(loaded(llava), 2**30)
+    other = text_encoding([*ASKED[:5], 99, 98, 97])
+    read(llava, [other], [7], reader)
+    prompts = [text_encoding(ASKED).extend([70 + at, *range(80, 86)]) for at in range(6)]
+    batch = read(llava, prompts, [prompt.length - 1 for prompt in prompts], reader)
+    assert sum(batch.read) == len(ASKED) - 5 + 6 * 7
+    assert torch.allclose(batch.logits[:, -1], last_logits(llava, prompts), atol=1e-4)
+
+
+def test_a_sliding_window_sees_no_gap_between_what_is_known_and_what_is_new() -> None:
+    """Rows with less to read than others have empty places, which would count."""
+    reader = PrefixReader(loaded(gemma3), 2**30)
+    parts = [text_encoding(ASKED), text_encoding([*ASKED[::-1], *ASKED[:8]])]
+    read(gemma3, parts, [part.length - 1 for part in parts], reader)
+    prompts = [parts[0].extend(range(60, 75)), parts[1].extend([75])]
+    batch = read(gemma3, prompts, [prompt.length - 1 for prompt in prompts], reader)
+    assert torch.allclose(batch.logits[:, -1], last_logits(gemma3, prompts), atol=1e-4)
+
+
+def test_a_model_whose_earlier_tokens_see_later_ones_is_found_out() -> None:
+    asked = Encoder(loaded(paligemma)).encode(Continue().render(Path(question("How many?", picture(0)))))
+    image = int((asked.tokens["input_ids"] == loaded(paligemma).model.config.image_token_id).sum())
+    prompt = replace(asked, settled=image)  # as if nothing but the image had to be read at once
+    with pytest.raises(CannotForkError, match="read in parts"):
+        read(paligemma, [prompt], [prompt.length - 1])
+
+
+def test_a_rehearsal_leaves_nothing_behind() -> None:
+    reader = PrefixReader(loaded(llava), 2**30)
+    prompt = text_encoding(ASKED)
+    batch = read(llava, [prompt], [prompt.length - 1], reader)
+    assert batch.read == [len(ASKED)]
+    assert reader.tree.known("", ids_of(prompt)) == len(ASKED)
+    assert reader.tree.size == sum(piece.nbytes for piece in reader.tree.find("", ids_of(prompt)))
