@@ -3,9 +3,10 @@
     python benchmarks/gpu_search_cost.py --json benchmarks/results/gpu_search_cost.json
 
 A LLaVA and a text PRM of Qwen2-7B's shape are made on the device with random weights, nothing is downloaded. Both ways
-(`ways.py`) search the same questions: 576 image tokens, B = 2, C = 3, six steps of 32 tokens. The floor of a decode step
-is what reading the weights once takes: their bytes over the bandwidth that a large copy on the device reaches. Keys and
-values are read besides; the floor leaves them out. `--device cpu --size tiny` runs all of it to see that it works.
+(`ways.py`) search the same questions: 576 image tokens, B = 2, C = 3, six steps of 32 tokens. The floor of a decode
+step is what reading the weights once takes: their bytes over the bandwidth that a large copy on the device reaches.
+Keys and values are read besides; the floor leaves them out. `--device cpu --size tiny` runs all of it to see that it
+works.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path as FilePath
 
 import torch
@@ -84,7 +86,7 @@ def decode_step(checkpoint: Checkpoint, questions: list[Question], tokens: int) 
         with torch.inference_mode():
             decoder.generate([Row(prompt, draw) for prompt in prompts for draw in draws])
 
-    long, short = (seconds(lambda: generate(count), checkpoint.device) for count in (tokens + 1, 1))
+    long, short = (seconds(partial(generate, count), checkpoint.device) for count in (tokens + 1, 1))
     return (long - short) / tokens
 
 

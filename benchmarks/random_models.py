@@ -14,7 +14,6 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     Qwen2Config,
     Qwen2ForCausalLM,
 )

@@ -225,7 +225,7 @@ class PrefixReader:
         """
         new = max(prompt.length - count for prompt, count in zip(prompts, cached, strict=True))
         taken = [min(c, max(p.length - new, p.settled, 0)) for p, c in zip(prompts, cached, strict=True)]
-        gap = any(0 < count and p.length - count < new for p, count in zip(prompts, taken, strict=True))
+        gap = any(count and p.length - count < new for p, count in zip(prompts, taken, strict=True))
         if gap and self._window is not None and max(taken) + new > self._window:
             raise CannotForkError(f"its attention slides over {self._window} tokens, and prompts are longer")
         return taken
@@ -251,7 +251,8 @@ class PrefixReader:
         finally:
             self.tree = kept
         far = (whole.float().softmax(-1) - parts.float().softmax(-1)).abs().sum(-1).mean() / 2
-        if not far <= _FAR[whole.dtype == torch.float32]:
+        allowed = _FAR[whole.dtype == torch.float32]
+        if not far <= allowed:  # so that a distance that is no number counts as far
             raise CannotForkError(f"read in parts, a prompt is something else to it (distance {far:.2g})")
         self._rehearsed.add(prompt.images > 0)
 
@@ -283,13 +284,14 @@ class PrefixReader:
         return torch.stack([half[:, :, -last:] for half in halves])
 
     def _cache(self, space: torch.Tensor, length: int, roots: Sequence[str]) -> DynamicCache:
-        """Returns a model's cache from joined states `[2 * layers, rows, heads, tokens, width]`; `length` are filled."""
+        """Returns a model's cache from joined states `[2 * layers, rows, heads, tokens, width]`, `length` filled."""
         cache, pairs = roomy_cache(), iter(space.view(-1, 2, *space.shape[1:]))
         layers = self._checkpoint.model.config.get_text_config().num_hidden_layers
         for at in range(layers):
             layer = RoomyLayer()
             if at not in self._crossing:
-                layer.fill(*next(pairs), length)
+                keys, values = next(pairs)
+                layer.fill(keys, values, length)
             elif at in self.tree.static(roots[0]):
                 rows = [self.tree.static(root)[at] for root in roots]
                 layer.update(torch.stack([k for k, _ in rows]), torch.stack([v for _, v in rows]))

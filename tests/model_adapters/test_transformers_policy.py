@@ -161,7 +161,7 @@ def test_forked_caches_give_the_samples_of_prefilling_alone(build: Any, form: Fo
     assert [logprob for _, logprob in samples] == [logprob.expected for _, logprob in expected]
     assert after.images == 3  # one of the four questions has none
     assert after.prefilled + after.cached == before.prefilled
-    assert after.prefilled < 0.3 * before.prefilled
+    assert after.prefilled < 0.35 * before.prefilled
 
 
 def test_a_model_whose_prompt_cannot_be_read_in_parts_reads_it_anew_and_says_so(caplog: Any) -> None:
