@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from itertools import takewhile
 
 import torch
@@ -82,8 +83,12 @@ class PrefixTree:
             ids: A sequence from its first token on.
             states: States of its last tokens, `[2 * layers, heads, tokens, width]`.
         """
-        walked = self._walk(root, ids)
+        walked = self._walk(root, ids, touch=False)
         known = sum(count for _, count in walked)
+        self._clock += 1
+        for node, count in walked:
+            if count == len(node.ids) or known >= len(ids):  # of a node that is cut, the second part was not used
+                node.used = self._clock
         start = len(ids) - states.shape[2]
         if known >= len(ids):
             return
@@ -107,12 +112,15 @@ class PrefixTree:
 
     def shrink(self) -> None:
         """Drops the least recently used leaves until the limit is kept."""
-        while self.size > self._limit:
-            leaves = sorted((leaf for root in self._roots.values() for leaf in _leaves(root)), key=lambda n: n.used)
-            for leaf in leaves:
-                if self.size <= self._limit:
-                    break
-                self._drop(leaf)
+        if self.size <= self._limit:
+            return
+        leaves = [(leaf.used, id(leaf), leaf) for root in self._roots.values() for leaf in _leaves(root)]
+        heapify(leaves)
+        while self.size > self._limit and leaves:
+            _, _, leaf = heappop(leaves)
+            self._drop(leaf)
+            if leaf.parent is not None and not leaf.parent.children:  # what was before it is a leaf now
+                heappush(leaves, (leaf.parent.used, id(leaf.parent), leaf.parent))
 
     def _walk(self, root: str, ids: Sequence[int], touch: bool = True) -> list[tuple[Node, int]]:
         """Nodes along `ids`, with how many tokens of each agree."""
@@ -134,7 +142,7 @@ class PrefixTree:
         assert node.parent is not None
         # Both copies before any link: there may be no memory for the second.
         first, second = node.states[:, :, :at].clone(), node.states[:, :, at:].clone()
-        head = Node(node.ids[:at], first, node.parent, used=node.used)
+        head = Node(node.ids[:at], first, node.parent, used=self._clock)
         node.parent.children[node.ids[0]] = head
         node.ids, node.states, node.parent = node.ids[at:], second, head
         head.children[node.ids[0]] = node

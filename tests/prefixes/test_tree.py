@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from atomthink_plugin.prefixes.tree import PrefixTree
@@ -45,6 +45,8 @@ def test_what_begins_alike_is_kept_once(sequences: list[list[int]]) -> None:
 
 
 @given(SEQUENCES, st.integers(1, 20))
+@example([[0, 0], [0, 0, 0], [1, 0]], 3)
+@example([[0, 0], [0, 0, 0], [0, 1, 0, 0]], 4)
 def test_the_limit_is_kept_and_the_last_used_stays(sequences: list[list[int]], tokens: int) -> None:
     tree = grown(sequences, tokens * TOKEN)
     assert tree.size <= tokens * TOKEN
