@@ -39,6 +39,9 @@ _FILL: Final = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0
 CROSS: Final = "cross_attention_mask"
 """Mllama's `[1, tokens, images, tiles]`: text after the question sees what the question's last token sees."""
 
+_TARGETS: Final = "labels"
+"""What PaliGemma's processor adds for a trainer."""
+
 _PER_TOKEN: Final = {"input_ids", CROSS, *_FILL}
 
 
@@ -222,9 +225,8 @@ class Encoder(ChatText):
             raise QuestionError(
                 f"the processor refuses {len(pictures)} images ({sizes}) with this text: {error}"
             ) from error
-        inputs.pop("labels", None)  # a trainer's (PaliGemma), no input
         tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
-        media = {name: value for name, value in inputs.items() if name not in tokens}
+        media = {name: value for name, value in inputs.items() if name not in tokens and name != _TARGETS}
         settled = inputs["input_ids"].shape[1] if pictures else 0
         return Encoding(tokens, media, len(pictures), _digest(media) if pictures else "", settled)
 

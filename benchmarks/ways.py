@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Protocol
 
 import torch
+from PIL.Image import Image
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Path, Question, Sampling, Step, Usage
@@ -57,11 +58,10 @@ class LikelihoodJudge:
     """The multimodal PRM of the embedded model: the likelihood of the last step."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
-        self._encoder = Encoder(checkpoint)
+        self._encoder = Encoder(checkpoint, remember=0)
 
     def write(self, path: Path) -> Encoding:
-        return written(self._checkpoint, self._encoder, path)
+        return written(self._encoder, path)
 
     def read(self, logits: torch.Tensor, encoding: Encoding, path: Path) -> float:
         last = len(self._encoder.split(text_of(path))[-1])
@@ -113,7 +113,7 @@ class Published:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._device = setting.policy.device
-        self._encoder = Encoder(setting.policy)
+        self._encoder = Encoder(setting.policy, remember=0)
         self._judge = setting.judge(setting.prm)
         self._draws = torch.Generator(self._device).manual_seed(0)
 
@@ -135,7 +135,7 @@ class Published:
         return value, Usage(1, 1, 0, encoding.length, 0, encoding.images)
 
     def prompt(self, path: Path) -> Encoding:
-        return written(self._setting.policy, self._encoder, path)
+        return written(self._encoder, path)
 
     def history(self, path: Path) -> Encoding:
         return self._judge.write(path)
@@ -193,9 +193,16 @@ def text_of(path: Path) -> str:
     return "".join(step.text + "\n\n" for step in path.steps)
 
 
-def written(checkpoint: Checkpoint, pieces: Encoder, path: Path) -> Encoding:
+def written(encoder: Encoder, path: Path) -> Encoding:
     """The image, prepared again as the published code does, the question, and the steps so far."""
-    return Encoder(checkpoint).encode(Continue().render(Path(path.question))).extend(pieces.pieces(text_of(path)))
+    turns = [replace(turn, parts=tuple(map(again, turn.parts))) for turn in path.question.messages]
+    asked = replace(path.question, messages=tuple(turns))
+    return encoder.encode(Continue().render(Path(asked))).extend(encoder.pieces(text_of(path)))
+
+
+def again(part: str | Image) -> str | Image:
+    """A copy of an image, which no encoder has prepared yet."""
+    return part if isinstance(part, str) else part.copy()
 
 
 @dataclass
