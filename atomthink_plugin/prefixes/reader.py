@@ -239,22 +239,30 @@ class PrefixReader:
         middle = max(prompt.settled, prompt.length // 2, 1)
         if (prompt.images > 0) in self._rehearsed or middle > prompt.length - 2:
             return
-        kept, self.tree = self.tree, PrefixTree(sys.maxsize)
-        try:
-            count = min(prompt.length - middle, _COMPARED)
-            whole = self._forward(**collate([prompt], self._checkpoint, "right"), keep=count).logits[0, -count:]
-            self._prefill([prompt.first(middle)])
-            batch = self._extend([prompt.first(prompt.length - 1)], [middle])
-            before = batch.logits[0]
-            self.advance(batch, prompt.tokens["input_ids"][0, -1:].to(whole.device))
-            parts = torch.cat([before, batch.logits[0]])[-count:]
-        finally:
-            self.tree = kept
+        count = min(prompt.length - middle, _COMPARED)
+        whole = self._forward(**collate([prompt], self._checkpoint, "right"), keep=count).logits[0, -count:]
+        parts = self._in_parts(prompt, middle)[-count:]
         far = (whole.float().softmax(-1) - parts.float().softmax(-1)).abs().sum(-1).mean() / 2
         allowed = _FAR[whole.dtype == torch.float32]
         if not far <= allowed:  # so that a distance that is no number counts as far
             raise CannotForkError(f"read in parts, a prompt is something else to it (distance {far:.2g})")
         self._rehearsed.add(prompt.images > 0)
+
+    def _in_parts(self, prompt: Encoding, middle: int) -> torch.Tensor:
+        """Returns logits from token `middle` on, `[tokens, outputs]`, read in three parts and kept nowhere."""
+        kept, self.tree = self.tree, PrefixTree(sys.maxsize)
+        try:
+            self._prefill([prompt.first(middle)])
+            batch = self._extend([prompt.first(prompt.length - 1)], [middle])
+            before = batch.logits[0]
+            self.advance(batch, prompt.tokens["input_ids"][0, -1:].to(before.device))
+            return torch.cat([before, batch.logits[0]])
+        except torch.OutOfMemoryError:
+            raise
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:  # Mllama of transformers 5.16, say
+            raise CannotForkError(f"it cannot read a prompt in parts: {error}") from error
+        finally:
+            self.tree = kept
 
     def _forward(self, *, keep: int, position_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
         if self._keeps:

@@ -65,6 +65,26 @@ def test_a_model_whose_earlier_tokens_see_later_ones_is_found_out() -> None:
         read(paligemma, [prompt], [prompt.length - 1])
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(IndexError("index 9"), CannotForkError), (torch.OutOfMemoryError("full"), torch.OutOfMemoryError)],
+)
+def test_a_model_that_fails_in_the_rehearsal_reads_anew_but_not_for_want_of_memory(
+    error: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = PrefixReader(loaded(llava), 2**30)
+    forward = loaded(llava).model.forward
+
+    def failing(*args: Any, **inputs: Any) -> Any:
+        if inputs.get("position_ids") is not None:  # what is read behind a prefix
+            raise error
+        return forward(*args, **inputs)
+
+    monkeypatch.setattr(loaded(llava).model, "forward", failing)
+    with pytest.raises(expected):
+        read(llava, [text_encoding(ASKED)], [len(ASKED) - 1], reader)
+
+
 def test_a_rehearsal_leaves_nothing_behind() -> None:
     reader = PrefixReader(loaded(llava), 2**30)
     prompt = text_encoding(ASKED)
