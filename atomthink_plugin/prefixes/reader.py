@@ -257,9 +257,9 @@ class PrefixReader:
             before = batch.logits[0]
             self.advance(batch, prompt.tokens["input_ids"][0, -1:].to(before.device))
             return torch.cat([before, batch.logits[0]])
-        except torch.OutOfMemoryError:
-            raise
         except (IndexError, RuntimeError, TypeError, ValueError) as error:  # Mllama of transformers 5.16, say
+            if out_of_memory(error):
+                raise
             raise CannotForkError(f"it cannot read a prompt in parts: {error}") from error
         finally:
             self.tree = kept
