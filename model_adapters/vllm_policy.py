@@ -118,12 +118,14 @@ class VllmPolicy:
     def _usage(self, output: RequestOutput, images: int) -> Usage:
         prompt = output.prompt_token_ids or []
         cached = output.num_cached_tokens or 0
+        places = [at for at, token in enumerate(prompt) if token == self._image_id]
+        new = sum(at >= cached for at in places)
         return Usage(
             generated=sum(len(one.token_ids) for one in output.outputs),
             prefilled=len(prompt) - cached,
             cached=cached,
             # An image of which some tokens were read before was encoded then, and is kept beside the prefix cache.
-            images=0 if self._image_id in prompt[:cached] else images,
+            images=images * new // len(places) if places else images,
         )
 
 

@@ -150,12 +150,13 @@ def test_what_does_not_fit_is_the_question_s_fault_first_and_an_end_later(policy
     assert propose(policy, path, 1, WARM).steps == ()
 
 
-def test_an_image_too_many_fails_its_question_alone(policy: VllmPolicy) -> None:
+def test_a_question_may_have_two_images_and_must_have_a_text(policy: VllmPolicy) -> None:
     image = Image.new("RGB", (112, 112))
     broken = Question("broken", (Message("user", (image, " ")),))
     with pytest.raises(QuestionError, match="no text"):
         propose(policy, Path(broken), 1, WARM)
-    two = Question("two", (Message("user", (image, image.rotate(90), "What is larger?")),))
+    other, third = Image.new("RGB", (112, 112), "red"), Image.new("RGB", (112, 112), "blue")
+    two = Question("two", (Message("user", (other, third, "What is larger?")),))
     assert propose(policy, Path(two), 1, Sampling(max_tokens=8)).usage.images == 2
 
 
