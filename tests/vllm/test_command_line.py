@@ -14,7 +14,7 @@ def test_a_model_runs_in_vllm_by_name(policy_folder: Path, tmp_path: Path) -> No
     (tmp_path / "vllm.yaml").write_text(yaml.safe_dump({"engine": dict(ENGINE), "dtype": "float32"}))
     model_args = f"pretrained={policy_folder},config=vllm.yaml,step_tokens=48,max_steps=16"
     log = run(tmp_path, "--tasks", "atomthink_demo", "--limit", "12", model="atomthink_vllm", model_args=model_args)
-    assert results(tmp_path)["results"]["atomthink_demo"]["accuracy,none"] > 0, log
+    assert results(tmp_path)["results"]["atomthink_demo"]["acc,none"] > 0, log
     counts = [sample["token_counts"][0] for sample in samples(tmp_path)]
     assert len(counts) == 12
     assert all(one["status"] in ("answered", "unanswered") for one in counts)
