@@ -20,7 +20,6 @@ from loguru import logger
 
 from atomthink_plugin.api import AtomThinkError, Failure, Limits, Outcome, Result, Usage
 from atomthink_plugin.build import build, open_journal
-from atomthink_plugin.checkpoints import choose_device
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.harness import (
     Requested,
@@ -34,6 +33,7 @@ from atomthink_plugin.model_adapters.harness import (
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.source import choose_device
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from annotated_types import Gt, Le
 from pydantic import PositiveInt
 
 from atomthink_plugin.api import FinishReason, Path, Proposal, QuestionError, Sampling, Step, Usage
-from atomthink_plugin.checkpoints import Words, load_words
 from atomthink_plugin.formats import Format, Prompt
 from atomthink_plugin.images import PerImage
 from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
 from atomthink_plugin.prompting import ChatText, to_rgb
 from atomthink_plugin.runtime.settings import ROOM
+from atomthink_plugin.source import Words, load_words
 
 if TYPE_CHECKING:
     from PIL.Image import Image

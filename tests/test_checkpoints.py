@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.checkpoints import load_config, load_head_prm, load_multimodal, load_text_prm
+from atomthink_plugin.checkpoints import load_head_prm, load_multimodal, load_text_prm
+from atomthink_plugin.source import load_config
 from tests.scorers.scoring import copy
 from tests.tiny_models import causal_prm, folder, head_prm, llava
 

@@ -59,7 +59,7 @@ def detect_kind(prm: str, revision: str | None = None) -> str:
     Raises:
         AtomThinkError: Its config.json does not tell.
     """
-    from atomthink_plugin.checkpoints import load_config  # imports torch, which naming a scorer needs not
+    from atomthink_plugin.source import load_config  # imports torch, which naming a scorer needs not
 
     config = load_config(prm, revision=revision, argument="prm")
     settings = prm_settings(config, prm)

@@ -12,13 +12,14 @@ import torch
 from pydantic import NonNegativeFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Path
-from atomthink_plugin.checkpoints import Checkpoint, end_ids, load_config, load_multimodal
+from atomthink_plugin.checkpoints import Checkpoint, end_ids, load_multimodal
 from atomthink_plugin.formats import SEPARATOR, Format
 from atomthink_plugin.prefixes.reader import CACHE_GIB
 from atomthink_plugin.prompting import Encoder
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading
 from atomthink_plugin.scorers.chat import format_named, question_and_steps
 from atomthink_plugin.scorers.detect import SECTION, PrmSettings, prm_settings
+from atomthink_plugin.source import load_config
 
 
 class LikelihoodPrm(BatchedScorer):

@@ -14,7 +14,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.checkpoints import Checkpoint, Source, load_config, load_multimodal, load_text_prm
+from atomthink_plugin.checkpoints import Checkpoint, Source, load_multimodal, load_text_prm
 from atomthink_plugin.formats import SEPARATOR, Format
 from atomthink_plugin.prefixes.reader import CACHE_GIB
 from atomthink_plugin.prefixes.tree import common
@@ -22,6 +22,7 @@ from atomthink_plugin.prompting import Encoder, Encoding, control_tokens, neutra
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
 from atomthink_plugin.scorers.chat import format_named, question_and_steps
 from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
+from atomthink_plugin.source import load_config
 
 PUBLISHED: Final = PrmSettings(kind="token", tag=" \n\n\n\n\n", good=" +", bad=" -")
 """AtomThinkPRM and Math-psa: one tag behind every step, `+` and `-` with the space before them."""

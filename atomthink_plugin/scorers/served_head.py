@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.checkpoints import load_config, load_words
 from atomthink_plugin.prefixes.reader import ids_of
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.prm_head import Conversation
 from atomthink_plugin.scorers.served import ServedPrm, prm_servers, served_name
 from atomthink_plugin.server import Counts, Server
+from atomthink_plugin.source import load_config, load_words
 
 
 class _Class(BaseModel):

@@ -10,7 +10,6 @@ from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat,
 
 from atomthink_plugin.api import Path, QuestionError
 from atomthink_plugin.chat_turns import ChatTurns
-from atomthink_plugin.checkpoints import load_config, load_words
 from atomthink_plugin.formats import SEPARATOR, Format
 from atomthink_plugin.prefixes.reader import ids_of
 from atomthink_plugin.prompting import ChatText
@@ -22,6 +21,7 @@ from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, markers
 from atomthink_plugin.scorers.served import ServedPrm, prm_servers, served_name
 from atomthink_plugin.scorers.steps import last_step
 from atomthink_plugin.server import Counts, Server
+from atomthink_plugin.source import load_config, load_words
 
 
 class _TopLogprobs(BaseModel):

@@ -90,7 +90,7 @@ def twin(prm: FilePath, path: Path) -> float:
 
 
 def served_layout(prm: FilePath) -> Conversation:
-    from atomthink_plugin.checkpoints import load_words
+    from atomthink_plugin.source import load_words
 
     tokenizer = load_words(str(prm), images=False).tokenizer
     return Conversation(tokenizer, tokenizer.convert_tokens_to_ids("<extra_0>"))
