@@ -80,7 +80,7 @@ class TransformersPolicy:
             raise self._encoder.too_long(encoding, room)
         draws = [_draw(path, index, sampling, limit, prompt.stops) for index in range(n)]
         distinct = list(dict.fromkeys(draws))
-        replies = await asyncio.gather(*(self._batcher.submit(Row(encoding, draw)) for draw in distinct))
+        replies = await asyncio.gather(*(self._batcher.submit(Row(encoding, draw), path.depth) for draw in distinct))
         reply_of = dict(zip(distinct, replies, strict=True))
         usage = Usage(
             policy_calls=n,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
@@ -22,10 +21,10 @@ class MicroBatcher(Generic[Item, Result]):
     """Runs a batch function over whatever is waiting, in a thread of its own.
 
     There is no timer: a batch starts as soon as every runnable task has had its turn, and whatever
-    arrives while it runs goes into the next one. A batch that raises is halved until the failing
-    item stands alone; that item gets the exception, the others their results. Running out of memory
-    halves the batch size for good; an item that stands alone is tried once more, since the batch function
-    may have given back what it kept.
+    arrives while it runs goes into the next one, what is most urgent first. A batch that raises is
+    halved until the failing item stands alone; that item gets the exception, the others their results.
+    Running out of memory halves the batch size for good; an item that stands alone is tried once more,
+    since the batch function may have given back what it kept.
 
     Args:
         run: Maps items to results, same length and order.
@@ -37,7 +36,7 @@ class MicroBatcher(Generic[Item, Result]):
             raise ValueError(f"max_batch must be at least 1, got {max_batch}")
         self._run = run
         self._max_batch = max_batch
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: list[tuple[int, Item, asyncio.Future[Result]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="atomthink-batch")
 
@@ -46,10 +45,14 @@ class MicroBatcher(Generic[Item, Result]):
         """The current limit; lower than asked for after an out-of-memory error."""
         return self._max_batch
 
-    async def submit(self, item: Item) -> Result:
-        """Waits for the item's turn and returns its result, or raises its exception."""
+    async def submit(self, item: Item, urgency: int = 0) -> Result:
+        """Waits for the item's turn and returns its result, or raises its exception.
+
+        With a path's depth as its urgency, questions are finished before others are begun: what is kept of those
+        that are under way stays small, however many wait.
+        """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((urgency, item, future))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await future
@@ -57,9 +60,10 @@ class MicroBatcher(Generic[Item, Result]):
     async def _work(self) -> None:
         while self._waiting:
             await self._settle()
-            size = min(self._max_batch, len(self._waiting))
-            batch = [self._waiting.popleft() for _ in range(size)]
-            await self._serve([pair for pair in batch if not pair[1].done()])
+            self._waiting.sort(key=lambda one: -one[0])
+            batch = self._waiting[: self._max_batch]
+            del self._waiting[: len(batch)]
+            await self._serve([(item, future) for _, item, future in batch if not future.done()])
 
     async def _settle(self) -> None:
         """Gives other tasks turns until none of them adds an item or the batch is full."""

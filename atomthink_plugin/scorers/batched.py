@@ -94,7 +94,7 @@ class BatchedScorer(ABC):
                 f"question and steps have {length} tokens, the PRM's context is {context}: lower max_steps or "
                 "step_tokens, or name a PRM with a longer context"
             )
-        verdict = await self._batcher.submit(reading)
+        verdict = await self._batcher.submit(reading, path.depth)
         if not math.isfinite(verdict.value):
             raise AtomThinkError(
                 f"the PRM {self.identity} gave {verdict.value}: try prm_dtype=float32 or prm_dtype=bfloat16"

@@ -34,6 +34,21 @@ def test_every_item_gets_its_own_result_and_no_batch_is_too_large(items: list[in
     assert len(sizes) == -(-len(items) // limit)  # all that waits goes together
 
 
+def test_the_most_urgent_go_first_and_equals_in_their_order() -> None:
+    batches: list[list[int]] = []
+
+    def keep(batch: Sequence[int]) -> list[int]:
+        batches.append(list(batch))
+        return list(batch)
+
+    async def main() -> None:
+        batcher = MicroBatcher(keep, 2)
+        await asyncio.gather(*(batcher.submit(item, item // 10) for item in (1, 12, 2, 23, 11)))
+
+    asyncio.run(main())
+    assert batches == [[23, 12], [11, 1], [2]]
+
+
 def test_questions_that_need_a_few_turns_to_arrive_still_share_a_batch() -> None:
     sizes: list[int] = []
 

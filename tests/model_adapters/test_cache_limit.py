@@ -1,0 +1,30 @@
+"""How much is kept: many questions wait, few are under way."""
+
+from __future__ import annotations
+
+from atomthink_plugin.api import Usage
+from atomthink_plugin.build import build
+from atomthink_plugin.config import plan
+from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.questions import held_out
+
+SIX_QUESTIONS = 0.003
+"""GiB of the embedded policy's keys and values of the trees of six questions."""
+
+
+def test_a_cache_for_a_few_questions_is_enough_for_many_in_flight() -> None:
+    arguments = {
+        "pretrained": TINY_ARGUMENTS["pretrained"],
+        "step_tokens": 48,
+        "scorer": "confidence",
+        "thinking": "slow",
+        "batch_size": 6,
+        "cache_gib": SIX_QUESTIONS,
+        "concurrency": 32,
+        "device": "cpu",
+    }
+    results = build(plan("transformers", arguments)).run(ask(held_out(32)))
+    usage = sum((result.usage for result in results), Usage())
+    assert usage.policy_calls > 300
+    assert usage.images == 32
