@@ -3,7 +3,7 @@
     python -m benchmarks.prm_routes --json benchmarks/results/prm_routes.json
 
 Needs vLLM in the environment (`.ci/vllm/run` installs one for CPUs). Real servers with tiny random PRMs score
-the candidates of one beam search (B = 2, C = 3, six steps of some 30 tokens behind a question of some 250) by each
+the candidates of one beam search (B = 2, C = 3, six steps of some 30 tokens behind a question of some 200) by each
 route that gives a step's score; the server's own counters tell how many of the prompts' tokens came from its cache.
 """
 
@@ -89,7 +89,7 @@ ROUTES = (
 
 def levels() -> list[list[Path]]:
     """The candidates of each level of a beam search; the first of each beam is kept."""
-    root = Path(question("There are seven red and nine blue marbles in a box on the table of the room. " * 4))
+    root = Path(question("There are seven red and nine blue marbles in a box on the table of the room. " * 2))
     beams, found = [root] * BEAMS, []
     for level in range(1, LEVELS + 1):
         texts = [f"Step {level}: Compute {n} + {level} = {n + level}, which is what was asked." for n in range(6)]

@@ -117,7 +117,8 @@ def test_an_offer_that_cannot_be_used_is_reported_once_and_the_rest_of_the_run_i
     used, searches, scorers, policies, formats = done.stdout.splitlines()
     assert used == "('Step 1: The final answer is: 5.',) (0.5,)", done.stderr
     assert searches == "['beam', 'best_of_n', 'good', 'greedy', 'majority', 'weighted']"
-    assert scorers == "['confidence', 'fine', 'prm_head', 'prm_likelihood', 'prm_token']"
+    prms = ["prm_head", "prm_likelihood", "prm_token", "served_prm_head", "served_prm_token"]
+    assert scorers == str(["confidence", "fine", *prms])
     assert policies == "['emova', 'lmms', 'openai', 'own', 'transformers', 'vllm']"
     assert formats == "['atomic', 'continue', 'plain']"
     for name in ("'bare'", "'hollow'", "'named'", "'opaque'", "'kind'", "3", "'nothing'", "'text'"):
