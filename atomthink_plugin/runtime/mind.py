@@ -289,7 +289,7 @@ def _start(question: Question, format: Format) -> Path:
     """The path of the steps that the question gives; the last of them may conclude."""
     path = Path(question)
     for text in question.history:
-        path = path.extend(Step(text), format.answer(text))
+        path = path.extend(Step(text), format.answer(text) if format.stepwise else None)
     return path
 
 

@@ -136,9 +136,11 @@ class LanguageModel:
             reply = self._client.chat.completions.create(
                 model=self._model, messages=list(messages), temperature=0, response_format=_schema(taxonomy)
             )
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, ValueError) as error:
             raise AtomThinkError(f"`--labeller-model {self._model}` at {self._client.base_url}: {error}") from None
-        return (reply.choices[0].message.content if reply.choices else None) or ""
+        if not isinstance(reply, openai.types.chat.ChatCompletion) or not reply.choices:  # a page, an error as text
+            return ""
+        return reply.choices[0].message.content or ""
 
 
 def _instruction(behaviour: Behaviour, taxonomy: Taxonomy) -> str:
