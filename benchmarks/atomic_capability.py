@@ -1,14 +1,16 @@
 """Do estimated abilities order as true ones do? Three policies whose steps can be judged exactly.
 
-    python benchmarks/atomic_capability.py --questions 100 --json benchmarks/results/atomic_capability.json
+    python benchmarks/atomic_capability.py --questions 60 --json benchmarks/results/atomic_capability.json
 
 On the demo task every step's kind and its rightness are known. For the embedded policy and two that are damaged on
 purpose (half of the values that it reads, or computes, are replaced by wrong ones) this estimates each ability from
 rollouts and right answers alone, as `atomthink atoms evaluate` does. Beside that it measures the truth, from other
 samples:
 
-- after right steps: next steps of reference prefixes, judged one by one;
-- in its own chains: all steps of chains from the question on, each judged by what was stated before it.
+- true: next steps of reference prefixes, judged one by one;
+- weighted: the same, each prefix weighted by how often the rest of its chain succeeds, which is what the estimate
+  estimates if a wrong step always loses the question;
+- own chains: all steps of chains from the question on, each judged by what was stated before it.
 
 Kendall's tau says how well an estimate's order agrees with the first truth's (1: the same order).
 """
@@ -27,6 +29,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -43,7 +46,7 @@ from atomthink_plugin.tasks.atoms.labellers import Words
 from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
 from atomthink_plugin.tasks.atoms.radar import shown
 from atomthink_plugin.tasks.atoms.records import Record
-from atomthink_plugin.tasks.atoms.rollouts import AsQuestions, measure, prefixes
+from atomthink_plugin.tasks.atoms.rollouts import AsQuestions, Results, measure, prefixes
 from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.tiny.labels import verdicts
@@ -95,30 +98,43 @@ def kinds(question: DemoQuestion) -> list[str]:
 
 @dataclass(frozen=True)
 class Truth:
-    """Shares of right steps by kind, of the published taxonomy and of operations."""
+    """What was judged: next steps by prefix, as the share of right ones; steps of own chains by kind and verdict."""
 
-    after_right: dict[str, float]
-    own_chains: dict[str, float]
+    next_right: dict[tuple[str, int], float]
+    own_chains: Counter[tuple[str, bool]]
+
+    def of(self, records: Sequence[Record], measured: Results) -> tuple[float, float]:
+        """The mean share of right steps over records, plain and weighted by the success behind them."""
+        shares = [self.next_right[record.chain, len(record.history) - 1] for record in records]
+        weights = [measured[record.chain, len(record.history)].share or 0.0 for record in records]
+        return fmean(shares), fmean(shares, weights)
+
+    def own(self, ability: str) -> float:
+        """The share of right steps in own chains, of a kind or of an ability of the published taxonomy."""
+        right, wrong = (
+            sum(self.own_chains[kind, verdict] for kind in COARSE if ability in (kind, COARSE[kind]))
+            for verdict in (True, False)
+        )
+        return right / (right + wrong)
 
 
 def truth(demo: Sequence[DemoQuestion], made: Sequence[Record], folder: Path, thinker: Thinker, m: int) -> Truth:
     """Judges `m` next steps of every reference prefix, and all steps of `m` chains of each question."""
     question_of = {f"demo{index}": question for index, question in enumerate(demo)}
-    judged: dict[str, Counter[tuple[str, bool]]] = {"next": Counter(), "own": Counter()}
+    next_right: dict[tuple[str, int], float] = {}
+    own_chains: Counter[tuple[str, bool]] = Counter()
 
     async def look(mind: Mind) -> Choice:
-        history = [step.text for step in mind.root.steps]
-        question = question_of[mind.root.question.id.partition("/")[0]]
+        chain = mind.root.question.id.partition("/")[0]
+        question = question_of[chain]
         if not mind.root.final:
             (children,) = await mind.expand([mind.root], m)
-            for child in children:
-                right = verdicts(question, [step.text for step in child.steps])[-1]
-                times = child.steps[-1].multiplicity
-                judged["next"][kinds(question)[len(history)], right] += times
-        if not history:
+            drawn = [child.steps[-1].multiplicity for child in children]
+            right = [verdicts(question, [step.text for step in child.steps])[-1] for child in children]
+            next_right[chain, mind.root.depth] = fmean(right, drawn)
+        if mind.root.depth == 0:
             for path in await mind.rollouts(m):
-                right_steps = verdicts(question, [step.text for step in path.steps])
-                judged["own"].update(zip(kinds(question), right_steps, strict=False))
+                own_chains.update(zip(kinds(question), verdicts(question, [s.text for s in path.steps]), strict=False))
         return Choice(mind.root, 0.0, "depth")
 
     settings = thinker.settings
@@ -127,18 +143,7 @@ def truth(demo: Sequence[DemoQuestion], made: Sequence[Record], folder: Path, th
     asked = AsQuestions(prefixes(made, folder))
     with RunProgress(len(asked), "truth") as progress:
         looking.run(asked, progress.finished)
-    return Truth(shares(judged["next"]), shares(judged["own"]))
-
-
-def shares(judged: Counter[tuple[str, bool]]) -> dict[str, float]:
-    """By kind, and by the ability of the published taxonomy that the kind belongs to."""
-    found = {}
-    for name in (*COARSE, *dict.fromkeys(COARSE.values())):
-        right, wrong = (
-            sum(judged[kind, verdict] for kind in COARSE if name in (kind, COARSE[kind])) for verdict in (True, False)
-        )
-        found[name] = right / (right + wrong)
-    return found
+    return Truth(next_right, own_chains)
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,7 @@ class Row:
     policy: str
     ability: str
     true: float
+    weighted: float
     own_chains: float
     capability: Capability
 
@@ -160,11 +166,26 @@ def agreement(rows: Sequence[Row], quantity: str) -> float:
 
 def table(rows: Sequence[Row], title: str) -> Table:
     grid = Table(title=title)
-    for heading in ("policy", "ability", "true", "own chains", "quality, %", "utilisation, %", "gain, %", "steps"):
+    for heading in (
+        "policy",
+        "ability",
+        "true",
+        "weighted",
+        "own chains",
+        "quality, %",
+        "utilisation, %",
+        "gain, %",
+        "steps",
+    ):
         grid.add_column(heading, justify="left" if heading in ("policy", "ability") else "right", no_wrap=True)
     for row in rows:
         c = row.capability
-        cells = (f"{row.true:.1%}", f"{row.own_chains:.1%}", shown(c.quality), shown(c.utilisation), shown(c.gain))
+        cells = (
+            *(f"{x:.1%}" for x in (row.true, row.weighted, row.own_chains)),
+            shown(c.quality),
+            shown(c.utilisation),
+            shown(c.gain),
+        )
         grid.add_row(row.policy, row.ability, *cells, str(c.records))
     return grid
 
@@ -184,7 +205,7 @@ def policies(whole: Thinker) -> Iterator[tuple[str, Thinker]]:
 
 def as_record(policy: str, taxonomy: str, rows: Sequence[Row], taus: dict[str, float]) -> dict[str, Any]:
     abilities = [
-        {"ability": row.ability, "true": row.true, "own_chains": row.own_chains, **asdict(row.capability)}
+        {"true": row.true, "weighted": row.weighted, "own_chains": row.own_chains, **asdict(row.capability)}
         for row in rows
     ]
     return {"policy": policy, "taxonomy": taxonomy, "kendall_tau": taus, "abilities": abilities}
@@ -192,7 +213,7 @@ def as_record(policy: str, taxonomy: str, rows: Sequence[Row], taus: dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=100)
+    parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--seed", type=int, default=77, help="of the held-out questions; the demo task's is 2024")
     parser.add_argument("--rollouts", type=int, default=10)
     parser.add_argument("--json", type=Path)
@@ -212,7 +233,13 @@ def main() -> None:
             for taxonomy, labelled in ((published, made), (operations, by_kind)):
                 capabilities_found = capabilities(steps_of(labelled, measured), taxonomy)
                 rows = [
-                    Row(policy, c.name, true.after_right[c.name], true.own_chains[c.name], c)
+                    Row(
+                        policy,
+                        c.name,
+                        *true.of([r for r in labelled if r.ability == c.name], measured),
+                        true.own(c.name),
+                        c,
+                    )
                     for c in capabilities_found
                     if c.group
                 ]

@@ -97,8 +97,6 @@ def build(chains: Sequence[Chain], source: Path, out: Path, labeller: Labeller, 
         labeller: Names the behaviours.
         taxonomy: What they are mapped to.
     """
-    if not out.absolute().parent.is_dir() or out.is_dir():
-        raise AtomThinkError(f"`--out {out}`: not a file in an existing folder")
     moved = [chain.model_copy(update={"images": _seen_from(out, source, chain.images)}) for chain in chains]
     made, behaviours, labels = records(moved, labeller, taxonomy)
     write_lines(out, made)

@@ -59,11 +59,12 @@ def _add_evaluate(actions: Any) -> None:
 def _build(options: argparse.Namespace) -> None:
     from atomthink_plugin.tasks.atoms.building import build, demo_chains, shown
     from atomthink_plugin.tasks.atoms.labellers import Labeller, LanguageModel, Words
-    from atomthink_plugin.tasks.atoms.records import read_chains
+    from atomthink_plugin.tasks.atoms.records import read_chains, writable
     from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
     from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, held_out
 
     _at_least_one("--limit", options.limit)
+    writable("--out", options.out)
     taxonomy = load_taxonomy(options.taxonomy)
     labeller: Labeller = Words()
     if options.labeller == "llm":
@@ -82,8 +83,8 @@ def _build(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from lmms_eval.utils import simple_parse_args_string
 
-    from atomthink_plugin.tasks.atoms.evaluating import evaluate, publish, thinker_of, writable
-    from atomthink_plugin.tasks.atoms.records import read_records
+    from atomthink_plugin.tasks.atoms.evaluating import evaluate, publish, thinker_of
+    from atomthink_plugin.tasks.atoms.records import read_records, writable
     from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
 
     _at_least_one("--rollouts", options.rollouts)

@@ -129,9 +129,3 @@ def publish(report: Report, title: str, as_json: Path | None, as_html: Path | No
             "answer from behind a right step of that kind; gain: the same less the control without history.",
         ]
         as_html.write_text(page(title, report.rows, notes), encoding="utf-8")
-
-
-def writable(option: str, file: Path | None) -> None:
-    """Raises AtomThinkError if a file that was asked for cannot be written, before hours are spent on it."""
-    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-        raise AtomThinkError(f"`{option} {file}`: not a file in an existing folder")

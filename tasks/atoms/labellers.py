@@ -140,7 +140,8 @@ class LanguageModel:
             raise AtomThinkError(f"`--labeller-model {self._model}` at {self._client.base_url}: {error}") from None
         if not isinstance(reply, openai.types.chat.ChatCompletion) or not reply.choices:  # a page, an error as text
             return ""
-        return reply.choices[0].message.content or ""
+        message = reply.choices[0].message
+        return (message.content if message is not None else None) or ""  # the protocol has a message, servers may not
 
 
 def _instruction(behaviour: Behaviour, taxonomy: Taxonomy) -> str:

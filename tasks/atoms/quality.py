@@ -142,8 +142,8 @@ def ratio(parts: Sequence[tuple[str, float, float]], least: float = 0.0) -> Esti
         return None
     value = float(top / bottom)
     low, high = (least, 1.0) if len(chains) < 2 else _interval(sums)
-    if low == high == value and value in (0.0, 1.0):  # no resample can tell how sure an unbroken series is
-        low, high = wilson(round(value * len(chains)), len(chains))
+    if low == high and least == 0.0:  # chains that are all alike tell no resample how sure they are
+        low, high = wilson(min(round(value * len(chains)), len(chains)), len(chains))
     return Estimate(value, low, high)
 
 

@@ -88,6 +88,12 @@ def read_records(file: Path) -> list[Record]:
     return records
 
 
+def writable(option: str, file: Path | None) -> None:
+    """Raises AtomThinkError if a file that is asked for cannot be written, before hours are spent on it."""
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise AtomThinkError(f"`{option} {file}`: not a file in an existing folder")
+
+
 def write_lines(file: Path, lines: Iterable[BaseModel]) -> None:
     """Writes one JSON object per line.
 

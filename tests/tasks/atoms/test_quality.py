@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import AtomThinkError
@@ -37,6 +37,7 @@ def by_name(rows: Sequence[Capability]) -> dict[str, Capability]:
     return {row.name: row for row in rows}
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.sampled_from(ABILITIES), min_size=1, max_size=7), min_size=2, max_size=5),
     st.fixed_dictionaries({ability: st.floats(0.1, 1.0) for ability in ABILITIES}),
