@@ -65,6 +65,6 @@ def test_the_command_line_knows_the_task_and_goes_on_from_the_steps(home: Path) 
     assert len(written) == 48
     for sample in written:
         given = sample["calculation"]["steps"][: sample["calculation"]["given"]]
-        assert sample["filtered_resps"][0].startswith("\n\n".join(given))
-    rollouts = {sample["filtered_resps"][0] for sample in written if sample["calculation"]["given"] == 0}
+        assert sample["filtered_resps"].startswith("\n\n".join(given))
+    rollouts = {sample["filtered_resps"] for sample in written if sample["calculation"]["given"] == 0}
     assert len(rollouts) > 1  # each is drawn with a seed of its own
