@@ -103,12 +103,14 @@ class Question:
         messages: The task's own turns, whole.
         choices: The options' texts in order, empty for free-form questions.
         limits: Generation limits the task asked for.
+        history: Steps that are given; thinking goes on from them.
     """
 
     id: str
     messages: tuple[Message, ...]
     choices: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    history: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -358,7 +360,7 @@ class Mind(Protocol):
 
     @property
     def root(self) -> Path:
-        """The path without steps."""
+        """Where thinking starts: the path without steps, or with those the question gives."""
         ...
 
     async def expand(self, paths: Sequence[Path], n: int) -> list[list[Path]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tasks.atoms import command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
     demo.set_defaults(command=_demo)
+    command.add_to(commands)
     return parser
 
 

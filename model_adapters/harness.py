@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from atomthink_plugin.api import AtomThinkError, Failure, Limits, Message, Question, QuestionError, Result
+from atomthink_plugin.steps import split_steps
 
 Arguments = Mapping[str, Any]
 """Generation arguments by the harness's names: `max_new_tokens`, `temperature`, `until`, ..."""
@@ -104,22 +105,28 @@ def to_question(request: Instance, docs: Mapping[str, Any], limits: Limits, repe
     _, doc_to_messages, _, doc_id, task, split = request.args
     identity = f"{task}/{split}/{doc_id}/{repeat}"
     try:
-        messages = _messages(doc_to_messages, docs[task][split][doc_id])
+        messages, history = _messages(doc_to_messages, docs[task][split][doc_id])
     except QuestionError as error:
         raise QuestionError(f"question {identity}: {error}") from error
     except Exception as error:  # the task's own code and data: broken images, missing fields
         raise QuestionError(f"question {identity}: the task cannot build its messages: {error!r}") from error
-    return Question(identity, messages, limits=limits)
+    return Question(identity, messages, limits=limits, history=history)
 
 
-def _messages(doc_to_messages: Callable[[Any], Any], doc: Any) -> tuple[Message, ...]:
+def _messages(doc_to_messages: Callable[[Any], Any], doc: Any) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """The turns; what a last turn of the assistant's begins with are steps that are given."""
     turns = doc_to_messages(doc)
     messages = tuple(Message(turn["role"], tuple(map(_part, turn["content"]))) for turn in turns)
+    history: tuple[str, ...] = ()
+    if messages and messages[-1].role == "assistant":
+        *_, begun = messages
+        messages = messages[:-1]
+        history = tuple(split_steps("".join(part for part in begun.parts if isinstance(part, str))))
     if not messages or messages[-1].role != "user":
         raise QuestionError("the last turn has to be the user's")
     if all(isinstance(part, str) and not part.strip() for turn in messages for part in turn.parts):
         raise QuestionError("it has neither text nor images")
-    return messages
+    return messages, history
 
 
 def _part(content: Mapping[str, Any]) -> str | Image.Image:

@@ -43,6 +43,8 @@ def test_the_wheel_installs_one_package_and_nothing_else(names: set[str]) -> Non
         "model_adapters/register.py",
         "model_adapters/weights/policy/model.safetensors",
         "model_adapters/weights/prm/tokenizer.json",
+        "tasks/atoms/atomic_capability.yaml",
+        "tasks/atoms/taxonomy.yaml",
         "tasks/demo/atomthink_demo.yaml",
         "tasks/demo/questions.jsonl",
         "training/tiny/prm.py",

@@ -78,7 +78,7 @@ class QuestionMind:
 
     def __post_init__(self) -> None:
         """Starts the clock and the books."""
-        self.root = Path(self.question)
+        self.root = _start(self.question, self.format)
         self._sampling = _sampling(self.settings.sampling, self.question.limits)
         self._started = time.monotonic()
         seconds = self.settings.budget_seconds
@@ -240,7 +240,7 @@ class QuestionMind:
         try:
             score = await self.scorer.score(path)
         except QuestionError as error:
-            if path.depth == 1:
+            if path.depth <= self.root.depth + 1:
                 raise
             # One candidate that the scorer cannot read must not cost the question; the journal says why it lost.
             self._nodes[path.key] = replace(self._nodes[path.key], rejected=f"cannot be scored: {error}")
@@ -283,6 +283,14 @@ class QuestionMind:
         if future is None or not future.done() or future.cancelled() or future.exception() is not None:
             return None
         return future.result()
+
+
+def _start(question: Question, format: Format) -> Path:
+    """The path of the steps that the question gives; the last of them may conclude."""
+    path = Path(question)
+    for text in question.history:
+        path = path.extend(Step(text), format.answer(text) if format.stepwise else None)
+    return path
 
 
 def _preference(node: Node) -> tuple[bool, float, int]:

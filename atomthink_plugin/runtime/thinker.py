@@ -110,6 +110,8 @@ class Thinker:
     async def _attempt(self, question: Question) -> Result:
         mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)
         try:
+            if question.history and not self.format.stepwise:
+                raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")
             return mind.outcome(await self.search(mind))
         except Exception as error:
             if self.on_error == "raise":

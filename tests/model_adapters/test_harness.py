@@ -74,6 +74,16 @@ def test_all_turns_arrive_whole_and_in_order() -> None:
     assert got.choices == ()
 
 
+def test_what_the_assistants_turn_begins_with_are_given_steps() -> None:
+    def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
+        begun = {"role": "assistant", "content": [{"type": "text", "text": "Step 1: Add.\n\nStep 2: 2 + 3 = 5."}]}
+        return [{"role": "user", "content": [{"type": "text", "text": doc["ask"]}]}, begun]
+
+    got = question(messages)
+    assert got.messages == (Message("user", ("2 + 3?",)),)
+    assert got.history == ("Step 1: Add.", "Step 2: 2 + 3 = 5.")
+
+
 def test_an_image_given_by_path_is_opened(tmp_path: Path) -> None:
     OTHER.convert("L").save(tmp_path / "figure.png")
     (image,) = question([{"type": "image", "url": str(tmp_path / "figure.png")}]).images

@@ -1,0 +1,268 @@
+"""Do estimated abilities order as true ones do? Three policies whose steps can be judged exactly.
+
+    python benchmarks/atomic_capability.py --questions 60 --json benchmarks/results/atomic_capability.json
+
+On the demo task every step's kind and its rightness are known. For the embedded policy and two that are damaged on
+purpose (half of the values that it reads, or computes, are replaced by wrong ones) this estimates each ability from
+rollouts and right answers alone, as `atomthink atoms evaluate` does. Beside that it measures the truth, from other
+samples:
+
+- true: next steps of reference prefixes, judged one by one;
+- weighted: the same, each prefix weighted by how often the rest of its chain succeeds, which is what the estimate
+  estimates if a wrong step always loses the question;
+- own chains: all steps of chains from the question on, each judged by what was stated before it.
+
+Kendall's tau says how well an estimate's order agrees with the first truth's (1: the same order).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import kendalltau
+
+from atomthink_plugin.api import Choice, Mind, Policy, Proposal, Sampling, Step
+from atomthink_plugin.api import Path as Chain
+from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.tasks.atoms.building import demo_chains, records
+from atomthink_plugin.tasks.atoms.evaluating import thinker_of
+from atomthink_plugin.tasks.atoms.labellers import Words
+from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
+from atomthink_plugin.tasks.atoms.radar import shown
+from atomthink_plugin.tasks.atoms.records import Record
+from atomthink_plugin.tasks.atoms.rollouts import AsQuestions, Results, measure, prefixes
+from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
+from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
+from atomthink_plugin.training.tiny.labels import verdicts
+
+OPERATIONS = Path(__file__).parent / "demo_operations.yaml"
+VERBS = {"read": "Reading", "conclude": "Conclusion"}
+SIGNS = {"+": "Addition", "-": "Subtraction", "x": "Multiplication"}
+COARSE = {
+    "Reading": "Data Extraction",
+    **dict.fromkeys(SIGNS.values(), "Calculation"),
+    "Conclusion": "Decision Making",
+}
+DAMAGE = 0.5
+TRUTH_SEED = 1000
+"""Added to the run's seed: the truth is measured on other samples than the estimate."""
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A policy that states a wrong number in a share of its steps that begin with a word."""
+
+    policy: Policy
+    word: str
+    share: float
+
+    @property
+    def identity(self) -> str:
+        return f"{self.policy.identity}, {self.share:.0%} of {self.word} damaged"
+
+    async def propose(self, path: Chain, n: int, sampling: Sampling) -> Proposal:
+        proposal = await self.policy.propose(path, n, sampling)
+        steps = tuple(self._damage(step, sampling.seed_of(path, i)) for i, step in enumerate(proposal.steps))
+        return replace(proposal, steps=steps)
+
+    def _damage(self, step: Step, seed: int) -> Step:
+        rng = random.Random(f"damage {seed}")
+        found = re.search(rf": {self.word} .*?(\d+)\.$", step.text)
+        if found is None or rng.random() >= self.share:
+            return step
+        digits = found[1]
+        # Another last digit: numbers of another length would make the steps after it harder as well.
+        wrong = digits[:-1] + rng.choice([digit for digit in "123456789" if digit != digits[-1]])
+        return replace(step, text=f"{step.text[: found.start(1)]}{wrong}.")
+
+
+def kinds(question: DemoQuestion) -> list[str]:
+    return [VERBS.get(action.verb) or SIGNS[action.operator] for action in question.plan()]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was judged: next steps by prefix, as the share of right ones; steps of own chains by kind and verdict."""
+
+    next_right: dict[tuple[str, int], float]
+    own_chains: Counter[tuple[str, bool]]
+
+    def of(self, records: Sequence[Record], measured: Results) -> tuple[float, float]:
+        """The mean share of right steps over records, plain and weighted by the success behind them."""
+        shares = [self.next_right[record.chain, len(record.history) - 1] for record in records]
+        weights = [measured[record.chain, len(record.history)].share or 0.0 for record in records]
+        return fmean(shares), fmean(shares, weights)
+
+    def own(self, ability: str) -> float:
+        """The share of right steps in own chains, of a kind or of an ability of the published taxonomy."""
+        right, wrong = (
+            sum(self.own_chains[kind, verdict] for kind in COARSE if ability in (kind, COARSE[kind]))
+            for verdict in (True, False)
+        )
+        return right / (right + wrong)
+
+
+def truth(demo: Sequence[DemoQuestion], made: Sequence[Record], folder: Path, thinker: Thinker, m: int) -> Truth:
+    """Judges `m` next steps of every reference prefix, and all steps of `m` chains of each question."""
+    question_of = {f"demo{index}": question for index, question in enumerate(demo)}
+    next_right: dict[tuple[str, int], float] = {}
+    own_chains: Counter[tuple[str, bool]] = Counter()
+
+    async def look(mind: Mind) -> Choice:
+        chain = mind.root.question.id.partition("/")[0]
+        question = question_of[chain]
+        if not mind.root.final:
+            (children,) = await mind.expand([mind.root], m)
+            drawn = [child.steps[-1].multiplicity for child in children]
+            right = [verdicts(question, [step.text for step in child.steps])[-1] for child in children]
+            next_right[chain, mind.root.depth] = fmean(right, drawn)
+        if mind.root.depth == 0:
+            for path in await mind.rollouts(m):
+                own_chains.update(zip(kinds(question), verdicts(question, [s.text for s in path.steps]), strict=False))
+        return Choice(mind.root, 0.0, "depth")
+
+    settings = thinker.settings
+    sampling = replace(settings.sampling, seed=settings.sampling.seed + TRUTH_SEED)
+    looking = replace(thinker, search=look, settings=replace(settings, sampling=sampling), on_error="raise")
+    asked = AsQuestions(prefixes(made, folder))
+    with RunProgress(len(asked), "truth") as progress:
+        looking.run(asked, progress.finished)
+    return Truth(next_right, own_chains)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One ability of one policy: what is true, and what was estimated."""
+
+    policy: str
+    ability: str
+    true: float
+    weighted: float
+    own_chains: float
+    capability: Capability
+
+
+def agreement(rows: Sequence[Row], quantity: str) -> float:
+    """Kendall's tau of an estimate with the truth, over the abilities that have both."""
+    pairs = [(row.true, e.value) for row in rows if (e := getattr(row.capability, quantity)) is not None]
+    return float(kendalltau(*zip(*pairs, strict=True)).statistic)
+
+
+def table(rows: Sequence[Row], title: str) -> Table:
+    grid = Table(title=title)
+    for heading in (
+        "policy",
+        "ability",
+        "true",
+        "weighted",
+        "own chains",
+        "quality, %",
+        "utilisation, %",
+        "gain, %",
+        "steps",
+    ):
+        grid.add_column(heading, justify="left" if heading in ("policy", "ability") else "right", no_wrap=True)
+    for row in rows:
+        c = row.capability
+        cells = (
+            *(f"{x:.1%}" for x in (row.true, row.weighted, row.own_chains)),
+            shown(c.quality),
+            shown(c.utilisation),
+            shown(c.gain),
+        )
+        grid.add_row(row.policy, row.ability, *cells, str(c.records))
+    return grid
+
+
+def relabelled(made: Sequence[Record], demo: Sequence[DemoQuestion]) -> tuple[list[Record], int]:
+    """The same records by the taxonomy of operations, true kinds; and how many the labeller had put elsewhere."""
+    of = [kinds(demo[int(record.chain.removeprefix("demo"))])[len(record.history) - 1] for record in made]
+    wrong = sum(COARSE[kind] != record.ability for kind, record in zip(of, made, strict=True))
+    return [record.model_copy(update={"ability": kind}) for kind, record in zip(of, made, strict=True)], wrong
+
+
+def policies(whole: Thinker) -> Iterator[tuple[str, Thinker]]:
+    yield "embedded", whole
+    yield "weak at reading", replace(whole, policy=Damaged(whole.policy, "Read", DAMAGE))
+    yield "weak at arithmetic", replace(whole, policy=Damaged(whole.policy, "Compute", DAMAGE))
+
+
+def as_record(policy: str, taxonomy: str, rows: Sequence[Row], taus: dict[str, float]) -> dict[str, Any]:
+    abilities = [
+        {"true": row.true, "weighted": row.weighted, "own_chains": row.own_chains, **asdict(row.capability)}
+        for row in rows
+    ]
+    return {"policy": policy, "taxonomy": taxonomy, "kendall_tau": taus, "abilities": abilities}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=77, help="of the held-out questions; the demo task's is 2024")
+    parser.add_argument("--rollouts", type=int, default=10)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    demo = held_out(options.questions, options.seed)
+    published, operations = load_taxonomy(), load_taxonomy(OPERATIONS)
+    results: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        made, _, _ = records(demo_chains(demo, folder), Words(), published)
+        by_kind, wrong = relabelled(made, demo)
+        print(f"{len(made)} records; the offline labeller put {wrong} of them elsewhere than their true kind belongs")
+        for policy, thinker in policies(thinker_of("atomthink_tiny", {})):
+            started, cpu = time.monotonic(), time.process_time()
+            true = truth(demo, made, folder, thinker, options.rollouts)
+            measured = measure(prefixes(made, folder), thinker, options.rollouts)
+            for taxonomy, labelled in ((published, made), (operations, by_kind)):
+                capabilities_found = capabilities(steps_of(labelled, measured), taxonomy)
+                rows = [
+                    Row(
+                        policy,
+                        c.name,
+                        *true.of([r for r in labelled if r.ability == c.name], measured),
+                        true.own(c.name),
+                        c,
+                    )
+                    for c in capabilities_found
+                    if c.group
+                ]
+                name = "published" if taxonomy is published else "operations"
+                Console(width=140).print(table(rows, f"{policy}, {name}"))
+                taus = {q: agreement(rows, q) for q in ("quality", "utilisation", "gain")}
+                print("Kendall's tau with the truth: " + ", ".join(f"{q} {tau:.2f}" for q, tau in taus.items()))
+                results.append(as_record(policy, name, rows, taus))
+            print(f"{time.monotonic() - started:.0f} s, {time.process_time() - cpu:.0f} s of CPU time")
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        record = {
+            "questions": options.questions,
+            "seed": options.seed,
+            "rollouts": options.rollouts,
+            "damage": DAMAGE,
+            "records": len(made),
+            "labelled_elsewhere": wrong,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "results": results,
+        }
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What reference steps do, told by their words: texts without their numbers, clustered by likeness."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from atomthink_plugin.steps import body
+
+NUMBER: Final = re.compile(r"\${1,2}[^$]+\${1,2}|\\\(.+?\\\)|\\\[.+?\\\]|\d+(?:[.,]\d+)*", re.DOTALL)
+"""Numbers, and formulas in LaTeX: what a step does is told by its words."""
+
+TOKEN: Final = r"[^\W\d_]+|#|[^\w\s.,;:?!\"']"
+"""Words, numbers (as `#`) and signs: the sign of an operation tells one calculation from another."""
+
+SPREAD: Final = 0.5
+"""Mean cosine distance up to which clusters are joined. Rather too many clusters than too few: each gets an ability of
+its own, and what lies in one cluster cannot be told apart again."""
+
+AT_ONCE: Final = 5000
+"""Distinct texts that are joined pair by pair; more are first put into half as many groups by k-means."""
+
+EXAMPLES: Final = 5
+TERMS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """A cluster of steps.
+
+    Attributes:
+        terms: The words that tell it from others, in the order of its commonest text.
+        examples: Its commonest texts, numbers as `#`.
+        size: How many steps it has.
+    """
+
+    terms: tuple[str, ...]
+    examples: tuple[str, ...]
+    size: int
+
+    @property
+    def name(self) -> str:
+        """What it is called where nobody names it."""
+        return " ".join(self.terms)
+
+
+def masked(step: str) -> str:
+    """Returns a step without its label, numbers and formulas as `#`, in lower case.
+
+    Example:
+        >>> masked("Step 4: Compute 12 x 7 = 84.")
+        'compute # x # = #.'
+    """
+    return NUMBER.sub("#", body(step)).casefold()
+
+
+def vectorizer(**options: Any) -> TfidfVectorizer:
+    """Returns how texts become vectors, in clustering and in labelling."""
+    return TfidfVectorizer(token_pattern=TOKEN, sublinear_tf=True, **options)
+
+
+def collect(steps: Iterable[str]) -> tuple[list[Behaviour], dict[str, int]]:
+    """Clusters steps.
+
+    Returns:
+        The behaviours, the commonest first, and for each masked text the index of its behaviour. The same steps
+        give the same clusters, in whatever order they come.
+    """
+    counts = Counter(map(masked, steps))
+    texts = sorted(counts)
+    tfidf = vectorizer(ngram_range=(1, 2))
+    labels = _clusters(tfidf.fit_transform(texts).toarray())
+    grouped: defaultdict[int, list[str]] = defaultdict(list)
+    for text, label in zip(texts, labels, strict=True):
+        grouped[label].append(text)
+    members = sorted(grouped.values(), key=lambda own: (-sum(counts[text] for text in own), own))
+    behaviours = [_behaviour(own, counts, tfidf) for own in members]
+    return behaviours, {text: index for index, own in enumerate(members) for text in own}
+
+
+def _clusters(vectors: Any) -> Sequence[int]:
+    if len(vectors) == 1:
+        return [0]
+    groups = np.arange(len(vectors))
+    if len(vectors) > AT_ONCE:
+        means = KMeans(AT_ONCE // 2, random_state=0, n_init=1).fit(vectors)
+        groups, vectors = means.labels_, means.cluster_centers_
+    joined = AgglomerativeClustering(None, metric="cosine", linkage="average", distance_threshold=SPREAD).fit(vectors)
+    return [int(label) for label in joined.labels_[groups]]
+
+
+def _behaviour(texts: Sequence[str], counts: Counter[str], tfidf: TfidfVectorizer) -> Behaviour:
+    ranked = sorted(texts, key=lambda text: (-counts[text], text))
+    weights = np.asarray(tfidf.transform(ranked).mean(axis=0)).ravel()
+    names = tfidf.get_feature_names_out()
+    words = [i for i in np.argsort(-weights, kind="stable") if weights[i] > 0 and re.fullmatch(r"[^\s#=]+", names[i])]
+    terms = sorted((str(names[i]) for i in words[:TERMS]), key=" ".join(ranked).find)
+    return Behaviour(
+        terms=tuple(terms),
+        examples=tuple(ranked[:EXAMPLES]),
+        size=sum(counts[text] for text in texts),
+    )

@@ -1,0 +1,131 @@
+"""`atomthink atoms evaluate`: how well a model does each kind of step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.build import build
+from atomthink_plugin.config import plan
+from atomthink_plugin.model_adapters.register import CLASSES
+from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
+from atomthink_plugin.tasks.atoms.radar import HEADINGS, page, shown
+from atomthink_plugin.tasks.atoms.records import Record
+from atomthink_plugin.tasks.atoms.rollouts import measure, prefixes
+from atomthink_plugin.tasks.atoms.taxonomy import Taxonomy
+
+log = logging.getLogger(__name__)
+
+SAMPLED = {"temperature": 1.0, "budget_calls": "None"}
+"""Where the user says nothing else: greedy rollouts of a prefix would all be the same one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An evaluation.
+
+    Attributes:
+        rollouts: From each prefix.
+        prefixes: How many were asked.
+        failed: How many could not be.
+        reasons: Why, each once.
+        seconds: What the rollouts took.
+        rows: What they say.
+    """
+
+    rollouts: int
+    prefixes: int
+    failed: int
+    reasons: tuple[str, ...]
+    seconds: float
+    rows: tuple[Capability, ...]
+
+
+def thinker_of(model: str, typed: Mapping[str, Any]) -> Thinker:
+    """Loads a model for rollouts, by its name and arguments in lmms-eval.
+
+    Raises:
+        AtomThinkError: There is no such model, or an argument cannot be used.
+    """
+    if model not in CLASSES:
+        raise AtomThinkError(f"`--model {model}` is unknown: it may be {', '.join(CLASSES)}")
+    for name in ("thinking", "search", "prm", "scorer"):
+        if name in typed:
+            raise AtomThinkError(f"`{name}={typed[name]}`: rollouts are QuickThink chains, without search or scorer")
+    module, _, name = CLASSES[model].rpartition(".")
+    adapter = getattr(import_module(module), name)
+    given = dict(typed)
+    return build(plan(given.pop("policy", adapter.policy), given, {**adapter.defaults, **SAMPLED}))
+
+
+def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, thinker: Thinker, rollouts: int) -> Report:
+    """Rolls out from all prefixes and returns what that says about the abilities.
+
+    Args:
+        records: The set.
+        folder: What their images are relative to.
+        taxonomy: Has the records' abilities.
+        thinker: The policy and its settings.
+        rollouts: From each prefix.
+
+    Raises:
+        AtomThinkError: A record's ability is not in the taxonomy, or no prefix could be asked.
+    """
+    needed = prefixes(records, folder)
+    started = time.monotonic()
+    measured = measure(needed, thinker, rollouts)
+    failed = [result for result in measured.values() if result.share is None]
+    if len(failed) == len(needed):
+        raise AtomThinkError(f"none of the {len(needed)} prefixes could be asked; first: {failed[0].reason}")
+    return Report(
+        rollouts=rollouts,
+        prefixes=len(needed),
+        failed=len(failed),
+        reasons=tuple(dict.fromkeys(result.reason for result in failed)),
+        seconds=time.monotonic() - started,
+        rows=tuple(capabilities(steps_of(records, measured), taxonomy)),
+    )
+
+
+def table(report: Report, title: str) -> Table:
+    """Returns the capabilities as they are printed; groups and all of them below the abilities."""
+    grid = Table(title=title)
+    for heading in HEADINGS:
+        grid.add_column(heading, justify="left" if heading == "ability" else "right", no_wrap=heading != "ability")
+    for index, row in enumerate(report.rows):
+        if not row.group and report.rows[index - 1].group:
+            grid.add_section()
+        cells = (shown(row.quality), shown(row.utilisation), shown(row.gain))
+        grid.add_row(row.name, *cells, str(row.records), str(row.chains))
+    return grid
+
+
+def publish(report: Report, title: str, as_json: Path | None, as_html: Path | None) -> None:
+    """Prints a report and writes the files that were asked for."""
+    Console().print(table(report, title))
+    if report.failed:
+        log.error(
+            "%d of %d prefixes could not be asked and are left out; first: %s",
+            *(report.failed, report.prefixes, report.reasons[0]),
+        )
+    if as_json is not None:
+        as_json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    if as_html is not None:
+        notes = [
+            f"{report.rollouts} rollouts from each of {report.prefixes} prefixes, {report.failed} of them failed; 95 % "
+            "intervals by bootstrap over chains.",
+            "Quality: how often the model does such a step rightly itself. Utilisation: how often it reaches the right "
+            "answer from behind a right step of that kind; gain: the same less the control without history.",
+        ]
+        as_html.write_text(page(title, report.rows, notes), encoding="utf-8")

@@ -1,0 +1,79 @@
+"""Questions that give the first steps: thinking goes on from there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from atomthink_plugin.api import Failure, Outcome, Question
+from atomthink_plugin.build import build
+from atomthink_plugin.config import plan
+from atomthink_plugin.formats import SEPARATOR, Continue, Direct, Format
+from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.runtime.journal import question_key
+from atomthink_plugin.runtime.mind import QuestionMind
+from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.searches.beam import beam
+from atomthink_plugin.searches.quick import quick
+from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.questions import held_out
+from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
+from tests.trees import question, settings
+
+FIRST = "Step 1: Look."
+TREE = {
+    FIRST: {"Step 2: Go left.": 0.5, "Step 2: Go right.": 0.5},
+    f"{FIRST}\n\nStep 2: Go left.": {"Step 3: The answer is 1.": 1.0},
+    f"{FIRST}\n\nStep 2: Go right.": {"Step 3: The answer is 2.": 1.0},
+}
+
+
+def given(*history: str) -> Question:
+    return replace(question(), history=history)
+
+
+def thinker(format: Format) -> Thinker:
+    return Thinker(ScriptedPolicy(TREE), None, format, quick(), settings())
+
+
+def test_rollouts_and_searches_start_behind_the_given_steps() -> None:
+    mind = QuestionMind(given(FIRST), ScriptedPolicy(TREE), None, Continue(), settings())
+    paths = asyncio.run(mind.rollouts(8))
+    assert {path.answer for path in paths} == {"1", "2"}
+    assert all(path.steps[0].text == FIRST and path.depth == 3 for path in paths)
+    policy = ScriptedPolicy(TREE, exhaustive=True)
+    scorer = ScriptedScorer(lambda history: 0.9 if "right" in history else 0.1)
+    mind = QuestionMind(given(FIRST), policy, scorer, Continue(), settings())
+    choice = asyncio.run(beam()(mind))
+    assert choice.path.answer == "2"
+    assert mind.outcome(choice).steps == (FIRST, "Step 2: Go right.", "Step 3: The answer is 2.")
+
+
+def test_given_steps_that_conclude_leave_nothing_to_do() -> None:
+    policy = ScriptedPolicy({})
+    (result,) = replace(thinker(Continue()), policy=policy).run([given("Step 1: The answer is 3.")])
+    assert isinstance(result, Outcome)
+    assert (result.answer, result.stopped, policy.calls) == ("3", "final", [])
+
+
+def test_whole_replies_cannot_go_on_from_steps() -> None:
+    (result,) = thinker(Direct()).run([given(FIRST)])
+    assert isinstance(result, Failure)
+    assert "it gives steps to go on from" in result.reason
+
+
+def test_the_journal_tells_histories_apart() -> None:
+    keys = {question_key(given(*history)) for history in ((), (FIRST,), (FIRST, "Step 2: Go left."))}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("format", ["continue", "atomic"])
+def test_a_model_goes_on_from_its_own_steps_as_if_it_had_just_written_them(format: str) -> None:
+    model = build(plan("transformers", {"thinking": "quick", "format": format}, TINY_ARGUMENTS))
+    asked = ask(held_out(4))
+    whole = [result.steps for result in model.run(asked) if isinstance(result, Outcome)]
+    cut = [replace(item, history=steps[:2]) for item, steps in zip(asked, whole, strict=True)]
+    resumed = [result.steps for result in model.run(cut) if isinstance(result, Outcome)]
+    assert [SEPARATOR.join(steps) for steps in resumed] == [SEPARATOR.join(steps) for steps in whole]
