@@ -103,12 +103,14 @@ class Question:
         messages: The task's own turns, whole.
         choices: The options' texts in order, empty for free-form questions.
         limits: Generation limits the task asked for.
+        direct: Answered in one reply to the task's own prompt, whatever the run's thinking: the task wants it so.
     """
 
     id: str
     messages: tuple[Message, ...]
     choices: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    direct: bool = False
 
     @property
     def text(self) -> str:

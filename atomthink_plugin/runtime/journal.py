@@ -109,6 +109,8 @@ def question_key(question: Question) -> str:
             elif part is not None:
                 digest.update(f"\0image{part.mode}{part.size}".encode() + part.tobytes())
     digest.update(repr((question.choices, question.limits)).encode())
+    if question.direct:
+        digest.update(b"\0direct")
     return f"{question.id}#{digest.hexdigest()}"
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from atomthink_plugin.api import Failure, Outcome, Policy, Question, QuestionError, Result, Scorer, Search
-from atomthink_plugin.formats import Format
+from atomthink_plugin.formats import Direct, Format
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.runtime.mind import QuestionMind
 from atomthink_plugin.runtime.settings import Settings
+from atomthink_plugin.searches.quick import quick
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +109,13 @@ class Thinker:
         return result
 
     async def _attempt(self, question: Question) -> Result:
-        mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)
+        if question.direct:
+            mind, search = QuestionMind(question, self.policy, None, Direct(), self.settings), quick()
+        else:
+            mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)
+            search = self.search
         try:
-            return mind.outcome(await self.search(mind))
+            return mind.outcome(await search(mind))
         except Exception as error:
             if self.on_error == "raise":
                 raise
