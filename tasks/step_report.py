@@ -124,7 +124,8 @@ def show(run: Path, file: Path | None) -> None:
     """
     read = read_run(run)
     rows = report(read)
-    Console().print(_table(rows))
+    for task in read.samples:
+        Console().print(_table(task, [one for one in rows if one.task == task]))
     if file is not None:
         steps = [asdict(step) for samples in read.samples.values() for step in scored_steps(samples)]
         try:
@@ -142,16 +143,15 @@ def _scores(sample: Sample) -> list[float]:
     return [score for score in sample.counts.get("step_scores") or () if score is not None]
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    grid = Table()
-    for heading in ("task", "questions", "no reply", "steps", "well formed", "repeated", "tokens", "score", "worst"):
-        grid.add_column(heading, justify="left" if heading == "task" else "right")
+def _table(task: str, rows: Sequence[Row]) -> Table:
+    grid = Table(title=task, title_justify="left")
+    for heading in ("", "questions", "no reply", "steps", "well formed", "repeated", "tokens", "score", "worst"):
+        grid.add_column(heading, justify="right" if heading else "left")
     for one in rows:
         shares = [_shown(value, ".1%") for value in (one.well_formed, one.repeated)]
         scores = [_shown(value, ".3f") for value in (one.score, one.worst)]
-        name = one.task if one.part == "all" else f"  {one.part}"
         numbers = (str(one.questions), str(one.failed), _shown(one.per_answer, ".2f"), *shares)
-        grid.add_row(name, *numbers, _shown(one.tokens, ".0f"), *scores)
+        grid.add_row(one.part, *numbers, _shown(one.tokens, ".0f"), *scores)
     return grid
 
 

@@ -76,6 +76,11 @@ def _of(benchmark: Name, run: Run, task: str | None) -> list[Sample]:
         )
     chosen = tasks if task is None else {task: tasks[task]}
     samples = [sample for name in chosen for sample in chosen[name]]
+    if benchmark == "mathvista" and len({_key(benchmark, sample)[0] for sample in samples}) > 1:
+        raise AtomThinkError(
+            "MathVista's testmini and test are files of their own: name the answers that are meant by --task, one of "
+            f"{', '.join(chosen)}"
+        )
     twice = [key for key, times in Counter(_key(benchmark, sample) for sample in samples).items() if times > 1]
     if twice:
         raise AtomThinkError(

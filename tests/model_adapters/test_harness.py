@@ -243,12 +243,15 @@ def test_a_result_is_what_the_harness_unwraps() -> None:
         "value": 0.8,
         "stopped": "final",
         "status": "answered",
+        "step_scores": [0.9, 0.8],
     }
 
 
 def test_an_outcome_without_an_answer_is_marked() -> None:
     outcome = Outcome("Step 1: Hm.", None, ("Step 1: Hm.",), (None,), 0.0, "depth", Usage())
-    assert harness.to_result(outcome).token_counts.to_dict()["status"] == "unanswered"
+    counts = harness.to_result(outcome).token_counts.to_dict()
+    assert counts["status"] == "unanswered"
+    assert counts["step_scores"] == []
 
 
 def test_a_failed_question_is_never_a_silent_empty_answer() -> None:

@@ -1,4 +1,4 @@
-"""A package that brings lmms-eval one more model: it says what a file tells it to, in a real run of the command line."""
+"""A package that brings lmms-eval one more model, which says what a file tells it to: for real runs of the CLI."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def mathverse_rows(versions: Sequence[str]) -> list[dict[str, Any]]:
             index = problem if text_only else (problem - 1) * 5 + VERSIONS.index(version) + 1
             rows.append({
                 "sample_index": str(index), "problem_index": str(problem), "problem_version": version,
-                "question": question, "image": None if text_only else picture(index), "answer": answer,
+                "question": question, "image": "" if text_only else picture(index), "answer": answer,
                 "question_type": kind, "query_wo": f"Please directly answer.\nQuestion: {question}",
                 "metadata": {"split": "testmini", "source": "drawn", "subject": "Plane Geometry", "subfield": "Angle"},
                 "query_cot": f"Please first conduct reasoning.\nQuestion: {question}", "question_for_eval": question,
@@ -118,7 +118,9 @@ def write(root: Path) -> Path:
         lines += [f"- config_name: {config}", "  data_files:"]
         for split, versions in splits.items():
             file = f"{config}/{split}-00000-of-00001.parquet"
-            _parquet(mathverse_rows(versions), MATHVERSE_FEATURES, verse / file)
+            text_only = Features({**MATHVERSE_FEATURES, "image": TEXT})  # "" in each row
+            features = text_only if config == "testmini_text_only" else MATHVERSE_FEATURES
+            _parquet(mathverse_rows(versions), features, verse / file)
             lines += [f"  - split: {split}", f"    path: {file}"]
     (verse / "README.md").write_text("\n".join([*lines, "---", ""]))
     return root
