@@ -74,12 +74,15 @@ def _with_our_folder(original: Any) -> Any:
         given = [include_path] if isinstance(include_path, str) else list(include_path or ())
         try:
             tasks = original(self, [*given, str(DIRECTORY)], include_defaults)
-            substitute(tasks)
-            return tasks
         except Exception as error:
             tasks = original(self, include_path, include_defaults)
             logger.warning(HINT.format(repr(error)))
             return tasks
+        try:
+            substitute(tasks)
+        except Exception as error:
+            logger.warning(f"atomthink-plugin: the built-in MathVista and MathVerse stay as they are: {error!r}")
+        return tasks
 
     setattr(initialize_tasks, _MARK, True)
     return initialize_tasks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ ASKED_FOR: Final = "ATOMTHINK_LLM_JUDGE"
 _VERDICT: Final = re.compile(r"\W*([01])\W*")
 
 
-def opinion(question: str, answer: str, reply: str) -> dict[str, Any] | None:
+def opinion(question: Callable[[], str], answer: str, reply: str) -> dict[str, Any] | None:
     """Returns the judge's verdict on a reply; None unless `ATOMTHINK_LLM_JUDGE=1`.
 
     Returns:
@@ -24,7 +25,7 @@ def opinion(question: str, answer: str, reply: str) -> dict[str, Any] | None:
     model = os.environ.get("MODEL_VERSION", "gpt-4o-2024-11-20")
     try:
         said = _server(os.environ.get("API_TYPE", "openai"), model).evaluate_binary(
-            question=question, answer=answer, prediction=reply, output_format="0/1"
+            question=question(), answer=answer, prediction=reply, output_format="0/1"
         )
     except Exception as error:  # a foreign service: whatever goes wrong, the run goes on
         return {"correct": None, "model": model, "error": f"{type(error).__name__}: {error}"}

@@ -46,7 +46,8 @@ def scored(benchmark: Benchmark, doc: Document, reply: str) -> dict[str, Any]:
         "normalized": verdict.normalized,
         "rule": verdict.rule,
     }
-    said = opinion(benchmark.evaluated(doc), answer, reply) if answer is not None and reply.strip() else None
+    asked = answer is not None and bool(reply.strip())
+    said = opinion(lambda: benchmark.evaluated(doc), str(answer), reply) if asked else None
     return {**line, "llm_judge": {**said, "rules": correct}} if said else line
 
 

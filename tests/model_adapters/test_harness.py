@@ -57,6 +57,17 @@ def question(asked: Any, **given: Any) -> Question:
     return harness.to_question(req, DOCS, harness.to_limits(given))
 
 
+@pytest.mark.parametrize(
+    ("metadata", "direct"), [({"thinking": "direct"}, True), ({"version": 1.0}, False), (None, False), ([1], False)]
+)
+def test_a_task_may_want_direct_answers(metadata: Any, direct: bool) -> None:
+    task = Task([])
+    task.config.metadata = metadata
+    assert harness.asks_directly(request(task.doc_to_messages)) is direct
+    assert question(task.doc_to_messages).direct is direct
+    assert not question([]).direct
+
+
 def test_all_turns_arrive_whole_and_in_order() -> None:
     def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
         system = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
