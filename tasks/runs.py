@@ -86,7 +86,8 @@ def read_run(path: Path) -> Run:
 def _results_file(path: Path) -> Path:
     if path.is_file() and path.name.endswith(_RESULTS):
         return path
-    found = sorted(path.rglob(f"*{_RESULTS}")) if path.is_dir() else []
+    # Tasks of lmms-eval's own may leave files of that ending, too, named for themselves; a run's is named by its date.
+    found = sorted(path.rglob(f"[0-9]*_[0-9]*{_RESULTS}")) if path.is_dir() else []
     if not found:
         raise AtomThinkError(f"`{path}` holds no run (no *{_RESULTS}): name the folder of lmms-eval's --output_path")
     if len(found) > 1:

@@ -37,7 +37,7 @@ def evaluate(home: Path, data: Path, tasks: str, *options: str, extra: Mapping[s
 
 
 def results(home: Path) -> dict[str, Any]:
-    (file,) = home.glob("out/**/*_results.json")
+    (file,) = home.glob("out/**/[0-9]*_results.json")
     loaded: dict[str, Any] = json.loads(file.read_text())
     return loaded
 

@@ -39,7 +39,7 @@ class Finished:
         self.home, self.log = home, log
 
     def numbers(self, task: str) -> dict[str, Any]:
-        assert list(self.home.glob("out/**/*_results.json")), self.log
+        assert list(self.home.glob("out/**/[0-9]*_results.json")), self.log
         found = results(self.home)["results"]
         assert task in found, self.log
         return {name.removesuffix(",none"): value for name, value in found[task].items() if name.endswith(",none")}

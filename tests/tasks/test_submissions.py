@@ -31,13 +31,15 @@ def lay(folder: Path, tasks: dict[str, tuple[Benchmark, Sequence[dict[str, Any]]
     folder.mkdir(exist_ok=True)
     sizes = {name: {"original": size or len(docs)} for name, (_, docs) in tasks.items()}
     results = {"n-samples": sizes, "config": {"model": "mine"}, "model_name": "mine"}
-    (folder / "1_results.json").write_text(json.dumps(results))
+    (folder / "20261121_120000_results.json").write_text(json.dumps(results))
     for name, (benchmark, docs) in tasks.items():
         lines = []
         for doc_id, doc in enumerate(docs):
             reply = f"The final answer is: {doc['answer']}."
             lines.append({"doc_id": doc_id, "filtered_resps": reply, **scored(benchmark, doc, reply)})
-        (folder / f"1_samples_{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / f"20261121_120000_samples_{name}.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines)
+        )
     return folder
 
 
@@ -86,12 +88,16 @@ def test_runs_are_found_by_folder_or_file_and_never_guessed(tmp_path: Path, caps
     assert main(["submit", "mathvista", str(tmp_path)]) == 2
     assert "holds no run" in capsys.readouterr().err
     run = vista(tmp_path / "run")
+    (run / "submissions").mkdir()
+    (run / "submissions/mathverse_testmini_results.json").write_text("[]")  # lmms-eval's own tasks leave it
+    assert main(["submit", "mathvista", str(tmp_path)]) == 0
     vista(tmp_path / "other")
     assert main(["submit", "mathvista", str(tmp_path)]) == 2
-    assert "holds 2 runs" in capsys.readouterr().err
-    assert main(["submit", "mathvista", str(run / "1_results.json")]) == 0
+    told = capsys.readouterr()
+    assert "holds 2 runs" in told.err
+    assert main(["submit", "mathvista", str(run / "20261121_120000_results.json")]) == 0
     assert capsys.readouterr().out.strip() == str(run / "submissions/output_mathvista_vista.json")
-    (run / "1_samples_vista.jsonl").write_text("{")
+    (run / "20261121_120000_samples_vista.jsonl").write_text("{")
     assert main(["submit", "mathvista", str(run)]) == 2
     assert "is damaged" in capsys.readouterr().err
 
