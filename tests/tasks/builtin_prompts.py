@@ -14,6 +14,7 @@ from typing import Any
 
 os.environ["OPENAI_API_KEY"] = "EMPTY"  # the built-in tasks build their judge while they are imported
 
+import lmms_eval.models  # noqa: F401  # runs the entry point, as the command line does
 from lmms_eval.tasks import TaskManager
 from lmms_eval.utils import load_yaml_config
 
