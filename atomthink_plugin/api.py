@@ -104,6 +104,7 @@ class Question:
         choices: The options' texts in order, empty for free-form questions.
         limits: Generation limits the task asked for.
         history: Steps that are given; thinking goes on from them.
+        direct: Answered in one reply to the task's own prompt, whatever the run's thinking: the task wants it so.
     """
 
     id: str
@@ -111,6 +112,7 @@ class Question:
     choices: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     history: tuple[str, ...] = ()
+    direct: bool = False
 
     @property
     def text(self) -> str:

@@ -7,10 +7,14 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.atoms import command
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,13 +57,60 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
     demo.set_defaults(command=_demo)
     command.add_to(commands)
+    _add_submit(commands)
+    _add_steps(commands)
     return parser
+
+
+def _add_submit(commands: Commands) -> None:
+    submit = commands.add_parser(
+        "submit",
+        help="write a benchmark's official submission file from a run of lmms-eval",
+        description="Writes the official file of a benchmark from the samples of a run. Questions that are missing, "
+        "failed or without a reply are counted, and nothing is written while there are any.",
+    )
+    submit.add_argument("benchmark", choices=("mathvista", "mathverse", "mathvision"))
+    submit.add_argument("run", type=Path, metavar="RUN", help="folder of --output_path, or a ..._results.json in it")
+    submit.add_argument("--task", metavar="NAME", help="the task that is meant, where RUN asked a question repeatedly")
+    submit.add_argument("--output", type=Path, metavar="FILE", help="the file to write (default: in RUN)")
+    submit.add_argument(
+        "--allow-incomplete",
+        action="store_true",
+        help="write the file all the same: without what is missing or failed, with empty replies as they are",
+    )
+    submit.set_defaults(command=_submit)
+
+
+def _add_steps(commands: Commands) -> None:
+    steps = commands.add_parser(
+        "steps",
+        help="the quality of a run's atomic steps",
+        description="Tells, for the samples of a run by any model: steps per answer, well-formed chains, repeated "
+        "steps, tokens per answer, and the scores of the steps where a scorer ran.",
+    )
+    steps.add_argument("run", type=Path, metavar="RUN", help="folder of --output_path, or a ..._results.json in it")
+    steps.add_argument("--json", type=Path, metavar="FILE", help="also write the rows and all scored steps to FILE")
+    steps.set_defaults(command=_steps)
 
 
 def _demo(options: argparse.Namespace) -> None:
     from atomthink_plugin.tasks.demo.compare import run
 
     run(options.questions, options.modes, options.json)
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from atomthink_plugin.tasks.submissions.submit import submit
+
+    given = (options.benchmark, options.run, options.task, options.output, options.allow_incomplete)
+    for file in submit(*given):
+        print(file)
+
+
+def _steps(options: argparse.Namespace) -> None:
+    from atomthink_plugin.tasks.step_report import show
+
+    show(options.run, options.json)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Policy, Sampling, Scorer, Search, SearchKind
 from atomthink_plugin.arguments import NUMBERS_AS_TEXT, bind, convert, parameters, pick, reject_unknown
-from atomthink_plugin.formats import Cot, Direct, Format
+from atomthink_plugin.formats import Cot, Direct, Format, PerQuestion
 from atomthink_plugin.hookspecs import PolicyFactory, ScorerFactory
 from atomthink_plugin.registry import Registry, registry
 from atomthink_plugin.runtime.settings import Settings
@@ -121,7 +121,7 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     settings = _settings(common, kind)
     return Plan(
         arguments=common,
-        policy=lambda: policy_factory(format=form, **policy_arguments),
+        policy=lambda: policy_factory(format=PerQuestion(form), **policy_arguments),
         scorer=(lambda: scorer_factory(**scorer_arguments)) if scorer_factory else None,
         search=kind.factory(**search_arguments),
         search_name=name,

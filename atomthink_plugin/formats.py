@@ -82,6 +82,30 @@ class Direct:
 
 
 @dataclass(frozen=True, slots=True)
+class PerQuestion:
+    """The run's format, but the task's own prompt for questions that are to be answered directly.
+
+    Attributes:
+        form: The run's format.
+    """
+
+    form: Format
+
+    @property
+    def stepwise(self) -> bool:
+        """What the run's format is."""
+        return self.form.stepwise
+
+    def render(self, path: Path) -> Prompt:
+        """Returns the prompt for what follows `path`, as its question asks for it."""
+        return Direct().render(path) if path.question.direct else self.form.render(path)
+
+    def answer(self, text: str) -> str | None:
+        """Returns the final answer as the run's format reads it."""
+        return self.form.answer(text)
+
+
+@dataclass(frozen=True, slots=True)
 class Cot:
     """Zero-shot chain of thought in one reply: the task's messages and one instruction."""
 

@@ -110,7 +110,7 @@ def to_question(request: Instance, docs: Mapping[str, Any], limits: Limits, repe
         raise QuestionError(f"question {identity}: {error}") from error
     except Exception as error:  # the task's own code and data: broken images, missing fields
         raise QuestionError(f"question {identity}: the task cannot build its messages: {error!r}") from error
-    return Question(identity, messages, limits=limits, history=history)
+    return Question(identity, messages, limits=limits, history=history, direct=asks_directly(request))
 
 
 def _messages(doc_to_messages: Callable[[Any], Any], doc: Any) -> tuple[tuple[Message, ...], tuple[str, ...]]:
@@ -162,6 +162,12 @@ def generation_arguments(request: Instance, model_args: Arguments, stepwise: boo
     if "do_sample" not in given and given.get("temperature") is not None:
         asked.pop("do_sample", None)  # the task's way of saying temperature 0
     return {**asked, **given}
+
+
+def asks_directly(request: Instance) -> bool:
+    """Returns whether the task wants its questions answered in one reply: its metadata has `thinking: direct`."""
+    metadata = getattr(getattr(_task(request), "config", None), "metadata", None)
+    return isinstance(metadata, Mapping) and metadata.get("thinking") == "direct"
 
 
 def overrides(request: Instance) -> dict[str, Any]:
@@ -256,6 +262,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
         value: What the chosen path won by.
         stopped: Why the search ended.
         status: `answered`, `unanswered` if no path concluded, or `failed`.
+        step_scores: The scorer's verdicts on the chosen path's steps; empty where none was scored.
         error: Why it failed.
     """
 
@@ -265,6 +272,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
     value: float = 0.0
     stopped: str = ""
     status: str = "answered"
+    step_scores: tuple[float | None, ...] = ()
     error: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -279,6 +287,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
             "value": self.value,
             "stopped": self.stopped,
             "status": self.status,
+            "step_scores": list(self.step_scores),
         }
 
 
@@ -296,5 +305,6 @@ def to_result(result: Result) -> GenerationResult:
         value=result.value,
         stopped=result.stopped,
         status="unanswered" if result.answer is None else "answered",
+        step_scores=result.scores if any(score is not None for score in result.scores) else (),
     )
     return GenerationResult(result.text, counts)

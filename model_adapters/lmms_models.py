@@ -23,6 +23,7 @@ from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.harness import (
     Requested,
+    asks_directly,
     generation_arguments,
     in_task_form,
     is_padding,
@@ -134,11 +135,17 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         )
         replies = [GenerationResult("")] * len(requests)  # padding's is thrown away by the harness
         for n, (i, result) in enumerate(zip(asked, self._think(questions), strict=True)):
-            replies[i] = self._reply(result, questions.prompts.get(n, ""))
+            replies[i] = self._reply(result, questions.prompts.get(n, ""), self._stepwise(requests[i]))
         return replies
 
+    def _stepwise(self, request: Instance) -> bool:
+        return self._thinker.format.stepwise and not asks_directly(request)
+
     def _limits(self, request: Instance) -> Limits:
-        return to_limits(generation_arguments(request, self._model_args, self._thinker.format.stepwise))
+        limits = to_limits(generation_arguments(request, self._model_args, self._stepwise(request)))
+        if asks_directly(request) and limits.temperature is None:
+            return replace(limits, temperature=0.0)  # the run's own is its search's
+        return limits
 
     def _think(self, questions: Requested) -> list[Result]:
         """Answers the questions and tells the harness and the user what it took."""
@@ -164,8 +171,8 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         self._report(results, spent, time.monotonic() - started)
         return results
 
-    def _reply(self, result: Result, prompt: str) -> GenerationResult:
-        if isinstance(result, Outcome) and self._thinker.format.stepwise:
+    def _reply(self, result: Result, prompt: str, stepwise: bool) -> GenerationResult:
+        if isinstance(result, Outcome) and stepwise:
             result = replace(result, text=in_task_form(result.text, result.answer, prompt))
         return to_result(result)
 

@@ -2,7 +2,8 @@
 
 lmms-eval has entry points for models but none for tasks, so the entry point for models installs this: once
 `lmms_eval.tasks` is imported, `TaskManager.initialize_tasks` also looks into this folder. Built-in tasks of
-the same name win. Can go when lmms-eval has an entry point for tasks.
+the same name win, but for those that `builtin_names` stands in for. Can go when lmms-eval has an entry point for
+tasks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from types import ModuleType
 from typing import Any, Final
 
 from loguru import logger
+
+from atomthink_plugin.tasks.builtin_names import substitute
+from atomthink_plugin.tasks.loading import explained
 
 DIRECTORY: Final = Path(__file__).parent
 OPT_OUT: Final = "ATOMTHINK_NO_TASKS"
@@ -53,7 +57,9 @@ def extend(harness: ModuleType) -> None:
         parameters = list(inspect.signature(original).parameters)
         if parameters != ["self", "include_path", "include_defaults"]:
             raise TypeError(f"TaskManager.initialize_tasks takes {parameters}")
+        load = manager._load_individual_task_or_group
         manager.initialize_tasks = _with_our_folder(original)
+        manager._load_individual_task_or_group = explained(load)
     except Exception as error:
         logger.warning(HINT.format(repr(error)))
 
@@ -67,11 +73,16 @@ def _with_our_folder(original: Any) -> Any:
             return original(self, include_path, include_defaults)
         given = [include_path] if isinstance(include_path, str) else list(include_path or ())
         try:
-            return original(self, [*given, str(DIRECTORY)], include_defaults)
+            tasks = original(self, [*given, str(DIRECTORY)], include_defaults)
         except Exception as error:
             tasks = original(self, include_path, include_defaults)
             logger.warning(HINT.format(repr(error)))
             return tasks
+        try:
+            substitute(tasks)
+        except Exception as error:
+            logger.warning(f"atomthink-plugin: the built-in MathVista and MathVerse stay as they are: {error!r}")
+        return tasks
 
     setattr(initialize_tasks, _MARK, True)
     return initialize_tasks

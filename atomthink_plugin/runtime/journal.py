@@ -111,6 +111,8 @@ def question_key(question: Question) -> str:
     digest.update(repr((question.choices, question.limits)).encode())
     for step in question.history:
         digest.update(b"\0step" + step.encode("utf-8", "surrogatepass"))
+    if question.direct:
+        digest.update(b"\0direct")
     return f"{question.id}#{digest.hexdigest()}"
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from atomthink_plugin.api import Failure, Outcome, Policy, Question, QuestionError, Result, Scorer, Search
-from atomthink_plugin.formats import Format
+from atomthink_plugin.formats import Direct, Format
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.runtime.mind import QuestionMind
 from atomthink_plugin.runtime.settings import Settings
+from atomthink_plugin.searches.quick import quick
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +109,15 @@ class Thinker:
         return result
 
     async def _attempt(self, question: Question) -> Result:
-        mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)
+        if question.direct:
+            mind, search = QuestionMind(question, self.policy, None, Direct(), self.settings), quick()
+        else:
+            mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)
+            search = self.search
         try:
-            if question.history and not self.format.stepwise:
+            if question.history and not mind.format.stepwise:
                 raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")
-            return mind.outcome(await self.search(mind))
+            return mind.outcome(await search(mind))
         except Exception as error:
             if self.on_error == "raise":
                 raise

@@ -57,6 +57,17 @@ def question(asked: Any, **given: Any) -> Question:
     return harness.to_question(req, DOCS, harness.to_limits(given))
 
 
+@pytest.mark.parametrize(
+    ("metadata", "direct"), [({"thinking": "direct"}, True), ({"version": 1.0}, False), (None, False), ([1], False)]
+)
+def test_a_task_may_want_direct_answers(metadata: Any, direct: bool) -> None:
+    task = Task([])
+    task.config.metadata = metadata
+    assert harness.asks_directly(request(task.doc_to_messages)) is direct
+    assert question(task.doc_to_messages).direct is direct
+    assert not question([]).direct
+
+
 def test_all_turns_arrive_whole_and_in_order() -> None:
     def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
         system = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
@@ -253,12 +264,15 @@ def test_a_result_is_what_the_harness_unwraps() -> None:
         "value": 0.8,
         "stopped": "final",
         "status": "answered",
+        "step_scores": [0.9, 0.8],
     }
 
 
 def test_an_outcome_without_an_answer_is_marked() -> None:
     outcome = Outcome("Step 1: Hm.", None, ("Step 1: Hm.",), (None,), 0.0, "depth", Usage())
-    assert harness.to_result(outcome).token_counts.to_dict()["status"] == "unanswered"
+    counts = harness.to_result(outcome).token_counts.to_dict()
+    assert counts["status"] == "unanswered"
+    assert counts["step_scores"] == []
 
 
 def test_a_failed_question_is_never_a_silent_empty_answer() -> None:

@@ -75,6 +75,7 @@ def test_the_key_changes_with_all_that_is_asked() -> None:
         replace(base, messages=(Message("user", (red, "How many?")),)),
         replace(base, messages=(Message("system", ("Think.",)), *base.messages)),
         replace(base, limits=Limits(max_new_tokens=8)),
+        replace(base, direct=True),
     ]
     assert len({question_key(variant) for variant in variants}) == len(variants)
     assert question_key(base) == question_key(replace(base, messages=(Message("user", ("How many?", red.copy())),)))

@@ -22,7 +22,17 @@ class TaskManager:
     def initialize_tasks(self, include_path=None, include_defaults=True):
         if any("unreadable" in path for path in include_path or ()):
             raise ValueError("cannot read a task")
-        return include_path, include_defaults
+        return Index(searched=(include_path, include_defaults))
+
+    def _load_individual_task_or_group(self, name_or_config=None):
+        raise KeyError("no data")
+
+class Index(dict):
+    def __eq__(self, other):
+        return self["searched"] == other
+
+    def __str__(self):
+        return str(self["searched"])
 """
 
 

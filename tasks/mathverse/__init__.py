@@ -1,0 +1,1 @@
+"""MathVerse without a judge."""

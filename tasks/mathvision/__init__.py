@@ -1,0 +1,1 @@
+"""MATH-Vision without a judge."""

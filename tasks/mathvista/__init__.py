@@ -1,0 +1,1 @@
+"""MathVista without a judge."""

@@ -1,0 +1,1 @@
+"""Files that leaderboards accept, from a run of lmms-eval."""

@@ -1,0 +1,101 @@
+"""Run by `test_builtin_names.py` in a process of its own: the built-in tasks beside those that stand in for them.
+
+Importing the harness's tasks takes so long that all of this shares one process. Writes one JSON object to the file
+it is given, and is run where `tiny_benchmarks` has been written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ["OPENAI_API_KEY"] = "EMPTY"  # the built-in tasks build their judge while they are imported
+
+import lmms_eval.models  # noqa: F401  # runs the entry point, as the command line does
+from lmms_eval.tasks import TaskManager
+from lmms_eval.utils import load_yaml_config
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tasks import builtin_names, discovery
+
+COMPARED = ("dataset_path", "dataset_name", "dataset_kwargs", "test_split", "output_type", "generation_kwargs",
+            "model_specific_generation_kwargs", "doc_to_target")  # fmt: skip
+SAME_PROMPT = {
+    "mathvista_atomic_testmini": "mathvista_testmini_cot",
+    "mathvision_atomic_testmini": "mathvision_testmini",
+}
+
+
+def taken(keys: dict[str, str]) -> list[str]:
+    """Returns the built-in names that are ours in a new task manager, with just these variables set."""
+    for name in ("OPENAI_API_KEY", "AZURE_API_KEY", "API_TYPE", builtin_names.OPT_OUT):
+        os.environ.pop(name, None)
+    os.environ.update(keys)
+    index = TaskManager().task_index
+    ours = str(builtin_names.DIRECTORY)
+    found = [name for name, entry in index.items() if str(entry["yaml_path"]).startswith(ours)]
+    for name in keys:
+        os.environ.pop(name, None)
+    return sorted(found)
+
+
+def asked(task: Any) -> list[Any]:
+    """Returns what a task asks of its first documents, and the sizes of their images."""
+    docs = list(task.task_docs)
+    return [[task.doc_to_text(doc), [image.size for image in task.doc_to_visual(doc)]] for doc in docs]
+
+
+def loaded(manager: TaskManager, name: str) -> Any:
+    return manager.load_task_or_group([name], "chat")[name]
+
+
+def compare() -> dict[str, Any]:
+    """Returns for each name what the built-in task and ours ask, and their settings."""
+    os.environ["OPENAI_API_KEY"] = "EMPTY"
+    manager = TaskManager()
+    files = {file.stem: str(file) for file in builtin_names.DIRECTORY.glob("*.yaml")}
+    found = {}
+    for name, file in files.items():
+        theirs = loaded(manager, name)
+        settings = [load_yaml_config(path, mode="simple") for path in (manager.task_index[name]["yaml_path"], file)]
+        manager.task_index[name]["yaml_path"] = file
+        ours = loaded(manager, name)
+        chosen = [{key: one.get(key) for key in COMPARED} for one in settings]
+        found[name] = {"asked": [asked(theirs), asked(ours)], "settings": chosen}
+    for name, builtin in SAME_PROMPT.items():
+        manager = TaskManager()
+        found[name] = {"asked": [asked(loaded(manager, builtin)), asked(loaded(manager, name))], "settings": [1, 1]}
+    return found
+
+
+def errors(root: Path) -> dict[str, str]:
+    """Returns what loading says in folders where the data is not as it should be."""
+    manager = TaskManager()
+    said = {}
+    for folder in sorted(root.iterdir()):
+        os.chdir(folder)
+        try:
+            manager.load_task_or_group(["mathvista_atomic_test"], "chat")
+        except AtomThinkError as error:
+            said[folder.name] = str(error)
+    return said
+
+
+if __name__ == "__main__":
+    assert discovery.OPT_OUT not in os.environ
+    report = {
+        "taken": {
+            "keyless": taken({}),
+            "keyed": taken({"OPENAI_API_KEY": "x"}),
+            "azure without its key": taken({"API_TYPE": "azure", "OPENAI_API_KEY": "x"}),
+            "azure": taken({"API_TYPE": "azure", "AZURE_API_KEY": "x"}),
+            "local": taken({"API_TYPE": "local"}),
+            "opted out": taken({builtin_names.OPT_OUT: "1"}),
+        },
+        "compared": compare(),
+        "errors": errors(Path(sys.argv[2])),
+    }
+    Path(sys.argv[1]).write_text(json.dumps(report))

@@ -1,0 +1,80 @@
+"""The built-in names without a key: which are ours when, what they ask, and what is said when data is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from tests.tasks.cli import environment
+from tests.tasks.tiny_benchmarks import MATHVISTA_FEATURES, mathvista_rows, write
+
+SCRIPT = Path(__file__).with_name("builtin_prompts.py")
+VERSIONS = ("text_dominant", "text_lite", "text_only", "vision_dominant", "vision_intensive", "vision_only")
+NAMES = [
+    "mathverse_testmini",
+    *(f"mathverse_testmini_{version}" for version in VERSIONS),
+    "mathvista_test",
+    *(f"mathvista_testmini_{prompt}" for prompt in ("cot", "format", "solution")),
+]
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = tmp_path_factory.mktemp("seen")
+    bad = home / "bad"
+    for folder, split in (("column", "test"), ("split", "testmini")):
+        data = bad / folder / "AI4Math/MathVista/data"
+        data.mkdir(parents=True)
+        rows = Dataset.from_list(mathvista_rows(split), features=MATHVISTA_FEATURES)
+        rows = rows.remove_columns("answer_type") if folder == "column" else rows
+        rows.to_parquet(data / f"{split}-00000-of-00001.parquet")
+    (bad / "unreachable").mkdir()
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(home / "seen.json"), str(bad)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=write(home / "data"),
+        env=environment(home, {"PYTHONPATH": root}),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report: dict[str, Any] = json.loads((home / "seen.json").read_text())
+    return report
+
+
+@pytest.mark.parametrize("when", ["keyless", "azure without its key"])
+def test_the_names_are_ours_where_the_judge_has_no_key(seen: dict[str, Any], when: str) -> None:
+    assert seen["taken"][when] == NAMES
+
+
+@pytest.mark.parametrize("when", ["keyed", "azure", "local", "opted out"])
+def test_the_names_stay_the_harnesss_otherwise(seen: dict[str, Any], when: str) -> None:
+    assert seen["taken"][when] == []
+
+
+@pytest.mark.parametrize("name", [*NAMES, "mathvista_atomic_testmini", "mathvision_atomic_testmini"])
+def test_the_same_is_asked_as_by_the_builtin_task(seen: dict[str, Any], name: str) -> None:
+    compared = seen["compared"][name]
+    theirs, ours = compared["asked"]
+    assert len(theirs) >= 2
+    assert ours == theirs
+    assert compared["settings"][0] == compared["settings"][1]
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("split", "task `mathvista_atomic_test`: the data set `AI4Math/MathVista` has no split `test`"),
+        ("column", "`AI4Math/MathVista` has no column `answer_type`, which its tasks need; it has answer, choices"),
+        ("unreachable", "task `mathvista_atomic_test`: the data set `AI4Math/MathVista` cannot be loaded ("),
+    ],
+)
+def test_data_that_is_not_there_is_an_error_that_says_so(seen: dict[str, Any], case: str, said: str) -> None:
+    assert seen["errors"][case].startswith(said)
