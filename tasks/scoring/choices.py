@@ -1,0 +1,137 @@
+"""Which of the given options a response chooses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from atomthink_plugin.tasks.scoring.latex import plain, tokens
+from atomthink_plugin.tasks.scoring.numbers import numbers
+from atomthink_plugin.tasks.scoring.statements import concludes, declines, emphasised, stated
+from atomthink_plugin.tasks.scoring.text import sentences
+
+LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MARK: Final = re.compile(
+    r"\(\s?(?:\\text[a-z]{0,2}\{)?\s?(?P<round>[A-Z])\s?\}?\s?\)"
+    r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)s?(?: is| would be|:)?[\s:*\"'(]{1,4}(?P<named>[A-Z])\b(?!['’]| [a-z])"
+    r"|(?:选项?|答案[是为]?)[\s:：(]{0,3}(?P<chosen>[A-Z])(?![A-Za-z])"
+    r"|^[\s*\"']{0,3}(?P<line>[A-Z])[).:](?=\s|\*|$)",
+    re.MULTILINE,
+)
+_LEADING: Final = re.compile(
+    r"[\s*$\"'`]{0,6}(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s?\{)*\s?(?:(?:option|choice|letter)s?[\s:]{1,3})?[\"'*]{0,3}"
+    r"(?:\(\s?(?:\\(?:text|textbf|mathrm|mathbf)\s?\{)*\s?([A-Za-z])\s?\}*\s?\)|([A-Z])(?:[)\]}.:,;*\"'$]|\s*$|\s+(?=[\\$\d(-]|because|since|as\b|which|and\b|is\b)))"
+)
+
+
+class Options:
+    """The options of one question and how to recognise them."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = tuple(texts)
+        self._tokens = [tokens(text) for text in texts]
+        self._values = [_value(text) for text in texts]
+        self.lettered = [plain(text).strip("() ") for text in texts] == list(LETTERS[: len(texts)])
+
+    def choose(self, response: str) -> tuple[int, str, str] | None:
+        """Returns the index of the option chosen, the words that choose it, and the rule that found it."""
+        index = self._whole(response)
+        if index is not None:
+            return index, response, "whole"
+        for span in stated(response):
+            index = self.named(span)
+            if index is not None:
+                return index, span, "stated"
+        said = [sentence for sentence in sentences(response) if not declines(sentence)]
+        for rule, candidates in (
+            ("lead", said[:1]),
+            ("conclusion", [s for s in reversed(said) if concludes(s)]),
+            ("emphasis", emphasised(response)),
+            ("marked", [response]),
+            ("mentioned", [*said[:1], *reversed(said)]),
+        ):
+            for span in candidates:
+                index = getattr(self, f"_{rule}")(span)
+                if index is not None:
+                    return index, span, rule
+        return None
+
+    def named(self, span: str) -> int | None:
+        """Returns the option that a statement names: by a letter in front, else by its text, else by any letter."""
+        letter = _LEADING.match(span)
+        if letter and (index := self._index((letter[1] or letter[2]).upper())) is not None:
+            return index
+        for find in (self._equal, self._mentioned, self._marked, self._of_value):
+            index = find(span)
+            if index is not None:
+                return index
+        return None
+
+    def _index(self, letter: str) -> int | None:
+        index = LETTERS.index(letter)
+        return index if index < len(self.texts) else None
+
+    def _whole(self, response: str) -> int | None:
+        if len(response) > 300:
+            return None
+        letter = re.fullmatch(r"\W{0,3}([A-Za-z])\W{0,3}", response)
+        if letter and (index := self._index(letter[1].upper())) is not None:
+            return index
+        return self._equal(response)
+
+    def _equal(self, span: str) -> int | None:
+        """The option whose text the span is."""
+        spoken = tokens(span)
+        found = [i for i, option in enumerate(self._tokens) if option == spoken and option]
+        return found[0] if len(found) == 1 else None
+
+    def _lead(self, span: str) -> int | None:
+        """The option that a sentence begins with, as in `Yes, ...`."""
+        spoken = tokens(span)
+        for index, option in enumerate(self._tokens):
+            if not self.lettered and option and spoken[: len(option)] == option and option[0].isalpha():
+                return index
+        return None
+
+    def _conclusion(self, span: str) -> int | None:
+        for find in (self._marked, self._mentioned, self._of_value):
+            index = find(span)
+            if index is not None:
+                return index
+        return None
+
+    def _emphasis(self, span: str) -> int | None:
+        return self.named(span)
+
+    def _marked(self, span: str) -> int | None:
+        """The only option whose letter is marked."""
+        letters = [next(filter(None, mark.groups())) for mark in _MARK.finditer(span)]
+        found = {index for letter in letters if (index := self._index(letter)) is not None}
+        return found.pop() if len(found) == 1 else None
+
+    def _mentioned(self, span: str) -> int | None:
+        """The only option whose text occurs; one that is part of another occurring one does not count."""
+        spoken = f"\x1f{chr(0x1F).join(tokens(span))}\x1f"
+        found = [i for i, option in enumerate(self._tokens) if option and _within(option, spoken) and not self.lettered]
+        found = [i for i in found if not any(self._part(i, other) for other in found)]
+        return found[0] if len(found) == 1 else None
+
+    def _part(self, index: int, other: int) -> bool:
+        longer, shorter = self._tokens[other], self._tokens[index]
+        return len(longer) > len(shorter) and _within(shorter, f"\x1f{chr(0x1F).join(longer)}\x1f")
+
+    def _of_value(self, span: str) -> int | None:
+        """The only option that has the value of a number in the span."""
+        values = {number.value for number in numbers(plain(span))}
+        found = [i for i, value in enumerate(self._values) if value is not None and value in values]
+        return found[0] if len(found) == 1 else None
+
+
+def _within(option: list[str], spoken: str) -> bool:
+    return f"\x1f{chr(0x1F).join(option)}\x1f" in spoken
+
+
+def _value(text: str) -> object:
+    found = numbers(plain(text))
+    return found[0].value if len(found) == 1 and len(tokens(text)) <= 3 else None

@@ -1,0 +1,64 @@
+"""Where a response says what its answer is: statements first, then conclusions, then any sentence."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from atomthink_plugin.answers import final_answer
+
+_GAP: Final = r"[\s*_]{0,6}"
+_NOUN: Final = r"(?:answer|option|choice|letter|statement|value|result|number)"
+_LEAD: Final = re.compile(
+    rf"\b(?:correct|right|best|closest|nearest|final|appropriate|accurate){_GAP}(?:{_NOUN}\b{_GAP}){{0,3}}"
+    rf"(?:(?:is|are|would be|should be|must be|will be|appears to be){_GAP}[:：]?|[:：]){_GAP}"
+    rf"|\b(?:answer|option|choice|letter)s?{_GAP}(?:letter{_GAP})?(?:is|would be|should be|must be|will be){_GAP}[:：]?{_GAP}"
+    rf"|\b(?:answer|choose|select|pick){_GAP}[:：]?{_GAP}(?=\(?[A-Ja-j]\)|(?:option|choice) )"
+    rf"|^(?:the )?(?:answer|option|choice|solution){_GAP}[:：]{_GAP}"
+    rf"|(?:答案|选项|故选|应选|选择|因此选|所以选|正确选项){_GAP}(?:应该|应)?[是为]?{_GAP}[:：]?{_GAP}",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CONCLUDES: Final = re.compile(
+    r"[\s*#_>-]{0,9}(?:and |but )?(?:therefore|thus|hence|so|consequently|in conclusion|in total|in summary|overall|"
+    r"to summarize|to sum up|finally|this means|that means|this gives|we get|we have|we find|accordingly|altogether|"
+    r"因此|所以|故|综上)",
+    re.IGNORECASE,
+)
+_DECLINES: Final = re.compile(
+    r"\b(?:sorry|apologi[sz]e|unable|impossible|insufficient|can ?not|can't|could not|couldn't|unclear|don't have|"
+    r"do not have|doesn't (?:provide|contain|show|have|include)|does not (?:provide|contain|show|have|include)|"
+    r"not (?:possible|provided|given|available|specified|mentioned|visible|enough|clear|sure)|"
+    r"please provide|need (?:more|additional|to (?:know|see))|need the|without (?:the|any|more|an|additional|further|knowing|being)|"
+    r"isn't (?:possible|enough|clear)|no (?:information|image|way)|as an ai|language model|hope this|let me know|"
+    r"anything else|help you with|feel free)\b|无法|不能确定|没有提供|抱歉",
+    re.IGNORECASE,
+)
+_BOLD: Final = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+
+
+def stated(text: str) -> list[str]:
+    """Returns what the response says its answer is, the most formal and latest statement first."""
+    formal = final_answer(text)
+    leads = [text[lead.end() : lead.end() + 200] for lead in _LEAD.finditer(text)]
+    spans = [formal] if formal else []
+    return spans + [span for rest in reversed(leads[-6:]) if (span := first_line(rest))]
+
+
+def first_line(text: str) -> str:
+    """Returns what comes before the next line."""
+    return text.lstrip(" *_:\n").split("\n", 1)[0].strip()
+
+
+def concludes(sentence: str) -> bool:
+    """Whether a sentence draws a conclusion."""
+    return _CONCLUDES.match(sentence) is not None
+
+
+def declines(sentence: str) -> bool:
+    """Whether a sentence refuses to answer, or is mere politeness."""
+    return _DECLINES.search(sentence) is not None
+
+
+def emphasised(text: str) -> list[str]:
+    """Returns what is set in bold."""
+    return _BOLD.findall(text)
