@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from atomthink_plugin.tasks.scoring.asked import Asked
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
 from atomthink_plugin.tasks.scoring.numbers import numbers
 from atomthink_plugin.tasks.scoring.statements import concludes, declines, emphasised, stated
-from atomthink_plugin.tasks.scoring.text import sentences
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MARK: Final = re.compile(
     r"\(\s?(?:\\text[a-z]{0,2}\{)?\s?(?P<round>[A-Z])\s?\}?\s?\)"
     r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)s?(?: is| would be|:)?[\s:*\"'(]{1,4}(?P<named>[A-Z])\b(?!['’]| [a-z])"
-    r"|(?:选项?|答案[是为]?)[\s:：(]{0,3}(?P<chosen>[A-Z])(?![A-Za-z])"
+    r"|(?:选项?|答案)[是为]?[\s:：(]{0,3}(?P<chosen>[A-Z])(?![A-Za-z])"
     r"|^[\s*\"']{0,3}(?P<line>[A-Z])[).:](?=\s|\*|$)",
     re.MULTILINE,
 )
@@ -32,27 +32,32 @@ class Options:
         self.texts = tuple(texts)
         self._tokens = [tokens(text) for text in texts]
         self._values = [_value(text) for text in texts]
+        self._listing = _listing(texts)
         self.lettered = [plain(text).strip("() ") for text in texts] == list(LETTERS[: len(texts)])
 
-    def choose(self, response: str) -> tuple[int, str, str] | None:
+    def choose(self, asked: Asked, response: str) -> tuple[int, str, str] | None:
         """Returns the index of the option chosen, the words that choose it, and the rule that found it."""
         index = self._whole(response)
         if index is not None:
             return index, response, "whole"
+        response = self._listing.sub("\n", response) if self._listing else response
         for span in stated(response):
             index = self.named(span)
             if index is not None:
                 return index, span, "stated"
-        said = [sentence for sentence in sentences(response) if not declines(sentence)]
-        for rule, candidates in (
-            ("lead", said[:1]),
-            ("conclusion", [s for s in reversed(said) if concludes(s)]),
-            ("emphasis", emphasised(response)),
-            ("marked", [response]),
-            ("mentioned", [*said[:1], *reversed(said)]),
-        ):
+        said = [sentence for sentence in asked.said(response) if not declines(sentence)]
+        rules: tuple[tuple[str, Sequence[str], Callable[[str], int | None]], ...] = (
+            ("lead", said[:1], self._lead),
+            ("conclusion", [s for s in reversed(said) if concludes(s)], self._concluded),
+            ("emphasis", emphasised(response), self.named),
+            ("marked", [response], self._marked),
+            ("amount", [*asked.restated(said), *said[::-1]], lambda span: self._amount(asked, span)),
+            ("mentioned", [*asked.restated(said), *said[::-1]], self._mentioned),
+            ("latest", said[::-1], self._latest),
+        )
+        for rule, candidates, find in rules:
             for span in candidates:
-                index = getattr(self, f"_{rule}")(span)
+                index = find(span)
                 if index is not None:
                     return index, span, rule
         return None
@@ -94,15 +99,28 @@ class Options:
                 return index
         return None
 
-    def _conclusion(self, span: str) -> int | None:
+    def _concluded(self, span: str) -> int | None:
         for find in (self._marked, self._mentioned, self._of_value):
             index = find(span)
             if index is not None:
                 return index
         return None
 
-    def _emphasis(self, span: str) -> int | None:
-        return self.named(span)
+    def _amount(self, asked: Asked, span: str) -> int | None:
+        """The option that has the value a sentence arrives at, where all options are numbers."""
+        number = asked.number(plain(span)) if all(value is not None for value in self._values) else None
+        if number is None or self._values.count(number.value) != 1:
+            return None
+        return self._values.index(number.value)
+
+    def _latest(self, span: str) -> int | None:
+        """The option mentioned last."""
+        spoken = f"\x1f{chr(0x1F).join(tokens(span))}\x1f"
+        if self.lettered:
+            return None
+        places = [(spoken.rfind(_joined(option)), i) for i, option in enumerate(self._tokens) if option]
+        place, index = max(places, default=(-1, 0))
+        return index if place >= 0 else None
 
     def _marked(self, span: str) -> int | None:
         """The only option whose letter is marked."""
@@ -129,7 +147,19 @@ class Options:
 
 
 def _within(option: list[str], spoken: str) -> bool:
-    return f"\x1f{chr(0x1F).join(option)}\x1f" in spoken
+    return _joined(option) in spoken
+
+
+def _joined(option: list[str]) -> str:
+    return f"\x1f{chr(0x1F).join(option)}\x1f"
+
+
+def _listing(texts: Sequence[str]) -> re.Pattern[str] | None:
+    """A list of all options under their letters, as a question has it: nobody chooses by repeating that."""
+    if len(texts) < 2:
+        return None
+    entries = [rf"\(?{letter}[).:]\s{{0,9}}{re.escape(text.strip())}" for letter, text in zip(LETTERS, texts, strict=False)]
+    return re.compile(r"[\s,;]{0,9}".join(entries))
 
 
 def _value(text: str) -> object:

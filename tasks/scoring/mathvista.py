@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from atomthink_plugin.tasks.scoring import record
 from atomthink_plugin.tasks.scoring.amounts import amount
+from atomthink_plugin.tasks.scoring.asked import Asked
 from atomthink_plugin.tasks.scoring.choices import Options
 from atomthink_plugin.tasks.scoring.text import tidy
 from atomthink_plugin.tasks.scoring.verdict import Found, Verdict
@@ -32,11 +33,11 @@ def find(question: Mapping[str, Any], response: str) -> Found | None:
     choices = record.options(question, "choices", "mathvista")
     answer_type = record.text(question, "answer_type", "mathvista")
     if choices:
-        chosen = Options(choices).choose(response)
+        chosen = Options(choices).choose(Asked(asked), response)
         return Found(chosen[1], choices[chosen[0]], chosen[2]) if chosen else None
     if answer_type == "list":
         return _list(response)
-    hit = amount(asked, response)
+    hit = amount(Asked(asked), response)
     if hit is None:
         return None
     number, rule = hit

@@ -9,10 +9,12 @@ from atomthink_plugin.answers import final_answer
 
 _GAP: Final = r"[\s*_]{0,6}"
 _NOUN: Final = r"(?:answer|option|choice|letter|statement|value|result|number)"
+_IS: Final = r"(?:is|are|would be|should be|must be|will be|appears to be|[是为])"
+_ABOUT: Final = r"(?:\s(?:for|to|of|in|from|that|which|here)\b[^.\n:]{1,100}?)?"
 _LEAD: Final = re.compile(
-    rf"\b(?:correct|right|best|closest|nearest|final|appropriate|accurate){_GAP}(?:{_NOUN}\b{_GAP}){{0,3}}"
-    rf"(?:(?:is|are|would be|should be|must be|will be|appears to be){_GAP}[:：]?|[:：]){_GAP}"
-    rf"|\b(?:answer|option|choice|letter)s?{_GAP}(?:letter{_GAP})?(?:is|would be|should be|must be|will be){_GAP}[:：]?{_GAP}"
+    rf"\b(?:correct|right|best|closest|nearest|final|appropriate|accurate){_GAP}(?:{_NOUN}{_GAP}){{1,3}}"
+    rf"(?:{_ABOUT}\s{_IS}\b{_GAP}[:：]?|[:：]){_GAP}"
+    rf"|\b(?:answer|option|choice|letter)s?{_GAP}(?:letter{_GAP})?{_IS}\b{_GAP}[:：]?{_GAP}"
     rf"|\b(?:answer|choose|select|pick){_GAP}[:：]?{_GAP}(?=\(?[A-Ja-j]\)|(?:option|choice) )"
     rf"|^(?:the )?(?:answer|option|choice|solution){_GAP}[:：]{_GAP}"
     rf"|(?:答案|选项|故选|应选|选择|因此选|所以选|正确选项){_GAP}(?:应该|应)?[是为]?{_GAP}[:：]?{_GAP}",
