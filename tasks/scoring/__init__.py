@@ -11,5 +11,7 @@ from atomthink_plugin.tasks.scoring.verdict import Verdict
 SCORER_VERSION: Final = "1"
 
 
-def judge(benchmark: Literal["mathvista", "mathverse", "mathvision"], question: Mapping[str, Any], response: str) -> Verdict:
+def judge(
+    benchmark: Literal["mathvista", "mathverse", "mathvision"], question: Mapping[str, Any], response: str
+) -> Verdict:
     return mathvista.judge(question, response)

@@ -23,7 +23,10 @@ def amount(asked: Asked, response: str) -> tuple[Number, str] | None:
         if number:
             return number, "blank"
     for rule, candidates in (
-        ("emphasis", emphasised(response)),
+        (
+            "emphasis",
+            [*(bold for s in reversed(said) if concludes(s) for bold in emphasised(s)), *emphasised(response)],
+        ),
         ("conclusion", [s for s in reversed(said) if concludes(s)]),
         ("restated", asked.restated(said)),
         ("last", said[::-1]),

@@ -9,13 +9,14 @@ from typing import Final
 from atomthink_plugin.tasks.scoring.asked import Asked
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
 from atomthink_plugin.tasks.scoring.numbers import numbers
-from atomthink_plugin.tasks.scoring.statements import concludes, declines, emphasised, stated
+from atomthink_plugin.tasks.scoring.statements import concludes, declines, emphasised, quoted, stated
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MARK: Final = re.compile(
     r"\(\s?(?:\\text[a-z]{0,2}\{)?\s?(?P<round>[A-Z])\s?\}?\s?\)"
-    r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)s?(?: is| would be|:)?[\s:*\"'(]{1,4}(?P<named>[A-Z])\b(?!['’]| [a-z])"
+    r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)s?(?: is| would be|:)?[\s:*\"'(]{1,4}(?P<named>[A-Z])\b(?!'| [a-z]|,? (?:or )?[A-Z]\b)"
     r"|(?:选项?|答案)[是为]?[\s:：(]{0,3}(?P<chosen>[A-Z])(?![A-Za-z])"
+    r"|\b(?:is|are|be)[\s:*\"']{1,4}(?P<is>[A-Z])[\"'*]{0,3}(?=[.,;]?\s*$|[.,;] )"
     r"|^[\s*\"']{0,3}(?P<line>[A-Z])[).:](?=\s|\*|$)",
     re.MULTILINE,
 )
@@ -41,7 +42,12 @@ class Options:
         if index is not None:
             return index, response, "whole"
         response = self._listing.sub("\n", response) if self._listing else response
-        for span in stated(response):
+        spans = stated(response)
+        for span in spans:
+            index = self._lettered(span)
+            if index is not None:
+                return index, span, "letter"
+        for span in spans:
             index = self.named(span)
             if index is not None:
                 return index, span, "stated"
@@ -51,6 +57,7 @@ class Options:
             ("conclusion", [s for s in reversed(said) if concludes(s)], self._concluded),
             ("emphasis", emphasised(response), self.named),
             ("marked", [response], self._marked),
+            ("quoted", quoted(response), self._equal),
             ("amount", [*asked.restated(said), *said[::-1]], lambda span: self._amount(asked, span)),
             ("mentioned", [*asked.restated(said), *said[::-1]], self._mentioned),
             ("latest", said[::-1], self._latest),
@@ -64,14 +71,16 @@ class Options:
 
     def named(self, span: str) -> int | None:
         """Returns the option that a statement names: by a letter in front, else by its text, else by any letter."""
-        letter = _LEADING.match(span)
-        if letter and (index := self._index((letter[1] or letter[2]).upper())) is not None:
-            return index
-        for find in (self._equal, self._mentioned, self._marked, self._of_value):
+        for find in (self._lettered, self._equal, self._mentioned, self._marked, self._of_value):
             index = find(span)
             if index is not None:
                 return index
         return None
+
+    def _lettered(self, span: str) -> int | None:
+        """The option whose letter a statement begins with."""
+        letter = _LEADING.match(span)
+        return self._index((letter[1] or letter[2]).upper()) if letter else None
 
     def _index(self, letter: str) -> int | None:
         index = LETTERS.index(letter)
@@ -129,7 +138,10 @@ class Options:
         return found.pop() if len(found) == 1 else None
 
     def _mentioned(self, span: str) -> int | None:
-        """The only option whose text occurs; one that is part of another occurring one does not count."""
+        """The only option whose text occurs; one within another does not count, nor what others are compared with."""
+        before, _, behind = span.partition(" than ")
+        if behind and (index := self._mentioned(before)) is not None:
+            return index
         spoken = f"\x1f{chr(0x1F).join(tokens(span))}\x1f"
         found = [i for i, option in enumerate(self._tokens) if option and _within(option, spoken) and not self.lettered]
         found = [i for i in found if not any(self._part(i, other) for other in found)]
@@ -158,7 +170,9 @@ def _listing(texts: Sequence[str]) -> re.Pattern[str] | None:
     """A list of all options under their letters, as a question has it: nobody chooses by repeating that."""
     if len(texts) < 2:
         return None
-    entries = [rf"\(?{letter}[).:]\s{{0,9}}{re.escape(text.strip())}" for letter, text in zip(LETTERS, texts, strict=False)]
+    entries = [
+        rf"\(?{letter}[).:]\s{{0,9}}{re.escape(text.strip())}" for letter, text in zip(LETTERS, texts, strict=False)
+    ]
     return re.compile(r"[\s,;]{0,9}".join(entries))
 
 

@@ -6,7 +6,9 @@ import re
 from functools import lru_cache
 from typing import Final
 
-_FONTS: Final = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|operatorname|overline)\s*\{([^{}]{0,500})\}")
+_FONTS: Final = re.compile(
+    r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|operatorname|overline)\s*\{([^{}]{0,500})\}"
+)
 _FRACTION: Final = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]{1,80})\}|(\d))\s*(?:\{([^{}]{1,80})\}|(\d))")
 _ROOT: Final = re.compile(r"(?:\\sqrt\s*|√\s*|\bsqrt\s*)(?:\{([^{}]{1,80})\}|\(([^()]{1,80})\)|(\d+))")
 _DEGREES: Final = re.compile(r"\^?\s*\{?\s*\*?\s*\\(?:circ|degree)\s*\}?|\*?\\degree|\bdegrees?\b|\bdeg\b")
@@ -51,7 +53,9 @@ def _group(inner: str) -> str:
 
 def tokens(text: str) -> list[str]:
     """Returns words, numbers and signs of a text in lower case; punctuation at their end does not count."""
-    found = [token.replace(",", "") if token[0].isdigit() else token for token in _TOKEN.findall(plain(text).casefold())]
+    found = [
+        token.replace(",", "") if token[0].isdigit() else token for token in _TOKEN.findall(plain(text).casefold())
+    ]
     while found and found[-1] in _LAST:
         found.pop()
     return found

@@ -22,28 +22,31 @@ _LEAD: Final = re.compile(
 )
 _CONCLUDES: Final = re.compile(
     r"[\s*#_>-]{0,9}(?:and |but )?(?:therefore|thus|hence|so|consequently|in conclusion|in total|in summary|overall|"
-    r"to summarize|to sum up|finally|this means|that means|this gives|we get|we have|we find|accordingly|altogether|"
+    r"to summarize|to sum up|finally|accordingly|altogether|based on (?:this|these|the above)|"
     r"因此|所以|故|综上)",
     re.IGNORECASE,
 )
 _DECLINES: Final = re.compile(
-    r"\b(?:sorry|apologi[sz]e|unable|impossible|insufficient|can ?not|can't|could not|couldn't|unclear|don't have|"
-    r"do not have|doesn't (?:provide|contain|show|have|include)|does not (?:provide|contain|show|have|include)|"
+    r"\b(?:sorry|apologi[sz]e|unable to|impossible to|insufficient|"
+    r"(?:can ?not|can't|could not|couldn't) (?:be )?(?:answer|determin|see|provide|access|say|tell|calculat|identif|view|know|give|find)\w*|"
+    r"(?:do not|don't|does not|doesn't) (?:provide|contain|show|have|include|specify|mention|give|see)|"
     r"not (?:possible|provided|given|available|specified|mentioned|visible|enough|clear|sure)|"
-    r"please provide|need (?:more|additional|to (?:know|see))|need the|without (?:the|any|more|an|additional|further|knowing|being)|"
-    r"isn't (?:possible|enough|clear)|no (?:information|image|way)|as an ai|language model|hope this|let me know|"
-    r"anything else|help you with|feel free)\b|无法|不能确定|没有提供|抱歉",
+    r"(?:is|are)n't (?:possible|enough|clear|provided|given)|please provide|need (?:more|additional|to (?:know|see)|the)|"
+    r"without (?:the|any|more|an|additional|further|knowing|being|specific)|no (?:information|image|way)|unclear|"
+    r"as an ai|language model|hope this|let me know|anything else|help you with|feel free)\b|无法|不能确定|没有提供|抱歉",
     re.IGNORECASE,
 )
 _BOLD: Final = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+_QUOTED: Final = re.compile(r"\"([^\"\n]{1,80})\"")
+_ITEM: Final = re.compile(r"\d{1,2}\.\s+[A-Z*]")
 
 
 def stated(text: str) -> list[str]:
     """Returns what the response says its answer is, the most formal and latest statement first."""
     formal = final_answer(text)
     leads = [text[lead.end() : lead.end() + 200] for lead in _LEAD.finditer(text)]
-    spans = [formal] if formal else []
-    return spans + [span for rest in reversed(leads[-6:]) if (span := first_line(rest))]
+    spans = [formal or "", *(first_line(rest) for rest in reversed(leads[-6:]))]
+    return [span for span in spans if span and not _ITEM.match(span)]  # an explanation in points may follow
 
 
 def first_line(text: str) -> str:
@@ -64,3 +67,8 @@ def declines(sentence: str) -> bool:
 def emphasised(text: str) -> list[str]:
     """Returns what is set in bold."""
     return _BOLD.findall(text)
+
+
+def quoted(text: str) -> list[str]:
+    """Returns what stands in quotation marks."""
+    return _QUOTED.findall(text)

@@ -18,7 +18,9 @@ _PLAIN: Final = str.maketrans(
 )
 _LINES: Final = re.compile(r"\r\n?")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
-_END: Final = re.compile(r"\n+|(?<=[.!?])[*_)\"]{0,3}\s(?=\s{0,9}[^\s\d])|(?<=[.!?])[*_)\"]{0,3}\s+(?=\d+\s[a-z])|(?<=[。！？；])")
+_END: Final = re.compile(
+    r"\n+|(?<=[.!?])[*_)\"]{0,3}\s(?=\s{0,9}[^\s\d])|(?<=[.!?])[*_)\"]{0,3}\s+(?=\d+\s[a-z])|(?<=[。！？；])"
+)
 _ABBREVIATED: Final = re.compile(r"(?:\b(?:approx|vs|e\.g|i\.e|etc|Fig|No|Mr|Dr|sq|cu|fig|sig)|(?<![^\W_])[A-Z])\.$")
 
 
