@@ -5,7 +5,7 @@ from __future__ import annotations
 from atomthink_plugin.tasks.scoring.asked import Asked
 from atomthink_plugin.tasks.scoring.latex import tokens
 from atomthink_plugin.tasks.scoring.numbers import Number, number_words, numbers
-from atomthink_plugin.tasks.scoring.statements import concludes, declines, emphasised, stated
+from atomthink_plugin.tasks.scoring.statements import closing, concludes, declines, emphasised, stated
 
 
 def amount(asked: Asked, response: str) -> tuple[Number, str] | None:
@@ -28,6 +28,7 @@ def amount(asked: Asked, response: str) -> tuple[Number, str] | None:
             [*(bold for s in reversed(said) if concludes(s) for bold in emphasised(s)), *emphasised(response)],
         ),
         ("conclusion", [s for s in reversed(said) if concludes(s)]),
+        ("closing", [line for line in closing(response) if len(numbers(line)) == 1 and not declines(line)]),
         ("restated", asked.restated(said)),
         ("last", said[::-1]),
     ):

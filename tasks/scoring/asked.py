@@ -10,10 +10,13 @@ from atomthink_plugin.tasks.scoring.latex import tokens
 from atomthink_plugin.tasks.scoring.numbers import Number, number_words, numbers
 from atomthink_plugin.tasks.scoring.text import sentences
 
-_VERB: Final = re.compile(
-    r"(?:\b(?:is|are|was|were|be|equals?|approximately|about|around|roughly|has|have|had|remain|remains|of|to|only|by|exactly|just|at|gives?|get|getting|got|been|is an?|was an?)\b|[=≈:：为是])"
+_BEING: Final = re.compile(
+    r"(?:\b(?:is|are|was|were|be|been|equals?|equal to|approximately|about|around|roughly|exactly|only|just|is an?|was an?)\b|[=≈:：为是])"
     r"[\s*\"'$(\\]{0,6}$",
     re.IGNORECASE,
+)
+_VERB: Final = re.compile(
+    r"\b(?:has|have|had|remains?|of|to|by|at|gives?|get|getting|got|needs?)[\s*\"'$(\\]{1,6}$", re.IGNORECASE
 )
 _QUALIFIES: Final = re.compile(
     r"\b(?:out of|than|above|below|over|under|from|between|since|until|subject|figure|step|exceeds?|per)\s?$",
@@ -28,7 +31,12 @@ _HEAD: Final = re.compile(
     re.IGNORECASE,
 )
 _YEAR: Final = re.compile(r"\b(?:which|what|in which|in what) years?\b", re.IGNORECASE)
-_SHARE: Final = re.compile(r"\b(?:percent|percentage)\b", re.IGNORECASE)
+_COUNTED: Final = re.compile(r"\bhow many (\w{2,})", re.IGNORECASE)
+_PLANS: Final = re.compile(
+    r"(?:first|next|then|let's|let us|now|we (?:need|can|have to|must)|to (?:find|determine|calculate|compute|answer|solve|get))\b",
+    re.IGNORECASE,
+)
+_SHARE: Final = re.compile(r"\bwhat (?:is the )?percent(?:age)?\b", re.IGNORECASE)
 _BLANK: Final = re.compile(r"\(_\)|_{2,}|\(\s*\)|（\s*）")
 
 
@@ -37,10 +45,12 @@ class Asked:
 
     def __init__(self, question: str) -> None:
         self.values = {number.value for number in (*numbers(question), *number_words(question))}
-        asking = _asking(question)
-        self._words = _content(asking)
+        self.asking = asking = _asking(question)
+        self._words = content(asking)
         head = _HEAD.search(asking)
         self._head = head[1].split()[-1].lower() if head and head[1].split() else ""
+        counted = _COUNTED.search(asking)
+        self._counted = counted[1].lower().rstrip("s") if counted else ""
         self._year, self._share = _YEAR.search(asking) is not None, _SHARE.search(asking) is not None
         self._sentences = {" ".join(tokens(sentence)) for sentence in sentences(question)}
         self._around = _around_blank(question)
@@ -51,15 +61,15 @@ class Asked:
 
     def overlap(self, sentence: str) -> float:
         """Returns the share of the question's words that a sentence says again."""
-        return len(self._words & _content(sentence)) / max(1, len(self._words))
+        return len(self._words & content(sentence)) / max(1, len(self._words))
 
     def restated(self, said: Sequence[str]) -> list[str]:
         """Returns the sentences that say half of the question again or name what it asks for, the closest in front."""
         ranks = [
-            (self._head in tokens(sentence), self.overlap(sentence), -index, sentence)
+            (not plans(sentence), self._head in tokens(sentence), self.overlap(sentence), -index, sentence)
             for index, sentence in enumerate(said)
         ]
-        return [sentence for head, share, _, sentence in sorted(ranks, reverse=True) if head or share >= 0.5]
+        return [sentence for _, head, share, _, sentence in sorted(ranks, reverse=True) if head or share >= 0.5]
 
     def filled(self, sentence: str) -> Number | None:
         """Returns the number that stands where the question has its blank."""
@@ -77,10 +87,22 @@ class Asked:
         found = numbers(sentence) or number_words(sentence)
         if not found:
             return None
-        found = self._fitting(sentence, found)
         equals = sentence.rfind("=")
         behind = [number for number in found if number.start > equals >= 0]
-        return behind[0] if behind else _behind_verb(sentence, found) or found[-1]
+        found = self._fitting(sentence, found)
+        named = self._named(sentence, found)
+        if behind and (named is None or named.start < equals) and not (behind[0] not in found and found[-1] in behind):
+            return behind[0]
+        return named or _behind_verb(sentence, found) or found[-1]
+
+    def _named(self, sentence: str, found: Sequence[Number]) -> Number | None:
+        """Returns the first number behind the name of what is asked for and a verb of being."""
+        begin = re.search(rf"\b{re.escape(self._head)}\b", sentence, re.IGNORECASE) if self._head else None
+        behind = [number for number in found if begin and number.start > begin.end()]
+        return next((n for n in behind if _BEING.search(sentence[max(0, n.start - 40) : n.start])), None)
+
+    def _counts(self, behind: str) -> bool:
+        return any(token.startswith(self._counted) for token in tokens(behind)[:3])
 
     def _fitting(self, sentence: str, found: Sequence[Number]) -> Sequence[Number]:
         """Narrows numbers down to those of the kind asked for, not in the question, and not what others are compared with."""
@@ -88,6 +110,7 @@ class Asked:
             lambda n: not self._year or (n.value.denominator == 1 and 1000 <= n.value < 3000),
             lambda n: not self._share or n.text.endswith("%"),
             lambda n: n.value not in self.values,
+            lambda n: not self._counted or self._counts(sentence[n.end : n.end + 40]),
             lambda n: not _QUALIFIES.search(sentence[max(0, n.start - 20) : n.start]),
         ):
             found = [number for number in found if fits(number)] or found
@@ -100,7 +123,13 @@ def _asking(question: str) -> str:
     return next((s for s in reversed(written) if "?" in s), written[-1] if written else "")
 
 
-def _content(sentence: str) -> set[str]:
+def plans(sentence: str) -> bool:
+    """Whether a sentence says what will be done."""
+    return _PLANS.match(sentence) is not None
+
+
+def content(sentence: str) -> set[str]:
+    """Returns the words of a sentence that carry its meaning."""
     return {token for token in tokens(sentence) if len(token) > 2 and token.isalpha() and token not in _STOP}
 
 
@@ -112,6 +141,10 @@ def _around_blank(question: str) -> tuple[list[str], list[str]] | None:
 
 
 def _behind_verb(sentence: str, found: Iterable[Number]) -> Number | None:
-    """Returns the last number that directly follows a verb of being."""
-    behind = [number for number in found if _VERB.search(sentence[max(0, number.start - 40) : number.start])]
-    return behind[-1] if behind else None
+    """Returns the last number that directly follows a verb of being, else one that follows another verb."""
+    numbers = list(found)
+    for verb in (_BEING, _VERB):
+        behind = [number for number in numbers if verb.search(sentence[max(0, number.start - 40) : number.start])]
+        if behind:
+            return behind[-1]
+    return None

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from atomthink_plugin.tasks.scoring.affirmation import affirms
 from atomthink_plugin.tasks.scoring.asked import Asked
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
 from atomthink_plugin.tasks.scoring.numbers import numbers
@@ -24,6 +25,7 @@ _LEADING: Final = re.compile(
     r"[\s*$\"'`]{0,6}(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s?\{)*\s?(?:(?:option|choice|letter)s?[\s:]{1,3})?[\"'*]{0,3}"
     r"(?:\(\s?(?:\\(?:text|textbf|mathrm|mathbf)\s?\{)*\s?([A-Za-z])\s?\}*\s?\)|([A-Z])(?:[)\]}.:,;*\"'$]|\s*$|\s+(?=[\\$\d(-]|because|since|as\b|which|and\b|is\b)))"
 )
+_BEING: Final = re.compile(r"\b(?:is|are|was|were|be)\b")
 
 
 class Options:
@@ -67,7 +69,16 @@ class Options:
                 index = find(span)
                 if index is not None:
                     return index, span, rule
+            if rule == "quoted" and (index := self._affirmed(asked, said)) is not None:
+                return index, self.texts[index], "affirmed"
         return None
+
+    def _affirmed(self, asked: Asked, said: Sequence[str]) -> int | None:
+        """Yes or no, where these are the options and the response repeats or denies what is asked."""
+        if sorted(self._tokens) != [["no"], ["yes"]]:
+            return None
+        agreed = affirms(asked, said)
+        return None if agreed is None else self._tokens.index(["yes" if agreed else "no"])
 
     def named(self, span: str) -> int | None:
         """Returns the option that a statement names: by a letter in front, else by its text, else by any letter."""
@@ -123,13 +134,15 @@ class Options:
         return self._values.index(number.value)
 
     def _latest(self, span: str) -> int | None:
-        """The option mentioned last."""
-        spoken = f"\x1f{chr(0x1F).join(tokens(span))}\x1f"
+        """Of several options in a sentence the first behind its verb, else the last."""
         if self.lettered:
             return None
-        places = [(spoken.rfind(_joined(option)), i) for i, option in enumerate(self._tokens) if option]
-        place, index = max(places, default=(-1, 0))
-        return index if place >= 0 else None
+        for part, place in ((_BEING.split(span, maxsplit=1)[-1], min), (span, max)):
+            spoken = f"\x1f{chr(0x1F).join(tokens(part))}\x1f"
+            found = [(spoken.find(_joined(o)), i) for i, o in enumerate(self._tokens) if o and _within(o, spoken)]
+            if found:
+                return place(found)[1]
+        return None
 
     def _marked(self, span: str) -> int | None:
         """The only option whose letter is marked."""

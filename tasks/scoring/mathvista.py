@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,7 +14,8 @@ from atomthink_plugin.tasks.scoring.text import tidy
 from atomthink_plugin.tasks.scoring.verdict import Found, Verdict
 
 _LIST: Final = re.compile(r"\[\s{0,9}-?\d[\d.,\s-]{0,400}\]")
-_PAIR: Final = re.compile(r"(\d[\d.]{0,20})\s?(?:and|to|-|,)\s?(\d[\d.]{0,20})")
+_ITEM: Final = re.compile(r"(?<!\d)-?\d{1,20}(?:\.\d{1,20})?")
+_PAIR: Final = re.compile(r"(?<![\d.,])\d{1,9}(?: and | to |-)\d{1,9}(?![\d,])")
 
 
 def judge(question: Mapping[str, Any], response: str) -> Verdict:
@@ -41,7 +41,9 @@ def find(question: Mapping[str, Any], response: str) -> Found | None:
     if hit is None:
         return None
     number, rule = hit
-    if answer_type == "integer":
+    if number.until is not None:  # a range is no number
+        value = None
+    elif answer_type == "integer":
         value = str(number.value) if number.value.denominator == 1 else None
     else:
         precision = record.column(question, "precision", "mathvista")
@@ -50,11 +52,9 @@ def find(question: Mapping[str, Any], response: str) -> Found | None:
 
 
 def _list(response: str) -> Found | None:
-    written = _LIST.findall(response)
-    if written:
-        try:
-            return Found(written[-1], str(ast.literal_eval(written[-1])), "list")
-        except (ValueError, SyntaxError):
-            return None
-    pairs = _PAIR.findall(response)
-    return Found(" ".join(pairs[-1]), f"[{pairs[-1][0]}, {pairs[-1][1]}]", "pair") if pairs else None
+    """Finds the list that stands last, as `[2, 3]` or as `2 and 3`."""
+    hits = sorted((*_LIST.finditer(response), *_PAIR.finditer(response)), key=lambda hit: hit.end())
+    if not hits:
+        return None
+    items = _ITEM.findall(hits[-1][0])
+    return Found(hits[-1][0], f"[{', '.join(items)}]", "list")

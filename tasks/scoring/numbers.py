@@ -35,22 +35,38 @@ class Number:
         text: As it is written, without unit.
         start: Where it begins in the text.
         end: Where it ends.
+        until: The other end of a range (`2 to 3`, `between 2 and 3`), None for a single number.
     """
 
     value: Fraction
     text: str
     start: int
     end: int
+    until: Fraction | None = None
 
 
 def numbers(text: str) -> list[Number]:
     """Returns the numbers written with digits: decimals, fractions, powers of ten, thousands with separators."""
-    return [number for match in _NUMBER.finditer(text) if (number := _read(match))]
+    found: list[Number] = []
+    for number in (number for match in _NUMBER.finditer(text) if (number := _read(match))):
+        last = found[-1] if found else None
+        if last and last.until is None and _spans(text, last, number):
+            found[-1] = Number(last.value, text[last.start : number.end].strip(), last.start, number.end, number.value)
+        else:
+            found.append(number)
+    return found
 
 
 def number_words(text: str) -> list[Number]:
     """Returns the numbers written as words."""
     return [Number(Fraction(_WORDS[m[0].lower()]), m[0], m.start(), m.end()) for m in _WORD.finditer(text)]
+
+
+def _spans(text: str, first: Number, second: Number) -> bool:
+    between = text[first.end : second.start].strip()
+    if between == "to":
+        return first.value < second.value
+    return between == "and" and text[max(0, first.start - 12) : first.start].rstrip().endswith("between")
 
 
 def _read(match: re.Match[str]) -> Number | None:

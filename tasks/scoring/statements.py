@@ -15,7 +15,8 @@ _LEAD: Final = re.compile(
     rf"\b(?:correct|right|best|closest|nearest|final|appropriate|accurate){_GAP}(?:{_NOUN}{_GAP}){{1,3}}"
     rf"(?:{_ABOUT}\s{_IS}\b{_GAP}[:：]?|[:：]){_GAP}"
     rf"|\b(?:answer|option|choice|letter)s?{_GAP}(?:letter{_GAP})?{_IS}\b{_GAP}[:：]?{_GAP}"
-    rf"|\b(?:answer|choose|select|pick){_GAP}[:：]?{_GAP}(?=\(?[A-Ja-j]\)|(?:option|choice) )"
+    rf"|\bthe answer{_ABOUT}\s{_IS}\b{_GAP}[:：]?{_GAP}"
+    rf"|\banswer{_GAP}[:：]?{_GAP}(?=\([A-J]\))|\b(?:choose|select|pick)\s{{1,3}}(?=\(?[A-J]\)|(?:option|choice) )"
     rf"|^(?:the )?(?:answer|option|choice|solution){_GAP}[:：]{_GAP}"
     rf"|(?:答案|选项|故选|应选|选择|因此选|所以选|正确选项){_GAP}(?:应该|应)?[是为]?{_GAP}[:：]?{_GAP}",
     re.IGNORECASE | re.MULTILINE,
@@ -38,15 +39,18 @@ _DECLINES: Final = re.compile(
 )
 _BOLD: Final = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _QUOTED: Final = re.compile(r"\"([^\"\n]{1,80})\"")
-_ITEM: Final = re.compile(r"\d{1,2}\.\s+[A-Z*]")
+_EXPLAINS: Final = re.compile(
+    r"\b(?:how|why) (?:I|we|to) [^.\n]{0,40}\b(?:answer|solution|result)[^.\n]{0,10}:", re.IGNORECASE
+)
 
 
 def stated(text: str) -> list[str]:
     """Returns what the response says its answer is, the most formal and latest statement first."""
+    text = _EXPLAINS.sub("", text)
     formal = final_answer(text)
     leads = [text[lead.end() : lead.end() + 200] for lead in _LEAD.finditer(text)]
     spans = [formal or "", *(first_line(rest) for rest in reversed(leads[-6:]))]
-    return [span for span in spans if span and not _ITEM.match(span)]  # an explanation in points may follow
+    return [span for span in spans if span]
 
 
 def first_line(text: str) -> str:
@@ -72,3 +76,9 @@ def emphasised(text: str) -> list[str]:
 def quoted(text: str) -> list[str]:
     """Returns what stands in quotation marks."""
     return _QUOTED.findall(text)
+
+
+def closing(text: str) -> list[str]:
+    """Returns the last paragraph of several, if it is a line."""
+    paragraphs = text.split("\n\n")
+    return paragraphs[-1:] if len(paragraphs) > 1 and "\n" not in paragraphs[-1] else []
