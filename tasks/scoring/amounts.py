@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from atomthink_plugin.tasks.scoring.asked import Asked
+from collections.abc import Callable, Sequence
+
+from atomthink_plugin.tasks.scoring.asked import Asked, plans
 from atomthink_plugin.tasks.scoring.latex import tokens
 from atomthink_plugin.tasks.scoring.numbers import Number, number_words, numbers
-from atomthink_plugin.tasks.scoring.statements import closing, concludes, declines, emphasised, stated
+from atomthink_plugin.tasks.scoring.statements import closing, concludes, declares, emphasised, stated
 
 
 def amount(asked: Asked, response: str) -> tuple[Number, str] | None:
@@ -17,22 +19,19 @@ def amount(asked: Asked, response: str) -> tuple[Number, str] | None:
         number = _of_span(span)
         if number:
             return number, "stated"
-    said = [sentence for sentence in asked.said(response) if not declines(sentence)]
-    for sentence in said:
-        number = asked.filled(sentence)
-        if number:
-            return number, "blank"
-    for rule, candidates in (
-        (
-            "emphasis",
-            [*(bold for s in reversed(said) if concludes(s) for bold in emphasised(s)), *emphasised(response)],
-        ),
-        ("conclusion", [s for s in reversed(said) if concludes(s)]),
-        ("closing", [line for line in closing(response) if len(numbers(line)) == 1 and not declines(line)]),
-        ("restated", asked.restated(said)),
-        ("last", said[::-1]),
-    ):
-        number = next(filter(None, map(asked.number, candidates)), None)
+    said = declares(asked.said(response))
+    bold = [phrase for sentence in reversed(said) if concludes(sentence) for phrase in emphasised(sentence)]
+    rules: tuple[tuple[str, Sequence[str], Callable[[str], Number | None]], ...] = (
+        ("blank", said[::-1], lambda sentence: asked.filled(sentence, 2)),
+        ("emphasis", [*bold, *emphasised(response)], asked.number),
+        ("conclusion", [s for s in reversed(said) if concludes(s)], asked.number),
+        ("closing", [line for line in declares(closing(response)) if len(numbers(line)) == 1], asked.number),
+        ("blank", [s for s in reversed(said) if not plans(s)], lambda sentence: asked.filled(sentence, 1)),
+        ("restated", asked.restated(said), asked.number),
+        ("last", said[::-1], asked.number),
+    )
+    for rule, candidates, find in rules:
+        number = next(filter(None, map(find, candidates)), None)
         if number:
             return number, rule
     return None

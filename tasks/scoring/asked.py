@@ -44,7 +44,8 @@ class Asked:
     """A question: its numbers, its words, its sentences, and the words around its blank."""
 
     def __init__(self, question: str) -> None:
-        self.values = {number.value for number in (*numbers(question), *number_words(question))}
+        self._numbers = {number.value for number in numbers(question)}
+        self._number_words = {number.value for number in number_words(question)}
         self.asking = asking = _asking(question)
         self._words = content(asking)
         head = _HEAD.search(asking)
@@ -53,7 +54,9 @@ class Asked:
         self._counted = counted[1].lower().rstrip("s") if counted else ""
         self._year, self._share = _YEAR.search(asking) is not None, _SHARE.search(asking) is not None
         self._sentences = {" ".join(tokens(sentence)) for sentence in sentences(question)}
-        self._around = _around_blank(question)
+        blank = _BLANK.search(question)
+        self._behind_blank = tokens(question[blank.end() :])[:2] if blank else []
+        self._counts_named = {(n.value, *tokens(question[n.end : n.end + 60])[:1]) for n in numbers(question)}
 
     def said(self, response: str) -> list[str]:
         """Returns the sentences of a response that are not the question's own."""
@@ -71,20 +74,23 @@ class Asked:
         ]
         return [sentence for _, head, share, _, sentence in sorted(ranks, reverse=True) if head or share >= 0.5]
 
-    def filled(self, sentence: str) -> Number | None:
-        """Returns the number that stands where the question has its blank."""
-        if self._around is None:
-            return None
-        before, behind = self._around
+    def filled(self, sentence: str, words: int) -> Number | None:
+        """Returns the number that stands where the question has its blank: the next words are the same ones."""
         for number in numbers(sentence) or number_words(sentence):
-            left, right = tokens(sentence[: number.start])[-2:], tokens(sentence[number.end :])[:2]
-            if right == behind and right and (left == before or len(right) == 2):
+            behind = tokens(sentence[number.end : number.end + 60])[:words]
+            if behind and behind == self._behind_blank[:words] and (number.value, behind[0]) not in self._counts_named:
                 return number
         return None
 
+    def repeats(self, number: Number) -> bool:
+        """Whether a number is one of the question's own."""
+        return number.value in (self._number_words if number.text.isalpha() else self._numbers)
+
     def number(self, sentence: str) -> Number | None:
         """Returns the number a sentence arrives at: new, and behind an equals sign or a verb."""
-        found = numbers(sentence) or number_words(sentence)
+        found = numbers(sentence)
+        if all(number.value in self._numbers for number in found):
+            found = sorted([*found, *number_words(sentence)], key=lambda number: number.start)
         if not found:
             return None
         equals = sentence.rfind("=")
@@ -109,7 +115,7 @@ class Asked:
         for fits in (
             lambda n: not self._year or (n.value.denominator == 1 and 1000 <= n.value < 3000),
             lambda n: not self._share or n.text.endswith("%"),
-            lambda n: n.value not in self.values,
+            lambda n: not self.repeats(n),
             lambda n: not self._counted or self._counts(sentence[n.end : n.end + 40]),
             lambda n: not _QUALIFIES.search(sentence[max(0, n.start - 20) : n.start]),
         ):
@@ -131,13 +137,6 @@ def plans(sentence: str) -> bool:
 def content(sentence: str) -> set[str]:
     """Returns the words of a sentence that carry its meaning."""
     return {token for token in tokens(sentence) if len(token) > 2 and token.isalpha() and token not in _STOP}
-
-
-def _around_blank(question: str) -> tuple[list[str], list[str]] | None:
-    blank = _BLANK.search(question)
-    if blank is None:
-        return None
-    return tokens(question[: blank.start()])[-2:], tokens(question[blank.end() :])[:2]
 
 
 def _behind_verb(sentence: str, found: Iterable[Number]) -> Number | None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from atomthink_plugin.tasks.scoring.affirmation import affirms
-from atomthink_plugin.tasks.scoring.asked import Asked
+from atomthink_plugin.tasks.scoring.asked import Asked, plans
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
 from atomthink_plugin.tasks.scoring.numbers import numbers
-from atomthink_plugin.tasks.scoring.statements import concludes, declines, emphasised, quoted, stated
+from atomthink_plugin.tasks.scoring.statements import concludes, declares, emphasised, quoted, stated
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MARK: Final = re.compile(
@@ -25,6 +25,7 @@ _LEADING: Final = re.compile(
     r"[\s*$\"'`]{0,6}(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s?\{)*\s?(?:(?:option|choice|letter)s?[\s:]{1,3})?[\"'*]{0,3}"
     r"(?:\(\s?(?:\\(?:text|textbf|mathrm|mathbf)\s?\{)*\s?([A-Za-z])\s?\}*\s?\)|([A-Z])(?:[)\]}.:,;*\"'$]|\s*$|\s+(?=[\\$\d(-]|because|since|as\b|which|and\b|is\b)))"
 )
+_CONDITION: Final = re.compile(r"^(?:if|when|as|since|because)\b[^,]{1,200},", re.IGNORECASE)
 _BEING: Final = re.compile(r"\b(?:is|are|was|were|be)\b")
 
 
@@ -45,6 +46,8 @@ class Options:
             return index, response, "whole"
         response = self._listing.sub("\n", response) if self._listing else response
         spans = stated(response)
+        if "\\boxed" in response and spans and (index := self._equal(spans[0])) is not None:
+            return index, spans[0], "stated"
         for span in spans:
             index = self._lettered(span)
             if index is not None:
@@ -53,15 +56,16 @@ class Options:
             index = self.named(span)
             if index is not None:
                 return index, span, "stated"
-        said = [sentence for sentence in asked.said(response) if not declines(sentence)]
+        said = [sentence for sentence in declares(asked.said(response)) if not plans(sentence)]
         rules: tuple[tuple[str, Sequence[str], Callable[[str], int | None]], ...] = (
             ("lead", said[:1], self._lead),
             ("conclusion", [s for s in reversed(said) if concludes(s)], self._concluded),
             ("emphasis", emphasised(response), self.named),
             ("marked", [response], self._marked),
-            ("quoted", quoted(response), self._equal),
-            ("amount", [*asked.restated(said), *said[::-1]], lambda span: self._amount(asked, span)),
+            ("quoted", quoted(response), lambda span: None if numbers(span) else self._equal(span)),
+            ("amount", [*asked.restated(said), *said[::-1]], lambda span: self._amount(asked, span, new=True)),
             ("mentioned", [*asked.restated(said), *said[::-1]], self._mentioned),
+            ("repeated", [*asked.restated(said), *said[::-1]], lambda span: self._amount(asked, span, new=False)),
             ("latest", said[::-1], self._latest),
         )
         for rule, candidates, find in rules:
@@ -93,6 +97,9 @@ class Options:
         letter = _LEADING.match(span)
         return self._index((letter[1] or letter[2]).upper()) if letter else None
 
+    def _text(self, index: int) -> str:
+        return self.texts[index]  # options are now and then the same
+
     def _index(self, letter: str) -> int | None:
         index = LETTERS.index(letter)
         return index if index < len(self.texts) else None
@@ -109,7 +116,7 @@ class Options:
         """The option whose text the span is."""
         spoken = tokens(span)
         found = [i for i, option in enumerate(self._tokens) if option == spoken and option]
-        return found[0] if len(found) == 1 else None
+        return found[0] if len(set(map(self._text, found))) == 1 else None
 
     def _lead(self, span: str) -> int | None:
         """The option that a sentence begins with, as in `Yes, ...`."""
@@ -126,17 +133,18 @@ class Options:
                 return index
         return None
 
-    def _amount(self, asked: Asked, span: str) -> int | None:
+    def _amount(self, asked: Asked, span: str, new: bool) -> int | None:
         """The option that has the value a sentence arrives at, where all options are numbers."""
         number = asked.number(plain(span)) if all(value is not None for value in self._values) else None
-        if number is None or self._values.count(number.value) != 1:
+        if number is None or (new and asked.repeats(number)):
             return None
-        return self._values.index(number.value)
+        return next((i for i, value in enumerate(self._values) if value == number.value), None)
 
     def _latest(self, span: str) -> int | None:
         """Of several options in a sentence the first behind its verb, else the last."""
         if self.lettered:
             return None
+        span = _CONDITION.sub("", span)
         for part, place in ((_BEING.split(span, maxsplit=1)[-1], min), (span, max)):
             spoken = f"\x1f{chr(0x1F).join(tokens(part))}\x1f"
             found = [(spoken.find(_joined(o)), i) for i, o in enumerate(self._tokens) if o and _within(o, spoken)]
@@ -152,13 +160,14 @@ class Options:
 
     def _mentioned(self, span: str) -> int | None:
         """The only option whose text occurs; one within another does not count, nor what others are compared with."""
+        span = _CONDITION.sub("", span)
         before, _, behind = span.partition(" than ")
         if behind and (index := self._mentioned(before)) is not None:
             return index
         spoken = f"\x1f{chr(0x1F).join(tokens(span))}\x1f"
         found = [i for i, option in enumerate(self._tokens) if option and _within(option, spoken) and not self.lettered]
         found = [i for i in found if not any(self._part(i, other) for other in found)]
-        return found[0] if len(found) == 1 else None
+        return found[0] if len(set(map(self._text, found))) == 1 else None
 
     def _part(self, index: int, other: int) -> bool:
         longer, shorter = self._tokens[other], self._tokens[index]
@@ -168,7 +177,7 @@ class Options:
         """The only option that has the value of a number in the span."""
         values = {number.value for number in numbers(plain(span))}
         found = [i for i, value in enumerate(self._values) if value is not None and value in values]
-        return found[0] if len(found) == 1 else None
+        return found[0] if len(set(map(self._text, found))) == 1 else None
 
 
 def _within(option: list[str], spoken: str) -> bool:

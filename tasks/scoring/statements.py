@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from atomthink_plugin.answers import final_answer
@@ -33,9 +34,12 @@ _DECLINES: Final = re.compile(
     r"(?:do not|don't|does not|doesn't) (?:provide|contain|show|have|include|specify|mention|give|see)|"
     r"not (?:possible|provided|given|available|specified|mentioned|visible|enough|clear|sure)|"
     r"(?:is|are)n't (?:possible|enough|clear|provided|given)|please provide|need (?:more|additional|to (?:know|see)|the)|"
-    r"without (?:the|any|more|an|additional|further|knowing|being|specific)|no (?:information|image|way)|unclear|"
-    r"as an ai|language model|hope this|let me know|anything else|help you with|feel free)\b|无法|不能确定|没有提供|抱歉",
+    r"without (?:the (?:image|figure|diagram|graph|table|specific|actual|necessary)|any|more|an image|additional|further|knowing|being)|no (?:information|image|way)|unclear|"
+    r"as an ai|language model|unfortunately)\b|无法|不能确定|没有提供|抱歉",
     re.IGNORECASE,
+)
+_POLITE: Final = re.compile(
+    r"\b(?:hope this|let me know|anything else|help you with|feel free|other (?:questions?|puzzles?))\b", re.IGNORECASE
 )
 _BOLD: Final = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _QUOTED: Final = re.compile(r"\"([^\"\n]{1,80})\"")
@@ -63,9 +67,9 @@ def concludes(sentence: str) -> bool:
     return _CONCLUDES.match(sentence) is not None
 
 
-def declines(sentence: str) -> bool:
-    """Whether a sentence refuses to answer, or is mere politeness."""
-    return _DECLINES.search(sentence) is not None
+def declares(said: Sequence[str]) -> list[str]:
+    """Returns the sentences that may hold an answer: neither refusals nor politeness."""
+    return [sentence for sentence in said if not _DECLINES.search(sentence) and not _POLITE.search(sentence)]
 
 
 def emphasised(text: str) -> list[str]:
