@@ -1,17 +1,41 @@
-"""Judges answers to MathVista, MathVerse and MathVision without a judge model."""
+"""Judges answers to MathVista, MathVerse and MATH-Vision without a judge model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from atomthink_plugin.tasks.scoring import mathvista
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tasks.scoring import mathverse, mathvision, mathvista
 from atomthink_plugin.tasks.scoring.verdict import Verdict
 
+__all__ = ["SCORER_VERSION", "Verdict", "judge"]
+
 SCORER_VERSION: Final = "1"
+"""Changes whenever a verdict may; results name it."""
+
+_JUDGES: Final[dict[str, Callable[[Mapping[str, Any], str], Verdict]]] = {
+    "mathvista": mathvista.judge,
+    "mathverse": mathverse.judge,
+    "mathvision": mathvision.judge,
+}
 
 
 def judge(
     benchmark: Literal["mathvista", "mathverse", "mathvision"], question: Mapping[str, Any], response: str
 ) -> Verdict:
-    return mathvista.judge(question, response)
+    """Judges one response: finds its answer without looking at the reference, then compares as the benchmark does.
+
+    Deterministic, thread-safe, and bounded for any response. An empty response and a refusal are wrong.
+
+    Args:
+        benchmark: Whose question it is.
+        question: The benchmark's own record; fields may be None or NaN.
+        response: What the model said.
+
+    Raises:
+        AtomThinkError: No such benchmark, or a column is missing from the record.
+    """
+    if benchmark not in _JUDGES:
+        raise AtomThinkError(f"benchmark={benchmark!r} has no scorer: it is one of {', '.join(_JUDGES)}")
+    return _JUDGES[benchmark](question, response)

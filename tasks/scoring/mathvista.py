@@ -11,7 +11,7 @@ from atomthink_plugin.tasks.scoring.amounts import amount
 from atomthink_plugin.tasks.scoring.asked import Asked
 from atomthink_plugin.tasks.scoring.choices import Options
 from atomthink_plugin.tasks.scoring.text import tidy
-from atomthink_plugin.tasks.scoring.verdict import Found, Verdict
+from atomthink_plugin.tasks.scoring.verdict import Found, Verdict, compared
 
 _LIST: Final = re.compile(r"\[\s{0,9}-?\d[\d.,\s-]{0,400}\]")
 _ITEM: Final = re.compile(r"(?<!\d)-?\d{1,20}(?:\.\d{1,20})?")
@@ -21,10 +21,8 @@ _PAIR: Final = re.compile(r"(?<![\d.,])\d{1,9}(?: and | to |-)\d{1,9}(?![\d,])")
 def judge(question: Mapping[str, Any], response: str) -> Verdict:
     """Judges a response to a MathVista question."""
     found = find(question, tidy(response))
-    if found is None:
-        return Verdict(None, None, False, "none")
-    answer = record.text(question, "answer", "mathvista")
-    return Verdict(found.text, found.value, found.value is not None and found.value == answer.strip(), found.rule)
+    answer = record.text(question, "answer", "mathvista").strip()
+    return compared(found, lambda value: value == answer)
 
 
 def find(question: Mapping[str, Any], response: str) -> Found | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -36,3 +37,10 @@ class Found:
     text: str
     value: str | None
     rule: str
+
+
+def compared(found: Found | None, right: Callable[[str], bool]) -> Verdict:
+    """Returns the verdict on an answer that was found, or on none."""
+    if found is None:
+        return Verdict(None, None, False, "none")
+    return Verdict(found.text, found.value, found.value is not None and right(found.value), found.rule)

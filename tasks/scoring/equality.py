@@ -1,0 +1,91 @@
+"""Whether a free answer is the reference answer: the same expression, or the same number in another dress."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Final
+
+from atomthink_plugin.answers import MAX_MATH, equivalent
+from atomthink_plugin.tasks.scoring.latex import plain, tokens
+from atomthink_plugin.tasks.scoring.numbers import numbers
+
+MAX_ANSWER: Final = 300
+"""Characters of an answer that is compared; what is longer is an essay."""
+
+MIN_DIGITS: Final = 3
+"""Significant digits from which a rounded answer is as good as a more exact reference."""
+
+_UNIT: Final = (
+    r"(?:square |cubic |sq\.? |cu\.? )?(?:mm|cm|dm|km|m|kg|g|mg|ml|l|inch(?:es)?|in|ft|feet|foot|yards?|yd|miles?|mi|"
+    r"(?:centi|milli|kilo)?met(?:er|re)s?|units?|degrees?|°|minutes?|min|hours?|h|seconds?|s|years?|days?|lit(?:er|re)s?|"
+    r"dollars?|cents?|km ?/ ?h|m ?/ ?s)\.?(?: ?\^ ?[23]| ?[23]| squared| cubed)?"
+)
+_TRAILING: Final = re.compile(rf"(?<=[\d)πa-z}}°]) ?(?<![a-z]){_UNIT}$", re.IGNORECASE)
+_LABEL: Final = re.compile(r"^[a-zA-Z .'()]{0,60}(?:=|≈|:)\s?(?=\S)")
+_MIRRORED: Final = re.compile(r"\s?=\s?[a-z]$")
+_JOINS: Final = frozenset({"domain", "range", "center", "and", "the", "is", ":", ",", ".", ";", "on"})
+
+
+def same(answer: str, reference: str) -> bool:
+    r"""Returns whether an answer is the reference. Never raises.
+
+    Labels (`Area =`), units and layout do not count; expressions are compared by math-verify; a decimal may be more
+    exact than the reference, or rounded to `MIN_DIGITS` significant digits.
+
+    Example:
+        >>> same("113.097", "Area $=113.1 \\mathrm{~cm}^{2}$"), same("12", "12.4")
+        (True, False)
+    """
+    return _same(answer[:MAX_ANSWER], reference[:MAX_ANSWER]) if len(answer) <= MAX_ANSWER else False
+
+
+@lru_cache(maxsize=4096)
+def _same(answer: str, reference: str) -> bool:
+    if _content(answer) == _content(reference) != []:
+        return True
+    forms, wanted = _forms(answer), _forms(reference)
+    if any(_close(form, want) for form in forms for want in wanted):
+        return True
+    return any(equivalent(form, want) for form in forms for want in wanted if max(len(form), len(want)) <= MAX_MATH)
+
+
+def _content(text: str) -> list[str]:
+    return [token for token in tokens(text.replace("掳", "°")) if token not in _JOINS]
+
+
+def _forms(text: str) -> list[str]:
+    """Returns an answer as it is, then without label and unit."""
+    bare = plain(text.replace("掳", "°")).strip(" .")
+    unlabelled = _MIRRORED.sub("", _LABEL.sub("", bare)).strip()
+    unitless = _TRAILING.sub("", unlabelled).strip()
+    return list(dict.fromkeys(form for form in (text, bare, unlabelled, unitless) if form))
+
+
+def _close(answer: str, reference: str) -> bool:
+    """Whether two plain decimals are the same up to rounding."""
+    first, second = _decimal(answer), _decimal(reference)
+    if first is None or second is None:
+        return False
+    if first == second:
+        return True
+    rough, fine = sorted((first, second), key=lambda value: -_exponent(value))
+    if _exponent(rough) == _exponent(fine) or (rough is first and len(rough.as_tuple().digits) < MIN_DIGITS):
+        return False
+    return rough is first or _exponent(rough) < 0 if fine.quantize(rough) == rough else False
+
+
+def _exponent(value: Decimal) -> int:
+    return int(value.as_tuple().exponent)
+
+
+def _decimal(text: str) -> Decimal | None:
+    found = numbers(text)
+    if len(found) != 1 or found[0].text != text or len(text) > 20:
+        return None
+    try:
+        value = Decimal(text.replace(",", "").lstrip("$"))
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
