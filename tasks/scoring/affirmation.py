@@ -9,11 +9,41 @@ from atomthink_plugin.tasks.scoring.asked import Asked, content
 from atomthink_plugin.tasks.scoring.latex import tokens
 
 _DENIES: Final = frozenset(
-    "not no never false untrue incorrect neither nor isn't aren't doesn't don't wasn't cannot".split()
+    [
+        "not",
+        "no",
+        "never",
+        "false",
+        "untrue",
+        "incorrect",
+        "neither",
+        "nor",
+        "isn't",
+        "aren't",
+        "doesn't",
+        "don't",
+        "wasn't",
+        "cannot",
+    ]
 )
-_MORE: Final = frozenset("more greater higher larger bigger longer taller wider older above exceeds exceed".split())
-_LESS: Final = frozenset("less fewer lower smaller shorter narrower younger below".split())
-_SAME: Final = frozenset("equal same equals".split())
+_MORE: Final = frozenset(
+    [
+        "more",
+        "greater",
+        "higher",
+        "larger",
+        "bigger",
+        "longer",
+        "taller",
+        "wider",
+        "older",
+        "above",
+        "exceeds",
+        "exceed",
+    ]
+)
+_LESS: Final = frozenset(["less", "fewer", "lower", "smaller", "shorter", "narrower", "younger", "below"])
+_SAME: Final = frozenset(["equal", "same", "equals"])
 
 
 def affirms(asked: Asked, said: Sequence[str]) -> bool | None:

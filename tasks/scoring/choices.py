@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Final
 
+from atomthink_plugin.answers import final_answer
 from atomthink_plugin.tasks.scoring.affirmation import affirms
 from atomthink_plugin.tasks.scoring.asked import Asked, plans
+from atomthink_plugin.tasks.scoring.equality import same
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
 from atomthink_plugin.tasks.scoring.numbers import numbers
 from atomthink_plugin.tasks.scoring.statements import concludes, declares, emphasised, quoted, stated
@@ -25,6 +28,7 @@ _LEADING: Final = re.compile(
     r"[\s*$\"'`]{0,6}(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s?\{)*\s?(?:(?:option|choice|letter)s?[\s:]{1,3})?[\"'*]{0,3}"
     r"(?:\(\s?(?:\\(?:text|textbf|mathrm|mathbf)\s?\{)*\s?([A-Za-z])\s?\}*\s?\)|([A-Z])(?:[)\]}.:,;*\"'$]|\s*$|\s+(?=[\\$\d(-]|because|since|as\b|which|and\b|is\b)))"
 )
+_FORMULA: Final = re.compile(r"[√π^*(]|\d[xyabnr]\b")
 _CONDITION: Final = re.compile(r"^(?:if|when|as|since|because)\b[^,]{1,200},", re.IGNORECASE)
 _BEING: Final = re.compile(r"\b(?:is|are|was|were|be)\b")
 
@@ -35,7 +39,7 @@ class Options:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = tuple(texts)
         self._tokens = [tokens(text) for text in texts]
-        self._values = [_value(text) for text in texts]
+        self._values: list[Fraction | None] = [_value(text) for text in texts]
         self._listing = _listing(texts)
         self.lettered = [plain(text).strip("() ") for text in texts] == list(LETTERS[: len(texts)])
 
@@ -46,16 +50,16 @@ class Options:
             return index, response, "whole"
         response = self._listing.sub("\n", response) if self._listing else response
         spans = stated(response)
-        if "\\boxed" in response and spans and (index := self._equal(spans[0])) is not None:
-            return index, spans[0], "stated"
-        for span in spans:
-            index = self._lettered(span)
-            if index is not None:
-                return index, span, "letter"
-        for span in spans:
-            index = self.named(span)
-            if index is not None:
-                return index, span, "stated"
+        formal = spans[0] if spans and spans[0] == final_answer(response) else ""
+        if formal and "\\boxed" in response and (index := self._equal(formal)) is not None:
+            return index, formal, "stated"
+        for find, rule in ((self._lettered, "letter"), (self.named, "stated")):
+            for span in spans:
+                index = find(span)
+                if index is not None:
+                    return index, span, rule
+        if formal and numbers(formal):
+            return self._equivalent(formal)
         said = [sentence for sentence in declares(asked.said(response)) if not plans(sentence)]
         rules: tuple[tuple[str, Sequence[str], Callable[[str], int | None]], ...] = (
             ("lead", said[:1], self._lead),
@@ -174,10 +178,16 @@ class Options:
         return len(longer) > len(shorter) and _within(shorter, f"\x1f{chr(0x1F).join(longer)}\x1f")
 
     def _of_value(self, span: str) -> int | None:
-        """The only option that has the value of a number in the span."""
-        values = {number.value for number in numbers(plain(span))}
+        """The only option that has the value of the one number in the span."""
+        written = plain(span)
+        values = {number.value for number in numbers(written)}
         found = [i for i, value in enumerate(self._values) if value is not None and value in values]
-        return found[0] if len(set(map(self._text, found))) == 1 else None
+        return found[0] if len(values) == 1 and len(found) == 1 and not _FORMULA.search(written) else None
+
+    def _equivalent(self, span: str) -> tuple[int, str, str] | None:
+        """The option that a stated expression equals; one that equals none chooses none."""
+        found = [i for i, text in enumerate(self.texts) if same(span, text)]
+        return (found[0], span, "equivalent") if len(found) == 1 else None
 
 
 def _within(option: list[str], spoken: str) -> bool:
@@ -198,6 +208,11 @@ def _listing(texts: Sequence[str]) -> re.Pattern[str] | None:
     return re.compile(r"[\s,;]{0,9}".join(entries))
 
 
-def _value(text: str) -> object:
-    found = numbers(plain(text))
-    return found[0].value if len(found) == 1 and len(tokens(text)) <= 3 else None
+def _value(text: str) -> Fraction | None:
+    """The value of an option that is a number, a ratio, or a number with a unit."""
+    written = plain(text)
+    ratio = re.fullmatch(r"(\d{1,9})\s?:\s?(\d{1,9})", written)
+    if ratio and int(ratio[2]):
+        return Fraction(int(ratio[1]), int(ratio[2]))
+    found = numbers(written)
+    return found[0].value if len(found) == 1 and len(tokens(text)) <= 3 and not _FORMULA.search(written) else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Final
 
-from atomthink_plugin.answers import MAX_MATH, equivalent
+from atomthink_plugin.answers import MAX_MATH, TOLERANCE, equivalent
+from atomthink_plugin.tasks.scoring.arithmetic import value
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
 from atomthink_plugin.tasks.scoring.numbers import numbers
 
@@ -45,22 +47,29 @@ def same(answer: str, reference: str) -> bool:
 def _same(answer: str, reference: str) -> bool:
     if _content(answer) == _content(reference) != []:
         return True
-    forms, wanted = _forms(answer), _forms(reference)
-    if any(_close(form, want) for form in forms for want in wanted):
+    pairs = [(answer, reference), (_bare(answer), _bare(reference)), (_bare(answer, True), _bare(reference, True))]
+    values = [(value(form), value(want)) for form, want in pairs]
+    if any(_close(*pair) for pair in pairs) or any(_alike(*pair) for pair in values):
         return True
-    return any(equivalent(form, want) for form in forms for want in wanted if max(len(form), len(want)) <= MAX_MATH)
+    if any(form is not None and want is not None for form, want in values):
+        return False
+    return any(equivalent(*pair) for pair in dict.fromkeys(pairs) if max(map(len, pair)) <= MAX_MATH)
+
+
+def _alike(first: float | None, second: float | None) -> bool:
+    return first is not None and second is not None and math.isclose(first, second, rel_tol=TOLERANCE)
 
 
 def _content(text: str) -> list[str]:
     return [token for token in tokens(text.replace("掳", "°")) if token not in _JOINS]
 
 
-def _forms(text: str) -> list[str]:
-    """Returns an answer as it is, then without label and unit."""
+def _bare(text: str, unlabelled: bool = False) -> str:
+    """Returns an answer without layout and unit, and without its label."""
     bare = plain(text.replace("掳", "°")).strip(" .")
-    unlabelled = _MIRRORED.sub("", _LABEL.sub("", bare)).strip()
-    unitless = _TRAILING.sub("", unlabelled).strip()
-    return list(dict.fromkeys(form for form in (text, bare, unlabelled, unitless) if form))
+    if unlabelled:
+        bare = _MIRRORED.sub("", _LABEL.sub("", bare)).strip()
+    return _TRAILING.sub("", bare).strip()
 
 
 def _close(answer: str, reference: str) -> bool:
@@ -70,14 +79,14 @@ def _close(answer: str, reference: str) -> bool:
         return False
     if first == second:
         return True
-    rough, fine = sorted((first, second), key=lambda value: -_exponent(value))
+    rough, fine = sorted((first, second), key=lambda number: -_exponent(number))
     if _exponent(rough) == _exponent(fine) or (rough is first and len(rough.as_tuple().digits) < MIN_DIGITS):
         return False
     return rough is first or _exponent(rough) < 0 if fine.quantize(rough) == rough else False
 
 
-def _exponent(value: Decimal) -> int:
-    return int(value.as_tuple().exponent)
+def _exponent(number: Decimal) -> int:
+    return int(number.as_tuple().exponent)
 
 
 def _decimal(text: str) -> Decimal | None:
@@ -85,7 +94,7 @@ def _decimal(text: str) -> Decimal | None:
     if len(found) != 1 or found[0].text != text or len(text) > 20:
         return None
     try:
-        value = Decimal(text.replace(",", "").lstrip("$"))
+        decimal = Decimal(text.replace(",", "").lstrip("$"))
     except InvalidOperation:
         return None
-    return value if value.is_finite() else None
+    return decimal if decimal.is_finite() else None

@@ -37,13 +37,19 @@ def plain(text: str) -> str:
     for _ in range(3):  # as deep as answers are nested
         text = _FONTS.sub(r" \1 ", text).replace("~", " ")
         text = _ROOT.sub(lambda root: "√" + _group(root[1] or root[2] or root[3]), text)
-        text = _FRACTION.sub(lambda part: f"{_group(part[1] or part[2])}/{_group(part[3] or part[4])}", text)
+        text = _FRACTION.sub(_divided, text)
     text = _DEGREES.sub("°", _LAYOUT.sub(" ", text))
     text = _COMMAND.sub(lambda command: _SIGNS.get(command[0], " "), text)
     return " ".join(re.sub(r"\^\{(\w{1,9})\}", r"^\1", text).split())
 
 
 _SPECIAL: Final = re.compile(r"[$*`√²³∘~]|degree|deg\b|sqrt")
+
+
+def _divided(part: re.Match[str]) -> str:
+    quotient = f"{_group(part[1] or part[2])}/{_group(part[3] or part[4])}"
+    before = part.string[part.start() - 1 : part.start()]
+    return f"({quotient})" if before.isalnum() or before in {")", "}"} else quotient
 
 
 def _group(inner: str) -> str:
