@@ -10,6 +10,7 @@ from typing import Final
 from atomthink_plugin.tasks.scoring.latex import plain
 
 MAX_LENGTH: Final = 100
+MAX_EXPONENT: Final = 30
 _TOKEN: Final = re.compile(r"\d{1,15}(?:\.\d{1,15})?|\.\d{1,15}|[-+*/^()√π%°]")
 _SIGNS: Final = str.maketrans(
     {"×": "*", "·": "*", "÷": "/", "−": "-", "[": "(", "]": ")", "{": "(", "}": ")", "$": " "}
@@ -75,7 +76,10 @@ class _Reader:
         if self._peek() == "^":
             self._next()
             sign = -1.0 if self._peek() == "-" and self._next() else 1.0
-            return float(math.pow(base, sign * self._atom()))
+            exponent = self._atom()
+            if exponent > MAX_EXPONENT:
+                raise ValueError("beyond what floats tell apart")
+            return math.pow(base, sign * exponent)
         return base
 
     def _atom(self) -> float:

@@ -13,7 +13,7 @@ from atomthink_plugin.tasks.scoring.asked import Asked, plans
 from atomthink_plugin.tasks.scoring.equality import same
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
 from atomthink_plugin.tasks.scoring.numbers import numbers
-from atomthink_plugin.tasks.scoring.statements import concludes, declares, emphasised, quoted, stated
+from atomthink_plugin.tasks.scoring.statements import concludes, declares, emphasised, quoted, stated, unfinished
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MARK: Final = re.compile(
@@ -29,6 +29,9 @@ _LEADING: Final = re.compile(
     r"(?:\(\s?(?:\\(?:text|textbf|mathrm|mathbf)\s?\{)*\s?([A-Za-z])\s?\}*\s?\)|([A-Z])(?:[)\]}.:,;*\"'$]|\s*$|\s+(?=[\\$\d(-]|because|since|as\b|which|and\b|is\b)))"
 )
 _FORMULA: Final = re.compile(r"[√π^*(]|\d[xyabnr]\b")
+_SEVERAL: Final = re.compile(
+    r"[\s$*]{0,5}\(?[A-Z]\)?\s?(?:,|;|and\b|or\b)\s?(?:and |or )?\(?[A-Z](?:\)|\s?[,;.$]|\s?$|\s(?:and|or)\b)"
+)
 _CONDITION: Final = re.compile(r"^(?:if|when|as|since|because)\b[^,]{1,200},", re.IGNORECASE)
 _BEING: Final = re.compile(r"\b(?:is|are|was|were|be)\b")
 
@@ -51,15 +54,20 @@ class Options:
         response = self._listing.sub("\n", response) if self._listing else response
         spans = stated(response)
         formal = spans[0] if spans and spans[0] == final_answer(response) else ""
-        if formal and "\\boxed" in response and (index := self._equal(formal)) is not None:
+        boxed = bool(formal) and "\\boxed" in response
+        if boxed and (index := self._equal(formal)) is not None:
             return index, formal, "stated"
+        if any(_SEVERAL.match(span) for span in spans[:1]):
+            return None
         for find, rule in ((self._lettered, "letter"), (self.named, "stated")):
             for span in spans:
                 index = find(span)
                 if index is not None:
                     return index, span, rule
-        if formal and numbers(formal):
+        if formal and (boxed or numbers(formal)):
             return self._equivalent(formal)
+        if unfinished(response):
+            return None
         said = [sentence for sentence in declares(asked.said(response)) if not plans(sentence)]
         rules: tuple[tuple[str, Sequence[str], Callable[[str], int | None]], ...] = (
             ("lead", said[:1], self._lead),

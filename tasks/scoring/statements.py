@@ -41,6 +41,9 @@ _DECLINES: Final = re.compile(
 _POLITE: Final = re.compile(
     r"\b(?:hope this|let me know|anything else|help you with|feel free|other (?:questions?|puzzles?))\b", re.IGNORECASE
 )
+MIN_UNFINISHED: Final = 800
+"""Characters from which a response without an end was cut at its token limit; short ones often lack a period."""
+_FINISHED: Final = re.compile(r"[.!?。)\]}$*`\"'|%°:]\s*$")
 _BOLD: Final = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _QUOTED: Final = re.compile(r"\"([^\"\n]{1,80})\"")
 _EXPLAINS: Final = re.compile(
@@ -86,3 +89,8 @@ def closing(text: str) -> list[str]:
     """Returns the last paragraph of several, if it is a line."""
     paragraphs = text.split("\n\n")
     return paragraphs[-1:] if len(paragraphs) > 1 and "\n" not in paragraphs[-1] else []
+
+
+def unfinished(text: str) -> bool:
+    """Whether a long response breaks off before it comes to an answer: what it mentions on the way is none."""
+    return len(text) > MIN_UNFINISHED and _FINISHED.search(text[-20:]) is None
