@@ -16,6 +16,9 @@ from atomthink_plugin.tasks.scoring.numbers import numbers
 MAX_ANSWER: Final = 300
 """Characters of an answer that is compared; what is longer is an essay."""
 
+MAX_DEPTH: Final = 5
+"""Brackets within brackets up to which math-verify is asked."""
+
 MIN_DIGITS: Final = 3
 """Significant digits from which a rounded answer is as good as a more exact reference."""
 
@@ -53,7 +56,16 @@ def _same(answer: str, reference: str) -> bool:
         return True
     if any(form is not None and want is not None for form, want in values):
         return False
-    return any(equivalent(*pair) for pair in dict.fromkeys(pairs) if max(map(len, pair)) <= MAX_MATH)
+    return any(equivalent(*pair) for pair in dict.fromkeys(pairs) if all(map(_readable, pair)))
+
+
+def _readable(text: str) -> bool:
+    """Whether an expression is read within milliseconds: a grammar's work grows fast with nesting."""
+    depth = deepest = 0
+    for sign in text:
+        depth += (sign in "([{") - (sign in ")]}")
+        deepest = max(deepest, depth)
+    return len(text) <= MAX_MATH and deepest <= MAX_DEPTH
 
 
 def _alike(first: float | None, second: float | None) -> bool:
