@@ -11,7 +11,8 @@ from atomthink_plugin.tasks.scoring.numbers import Number, number_words, numbers
 from atomthink_plugin.tasks.scoring.text import sentences
 
 _BEING: Final = re.compile(
-    r"(?:\b(?:is|are|was|were|be|been|equals?|equal to|approximately|about|around|roughly|exactly|only|just|is an?|was an?)\b|[=≈:：为是])"
+    r"(?:\b(?:is|are|was|were|be|been|equals?|equal to|approximately|about|around|roughly|exactly|only|just|is an?)"
+    r"\b|[=≈:：为是])"
     r"[\s*\"'$(\\]{0,6}$",
     re.IGNORECASE,
 )
@@ -69,13 +70,15 @@ _STOP: Final = frozenset(
     ]
 )
 _HEAD: Final = re.compile(
-    r"\b(?:what(?: is|'s| was| were| are)|find|calculate|determine) the ([\w ]{1,60}?)(?= (?:of|in|between|for|on|from|that|by|to|at)\b|[?.:,]|$)",
+    r"\b(?:what(?: is|'s| was| were| are)|find|calculate|determine) the ([\w ]{1,60}?)"
+    r"(?= (?:of|in|between|for|on|from|that|by|to|at)\b|[?.:,]|$)",
     re.IGNORECASE,
 )
 _YEAR: Final = re.compile(r"\b(?:which|what|in which|in what) years?\b", re.IGNORECASE)
 _COUNTED: Final = re.compile(r"\bhow many (\w{2,})", re.IGNORECASE)
 _PLANS: Final = re.compile(
-    r"(?:first|next|then|let's|let us|now|we (?:need|can|have to|must)|to (?:find|determine|calculate|compute|answer|solve|get))\b",
+    r"(?:first|next|then|let's|let us|now|we (?:need|can|have to|must)|"
+    r"to (?:find|determine|calculate|compute|answer|solve|get))\b",
     re.IGNORECASE,
 )
 _SHARE: Final = re.compile(r"\bwhat (?:is the )?percent(?:age)?\b", re.IGNORECASE)
@@ -152,8 +155,8 @@ class Asked:
     def _counts(self, behind: str) -> bool:
         return any(token.startswith(self._counted) for token in tokens(behind)[:3])
 
-    def _fitting(self, sentence: str, found: Sequence[Number]) -> Sequence[Number]:
-        """Narrows numbers down to those of the kind asked for, not in the question, and not what others are compared with."""
+    def _fitting(self, sentence: str, found: list[Number]) -> list[Number]:
+        """Narrows numbers down to the kind asked for, not the question's, and not what others are compared with."""
         for fits in (
             lambda n: not self._year or (n.value.denominator == 1 and 1000 <= n.value < 3000),
             lambda n: not self._share or n.text.endswith("%"),

@@ -18,7 +18,8 @@ from atomthink_plugin.tasks.scoring.statements import concludes, declares, empha
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MARK: Final = re.compile(
     r"\(\s?(?:\\text[a-z]{0,2}\{)?\s?(?P<round>[A-Z])\s?\}?\s?\)"
-    r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)s?(?: is| would be|:)?[\s:*\"'(]{1,4}(?P<named>[A-Z])\b(?!'| [a-z]|,? (?:or )?[A-Z]\b)"
+    r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter)s?(?: is| would be|:)?[\s:*\"'(]{1,4}"
+    r"(?P<named>[A-Z])\b(?!'| [a-z]|,? (?:or )?[A-Z]\b)"
     r"|(?:选项?|答案)[是为]?[\s:：(]{0,3}(?P<chosen>[A-Z])(?![A-Za-z])"
     r"|\b(?:is|are|be)[\s:*\"']{1,4}(?P<is>[A-Z])[\"'*]{0,3}(?=[.,;]?\s*$|[.,;] )"
     r"|^[\s*\"']{0,3}(?P<line>[A-Z])[).:](?=\s|\*|$)",
@@ -44,7 +45,9 @@ class Options:
         self._tokens = [tokens(text) for text in texts]
         self._values: list[Fraction | None] = [_value(text) for text in texts]
         self._listing = _listing(texts)
-        self.lettered = [plain(text).strip("() ") for text in texts] == list(LETTERS[: len(texts)])
+        labels = [plain(text).strip("() ") for text in texts]
+        self._labels = {label: i for i, label in enumerate(labels)} if all(len(label) == 1 for label in labels) else {}
+        self.lettered = labels == list(LETTERS[: len(texts)])
 
     def choose(self, asked: Asked, response: str) -> tuple[int, str, str] | None:
         """Returns the index of the option chosen, the words that choose it, and the rule that found it."""
@@ -57,9 +60,13 @@ class Options:
         boxed = bool(formal) and "\\boxed" in response
         if boxed and (index := self._equal(formal)) is not None:
             return index, formal, "stated"
-        if any(_SEVERAL.match(span) for span in spans[:1]):
+        if any(_SEVERAL.match(span) and self._equal(span) is None for span in spans[:1]):
             return None
-        for find, rule in ((self._lettered, "letter"), (self.named, "stated")):
+        strict: tuple[tuple[str, Callable[[str], int | None]], ...] = (
+            ("letter", self._lettered),
+            ("stated", self.named),
+        )
+        for rule, find in strict:
             for span in spans:
                 index = find(span)
                 if index is not None:
@@ -107,20 +114,22 @@ class Options:
     def _lettered(self, span: str) -> int | None:
         """The option whose letter a statement begins with."""
         letter = _LEADING.match(span)
-        return self._index((letter[1] or letter[2]).upper()) if letter else None
+        return self._index(letter[1] or letter[2]) if letter else None
 
     def _text(self, index: int) -> str:
         return self.texts[index]  # options are now and then the same
 
     def _index(self, letter: str) -> int | None:
-        index = LETTERS.index(letter)
+        if letter in self._labels:
+            return self._labels[letter]
+        index = LETTERS.index(letter.upper())
         return index if index < len(self.texts) else None
 
     def _whole(self, response: str) -> int | None:
         if len(response) > 300:
             return None
         letter = re.fullmatch(r"\W{0,3}([A-Za-z])\W{0,3}", response)
-        if letter and (index := self._index(letter[1].upper())) is not None:
+        if letter and (index := self._index(letter[1])) is not None:
             return index
         return self._equal(response)
 

@@ -48,6 +48,8 @@ def same(answer: str, reference: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _same(answer: str, reference: str) -> bool:
+    lines = set(reference.split("\n"))
+    reference = lines.pop() if len(lines) == 1 else reference  # some references say the same twice
     if _content(answer) == _content(reference) != []:
         return True
     pairs = [(answer, reference), (_bare(answer), _bare(reference)), (_bare(answer, True), _bare(reference, True))]

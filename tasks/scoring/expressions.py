@@ -27,7 +27,7 @@ def expression(asked: Asked, response: str) -> tuple[str, str] | None:
     if hit:
         return hit[0].text, hit[1]
     for sentence in reversed(said):
-        before, verb, behind = sentence.partition(" is ")
+        _, verb, behind = sentence.partition(" is ")
         if verb and (concludes(sentence) or sentence in asked.restated(said)):
             return behind.strip("$. "), "restated"
     return None

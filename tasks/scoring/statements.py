@@ -30,11 +30,14 @@ _CONCLUDES: Final = re.compile(
 )
 _DECLINES: Final = re.compile(
     r"\b(?:sorry|apologi[sz]e|unable to|impossible to|insufficient|"
-    r"(?:can ?not|can't|could not|couldn't) (?:be )?(?:answer|determin|see|provide|access|say|tell|calculat|identif|view|know|give|find)\w*|"
+    r"(?:can ?not|can't|could not|couldn't) (?:be )?"
+    r"(?:answer|determin|see|provide|access|say|tell|calculat|identif|view|know|give|find)\w*|"
     r"(?:do not|don't|does not|doesn't) (?:provide|contain|show|have|include|specify|mention|give|see)|"
     r"not (?:possible|provided|given|available|specified|mentioned|visible|enough|clear|sure)|"
-    r"(?:is|are)n't (?:possible|enough|clear|provided|given)|please provide|need (?:more|additional|to (?:know|see)|the)|"
-    r"without (?:the (?:image|figure|diagram|graph|table|specific|actual|necessary)|any|more|an image|additional|further|knowing|being)|no (?:information|image|way)|unclear|"
+    r"(?:is|are)n't (?:possible|enough|clear|provided|given)|please provide|"
+    r"need (?:more|additional|to (?:know|see)|the)|"
+    r"without (?:the (?:image|figure|diagram|graph|table|specific|actual|necessary)|"
+    r"any|more|an image|additional|further|knowing|being)|no (?:information|image|way)|unclear|"
     r"as an ai|language model|unfortunately)\b|无法|不能确定|没有提供|抱歉",
     re.IGNORECASE,
 )
