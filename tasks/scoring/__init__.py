@@ -1,45 +1,41 @@
-"""PROVISIONAL: stands in for the judge-free scorer, which replaces this folder; only the interface counts."""
+"""Judges answers to MathVista, MathVerse and MATH-Vision without a judge model."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
-from atomthink_plugin.answers import equivalent, final_answer
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tasks.scoring import mathverse, mathvision, mathvista
+from atomthink_plugin.tasks.scoring.verdict import Verdict
 
-SCORER_VERSION: Final = "0-provisional"
+__all__ = ["SCORER_VERSION", "Verdict", "judge"]
 
+SCORER_VERSION: Final = "1"
+"""Changes whenever a verdict may; results name it."""
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a scorer says of one response.
-
-    Attributes:
-        extracted: The answer as it stands in the response, None if there is none.
-        normalized: The answer in the benchmark's own form.
-        correct: Whether it is right.
-        rule: Which rule spoke.
-    """
-
-    extracted: str | None
-    normalized: str | None
-    correct: bool
-    rule: str
+_JUDGES: Final[dict[str, Callable[[Mapping[str, Any], str], Verdict]]] = {
+    "mathvista": mathvista.judge,
+    "mathverse": mathverse.judge,
+    "mathvision": mathvision.judge,
+}
 
 
 def judge(
     benchmark: Literal["mathvista", "mathverse", "mathvision"], question: Mapping[str, Any], response: str
 ) -> Verdict:
-    """Returns the verdict on a response to one of the benchmark's own records."""
-    extracted = final_answer(response) or response.strip()
-    if not extracted:
-        return Verdict(None, None, False, "nothing")
-    choices = list(question.get("choices") or question.get("options") or ())
-    letter = re.fullmatch(r"\(?([A-Z])\)?\.?", extracted)
-    normalized = extracted
-    if letter and ord(letter[1]) - 65 < len(choices) and benchmark == "mathvista":
-        normalized = choices[ord(letter[1]) - 65]
-    answer = str(question.get("answer", ""))
-    return Verdict(extracted, normalized, equivalent(normalized, answer), "provisional")
+    """Judges one response: finds its answer without looking at the reference, then compares as the benchmark does.
+
+    Deterministic, thread-safe, and bounded for any response. An empty response and a refusal are wrong.
+
+    Args:
+        benchmark: Whose question it is.
+        question: The benchmark's own record; fields may be None or NaN.
+        response: What the model said.
+
+    Raises:
+        AtomThinkError: No such benchmark, or a column is missing from the record.
+    """
+    if benchmark not in _JUDGES:
+        raise AtomThinkError(f"benchmark={benchmark!r} has no scorer: it is one of {', '.join(_JUDGES)}")
+    return _JUDGES[benchmark](question, response)

@@ -1,0 +1,99 @@
+"""Where a response says what its answer is: statements first, then conclusions, then any sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from atomthink_plugin.answers import final_answer
+
+_GAP: Final = r"[\s*_]{0,6}"
+_NOUN: Final = r"(?:answer|option|choice|letter|statement|value|result|number)"
+_IS: Final = r"(?:is|are|would be|should be|must be|will be|appears to be|[是为])"
+_ABOUT: Final = r"(?:\s(?:for|to|of|in|from|that|which|here)\b[^.\n:]{1,100}?)?"
+_LEAD: Final = re.compile(
+    rf"\b(?:correct|right|best|closest|nearest|final|appropriate|accurate){_GAP}(?:{_NOUN}{_GAP}){{1,3}}"
+    rf"(?:{_ABOUT}\s{_IS}\b{_GAP}[:：]?|[:：]){_GAP}"
+    rf"|\b(?:answer|option|choice|letter)s?{_GAP}(?:letter{_GAP})?{_IS}\b{_GAP}[:：]?{_GAP}"
+    rf"|\bthe answer{_ABOUT}\s{_IS}\b{_GAP}[:：]?{_GAP}"
+    rf"|\banswer{_GAP}[:：]?{_GAP}(?=\([A-J]\))|\b(?:choose|select|pick)\s{{1,3}}(?=\(?[A-J]\)|(?:option|choice) )"
+    rf"|^(?:the )?(?:answer|option|choice|solution){_GAP}[:：]{_GAP}"
+    rf"|(?:答案|选项|故选|应选|选择|因此选|所以选|正确选项){_GAP}(?:应该|应)?[是为]?{_GAP}[:：]?{_GAP}",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CONCLUDES: Final = re.compile(
+    r"[\s*#_>-]{0,9}(?:and |but )?(?:therefore|thus|hence|so|consequently|in conclusion|in total|in summary|overall|"
+    r"to summarize|to sum up|finally|accordingly|altogether|based on (?:this|these|the above)|"
+    r"因此|所以|故|综上)",
+    re.IGNORECASE,
+)
+_DECLINES: Final = re.compile(
+    r"\b(?:sorry|apologi[sz]e|unable to|impossible to|insufficient|"
+    r"(?:can ?not|can't|could not|couldn't) (?:be )?"
+    r"(?:answer|determin|see|provide|access|say|tell|calculat|identif|view|know|give|find)\w*|"
+    r"(?:do not|don't|does not|doesn't) (?:provide|contain|show|have|include|specify|mention|give|see)|"
+    r"not (?:possible|provided|given|available|specified|mentioned|visible|enough|clear|sure)|"
+    r"(?:is|are)n't (?:possible|enough|clear|provided|given)|please provide|"
+    r"need (?:more|additional|to (?:know|see)|the)|"
+    r"without (?:the (?:image|figure|diagram|graph|table|specific|actual|necessary)|"
+    r"any|more|an image|additional|further|knowing|being)|no (?:information|image|way)|unclear|"
+    r"as an ai|language model|unfortunately)\b|无法|不能确定|没有提供|抱歉",
+    re.IGNORECASE,
+)
+_POLITE: Final = re.compile(
+    r"\b(?:hope this|let me know|anything else|help you with|feel free|other (?:questions?|puzzles?))\b", re.IGNORECASE
+)
+MIN_UNFINISHED: Final = 800
+"""Characters from which a response without an end was cut at its token limit; short ones often lack a period."""
+_FINISHED: Final = re.compile(r"[.!?。)\]}$*`\"'|%°:]\s*$")
+_BOLD: Final = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+_QUOTED: Final = re.compile(r"\"([^\"\n]{1,80})\"")
+_EXPLAINS: Final = re.compile(
+    r"\b(?:how|why) (?:I|we|to) [^.\n]{0,40}\b(?:answer|solution|result)[^.\n]{0,10}:", re.IGNORECASE
+)
+
+
+def stated(text: str) -> list[str]:
+    """Returns what the response says its answer is, the most formal and latest statement first."""
+    text = _EXPLAINS.sub("", text)
+    formal = final_answer(text)
+    leads = [text[lead.end() : lead.end() + 200] for lead in _LEAD.finditer(text)]
+    spans = [formal or "", *(first_line(rest) for rest in reversed(leads[-6:]))]
+    return [span for span in spans if span]
+
+
+def first_line(text: str) -> str:
+    """Returns what comes before the next line."""
+    return text.lstrip(" *_:\n").split("\n", 1)[0].strip()
+
+
+def concludes(sentence: str) -> bool:
+    """Whether a sentence draws a conclusion."""
+    return _CONCLUDES.match(sentence) is not None
+
+
+def declares(said: Sequence[str]) -> list[str]:
+    """Returns the sentences that may hold an answer: neither refusals nor politeness."""
+    return [sentence for sentence in said if not _DECLINES.search(sentence) and not _POLITE.search(sentence)]
+
+
+def emphasised(text: str) -> list[str]:
+    """Returns what is set in bold."""
+    return _BOLD.findall(text)
+
+
+def quoted(text: str) -> list[str]:
+    """Returns what stands in quotation marks."""
+    return _QUOTED.findall(text)
+
+
+def closing(text: str) -> list[str]:
+    """Returns the last paragraph of several, if it is a line."""
+    paragraphs = text.split("\n\n")
+    return paragraphs[-1:] if len(paragraphs) > 1 and "\n" not in paragraphs[-1] else []
+
+
+def unfinished(text: str) -> bool:
+    """Whether a long response breaks off before it comes to an answer: what it mentions on the way is none."""
+    return len(text) > MIN_UNFINISHED and _FINISHED.search(text[-20:]) is None

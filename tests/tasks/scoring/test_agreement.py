@@ -1,0 +1,55 @@
+"""On the benchmarks' real questions and on real responses with official verdicts, where these are at hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atomthink_plugin.tasks.scoring import judge
+
+from .records import QUESTIONS, SHARED, needs_data, questions
+
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "verdict_agreement.py"
+FILES = {
+    "mathvista": SHARED / "mathvista/verdicts_dev.jsonl.gz",
+    "mathvision": SHARED / "mathvision/verdicts_dev.jsonl.gz",
+}
+
+
+@needs_data
+@pytest.mark.parametrize("benchmark", QUESTIONS)
+def test_stating_the_reference_is_right(benchmark: str) -> None:
+    wrong = []
+    for question in questions(benchmark):
+        gold = " and ".join(dict.fromkeys(question["answer"].split("\n")))
+        for form in ("The answer is {}", "Step 2: To sum up, the final answer is: {}.", "  The answer is {}\n"):
+            if not judge(benchmark, question, form.format(gold)).correct:  # type: ignore[arg-type]
+                wrong.append((question.get("pid") or question.get("id") or question["sample_index"], form, gold))
+    assert wrong == []
+
+
+@needs_data
+@pytest.mark.parametrize(("benchmark", "bar"), [("mathvista", 0.99), ("mathvision", 0.975)])
+def test_verdicts_agree_with_the_official_ones(benchmark: str, bar: float, tmp_path: Path) -> None:
+    out = tmp_path / "agreement.json"
+    done = subprocess.run(
+        [sys.executable, BENCHMARK, FILES[benchmark], "--json", out], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())["files"][FILES[benchmark].name]
+    total = report["agreement"]["total"]
+    assert total["supported"]["share"] >= bar
+    assert total["all"]["rows"] > 5000
+    assert total["all"]["agreed"] + total["all"]["false_credit"] + total["all"]["missed_credit"] == total["all"]["rows"]
+
+
+def test_a_verdict_file_without_questions_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.jsonl"
+    file.write_text(json.dumps({"model": "m", "id": "1", "response": "3", "correct": True}) + "\n")
+    done = subprocess.run([sys.executable, BENCHMARK, file], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "no *questions.jsonl beside" in done.stderr
