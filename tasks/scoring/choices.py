@@ -143,7 +143,12 @@ class Options:
         """The option that a sentence begins with, as in `Yes, ...`."""
         spoken = tokens(span)
         for index, option in enumerate(self._tokens):
-            if not self.lettered and option and spoken[: len(option)] == option and option[0].isalpha():
+            if (
+                not self.lettered
+                and option
+                and spoken[: len(option)] == option
+                and not any(token.isalnum() for token in spoken[len(option) :][:1])
+            ):
                 return index
         return None
 

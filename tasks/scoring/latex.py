@@ -11,7 +11,7 @@ _FONTS: Final = re.compile(
 )
 _FRACTION: Final = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]{1,80})\}|(\d))\s*(?:\{([^{}]{1,80})\}|(\d))")
 _ROOT: Final = re.compile(r"(?:\\sqrt\s*|√\s*|\bsqrt\s*)(?:\{([^{}]{1,80})\}|\(([^()]{1,80})\)|(\d+))")
-_DEGREES: Final = re.compile(r"\^?\s*\{?\s*\*?\s*\\(?:circ|degree)\s*\}?|\*?\\degree|\bdegrees?\b|\bdeg\b")
+_DEGREES: Final = re.compile(r"\^?\s?\{?\s?\*?\s?\\(?:circ|degree)\s?\}?|\*?\\degree|\bdegrees?\b|\bdeg\b")
 _LAYOUT: Final = re.compile(r"\\(?:left|right|displaystyle|quad|boxed|,|;|!|:| |\(|\)|\[|\])|[$`*]")
 _SIGNS: Final = {
     "\\pi": "π", "\\times": "×", "\\cdot": "·", "\\%": "%", "\\angle": "∠", "\\le": "≤", "\\ge": "≥", "\\leq": "≤",
@@ -38,9 +38,9 @@ def plain(text: str) -> str:
         text = _FONTS.sub(r" \1 ", text).replace("~", " ")
         text = _ROOT.sub(lambda root: "√" + _group(root[1] or root[2] or root[3]), text)
         text = _FRACTION.sub(_divided, text)
-    text = _DEGREES.sub("°", _LAYOUT.sub(" ", text))
+    text = _DEGREES.sub("°", " ".join(_LAYOUT.sub(" ", text).split()))
     text = _COMMAND.sub(lambda command: _SIGNS.get(command[0], " "), text)
-    return " ".join(re.sub(r"\^\{(\w{1,9})\}", r"^\1", text).split())
+    return " ".join(re.sub(r"\^\{(\w)\}", r"^\1", text).split())
 
 
 _SPECIAL: Final = re.compile(r"[$*`√²³∘~]|degree|deg\b|sqrt")
@@ -49,6 +49,8 @@ _SPECIAL: Final = re.compile(r"[$*`√²³∘~]|degree|deg\b|sqrt")
 def _divided(part: re.Match[str]) -> str:
     quotient = f"{_group(part[1] or part[2])}/{_group(part[3] or part[4])}"
     before = part.string[part.start() - 1 : part.start()]
+    if before.isdecimal() and quotient.replace("/", "").isdecimal():
+        return f" {quotient}"  # a mixed number
     return f"({quotient})" if before.isalnum() or before in {")", "}"} else quotient
 
 

@@ -23,12 +23,15 @@ FILES = {
 @needs_data
 @pytest.mark.parametrize("benchmark", QUESTIONS)
 def test_stating_the_reference_is_right(benchmark: str) -> None:
-    wrong = []
+    wrong: list[str] = []
     for question in questions(benchmark):
         gold = " and ".join(dict.fromkeys(question["answer"].split("\n")))
-        for form in ("The answer is {}", "Step 2: To sum up, the final answer is: {}.", "  The answer is {}\n"):
-            if not judge(benchmark, question, form.format(gold)).correct:  # type: ignore[arg-type]
-                wrong.append((question.get("pid") or question.get("id") or question["sample_index"], form, gold))
+        forms = (
+            f"The answer is {gold}",
+            f"Step 2: To sum up, the final answer is: {gold}.",
+            f"  The answer is {gold}\n",
+        )
+        wrong += [form for form in forms if not judge(benchmark, question, form).correct]  # type: ignore[arg-type]
     assert wrong == []
 
 

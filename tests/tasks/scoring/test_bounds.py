@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.scoring import judge
+from atomthink_plugin.tasks.scoring import Verdict, judge
 
 from .records import verse, vision, vista
 
@@ -32,13 +32,15 @@ BAIT = [
     "答案", "than ", "\\text{", "^{\\circ", "9e9", "_", "how I got the answer: ", "yes no ",
 ]  # fmt: skip
 MONSTERS = [
-    "9^9^9^9", "9^{9^{9^{9}}}", "10**10**10", "100000!", "1e999999999", "\\binom{10^6}{10^5}", "(((9^{99})^{99})^{99})^{99}",
+    "9^9^9^9", "9^{9^{9^{9}}}", "10**10**10", "100000!", "1e999999999", "\\binom{10^6}{10^5}",
+    "(((9^{99})^{99})^{99})^{99}",
     "\\sum_{n=1}^{10^9} n", "(" * 90, "(1+" * 20 + "x" + ")" * 20, "\\frac{1}{" * 12 + "2" + "}" * 12, "1/" * 45 + "0",
     "x^{" * 20 + "x" + "}" * 20, "\\sqrt{" * 14 + "x" + "}" * 14, "{" * 40 + "}" * 40, "x<y" * 25, "-" * 90 + "x",
 ]  # fmt: skip
 WORDS = st.sampled_from(
     ["The answer is", "(A)", "B", "\\boxed{", "}", "\\frac{1}{2}", "3", "1.2", "[1, 2]", "=", "\n", "so", "is", "5 to 6",
-     "**", "yes", "no", "not", "than", "$x^2$", "°", "cm", "^", "2√{3}", "I cannot see", "Choices:", "答案是", "\x00", "\ud800"]
+     "**", "yes", "no", "not", "than", "$x^2$", "°", "cm", "^", "2√{3}", "I cannot see", "Choices:", "答案是",
+     "\x00", "\ud800"]
 )  # fmt: skip
 RESPONSES = st.one_of(st.text(max_size=80), st.lists(WORDS, max_size=14).map(" ".join))
 
@@ -46,8 +48,7 @@ RESPONSES = st.one_of(st.text(max_size=80), st.lists(WORDS, max_size=14).map(" "
 @pytest.mark.parametrize(("benchmark", "question"), ASKED)
 @pytest.mark.parametrize("bait", BAIT)
 def test_a_megabyte_is_judged(benchmark: Benchmark, question: dict[str, Any], bait: str) -> None:
-    response = bait * (10**6 // len(bait))
-    assert judge(benchmark, question, response) == judge(benchmark, question, response)
+    assert isinstance(judge(benchmark, question, bait * (10**6 // len(bait))), Verdict)
 
 
 @pytest.mark.parametrize(("benchmark", "question"), ASKED)
