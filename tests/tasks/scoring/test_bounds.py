@@ -38,7 +38,8 @@ MONSTERS = [
     "x^{" * 20 + "x" + "}" * 20, "\\sqrt{" * 14 + "x" + "}" * 14, "{" * 40 + "}" * 40, "x<y" * 25, "-" * 90 + "x",
 ]  # fmt: skip
 WORDS = st.sampled_from(
-    ["The answer is", "(A)", "B", "\\boxed{", "}", "\\frac{1}{2}", "3", "1.2", "[1, 2]", "=", "\n", "so", "is", "5 to 6",
+    ["The answer is", "(A)", "B", "\\boxed{", "}", "\\frac{1}{2}", "3", "1.2", "[1, 2]", "=", "\n", "so",
+    "is", "5 to 6",
      "**", "yes", "no", "not", "than", "$x^2$", "°", "cm", "^", "2√{3}", "I cannot see", "Choices:", "答案是",
      "\x00", "\ud800"]
 )  # fmt: skip
