@@ -17,6 +17,9 @@ from rich.table import Table
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.steps import split_steps
+from atomthink_plugin.tasks.atoms.labellers import Words
+from atomthink_plugin.tasks.atoms.scores import AbilityScore, by_ability
+from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.quality import mean, quality, summary
 from atomthink_plugin.tasks.runs import Run, Sample, read_run
 
@@ -112,6 +115,14 @@ def scored_steps(samples: Iterable[Sample]) -> list[ScoredStep]:
     return found
 
 
+def abilities(samples: Iterable[Sample]) -> list[AbilityScore]:
+    """Returns the step scores by ability, told by the steps' words; empty where no scorer ran."""
+    chains: dict[tuple[str, int], list[tuple[str, float]]] = {}
+    for step in scored_steps(samples):
+        chains.setdefault((step.task, step.doc_id), []).append((step.text, step.score))
+    return by_ability(list(chains.values()), Words(), load_taxonomy())
+
+
 def show(run: Path, file: Path | None) -> None:
     """Prints a run's step quality.
 
@@ -124,12 +135,19 @@ def show(run: Path, file: Path | None) -> None:
     """
     read = read_run(run)
     rows = report(read)
+    found = {task: abilities(samples) for task, samples in read.samples.items()}
     for task in read.samples:
         Console().print(_table(task, [one for one in rows if one.task == task]))
+        if found[task]:
+            Console().print(_ability_table(found[task]))
     if file is not None:
-        steps = [asdict(step) for samples in read.samples.values() for step in scored_steps(samples)]
+        record = {
+            "rows": [asdict(one) for one in rows],
+            "abilities": {task: [asdict(one) for one in scores] for task, scores in found.items()},
+            "steps": [asdict(step) for samples in read.samples.values() for step in scored_steps(samples)],
+        }
         try:
-            file.write_text(json.dumps({"rows": [asdict(one) for one in rows], "steps": steps}, indent=1))
+            file.write_text(json.dumps(record, indent=1))
         except OSError as error:
             raise AtomThinkError(f"`--json {file}` cannot be written: {error.strerror}") from None
 
@@ -152,6 +170,13 @@ def _table(task: str, rows: Sequence[Row]) -> Table:
         scores = [_shown(value, ".3f") for value in (one.score, one.worst)]
         numbers = (str(one.questions), str(one.failed), _shown(one.per_answer, ".2f"), *shares)
         grid.add_row(one.part, *numbers, _shown(one.tokens, ".0f"), *scores)
+    return grid
+
+
+def _ability_table(scores: Sequence[AbilityScore]) -> Table:
+    grid = Table("step scores by ability", "steps", "score", "worst")
+    for one in scores:
+        grid.add_row(one.ability, str(one.steps), f"{one.mean:.3f}", f"{one.worst:.3f}")
     return grid
 
 
