@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,18 @@ def test_verdicts_agree_with_the_official_ones(benchmark: str, bar: float, tmp_p
     assert total["supported"]["share"] >= bar
     assert total["all"]["rows"] > 5000
     assert total["all"]["agreed"] + total["all"]["false_credit"] + total["all"]["missed_credit"] == total["all"]["rows"]
+
+
+@needs_data
+def test_a_mathvista_file_scored_letter_by_letter_gives_our_verdicts() -> None:
+    """The benchmark compares predictions and references as texts; a submission holds our normalized answers."""
+    records = {question["pid"]: question for question in questions("mathvista")}
+    with gzip.open(FILES["mathvista"], "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in islice(file, 0, None, 3)]
+    for row in rows:
+        question = records[row["pid"]]
+        verdict = judge("mathvista", question, row["response"] or "")
+        assert (str(verdict.normalized).strip() == question["answer"].strip()) == verdict.correct, (row, verdict)
 
 
 def test_a_verdict_file_without_questions_is_told(tmp_path: Path) -> None:
