@@ -125,6 +125,14 @@ class ChatText:
         text: str = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         return text
 
+    def continues(self) -> bool:
+        """Returns whether the template writes a begun assistant's turn as it asks for one, which servers go on with."""
+        asked: Any = [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
+        begun = [*asked, {"role": "assistant", "content": [{"type": "text", "text": "So."}]}]
+        render = self._processor.apply_chat_template
+        as_turn = render(begun, continue_final_message=True, tokenize=False)
+        return bool(as_turn == f"{render(asked, add_generation_prompt=True, tokenize=False)}So.")
+
     def has_bos(self, text: str) -> bool:
         """Returns whether the template already wrote the token that begins a text."""
         bos = self._tokenizer.bos_token

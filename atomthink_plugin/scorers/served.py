@@ -82,7 +82,7 @@ class ServedPrm(ABC):
                 raise QuestionError(
                     f"{server.name} refuses to score a step (HTTP {error.status_code}: {server.said(error)})"
                 ) from None
-            except ValidationError:
+            except (ValidationError, IndexError):  # no JSON of the protocol, or lists of nothing
                 continue
             if not math.isfinite(value):
                 raise QuestionError(f"{server.name} gave {value} as a score: serve the PRM in another precision")

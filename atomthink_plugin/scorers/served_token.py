@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from atomthink_plugin.api import Path, QuestionError
+from atomthink_plugin.api import AtomThinkError, Path, QuestionError
 from atomthink_plugin.chat_turns import ChatTurns
 from atomthink_plugin.formats import SEPARATOR, Format
 from atomthink_plugin.prefixes.reader import ids_of
@@ -204,6 +204,11 @@ def served_prm_token(
     scorer: ServedPrm
     if words.processor is not None:
         text = ChatText(words.processor, words.tokenizer)
+        if not text.continues():
+            raise AtomThinkError(
+                f"prm={prm!r}: its chat template writes a begun reply in another way than it asks for one, so a server "
+                "would give other scores: leave out prm_base_url= to load it in this process"
+            )
         scorer = ServedChatPrm(*common, text, format_named(settings.format), tag, good_id, bad_id)
     else:
         scorer = ServedTokenPrm(*common, TextLayout(words.tokenizer, tag, tag_id), good_id, bad_id)

@@ -42,6 +42,19 @@ SIZES = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "
 def embedded_policy(folder: Path) -> Path:
     """The embedded policy with the names of weights that vLLM looks for."""
     shutil.copytree(TINY_ARGUMENTS["pretrained"], folder)
+    return _renamed(folder)
+
+
+def multimodal_prm(folder: Path) -> Path:
+    """A LLaVA that is read at a tag, as its config says."""
+    section = {"kind": "token", "format": "continue", "tag": "<pad>", "good": "<+>", "bad": "<->"}
+    tiny_models.llava(folder, SIZES, atomthink_prm=section)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("%}ASSISTANT:{%", "%}ASSISTANT: {%"))  # as before its turns
+    return _renamed(folder)
+
+
+def _renamed(folder: Path) -> Path:
     file = folder / "model.safetensors"
     renamed = {_vllm_name(name): weight for name, weight in load_file(file).items()}
     save_file(renamed, file, metadata={"format": "pt"})

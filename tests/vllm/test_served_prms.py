@@ -46,6 +46,19 @@ def test_a_language_model_read_at_a_tag(made: Callable[[Callable[[FilePath], Fil
             served_prm_head(str(prm), base_url=server.url, separator="<extra_0>")
 
 
+def test_a_model_that_reads_images_in_a_chat(made: Callable[[Callable[[FilePath], FilePath]], FilePath]) -> None:
+    prm = made(serving.multimodal_prm)
+    asked = question("How many are there? " * 4, picture())
+    paths = [chain(asked, *STEPS[:depth]) for depth in range(1, 8)]
+    with serving.serve(prm, "--enable-prompt-tokens-details", "--max-model-len", "512") as server:
+        served = served_prm_token(str(prm), base_url=server.url)
+        assert scores(served, paths) == pytest.approx(scores(prm_token(str(prm), device="cpu"), paths), abs=1e-4)
+        other = chain(question("How many are there? " * 4, picture(1)), *STEPS)
+        assert abs(run(served.score(other)).value - run(served.score(paths[-1])).value) > 1e-4
+        again = run(served.score(paths[-1])).usage
+        assert again.cached >= 0.8 * (again.cached + again.prefilled)
+
+
 def test_a_classifier_read_at_its_separator(made: Callable[[Callable[[FilePath], FilePath]], FilePath]) -> None:
     prm = made(serving.head_prm)
     pooling = ("--runner", "pooling", "--pooler-config", '{"task": "classify"}', "--max-model-len", "512")
