@@ -1,0 +1,230 @@
+"""Chains of steps as files hold them: one JSON object per line, images beside it; what cannot be used is set aside.
+
+Every command of `training/` reads and writes this one format, so that each stage's output is the next one's input.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from annotated_types import Ge, Le, MinLen
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+
+from atomthink_plugin import api
+from atomthink_plugin.api import AtomThinkError, Message, Question, Step
+from atomthink_plugin.formats import Format
+
+log = logging.getLogger(__name__)
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Label = Annotated[float, Ge(0), Le(1)]
+
+_DECODERS: Final = 4  # threads that check images
+
+
+class Chain(BaseModel):
+    """A question, the steps of one solution and, where known, which of them are right.
+
+    Fields that are not named here are left alone.
+
+    Attributes:
+        id: Unique in its file.
+        question: As it is asked, options included.
+        images: Files, relative to the chains' own.
+        steps: In order; the last states the answer, unless the chain is a beginning only.
+        answer: The right answer, empty if nobody knows it.
+        labels: One per step: the probability that it is right, given those before it; None where it is not known.
+        corrections: One per step: what would have been right in the place of a wrong one; None where nobody knows.
+        format: The prompt format this chain is to be learned in, for files that mix several; None for the command's.
+    """
+
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+
+    id: Text
+    question: Text
+    images: tuple[str, ...] = ()
+    steps: Annotated[tuple[Text, ...], MinLen(1)]
+    answer: str = ""
+    labels: tuple[Label | None, ...] | None = None
+    corrections: tuple[Text | None, ...] | None = None
+    format: str | None = None
+
+    @model_validator(mode="after")
+    def _one_per_step(self) -> Self:
+        for name, given in (("labels", self.labels), ("corrections", self.corrections)):
+            if given is not None and len(given) != len(self.steps):
+                raise ValueError(f"{len(given)} {name} for {len(self.steps)} steps")
+        return self
+
+    def first_error(self) -> int | None:
+        """Returns the index of the first step whose label is below a half, None if there is none.
+
+        Raises:
+            ValueError: The chain has no labels.
+        """
+        if self.labels is None:
+            raise ValueError(f"chain {self.id!r} has no labels")
+        return next((i for i, label in enumerate(self.labels) if label is not None and label < 0.5), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that cannot be used.
+
+    Attributes:
+        where: File and line.
+        reason: What is wrong with it.
+        record: The record as it came.
+    """
+
+    where: str
+    reason: str
+    record: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Chains:
+    """What a file holds: chains and rejects together are all its records.
+
+    Attributes:
+        folder: What the chains' images are relative to.
+        chains: The usable ones.
+        rejects: The others.
+    """
+
+    folder: Path
+    chains: Sequence[Chain]
+    rejects: Sequence[Reject] = field(default=())
+
+    def question(self, chain: Chain) -> Question:
+        """Returns the chain's question as the engine asks it, images read."""
+        pictures = [read_image(str(self.folder / image)) for image in chain.images]
+        return Question(chain.id, (Message("user", (*pictures, chain.question)),))
+
+    def paths(self, chain: Chain, form: Format) -> list[api.Path]:
+        """Returns the chain's nodes, from its first step to its last; one that concludes is final."""
+        root = api.Path(self.question(chain))
+        nodes = accumulate(chain.steps, lambda at, step: at.extend(Step(step), form.answer(step)), initial=root)
+        return list(nodes)[1:]
+
+
+@lru_cache(maxsize=256)
+def read_image(file: str) -> Image.Image:
+    """Returns a picture in RGB; chains about one picture share it."""
+    with Image.open(file) as image:
+        return image.convert("RGB")
+
+
+def read_chains(file: Path) -> Chains:
+    """Returns the chains of a JSONL file; records and images that cannot be read are among its rejects.
+
+    Raises:
+        AtomThinkError: There is no such file, or nothing in it can be used.
+    """
+    chains: list[Chain] = []
+    rejects: list[Reject] = []
+    seen: set[str] = set()
+    for where, line in numbered_lines(file):
+        try:
+            record = json.loads(line)
+            chain = Chain.model_validate(record)
+        except json.JSONDecodeError as error:
+            rejects.append(Reject(where, f"no JSON: {error}", line))
+            continue
+        except ValidationError as error:
+            rejects.append(Reject(where, faults(error), record))
+            continue
+        if chain.id in seen:
+            rejects.append(Reject(where, f"the id {chain.id!r} occurred before", record))
+            continue
+        seen.add(chain.id)
+        chains.append(chain)
+    found = _without_broken_images(Chains(file.parent, chains, rejects), file)
+    if not found.chains:
+        first = f"; the first: {found.rejects[0].where}: {found.rejects[0].reason}" if found.rejects else ""
+        raise AtomThinkError(f"{file} has no chain that can be used ({len(found.rejects)} rejected{first})")
+    if found.rejects:
+        log.warning("%s: %d of %d chains are rejected", file, len(found.rejects), len(chains) + len(rejects))
+    return found
+
+
+def write_chains(file: Path, chains: Iterable[Chain]) -> int:
+    """Writes chains, one per line, and returns how many."""
+    return write_lines(file, (chain.model_dump(exclude_none=True) for chain in chains))
+
+
+def write_rejects(file: Path, rejects: Iterable[Reject]) -> int:
+    """Writes what was set aside, each with its reason, and returns how many."""
+    return write_lines(file, ({"where": r.where, "reason": r.reason, "record": r.record} for r in rejects))
+
+
+def write_lines(file: Path, records: Iterable[dict[str, Any]]) -> int:
+    """Writes JSON objects, one per line, and returns how many.
+
+    Raises:
+        AtomThinkError: The file cannot be written.
+    """
+    count = 0
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w", encoding="utf-8") as out:
+            for record in records:
+                out.write(json.dumps(record, ensure_ascii=False) + "\n")
+                count += 1
+    except OSError as error:
+        raise AtomThinkError(f"{file} cannot be written: {error.strerror}") from None
+    return count
+
+
+def numbered_lines(file: Path) -> Iterator[tuple[str, str]]:
+    """Yields each line that is not blank, with where it stands.
+
+    Raises:
+        AtomThinkError: The file cannot be read.
+    """
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield f"{file.name}:{number}", line
+    except (OSError, UnicodeDecodeError) as error:
+        raise AtomThinkError(f"{file} cannot be read: {error}") from None
+
+
+def faults(error: ValidationError) -> str:
+    """Returns what a record lacks, in one line."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())
+
+
+def _without_broken_images(found: Chains, file: Path) -> Chains:
+    names = sorted({image for chain in found.chains for image in chain.images})
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        reasons = dict(zip(names, pool.map(lambda name: image_fault(found.folder / name), names), strict=True))
+    good: list[Chain] = []
+    bad: list[Reject] = []
+    for chain in found.chains:
+        broken = [f"image {name}: {reasons[name]}" for name in chain.images if reasons[name]]
+        if broken:
+            bad.append(Reject(f"{file.name}, id {chain.id!r}", "; ".join(broken), chain.model_dump(exclude_none=True)))
+        else:
+            good.append(chain)
+    return Chains(found.folder, good, [*found.rejects, *bad])
+
+
+def image_fault(file: Path) -> str | None:
+    """Returns why a picture cannot be decoded, None if it can."""
+    try:
+        with Image.open(file) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for broken files
+        return f"{type(error).__name__}: {error}"
+    return None
