@@ -138,6 +138,40 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ScorerPlan:
+    """A checked scorer without a policy.
+
+    Attributes:
+        kind: Its registered name.
+        make: Loads it.
+        identity: The kind and the arguments that change its scores.
+    """
+
+    kind: str
+    make: Callable[[], Scorer]
+    identity: Mapping[str, Any]
+
+
+def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
+    """Checks `prm=`, `scorer=` and the scorer's own arguments, for commands that score given steps.
+
+    Raises:
+        AtomThinkError: Names the argument, the value, and what is valid.
+    """
+    scorers = registry().scorers
+    given = {name: value for name, value in typed.items() if value is not None}
+    common = _common({name: given[name] for name in ("prm", "scorer") if name in given})
+    if common.prm is None and common.scorer is None:
+        raise AtomThinkError(f"no scorer is named: pass `prm=CHECKPOINT`; scorers: {', '.join(scorers)}")
+    kind = common.scorer or _detected(common.prm or "", given)
+    factory: ScorerFactory = pick("scorer", kind, scorers)
+    names = parameters(factory, "prm_")
+    reject_unknown(given, {"scorer", *names}, _elsewhere({}, scorers))
+    arguments = bind(factory, given, names)
+    return ScorerPlan(kind, lambda: factory(**arguments), {"kind": kind, **_matters(arguments)})
+
+
 def _matters(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that change results; a path counts by where it leads, a template file by what it says."""
     matters = {

@@ -18,9 +18,11 @@ class PrmSettings(BaseModel):
     """The `atomthink_prm` section of a PRM's config.json.
 
     Attributes:
-        kind: `token` (read at a tag) or `likelihood` (of the step's own tokens).
-        format: Name of the prompt format it was trained with.
-        tag: `token`: the token behind every step.
+        kind: `token` (read at a tag), `head` (a classifier, read at a separator) or `likelihood` (of the step's own
+            tokens).
+        images: Whether it reads images; one of text alone is read in its kind's published layout.
+        format: Name of the prompt format it was trained with, if it reads images.
+        tag: `token` and `head`: the token behind every step.
         good: `token`: the token that says the step is right.
         bad: `token`: the token that says it is wrong.
         scale: `likelihood`: factor of the log-likelihood.
@@ -29,7 +31,8 @@ class PrmSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["token", "likelihood"]
+    kind: Literal["token", "head", "likelihood"]
+    images: bool = True
     format: str = "continue"
     tag: str | None = None
     good: str | None = None

@@ -5,7 +5,6 @@ Source: Qwen2.5-Math-PRM, "The Lessons of Developing Process Reward Models" (arX
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 import torch
@@ -25,13 +24,15 @@ from atomthink_plugin.prompting import (
 )
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
 from atomthink_plugin.scorers.chat import format_named
+from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
 from atomthink_plugin.scorers.prm_token import ChatLayout, Layout
-from atomthink_plugin.scorers.steps import last_step
-
-log = logging.getLogger(__name__)
+from atomthink_plugin.scorers.steps import TextAlone, last_step
+from atomthink_plugin.source import load_config
 
 SYSTEM: Final = r"Please reason step by step, and put your final answer within \boxed{}."
 """The system turn of the published model's training data."""
+
+SEPARATOR_TOKEN: Final = "<extra_0>"
 
 _CLASSES: Final = 2
 
@@ -50,7 +51,7 @@ class Conversation:
         self._tokenizer = tokenizer
         self._separator = separator_id
         self._control = control_tokens(tokenizer, None)
-        self._said = False
+        self._asked = TextAlone()
 
     def encode(self, path: Path) -> Encoding:
         """Returns the chat up to the last step's separator.
@@ -59,15 +60,12 @@ class Conversation:
             QuestionError: A step's own text is read as a separator.
         """
         last_step(path)
-        if path.question.images and not self._said:
-            self._said = True
-            log.warning("the PRM reads text alone: it scores steps without their questions' images")
         pieces = tokenise_pieces(self._tokenizer, [self._clean(step.text) for step in path.steps])
         if any(self._separator in piece for piece in pieces):
             raise QuestionError("a step contains the PRM's separator, so its steps cannot be told apart")
         turns = [
             {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": self._clean(path.question.text)},
+            {"role": "user", "content": self._clean(self._asked.text(path.question))},
         ]
         chat = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         question = text_encoding(self._tokenizer.encode(str(chat), add_special_tokens=False))
@@ -112,7 +110,7 @@ class HeadPrm(BatchedScorer):
 def prm_head(
     prm: str,
     *,
-    separator: str = "<extra_0>",
+    separator: str | None = None,
     format: str | None = None,
     revision: str | None = None,
     dtype: str = "auto",
@@ -124,7 +122,8 @@ def prm_head(
     """Loads a token-classification PRM; remote code (Qwen2.5-Math-PRM) runs only if it is trusted.
 
     One that takes images and has an image processor is read in the prompt format it was trained with, `continue` if
-    `format` names no other. All others are read as Qwen2.5-Math-PRM was published, without images.
+    neither `format` nor its config.json (`atomthink_prm`) names another. All others are read as Qwen2.5-Math-PRM was
+    published, without images. The separator is that of its config.json, or Qwen2.5-Math-PRM's, if none is given.
 
     Raises:
         AtomThinkError: It cannot be loaded, or read at `separator` or in `format`.
@@ -137,9 +136,12 @@ def prm_head(
         trust_remote_code=trust_remote_code,
         argument="prm",
     )
-    separator_id = single_token(checkpoint.tokenizer, separator, "prm_separator")
+    told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
+    separator_id = single_token(checkpoint.tokenizer, separator_of(told, separator), "prm_separator")
     if checkpoint.processor is not None:
-        chat = ChatLayout(Encoder(checkpoint), format_named("continue" if format is None else format), separator_id)
+        trained = told.format if told is not None else "continue"
+        name = trained if format is None else format
+        chat = ChatLayout(Encoder(checkpoint), format_named(name), separator_id)
         return HeadPrm(checkpoint, chat, batch_size=batch_size, cache_gib=cache_gib)
     if format is not None:
         raise AtomThinkError(
@@ -150,3 +152,8 @@ def prm_head(
     return HeadPrm(
         checkpoint, Conversation(checkpoint.tokenizer, separator_id), batch_size=batch_size, cache_gib=cache_gib
     )
+
+
+def separator_of(told: PrmSettings | None, given: str | None) -> str:
+    """Returns the token behind every step: as given, as the PRM's config.json has it, or Qwen2.5-Math-PRM's."""
+    return given or (told.tag if told is not None else None) or SEPARATOR_TOKEN

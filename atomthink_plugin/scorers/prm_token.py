@@ -22,6 +22,7 @@ from atomthink_plugin.prompting import Encoder, Encoding, control_tokens, neutra
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
 from atomthink_plugin.scorers.chat import format_named, question_and_steps
 from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
+from atomthink_plugin.scorers.steps import TextAlone
 from atomthink_plugin.source import load_config
 
 PUBLISHED: Final = PrmSettings(kind="token", tag=" \n\n\n\n\n", good=" +", bad=" -")
@@ -37,7 +38,9 @@ class Layout(Protocol):
 
 
 class TextLayout:
-    """Published text-only layout: `question step tag step tag`, without a chat template or images.
+    """Published text-only layout: `question step tag step tag`, without a chat template.
+
+    Images are not read, which is said once.
 
     Args:
         tokenizer: The PRM's.
@@ -52,10 +55,12 @@ class TextLayout:
         self._gap = SEPARATOR if self._tag.isspace() and self._tag not in SEPARATOR else " "
         self._tag_id = tag_id
         self._control = control_tokens(tokenizer, None)
+        self._asked = TextAlone()
 
     def encode(self, path: Path) -> Encoding:
         """Returns the question's text and all steps, a tag behind each."""
-        question, *steps = (self._clean(text) for text in (path.question.text, *(s.text for s in path.steps)))
+        asked = self._asked.text(path.question)
+        question, *steps = (self._clean(text) for text in (asked, *(s.text for s in path.steps)))
         pieces = tokenise_pieces(self._tokenizer, [f"{question} {steps[0]}", *steps[1:]])
         ids, (alone,) = _tagged(pieces, self._tag_id), tokenise_pieces(self._tokenizer, [question])
         shared = common(alone, ids)  # the first step may change how the question's last word is written
@@ -135,14 +140,14 @@ def prm_token(
 ) -> TokenPrm:
     """Loads a PRM that is read at a tag.
 
-    A multimodal one says in its config.json (`atomthink_prm`) how it is read, or `format`, `tag`, `good`
-    and `bad` do. A text-only one is read as AtomThinkPRM and Math-psa were published.
+    One trained here says in its config.json (`atomthink_prm`) how it is read; otherwise `format`, `tag`, `good`
+    and `bad` do. A text-only one is laid out as AtomThinkPRM and Math-psa were published.
 
     Raises:
         AtomThinkError: It cannot be loaded, or tag, good or bad is not one token.
     """
     told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
-    chat = told is not None or format is not None
+    chat = (told is not None and told.images) or format is not None
     given = {"format": format, "tag": tag, "good": good, "bad": bad}
     settings = (told or PUBLISHED).model_copy(
         update={name: value for name, value in given.items() if value is not None}

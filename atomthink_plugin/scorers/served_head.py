@@ -11,7 +11,8 @@ from atomthink_plugin.api import AtomThinkError, Path, QuestionError
 from atomthink_plugin.prefixes.reader import ids_of
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.scorers.batched import single_token
-from atomthink_plugin.scorers.prm_head import Conversation
+from atomthink_plugin.scorers.detect import prm_settings
+from atomthink_plugin.scorers.prm_head import Conversation, separator_of
 from atomthink_plugin.scorers.served import ServedPrm, prm_servers, served_name
 from atomthink_plugin.server import Counts, Server
 from atomthink_plugin.source import load_config, load_words
@@ -69,7 +70,7 @@ def served_prm_head(
     prm: str,
     *,
     base_url: str,
-    separator: str = "<extra_0>",
+    separator: str | None = None,
     revision: str | None = None,
     connections: PositiveInt = 64,
     timeout: PositiveFloat = 300.0,
@@ -82,7 +83,7 @@ def served_prm_head(
     Args:
         prm: A folder or hub id with its tokenizer.
         base_url: The server's address.
-        separator: The token behind every step.
+        separator: As in `prm_head`.
         revision: Branch, tag or commit on the hub.
         connections: Requests in flight at most, at each server.
         timeout: Seconds one try of a request may take.
@@ -93,13 +94,14 @@ def served_prm_head(
     Raises:
         AtomThinkError: The PRM's folder or a server cannot be used.
     """
-    if "vision_config" in load_config(prm, revision=revision, argument="prm"):
+    config = load_config(prm, revision=revision, argument="prm")
+    if "vision_config" in config:
         raise AtomThinkError(
             f"prm={prm!r} reads images, and a served classifier is asked with text alone: leave out prm_base_url= to "
             "load it in this process"
         )
     words = load_words(prm, images=False, revision=revision, trust_remote_code=trust_remote_code, argument="prm")
-    separator_id = single_token(words.tokenizer, separator, "prm_separator")
+    separator_id = single_token(words.tokenizer, separator_of(prm_settings(config, prm), separator), "prm_separator")
     if words.tokenizer.chat_template is None:
         raise AtomThinkError(f"prm={prm!r} has no chat template: add chat_template.jinja to its folder")
     servers = prm_servers(base_url, connections, timeout, max_retries, wait)

@@ -192,7 +192,7 @@ def served_prm_token(
     told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
     given = {"format": format, "tag": tag, "good": good, "bad": bad}
     settings = (told or PUBLISHED).model_copy(update={name: one for name, one in given.items() if one is not None})
-    chat = told is not None or format is not None
+    chat = (told is not None and told.images) or format is not None
     tag, good, bad = markers(prm, settings)
     words = load_words(prm, images=chat, revision=revision, trust_remote_code=trust_remote_code, argument="prm")
     tag_id, good_id, bad_id = (
