@@ -12,6 +12,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _PIECE: Final = re.compile(rf".*?{SEPARATOR}|.+\Z", re.DOTALL)
+
+_PIECES: Final = 16384
+"""Pieces whose ids are remembered."""
 
 _FIRST: Final = re.compile(r"\A\s*\S(?=\s*\S)")
 """The first character of a text that has more than one."""
@@ -116,6 +120,8 @@ class ChatText:
         self._processor = processor
         self._tokenizer = tokenizer
         self._control = control_tokens(tokenizer, processor)
+        # Searches come back to the same steps, and training to the same records.
+        self._piece = lru_cache(_PIECES)(partial(_tokenise, tokenizer))
 
     def chat(self, messages: Sequence[Message]) -> str:
         """Returns the turns as the chat template writes them, a placeholder for each image."""
@@ -144,7 +150,7 @@ class ChatText:
 
     def split(self, prefix: str) -> list[list[int]]:
         """Returns the ids of each step of the assistant's text, its blank line included."""
-        return tokenise_pieces(self._tokenizer, self.texts(prefix))
+        return [list(self._piece(text, index == 0)) for index, text in enumerate(self.texts(prefix))]
 
     def texts(self, prefix: str) -> list[str]:
         """Returns each step of the assistant's text, its blank line included, without control tokens."""

@@ -52,7 +52,7 @@ class Journal:
         path, start = place
         with path.open("rb") as file:
             file.seek(start)
-            return _outcome(json.loads(file.readline())["outcome"])
+            return outcome_of(json.loads(file.readline())["outcome"])
 
     def put(self, question: Question, result: Result) -> None:
         """Appends one record and waits until it is on disk."""
@@ -81,7 +81,7 @@ class Journal:
                     try:
                         record = json.loads(line)
                         if record["status"] == "done":
-                            _outcome(record["outcome"])
+                            outcome_of(record["outcome"])
                             places[record["key"]] = path, start
                     except (ValueError, KeyError, TypeError):
                         log.warning("%s line %d is torn or foreign: that question is asked again", path, number)
@@ -116,7 +116,12 @@ def question_key(question: Question) -> str:
     return f"{question.id}#{digest.hexdigest()}"
 
 
-def _outcome(record: dict[str, Any]) -> Outcome:
+def outcome_of(record: dict[str, Any]) -> Outcome:
+    """Returns an outcome as it was before it was written.
+
+    Raises:
+        KeyError: Or TypeError: it is none.
+    """
     values = {item.name: record[item.name] for item in fields(Outcome)}
     values["usage"] = Usage(**record["usage"])
     values["nodes"] = tuple(Node(**node) for node in record["nodes"])

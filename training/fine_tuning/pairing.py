@@ -1,0 +1,229 @@
+"""Pairs from searches: siblings that a PRM scores apart, and paths to a right and to a wrong answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from atomthink_plugin.answers import equivalent, final_answer
+from atomthink_plugin.api import AtomThinkError, Node, Outcome
+from atomthink_plugin.runtime.journal import outcome_of
+from atomthink_plugin.training.chains import Text, faults, numbered_lines, read_chains
+from atomthink_plugin.training.fine_tuning.pairs import Pair
+
+log = logging.getLogger(__name__)
+
+_ROOT: Final = "root"
+
+
+class Asked(BaseModel):
+    """A question of a file of questions or chains; their other fields are left alone."""
+
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+
+    id: Text
+    question: Text
+    images: tuple[str, ...] = ()
+    answer: str = ""
+
+
+class Tried(NamedTuple):
+    """A finished path and whether its answer is right."""
+
+    steps: tuple[str, ...]
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which pairs are made.
+
+    Attributes:
+        margin: What the scores of siblings differ by at least.
+        per_prefix: Pairs of siblings at one prefix, those furthest apart first.
+        per_question: Pairs of whole paths of one question.
+    """
+
+    margin: float = 0.2
+    per_prefix: int = 1
+    per_question: int = 4
+
+
+def read_asked(file: Path, out: Path) -> dict[str, Asked]:
+    """Returns the questions of a JSONL file by id, their images relative to the folder of `out`.
+
+    Raises:
+        AtomThinkError: The file cannot be read, or holds something else.
+    """
+    found: dict[str, Asked] = {}
+    for where, line in numbered_lines(file):
+        try:
+            record = Asked.model_validate_json(line)
+        except ValidationError as error:
+            raise AtomThinkError(f"{where}: {faults(error)}") from None
+        found.setdefault(record.id, record.model_copy(update={"images": _moved(record.images, file, out)}))
+    return found
+
+
+def from_journal(
+    records: Iterable[tuple[str, str, Outcome]], asked: Mapping[str, Asked], limits: Limits, counts: Counter[str]
+) -> Iterator[Pair]:
+    """Yields the pairs of finished searches.
+
+    Args:
+        records: For each question its id, its text as it was asked, and its outcome with the whole tree.
+        asked: The same questions, for their images and answers.
+        limits: Which pairs are made.
+        counts: Counts searches, and those of unknown questions.
+    """
+    for name, text, outcome in records:
+        counts["searches"] += 1
+        about = asked.get(name)
+        if about is None:
+            counts["searches whose question is not in --questions"] += 1
+            continue
+        common: dict[str, Any] = {"question": text, "images": about.images}
+        steps, tried = paths_of(outcome.nodes, about.answer)
+        for at, (history, better, worse) in enumerate(siblings(outcome.nodes, steps, limits)):
+            yield Pair(id=f"{name}/step/{at}", history=history, chosen=(better,), rejected=(worse,), **common)
+            counts["pairs of steps"] += 1
+        for at, (history, good, bad) in enumerate(contests(tried, limits.per_question)):
+            yield Pair(id=f"{name}/path/{at}", history=history, chosen=good, rejected=bad, **common)
+            counts["pairs of paths"] += 1
+
+
+def from_chains(file: Path, out: Path, limits: Limits, counts: Counter[str]) -> Iterator[Pair]:
+    """Yields pairs of chains of a file that are about one question and whose answers are known: right against wrong.
+
+    Args:
+        file: Chains in JSONL, several to a question.
+        out: Where the pairs are to be written.
+        limits: Which pairs are made.
+        counts: Counts chains, and those that state no answer or whose right answer is not known.
+    """
+    found = read_chains(file)
+    counts["chains"] += len(found.chains)
+    counts["chains set aside"] += len(found.rejects)
+    groups: dict[tuple[str, tuple[str, ...]], list[Tried]] = {}
+    names: dict[tuple[str, tuple[str, ...]], str] = {}
+    for chain in found.chains:
+        stated = final_answer(chain.steps[-1])
+        if stated is None or not chain.answer:
+            counts["chains without an answer"] += 1
+            continue
+        key = (chain.question, chain.images)
+        names.setdefault(key, chain.id)
+        groups.setdefault(key, []).append(Tried(chain.steps, equivalent(stated, chain.answer)))
+    for (question, images), tried in groups.items():
+        moved = _moved(images, file, out)
+        for at, (history, good, bad) in enumerate(contests(tried, limits.per_question)):
+            name = f"{names[question, images]}/path/{at}"
+            yield Pair(id=name, question=question, images=moved, history=history, chosen=good, rejected=bad)
+            counts["pairs of paths"] += 1
+
+
+def paths_of(nodes: Sequence[Node], answer: str) -> tuple[dict[str, tuple[str, ...]], list[Tried]]:
+    """Returns each node's steps from the root by its id, and the finished paths if the right answer is known."""
+    children: dict[str, list[Node]] = {}
+    for node in nodes:  # in whatever order the search finished them
+        if node.rejected is None:
+            children.setdefault(node.parent, []).append(node)
+    steps: dict[str, tuple[str, ...]] = {_ROOT: ()}
+    tried = []
+    waiting = [_ROOT]
+    for parent in waiting:
+        for node in children.get(parent, ()):
+            steps[node.id] = (*steps[parent], node.text)
+            waiting.append(node.id)
+            if node.answer is not None and answer:
+                tried.append(Tried(steps[node.id], equivalent(node.answer, answer)))
+    return steps, tried
+
+
+def siblings(
+    nodes: Sequence[Node], steps: Mapping[str, tuple[str, ...]], limits: Limits
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yields history, better and worse step of siblings whose scores are far enough apart."""
+    at: dict[str, list[Node]] = {}
+    for node in nodes:
+        if node.score is not None and node.rejected is None and node.parent in steps:
+            at.setdefault(node.parent, []).append(node)
+    least = limits.margin - 1e-9  # 0.5 - 0.45 is a little less than 0.05
+    for parent, children in at.items():
+        scored = [(child.score or 0.0, child.text) for child in children]
+        apart = [(a[0] - b[0], a[1], b[1]) for a in scored for b in scored if a[0] - b[0] >= least]
+        apart = [pair for pair in apart if pair[1] != pair[2]]
+        for _, better, worse in sorted(apart, key=lambda pair: -pair[0])[: limits.per_prefix]:
+            yield steps[parent], better, worse
+
+
+def contests(tried: Sequence[Tried], count: int) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
+    """Yields common history, and rest of a right and of a wrong path; every path occurs before one occurs again."""
+    good = list(dict.fromkeys(path.steps for path in tried if path.right))
+    bad = list(dict.fromkeys(path.steps for path in tried if not path.right))
+    if not good or not bad:
+        return
+    wanted = min(count, len(good) * len(bad))
+    # Diagonals of the table of good and bad paths, so that no cell comes twice.
+    cells = [((at + turn) % len(good), at) for turn in range(len(good)) for at in range(len(bad))]
+    for first, second in cells[:wanted]:
+        right, wrong = good[first], bad[second]
+        shared = min(common(right, wrong), len(right) - 1, len(wrong) - 1)
+        yield right[:shared], right[shared:], wrong[shared:]
+
+
+def common(first: Sequence[str], second: Sequence[str]) -> int:
+    """Returns how many steps two paths have in common before they part."""
+    return next(
+        (at for at, (one, other) in enumerate(zip(first, second, strict=False)) if one != other),
+        min(len(first), len(second)),
+    )
+
+
+def journal_files(source: Path) -> list[Path]:
+    """Returns the files of a journal: a folder's, or the one that is named; empty if it is no journal.
+
+    Raises:
+        AtomThinkError: There is nothing of that name.
+    """
+    if source.is_dir():
+        files = sorted(source.glob("rank*.jsonl"))
+        if not files:
+            raise AtomThinkError(f"{source} is no journal: it has no rank*.jsonl; name the folder with settings.json")
+        return files
+    _, first = next(numbered_lines(source), ("", "{}"))
+    try:
+        return [source] if "outcome" in json.loads(first) or "failure" in json.loads(first) else []
+    except ValueError:
+        return []
+
+
+def finished(files: Sequence[Path], counts: Counter[str]) -> Iterator[tuple[str, str, Outcome]]:
+    """Yields question id, its text and the outcome of every finished search of a journal."""
+    for file in files:
+        for where, line in numbered_lines(file):
+            try:
+                record = json.loads(line)
+                if record["status"] != "done":
+                    counts["searches that failed"] += 1
+                    continue
+                outcome = outcome_of(record["outcome"])
+            except (ValueError, KeyError, TypeError):
+                log.warning("%s is torn or foreign: left out", where)
+                counts["lines of a journal that cannot be read"] += 1
+                continue
+            yield record["question"], record["text"], outcome
+
+
+def _moved(images: Sequence[str], file: Path, out: Path) -> tuple[str, ...]:
+    """Returns images relative to the folder of `out` instead of the folder of `file`."""
+    start = out.absolute().parent
+    return tuple(os.path.relpath(file.absolute().parent / image, start) for image in images)

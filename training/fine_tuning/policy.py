@@ -1,0 +1,85 @@
+"""Supervised fine-tuning of a policy on chains of steps, by trl's SFTTrainer with this package's own rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.training.fine_tuning.checkpoint import adapters, brings_code, freeze, load_trainable, save
+from atomthink_plugin.training.fine_tuning.collating import Batch, collate
+from atomthink_plugin.training.fine_tuning.config import PolicyRecipe
+from atomthink_plugin.training.fine_tuning.encoding import row_encoder
+from atomthink_plugin.training.fine_tuning.records import Samples, row_of, samples_of
+from atomthink_plugin.training.fine_tuning.rows import Renderer, closing_id
+from atomthink_plugin.training.fine_tuning.trainer import (
+    OwnOptimiser,
+    PlainLoss,
+    arguments,
+    check_rates,
+    quietly,
+    report,
+    resume_from,
+    run,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Renders the rows of a batch, in the process that loads the data."""
+
+    samples: Samples
+    renderer: Renderer
+    pad_id: int
+    max_pixels: int | None
+
+    def __call__(self, items: Sequence[dict[str, int]]) -> Batch:
+        """Returns the batch of the rows with these numbers."""
+        rows = [row_of(self.samples, item["row"], self.renderer, self.max_pixels) for item in items]
+        return collate(rows, self.pad_id)
+
+
+def train_policy(recipe: PolicyRecipe) -> None:
+    """Trains a policy and writes it to the recipe's `out`.
+
+    Raises:
+        AtomThinkError: The recipe, the data or the checkpoint cannot be used.
+    """
+    try:
+        from datasets import Dataset
+        from trl.trainer.sft_config import SFTConfig
+        from trl.trainer.sft_trainer import SFTTrainer
+    except ImportError as error:
+        raise AtomThinkError(f"training needs trl ({error}): pip install 'atomthink-plugin[train]'") from None
+
+    resumed = resume_from(recipe)
+    # The arguments come before the weights: DeepSpeed has to know of them to load a model in parts.
+    with quietly():
+        options = SFTConfig(
+            **arguments(recipe), max_length=None, packing=False, dataset_kwargs={"skip_prepare_dataset": True}
+        )
+    checkpoint = load_trainable(recipe)
+    encoder = row_encoder(checkpoint)
+    renderer = Renderer(encoder, closing_id(checkpoint))
+    longest = min(filter(None, (recipe.max_length, checkpoint.context)), default=None)
+    samples = samples_of(recipe, encoder, renderer, longest)
+    report(recipe, samples.counts, samples.rejects)
+    if recipe.lora is None:
+        log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
+    check_rates(recipe.rates, checkpoint.model)
+    mixed: Any = (PlainLoss, OwnOptimiser) if brings_code(checkpoint.model.config) else (OwnOptimiser,)
+    trainer: Any = type("PolicyTrainer", (*mixed, SFTTrainer), {"recipe": recipe})(
+        model=checkpoint.model,
+        args=options,
+        data_collator=Collator(samples, renderer, checkpoint.pad_id, recipe.max_pixels),
+        train_dataset=Dataset.from_dict({"row": range(len(samples.places))}),
+        processing_class=checkpoint.processor,
+        peft_config=None if recipe.lora is None else adapters(recipe.lora, checkpoint.model),
+    )
+    run(trainer, recipe, resumed)
+    assert checkpoint.processor is not None
+    save(trainer, recipe, checkpoint.processor)

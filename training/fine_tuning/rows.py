@@ -1,0 +1,173 @@
+"""From a chain to what is learned: the prompt as inference renders it, and the tokens a policy has to write behind it.
+
+A step is written the way the format goes on with it. Where the next prompt begins the reply with this step
+(`continue`), the step's tokens are those of that beginning, the blank line that ends it included; where the reply is
+over (a step that concludes, a step of `atomic`, a whole reply), the end of sequence follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from PIL import Image as Pictures
+
+from atomthink_plugin.api import AtomThinkError, Message, Question, QuestionError, Step
+from atomthink_plugin.api import Path as Steps
+from atomthink_plugin.checkpoints import Checkpoint, end_ids
+from atomthink_plugin.formats import Cot, Direct, Format, Prompt
+from atomthink_plugin.hookspecs import FormatFactory
+from atomthink_plugin.prompting import Encoder, Encoding
+from atomthink_plugin.registry import registry
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+WHOLE_REPLIES: Final[Mapping[str, FormatFactory]] = {"direct": Direct, "cot": Cot}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training sequence.
+
+    Attributes:
+        encoding: Prompt and reply.
+        written: Tokens of each step that is learned; together they are the sequence's last ones.
+    """
+
+    encoding: Encoding
+    written: tuple[int, ...]
+
+    @property
+    def learned(self) -> int:
+        """How many of the last tokens have a loss."""
+        return sum(self.written)
+
+
+def format_of(name: str, argument: str = "format") -> Format:
+    """Returns the format of that name: a registered one, or one of whole replies.
+
+    Raises:
+        AtomThinkError: There is none.
+    """
+    known = {**registry().formats, **WHOLE_REPLIES}
+    if name not in known:
+        raise AtomThinkError(f"`{argument}: {name}` is unknown: use {', '.join(sorted(known))}")
+    return known[name]()
+
+
+def packable(form: Format) -> bool:
+    """Returns whether a format's question stays the same over all steps, so that one sequence holds a whole chain."""
+    asked = Steps(Question("", (Message("user", ("Why?",)),)))
+    before, after = form.render(asked), form.render(asked.extend(Step("So.")))
+    return form.stepwise and before.messages == after.messages and _goes_on(before, after, "So.")
+
+
+def closing_id(checkpoint: Checkpoint) -> int:
+    """Returns the id that ends a reply: the tokenizer's own where generation ends at it, else the first that ends it.
+
+    Raises:
+        AtomThinkError: Nothing does.
+    """
+    ends = end_ids(checkpoint)
+    if not ends:
+        raise AtomThinkError(f"{checkpoint.identity} has no end-of-sequence token: set one in its tokenizer")
+    own = checkpoint.tokenizer.eos_token_id
+    return own if isinstance(own, int) and own in ends else ends[0]
+
+
+class Renderer:
+    """Renders steps for one checkpoint.
+
+    Args:
+        encoder: The checkpoint's, as inference uses it.
+        end: Id that ends a reply.
+    """
+
+    def __init__(self, encoder: Encoder, end: int) -> None:
+        self._encoder = encoder
+        self._end = end
+
+    def step(self, form: Format, question: Question, steps: Sequence[str], at: int) -> Row:
+        """Returns the row that learns step `at`, behind those before it.
+
+        Raises:
+            QuestionError: The processor refuses the images, or the step is none that a policy could write.
+        """
+        prompt, ids = next(islice(self.turns(form, question, steps), at, None))
+        return Row(self._encoder.encode(prompt).extend(ids), (len(ids),))
+
+    def chain(self, form: Format, question: Question, steps: Sequence[str], first: int = 0) -> Row:
+        """Returns one row that learns all steps from `first` on, in a format that is `packable`.
+
+        Raises:
+            QuestionError: As in `step`.
+        """
+        turns = list(self.turns(form, question, steps))[first:]
+        ids = [token for _, reply in turns for token in reply]
+        return Row(self._encoder.encode(turns[0][0]).extend(ids), tuple(len(reply) for _, reply in turns))
+
+    def turns(self, form: Format, question: Question, steps: Sequence[str]) -> Iterator[tuple[Prompt, list[int]]]:
+        """Yields for each step the prompt that asks for it, and its tokens with those that end it.
+
+        Only the last step can conclude: what stands before it went on, whatever it says.
+
+        Raises:
+            QuestionError: The step is none that a policy could write.
+        """
+        path = Steps(question)
+        prompt = form.render(path)
+        for at, step in enumerate(steps, start=1):
+            path = path.extend(Step(step), form.answer(step) if at == len(steps) else None)
+            after = form.render(path)
+            yield prompt, self._written(form, prompt, after, path)
+            prompt = after
+
+    def _written(self, form: Format, prompt: Prompt, after: Prompt, path: Steps) -> list[int]:
+        """Returns the tokens of a path's last step, which `prompt` asks for, and of what ends it."""
+        step = path.steps[-1].text
+        cut = next((stop for stop in prompt.stops if stop in step), None)
+        if cut is not None:
+            raise QuestionError(f"step {path.depth} holds {cut!r}, where a policy's step ends: make it two steps")
+        goes_on = form.stepwise and not path.final and _goes_on(prompt, after, step)
+        whole = self._encoder.pieces(after.prefix if goes_on else prompt.prefix + step)
+        before = self._encoder.pieces(prompt.prefix)
+        if whole[: len(before)] != before:
+            raise QuestionError(f"step {path.depth} changes the tokens of those before it")
+        return whole[len(before) :] if goes_on else [*whole[len(before) :], self._end]
+
+
+def _goes_on(before: Prompt, after: Prompt, step: str) -> bool:
+    return after.prefix.startswith(before.prefix + step)
+
+
+def asked(identity: str, text: str, pictures: Sequence[Image]) -> Question:
+    """Returns a question as the engine asks it: images first."""
+    return Question(identity, (Message("user", (*pictures, text)),))
+
+
+def picture(file: Path, max_pixels: int | None) -> Image:
+    """Returns a picture in RGB, scaled down to `max_pixels` if it has more."""
+    with Pictures.open(file) as image:
+        size = scaled(image.size, max_pixels)
+        image.draft("RGB", size)  # JPEG decodes at a fraction of its size much faster
+        whole = image.convert("RGB")
+    return whole if whole.size == size else whole.resize(size, Pictures.Resampling.BICUBIC)
+
+
+def blank(file: Path, max_pixels: int | None) -> Image:
+    """Returns an empty picture of the size that `picture` gives; the file's pixels are not read."""
+    with Pictures.open(file) as image:
+        return Pictures.new("RGB", scaled(image.size, max_pixels))
+
+
+def scaled(size: tuple[int, int], max_pixels: int | None) -> tuple[int, int]:
+    """Returns width and height with `max_pixels` at most, the proportion kept."""
+    width, height = size
+    if max_pixels is None or width * height <= max_pixels:
+        return size
+    factor = (max_pixels / (width * height)) ** 0.5
+    return max(int(width * factor), 1), max(int(height * factor), 1)

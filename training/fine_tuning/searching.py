@@ -1,0 +1,128 @@
+"""`atomthink pairs`: from journals, chains, or a search that is run for it, to a file of pairs."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from atomthink_plugin.api import AtomThinkError, Question, QuestionError
+from atomthink_plugin.build import build, open_journal
+from atomthink_plugin.config import plan
+from atomthink_plugin.model_adapters.register import CLASSES
+from atomthink_plugin.training.chains import image_fault, write_lines
+from atomthink_plugin.training.fine_tuning.pairing import (
+    Asked,
+    Limits,
+    finished,
+    from_chains,
+    from_journal,
+    journal_files,
+    read_asked,
+)
+from atomthink_plugin.training.fine_tuning.pairs import Pair
+from atomthink_plugin.training.fine_tuning.rows import asked, picture
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lazily:
+    """Questions of a file, each built when it is its turn."""
+
+    records: Sequence[Asked]
+    folder: Path
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return len(self.records)
+
+    def __getitem__(self, index: int, /) -> Question:
+        """Returns one of them.
+
+        Raises:
+            QuestionError: An image cannot be read.
+        """
+        record = self.records[index]
+        for image in record.images:
+            if fault := image_fault(self.folder / image):
+                raise QuestionError(f"question {record.id!r}, image {image}: {fault}")
+        return asked(record.id, record.question, [picture(self.folder / image, None) for image in record.images])
+
+
+def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limits: Limits) -> None:
+    """Writes the pairs of journals and chains, and says how many of which kind.
+
+    Args:
+        sources: Folders or files of journals, and files of chains.
+        questions: The questions of the journals, with images and, where known, answers.
+        out: The file to write.
+        limits: Which pairs are made.
+
+    Raises:
+        AtomThinkError: A file cannot be used, or there is no pair.
+    """
+    counts: Counter[str] = Counter()
+    known: dict[str, Asked] | None = None
+    parts: list[Iterator[Pair]] = []
+    for source in sources:
+        files = journal_files(source)
+        if not files:
+            parts.append(from_chains(source, out, limits, counts))
+            continue
+        if questions is None:
+            raise AtomThinkError(f"{source} is a journal, which holds no images: name its questions with `--questions`")
+        known = read_asked(questions, out) if known is None else known
+        parts.append(from_journal(finished(files, counts), known, limits, counts))
+    written = write_lines(out, (pair.model_dump(exclude_none=True) for pair in _unique(chain(*parts), counts)))
+    log.info("%s", "; ".join(f"{count} {name}" for name, count in counts.items()))
+    if not written:
+        raise AtomThinkError(f"{', '.join(map(str, sources))}: no pair; lower `--margin`, or search more widely")
+    log.info("%d pairs: %s", written, out)
+
+
+def search(model: str, typed: Mapping[str, Any], questions: Path, out: Path) -> Path:
+    """Searches all questions of a file and returns the folder of the journal, beside `out`.
+
+    Args:
+        model: As for lmms-eval.
+        typed: Its arguments.
+        questions: JSONL with id, question, images.
+        out: Where the pairs are to be written.
+
+    Raises:
+        AtomThinkError: There is no such model, or an argument cannot be used.
+    """
+    if model not in CLASSES:
+        raise AtomThinkError(f"`--model {model}` is unknown: it may be {', '.join(CLASSES)}")
+    module, _, name = CLASSES[model].rpartition(".")
+    adapter = getattr(import_module(module), name)
+    given = {"journal": str(out.absolute().parent / "journal"), **typed}
+    run = plan(given.pop("policy", adapter.policy), given, adapter.defaults)
+    thinker = build(run)
+    journal = open_journal(run, thinker, model)
+    if journal is None:
+        raise AtomThinkError("`journal=off`: pairs are made from the journal; leave it out, or name a folder")
+    records = list(read_asked(questions, questions).values())
+    replace(thinker, journal=journal).run(Lazily(records, questions.absolute().parent))
+    journal.close()
+    return journal.folder
+
+
+def _unique(pairs: Iterator[Pair], counts: Counter[str]) -> Iterator[Pair]:
+    """Yields each pair once; names that come again get a number."""
+    seen: set[tuple[object, ...]] = set()
+    names: Counter[str] = Counter()
+    for pair in pairs:
+        key = (pair.question, pair.images, pair.history, pair.chosen, pair.rejected)
+        if key in seen:
+            counts["pairs that came twice"] += 1
+            continue
+        seen.add(key)
+        names[pair.id] += 1
+        yield pair if names[pair.id] == 1 else pair.model_copy(update={"id": f"{pair.id}/{names[pair.id]}"})
