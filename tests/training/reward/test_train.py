@@ -1,0 +1,226 @@
+"""`atomthink train prm` and `atomthink prm mine`, from the command line, and what scorers make of the result."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from itertools import accumulate, islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from atomthink_plugin import api, training
+from atomthink_plugin.api import Message, Question, Scorer, Step
+from atomthink_plugin.cli import main
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
+from atomthink_plugin.scorers.detect import detect_kind
+from atomthink_plugin.scorers.prm_head import prm_head
+from atomthink_plugin.scorers.prm_token import prm_token
+from atomthink_plugin.training.chains import Chain, Chains, read_chains, write_chains
+from atomthink_plugin.training.fine_tuning.config import load_recipe
+from atomthink_plugin.training.reward.config import PrmRecipe
+from atomthink_plugin.training.tiny.files import Figures, slips, write
+from atomthink_plugin.training.tiny.models import make_grown
+from tests.tiny_models import folder, head_prm
+
+FEW = 6
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    figures = Figures(tmp_path_factory.mktemp("data"), 4, seed=5)
+    figures.draw()
+    return write(figures, "slips", FEW, seed=7)
+
+
+def recipe(file: Path, **told: Any) -> Path:
+    usual = {"model": str(WEIGHTS / "policy"), "tag": "<|step|>", "good": "+", "bad": "-", "precision": "fp32"}
+    usual |= {"batch_size": FEW, "max_steps": 2, "learning_rate": 2e-3, "schedule": "constant", "warmup": 0}
+    file.write_text(yaml.safe_dump(usual | {"saved": "fp32", "log_every": 1} | told))
+    return file
+
+
+def scores(scorer: Scorer, found: Chains, chain: Chain, images: bool = True) -> list[float]:
+    question = found.question(chain) if images else Question(chain.id, (Message("user", (chain.question,)),))
+    nodes = list(accumulate(chain.steps, lambda at, s: at.extend(Step(s)), initial=api.Path(question)))[1:]
+
+    async def judge() -> list[float]:
+        return [(await scorer.score(node)).value for node in nodes]
+
+    return asyncio.run(judge())
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("helps", [{}, {"along": 0.3, "language": 0.2, "balance": True}])
+def test_what_was_learned_by_heart_is_what_the_scorer_reads(data: Path, tmp_path: Path, helps: dict[str, Any]) -> None:
+    """Off by one position, the scorer would read tokens that were never trained."""
+    out = tmp_path / "prm"
+    told = {"data": str(data), "out": str(out), "max_steps": 40, "muon": 0.01, "freeze": "vision_tower", **helps}
+    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told))]) == 0
+    assert detect_kind(str(out)) == "prm_token"
+    scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
+    labels = [label for chain in found.chains for label in chain.labels or ()]
+    read = [value for chain in found.chains for value in scores(scorer, found, chain)]
+    assert 0 < sum(labels) < len(labels)
+    assert [value > 0.5 for value in read] == [label > 0.5 for label in labels]
+    last = log_of(out)[-1]
+    assert last["accepts_right"] == last["rejects_wrong"] == 1.0
+    assert last["loss"] < log_of(out)[0]["loss"] / 2
+
+
+def test_a_prm_of_text_alone_is_read_as_it_was_trained(data: Path, tmp_path: Path) -> None:
+    make_grown(tmp_path / "words", WEIGHTS / "policy", 1, None, images=False)
+    out = tmp_path / "prm"
+    told = {"model": str(tmp_path / "words"), "data": str(data), "out": str(out), "images": False}
+    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told, max_steps=40, muon=0.01))]) == 0
+    scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
+    for chain in found.chains:
+        read = scores(scorer, found, chain, images=False)
+        assert [value > 0.5 for value in read] == [label == 1 for label in chain.labels or ()]
+
+
+def test_a_classifier_is_made_of_a_language_model(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "prm"
+    told = {"model": str(folder(head_prm)), "data": str(data), "out": str(out), "images": False, "kind": "head"}
+    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told, tag=None, max_steps=80))]) == 0
+    assert detect_kind(str(out)) == "prm_head"
+    scorer, found = prm_head(str(out), device="cpu"), read_chains(data)
+    for chain in found.chains:
+        read = scores(scorer, found, chain, images=False)
+        assert [value > 0.5 for value in read] == [label == 1 for label in chain.labels or ()]
+
+
+def test_a_run_that_is_resumed_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
+    told = {"data": str(data), "batch_size": 2, "max_steps": 4, "save_every": 2, "muon": 0.01}
+    assert main(["train", "prm", str(recipe(tmp_path / "a.yaml", **told, out=str(tmp_path / "whole")))]) == 0
+    second = recipe(tmp_path / "b.yaml", **told, out=str(tmp_path / "parts"))
+    assert main(["train", "prm", str(second)]) == 0
+    (tmp_path / "parts" / "config.json").unlink()
+    for file in (tmp_path / "parts" / "checkpoints" / "checkpoint-4").iterdir():
+        file.unlink()
+    (tmp_path / "parts" / "checkpoints" / "checkpoint-4").rmdir()
+    assert main(["train", "prm", str(second), "resume=true"]) == 0
+    first, again = (_weights(tmp_path / name) for name in ("whole", "parts"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def _weights(out: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(out / "model.safetensors")
+
+
+def test_misjudged_chains_are_mined_the_worst_first(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "prm"
+    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", data=str(data), out=str(out)))]) == 0
+    hard = data.with_name("hard.jsonl")
+    assert main(["prm", "mine", str(data), "--prm", str(out), "--out", str(hard), "--batch_size", "4"]) == 0
+    scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
+    worst = {chain.id: _worst(scores(scorer, found, chain), chain.labels or ()) for chain in found.chains}
+    expected = sorted((name for name, fault in worst.items() if fault > 0.5), key=lambda name: -worst[name])
+    assert expected
+    assert [chain.id for chain in read_chains(hard).chains] == expected
+
+
+def _worst(read: Sequence[float], labels: Sequence[float | None]) -> float:
+    return max(abs(value - (label or 0.0)) for value, label in zip(read, labels, strict=True))
+
+
+def test_what_cannot_be_learned_is_set_aside_with_its_reason(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    good = [json.loads(line) for line in data.read_text().splitlines()]
+    image = data.parent / good[0]["images"][0]
+    (tmp_path / "broken.png").write_bytes(image.read_bytes()[:500])
+    for record in good:
+        record["images"] = [str(data.parent / name) for name in record["images"]]
+    bad = [
+        {**good[0], "id": "no-labels", "labels": None, "corrections": None},
+        {**good[0], "id": "few-labels", "labels": [1.0]},
+        {**good[0], "id": "no-label-at-all", "labels": [None] * len(good[0]["steps"])},
+        {**good[0], "id": "label-of-2", "labels": [2.0] * len(good[0]["steps"])},
+        {**good[0], "id": "no-steps", "steps": [], "labels": []},
+        {**good[0], "id": "broken-image", "images": ["broken.png"]},
+        {**good[0], "id": "no-image", "images": ["nowhere.png"]},
+        {**good[0], "id": "has-the-tag", "steps": ["Step 1: +<|step|> "], "labels": [1.0], "corrections": None},
+        {**good[0], "id": "too-long", "steps": ["Step 1: " + "well " * 500], "labels": [1.0], "corrections": None},
+    ]
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text("".join(json.dumps(record) + "\n" for record in [*good, *bad]) + "no json\n")
+    out = tmp_path / "prm"
+    told = {"data": str(mixed), "out": str(out), "max_length": 400, "max_steps": 1}
+    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told))]) == 0
+    reasons = [json.loads(line)["reason"] for line in (out / "rejects.jsonl").read_text().splitlines()]
+    for said in (
+        "no step has a label",
+        "1 labels for",
+        "less than or equal to 1",
+        "no JSON",
+        "broken.png",
+        "nowhere.png",
+    ):
+        assert any(said in reason for reason in reasons), said
+    assert any("more than 400" in reason for reason in reasons)
+    # A tag in a text is written apart, as in reading, so that chain stays.
+    assert len(reasons) == len(bad)
+    assert f"{len(good) + len(bad) + 1} read, {len(good) + 1} used, {len(bad)} set aside" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"kind": "head", "language": 0.5}, "a classifier has no words"),
+        ({"kind": "tail"}, "kind"),
+        ({"format": "sonnet"}, "sonnet"),
+        ({"freez": "x"}, "`freez` is unknown"),
+        ({"model": "nowhere"}, "nowhere"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(
+    data: Path, tmp_path: Path, told: dict[str, Any], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = recipe(tmp_path / "r.yaml", **({"data": str(data), "out": str(tmp_path / "out")} | told))
+    assert main(["train", "prm", str(file)]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_labels_of_one_kind_alone_teach_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    figures = Figures(tmp_path, 1, seed=5)
+    figures.draw()
+    made = [{**record, "id": str(n)} for n, record in enumerate(islice(slips(figures, random.Random(1)), 20))]
+    right = [Chain.model_validate(record) for record in made if all(record["labels"])]
+    write_chains(tmp_path / "right.jsonl", right)
+    file = recipe(tmp_path / "r.yaml", data=str(tmp_path / "right.jsonl"), out=str(tmp_path / "out"))
+    assert main(["train", "prm", str(file)]) == 2
+    assert "no wrong step" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["prm_math_psa", "prm_llava1_5_7b"])
+def test_recipes_for_large_models_are_valid(name: str) -> None:
+    told = load_recipe(PrmRecipe, Path(training.__file__).parent / "recipes" / f"{name}.yaml")
+    assert told.behind.strip("\n") == (" " if name == "prm_math_psa" else "<|step|>")
+
+
+def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "prm"
+    lora = {"r": 16, "alpha": 32, "targets": r".*language_model.*_proj"}
+    told = {"data": str(data), "out": str(out), "max_steps": 40, "learning_rate": 2e-2, "lora": lora}
+    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told))]) == 0
+    scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
+    pairs = [
+        (value, label)
+        for chain in found.chains
+        for value, label in zip(scores(scorer, found, chain), chain.labels or (), strict=True)
+    ]
+    right, wrong = ([value for value, label in pairs if label == kind] for kind in (1.0, 0.0))
+    assert sum(right) / len(right) > sum(wrong) / len(wrong) + 0.02
+    assert log_of(out)[-1]["loss"] < log_of(out)[0]["loss"]

@@ -1,0 +1,119 @@
+"""Which chains a PRM is trained on, and the rows that are made of them when a batch needs them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import accumulate
+
+from atomthink_plugin import api
+from atomthink_plugin.api import AtomThinkError, Question, QuestionError, Step
+from atomthink_plugin.formats import Continue
+from atomthink_plugin.training.chains import Chain, Reject, read_chains
+from atomthink_plugin.training.fine_tuning.records import Record, drawn
+from atomthink_plugin.training.reward.checkpoint import Trainable
+from atomthink_plugin.training.reward.config import PrmRecipe
+from atomthink_plugin.training.reward.rows import Labelled, Row, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """All chains of a training.
+
+    Attributes:
+        records: Chains that are learned.
+        places: Index of a record for each time it is learned in an epoch.
+        rejects: Chains that are not.
+        read: How many chains the files hold, unusable ones included.
+        labels: How many steps are wrong and right.
+    """
+
+    records: Sequence[Record]
+    places: Sequence[int]
+    rejects: Sequence[Reject]
+    read: int
+    labels: tuple[float, float]
+
+    @property
+    def counts(self) -> str:
+        """What became of the records, in one line."""
+        wrong, right = self.labels
+        used = self.read - len(self.rejects)
+        return (
+            f"chains: {self.read} read, {used} used, {len(self.rejects)} set aside; {len(self.places)} to an epoch, "
+            f"steps: {right:,.0f} right, {wrong:,.0f} wrong"
+        )
+
+
+def samples_of(recipe: PrmRecipe, model: Trainable, longest: int | None) -> Samples:
+    """Reads the files of a recipe and measures all chains.
+
+    Raises:
+        AtomThinkError: A file cannot be read, or nothing can be used.
+    """
+    records: list[Record] = []
+    places: list[int] = []
+    rejects: list[Reject] = []
+    read = 0
+    for data in recipe.data:
+        found = read_chains(data.file)
+        rejects += found.rejects
+        read += len(found.chains) + len(found.rejects)
+        first = len(records)
+        for chain in found.chains:
+            record = Record(chain, found.folder, Continue())
+            try:
+                _measure(record, recipe, model, longest)
+            except AtomThinkError as error:
+                where = f"{data.file.name}, id {chain.id!r}"
+                rejects.append(Reject(where, str(error), chain.model_dump(exclude_none=True)))
+            else:
+                records.append(record)
+        places += [at for at, _ in drawn([(at, None) for at in range(first, len(records))], data, recipe.seed)]
+    if not records:
+        why = f"; the first: {rejects[0].where}: {rejects[0].reason}" if rejects else ""
+        raise AtomThinkError(f"`data` has nothing that can be learned: {read} chains, all set aside{why}")
+    return Samples(records, places, rejects, read, _balance(records, places))
+
+
+def rows_of(record: Record, recipe: PrmRecipe, model: Trainable) -> list[Row]:
+    """Returns the rows of one chain, images read."""
+    question = record.question(recipe.max_pixels) if recipe.images else _text(record)
+    return rows(_labelled(record.chain, question), model.layout, model.tag_id)
+
+
+def _measure(record: Record, recipe: PrmRecipe, model: Trainable, longest: int | None) -> None:
+    """Refuses a chain that has no labels, is laid out wrongly, or is too long."""
+    if record.chain.labels is None or all(label is None for label in record.chain.labels):
+        raise QuestionError("no step has a label: `atomthink label` makes some")
+    question = record.question(recipe.max_pixels, empty=True) if recipe.images else _text(record)
+    last = _labelled(record.chain, question)[-1].node
+    with model.encoder.measuring() if model.encoder is not None else nullcontext():
+        length = model.layout.encode(last).length
+    if longest is not None and length > longest:
+        raise QuestionError(f"{length} tokens, more than {longest}: raise max_length, or lower max_pixels")
+
+
+def _labelled(chain: Chain, question: Question) -> list[Labelled]:
+    root = api.Path(question)
+    nodes = list(accumulate(chain.steps, lambda at, step: at.extend(Step(step)), initial=root))[1:]
+    labels = chain.labels or ()
+    corrections = chain.corrections or (None,) * len(nodes)
+    found = zip(nodes, labels, corrections, strict=True)
+    return [Labelled(node, label, correction) for node, label, correction in found if label is not None]
+
+
+def _text(record: Record) -> Question:
+    return api.Question(record.chain.id, (api.Message("user", (record.chain.question,)),))
+
+
+def _balance(records: Sequence[Record], places: Sequence[int]) -> tuple[float, float]:
+    wrong = right = 0.0
+    for at, times in Counter(places).items():
+        for label in records[at].chain.labels or ():
+            if label is not None:
+                wrong += times * (1 - label)
+                right += times * label
+    return wrong, right

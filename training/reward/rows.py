@@ -1,0 +1,138 @@
+"""Labelled chains as a PRM is trained on them: the scorers' own layout says what stands where.
+
+A step is judged at the position at which the scorer reads it, its tag's; the row's ids are those that the scorer
+would send, so that training and reading cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from atomthink_plugin import api
+from atomthink_plugin.api import Step
+from atomthink_plugin.prompting import Encoding
+from atomthink_plugin.scorers.prm_token import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A position at which a step is judged.
+
+    Attributes:
+        at: Position in the row.
+        right: Probability that the step is right.
+    """
+
+    at: int
+    right: float
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A token that the model should say itself: those of right steps, and where a wrong one first leaves the right one.
+
+    Attributes:
+        at: Position whose logits predict it.
+        token: Its id.
+    """
+
+    at: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence with what is learned from it.
+
+    Attributes:
+        encoding: The scorer's input; it ends at the last step's tag.
+        steps: The judged steps, at their tags.
+        along: Tokens of these steps, each judged by whether the step is right so far; only where that is known.
+        said: Tokens to be predicted.
+    """
+
+    encoding: Encoding
+    steps: tuple[Judged, ...]
+    along: tuple[Judged, ...] = ()
+    said: tuple[Said, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A step of a path with its label and, for a wrong one, what would have been right."""
+
+    node: api.Path
+    label: float
+    correction: str | None
+
+
+def rows(steps: Sequence[Labelled], layout: Layout, tag_id: int) -> list[Row]:
+    """Returns the rows that judge `steps` of one chain, in their order.
+
+    One row judges them all if the layout keeps a chain's steps and their tags in the reply; otherwise, as in a prompt
+    that has the history inside the question, each step is a row of its own.
+
+    Args:
+        steps: Labelled nodes of one path, the deepest last.
+        layout: The scorer's.
+        tag_id: Id of the token behind every step.
+
+    Raises:
+        QuestionError: A step cannot be laid out; it contains a tag, for example.
+    """
+    whole = layout.encode(steps[-1].node)
+    tags = _tags(whole, tag_id)
+    if len(tags) == steps[-1].node.depth:
+        starts = [whole.question, *(at + 1 for at in tags)]
+        return [_row([_piece(s, layout, starts[s.node.depth - 1], tags[s.node.depth - 1]) for s in steps], whole)]
+    alone = [(step, layout.encode(step.node)) for step in steps]
+    return [_row([_piece(s, layout, one.question, one.length - 1)], one) for s, one in alone]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Where a step stands, its label, and the ids of what would have been right."""
+
+    start: int
+    tag: int
+    label: float
+    correct: Sequence[int] | None
+
+
+def _piece(step: Labelled, layout: Layout, start: int, tag: int) -> _Piece:
+    parent = step.node.parent
+    if step.correction is None or parent is None:
+        return _Piece(start, tag, step.label, None)
+    other = layout.encode(parent.extend(Step(step.correction)))
+    return _Piece(start, tag, step.label, _ids(other)[start:-1])
+
+
+def _tags(encoding: Encoding, tag_id: int) -> list[int]:
+    return [at for at, token in enumerate(_ids(encoding)) if at >= encoding.question and token == tag_id]
+
+
+def _row(pieces: Sequence[_Piece], encoding: Encoding) -> Row:
+    ids = _ids(encoding)
+    told = [one for piece in pieces for one in _told(piece, ids[piece.start : piece.tag])]
+    along = tuple(judged for judged, _ in told)
+    said = tuple(word for _, word in told if word is not None)
+    return Row(encoding, tuple(Judged(piece.tag, piece.label) for piece in pieces), along, said)
+
+
+def _told(piece: _Piece, ids: Sequence[int]) -> Iterator[tuple[Judged, Said | None]]:
+    """Yields for each token of a step whether the step is right so far, and what should be said in its place."""
+    if piece.label == 1:
+        yield from ((Judged(at, 1.0), Said(at - 1, token)) for at, token in enumerate(ids, piece.start))
+    elif piece.label < 0.5 and piece.correct is not None:
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, piece.correct, strict=False)))
+        for index in range(len(ids)):
+            at = piece.start + index
+            right = piece.correct[index] if index <= same and index < len(piece.correct) else None
+            yield Judged(at, float(index < same)), None if right is None else Said(at - 1, right)
+
+
+def _ids(encoding: Encoding) -> list[int]:
+    ids: list[int] = encoding.tokens["input_ids"][0].tolist()
+    return ids

@@ -1,0 +1,162 @@
+"""Training of process reward models, on transformers' trainer (trl has none since 1.14)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.training.chains import write_rejects
+from atomthink_plugin.training.fine_tuning.checkpoint import adapters, freeze, save, write
+from atomthink_plugin.training.fine_tuning.collating import collate
+from atomthink_plugin.training.fine_tuning.config import Lora
+from atomthink_plugin.training.fine_tuning.rows import Row as Sequence_
+from atomthink_plugin.training.fine_tuning.trainer import OwnOptimiser, arguments, check_rates, resume_from, run
+from atomthink_plugin.training.reward.checkpoint import Trainable, load
+from atomthink_plugin.training.reward.config import PrmRecipe
+from atomthink_plugin.training.reward.loss import Targets, judgements, judging_loss, language_loss
+from atomthink_plugin.training.reward.records import Samples, rows_of, samples_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Lays out the chains of a batch, in the process that loads the data."""
+
+    samples: Samples
+    recipe: PrmRecipe
+    model: Trainable
+
+    def __call__(self, items: Sequence[dict[str, int]]) -> dict[str, Any]:
+        """Returns the inputs of a forward pass, and as `targets` what is learned from it."""
+        records = [self.samples.records[item["record"]] for item in items]
+        found = [row for record in records for row in rows_of(record, self.recipe, self.model)]
+        batch: dict[str, Any] = collate([Sequence_(row.encoding, ()) for row in found], self.model.checkpoint.pad_id)
+        del batch["labels"]
+        return batch | {"targets": Targets.of(found)}
+
+
+class PrmTrainer(OwnOptimiser, Trainer):  # type: ignore[misc]
+    """Minimises the judging loss, with its helps where a recipe weighs them.
+
+    Args:
+        recipe: Weights of the losses, optimiser, schedule.
+        classes: Ids of the bad and the good token; None for a classifier.
+        weights: Of wrong and of right steps.
+        options: As transformers' trainer takes them.
+    """
+
+    def __init__(
+        self, recipe: PrmRecipe, classes: tuple[int, int] | None, weights: tuple[float, float], **options: Any
+    ) -> None:
+        self.recipe: PrmRecipe = recipe
+        self._classes = classes
+        self._weights = weights
+        self._right: dict[str, list[Tensor]] = {}
+        super().__init__(**options)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Returns the loss of one batch."""
+        targets: Targets = inputs.pop("targets")
+        outputs = model(**inputs)
+        logits = outputs.logits
+        pairs = judgements(logits, targets.steps, self._classes)
+        self._count(pairs.detach(), targets.steps.target)
+        loss = judging_loss(pairs, targets.steps.target, self._weights)
+        if self.recipe.along and len(targets.along.at):
+            # Summed per judged step: most tokens of a step are easy, and a mean would drown the others.
+            tokens = judgements(logits, targets.along, self._classes)
+            share = len(targets.along.at) / len(targets.steps.at)
+            loss = loss + self.recipe.along * share * judging_loss(tokens, targets.along.target)
+        if self.recipe.language and len(targets.said.at):
+            loss = loss + self.recipe.language * language_loss(logits, targets.said)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the shares of right steps accepted and of wrong ones rejected since the last time."""
+        for name, hits in self._right.items():
+            if hits:
+                logs[name] = torch.cat(hits).float().mean().item()
+        self._right = {}
+        super().log(logs, start_time)
+
+    def _count(self, pairs: Tensor, right: Tensor) -> None:
+        accepted = (pairs[:, 1] > pairs[:, 0]).cpu()
+        for name, which in (("accepts_right", right >= 0.5), ("rejects_wrong", right < 0.5)):
+            self._right.setdefault(name, []).append(accepted[which] == (name == "accepts_right"))
+
+
+def train_prm(recipe: PrmRecipe) -> None:
+    """Trains a PRM and writes it to the recipe's `out`, with what scorers have to know of it in its config.json.
+
+    Raises:
+        AtomThinkError: The recipe, the data or the checkpoint cannot be used.
+    """
+    resumed = resume_from(recipe)
+    # The arguments come before the weights: DeepSpeed has to know of them to load a model in parts.
+    options = TrainingArguments(**arguments(recipe), label_names=["targets"])
+    set_seed(recipe.seed)  # new tokens and a new head begin at random
+    model = load(recipe)
+    checkpoint = model.checkpoint
+    longest = min(filter(None, (recipe.max_length, checkpoint.context)), default=None)
+    samples = samples_of(recipe, model, longest)
+    _report(recipe, samples)
+    if 0 in samples.labels:
+        lacking = "wrong" if samples.labels[0] == 0 else "right"
+        raise AtomThinkError(f"`data` has no {lacking} step in {len(samples.records)} usable chains: a PRM needs both")
+    trained: Any = checkpoint.model
+    if recipe.lora is None:
+        log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
+    else:
+        trained = _adapted(recipe.lora, checkpoint.model)
+    check_rates(recipe.rates, checkpoint.model)
+    trainer = PrmTrainer(
+        recipe,
+        model.classes,
+        _weights(samples) if recipe.balance else (1.0, 1.0),
+        model=trained,
+        args=options,
+        data_collator=Collator(samples, recipe, model),
+        train_dataset=Dataset.from_dict({"record": samples.places}),
+        processing_class=model.words,
+    )
+    run(trainer, recipe, resumed)
+    if recipe.lora is None:
+        save(trainer, recipe, model.words)
+    elif trainer.is_world_process_zero():
+        merged = trained.merge_and_unload()
+        write(merged, merged.state_dict(), recipe.saved, model.words, recipe.out)
+
+
+def _adapted(lora: Lora, model: PreTrainedModel) -> Any:
+    from peft import get_peft_model
+
+    return get_peft_model(model, adapters(lora, model))
+
+
+def _weights(samples: Samples) -> tuple[float, float]:
+    wrong, right = samples.labels
+    return (wrong + right) / (2 * wrong), (wrong + right) / (2 * right)
+
+
+def _report(recipe: PrmRecipe, samples: Samples) -> None:
+    if int(os.environ.get("RANK", "0")):
+        return
+    log.info("%s", samples.counts)
+    if write_rejects(recipe.out / "rejects.jsonl", samples.rejects):
+        log.warning("%d set aside, with the reasons: %s", len(samples.rejects), recipe.out / "rejects.jsonl")
