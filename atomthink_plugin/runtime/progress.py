@@ -64,10 +64,14 @@ class RunProgress:
 
     def finished(self, result: Result, asked: bool = True) -> None:
         """Counts one question; one that was not asked in this run says nothing about speed."""
+        self.count(result.usage.generated if asked else 0, asked, not isinstance(result, Outcome))
+
+    def count(self, tokens: int, asked: bool, failed: bool) -> None:
+        """Counts one question by what it took in this run."""
         self._done += 1
         self._asked += asked
-        self._tokens += result.usage.generated if asked else 0
-        self._failed += not isinstance(result, Outcome)
+        self._tokens += tokens
+        self._failed += failed
         elapsed = max(time.monotonic() - self._started, 1e-9)
         rate = self._tokens / elapsed
         self._bar.update(self._task, advance=1, rate=rate)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.build import build
-from atomthink_plugin.config import plan
+from atomthink_plugin.config import Plan, plan
 from atomthink_plugin.model_adapters.register import CLASSES
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
@@ -53,7 +53,16 @@ class Report:
 
 
 def thinker_of(model: str, typed: Mapping[str, Any]) -> Thinker:
-    """Loads a model for rollouts, by its name and arguments in lmms-eval.
+    """Loads a model for rollouts, by its name and arguments in lmms-eval; without a journal.
+
+    Raises:
+        AtomThinkError: There is no such model, or an argument cannot be used.
+    """
+    return build(rollout_plan(model, typed))
+
+
+def rollout_plan(model: str, typed: Mapping[str, Any]) -> Plan:
+    """Returns the plan of rollouts by a model, by its name and arguments in lmms-eval.
 
     Raises:
         AtomThinkError: There is no such model, or an argument cannot be used.
@@ -66,7 +75,7 @@ def thinker_of(model: str, typed: Mapping[str, Any]) -> Thinker:
     module, _, name = CLASSES[model].rpartition(".")
     adapter = getattr(import_module(module), name)
     given = dict(typed)
-    return build(plan(given.pop("policy", adapter.policy), given, {**adapter.defaults, **SAMPLED}))
+    return plan(given.pop("policy", adapter.policy), given, {**adapter.defaults, **SAMPLED})
 
 
 def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, thinker: Thinker, rollouts: int) -> Report:

@@ -1,0 +1,1 @@
+"""Step labels for process reward models: where a chain of steps first goes wrong."""

@@ -1,0 +1,190 @@
+"""`atomthink label`: from a file of chains or questions to a file of labelled chains."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from lmms_eval.utils import simple_parse_args_string
+from rich.console import Console
+from rich.table import Table
+
+from atomthink_plugin.answers import equivalent
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.build import build, open_journal
+from atomthink_plugin.formats import Format
+from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.tasks.atoms.evaluating import rollout_plan
+from atomthink_plugin.training.chains import Chain, Chains, read_chains, write_chains, write_lines, write_rejects
+from atomthink_plugin.training.labels.labelling import WAYS, label
+from atomthink_plugin.training.labels.rollouts import Spent
+from atomthink_plugin.training.labels.sampling import Questions, Sampled, read_questions, sample
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a user wants labelled, and how.
+
+    Attributes:
+        input: Chains, or questions where `sample` is given.
+        out: The labelled chains.
+        way: A name in `WAYS`.
+        rollouts: From a prefix, at most.
+        soft: Whether labels are shares of right rollouts instead of 1 where there is any.
+        sample: Chains that are sampled first, of each question; None to label those of the input.
+        temperature: Of these chains, None for that of the rollouts.
+    """
+
+    input: Path
+    out: Path
+    way: str
+    rollouts: int
+    soft: bool = False
+    sample: int | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts and costs of a run.
+
+    Attributes:
+        way: How it was labelled.
+        rollouts_per_prefix: At most.
+        records: Lines of the input: chains, or questions that were sampled.
+        records_rejected: Those that could not be used.
+        samples: Chains that were asked for, of the other questions.
+        samples_rejected: Those that could not be drawn.
+        chains: What was to be labelled: the other samples, or records.
+        chains_rejected: What could not be labelled.
+        labelled: What was.
+        answers: How many of these state the right answer, a wrong one, or none.
+        errors: How many of these have a step that is labelled wrong.
+        steps: How many of their steps are right (labelled above 0), wrong (0), and not labelled.
+        sampling: What the samples cost.
+        rolling: What the rollouts cost.
+        seconds: Wall-clock time of this run, without loading the model.
+    """
+
+    way: str
+    rollouts_per_prefix: int
+    records: int
+    records_rejected: int
+    samples: int
+    samples_rejected: int
+    chains: int
+    chains_rejected: int
+    labelled: int
+    answers: Mapping[str, int]
+    errors: int
+    steps: Mapping[str, int]
+    sampling: Spent
+    rolling: Spent
+    seconds: float
+
+
+def execute(order: Order, model: str, model_args: str) -> None:
+    """Does what was ordered with a model, writes the files and prints the summary.
+
+    Raises:
+        AtomThinkError: The input, the model or one of its arguments cannot be used, or no chain could be labelled.
+    """
+    if order.out.is_dir() or order.out.resolve() == order.input.resolve():
+        raise AtomThinkError(f"`--out {order.out}`: has to be a file, and not the input")
+    source = read_questions(order.input) if order.sample else read_chains(order.input)
+    plan = rollout_plan(model, simple_parse_args_string(model_args))
+    thinker = build(plan)
+    journal = open_journal(plan, thinker, "label")
+    try:
+        summary = fulfil(order, source, replace(thinker, journal=journal))
+    finally:
+        if journal is not None:
+            journal.close()
+    Console().print(table(summary))
+    if not summary.labelled:
+        raise AtomThinkError(f"no chain could be labelled; the reasons are in {beside(order.out, 'rejects.jsonl')}")
+
+
+def fulfil(order: Order, source: Questions | Chains, thinker: Thinker) -> Summary:
+    """Samples chains where that is wanted, labels them, and writes the files.
+
+    Args:
+        order: What is wanted.
+        source: The input.
+        thinker: The policy, its settings and the journal; its search follows one path.
+    """
+    started = time.monotonic()
+    if isinstance(source, Questions):
+        given, sampled = len(source.asked), sample(source, thinker, order.sample or 1, order.temperature)
+    else:
+        given, sampled = len(source.chains), Sampled(source.chains, (), Spent())
+    labelled = label(Chains(source.folder, sampled.chains), thinker, WAYS[order.way], order.rollouts)
+    chains = labelled.chains if order.soft else [hard(chain) for chain in labelled.chains]
+    summary = Summary(
+        way=order.way,
+        rollouts_per_prefix=order.rollouts,
+        records=len(source.rejects) + given,
+        records_rejected=len(source.rejects),
+        samples=len(sampled.rejects) + len(sampled.chains) if order.sample else 0,
+        samples_rejected=len(sampled.rejects),
+        chains=len(sampled.chains),
+        chains_rejected=len(labelled.rejects),
+        labelled=len(chains),
+        answers=dict(Counter(_conclusion(chain, thinker.format) for chain in chains)),
+        errors=sum(chain.first_error() is not None for chain in map(hard, chains)),
+        steps=dict(Counter(_verdict(label) for chain in chains for label in chain.labels or ())),
+        sampling=sampled.spent,
+        rolling=labelled.spent,
+        seconds=time.monotonic() - started,
+    )
+    write_chains(order.out, (_seen_from(order.out, source.folder, chain) for chain in chains))
+    write_rejects(beside(order.out, "rejects.jsonl"), [*source.rejects, *sampled.rejects, *labelled.rejects])
+    write_lines(beside(order.out, "summary.json"), [asdict(summary)])
+    return summary
+
+
+def hard(chain: Chain) -> Chain:
+    """Returns a chain whose steps are right (1) if any rollout from behind them was, else wrong (0)."""
+    assert chain.labels is not None
+    return chain.model_copy(update={"labels": tuple(None if x is None else float(x > 0) for x in chain.labels)})
+
+
+def beside(out: Path, ending: str) -> Path:
+    """Returns the file that lies beside the labelled chains, with another ending."""
+    return out.with_name(f"{out.stem}.{ending}")
+
+
+def table(summary: Summary) -> Table:
+    """Returns a summary as it is printed."""
+    answers, steps = summary.answers, summary.steps
+    grid = Table(title=f"{summary.way}, {summary.rollouts_per_prefix} rollouts", show_header=False)
+    grid.add_row("records", f"{summary.records}", f"{summary.records_rejected} rejected")
+    if summary.samples:
+        grid.add_row("chains sampled", f"{summary.samples}", f"{summary.samples_rejected} rejected")
+    grid.add_row("chains", f"{summary.chains}", f"{summary.chains_rejected} rejected")
+    grid.add_row("labelled", f"{summary.labelled}", ", ".join(f"{n} with {a} answer" for a, n in answers.items()))
+    grid.add_row("their steps", f"{sum(steps.values())}", ", ".join(f"{n} {verdict}" for verdict, n in steps.items()))
+    rolling = summary.rolling
+    grid.add_row("rollouts", f"{rolling.samples}", f"{rolling.resumed} from the journal")
+    grid.add_row("tokens", f"{rolling.usage.generated}", f"{summary.sampling.usage.generated} more for the chains")
+    grid.add_row("seconds", f"{summary.seconds:.0f}")
+    return grid
+
+
+def _conclusion(chain: Chain, form: Format) -> str:
+    stated = form.answer(chain.steps[-1])
+    return "no" if stated is None else "the right" if equivalent(stated, chain.answer) else "a wrong"
+
+
+def _verdict(label: float | None) -> str:
+    return "unknown" if label is None else "right" if label > 0 else "wrong"
+
+
+def _seen_from(out: Path, folder: Path, chain: Chain) -> Chain:
+    """Returns a chain with images relative to the file it goes to."""
+    images = tuple(os.path.relpath((folder / image).resolve(), out.resolve().parent) for image in chain.images)
+    return chain.model_copy(update={"images": images})
