@@ -1,0 +1,224 @@
+"""The arguments of `atomthink annotate`, and what they start."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from atomthink_plugin.api import AtomThinkError
+
+if TYPE_CHECKING:
+    from atomthink_plugin.training.annotation.engine import Finished
+    from atomthink_plugin.training.annotation.outputs import Made
+    from atomthink_plugin.training.annotation.solving import Settings
+
+LIMIT_REACHED: Final = 3
+"""Exit code where a spending limit ended the run; what is done is kept."""
+
+_OF_TEACHER: Final = ("base_url", "way", "prices", "max_tokens_total", "max_usd")
+_OF_POLICY: Final = ("model_args", "samples")
+
+
+def add_to(commands: Any) -> None:
+    """Adds the subcommand to the parser of `atomthink`."""
+    parser = commands.add_parser(
+        "annotate",
+        help="let a teacher or a local model write chains of atomic steps for questions with known answers",
+        description="Writes DIR/chains.jsonl (what passed all filters), rejects.jsonl (the other questions, each with "
+        "stage and reason), and summary.json (counts and costs). A run that is started again goes on where it "
+        "stopped. Ends with 3 where a spending limit is reached.",
+    )
+    parser.add_argument(
+        "input",
+        help="JSONL, or a dataset of the hub or a folder, of questions; with --way wrong: JSONL of right chains",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="what is written, and kept to go on from"
+    )
+    _add_input(parser.add_argument_group("questions"))
+    _add_teacher(parser.add_argument_group("a teacher behind an OpenAI-compatible server (its key: OPENAI_API_KEY)"))
+    local = parser.add_argument_group("a local model instead: its own rollouts, kept where the answer is right")
+    local.add_argument("--model", metavar="NAME", help="as for lmms-eval: atomthink_hf, atomthink_tiny, ...")
+    local.add_argument("--model_args", metavar="A=B,...", help="as for lmms-eval")
+    local.add_argument("--samples", type=int, metavar="N", help="rollouts per question (default: 8)")
+    parser.set_defaults(command=_annotate)
+
+
+def _add_input(group: Any) -> None:
+    group.add_argument("--split", metavar="NAME", help="of a dataset that has several")
+    group.add_argument(
+        "--columns",
+        default="",
+        metavar="FIELD=NAME,...",
+        help="columns of id, question, images, answer, solution, options, source (default: the usual names)",
+    )
+    group.add_argument("--limit", type=int, metavar="N", help="only the first N records")
+
+
+def _add_teacher(group: Any) -> None:
+    group.add_argument("--teacher-model", metavar="NAME", help="what the server calls it")
+    group.add_argument("--base-url", metavar="URL", help="any OpenAI-compatible server (default: OpenAI's)")
+    group.add_argument(
+        "--way",
+        choices=("dynamic", "augment", "wrong"),
+        help="dynamic (default): the teacher extends a chain step by step; augment: it writes out a reference "
+        "solution; wrong: it writes a wrong version of each step of a right chain",
+    )
+    group.add_argument(
+        "--checks", type=int, choices=(0, 1, 2), default=2, help="opinions that have to agree (default: 2)"
+    )
+    group.add_argument("--tries", type=int, default=2, metavar="N", help="per question (default: 2)")
+    group.add_argument("--max-steps", type=int, default=25, metavar="N", help="of a chain (default: 25)")
+    group.add_argument("--concurrency", type=int, default=16, metavar="N", help="questions at a time (default: 16)")
+    group.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds of a request (default: 300)")
+    group.add_argument("--max-retries", type=int, default=5, metavar="N", help="of a request (default: 5)")
+    group.add_argument(
+        "--wait", type=float, default=600.0, metavar="S", help="seconds for a server that went away (default: 600)"
+    )
+    group.add_argument(
+        "--prices", type=Path, metavar="FILE", help="YAML: NAME: {prompt: .., completion: .., cached: ..}"
+    )
+    group.add_argument("--max-tokens-total", type=int, metavar="N", help="spend no more, all runs together")
+    group.add_argument("--max-usd", type=float, metavar="X", help="likewise, by --prices")
+
+
+def _annotate(options: argparse.Namespace) -> None:
+    _require(options)
+    if options.model is not None:
+        _by_rollouts(options)
+    else:
+        _by_teacher(options)
+
+
+def _require(options: argparse.Namespace) -> None:
+    """Refuses what does not go together, before anything is asked."""
+    if (options.model is None) == (options.teacher_model is None):
+        raise AtomThinkError("name who writes the chains: either `--teacher-model`, or `--model` as for lmms-eval")
+    others, chosen = (_OF_TEACHER, "--model") if options.model is not None else (_OF_POLICY, "--teacher-model")
+    for name in others:
+        if getattr(options, name) is not None:
+            raise AtomThinkError(f"`--{name.replace('_', '-')} {getattr(options, name)}` does not go with `{chosen}`")
+    for name in ("limit", "samples", "tries", "max_steps", "concurrency", "max_tokens_total"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise AtomThinkError(f"`--{name.replace('_', '-')} {value}`: has to be 1 or more")
+    for name in ("max_usd", "timeout"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise AtomThinkError(f"`--{name.replace('_', '-')} {value}`: has to be more than 0")
+    for name in ("max_retries", "wait"):
+        if not getattr(options, name) >= 0:
+            raise AtomThinkError(f"`--{name.replace('_', '-')} {getattr(options, name)}`: has to be 0 or more")
+
+
+def _by_teacher(options: argparse.Namespace) -> None:
+    from atomthink_plugin.runtime.loop import run
+    from atomthink_plugin.training.annotation.engine import Engine
+    from atomthink_plugin.training.annotation.ledger import Ledger
+    from atomthink_plugin.training.annotation.meter import Meter, read_price
+    from atomthink_plugin.training.annotation.outputs import write
+    from atomthink_plugin.training.annotation.solving import Settings
+    from atomthink_plugin.training.annotation.teacher import connect
+
+    price = read_price(options.prices, options.teacher_model) if options.prices else None
+    Meter(price, options.max_tokens_total, options.max_usd)  # refuses before anything is written
+    settings = Settings(tries=options.tries, max_steps=options.max_steps, checks=options.checks)
+    way = options.way or "dynamic"
+    with closing(Ledger(options.out)) as ledger:
+        meter = Meter(price, options.max_tokens_total, options.max_usd, ledger.spent)
+        teacher = connect(
+            options.teacher_model,
+            options.base_url,
+            meter,
+            ledger,
+            connections=options.concurrency,
+            timeout=options.timeout,
+            max_retries=options.max_retries,
+            wait=options.wait,
+        )
+        engine = Engine(ledger, meter, options.concurrency, f"annotate ({way})")
+        made, done = run(_work(options, teacher, engine, way, settings))
+    summary = write(options.out, made, {"way": way, "teacher": options.teacher_model}, meter.spent)
+    _tell(options.out, summary)
+    _end(options.out, made, done)
+
+
+async def _work(
+    options: argparse.Namespace, teacher: Any, engine: Any, way: str, settings: Settings
+) -> tuple[Made, Finished]:
+    from atomthink_plugin.training.annotation.annotating import annotate
+    from atomthink_plugin.training.annotation.questions import saved
+    from atomthink_plugin.training.annotation.wrong import WAY, annotate_wrong
+    from atomthink_plugin.training.chains import read_chains
+
+    if way != WAY:
+        return await annotate(_read(options), options.out, teacher, engine, way, settings)
+    found = read_chains(Path(options.input))
+    images = {image for chain in found.chains for image in chain.images}
+    names = {image: saved(image, found.folder, options.out) for image in images}
+    return await annotate_wrong(found, options.out, names, teacher, engine, settings)
+
+
+def _by_rollouts(options: argparse.Namespace) -> None:
+    from lmms_eval.utils import simple_parse_args_string
+
+    from atomthink_plugin.tasks.atoms.evaluating import thinker_of
+    from atomthink_plugin.training.annotation.outputs import write
+    from atomthink_plugin.training.annotation.rollouts import WAY, roll_out
+
+    samples = options.samples or 8
+    found = _read(options)
+    thinker = thinker_of(options.model, simple_parse_args_string(options.model_args or ""))
+    made, counts = roll_out(found, options.out, thinker, options.model, samples)
+    told = {"way": WAY, "teacher": options.model, "samples": samples, "rollouts": dict(counts)}
+    _tell(options.out, write(options.out, made, told, None))
+
+
+def _read(options: argparse.Namespace) -> Any:
+    from atomthink_plugin.training.annotation.questions import read_items
+
+    return read_items(
+        options.input, options.out, split=options.split, columns=_columns(options.columns), limit=options.limit
+    )
+
+
+def _columns(typed: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in typed.split(",") if pair.strip()]
+    for field, equals, name in pairs:
+        if not (equals and field.strip() and name.strip()):
+            raise AtomThinkError(f"`--columns {typed}`: write it like question=problem,images=picture")
+    return {field.strip(): name.strip() for field, _, name in pairs}
+
+
+def _tell(out: Path, summary: Mapping[str, Any]) -> None:
+    """Prints what came of it, and why the rest did not."""
+    what = "steps" if summary["way"] == "wrong" else "questions"
+    print(f"{summary['good']} of {summary['asked']} {what} gave {summary['chains']} chains, in {out / 'chains.jsonl'}")
+    for stage, reasons in summary["rejects"].items():
+        for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1]):
+            print(f"{count:8d}  {stage}: {reason}")
+    if "spent" in summary:
+        spent = summary["spent"]
+        print(
+            f"{spent['calls']} calls, {spent['prompt']} prompt tokens ({spent['cached']} cached), "
+            f"{spent['completion']} completion tokens, {spent['unknown']} unknown, {spent['usd']:.4f} USD"
+        )
+
+
+def _end(out: Path, made: Made, done: Finished) -> None:
+    """Says what ended the run early, if anything did."""
+    if done.fault:
+        raise AtomThinkError(f"{done.fault}. What was done is kept in {out}: run it again to go on")
+    if done.limit:
+        print(
+            f"atomthink: {done.limit}; {made.good} of {made.asked} are done and kept in {out}: raise the limit and run "
+            "it again to go on",
+            file=sys.stderr,
+        )
+        raise SystemExit(LIMIT_REACHED)
+    if made.asked and len([one for one in made.lost if one.stage == "server"]) == made.asked:
+        raise AtomThinkError(f"the server answered none of {made.asked}; the first: {made.lost[0].detail}")

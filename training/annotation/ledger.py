@@ -1,0 +1,117 @@
+"""One file that is only appended to: what was asked, what came back at which cost, and which questions are finished.
+
+A killed run goes on from it without asking anything twice: finished questions are read back, and the others replay
+the replies they had.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.training.annotation.meter import Cost
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "journal.jsonl"
+
+
+@dataclass
+class Ledger:
+    """What a folder's earlier runs did, and where this one writes what it does.
+
+    Attributes:
+        finished: What questions came to, by key.
+        spent: By all runs so far; calls that were in flight when a run was killed count as the most they may cost.
+    """
+
+    folder: Path
+    finished: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    spent: Cost = field(default_factory=Cost)
+
+    def __post_init__(self) -> None:
+        """Opens the file and reads it.
+
+        Raises:
+            AtomThinkError: It cannot be written, or another run is writing it.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / NAME).open("a+b")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AtomThinkError(f"`--out {self.folder}`: another run is writing there; wait for its end") from None
+        except OSError as error:
+            raise AtomThinkError(f"`--out {self.folder}` cannot be written: {error.strerror}") from None
+        self._replies: dict[str, dict[str, str]] = {}
+        self._read()
+
+    def reply(self, question: str, request: str) -> str | None:
+        """Returns what a request of a question that is not finished was answered with, None if it was not."""
+        return self._replies.get(question, {}).get(request)
+
+    def asked(self, request: str, worst: Cost) -> None:
+        """Notes a request before it is sent, with the most it may cost."""
+        self._append({"asked": request, "worst": asdict(worst)})
+
+    def answered(self, question: str, request: str, text: str | None, cost: Cost) -> None:
+        """Notes a reply and its cost; None for a request that failed, which may be sent again."""
+        self._append({"answered": request, "question": question, "text": text, "cost": asdict(cost)})
+        self.spent += cost
+        if text is not None:
+            self._replies.setdefault(question, {})[request] = text
+
+    def finish(self, question: str, result: Mapping[str, Any]) -> None:
+        """Notes what a question came to and waits until it is on disk."""
+        self._append({"finished": question, "result": result})
+        os.fsync(self._file.fileno())
+        self.finished[question] = result
+        self._replies.pop(question, None)
+
+    def close(self) -> None:
+        """Closes the file; another run may write it then."""
+        self._file.close()
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+        self._file.flush()
+
+    def _read(self) -> None:
+        worst_of: dict[str, Cost] = {}
+        open_calls: Counter[str] = Counter()
+        for record in self._records():
+            match record:
+                case {"asked": str(request), "worst": dict(worst)}:
+                    open_calls[request] += 1
+                    worst_of[request] = Cost(**worst)
+                case {"answered": str(request), "question": str(question), "text": text, "cost": dict(cost)}:
+                    open_calls[request] -= 1
+                    self.spent += Cost(**cost)
+                    if text is not None:
+                        self._replies.setdefault(question, {})[request] = text
+                case {"finished": str(question), "result": dict(result)}:
+                    self.finished[question] = result
+                    self._replies.pop(question, None)
+        for request in open_calls.elements():
+            self.answered("", request, None, worst_of[request].unanswered())
+
+    def _records(self) -> Iterator[Any]:
+        """Yields the records, without those a kill tore, and ends a torn last line."""
+        self._file.seek(0)
+        line = b"\n"
+        for number, line in enumerate(self._file, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                log.warning("%s line %d is torn: what it told is asked again", self._file.name, number)
+        if not line.endswith(b"\n"):
+            self._file.write(b"\n")
+            self._file.flush()

@@ -1,0 +1,146 @@
+"""`atomthink annotate --model ...`: a local policy's own chains, kept where they are right (rejection sampling)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from atomthink_plugin import __version__
+from atomthink_plugin.api import Choice, Failure, Message, Mind, Node, Outcome, Question, QuestionError, Search
+from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.training.annotation.annotating import pictures
+from atomthink_plugin.training.annotation.filters import FaultError, require_format
+from atomthink_plugin.training.annotation.outputs import Lost, Made
+from atomthink_plugin.training.annotation.questions import Item, Items
+from atomthink_plugin.training.chains import Chain
+
+WAY: Final = "rollouts"
+
+ROLLOUTS: Final = ("kept", "again", "answer", "format", "steps")
+"""What a rollout comes to: a chain, one that was there before, or the stage it did not pass."""
+
+
+class _Questions:
+    """Items as questions, each built when it is its turn."""
+
+    def __init__(self, items: Sequence[Item], folder: Path) -> None:
+        self._items, self._folder = items, folder
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Question:
+        item = self._items[index]
+        try:
+            shown = pictures(self._folder, item.images)
+        except (OSError, SyntaxError) as error:  # Pillow raises either for broken files
+            raise QuestionError(f"question {item.id}: {error}") from None
+        return Question(item.id, (Message("user", (*shown, item.question)),))
+
+
+def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: int) -> tuple[Made, Mapping[str, int]]:
+    """Returns the distinct right chains of several rollouts per question, and what all rollouts came to.
+
+    Finished questions are kept in the folder's journal.
+
+    Args:
+        found: The questions and what is none.
+        folder: What their images are relative to; the journal goes there too.
+        thinker: The policy and its settings; its search is not used.
+        model: What the chains say they are from.
+        samples: Rollouts per question.
+    """
+    settings = {
+        "version": __version__,
+        "policy": thinker.policy.identity,
+        "format": repr(thinker.format),
+        "settings": asdict(thinker.settings),
+        "samples": samples,
+    }
+    journal = Journal(folder / "journal", WAY, settings)
+    rolling = replace(thinker, search=_collecting(samples), journal=journal, trees=True)
+    with RunProgress(len(found.items), f"{samples} rollouts") as progress:
+        results = rolling.run(_Questions(found.items, folder), progress.finished)
+    journal.close()
+    lost = [Lost(one.where, "input", "unusable record", one.reason, one.record) for one in found.unusable]
+    chains: list[Chain] = []
+    counts = Counter(dict.fromkeys(ROLLOUTS, 0))
+    good = 0
+    for item, result in zip(found.items, results, strict=True):
+        if isinstance(result, Failure):
+            lost.append(Lost(item.id, "teacher", "refuses the request", result.reason, item.model_dump()))
+            continue
+        kept, outcomes = sift(item, result, samples)
+        counts += outcomes
+        chains += kept
+        good += bool(kept)
+        if not kept:
+            lost.append(_none_right(item, outcomes))
+    source_of = {item.id: item.source for item in found.items}
+    about = {
+        chain.id: {"way": WAY, "teacher": model, "source": source_of[chain.id.rpartition("/")[0]]} for chain in chains
+    }
+    return Made(len(found.items) + len(found.unusable), good, chains, about, lost), counts
+
+
+def sift(item: Item, outcome: Outcome, samples: int) -> tuple[list[Chain], Counter[str]]:
+    """Returns a question's distinct right chains, and what each of its rollouts came to."""
+    nodes = {node.id: node for node in outcome.nodes}
+    counts = Counter[str]()
+    chains: list[Chain] = []
+    for node in outcome.nodes:
+        if node.answer is None or node.rejected is not None:
+            continue
+        steps = _steps_to(node, nodes)
+        try:
+            right = item.right(require_format(steps))
+        except FaultError:
+            counts["format"] += node.multiplicity
+            continue
+        if not right:
+            counts["answer"] += node.multiplicity
+            continue
+        counts["kept"] += 1
+        counts["again"] += node.multiplicity - 1
+        chains.append(
+            Chain(
+                id=f"{item.id}/{len(chains) + 1}",
+                question=item.question,
+                images=item.images,
+                steps=tuple(steps),
+                answer=item.answer,
+            )
+        )
+    counts["steps"] = samples - counts.total()
+    return chains, counts
+
+
+def _steps_to(node: Node, nodes: Mapping[str, Node]) -> list[str]:
+    steps = [node.text]
+    while (parent := nodes.get(node.parent)) is not None:
+        node = parent
+        steps.append(node.text)
+    return steps[::-1]
+
+
+def _none_right(item: Item, outcomes: Mapping[str, int]) -> Lost:
+    """The stage that the rollouts came furthest to."""
+    record: dict[str, Any] = item.model_dump()
+    if outcomes["answer"]:
+        return Lost(item.id, "answer", "another answer", f"in {outcomes['answer']} rollouts", record)
+    if outcomes["format"]:
+        return Lost(item.id, "format", "no rollout has the form", f"{outcomes['format']} concluded", record)
+    return Lost(item.id, "steps", "no rollout concludes", record=record)
+
+
+def _collecting(samples: int) -> Search:
+    async def search(mind: Mind) -> Choice:
+        paths = await mind.rollouts(samples)
+        return Choice(paths[0], 0.0, mind.why(paths[0]))
+
+    return search

@@ -1,0 +1,280 @@
+"""A language model behind an OpenAI-compatible server that gives structured replies, each with its cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from atomthink_plugin.api import AtomThinkError, Message, QuestionError
+from atomthink_plugin.chat_turns import ChatTurns
+from atomthink_plugin.model_adapters.chat_endpoint import (
+    Ask,
+    ContextFullError,
+    Drawn,
+    Endpoint,
+    RefusedError,
+    UnknownModelError,
+)
+from atomthink_plugin.server import Server, addresses, key
+from atomthink_plugin.training.annotation.ledger import Ledger
+from atomthink_plugin.training.annotation.meter import Cost, Meter
+from atomthink_plugin.training.chains import faults
+
+log = logging.getLogger(__name__)
+
+READINGS: Final = 3
+"""How often one thing is asked before a reply that cannot be used is the teacher's last word."""
+
+OPENAI: Final = "https://api.openai.com/v1"
+
+_TURN: Final = 16  # tokens of a chat template around one message, at most
+_IMAGE: Final = 4096  # tokens of one image, at most; what a server counts beyond that raises it
+_SHOWN: Final = 200  # characters of a reply in an error
+_OBJECTS: Final = 50  # braces of a reply at which an object is looked for
+
+_REFUSED: Final = re.compile(r"response.?format|json|schema|grammar|guided|structured", re.IGNORECASE)
+_THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+# A backslash that JSON knows nothing of, or that begins a command of LaTeX where JSON would read a line break.
+_LATEX: Final = re.compile(
+    r"(?<!\\)\\(?=[^\"\\/bfnrtu]|u(?![0-9a-fA-F]{4})|(?:frac|forall|beta|begin|bar|bot|boxed|binom|big|times|theta|text|tan|tau"
+    r"|to|top|triangle|tfrac|rho|right|neq?|nabla|nu|not)(?![a-z]))"
+)
+
+
+class LostError(QuestionError):
+    """The server gave no reply; the same question may do well in another run."""
+
+
+class NonsenseError(QuestionError):
+    """The teacher's replies cannot be used."""
+
+
+class Reply(BaseModel):
+    """What a teacher is to say; its fields are the structure of the reply."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+
+
+R = TypeVar("R", bound=Reply)
+
+
+@dataclass(frozen=True, slots=True)
+class _Structured(Ask):
+    """A request for JSON.
+
+    Attributes:
+        format: The protocol's `response_format`, None where the server has none.
+    """
+
+    format: Mapping[str, Any] | None = None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The request as the protocol writes it."""
+        body = super(_Structured, self).body
+        return body if self.format is None else {**body, "response_format": self.format}
+
+
+@dataclass
+class Teacher:
+    """Asks for structured replies, within the meter's limits.
+
+    A server that refuses JSON by a schema is asked for any JSON, then for text; whatever comes is read as
+    leniently as it can be without guessing.
+
+    Attributes:
+        model: What the server calls it.
+        endpoint: Where it is asked.
+        meter: Counts and limits what is spent.
+        ledger: Knows the replies of earlier runs; None to keep nothing.
+        secret: The server's key, which no reply may carry on.
+    """
+
+    model: str
+    endpoint: Endpoint
+    meter: Meter
+    ledger: Ledger | None = None
+    secret: str = ""
+    _turns: ChatTurns = field(default_factory=ChatTurns)
+    _mode: int = 0
+    _image: int = _IMAGE
+
+    async def ask(
+        self,
+        about: str,
+        messages: Sequence[Message],
+        kind: type[R],
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        max_tokens: int = 512,
+    ) -> R:
+        """Returns a reply of the kind that is asked for.
+
+        Args:
+            about: Key of the question this belongs to.
+            messages: What is said; images in their places.
+            kind: Structure of the reply.
+            temperature: Of the sample.
+            seed: Of the sample; where the server takes none, further draws differ by chance only.
+            max_tokens: The most it may say.
+
+        Raises:
+            NonsenseError: No reply can be used.
+            LostError: The server gave none.
+            LimitError: It might cost more than is left to spend.
+            QuestionError: The server refuses the request.
+            AtomThinkError: The server does not have the model.
+        """
+        first = turns = self._turns(messages)
+        fault = ""
+        for attempt in range(READINGS):
+            ask = _Structured(turns, max_tokens=max_tokens, temperature=temperature, seed=seed + attempt)
+            text = await self._text(about, ask, kind)
+            try:
+                return read(text, kind)
+            except ValueError as error:
+                fault = str(error)
+            again = f"That cannot be used ({fault}). Reply with the JSON object only."
+            turns = (*first, {"role": "assistant", "content": text or "{}"}, {"role": "user", "content": again})
+        raise NonsenseError(f"no usable reply in {READINGS}: {fault}: {' '.join(text.split())[:_SHOWN]!r}")
+
+    async def _text(self, about: str, ask: _Structured, kind: type[Reply]) -> str:
+        """Returns the reply to one request, from an earlier run if there was one."""
+        asked = json.dumps({"model": self.model, "kind": kind.model_json_schema(), **ask.body}, sort_keys=True)
+        request = hashlib.blake2b(f"{about}\0{asked}".encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+        known = self.ledger.reply(about, request) if self.ledger else None
+        if known is not None:
+            return known
+        worst = self.meter.cost(self._most(ask, kind), ask.max_tokens)
+        await self.meter.reserve(worst)
+        cost, text = worst.unanswered(), None  # also when this run is interrupted here
+        if self.ledger:
+            self.ledger.asked(request, worst)
+        try:
+            drawn = await self._drawn(ask, kind)
+            text, cost = self._hidden(drawn.samples[0].text), self._cost(drawn, worst, ask.images)
+        except RefusedError:
+            cost = Cost(calls=1)
+            raise
+        except UnknownModelError as error:
+            cost = Cost(calls=1)
+            raise AtomThinkError(f"`--teacher-model {self.model}`: {error}") from None
+        except QuestionError as error:
+            raise LostError(self._hidden(str(error))) from None
+        finally:
+            self.meter.settle(worst, cost)
+            if self.ledger:
+                self.ledger.answered(about, request, text, cost)
+        return text
+
+    async def _drawn(self, ask: _Structured, kind: type[Reply]) -> Drawn:
+        formats = _formats(kind)
+        while True:
+            mode = self._mode
+            try:
+                return await self.endpoint.complete(replace(ask, format=formats[mode]))
+            except ContextFullError:
+                raise
+            except RefusedError as error:
+                if mode == len(formats) - 1 or not _REFUSED.search(str(error)):
+                    raise
+                if mode == self._mode:
+                    self._mode += 1
+                    log.warning("%s: %s", error, "asked for any JSON" if self._mode == 1 else "asked for text")
+
+    def _most(self, ask: _Structured, kind: type[Reply]) -> int:
+        """Returns the most tokens a prompt may have: a token is at least one byte."""
+        parts = [part for turn in ask.turns for part in _parts(turn["content"])]
+        size = sum(len(part["text"].encode("utf-8", "replace")) for part in parts if part["type"] == "text")
+        schema = len(json.dumps(_formats(kind)[0]))
+        return size + schema + _TURN * (len(ask.turns) + 1) + self._image * ask.images
+
+    def _cost(self, drawn: Drawn, worst: Cost, images: int) -> Cost:
+        usage = drawn.usage
+        cost = self.meter.cost(usage.prefilled + usage.cached, usage.generated, usage.cached)
+        if images and cost.prompt > worst.prompt:
+            self._image += -(-(cost.prompt - worst.prompt) // images)
+        return cost
+
+    def _hidden(self, text: str) -> str:
+        return text.replace(self.secret, "***") if self.secret else text
+
+
+def connect(
+    model: str,
+    base_url: str | None,
+    meter: Meter,
+    ledger: Ledger | None = None,
+    *,
+    connections: int = 16,
+    timeout: float = 300.0,
+    max_retries: int = 5,
+    wait: float = 600.0,
+) -> Teacher:
+    """Returns a teacher; nothing is asked yet. The key is OPENAI_API_KEY of the environment.
+
+    Args:
+        model: What the server calls it.
+        base_url: The server's address; OpenAI's own without.
+        meter: Counts and limits what is spent.
+        ledger: Where requests and replies are kept.
+        connections: Requests in flight at most.
+        timeout: Seconds one try of a request may take.
+        max_retries: Further tries after a rate limit, a server error or a lost connection.
+        wait: Seconds to go on trying to reach a server that went away: it may be restarting.
+
+    Raises:
+        AtomThinkError: The address or the key cannot be one.
+    """
+    urls = addresses(base_url or OPENAI)
+    if len(urls) > 1:
+        raise AtomThinkError(f"`--base-url {base_url}` names {len(urls)} servers: name one")
+    secret = key()
+    server = Server(urls[0], secret, timeout=timeout, max_retries=max_retries, wait=wait, connections=connections)
+    return Teacher(model, Endpoint(server, model, logprobs=False), meter, ledger, secret)
+
+
+def read(text: str, kind: type[R]) -> R:
+    r"""Returns the JSON object in a reply, whatever stands around it.
+
+    Backslashes of LaTeX that were not doubled are: JSON would read a form feed in `\frac`.
+
+    Raises:
+        ValueError: There is no such object, or it is not of that kind.
+    """
+    text = _LATEX.sub(r"\\\\", _THOUGHT.sub("", text))
+    decoder = json.JSONDecoder(strict=False)
+    fault = "no JSON object"
+    for at in islice((found.start() for found in re.finditer(r"\{", text)), _OBJECTS):
+        try:
+            found, _ = decoder.raw_decode(text, at)
+            return kind.model_validate(found)
+        except json.JSONDecodeError:
+            continue
+        except (ValidationError, RecursionError) as error:
+            fault = faults(error) if isinstance(error, ValidationError) else "nested too deep"
+    raise ValueError(fault)
+
+
+def _parts(content: str | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _formats(kind: type[Reply]) -> tuple[Mapping[str, Any] | None, ...]:
+    """Returns the ways to ask for a structure, the strictest first."""
+    schema = kind.model_json_schema()
+    # OpenAI's strict mode wants every property required and no other allowed, at every level.
+    for level in (schema, *schema.get("$defs", {}).values()):
+        if level.get("type") == "object":
+            level |= {"additionalProperties": False, "required": list(level["properties"])}
+    by_schema = {"name": kind.__name__, "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": by_schema}, {"type": "json_object"}, None

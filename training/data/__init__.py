@@ -1,0 +1,1 @@
+"""Chains of steps as training records, published records as chains, and how good chains are."""
