@@ -177,7 +177,7 @@ class DemoQuestion:
             return self.figure.values[action.name]
         if action.verb == "conclude":
             return stated[action.sources[0]]
-        return _APPLY[action.operator](*_inputs(action, stated))
+        return calculate(action.operator, *_inputs(action, stated))
 
     def values_along(self) -> list[int]:
         """Returns the true value that each step states."""
@@ -220,6 +220,11 @@ class DemoQuestion:
         items = tuple(zip(figure["names"], figure["values"], strict=True))
         drawn = Figure(figure["kind"], items, figure["layout"])
         return cls(drawn, tuple(record["operands"]), tuple(record["operators"]))
+
+
+def calculate(operator: Operator, left: int, right: int) -> int:
+    """Returns what an operator makes of two numbers."""
+    return _APPLY[operator](left, right)
 
 
 def stated_value(step: str) -> int | None:

@@ -6,9 +6,10 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from atomthink_plugin.tasks.demo.questions import DemoQuestion, stated_value
+from atomthink_plugin.tasks.demo.questions import Action, DemoQuestion, calculate, stated_value
 
-CORRUPTED: Final = 0.35
+WRONG_NUMBER: Final = 0.25
+OTHER_SLIP: Final = 0.07
 
 
 def verdicts(question: DemoQuestion, steps: Sequence[str]) -> list[bool]:
@@ -41,22 +42,73 @@ def _reads_a_new_side(question: DemoQuestion, steps: Sequence[str], index: int) 
     return steps[index] == f"Step {index + 1}: {said[-1]}" and said[-1] in readings and is_new
 
 
-def corrupted_steps(question: DemoQuestion, rng: random.Random) -> list[str]:
-    """Returns a gold chain in which steps state wrong numbers; later steps go on from what was stated."""
+def corrections(question: DemoQuestion, steps: Sequence[str], right: Sequence[bool]) -> list[str | None]:
+    """Returns for each wrong step what would have been right, None where several things would or nobody can say."""
+    found: list[str | None] = []
+    stated: list[int] = []
+    plan = question.plan()
+    for index, (step, verdict) in enumerate(zip(steps, right, strict=True)):
+        judged = len(stated) == index < len(plan)
+        free = judged and question.is_perimeter and plan[index].verb == "read"
+        found.append(None if verdict or free or not judged else question.expected_step(index, stated))
+        value = stated_value(step)
+        if judged and value is not None:
+            stated.append(value)
+    return found
+
+
+def slipped_steps(question: DemoQuestion, rng: random.Random) -> list[str]:
+    """Returns a gold chain with slips in some steps; later steps go on from what was stated.
+
+    A slip is a wrong number or, less often, another item, another operand or operator, another value to conclude
+    with, a side that is read twice.
+    """
     steps: list[str] = []
     stated: list[int] = []
-    for index in range(len(question.plan())):
+    for index, action in enumerate(question.plan()):
         step = question.expected_step(index, stated)
-        head, _, number = step.removesuffix(".").rpartition(" ")
-        value = int(number)
-        if rng.random() < CORRUPTED:
-            value = _wrong_number(value, rng)
-        steps.append(f"{head} {value}.")
-        stated.append(value)
+        chance = rng.random()
+        if chance < WRONG_NUMBER:
+            step = with_number(step, wrong_number(_number(step), rng))
+        elif chance < WRONG_NUMBER + OTHER_SLIP:
+            step = _slip(question, action, steps, stated, step, rng)
+        steps.append(step)
+        stated.append(_number(step))
     return steps
 
 
-def _wrong_number(value: int, rng: random.Random) -> int:
+def _slip(
+    question: DemoQuestion, action: Action, steps: Sequence[str], stated: Sequence[int], step: str, rng: random.Random
+) -> str:
+    """Returns a step that is consistent in itself and not what the plan says; by chance it may be the right one."""
+    label = f"Step {len(steps) + 1}:"
+    if action.verb == "conclude":
+        return with_number(step, rng.choice(stated))
+    if action.verb == "read":
+        again = question.is_perimeter and steps
+        names = (
+            [a.name for a in question.plan()[: len(steps)]] if again else [name for name, _ in question.figure.items]
+        )
+        name = rng.choice(names)
+        return f"{label} Read {name} = {question.figure.values[name]}."
+    sources = [stated[source] for source in action.sources]
+    left, right = sources[0], sources[1] if action.constant is None else action.constant
+    operator = rng.choice(("+", "-", "x")) if rng.random() < 0.2 else action.operator
+    left, right = (rng.choice(stated), right) if rng.random() < 0.5 else (left, rng.choice(stated))
+    value = calculate(operator, left, right)
+    return f"{label} Compute {left} {operator} {right} = {value}." if 0 <= value <= 999 else step
+
+
+def with_number(step: str, number: int) -> str:
+    """Returns a step that states another number."""
+    return f"{step.removesuffix('.').rpartition(' ')[0]} {number}."
+
+
+def _number(step: str) -> int:
+    return int(step.removesuffix(".").rpartition(" ")[2])
+
+
+def wrong_number(value: int, rng: random.Random) -> int:
     """Returns a number that a slip may give instead of `value`."""
     while True:
         digits = str(abs(value))

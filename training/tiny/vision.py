@@ -6,23 +6,34 @@ every item's value through one learned query per item leaves chance after 150 ch
 
 from __future__ import annotations
 
+import logging
 import random
 import time
+from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration
 
 from atomthink_plugin.tasks.demo.questions import COLOURS
-from atomthink_plugin.training.tiny.data import IGNORED, Pool, scaled
-from atomthink_plugin.training.tiny.log import Log
-from atomthink_plugin.training.tiny.optimise import Optimiser
+from atomthink_plugin.training.fine_tuning.trainer import Rise
+from atomthink_plugin.training.optimiser import optimiser
+from atomthink_plugin.training.tiny.files import Figures
+
+log = logging.getLogger(__name__)
 
 ITEMS: Final = tuple(f"{colour}{side}" for colour in COLOURS for side in ("", " width", " height"))
 VALUES: Final = 31
 BATCH: Final = 48
+IGNORED: Final = -100
+MUON: Final = 0.02
+ADAMW: Final = 3e-3
+WARMUP: Final = 50
+GRAIN: Final = 8.0  # of 255
 
 
 class Reader(nn.Module):
@@ -46,15 +57,14 @@ class Reader(nn.Module):
 
 
 @torch.no_grad()
-def connect(model: LlavaForConditionalGeneration, pool: Pool) -> None:
+def connect(model: LlavaForConditionalGeneration, figures: Figures) -> None:
     """Starts the projector so that patches look different to the language model from the first iteration.
 
     The pretrained tower's outputs share a large constant part; a random projector passes on little else, and
     reading through it stayed at chance. This one removes the mean and scales each feature to unit variance.
     """
-    rng = random.Random("connect")
-    pixels = torch.stack([pool.figure(rng)[1] for _ in range(64)])
-    patches = model.model.vision_tower(scaled(pixels)).last_hidden_state[:, 1:].flatten(0, 1)
+    shown = [pixels_of(figures.folder / figures.file(index)) for index in range(min(64, len(figures.all)))]
+    patches = model.model.vision_tower(scaled(torch.stack(shown))).last_hidden_state[:, 1:].flatten(0, 1)
     first, second = model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2
     nn.init.orthogonal_(first.weight)
     first.weight /= patches.std(0)
@@ -63,28 +73,46 @@ def connect(model: LlavaForConditionalGeneration, pool: Pool) -> None:
     nn.init.zeros_(second.bias)
 
 
-def pretrain_tower(tower: nn.Module, width: int, pool: Pool, iterations: int, log: Log) -> None:
+def pretrain(tower: nn.Module, width: int, figures: Figures, iterations: int, seed: int) -> None:
     """Trains the vision tower in place to tell the value of each item in the picture."""
+    rng = random.Random(f"looking {seed}")
+    pictures = torch.stack([pixels_of(figures.folder / figures.file(index)) for index in range(len(figures.all))])
+    values = torch.full((len(figures.all), len(ITEMS)), IGNORED)
+    for row, figure in enumerate(figures.all):
+        for name, value in figure.items:
+            values[row, ITEMS.index(name)] = value
     reader = Reader(tower, width).train()
-    optimiser = Optimiser(reader, iterations)
-    rng = random.Random("looking")
+    steps = optimiser(reader, ADAMW, muon=MUON, betas=(0.9, 0.98))
+    rates = torch.optim.lr_scheduler.LambdaLR(steps, Rise("trapezoid", iterations, WARMUP, round(0.6 * iterations)))
     started = time.process_time()
     for iteration in range(1, iterations + 1):
-        chosen = [pool.figure(rng) for _ in range(BATCH)]
-        values = torch.full((BATCH, len(ITEMS)), IGNORED)
-        for row, (figure, _) in enumerate(chosen):
-            for name, value in figure.items:
-                values[row, ITEMS.index(name)] = value
-        logits = reader(scaled(torch.stack([pixels for _, pixels in chosen])))
-        loss = functional.cross_entropy(logits.flatten(0, 1), values.flatten(), ignore_index=IGNORED)
-        optimiser.step(loss)
-        if iteration % 50 == 0 or iteration == iterations:
-            shown = values != IGNORED
-            right = (logits.argmax(-1) == values)[shown].float().mean().item()
-            log(
-                stage="looking",
-                iteration=iteration,
-                loss=loss.item(),
-                read_accuracy=right,
-                cpu_seconds=time.process_time() - started,
-            )
+        chosen = torch.tensor(rng.choices(range(len(pictures)), k=BATCH))
+        logits = reader(scaled(_varied(pictures[chosen], rng)))
+        loss = functional.cross_entropy(logits.flatten(0, 1), values[chosen].flatten(), ignore_index=IGNORED)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
+        steps.step()
+        rates.step()
+        steps.zero_grad()
+        if iteration % 100 == 0 or iteration == iterations:
+            shown = values[chosen] != IGNORED
+            right = (logits.argmax(-1) == values[chosen])[shown].float().mean().item()
+            spent = time.process_time() - started
+            log.info("looking %d/%d: loss %.3f, read %.3f, %.0f s", iteration, iterations, loss.item(), right, spent)
+
+
+def _varied(pictures: Tensor, rng: random.Random) -> Tensor:
+    """Returns pictures moved by up to a pixel and with a little more grain, so that none is seen twice."""
+    moved = torch.roll(pictures, (rng.randint(-1, 1), rng.randint(-1, 1)), (2, 3)).float()
+    return (moved + torch.randn(moved.shape) * rng.uniform(0, GRAIN)).clamp(0, 255)
+
+
+def pixels_of(file: Path) -> Tensor:
+    """Returns a picture of the model's size: uint8 [3, side, side]."""
+    with Image.open(file) as image:
+        return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """Returns uint8 pixels as the image processor scales them: white paper is 0, black is -2."""
+    return pixels.float() / 127.5 - 2

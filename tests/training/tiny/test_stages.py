@@ -1,0 +1,108 @@
+"""The embedded model's recipes can be followed, in order, once each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from atomthink_plugin.cli import main
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
+from atomthink_plugin.training.chains import read_chains
+from atomthink_plugin.training.fine_tuning.config import PolicyRecipe, load_recipe
+from atomthink_plugin.training.reward.config import PrmRecipe
+from atomthink_plugin.training.tiny.files import Figures
+from atomthink_plugin.training.tiny.model import Size, load
+from atomthink_plugin.training.tiny.models import make_base, make_grown
+from atomthink_plugin.training.tiny.own_chains import sample_judged
+from atomthink_plugin.training.tiny.stages import COMMANDS, DONE, KINDS, RECIPES, run_stages
+
+STAGES = sorted(RECIPES.glob("*.yaml"))
+
+
+def test_every_stage_is_a_recipe_of_its_kind_and_reads_what_an_earlier_one_wrote() -> None:
+    made: set[str] = set()
+    for file in STAGES:
+        kind = file.stem.split("-")[1]
+        told = yaml.safe_load(file.read_text())
+        if kind in COMMANDS:
+            checked = load_recipe({"policy": PolicyRecipe, "prm": PrmRecipe}[kind], file)
+            needed = {checked.model, *(str(data.file) for data in checked.data)}
+        else:
+            assert kind in KINDS
+            needed = {told[name] for name in ("model", "eyes", "questions", "policy", "chains", "prm") if name in told}
+        assert needed <= made, file.stem
+        made |= _outputs(kind, told)
+    assert {"policy", "prm", "control", "prm-text", "policy-2"} <= made
+
+
+def _outputs(kind: str, told: dict[str, Any]) -> set[str]:
+    if kind == "data":
+        return {f"{told['figures']['folder']}/{file['name']}-{file['seed']}.jsonl" for file in told["files"]}
+    if kind == "held":
+        return {f"{told['folder']}/asking.jsonl"}
+    if kind == "run":
+        words = told["arguments"]
+        return {f"{words[words.index('--out') + 1]}/chains.jsonl"} if words[0] == "annotate" else set()
+    return {told["out"]}
+
+
+def test_stages_run_once_in_order_scaled(tmp_path: Path) -> None:
+    recipes, out = tmp_path / "recipes", tmp_path / "out"
+    recipes.mkdir()
+    figures = {"folder": "data", "size": 40, "seed": 1}
+    for name in ("01-data-a", "02-data-b", "90-data-c"):
+        files = [{"name": "slips", "records": 30, "seed": int(name[:2])}]
+        (recipes / f"{name}.yaml").write_text(yaml.safe_dump({"figures": figures, "files": files}))
+    run_stages(out, scale=0.1, recipes=recipes)
+    assert len(read_chains(out / "data" / "slips-1.jsonl").chains) == 3
+    assert len(list((out / "data" / "figures").iterdir())) == 4
+    done = [json.loads(line)["stage"] for line in (out / DONE).read_text().splitlines()]
+    assert done == ["01-data-a", "02-data-b"]
+    (out / "data" / "slips-1.jsonl").unlink()
+    run_stages(out, scale=0.1, recipes=recipes)
+    assert not (out / "data" / "slips-1.jsonl").exists()
+
+
+def test_a_stage_that_is_not_there_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "tiny", "--out", str(tmp_path), "--only", "77"]) == 2
+    said = capfd.readouterr().err
+    assert "--only 77" in said
+    assert "01-base" in said
+
+
+def test_a_base_model_can_see_and_is_complete(tmp_path: Path) -> None:
+    figures = Figures(tmp_path, 4, seed=1)
+    figures.draw()
+    size = Size(vision_width=32, vision_layers=1, text_width=32, text_layers=1, text_mlp=32)
+    make_base(tmp_path / "base", figures, 2, 0, size)
+    assert load(tmp_path / "base").config.text_config.hidden_size == 32
+
+
+def test_a_grown_model_says_at_first_what_it_said_before(tmp_path: Path) -> None:
+    make_grown(tmp_path / "grown", WEIGHTS / "policy", 2, None, images=True)
+    before, after = load(WEIGHTS / "policy"), load(tmp_path / "grown")
+    ids = torch.tensor([[300, 301, 302]])
+    with torch.inference_mode():
+        assert torch.allclose(before(input_ids=ids).logits, after(input_ids=ids).logits, atol=1e-4)
+    assert after.config.text_config.num_hidden_layers == before.config.text_config.num_hidden_layers + 2
+
+
+def test_own_chains_are_labelled_by_the_truth(tmp_path: Path) -> None:
+    from atomthink_plugin.training.tiny.files import write
+
+    figures = Figures(tmp_path / "data", 4, seed=1)
+    figures.draw()
+    asked = write(figures, "asking", 12, seed=1)
+    out = tmp_path / "data" / "own.jsonl"
+    sample_judged(asked, str(WEIGHTS / "policy"), 1.0, out)
+    found = read_chains(out)
+    answers = {json.loads(line)["id"]: json.loads(line)["answer"] for line in asked.read_text().splitlines()}
+    assert 6 < len(found.chains) <= 12
+    for chain in found.chains:
+        right = chain.steps[-1].endswith(f": {answers[chain.id.rpartition('/')[0]]}.")
+        assert right or chain.first_error() is not None

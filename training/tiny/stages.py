@@ -1,0 +1,175 @@
+"""`atomthink train tiny`: the embedded model from nothing, one recipe file per stage, in order.
+
+A recipe is called `NN-KIND-NAME.yaml`. The kinds `policy` and `prm` are recipes of `atomthink train`, `mine` and `run`
+other commands; the rest make what a user of those commands would bring: a base model, data, labelled chains.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from atomthink_plugin.api import AtomThinkError
+
+log = logging.getLogger(__name__)
+
+RECIPES: Final = Path(__file__).parents[1] / "recipes" / "tiny"
+SCALED: Final = ("max_steps", "looking", "records", "size")
+"""Numbers that `scale` multiplies, wherever they stand in a recipe."""
+
+DONE: Final = "stages.jsonl"
+
+
+def run_stages(out: Path, only: Sequence[str] | None = None, scale: float = 1.0, recipes: Path = RECIPES) -> None:
+    """Runs all stages whose output is not there yet, each in a process of its own, in the folder `out`.
+
+    Args:
+        out: Where everything goes; paths in recipes are relative to it.
+        only: Names or numbers of the stages to run; None for all but those whose number is 90 or more.
+        scale: Multiplies the numbers of steps and records: 0.01 for a trial, 10 for a machine with a GPU.
+        recipes: Folder of the recipe files.
+
+    Raises:
+        AtomThinkError: A stage fails, or there is none of a name.
+    """
+    stages = {file.stem: file for file in sorted(recipes.glob("*.yaml"))}
+    chosen = [name for name in stages if _is_chosen(name, only)]
+    for wanted in only or ():
+        if not any(_is_chosen(name, [wanted]) for name in stages):
+            raise AtomThinkError(f"`--only {wanted}`: there is no such stage; stages: {', '.join(stages)}")
+    (out / "recipes").mkdir(parents=True, exist_ok=True)
+    finished = _finished(out)
+    for name in chosen:
+        if name in finished:
+            log.info("%s: done before", name)
+            continue
+        recipe = out / "recipes" / f"{name}.yaml"
+        recipe.write_text(yaml.safe_dump(_scaled(yaml.safe_load(stages[name].read_text()), scale), sort_keys=False))
+        _run(name, recipe.absolute(), out)
+
+
+def _is_chosen(name: str, only: Sequence[str] | None) -> bool:
+    number = name.partition("-")[0]
+    return int(number) < 90 if only is None else name in only or number in only
+
+
+def _run(name: str, recipe: Path, out: Path) -> None:
+    kind = name.split("-")[1]
+    command = COMMANDS.get(kind, ["-m", "atomthink_plugin.training.tiny", kind])
+    log.info("%s", name)
+    started, spent = time.perf_counter(), _cpu_seconds()
+    code = subprocess.run([sys.executable, *command, str(recipe)], cwd=out, check=False).returncode
+    if code:
+        raise AtomThinkError(f"the stage {name} ended with status {code}: what it said is above")
+    line = {
+        "stage": name,
+        "seconds": round(time.perf_counter() - started),
+        "cpu_seconds": round(_cpu_seconds() - spent),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+    }
+    with (out / DONE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+COMMANDS: Final[dict[str, list[str]]] = {
+    "policy": ["-m", "atomthink_plugin.cli", "train", "policy"],
+    "prm": ["-m", "atomthink_plugin.cli", "train", "prm"],
+}
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _finished(out: Path) -> set[str]:
+    file = out / DONE
+    return {json.loads(line)["stage"] for line in file.read_text().splitlines()} if file.exists() else set()
+
+
+def _scaled(value: Any, scale: float) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: max(round(scale * one), 1) if name in SCALED and one is not None else _scaled(one, scale)
+            for name, one in value.items()
+        }
+    return [_scaled(one, scale) for one in value] if isinstance(value, list) else value
+
+
+def figures_of(recipe: dict[str, Any]) -> Any:
+    """Returns a recipe's figures; they are drawn if they are not there."""
+    from atomthink_plugin.training.tiny.files import Figures
+
+    told = recipe["figures"]
+    figures = Figures(Path(told["folder"]), told["size"], told["seed"])
+    if not (figures.folder / figures.file(len(figures.all) - 1)).exists():
+        figures.draw()
+    return figures
+
+
+def base(recipe: dict[str, Any]) -> None:
+    """Makes a base model."""
+    from atomthink_plugin.training.tiny.models import make_base
+
+    make_base(Path(recipe["out"]), figures_of(recipe), recipe["looking"], recipe["seed"])
+
+
+def data(recipe: dict[str, Any]) -> None:
+    """Writes files of records."""
+    from atomthink_plugin.training.tiny.files import write
+
+    figures = figures_of(recipe)
+    for file in recipe["files"]:
+        log.info("%s", write(figures, file["name"], file["records"], file["seed"]))
+
+
+def grow(recipe: dict[str, Any]) -> None:
+    """Adds layers to a trained model."""
+    from atomthink_plugin.training.tiny.models import make_grown
+
+    eyes = recipe.get("eyes")
+    make_grown(Path(recipe["out"]), Path(recipe["model"]), recipe["layers"], eyes and Path(eyes), recipe["images"])
+
+
+def chains(recipe: dict[str, Any]) -> None:
+    """Samples a policy's chains and labels them exactly."""
+    from atomthink_plugin.training.tiny.own_chains import sample_judged
+
+    sample_judged(Path(recipe["questions"]), recipe["policy"], recipe["temperature"], Path(recipe["out"]))
+
+
+def mine(recipe: dict[str, Any]) -> None:
+    """Looks for chains that a PRM misjudges."""
+    from atomthink_plugin.training.reward.mining import mine as search
+
+    search(Path(recipe["chains"]), recipe["prm"], Path(recipe["out"]), recipe.get("batch_size", 64))
+
+
+def held(recipe: dict[str, Any]) -> None:
+    """Writes held-out questions."""
+    from atomthink_plugin.training.tiny.files import write_held_out
+
+    write_held_out(Path(recipe["folder"]), recipe["records"], recipe["seed"])
+
+
+def run(recipe: dict[str, Any]) -> None:
+    """Runs any other command of `atomthink`."""
+    from atomthink_plugin.cli import main
+
+    if code := main([str(argument) for argument in recipe["arguments"]]):
+        raise SystemExit(code)
+
+
+KINDS: Final[dict[str, Callable[[dict[str, Any]], None]]] = {
+    made.__name__: made for made in (base, data, grow, chains, mine, held, run)
+}
