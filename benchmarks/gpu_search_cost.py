@@ -130,8 +130,8 @@ def measure(device: torch.device, size: str, count: int) -> dict[str, object]:
     }
 
 
-def show(record: dict[str, object]) -> None:
-    grid = Table(title=f"beam search, B = {BEAMS}, C = {CANDIDATES}, on {record['device']}", show_header=False)
+def show(record: dict[str, object], title: str) -> None:
+    grid = Table(title=f"{title}, on {record['device']}", show_header=False)
     for name, value in record.items():
         parts = {f"{name}: {key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
         for key, part in parts.items():
@@ -150,7 +150,7 @@ def main() -> None:
         print("There is no CUDA device here: nothing was measured.", file=sys.stderr)
         sys.exit(2)
     record = measure(torch.device(options.device), options.size, options.questions)
-    show(record)
+    show(record, f"beam search, B = {BEAMS}, C = {CANDIDATES}")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(record, indent=1) + "\n")
