@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING
 from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.atoms import command
+from atomthink_plugin.training import command as training
+from atomthink_plugin.training.annotation import command as annotation
+from atomthink_plugin.training.data import command as data
+from atomthink_plugin.training.evaluation import command as prm
+from atomthink_plugin.training.labels import command as labels
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -57,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
     demo.set_defaults(command=_demo)
     command.add_to(commands)
+    training.add_to(commands)
+    labels.add_to(commands)
+    prm.add_to(commands)
+    annotation.add_to(commands)
+    data.add_to(commands)
     _add_submit(commands)
     _add_steps(commands)
     return parser

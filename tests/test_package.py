@@ -47,7 +47,9 @@ def test_the_wheel_installs_one_package_and_nothing_else(names: set[str]) -> Non
         "tasks/atoms/taxonomy.yaml",
         "tasks/demo/atomthink_demo.yaml",
         "tasks/demo/questions.jsonl",
-        "training/tiny/prm.py",
+        "training/reward/train.py",
+        "training/recipes/tiny/15-prm-hard.yaml",
+        "training/recipes/accelerate/fsdp.yaml",
     ],
 )
 def test_the_wheel_holds_what_a_run_needs(names: set[str], name: str) -> None:
