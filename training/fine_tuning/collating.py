@@ -15,22 +15,26 @@ IGNORED: Final = -100
 Batch = dict[str, torch.Tensor]
 
 
-def collate(rows: Sequence[Row], pad_id: int) -> Batch:
-    """Returns rows as one batch on the CPU, padded on the right.
+def inputs_of(encodings: Sequence[Encoding], pad_id: int) -> Batch:
+    """Returns sequences as one batch on the CPU, padded on the right.
 
-    Rows with and without images share it. Images of different numbers of tiles are padded with empty ones, as
+    Those with and without images share it. Images of different numbers of tiles are padded with empty ones, as
     processors do themselves; a model that looks at images across (Mllama) gets an empty, masked one for rows without.
 
     Args:
-        rows: At least one.
+        encodings: At least one.
         pad_id: Fills short rows.
 
     Returns:
-        The model's inputs `[rows, longest, ...]`, media along their first dimension, and `labels` `[rows, longest]`.
+        The model's inputs `[rows, longest, ...]`, media along their first dimension.
     """
-    encodings = [row.encoding for row in rows]
     longest = max(encoding.length for encoding in encodings)
-    batch = _media(encodings) | _tokens(encodings, longest, pad_id)
+    return _media(encodings) | _tokens(encodings, longest, pad_id)
+
+
+def collate(rows: Sequence[Row], pad_id: int) -> Batch:
+    """Returns the rows' inputs as `inputs_of` does, and `labels` `[rows, longest]`."""
+    batch = inputs_of([row.encoding for row in rows], pad_id)
     labels = torch.full_like(batch["input_ids"], IGNORED)
     for at, row in enumerate(rows):
         length = row.encoding.length

@@ -18,10 +18,9 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.scorers.detect import SECTION, prm_settings
 from atomthink_plugin.source import load_config
 from atomthink_plugin.training.chains import Chain, write_chains, write_rejects
-from atomthink_plugin.training.fine_tuning.collating import collate
+from atomthink_plugin.training.fine_tuning.collating import inputs_of
 from atomthink_plugin.training.fine_tuning.config import Data
 from atomthink_plugin.training.fine_tuning.records import Record
-from atomthink_plugin.training.fine_tuning.rows import Row as Sequence_
 from atomthink_plugin.training.reward.checkpoint import Trainable, load
 from atomthink_plugin.training.reward.config import PrmRecipe
 from atomthink_plugin.training.reward.loss import Targets, judgements
@@ -78,8 +77,7 @@ def scores(records: Sequence[Record], recipe: PrmRecipe, model: Trainable) -> li
     """Returns the scores of each chain's labelled steps, all steps of a chain in one forward pass where that can be."""
     found = [rows_of(record, recipe, model) for record in records]
     flat = [row for rows in found for row in rows]
-    batch = collate([Sequence_(row.encoding, ()) for row in flat], model.checkpoint.pad_id)
-    del batch["labels"]
+    batch = inputs_of([row.encoding for row in flat], model.checkpoint.pad_id)
     targets = Targets.of(flat)
     logits = model.checkpoint.model(**batch).logits
     values = iter(judgements(logits, targets.steps, model.classes).softmax(-1)[:, 1].tolist())

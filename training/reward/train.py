@@ -16,9 +16,8 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.chains import write_rejects
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, freeze, save, write
-from atomthink_plugin.training.fine_tuning.collating import collate
+from atomthink_plugin.training.fine_tuning.collating import inputs_of
 from atomthink_plugin.training.fine_tuning.config import Lora
-from atomthink_plugin.training.fine_tuning.rows import Row as Sequence_
 from atomthink_plugin.training.fine_tuning.trainer import OwnOptimiser, arguments, check_rates, resume_from, run
 from atomthink_plugin.training.reward.checkpoint import Trainable, load
 from atomthink_plugin.training.reward.config import PrmRecipe
@@ -40,9 +39,8 @@ class Collator:
         """Returns the inputs of a forward pass, and as `targets` what is learned from it."""
         records = [self.samples.records[item["record"]] for item in items]
         found = [row for record in records for row in rows_of(record, self.recipe, self.model)]
-        batch: dict[str, Any] = collate([Sequence_(row.encoding, ()) for row in found], self.model.checkpoint.pad_id)
-        del batch["labels"]
-        return batch | {"targets": Targets.of(found)}
+        inputs = inputs_of([row.encoding for row in found], self.model.checkpoint.pad_id)
+        return {**inputs, "targets": Targets.of(found)}
 
 
 class PrmTrainer(OwnOptimiser, Trainer):  # type: ignore[misc]
