@@ -35,6 +35,9 @@ _FAR: Final = {True: 1e-3, False: 0.1}
 
 _FORKABLE: Final = {"full_attention", "sliding_attention"}
 
+_CACHE: Final = ("cache", "past_key_values")
+"""What a forward pass calls its cache: transformers from 5.24 on, and before."""
+
 
 class CannotForkError(Exception):
     """A model's states cannot be cut and joined; the message says why."""
@@ -91,7 +94,8 @@ class PrefixReader:
         if kinds - _FORKABLE:
             raise CannotForkError(f"it has layers of type {', '.join(sorted(kinds - _FORKABLE))}")
         takes = inspect.signature(checkpoint.model.forward).parameters
-        if "past_key_values" not in takes or "position_ids" not in takes:
+        self._named = next((name for name in _CACHE if name in takes), "")
+        if not self._named or "position_ids" not in takes:
             raise CannotForkError("its forward pass takes no cache or no positions")
         self._keeps = "logits_to_keep" in takes
         self._crossing = frozenset(getattr(config, "cross_attention_layers", None) or ())
@@ -150,7 +154,7 @@ class PrefixReader:
             input_ids=tokens[:, None],
             attention_mask=batch.mask,
             position_ids=batch.positions[:, None],
-            past_key_values=batch.cache,
+            cache=batch.cache,
             **({} if batch.cross is None else {CROSS: batch.cross}),
             keep=1,
         )
@@ -168,7 +172,7 @@ class PrefixReader:
         # Padding on the right leaves every real token's position and attention as they are alone.
         inputs = collate(prompts, self._checkpoint, "right")
         cache = roomy_cache()
-        self._forward(**inputs, past_key_values=cache, keep=1)
+        self._forward(**inputs, cache=cache, keep=1)
         if self._halves(cache)[0].shape[2] != inputs["input_ids"].shape[1]:
             raise CannotForkError("it turns an image's one token into several")
         states = self._stack(cache, inputs["input_ids"].shape[1])
@@ -208,7 +212,7 @@ class PrefixReader:
             input_ids=ids.to(device),
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
+            cache=cache,
             **({} if seen is None else {CROSS: seen.expand(-1, new, -1, -1)}),
             keep=wanted,
         )
@@ -264,7 +268,15 @@ class PrefixReader:
         finally:
             self.tree = kept
 
-    def _forward(self, *, keep: int, position_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
+    def _forward(
+        self,
+        *,
+        keep: int,
+        cache: DynamicCache | None = None,
+        position_ids: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> Any:
+        inputs[self._named] = cache
         if self._keeps:
             inputs["logits_to_keep"] = keep
         if position_ids is not None:

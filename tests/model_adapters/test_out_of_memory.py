@@ -42,7 +42,7 @@ def limited(model: Any, full: Callable[[int, int], bool], error: Exception = CUD
 
     def allocate(module: Any, given: Any, named: dict[str, Any]) -> None:
         rows, new = named["input_ids"].shape
-        cache = named.get("past_key_values")
+        cache = named.get("cache", named.get("past_key_values"))
         known = 0 if cache is None else cache.get_seq_length()
         if full(rows, new + known):
             refused.decoding += known > 0 and new == 1
