@@ -213,14 +213,8 @@ def test_recipes_for_large_models_are_valid(name: str) -> None:
 def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "prm"
     lora = {"r": 16, "alpha": 32, "targets": r".*language_model.*_proj"}
-    told = {"data": str(data), "out": str(out), "max_steps": 40, "learning_rate": 2e-2, "lora": lora}
+    told = {"data": str(data), "out": str(out), "max_steps": 40, "learning_rate": 5e-3, "lora": lora}
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told))]) == 0
     scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
-    pairs = [
-        (value, label)
-        for chain in found.chains
-        for value, label in zip(scores(scorer, found, chain), chain.labels or (), strict=True)
-    ]
-    right, wrong = ([value for value, label in pairs if label == kind] for kind in (1.0, 0.0))
-    assert sum(right) / len(right) > sum(wrong) / len(wrong) + 0.02
-    assert log_of(out)[-1]["loss"] < log_of(out)[0]["loss"]
+    for chain in found.chains:
+        assert [value > 0.5 for value in scores(scorer, found, chain)] == [label == 1.0 for label in chain.labels or ()]
