@@ -347,6 +347,24 @@ class Outcome:
     usage: Usage
     nodes: tuple[Node, ...] = ()
 
+    def chains(self) -> dict[str, tuple[str, ...]]:
+        """Returns the texts of the steps up to each node, by its id; nodes behind a rejected one are left out."""
+        kept = {node.id: node for node in self.nodes if node.rejected is None}
+        dropped = {node.id for node in self.nodes} - kept.keys()
+        found: dict[str, tuple[str, ...]] = {}
+        for start in kept.values():  # nodes come in no order
+            line: list[Node] = []
+            node: Node | None = start
+            while node is not None and node.id not in found:
+                line.append(node)
+                node = kept.get(node.parent)
+            if node is None and line[-1].parent in dropped:
+                continue
+            before = () if node is None else found[node.id]
+            for one in reversed(line):
+                before = found[one.id] = (*before, one.text)
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from atomthink_plugin import api
-from atomthink_plugin.api import AtomThinkError, Message, Question, Step
+from atomthink_plugin.api import AtomThinkError, Message, Question, QuestionError, Step
 from atomthink_plugin.formats import Format
+from atomthink_plugin.tasks.atoms.records import seen_from
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +31,17 @@ Label = Annotated[float, Ge(0), Le(1)]
 
 _DECODERS: Final = 4  # threads that check images
 
+BROKEN: Final = (OSError, SyntaxError, ValueError)
+"""What Pillow raises for files that are no picture, or half of one."""
 
-class Chain(BaseModel):
-    """A question, the steps of one solution and, where known, which of them are right.
 
-    Fields that are not named here are left alone.
+class Asked(BaseModel):
+    """What records of all kinds begin with: a question. Fields that are not named are left alone.
 
     Attributes:
         id: Unique in its file.
         question: As it is asked, options included.
-        images: Files, relative to the chains' own.
-        steps: In order; the last states the answer, unless the chain is a beginning only.
-        answer: The right answer, empty if nobody knows it.
-        labels: One per step: the probability that it is right, given those before it; None where it is not known.
-        corrections: One per step: what would have been right in the place of a wrong one; None where nobody knows.
-        format: The prompt format this chain is to be learned in, for files that mix several; None for the command's.
+        images: Files, relative to the records' own.
     """
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
@@ -52,6 +49,22 @@ class Chain(BaseModel):
     id: Text
     question: Text
     images: tuple[str, ...] = ()
+
+
+R = TypeVar("R", bound=Asked)
+
+
+class Chain(Asked):
+    """A question, the steps of one solution and, where known, which of them are right.
+
+    Attributes:
+        steps: In order; the last states the answer, unless the chain is a beginning only.
+        answer: The right answer, empty if nobody knows it.
+        labels: One per step: the probability that it is right, given those before it; None where it is not known.
+        corrections: One per step: what would have been right in the place of a wrong one; None where nobody knows.
+        format: The prompt format this chain is to be learned in, for files that mix several; None for the command's.
+    """
+
     steps: Annotated[tuple[Text, ...], MinLen(1)]
     answer: str = ""
     labels: tuple[Label | None, ...] | None = None
@@ -107,8 +120,7 @@ class Chains:
 
     def question(self, chain: Chain) -> Question:
         """Returns the chain's question as the engine asks it, images read."""
-        pictures = [read_image(str(self.folder / image)) for image in chain.images]
-        return Question(chain.id, (Message("user", (*pictures, chain.question)),))
+        return asked(chain.id, chain.question, [read_image(self.folder / image) for image in chain.images])
 
     def paths(self, chain: Chain, form: Format) -> list[api.Path]:
         """Returns the chain's nodes, from its first step to its last; one that concludes is final."""
@@ -117,8 +129,47 @@ class Chains:
         return list(nodes)[1:]
 
 
+@dataclass(frozen=True, slots=True)
+class AsQuestions:
+    """Records as questions to a thinker, each built when it is its turn.
+
+    Attributes:
+        records: Chains, or anything that asks.
+        folder: What their images are relative to.
+    """
+
+    records: Sequence[Asked]
+    folder: Path
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return len(self.records)
+
+    def __getitem__(self, index: int, /) -> Question:
+        """Builds one; raises QuestionError if an image cannot be read."""
+        record = self.records[index]
+        return asked(record.id, record.question, pictures(record, self.folder))
+
+
+def asked(identity: str, text: str, shown: Sequence[Image.Image]) -> Question:
+    """Returns a question as the engine asks it: images first."""
+    return Question(identity, (Message("user", (*shown, text)),))
+
+
+def pictures(record: Asked, folder: Path) -> list[Image.Image]:
+    """Returns a record's images.
+
+    Raises:
+        QuestionError: One cannot be read.
+    """
+    try:
+        return [read_image(folder / image) for image in record.images]
+    except BROKEN as error:
+        raise QuestionError(f"question {record.id!r}: {type(error).__name__}: {error}") from None
+
+
 @lru_cache(maxsize=256)
-def read_image(file: str) -> Image.Image:
+def read_image(file: Path) -> Image.Image:
     """Returns a picture in RGB; chains about one picture share it."""
     with Image.open(file) as image:
         return image.convert("RGB")
@@ -130,31 +181,63 @@ def read_chains(file: Path) -> Chains:
     Raises:
         AtomThinkError: There is no such file, or nothing in it can be used.
     """
-    chains: list[Chain] = []
+    chains, rejects = sighted(file, *read_records(file, Chain))
+    if not chains:
+        raise AtomThinkError(f"{file} has no chain that can be used ({len(rejects)} rejected{first_of(rejects)})")
+    if rejects:
+        log.warning("%s: %d of %d chains are rejected", file, len(rejects), len(chains) + len(rejects))
+    return Chains(file.parent, chains, rejects)
+
+
+def read_records(file: Path, kind: type[R]) -> tuple[list[R], list[Reject]]:
+    """Returns the records of a JSONL file, and those that are none, or whose id occurred before.
+
+    Raises:
+        AtomThinkError: The file cannot be read.
+    """
+    found: dict[str, R] = {}
     rejects: list[Reject] = []
-    seen: set[str] = set()
     for where, line in numbered_lines(file):
         try:
             record = json.loads(line)
-            chain = Chain.model_validate(record)
+            made = kind.model_validate(record)
         except json.JSONDecodeError as error:
             rejects.append(Reject(where, f"no JSON: {error}", line))
-            continue
         except ValidationError as error:
             rejects.append(Reject(where, faults(error), record))
-            continue
-        if chain.id in seen:
-            rejects.append(Reject(where, f"the id {chain.id!r} occurred before", record))
-            continue
-        seen.add(chain.id)
-        chains.append(chain)
-    found = _without_broken_images(Chains(file.parent, chains, rejects), file)
-    if not found.chains:
-        first = f"; the first: {found.rejects[0].where}: {found.rejects[0].reason}" if found.rejects else ""
-        raise AtomThinkError(f"{file} has no chain that can be used ({len(found.rejects)} rejected{first})")
-    if found.rejects:
-        log.warning("%s: %d of %d chains are rejected", file, len(found.rejects), len(chains) + len(rejects))
-    return found
+        else:
+            if made.id in found:
+                rejects.append(Reject(where, f"the id {made.id!r} occurred before", record))
+            else:
+                found[made.id] = made
+    return list(found.values()), rejects
+
+
+def sighted(file: Path, records: Sequence[R], rejects: Sequence[Reject]) -> tuple[list[R], list[Reject]]:
+    """Returns the records of a file whose images can be decoded; the others join the rejects."""
+    names = sorted({image for record in records for image in record.images})
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        reasons = dict(zip(names, pool.map(lambda name: image_fault(file.parent / name), names), strict=True))
+    good: list[R] = []
+    bad: list[Reject] = []
+    for record in records:
+        broken = [f"image {name}: {reasons[name]}" for name in record.images if reasons[name]]
+        if broken:
+            where = f"{file.name}, id {record.id!r}"
+            bad.append(Reject(where, "; ".join(broken), record.model_dump(exclude_none=True)))
+        else:
+            good.append(record)
+    return good, [*rejects, *bad]
+
+
+def first_of(rejects: Sequence[Reject]) -> str:
+    """Returns what was wrong with the first reject, for a message that ends with it; empty if there is none."""
+    return f"; the first: {rejects[0].where}: {rejects[0].reason}" if rejects else ""
+
+
+def moved(record: R, folder: Path, out: Path) -> R:
+    """Returns a record whose images, relative to `folder`, are named as the file `out` has to name them."""
+    return record.model_copy(update={"images": seen_from(out, folder, record.images)})
 
 
 def write_chains(file: Path, chains: Iterable[Chain]) -> int:
@@ -205,26 +288,11 @@ def faults(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())
 
 
-def _without_broken_images(found: Chains, file: Path) -> Chains:
-    names = sorted({image for chain in found.chains for image in chain.images})
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        reasons = dict(zip(names, pool.map(lambda name: image_fault(found.folder / name), names), strict=True))
-    good: list[Chain] = []
-    bad: list[Reject] = []
-    for chain in found.chains:
-        broken = [f"image {name}: {reasons[name]}" for name in chain.images if reasons[name]]
-        if broken:
-            bad.append(Reject(f"{file.name}, id {chain.id!r}", "; ".join(broken), chain.model_dump(exclude_none=True)))
-        else:
-            good.append(chain)
-    return Chains(found.folder, good, [*found.rejects, *bad])
-
-
 def image_fault(file: Path) -> str | None:
     """Returns why a picture cannot be decoded, None if it can."""
     try:
         with Image.open(file) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for broken files
+    except BROKEN as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.table import Table
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.atoms.behaviours import Behaviour, collect, masked
 from atomthink_plugin.tasks.atoms.labellers import Label, Labeller
-from atomthink_plugin.tasks.atoms.records import Chain, Record, write_lines
+from atomthink_plugin.tasks.atoms.records import Chain, Record, seen_from, write_lines
 from atomthink_plugin.tasks.atoms.taxonomy import Taxonomy
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
@@ -97,7 +96,7 @@ def build(chains: Sequence[Chain], source: Path, out: Path, labeller: Labeller, 
         labeller: Names the behaviours.
         taxonomy: What they are mapped to.
     """
-    moved = [chain.model_copy(update={"images": _seen_from(out, source, chain.images)}) for chain in chains]
+    moved = [chain.model_copy(update={"images": seen_from(out, source, chain.images)}) for chain in chains]
     made, behaviours, labels = records(moved, labeller, taxonomy)
     write_lines(out, made)
     Console().print(table(behaviours, labels))
@@ -125,7 +124,3 @@ def table(behaviours: Sequence[Behaviour], labels: Sequence[Label]) -> Table:
 def shown(items: Sequence[T], label: str) -> Iterable[T]:
     """Returns the items under a progress bar."""
     return track(items, label, console=Console(stderr=True), transient=True)
-
-
-def _seen_from(out: Path, source: Path, images: Sequence[str]) -> tuple[str, ...]:
-    return tuple(os.path.relpath((source / image).resolve(), out.resolve().parent) for image in images)

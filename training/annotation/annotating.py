@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
-
-from PIL import Image
 
 from atomthink_plugin import __version__
 from atomthink_plugin.training.annotation import prompts
@@ -17,11 +15,10 @@ from atomthink_plugin.training.annotation.augment import expand
 from atomthink_plugin.training.annotation.dynamic import grow
 from atomthink_plugin.training.annotation.engine import Engine, Finished, Task
 from atomthink_plugin.training.annotation.outputs import Lost, Made
-from atomthink_plugin.training.annotation.prompts import Pictures
 from atomthink_plugin.training.annotation.questions import Item, Items
 from atomthink_plugin.training.annotation.solving import Settings, Way, solve
 from atomthink_plugin.training.annotation.teacher import Teacher
-from atomthink_plugin.training.chains import Chain
+from atomthink_plugin.training.chains import Chain, pictures
 
 WAYS: Final[Mapping[str, Way]] = {"dynamic": grow, "augment": expand}
 
@@ -51,7 +48,7 @@ async def annotate(
 
     def task(item: Item, key: str) -> Task:
         async def work() -> Mapping[str, Any]:
-            return await solve(teacher, key, item, pictures(folder, item.images), WAYS[way], settings)
+            return await solve(teacher, key, item, pictures(item, folder), WAYS[way], settings)
 
         return Task(key, work)
 
@@ -81,21 +78,11 @@ def missing(where: str, record: Mapping[str, Any], result: Mapping[str, Any] | N
     return Lost(where, last["stage"], last["reason"], last["detail"], record, result["faults"])
 
 
-def pictures(folder: Path, images: Sequence[str]) -> Pictures:
-    """Returns the pictures of a question."""
-    return [_opened(folder / image) for image in images]
-
-
 def digest_of(content: Any) -> str:
     """Returns a digest of what changes results; our version and our prompts are part of it."""
     words = {name: value for name, value in vars(prompts).items() if name.isupper()}
     told = [__version__, words, content]
     return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
-
-
-def _opened(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        return image.convert("RGB")
 
 
 def _short(reason: str) -> str:

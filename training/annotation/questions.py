@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.chains import Text, faults, numbered_lines
+from atomthink_plugin.training.chains import BROKEN, Asked, Text, faults, numbered_lines
 
 IMAGES: Final = "images"
 
@@ -39,13 +39,10 @@ _LETTER: Final = re.compile(r"\(?([A-J])\)?\.?")
 _SUFFIX: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp"}
 
 
-class Item(BaseModel):
-    """One question with its right answer.
+class Item(Asked):
+    """One question with its right answer; its images are relative to the output's folder.
 
     Attributes:
-        id: Unique.
-        question: As it is asked, options included.
-        images: Files, relative to the output's folder.
         answer: The right answer.
         solution: A person's, empty if there is none.
         options: Texts in order, empty for free answers.
@@ -54,9 +51,6 @@ class Item(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
-    id: Text
-    question: Text
-    images: tuple[str, ...] = ()
     answer: Text
     solution: str = ""
     options: tuple[str, ...] = ()
@@ -129,7 +123,7 @@ def read_items(
             item = _item(row, chosen, where, folder, out)
         except ValidationError as error:
             unusable.append(Unusable(where, faults(error), _told(row)))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (*BROKEN, Image.DecompressionBombError) as error:
             unusable.append(Unusable(where, f"image: {type(error).__name__}: {error}", _told(row)))
         else:
             if item.id in items:

@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin import __version__
-from atomthink_plugin.api import Choice, Failure, Message, Mind, Node, Outcome, Question, QuestionError, Search
+from atomthink_plugin.api import Choice, Failure, Mind, Outcome, Search
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
-from atomthink_plugin.training.annotation.annotating import pictures
 from atomthink_plugin.training.annotation.filters import FaultError, require_format
 from atomthink_plugin.training.annotation.outputs import Lost, Made
 from atomthink_plugin.training.annotation.questions import Item, Items
-from atomthink_plugin.training.chains import Chain
+from atomthink_plugin.training.chains import AsQuestions, Chain
 
 WAY: Final = "rollouts"
 
 ROLLOUTS: Final = ("kept", "again", "answer", "format", "steps")
 """What a rollout comes to: a chain, one that was there before, or the stage it did not pass."""
-
-
-class _Questions:
-    """Items as questions, each built when it is its turn."""
-
-    def __init__(self, items: Sequence[Item], folder: Path) -> None:
-        self._items, self._folder = items, folder
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> Question:
-        item = self._items[index]
-        try:
-            shown = pictures(self._folder, item.images)
-        except (OSError, SyntaxError) as error:  # Pillow raises either for broken files
-            raise QuestionError(f"question {item.id}: {error}") from None
-        return Question(item.id, (Message("user", (*shown, item.question)),))
 
 
 def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: int) -> tuple[Made, Mapping[str, int]]:
@@ -65,7 +46,7 @@ def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: 
     journal = Journal(folder / "journal", WAY, settings)
     rolling = replace(thinker, search=_collecting(samples), journal=journal, trees=True)
     with RunProgress(len(found.items), f"{samples} rollouts") as progress:
-        results = rolling.run(_Questions(found.items, folder), progress.finished)
+        results = rolling.run(AsQuestions(found.items, folder), progress.finished)
     journal.close()
     lost = [Lost(one.where, "input", "unusable record", one.reason, one.record) for one in found.unusable]
     chains: list[Chain] = []
@@ -90,13 +71,13 @@ def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: 
 
 def sift(item: Item, outcome: Outcome, samples: int) -> tuple[list[Chain], Counter[str]]:
     """Returns a question's distinct right chains, and what each of its rollouts came to."""
-    nodes = {node.id: node for node in outcome.nodes}
+    steps_to = outcome.chains()
     counts = Counter[str]()
     chains: list[Chain] = []
     for node in outcome.nodes:
-        if node.answer is None or node.rejected is not None:
+        if node.answer is None or node.id not in steps_to:
             continue
-        steps = _steps_to(node, nodes)
+        steps = steps_to[node.id]
         try:
             right = item.right(require_format(steps))
         except FaultError:
@@ -112,20 +93,12 @@ def sift(item: Item, outcome: Outcome, samples: int) -> tuple[list[Chain], Count
                 id=f"{item.id}/{len(chains) + 1}",
                 question=item.question,
                 images=item.images,
-                steps=tuple(steps),
+                steps=steps,
                 answer=item.answer,
             )
         )
     counts["steps"] = samples - counts.total()
     return chains, counts
-
-
-def _steps_to(node: Node, nodes: Mapping[str, Node]) -> list[str]:
-    steps = [node.text]
-    while (parent := nodes.get(node.parent)) is not None:
-        node = parent
-        steps.append(node.text)
-    return steps[::-1]
 
 
 def _none_right(item: Item, outcomes: Mapping[str, int]) -> Lost:

@@ -16,14 +16,14 @@ from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import QuestionError
 from atomthink_plugin.steps import body, check
 from atomthink_plugin.training.annotation import prompts
-from atomthink_plugin.training.annotation.annotating import digest_of, pictures
+from atomthink_plugin.training.annotation.annotating import digest_of
 from atomthink_plugin.training.annotation.engine import Engine, Finished, Task
 from atomthink_plugin.training.annotation.filters import Stage, tidy
 from atomthink_plugin.training.annotation.outputs import Lost, Made
 from atomthink_plugin.training.annotation.prompts import Pictures
 from atomthink_plugin.training.annotation.solving import Settings, Try
 from atomthink_plugin.training.annotation.teacher import LostError, NonsenseError, Reply, Teacher
-from atomthink_plugin.training.chains import Chain, Chains
+from atomthink_plugin.training.chains import Chain, Chains, pictures
 
 WAY: Final = "wrong"
 
@@ -161,7 +161,7 @@ async def annotate_wrong(
 
     def task(chain: Chain, key: str) -> Task:
         async def work() -> Mapping[str, Any]:
-            return await spoil(teacher, key, chain, pictures(found.folder, chain.images), settings)
+            return await spoil(teacher, key, chain, pictures(chain, found.folder), settings)
 
         return Task(key, work)
 

@@ -15,10 +15,9 @@ from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import AtomThinkError, Message, QuestionError
 from atomthink_plugin.formats import SEPARATOR
 from atomthink_plugin.steps import check
-from atomthink_plugin.training.annotation.annotating import pictures
 from atomthink_plugin.training.annotation.filters import well_formed
 from atomthink_plugin.training.annotation.teacher import Reply, Teacher
-from atomthink_plugin.training.chains import Chain, Chains
+from atomthink_plugin.training.chains import Chain, Chains, pictures
 
 JUDGE: Final = """You grade solutions for use as training data. Look at the question, the image and the \
 solution, and give one score from 0 to 100: 100 for a solution in which every step is right, needed, clear and \
@@ -111,8 +110,8 @@ async def judge(found: Chains, chains: Sequence[Chain], teacher: Teacher, concur
     async def work(chain: Chain) -> None:
         async with places:
             told = f"QUESTION:\n{chain.question}\n\nRIGHT ANSWER: {chain.answer or 'not known'}\n\nSOLUTION:\n"
-            shown = pictures(found.folder, chain.images)
             try:
+                shown = pictures(chain, found.folder)
                 reply = await teacher.ask(
                     chain.id,
                     [Message("system", (JUDGE,)), Message("user", (*shown, told + SEPARATOR.join(chain.steps)))],

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from atomthink_plugin.api import Message, Question
-from atomthink_plugin.training.chains import Chain, Reject, read_image
+from atomthink_plugin.api import Question
+from atomthink_plugin.training.chains import Chain, Reject, asked, read_image
 
 RIGHT: Final = 0.5
 """Labels from here on count as right."""
@@ -57,8 +57,7 @@ class Labelled:
 
     def asked(self) -> Question:
         """Returns the question as the engine asks it, images read."""
-        pictures = [opened(picture) for picture in self.pictures]
-        return Question(self.chain.id, (Message("user", (*pictures, self.chain.question)),))
+        return asked(self.chain.id, self.chain.question, [opened(picture) for picture in self.pictures])
 
     def key(self) -> str:
         """Returns a digest of all that a PRM sees: question, images, steps."""
@@ -129,7 +128,7 @@ def opened(picture: Picture) -> Image.Image:
         OSError: There is no such file, or it is no picture; Pillow may raise others for broken ones.
     """
     if isinstance(picture, Path):
-        return read_image(str(picture))
+        return read_image(picture)
     with Image.open(BytesIO(picture)) as image:
         return image.convert("RGB")
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.chains import Reject, faults, numbered_lines
+from atomthink_plugin.training.chains import BROKEN, Reject, faults, first_of, numbered_lines
 from atomthink_plugin.training.evaluation.labelled import Labelled, LabelledSet, Picture, Place, opened
 from atomthink_plugin.training.evaluation.readers import READERS, detected
 
@@ -41,8 +41,8 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
     name = format or _format_of(source, records)
     found = _sighted(_read(name, records))
     if not found.chains:
-        first = f"; the first: {found.rejects[0].where}: {found.rejects[0].reason}" if found.rejects else ""
-        raise AtomThinkError(f"{source} has no chain that can be used ({len(found.rejects)} rejected{first})")
+        why = f"{len(found.rejects)} rejected{first_of(found.rejects)}"
+        raise AtomThinkError(f"{source} has no chain that can be used ({why})")
     if found.rejects:
         log.warning("%s: %d of %d records are rejected", source, len(found.rejects), found.records)
     return found
@@ -114,7 +114,7 @@ def _fault_of(picture: Picture) -> str | None:
     """Returns why a picture cannot be decoded, None if it can."""
     try:
         opened(picture)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for broken files
+    except BROKEN as error:
         return f"{type(error).__name__}: {error}"
     return None
 

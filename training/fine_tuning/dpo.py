@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 from atomthink_plugin.formats import Format
-from atomthink_plugin.training.chains import Reject
+from atomthink_plugin.training.chains import Reject, asked
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, brings_code, freeze, load_trainable, save
 from atomthink_plugin.training.fine_tuning.collating import IGNORED, Batch, collate
 from atomthink_plugin.training.fine_tuning.config import DpoRecipe
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
 from atomthink_plugin.training.fine_tuning.pairs import Pair, no_pairs, read_pairs
 from atomthink_plugin.training.fine_tuning.records import Forms, drawn, fits
-from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, asked, blank, closing_id, packable, picture
+from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, blank, closing_id, packable, picture
 from atomthink_plugin.training.fine_tuning.trainer import (
     OwnOptimiser,
     arguments,

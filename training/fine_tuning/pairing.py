@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import AtomThinkError, Node, Outcome
 from atomthink_plugin.runtime.journal import outcome_of
-from atomthink_plugin.training.chains import Text, faults, numbered_lines, read_chains
+from atomthink_plugin.tasks.atoms.records import seen_from
+from atomthink_plugin.training.chains import Asked, faults, moved, numbered_lines, read_chains
 from atomthink_plugin.training.fine_tuning.pairs import Pair
 
 log = logging.getLogger(__name__)
@@ -24,14 +24,9 @@ log = logging.getLogger(__name__)
 _ROOT: Final = "root"
 
 
-class Asked(BaseModel):
-    """A question of a file of questions or chains; their other fields are left alone."""
+class Known(Asked):
+    """A question of a file of questions or chains, with its answer if that is known."""
 
-    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
-
-    id: Text
-    question: Text
-    images: tuple[str, ...] = ()
     answer: str = ""
 
 
@@ -57,24 +52,24 @@ class Limits:
     per_question: int = 4
 
 
-def read_asked(file: Path, out: Path) -> dict[str, Asked]:
+def read_known(file: Path, out: Path) -> dict[str, Known]:
     """Returns the questions of a JSONL file by id, their images relative to the folder of `out`.
 
     Raises:
         AtomThinkError: The file cannot be read, or holds something else.
     """
-    found: dict[str, Asked] = {}
+    found: dict[str, Known] = {}
     for where, line in numbered_lines(file):
         try:
-            record = Asked.model_validate_json(line)
+            record = Known.model_validate_json(line)
         except ValidationError as error:
             raise AtomThinkError(f"{where}: {faults(error)}") from None
-        found.setdefault(record.id, record.model_copy(update={"images": _moved(record.images, file, out)}))
+        found.setdefault(record.id, moved(record, file.parent, out))
     return found
 
 
 def from_journal(
-    records: Iterable[tuple[str, str, Outcome]], asked: Mapping[str, Asked], limits: Limits, counts: Counter[str]
+    records: Iterable[tuple[str, str, Outcome]], asked: Mapping[str, Known], limits: Limits, counts: Counter[str]
 ) -> Iterator[Pair]:
     """Yields the pairs of finished searches.
 
@@ -91,7 +86,7 @@ def from_journal(
             counts["searches whose question is not in --questions"] += 1
             continue
         common: dict[str, Any] = {"question": text, "images": about.images}
-        steps, tried = paths_of(outcome.nodes, about.answer)
+        steps, tried = paths_of(outcome, about.answer)
         for at, (history, better, worse) in enumerate(siblings(outcome.nodes, steps, limits)):
             yield Pair(id=f"{name}/step/{at}", history=history, chosen=(better,), rejected=(worse,), **common)
             counts["pairs of steps"] += 1
@@ -123,29 +118,18 @@ def from_chains(file: Path, out: Path, limits: Limits, counts: Counter[str]) -> 
         names.setdefault(key, chain.id)
         groups.setdefault(key, []).append(Tried(chain.steps, equivalent(stated, chain.answer)))
     for (question, images), tried in groups.items():
-        moved = _moved(images, file, out)
+        shown = seen_from(out, file.parent, images)
         for at, (history, good, bad) in enumerate(contests(tried, limits.per_question)):
             name = f"{names[question, images]}/path/{at}"
-            yield Pair(id=name, question=question, images=moved, history=history, chosen=good, rejected=bad)
+            yield Pair(id=name, question=question, images=shown, history=history, chosen=good, rejected=bad)
             counts["pairs of paths"] += 1
 
 
-def paths_of(nodes: Sequence[Node], answer: str) -> tuple[dict[str, tuple[str, ...]], list[Tried]]:
+def paths_of(outcome: Outcome, answer: str) -> tuple[dict[str, tuple[str, ...]], list[Tried]]:
     """Returns each node's steps from the root by its id, and the finished paths if the right answer is known."""
-    children: dict[str, list[Node]] = {}
-    for node in nodes:  # in whatever order the search finished them
-        if node.rejected is None:
-            children.setdefault(node.parent, []).append(node)
-    steps: dict[str, tuple[str, ...]] = {_ROOT: ()}
-    tried = []
-    waiting = [_ROOT]
-    for parent in waiting:
-        for node in children.get(parent, ()):
-            steps[node.id] = (*steps[parent], node.text)
-            waiting.append(node.id)
-            if node.answer is not None and answer:
-                tried.append(Tried(steps[node.id], equivalent(node.answer, answer)))
-    return steps, tried
+    steps = outcome.chains()
+    ended = [node for node in outcome.nodes if node.id in steps and node.answer is not None] if answer else []
+    return {_ROOT: (), **steps}, [Tried(steps[node.id], equivalent(node.answer or "", answer)) for node in ended]
 
 
 def siblings(
@@ -221,9 +205,3 @@ def finished(files: Sequence[Path], counts: Counter[str]) -> Iterator[tuple[str,
                 counts["lines of a journal that cannot be read"] += 1
                 continue
             yield record["question"], record["text"], outcome
-
-
-def _moved(images: Sequence[str], file: Path, out: Path) -> tuple[str, ...]:
-    """Returns images relative to the folder of `out` instead of the folder of `file`."""
-    start = out.absolute().parent
-    return tuple(os.path.relpath(file.absolute().parent / image, start) for image in images)

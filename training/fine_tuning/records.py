@@ -11,10 +11,10 @@ from typing import NamedTuple, TypeVar
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.formats import Format
-from atomthink_plugin.training.chains import Chain, Reject, read_chains
+from atomthink_plugin.training.chains import Chain, Reject, asked, read_chains
 from atomthink_plugin.training.fine_tuning.config import Data, PolicyRecipe
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
-from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, asked, blank, format_of, packable, picture
+from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, blank, format_of, packable, picture
 
 P = TypeVar("P")
 

@@ -144,11 +144,6 @@ def _goes_on(before: Prompt, after: Prompt, step: str) -> bool:
     return after.prefix.startswith(before.prefix + step)
 
 
-def asked(identity: str, text: str, pictures: Sequence[Image]) -> Question:
-    """Returns a question as the engine asks it: images first."""
-    return Question(identity, (Message("user", (*pictures, text)),))
-
-
 def picture(file: Path, max_pixels: int | None) -> Image:
     """Returns a picture in RGB, scaled down to `max_pixels` if it has more."""
     with Pictures.open(file) as image:

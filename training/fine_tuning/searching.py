@@ -5,54 +5,29 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from atomthink_plugin.api import AtomThinkError, Question, QuestionError
+from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.register import CLASSES
-from atomthink_plugin.training.chains import image_fault, write_lines
+from atomthink_plugin.training.chains import AsQuestions, write_lines
 from atomthink_plugin.training.fine_tuning.pairing import (
-    Asked,
+    Known,
     Limits,
     finished,
     from_chains,
     from_journal,
     journal_files,
-    read_asked,
+    read_known,
 )
 from atomthink_plugin.training.fine_tuning.pairs import Pair
-from atomthink_plugin.training.fine_tuning.rows import asked, picture
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Lazily:
-    """Questions of a file, each built when it is its turn."""
-
-    records: Sequence[Asked]
-    folder: Path
-
-    def __len__(self) -> int:
-        """Returns how many there are."""
-        return len(self.records)
-
-    def __getitem__(self, index: int, /) -> Question:
-        """Returns one of them.
-
-        Raises:
-            QuestionError: An image cannot be read.
-        """
-        record = self.records[index]
-        for image in record.images:
-            if fault := image_fault(self.folder / image):
-                raise QuestionError(f"question {record.id!r}, image {image}: {fault}")
-        return asked(record.id, record.question, [picture(self.folder / image, None) for image in record.images])
 
 
 def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limits: Limits) -> None:
@@ -68,7 +43,7 @@ def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limit
         AtomThinkError: A file cannot be used, or there is no pair.
     """
     counts: Counter[str] = Counter()
-    known: dict[str, Asked] | None = None
+    known: dict[str, Known] | None = None
     parts: list[Iterator[Pair]] = []
     for source in sources:
         files = journal_files(source)
@@ -77,7 +52,7 @@ def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limit
             continue
         if questions is None:
             raise AtomThinkError(f"{source} is a journal, which holds no images: name its questions with `--questions`")
-        known = read_asked(questions, out) if known is None else known
+        known = read_known(questions, out) if known is None else known
         parts.append(from_journal(finished(files, counts), known, limits, counts))
     written = write_lines(out, (pair.model_dump(exclude_none=True) for pair in _unique(chain(*parts), counts)))
     log.info("%s", "; ".join(f"{count} {name}" for name, count in counts.items()))
@@ -108,8 +83,8 @@ def search(model: str, typed: Mapping[str, Any], questions: Path, out: Path) -> 
     journal = open_journal(run, thinker, model)
     if journal is None:
         raise AtomThinkError("`journal=off`: pairs are made from the journal; leave it out, or name a folder")
-    records = list(read_asked(questions, questions).values())
-    replace(thinker, journal=journal).run(Lazily(records, questions.absolute().parent))
+    records = list(read_known(questions, questions).values())
+    replace(thinker, journal=journal).run(AsQuestions(records, questions.parent))
     journal.close()
     return journal.folder
 

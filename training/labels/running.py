@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.formats import Format
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.tasks.atoms.evaluating import rollout_plan
-from atomthink_plugin.training.chains import Chain, Chains, read_chains, write_chains, write_lines, write_rejects
+from atomthink_plugin.training.chains import Chain, Chains, moved, read_chains, write_chains, write_lines, write_rejects
 from atomthink_plugin.training.labels.labelling import WAYS, label
 from atomthink_plugin.training.labels.rollouts import Spent
 from atomthink_plugin.training.labels.sampling import Questions, Sampled, read_questions, sample
@@ -141,7 +140,7 @@ def fulfil(order: Order, source: Questions | Chains, thinker: Thinker) -> Summar
         rolling=labelled.spent,
         seconds=time.monotonic() - started,
     )
-    write_chains(order.out, (_seen_from(order.out, source.folder, chain) for chain in chains))
+    write_chains(order.out, (moved(chain, source.folder, order.out) for chain in chains))
     write_rejects(beside(order.out, "rejects.jsonl"), [*source.rejects, *sampled.rejects, *labelled.rejects])
     write_lines(beside(order.out, "summary.json"), [asdict(summary)])
     return summary
@@ -182,9 +181,3 @@ def _conclusion(chain: Chain, form: Format) -> str:
 
 def _verdict(label: float | None) -> str:
     return "unknown" if label is None else "right" if label > 0 else "wrong"
-
-
-def _seen_from(out: Path, folder: Path, chain: Chain) -> Chain:
-    """Returns a chain with images relative to the file it goes to."""
-    images = tuple(os.path.relpath((folder / image).resolve(), out.resolve().parent) for image in chain.images)
-    return chain.model_copy(update={"images": images})

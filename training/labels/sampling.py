@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from atomthink_plugin.api import AtomThinkError, Failure, Limits, Message, Question, QuestionError, Result
+from atomthink_plugin.api import AtomThinkError, Failure, Limits, Question, Result
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
-from atomthink_plugin.training.chains import Chain, Reject, Text, faults, numbered_lines, read_image
+from atomthink_plugin.training.chains import Asked, Chain, Reject, Text, asked, first_of, pictures, read_records
 from atomthink_plugin.training.labels.rollouts import Spent
 
 
-class Asked(BaseModel):
-    """A question with its answer; other fields, steps among them, are left alone.
+class Answered(Asked):
+    """A question with its answer.
 
     Attributes:
-        id: Unique in its file.
-        question: As it is asked, options included.
-        images: Files, relative to the questions' own.
-        answer: The right answer.
+        answer: The right one.
     """
 
-    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
-
-    id: Text
-    question: Text
-    images: tuple[str, ...] = ()
     answer: Text
 
 
@@ -45,7 +34,7 @@ class Questions:
     """
 
     folder: Path
-    asked: Sequence[Asked]
+    asked: Sequence[Answered]
     rejects: Sequence[Reject] = ()
 
 
@@ -70,26 +59,10 @@ def read_questions(file: Path) -> Questions:
     Raises:
         AtomThinkError: There is no such file, or no question in it.
     """
-    asked: dict[str, Asked] = {}
-    rejects: list[Reject] = []
-    for where, line in numbered_lines(file):
-        try:
-            record = json.loads(line)
-            question = Asked.model_validate(record)
-        except json.JSONDecodeError as error:
-            rejects.append(Reject(where, f"no JSON: {error}", line))
-            continue
-        except ValidationError as error:
-            rejects.append(Reject(where, faults(error), record))
-            continue
-        if question.id in asked:
-            rejects.append(Reject(where, f"the id {question.id!r} occurred before", record))
-            continue
-        asked[question.id] = question
-    if not asked:
-        first = f"; the first: {rejects[0].where}: {rejects[0].reason}" if rejects else ""
-        raise AtomThinkError(f"{file} has no question that can be used ({len(rejects)} rejected{first})")
-    return Questions(file.parent, list(asked.values()), rejects)
+    found, rejects = read_records(file, Answered)
+    if not found:
+        raise AtomThinkError(f"{file} has no question that can be used ({len(rejects)} rejected{first_of(rejects)})")
+    return Questions(file.parent, found, rejects)
 
 
 def sample(questions: Questions, thinker: Thinker, n: int, temperature: float | None = None) -> Sampled:
@@ -133,16 +106,12 @@ class _Samples:
     def __len__(self) -> int:
         return len(self.questions.asked) * self.n
 
-    def of(self, index: int) -> tuple[Asked, str]:
+    def of(self, index: int) -> tuple[Answered, str]:
         """Returns the question of a sample, and the sample's name."""
-        asked = self.questions.asked[index // self.n]
-        return asked, f"{asked.id}/{index % self.n}"
+        question = self.questions.asked[index // self.n]
+        return question, f"{question.id}/{index % self.n}"
 
     def __getitem__(self, index: int) -> Question:
-        asked, name = self.of(index)
-        try:
-            pictures = [read_image(str(self.questions.folder / image)) for image in asked.images]
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for broken files
-            raise QuestionError(f"sample {name}: {type(error).__name__}: {error}") from None
-        turn = Message("user", (*pictures, asked.question))
-        return Question(name, (turn,), limits=Limits(temperature=self.temperature))
+        question, name = self.of(index)
+        built = asked(name, question.question, pictures(question, self.questions.folder))
+        return replace(built, limits=Limits(temperature=self.temperature))

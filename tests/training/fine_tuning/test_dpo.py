@@ -18,11 +18,12 @@ from atomthink_plugin.cli import main
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.prompting import Encoder
 from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.training.chains import asked
 from atomthink_plugin.training.fine_tuning.config import DpoRecipe
 from atomthink_plugin.training.fine_tuning.dpo import train_dpo
 from atomthink_plugin.training.fine_tuning.pairing import Limits, Tried, contests, paths_of, siblings
 from atomthink_plugin.training.fine_tuning.pairs import read_pairs
-from atomthink_plugin.training.fine_tuning.rows import asked, picture
+from atomthink_plugin.training.fine_tuning.rows import picture
 from tests.training.fine_tuning.demo_data import MODEL, demo_chains
 
 
@@ -34,7 +35,7 @@ def node(name: str, parent: str, score: float | None, answer: str | None = None,
     return Node(name, parent, f"Step {name}", score, None, 1, 1, answer, rejected)
 
 
-TREE = (  # as a journal has it: in the order of the parents' names
+NODES = (  # as a journal has it: in the order of the parents' names
     node("e", "a", 0.5, "11"),
     node("f", "a", 0.45, "12"),
     node("g", "b", None, "13"),
@@ -44,17 +45,18 @@ TREE = (  # as a journal has it: in the order of the parents' names
     node("d", "root", 0.0, rejected="empty"),
     node("h", "d", 0.9, "11"),
 )
+TREE = Outcome("", "11", ("Step a", "Step e"), (0.9, 0.5), 0.7, "final", Usage(), NODES)
 
 
 def test_siblings_far_enough_apart_are_pairs_the_furthest_first() -> None:
     steps, tried = paths_of(TREE, "11")
-    assert list(siblings(TREE, steps, Limits(margin=0.2))) == [((), "Step a", "Step b")]
-    assert list(siblings(TREE, steps, Limits(margin=0.3, per_prefix=9))) == [
+    assert list(siblings(NODES, steps, Limits(margin=0.2))) == [((), "Step a", "Step b")]
+    assert list(siblings(NODES, steps, Limits(margin=0.3, per_prefix=9))) == [
         ((), "Step a", "Step b"),
         ((), "Step a", "Step c"),
         ((), "Step c", "Step b"),
     ]
-    assert (("Step a",), "Step e", "Step f") in siblings(TREE, steps, Limits(margin=0.05))
+    assert (("Step a",), "Step e", "Step f") in siblings(NODES, steps, Limits(margin=0.05))
     assert [(path.steps[-1], path.right) for path in tried] == [
         ("Step e", True), ("Step f", False), ("Step g", False)
     ]  # fmt: skip
@@ -79,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ends = (node("e", "a", 0.8, chain.answer), node("f", "b", 0.1, "-1"))
         outcome = Outcome("", None, (), (), 0.0, "final", Usage(), (*ends, *tree))
         journal.put(asked(chain.id, chain.question, [picture(folder / chain.images[0], None)]), outcome)
-    journal.put(asked("elsewhere", "How many?", []), Outcome("", None, (), (), 0.0, "final", Usage(), TREE))
+    journal.put(asked("elsewhere", "How many?", []), Outcome("", None, (), (), 0.0, "final", Usage(), NODES))
     journal.close()
     (folder / "journal").symlink_to(journal.folder)
     wrong = {**lines(folder / "chains.jsonl")[2], "id": "wrong"}

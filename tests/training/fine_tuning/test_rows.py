@@ -15,13 +15,12 @@ from atomthink_plugin.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.formats import Atomic, Continue, Direct, Format
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.prompting import Encoder
-from atomthink_plugin.training.chains import Chain
+from atomthink_plugin.training.chains import Chain, asked
 from atomthink_plugin.training.fine_tuning.collating import IGNORED, Batch, collate
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
 from atomthink_plugin.training.fine_tuning.rows import (
     Renderer,
     Row,
-    asked,
     blank,
     closing_id,
     packable,

@@ -18,7 +18,7 @@ from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy
 from atomthink_plugin.training.chains import Chain, Chains
 from atomthink_plugin.training.labels.labelling import WAYS, Labelled, label
-from atomthink_plugin.training.labels.sampling import Asked, Questions, sample
+from atomthink_plugin.training.labels.sampling import Answered, Questions, sample
 from tests.trees import settings
 
 Ask = tuple[str, tuple[str, ...]]
@@ -189,7 +189,7 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
     (tmp_path / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (4, 4)).save(tmp_path / "whole.png")
     names = ("broken", "whole", "none")
-    asked = [Asked(id=name, question="How many?", images=(f"{name}.png",), answer="7") for name in names]
+    asked = [Answered(id=name, question="How many?", images=(f"{name}.png",), answer="7") for name in names]
     tree = {
         "": {"Step 1: Look left.": 0.5, "Step 1: Look right.": 0.5},
         "Step 1: Look left.": {"Step 2: The answer is 7.": 1.0},
@@ -201,7 +201,8 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
     assert {made.steps[1] for made in sampled.chains} == {"Step 2: The answer is 7.", "Step 2: The answer is 8."}
     assert {(made.answer, made.images, made.labels) for made in sampled.chains} == {("7", ("whole.png",), None)}
     assert len(sampled.rejects) == 24
-    assert "sample broken/0: UnidentifiedImageError" in sampled.rejects[0].reason
+    assert (sampled.rejects[0].where, sampled.rejects[12].where) == ("sample 'broken/0'", "sample 'none/0'")
+    assert sampled.rejects[0].reason.startswith("question 'broken': UnidentifiedImageError")
     assert sampled.spent.samples == 36
     greedy = sample(Questions(tmp_path, asked[1:2]), thinker(policy), 4, temperature=0.0)
     assert len({made.steps for made in greedy.chains}) == 1
@@ -209,6 +210,6 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
 
 def test_a_question_without_a_valid_step_gives_no_chain(tmp_path: FilePath) -> None:
     policy = ScriptedPolicy({"": {"...": 1.0}})
-    sampled = sample(Questions(tmp_path, [Asked(id="q", question="?", answer="7")]), thinker(policy), 1)
+    sampled = sample(Questions(tmp_path, [Answered(id="q", question="?", answer="7")]), thinker(policy), 1)
     assert sampled.chains == []
     assert sampled.rejects[0].reason == "no valid step in it (invalid)"
