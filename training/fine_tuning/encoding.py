@@ -38,6 +38,7 @@ class RowEncoder(Encoder):
         self._known: OrderedDict[tuple[str, tuple[tuple[int, int], ...]], dict[str, torch.Tensor]] = OrderedDict()
         self._alone: bool | None = None  # not known before the first image
         self._measured = False
+        self._prepared: tuple[list[Image], Mapping[str, torch.Tensor]] = ([], {})
 
     def length(self, prompt: Prompt) -> int:
         """Returns the prompt's tokens; of its images only the sizes count.
@@ -76,8 +77,12 @@ class RowEncoder(Encoder):
         return whole
 
     def _pixels(self, images: list[Image]) -> Mapping[str, torch.Tensor]:
-        prepare = self._processor.image_processor
-        pixels: Mapping[str, torch.Tensor] = prepare(images=[to_rgb(image) for image in images], return_tensors="pt")
+        before, pixels = self._prepared
+        # The steps of a chain, and what would have been right in their place, share their question's very images.
+        if len(before) != len(images) or any(one is not other for one, other in zip(before, images, strict=True)):
+            prepare = self._processor.image_processor
+            pixels = prepare(images=[to_rgb(image) for image in images], return_tensors="pt")
+            self._prepared = images, pixels
         return pixels
 
 
