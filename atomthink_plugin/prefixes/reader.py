@@ -244,7 +244,7 @@ class PrefixReader:
         if (prompt.images > 0) in self._rehearsed or middle > prompt.length - 2:
             return
         count = min(prompt.length - middle, _COMPARED)
-        whole = self._forward(**collate([prompt], self._checkpoint, "right"), keep=count).logits[0, -count:]
+        whole = self._forward(cache=None, **collate([prompt], self._checkpoint, "right"), keep=count).logits[0, -count:]
         parts = self._in_parts(prompt, middle)[-count:]
         far = (whole.float().softmax(-1) - parts.float().softmax(-1)).abs().sum(-1).mean() / 2
         allowed = _FAR[whole.dtype == torch.float32]

@@ -154,13 +154,15 @@ async def _work(
     from atomthink_plugin.training.annotation.questions import saved
     from atomthink_plugin.training.annotation.wrong import WAY, annotate_wrong
     from atomthink_plugin.training.chains import read_chains
+    from atomthink_plugin.training.data.folders import read_about
 
     if way != WAY:
         return await annotate(_read(options), options.out, teacher, engine, way, settings)
     found = read_chains(Path(options.input))
     images = {image for chain in found.chains for image in chain.images}
     names = {image: saved(image, found.folder, options.out) for image in images}
-    return await annotate_wrong(found, options.out, names, teacher, engine, settings)
+    sources = {name: about["source"] for name, about in read_about(Path(options.input)).items()}
+    return await annotate_wrong(found, sources, names, teacher, engine, settings)
 
 
 def _by_rollouts(options: argparse.Namespace) -> None:

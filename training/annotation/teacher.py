@@ -37,6 +37,7 @@ OPENAI: Final = "https://api.openai.com/v1"
 
 _TURN: Final = 16  # tokens of a chat template around one message, at most
 _IMAGE: Final = 4096  # tokens of one image, at most; what a server counts beyond that raises it
+_SECRET: Final = 16  # characters of a key that is one
 _SHOWN: Final = 200  # characters of a reply in an error
 _OBJECTS: Final = 50  # braces of a reply at which an object is looked for
 
@@ -206,7 +207,8 @@ class Teacher:
         return cost
 
     def _hidden(self, text: str) -> str:
-        return text.replace(self.secret, "***") if self.secret else text
+        # A local server's key is often a word such as "none", which replies may well contain.
+        return text.replace(self.secret, "***") if len(self.secret) >= _SECRET else text
 
 
 def connect(

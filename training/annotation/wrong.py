@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from atomthink_plugin.answers import equivalent, final_answer
@@ -140,7 +139,12 @@ async def _confirmed(
 
 
 async def annotate_wrong(
-    found: Chains, out: Path, names: Mapping[str, str], teacher: Teacher, engine: Engine, settings: Settings
+    found: Chains,
+    sources: Mapping[str, str],
+    names: Mapping[str, str],
+    teacher: Teacher,
+    engine: Engine,
+    settings: Settings,
 ) -> tuple[Made, Finished]:
     """Asks a teacher for a wrong version of every step, and returns both as labelled chains.
 
@@ -149,8 +153,8 @@ async def annotate_wrong(
 
     Args:
         found: Right chains.
-        out: The output's folder.
-        names: Where the chains' images are, by their names, relative to `out`.
+        sources: Where they are from, by their ids.
+        names: Where their images are, by their names, relative to the output's folder.
         teacher: Who is asked.
         engine: How many at the same time, and where it is kept.
         settings: How hard each is tried.
@@ -182,8 +186,8 @@ async def annotate_wrong(
         for pair in result["pairs"]:
             right, wrong = _pair(moved, pair["number"], pair["text"])
             labelled += [right, wrong]
-            kinds[right.id] = {"way": WAY, "teacher": teacher.model, "kind": "right"}
-            kinds[wrong.id] = {"way": WAY, "teacher": teacher.model, "kind": pair["kind"]}
+            about = {"way": WAY, "teacher": teacher.model, "source": sources.get(chain.id, "")}
+            kinds[right.id], kinds[wrong.id] = {**about, "kind": "right"}, {**about, "kind": pair["kind"]}
         for number, (at, reason, detail) in result["missing"].items():
             record = {"right": chain.steps[int(number) - 1]}
             lost.append(Lost(f"{chain.id}/{number}", at, reason, detail, record))

@@ -16,6 +16,7 @@ from atomthink_plugin.api import AtomThinkError, Message, QuestionError
 from atomthink_plugin.formats import SEPARATOR
 from atomthink_plugin.steps import check
 from atomthink_plugin.training.annotation.filters import well_formed
+from atomthink_plugin.training.annotation.meter import LimitError
 from atomthink_plugin.training.annotation.teacher import Reply, Teacher
 from atomthink_plugin.training.chains import Chain, Chains, pictures
 
@@ -119,7 +120,7 @@ async def judge(found: Chains, chains: Sequence[Chain], teacher: Teacher, concur
                     max_tokens=512,
                 )
                 result.scores[chain.id] = reply.score
-            except QuestionError as error:
+            except (QuestionError, LimitError) as error:  # behind a limit nothing more is asked
                 result.failed[chain.id] = str(error)
 
     await asyncio.gather(*map(work, chains))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.reward.command import add_mining
 
 FORMATS: Final = ("chains", "processbench", "visualprocessbench", "prmbench", "bigbench_mistake")
 BEST: Final = "best-on"
@@ -18,7 +17,7 @@ def add_to(commands: Any) -> None:
     prm = commands.add_parser("prm", help="measure a process reward model, or look for what it misjudges")
     actions = prm.add_subparsers(required=True, metavar="ACTION")
     _add_eval(actions)
-    add_mining(actions)
+    _add_mine(actions)
 
 
 def _add_eval(actions: Any) -> None:
@@ -29,9 +28,7 @@ def _add_eval(actions: Any) -> None:
         "steps from wrong ones: first-error F1, macro-F1, AUC, calibration, best-of-N gain.",
     )
     parser.add_argument("set", metavar="SET", help="JSONL, JSON, parquet, a folder with such files, or a hub dataset")
-    parser.add_argument("--prm", metavar="PRM", help="checkpoint, as `prm=` of a run")
-    parser.add_argument("--scorer", metavar="NAME", help="its kind, where its config does not tell")
-    parser.add_argument("--args", default="", metavar="A=B,...", help="the scorer's: prm_dtype=float32,...")
+    _add_scorer(parser)
     parser.add_argument("--format", choices=FORMATS, help="of SET (default: told from its fields)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N records")
     parser.add_argument(
@@ -42,15 +39,49 @@ def _add_eval(actions: Any) -> None:
         help="steps scored below it count as taken for wrong (default: 0.5); `best-on OTHER` takes the one with the "
         "highest first-error F1 on another set",
     )
-    parser.add_argument("--scores", type=Path, metavar="FILE", help="keep scores in FILE; a killed run goes on from it")
     parser.add_argument("--rejects", type=Path, metavar="FILE", help="write records that cannot be used to FILE")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to FILE")
     parser.set_defaults(command=_eval)
 
 
-def _eval(options: argparse.Namespace) -> None:
+def _add_mine(actions: Any) -> None:
+    parser = actions.add_parser(
+        "mine",
+        help="labelled chains that a PRM misjudges, for its next round of training",
+        description="Scores all steps of labelled chains, best those that the policy sampled, and writes the chains "
+        "with a step whose score is further than 0.5 from its label, the worst first.",
+    )
+    parser.add_argument("chains", type=Path, metavar="CHAINS", help="labelled chains, as `atomthink label` writes them")
+    _add_scorer(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the misjudged ones go")
+    parser.set_defaults(command=_mine)
+
+
+def _add_scorer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prm", metavar="PRM", help="checkpoint, as `prm=` of a run")
+    parser.add_argument("--scorer", metavar="NAME", help="its kind, where its config does not tell")
+    parser.add_argument("--args", default="", metavar="A=B,...", help="the scorer's: prm_dtype=float32,...")
+    parser.add_argument("--scores", type=Path, metavar="FILE", help="keep scores in FILE; a killed run goes on from it")
+
+
+def _scorer(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns `prm`, `scorer` and the scorer's arguments as they were typed."""
     from lmms_eval.utils import simple_parse_args_string
 
+    named = {"prm": options.prm, "scorer": options.scorer}
+    return {**simple_parse_args_string(options.args), **{k: v for k, v in named.items() if v is not None}}
+
+
+def _mine(options: argparse.Namespace) -> None:
+    from atomthink_plugin.tasks.atoms.records import writable
+    from atomthink_plugin.training.evaluation.mining import mine
+
+    for option in ("scores", "out"):
+        writable(f"--{option}", getattr(options, option))
+    mine(options.chains, options.out, _scorer(options), options.scores)
+
+
+def _eval(options: argparse.Namespace) -> None:
     from atomthink_plugin.tasks.atoms.records import writable
     from atomthink_plugin.training.evaluation.evaluating import Wanted, evaluate
 
@@ -67,8 +98,7 @@ def _eval(options: argparse.Namespace) -> None:
         rejects=options.rejects,
         json=options.json,
     )
-    named = {"prm": options.prm, "scorer": options.scorer}
-    evaluate(wanted, {**simple_parse_args_string(options.args), **{k: v for k, v in named.items() if v is not None}})
+    evaluate(wanted, _scorer(options))
 
 
 def _threshold(typed: list[str]) -> float | str:

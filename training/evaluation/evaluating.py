@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,9 @@ def evaluate(wanted: Wanted, typed: Mapping[str, Any]) -> None:
     if other is not None:
         refuse_shared(data, other)
     scorer = plan.make()
-    file = _score_file(wanted.scores, plan, scorer)
-    try:
+    with score_file(wanted.scores, plan, scorer) as file:
         threshold = _threshold(wanted.threshold, other, scorer, file)
         scores = score_chains(data.chains, scorer, file, wanted.source)
-    finally:
-        if file is not None:
-            file.close()
     measures = measure(scores.chains, threshold, data.format == "prmbench")
     console = Console()
     for table in tables(measures, f"{wanted.source}, threshold {threshold:.4g}"):
@@ -85,8 +82,15 @@ def evaluate(wanted: Wanted, typed: Mapping[str, Any]) -> None:
         _write(wanted.json, found, measures)
 
 
-def _score_file(file: Path | None, plan: ScorerPlan, scorer: Scorer) -> ScoreFile | None:
-    return None if file is None else ScoreFile(file, _told(plan, scorer))
+@contextmanager
+def score_file(file: Path | None, plan: ScorerPlan, scorer: Scorer) -> Iterator[ScoreFile | None]:
+    """Opens the file that keeps a scorer's scores, if one is named."""
+    kept = None if file is None else ScoreFile(file, _told(plan, scorer))
+    try:
+        yield kept
+    finally:
+        if kept is not None:
+            kept.close()
 
 
 def _told(plan: ScorerPlan, scorer: Scorer) -> dict[str, Any]:

@@ -116,8 +116,13 @@ def unfit(argument: str, pattern: str, model: torch.nn.Module) -> str:
     return f"`{argument}: {pattern}` fits no parameter; two of their names: {names[0]}, {names[-1]}"
 
 
-def adapters(lora: Lora, model: PreTrainedModel) -> Any:
+def adapters(lora: Lora, model: PreTrainedModel, whole: Sequence[str] = ()) -> Any:
     """Returns the adapters' configuration for peft.
+
+    Args:
+        lora: Their size and places.
+        model: What they are for.
+        whole: Names of modules that are trained as they are, such as a new head.
 
     Raises:
         AtomThinkError: peft is not installed, or no layer has a name that fits.
@@ -137,7 +142,8 @@ def adapters(lora: Lora, model: PreTrainedModel) -> Any:
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides it, so that it may well be a fraction
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
-        task_type="CAUSAL_LM",
+        modules_to_save=list(whole) or None,
+        task_type=None if whole else "CAUSAL_LM",  # peft's class for language models refuses classifiers
     )
 
 

@@ -162,6 +162,9 @@ def _rows(
 ) -> tuple[list[int | None], list[tuple[int, str]]]:
     """Returns a record's rows that can be learned, and its steps that cannot with the reason."""
     steps, form = record.chain.steps, record.form
+    wrong = None if record.chain.labels is None else record.chain.first_error()
+    if wrong is not None:
+        raise QuestionError(f"step {wrong + 1} is labelled wrong: not to be learned")
     if not form.stepwise and len(steps) != 1:
         raise QuestionError(f"{len(steps)} steps for a format of whole replies: make them one, or name another format")
     question = record.question(recipe.max_pixels, empty=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from transformers import (
     AutoModelForCausalLM,
@@ -34,6 +34,9 @@ from atomthink_plugin.source import (
 from atomthink_plugin.training.fine_tuning.checkpoint import held_in, load_trainable
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
 from atomthink_plugin.training.reward.config import PrmRecipe
+
+HEADS: Final = ("score", "classifier")
+"""What transformers calls the head of a classifier of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def _load(recipe: PrmRecipe) -> Checkpoint:
         model = _weights(AutoModelForCausalLM, request, ())
     else:
         require(request, config, "head")
-        model = _weights(AutoModelForTokenClassification, request, ("score", "classifier"), num_labels=2)
+        model = _weights(AutoModelForTokenClassification, request, HEADS, num_labels=2)
         processor = processor_of(request) if recipe.images else None
     if processor is not None:
         set_chat_template(processor, recipe.chat_template, request)

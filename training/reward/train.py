@@ -19,7 +19,7 @@ from atomthink_plugin.training.fine_tuning.checkpoint import adapters, freeze, s
 from atomthink_plugin.training.fine_tuning.collating import inputs_of
 from atomthink_plugin.training.fine_tuning.config import Lora
 from atomthink_plugin.training.fine_tuning.trainer import OwnOptimiser, arguments, check_rates, resume_from, run
-from atomthink_plugin.training.reward.checkpoint import Trainable, load
+from atomthink_plugin.training.reward.checkpoint import HEADS, Trainable, load
 from atomthink_plugin.training.reward.config import PrmRecipe
 from atomthink_plugin.training.reward.loss import Targets, judgements, judging_loss, language_loss
 from atomthink_plugin.training.reward.records import Samples, rows_of, samples_of
@@ -121,7 +121,7 @@ def train_prm(recipe: PrmRecipe) -> None:
     if recipe.lora is None:
         log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
     else:
-        trained = _adapted(recipe.lora, checkpoint.model)
+        trained = _adapted(recipe.lora, checkpoint.model, head=model.classes is None)
     check_rates(recipe.rates, checkpoint.model)
     trainer = PrmTrainer(
         recipe,
@@ -133,6 +133,11 @@ def train_prm(recipe: PrmRecipe) -> None:
         train_dataset=Dataset.from_dict({"record": samples.places}),
         processing_class=model.words,
     )
+    if recipe.lora is not None and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        raise AtomThinkError(
+            "`lora`: a PRM's adapters are merged on one process, which FSDP and DeepSpeed leave a part of the weights; "
+            "use training/recipes/accelerate/ddp.yaml, or leave `lora` out"
+        )
     run(trainer, recipe, resumed)
     if recipe.lora is None:
         save(trainer, recipe, model.words)
@@ -141,10 +146,10 @@ def train_prm(recipe: PrmRecipe) -> None:
         write(merged, merged.state_dict(), recipe.saved, model.words, recipe.out)
 
 
-def _adapted(lora: Lora, model: PreTrainedModel) -> Any:
+def _adapted(lora: Lora, model: PreTrainedModel, head: bool) -> Any:
     from peft import get_peft_model
 
-    return get_peft_model(model, adapters(lora, model))
+    return get_peft_model(model, adapters(lora, model, [name for name in HEADS if head and hasattr(model, name)]))
 
 
 def _weights(samples: Samples) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """`atomthink train tiny`: the embedded model from nothing, one recipe file per stage, in order.
 
-A recipe is called `NN-KIND-NAME.yaml`. The kinds `policy` and `prm` are recipes of `atomthink train`, `mine` and `run`
-other commands; the rest make what a user of those commands would bring: a base model, data, labelled chains.
+A recipe is called `NN-KIND-NAME.yaml`. The kinds `policy` and `prm` are recipes of `atomthink train`, `run` has the
+arguments of any other command; the rest make what a user of those commands would bring: a base model, data, labelled
+chains.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def run_stages(out: Path, only: Sequence[str] | None = None, scale: float = 1.0,
         recipes: Folder of the recipe files.
 
     Raises:
-        AtomThinkError: A stage fails, or there is none of a name.
+        AtomThinkError: A stage fails, there is none of a name, or one was done by another recipe.
     """
     stages = {file.stem: file for file in sorted(recipes.glob("*.yaml"))}
     chosen = [name for name in stages if _is_chosen(name, only)]
@@ -50,12 +51,18 @@ def run_stages(out: Path, only: Sequence[str] | None = None, scale: float = 1.0,
     (out / "recipes").mkdir(parents=True, exist_ok=True)
     finished = _finished(out)
     for name in chosen:
-        if name in finished:
-            log.info("%s: done before", name)
-            continue
         recipe = out / "recipes" / f"{name}.yaml"
-        recipe.write_text(yaml.safe_dump(_scaled(yaml.safe_load(stages[name].read_text()), scale), sort_keys=False))
-        _run(name, recipe.absolute(), out)
+        text = yaml.safe_dump(_scaled(yaml.safe_load(stages[name].read_text()), scale), sort_keys=False)
+        if name not in finished:
+            recipe.write_text(text)
+            _run(name, recipe.absolute(), out)
+        elif recipe.read_text() == text:
+            log.info("%s: done before", name)
+        else:
+            raise AtomThinkError(
+                f"`--out {out}`: {name} was done by another recipe, or with another `--scale`: {recipe} is not what "
+                f"it would be now. Name another folder, or take the stage's line out of {out / DONE} to do it again"
+            )
 
 
 def _is_chosen(name: str, only: Sequence[str] | None) -> bool:
@@ -148,13 +155,6 @@ def chains(recipe: dict[str, Any]) -> None:
     sample_judged(Path(recipe["questions"]), recipe["policy"], recipe["temperature"], Path(recipe["out"]))
 
 
-def mine(recipe: dict[str, Any]) -> None:
-    """Looks for chains that a PRM misjudges."""
-    from atomthink_plugin.training.reward.mining import mine as search
-
-    search(Path(recipe["chains"]), recipe["prm"], Path(recipe["out"]), recipe.get("batch_size", 64))
-
-
 def held(recipe: dict[str, Any]) -> None:
     """Writes held-out questions."""
     from atomthink_plugin.training.tiny.files import write_held_out
@@ -171,5 +171,5 @@ def run(recipe: dict[str, Any]) -> None:
 
 
 KINDS: Final[dict[str, Callable[[dict[str, Any]], None]]] = {
-    made.__name__: made for made in (base, data, grow, chains, mine, held, run)
+    made.__name__: made for made in (base, data, grow, chains, held, run)
 }

@@ -16,7 +16,7 @@ from PIL import Image
 
 from atomthink_plugin.cli import main
 from atomthink_plugin.training.annotation.command import LIMIT_REACHED
-from atomthink_plugin.training.chains import Chain, read_chains, write_chains
+from atomthink_plugin.training.chains import Chain, read_chains
 from tests.openai_server import Body, serve
 from tests.training.annotation.teaching import DYNAMIC, TeacherServer, lines, summary
 
@@ -175,11 +175,9 @@ def test_wrong_steps_differ_from_the_right_ones_and_are_checked(tmp_path: Path) 
     steps = ("Step 1: Read red = 4.", "Step 2: Read blue = 2.", "Step 3: 4 + 2 = 6.", "Step 4: The final answer is: 6.")
     (tmp_path / "in").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "in/p.png")
-    write_chains(
-        tmp_path / "in/chains.jsonl",
-        [Chain(id="c", question="How many?", images=("p.png",), steps=steps, answer="6")],
-    )
-    with (tmp_path / "in/chains.jsonl").open("a") as file:
+    chain = Chain(id="c", question="How many?", images=("p.png",), steps=steps, answer="6")
+    with (tmp_path / "in/chains.jsonl").open("w") as file:
+        file.write(json.dumps(chain.model_dump(exclude_none=True) | {"source": "book"}) + "\n")
         file.write('{"id": "empty", "question": "?", "steps": []}\n')
     with serve(Spoiler()) as script:
         typed = command(tmp_path / "in/chains.jsonl", tmp_path / "out", script.url, "--way", "wrong")
@@ -192,6 +190,7 @@ def test_wrong_steps_differ_from_the_right_ones_and_are_checked(tmp_path: Path) 
         "c/4/right": (steps, (None, None, None, 1.0)),
         "c/4/wrong": ((*steps[:3], "Step 4: The final answer is: 9."), (None, None, None, 0.0)),
     }
+    assert {one["source"] for one in lines(tmp_path / "out/chains.jsonl")} == {"book"}
     rejects = {one["where"]: (one["stage"], one["reason"]) for one in lines(tmp_path / "out/rejects.jsonl")}
     assert rejects == {
         "chains.jsonl:2": ("input", "no chain"),

@@ -43,6 +43,15 @@ def test_chains_are_counted_and_judged(tmp_path: Path, monkeypatch: pytest.Monke
     told = json.loads((tmp_path / "told.json").read_text())
     counted = told["statistics"]
     texts = ["\n\n".join(chain.steps) for chain in chains]
+    with serve(Judge(context=10**6)) as script:
+        asked = [*asked[:3], script.url, *asked[4:], "--max-tokens-total", "2500"]
+        assert main(["data", "quality", str(tmp_path / "chains.jsonl"), *asked]) == 0
+    limited = json.loads((tmp_path / "told.json").read_text())
+    assert limited["statistics"] == counted
+    assert 0 < limited["judge"]["judged"] < 5
+    assert limited["judge"]["judged"] + limited["judge"]["failed"] == 5
+    assert any("--max-tokens-total 2500" in reason for reason in limited["failures"].values())
+    assert limited["tokens_spent"] <= 2500
     assert counted["chains"] == 5
     assert counted["steps"] == 9
     assert counted["characters_per_chain"] == fmean(map(len, texts))

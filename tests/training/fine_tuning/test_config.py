@@ -32,7 +32,8 @@ def test_recipes_have_the_published_numbers(name: str) -> None:
     assert (recipe.batch_size, recipe.accumulate) == rows
     assert (recipe.max_pixels, recipe.freeze) == (pixels, frozen)
     assert (recipe.epochs, recipe.max_length, recipe.schedule) == (1, 4096, "cosine")
-    assert recipe.data[0].format == "atomic"
+    assert recipe.data[0].format is None
+    assert load_recipe(PolicyRecipe, RECIPES / f"{name}.yaml", ["data=mine.jsonl"]).format == "atomic"
     assert recipe.rates == ({"vision_tower": 2e-7} if name == "emova_8b" else {})
 
 

@@ -159,6 +159,7 @@ def test_what_cannot_be_learned_is_set_aside_and_counted(
         "odd format": {"format": "haiku"},
         "blank line": {"steps": ["Step 1: a.\n\nb.", "Step 2: The answer is: 3."]},
         "two replies": {"format": "direct"},
+        "wrong step": {"labels": [1.0] * (len(good["steps"]) - 1) + [0.0]},
         "long": {"question": "How many? " * 400},
     }
     (tmp_path / "broken.png").write_bytes(b"\x89PNG no picture")
@@ -168,11 +169,12 @@ def test_what_cannot_be_learned_is_set_aside_and_counted(
     train_policy(recipe(tmp_path, packed=True, max_steps=1, max_length=400))
     rejects = lines(tmp_path / "out" / "rejects.jsonl")
     assert len(rejects) == len(bad) + 1
-    assert "chains: 8 read, 1 used, 7 set aside; 1 rows" in caplog.text
+    assert "chains: 9 read, 1 used, 8 set aside; 1 rows" in caplog.text
     reasons = {str(r["record"]["id"]) if isinstance(r["record"], dict) else "torn": r["reason"] for r in rejects}
     assert "haiku" in reasons["odd format"]
     assert "'\\n\\n'" in reasons["blank line"]
     assert "more than 400" in reasons["long"]
+    assert f"step {len(good['steps'])} is labelled wrong" in reasons["wrong step"]
     assert "whole replies" in reasons["two replies"]
     assert "broken.png" in reasons["broken image"]
     (tmp_path / "chains.jsonl").write_text(json.dumps({**good, "format": "haiku"}) + "\n")

@@ -87,9 +87,11 @@ def test_a_prm_of_text_alone_is_read_as_it_was_trained(data: Path, tmp_path: Pat
         assert [value > 0.5 for value in read] == [label == 1 for label in chain.labels or ()]
 
 
-def test_a_classifier_is_made_of_a_language_model(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapted", [False, True], ids=["all weights", "adapters"])
+def test_a_classifier_is_made_of_a_language_model(data: Path, tmp_path: Path, adapted: bool) -> None:
     out = tmp_path / "prm"
     told = {"model": str(folder(head_prm)), "data": str(data), "out": str(out), "images": False, "kind": "head"}
+    told |= {"lora": {"r": 16, "alpha": 32, "targets": r".*_proj"}, "learning_rate": 3e-3} if adapted else {}
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told, tag=None, max_steps=80))]) == 0
     assert detect_kind(str(out)) == "prm_head"
     scorer, found = prm_head(str(out), device="cpu"), read_chains(data)
@@ -122,7 +124,7 @@ def test_misjudged_chains_are_mined_the_worst_first(data: Path, tmp_path: Path) 
     out = tmp_path / "prm"
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", data=str(data), out=str(out)))]) == 0
     hard = data.with_name("hard.jsonl")
-    assert main(["prm", "mine", str(data), "--prm", str(out), "--out", str(hard), "--batch_size", "4"]) == 0
+    assert main(["prm", "mine", str(data), "--prm", str(out), "--out", str(hard), "--args", "prm_batch_size=4"]) == 0
     scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
     worst = {chain.id: _worst(scores(scorer, found, chain), chain.labels or ()) for chain in found.chains}
     expected = sorted((name for name, fault in worst.items() if fault > 0.5), key=lambda name: -worst[name])

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.training.chains import read_chains
@@ -47,7 +48,8 @@ def _outputs(kind: str, told: dict[str, Any]) -> set[str]:
         return {f"{told['folder']}/asking.jsonl"}
     if kind == "run":
         words = told["arguments"]
-        return {f"{words[words.index('--out') + 1]}/chains.jsonl"} if words[0] == "annotate" else set()
+        out = words[words.index("--out") + 1] if "--out" in words else ""
+        return {f"{out}/chains.jsonl" if words[0] == "annotate" else out}
     return {told["out"]}
 
 
@@ -66,6 +68,8 @@ def test_stages_run_once_in_order_scaled(tmp_path: Path) -> None:
     (out / "data" / "slips-1.jsonl").unlink()
     run_stages(out, scale=0.1, recipes=recipes)
     assert not (out / "data" / "slips-1.jsonl").exists()
+    with pytest.raises(AtomThinkError, match="another `--scale`"):
+        run_stages(out, scale=1.0, recipes=recipes)
 
 
 def test_a_stage_that_is_not_there_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
