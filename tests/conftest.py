@@ -1,8 +1,12 @@
-"""Hypothesis for all tests: no deadlines, since machines differ, and enough examples."""
+"""Hypothesis for all tests: no deadlines, since machines differ, and enough examples. One thread to a process."""
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; the test processes share the cores
 
 settings.register_profile("atomthink", deadline=None, max_examples=80)
 settings.load_profile("atomthink")
