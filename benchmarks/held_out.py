@@ -6,8 +6,10 @@ The path-wise searches and pass@N are computed from one set of 16 sampled paths 
 question is the same whatever N is, so the first N of 16 are what a run with N would have sampled. Their
 PRM calls are the distinct steps of those paths.
 
-`--policy` and `--prm` name other checkpoints than the embedded ones; `--control DIR` adds a policy that was trained on
-(`python -m atomthink_plugin.training.tiny --stage control`), under QuickThink.
+`--policy` and `--prm` name other checkpoints than the embedded ones. `--other-policy NAME=DIR` adds one, alone and with
+the PRM in beam search, such as those of `atomthink train tiny --only 90 91 92 93` (trained on instead of a PRM) and
+`--only 97 98` (fine-tuned on its own right chains); `--other-prm NAME=DIR` adds best-of-8 by another PRM, such as that
+of text alone (`--only 94 95 96`).
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from atomthink_plugin.tasks.demo.compare import Row, measure
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 
 SIZES = (1, 2, 4, 8, 16)
+FEW = 8
 REDUCTIONS: tuple[Aggregate, ...] = ("prod", "mean", "min", "last")
 SINGLE = {
     "direct": {"thinking": "direct"},
@@ -51,9 +54,15 @@ SINGLE = {
     "quick, T=0.5": {"thinking": "quick", "temperature": 0.5},
     "quick, T=1": {"thinking": "quick", "temperature": 1.0},
     "greedy search, C=3": {"thinking": "slow", "search": "greedy", "candidates": 3},
+    "greedy search, C=8": {"thinking": "slow", "search": "greedy", "candidates": 8},
+    "greedy search, C=8, T=1": {"thinking": "slow", "search": "greedy", "candidates": 8, "temperature": 1.0},
     "beam, B=2 C=3": {"thinking": "slow", "search": "beam"},
+    "beam, B=2 C=4": {"thinking": "slow", "search": "beam", "candidates": 4},
     "beam, B=2 C=3, first_final": {"thinking": "slow", "search": "beam", "stop": "first_final"},
 }
+
+ALONE = ("quick, greedy", "quick, T=1", "beam, B=2 C=3")
+"""What other policies are measured by."""
 
 
 @dataclass
@@ -178,18 +187,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=31, help="of the held-out questions; the demo task's is 2024")
     parser.add_argument("--policy", default=TINY_ARGUMENTS["pretrained"])
     parser.add_argument("--prm", default=TINY_ARGUMENTS["prm"])
-    parser.add_argument("--control", help="a policy to compare with under QuickThink")
+    parser.add_argument("--other-policy", nargs="*", type=named, default=[], metavar="NAME=DIR")
+    parser.add_argument("--other-prm", nargs="*", type=named, default=[], metavar="NAME=DIR")
     parser.add_argument("--json", type=FilePath)
     options = parser.parse_args()
     demo = held_out(options.questions, options.seed)
     models = {**TINY_ARGUMENTS, "pretrained": options.policy, "prm": options.prm}
     rows = [measure(name, demo, arguments, models)[0] for name, arguments in SINGLE.items()]
     baseline = max((row for row in rows if row.mode.startswith("quick")), key=lambda row: row.accuracy)
-    if options.control is not None:
-        trained_on = {**models, "pretrained": options.control}
-        rows += [measure(f"{n}, control", demo, SINGLE[n], trained_on)[0] for n in ("quick, greedy", "quick, T=1")]
+    for name, policy in options.other_policy:
+        others = {**models, "pretrained": policy}
+        rows += [measure(f"{n}, {name}", demo, SINGLE[n], others)[0] for n in ALONE]
     replays, tokens, seconds = sample(demo, max(SIZES), models)
     rows += path_wise(replays, demo, tokens)
+    for name, prm in options.other_prm:
+        judged, _, _ = sample(demo, FEW, {**models, "prm": prm})
+        calls = fmean(prm_calls(replay.paths, "") for replay in judged)
+        for n in (size for size in SIZES if size <= FEW):
+            rows.append(replayed(f"best_of_n mean @{n}, {name}", best_of_n(n, "mean"), judged, demo, n * tokens, calls))
     beam = next(row for row in rows if row.mode == "beam, B=2 C=3")
     equal = next(n for n in range(1, 17) if n * tokens >= beam.tokens or n == 16)
     voted = replayed(f"majority @{equal} (beam's tokens)", majority(equal), replays, demo, equal * tokens, 0.0)
@@ -213,6 +228,13 @@ def main() -> None:
             "rows": [as_record(row, baseline) for row in rows],
         }
         options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def named(argument: str) -> tuple[str, str]:
+    name, _, folder = argument.partition("=")
+    if not folder:
+        raise argparse.ArgumentTypeError(f"{argument!r}: NAME=DIR is expected")
+    return name, folder
 
 
 def name_of(model: str) -> str:

@@ -26,7 +26,7 @@ import torch
 from random_models import SIZES, random_policy, random_prm
 from rich.console import Console
 from rich.table import Table
-from ways import BEAMS, CANDIDATES, Arm, LikelihoodJudge, Ours, Published, Setting, TagJudge, likelihood, run, tagged
+from ways import BEAMS, CANDIDATES, Arm, Ours, Published, SeeingJudge, Setting, TagJudge, embedded, run, tagged
 
 from atomthink_plugin.api import Question, Sampling
 from atomthink_plugin.checkpoints import load_multimodal
@@ -59,7 +59,7 @@ def settings() -> list[Setting]:
     size, where = SIZES["40m"], (torch.device("cpu"), torch.float32)
     steady = Sampling(0.8, rise=0.2, max_tokens=32)
     return [
-        Setting("demo model", policy, prm, likelihood, LikelihoodJudge, demo, levels=12),
+        Setting("demo model", policy, prm, embedded, SeeingJudge, demo, levels=12),
         Setting(
             "random LLaVA, 576 image tokens",
             random_policy(size, *where),
@@ -75,12 +75,17 @@ def settings() -> list[Setting]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=32)
-    parser.add_argument("--random-questions", type=int, default=32, help="for the model with random weights")
+    parser.add_argument(
+        "--random-questions", type=int, default=32, help="for the model with random weights; 0 leaves a model out"
+    )
     parser.add_argument("--json", type=FilePath)
     options = parser.parse_args()
     grid = Table(title=f"beam search, B = {BEAMS}, C = {CANDIDATES}")
     rows, record = [], {}
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     for setting, count in zip(settings(), (options.questions, options.random_questions), strict=True):
+        if count == 0:
+            continue
         arms = compare(setting, ask(held_out(count)))
         ours, published = measured = {arm.name: arm.numbers() for arm in arms}.values()
         ratios = {
@@ -88,7 +93,7 @@ def main() -> None:
             "cpu_time_ratio": published["cpu_seconds_per_question"] / ours["cpu_seconds_per_question"],
         }
         ways = {arm.name: values for arm, values in zip(arms, measured, strict=True)}
-        record[setting.name] = {"questions": count, **ways, **ratios}
+        record[setting.name] = {"machine": machine, "questions": count, **ways, **ratios}
         rows += [(setting.name, arm.name, values, ratios) for arm, values in zip(arms, measured, strict=True)]
     for heading in ("model", "way", *rows[0][2], "ratio"):
         grid.add_column(heading.replace("_", " "), justify="right")
@@ -96,11 +101,11 @@ def main() -> None:
         shown = [f"{value:.3g}" for value in values.values()]
         grid.add_row(model, name, *shown, f"{ratios['wall_time_ratio']:.1f}" if name == "ours" else "")
     Console(width=200).print(grid)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     print(machine)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine, **record}, indent=1) + "\n")
+        before = json.loads(options.json.read_text()) if options.json.exists() else {}
+        options.json.write_text(json.dumps(before | record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

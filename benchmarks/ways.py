@@ -20,17 +20,16 @@ from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Path, Question, Sampling, Step, Usage
 from atomthink_plugin.checkpoints import Checkpoint
 from atomthink_plugin.formats import Continue
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.prompting import Encoder, Encoding, text_encoding
 from atomthink_plugin.scorers.batched import BatchedScorer
-from atomthink_plugin.scorers.prm_likelihood import LikelihoodPrm
-from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, TokenPrm
+from atomthink_plugin.scorers.detect import SECTION, PrmSettings
+from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, TokenPrm, prm_token
 
 BEAMS, CANDIDATES = 2, 3
 CACHE_GIB = 16.0
 """A LLaVA of 7 B keeps a GiB per question."""
-SCALE, BIAS = 0.02, 2.0
-"""Of the likelihood PRM; any will do for a comparison of costs."""
 
 
 class Judge(Protocol):
@@ -54,28 +53,12 @@ class Setting:
     levels: int
 
 
-class LikelihoodJudge:
-    """The multimodal PRM of the embedded model: the likelihood of the last step."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._encoder = Encoder(checkpoint, remember=0)
-
-    def write(self, path: Path) -> Encoding:
-        return written(self._encoder, path)
-
-    def read(self, logits: torch.Tensor, encoding: Encoding, path: Path) -> float:
-        last = len(self._encoder.split(text_of(path))[-1])
-        ids = encoding.tokens["input_ids"][0].to(logits.device)
-        logprobs = logits[:-1].float().log_softmax(-1).gather(1, ids[1:, None])[-last:].sum()
-        return torch.sigmoid(SCALE * logprobs + BIAS).item()
-
-
 class TagJudge:
     """AtomThink's text PRM: `+` against `-` at the tag behind the last step."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, signs: PrmSettings = PUBLISHED) -> None:
         self._words = checkpoint.tokenizer
-        self._signs = [self._words.convert_tokens_to_ids(sign) for sign in (PUBLISHED.good, PUBLISHED.bad)]
+        self._signs = [self._words.convert_tokens_to_ids(sign) for sign in (signs.good, signs.bad)]
 
     def write(self, path: Path) -> Encoding:
         text = f"{path.question.text} " + "".join(step.text + str(PUBLISHED.tag) for step in path.steps)
@@ -85,8 +68,21 @@ class TagJudge:
         return torch.softmax(logits[-1, self._signs].float(), -1)[0].item()
 
 
-def likelihood(checkpoint: Checkpoint) -> LikelihoodPrm:
-    return LikelihoodPrm(checkpoint, Continue(), SCALE, BIAS, batch_size=128)
+class SeeingJudge(TagJudge):
+    """The embedded model's PRM: the same, behind the image and the question as the policy is asked it."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        signs = PrmSettings.model_validate(getattr(checkpoint.model.config, SECTION))
+        super().__init__(checkpoint, signs)
+        self._encoder, self._tag = Encoder(checkpoint, remember=0), self._words.convert_tokens_to_ids(signs.tag)
+
+    def write(self, path: Path) -> Encoding:
+        steps = self._encoder.split(text_of(path))
+        return asked_again(self._encoder, path).extend([id for step in steps for id in (*step, self._tag)])
+
+
+def embedded(checkpoint: Checkpoint) -> BatchedScorer:
+    return prm_token(str(WEIGHTS / "prm"), device=str(checkpoint.device), batch_size=128)
 
 
 def tagged(checkpoint: Checkpoint) -> TokenPrm:
@@ -195,9 +191,14 @@ def text_of(path: Path) -> str:
 
 def written(encoder: Encoder, path: Path) -> Encoding:
     """The image, prepared again as the published code does, the question, and the steps so far."""
+    return asked_again(encoder, path).extend(encoder.pieces(text_of(path)))
+
+
+def asked_again(encoder: Encoder, path: Path) -> Encoding:
+    """The image, prepared again, and the question."""
     turns = [replace(turn, parts=tuple(map(again, turn.parts))) for turn in path.question.messages]
     asked = replace(path.question, messages=tuple(turns))
-    return encoder.encode(Continue().render(Path(asked))).extend(encoder.pieces(text_of(path)))
+    return encoder.encode(Continue().render(Path(asked)))
 
 
 def again(part: str | Image) -> str | Image:
