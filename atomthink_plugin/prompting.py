@@ -40,6 +40,9 @@ the first word of a text (SentencePiece) does not put one before every step."""
 _FILL: Final = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}
 """Inputs with one number per token beside its id, and what text after the question adds to each."""
 
+MAX_PIXELS: Final = "atomthink_max_pixels"
+"""What a config.json calls the most pixels of an image that its model was trained with; larger ones are scaled down."""
+
 CROSS: Final = "cross_attention_mask"
 """Mllama's `[1, tokens, images, tiles]`: text after the question sees what the question's last token sees."""
 
@@ -175,6 +178,7 @@ class Encoder(ChatText):
             raise AtomThinkError(f"{checkpoint.identity} has no processor, so it cannot take a multimodal prompt")
         super().__init__(checkpoint.processor, checkpoint.tokenizer)
         self._context = checkpoint.context
+        self._most_pixels: int | None = getattr(checkpoint.model.config, MAX_PIXELS, None)
         self._placeholder: str | None = getattr(checkpoint.processor, "image_token", None)
         self._splits: bool | None = None  # not known before the first prompt with an image
         self._remember = remember
@@ -231,7 +235,7 @@ class Encoder(ChatText):
         return self._heads[key][0]
 
     def _process(self, text: str, images: list[Image]) -> Encoding:
-        pictures = [to_rgb(image) for image in images]
+        pictures = [fitted(to_rgb(image), self._most_pixels) for image in images]
         try:
             inputs = self._prepare(text, pictures)
         except (ValueError, IndexError, StopIteration, ZeroDivisionError) as error:
@@ -322,6 +326,23 @@ def to_rgb(image: Image) -> Image:
         return image.convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:  # PIL reports broken PNG chunks as SyntaxError
         raise QuestionError(f"an image cannot be read: {error}") from error
+
+
+def fitted(image: Image, most: int | None) -> Image:
+    """Returns `image`, scaled down if it has more pixels than `most`."""
+    from PIL import Image as Pictures
+
+    size = fitting(image.size, most)
+    return image if image.size == size else image.resize(size, Pictures.Resampling.BICUBIC)
+
+
+def fitting(size: tuple[int, int], most: int | None) -> tuple[int, int]:
+    """Returns width and height with `most` pixels at most, the proportion kept."""
+    width, height = size
+    if most is None or width * height <= most:
+        return size
+    factor = (most / (width * height)) ** 0.5
+    return max(int(width * factor), 1), max(int(height * factor), 1)
 
 
 def collate(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
+from atomthink_plugin.prompting import MAX_PIXELS
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs, RequestOutput, SamplingParams
@@ -61,6 +62,12 @@ class VllmEngine:
     def context(self) -> int:
         """Tokens of the longest sequence."""
         return int(self._engine.vllm_config.model_config.max_model_len)
+
+    @property
+    def most_pixels(self) -> int | None:
+        """Pixels of the largest image the model was trained with, where its config tells."""
+        most: int | None = getattr(self._engine.vllm_config.model_config.hf_config, MAX_PIXELS, None)
+        return most
 
     async def generate(self, prompt: TokensPrompt, params: SamplingParams) -> RequestOutput:
         """Returns what one request gives, once it is finished; cancelling aborts it.

@@ -15,7 +15,7 @@ from atomthink_plugin.api import FinishReason, Path, Proposal, QuestionError, Sa
 from atomthink_plugin.formats import Format, Prompt
 from atomthink_plugin.images import PerImage
 from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
-from atomthink_plugin.prompting import ChatText, to_rgb
+from atomthink_plugin.prompting import ChatText, fitted, to_rgb
 from atomthink_plugin.runtime.settings import ROOM
 from atomthink_plugin.source import Words, load_words
 
@@ -99,7 +99,9 @@ class VllmPolicy:
         encoded = TokensPrompt(prompt_token_ids=[*ids, *self._text.pieces(prompt.prefix)])
         images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
         if images:
-            encoded["multi_modal_data"] = {"image": [to_rgb(image) for image in images]}
+            encoded["multi_modal_data"] = {
+                "image": [fitted(to_rgb(image), self._engine.most_pixels) for image in images]
+            }
             encoded["multi_modal_uuids"] = {"image": [self._digest(image) for image in images]}
         return encoded
 

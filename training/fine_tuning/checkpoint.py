@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.checkpoints import Checkpoint, load_remote_multimodal, neutral
+from atomthink_plugin.prompting import MAX_PIXELS
 from atomthink_plugin.source import checked, config_of, explained, processor_of, require, set_chat_template, weights
 from atomthink_plugin.training.fine_tuning.config import Lora, Precision, Recipe
 
@@ -59,6 +60,7 @@ def load_trainable(recipe: Recipe) -> Checkpoint:
             argument="model",
         )
         checkpoint.model.train().requires_grad_(True)
+        note_pixels(recipe, checkpoint.model)
         return checkpoint
     require(request, config, "multimodal")
     if config.model_type in _BOTH_WAYS:
@@ -81,7 +83,14 @@ def load_trainable(recipe: Recipe) -> Checkpoint:
         missing = ", ".join(sorted(loading["missing_keys"])[:3])
         raise AtomThinkError(f"`model: {recipe.model}` has no weights for {missing}: name a complete checkpoint")
     model.generation_config = neutral(model.generation_config)
+    note_pixels(recipe, model)
     return Checkpoint(model, processor.tokenizer, processor, weights(request.pretrained, request.revision))
+
+
+def note_pixels(recipe: Recipe, model: PreTrainedModel) -> None:
+    """Writes into a model's config how large its images may be, for those who ask it later."""
+    if recipe.max_pixels is not None:
+        setattr(model.config, MAX_PIXELS, recipe.max_pixels)
 
 
 def brings_code(config: PretrainedConfig) -> bool:

@@ -118,7 +118,8 @@ class Recipe(Strict):
         warmup: Steps over which learning rates rise, or below 1 the share of all steps.
         decay_share: Share of all steps over which a trapezoid falls.
         max_length: Tokens of a row, image tokens included; longer ones are set aside. None for the model's context.
-        max_pixels: Pixels of an image; a larger one is scaled down before the processor sees it.
+        max_pixels: Pixels of an image; a larger one is scaled down before the processor sees it, in inference too: the
+            trained config.json says so. A server that knows nothing of it gets images whole.
         precision: What is calculated in: autocast over fp32 weights, or, with `lora`, over frozen weights of that kind.
         saved: Precision of the weights that are written.
         lora: Adapters to train; None for the weights themselves.

@@ -12,7 +12,7 @@ import torch
 from atomthink_plugin.checkpoints import Checkpoint
 from atomthink_plugin.formats import Prompt
 from atomthink_plugin.model_adapters.emova_policy import ConversationEncoder
-from atomthink_plugin.prompting import CROSS, Encoder, Encoding, to_rgb
+from atomthink_plugin.prompting import CROSS, Encoder, Encoding, fitted, to_rgb
 from atomthink_plugin.training.fine_tuning.checkpoint import brings_code
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class RowEncoder(Encoder):
         # The steps of a chain, and what would have been right in their place, share their question's very images.
         if len(before) != len(images) or any(one is not other for one, other in zip(before, images, strict=True)):
             prepare = self._processor.image_processor
-            pixels = prepare(images=[to_rgb(image) for image in images], return_tensors="pt")
+            pixels = prepare(images=[fitted(to_rgb(i), self._most_pixels) for i in images], return_tensors="pt")
             self._prepared = images, pixels
         return pixels
 

@@ -20,7 +20,7 @@ from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.formats import Cot, Direct, Format, Prompt
 from atomthink_plugin.hookspecs import FormatFactory
-from atomthink_plugin.prompting import Encoder, Encoding
+from atomthink_plugin.prompting import Encoder, Encoding, fitted, fitting, to_rgb
 from atomthink_plugin.registry import registry
 
 if TYPE_CHECKING:
@@ -145,24 +145,12 @@ def _goes_on(before: Prompt, after: Prompt, step: str) -> bool:
 
 
 def picture(file: Path, max_pixels: int | None) -> Image:
-    """Returns a picture in RGB, scaled down to `max_pixels` if it has more."""
+    """Returns a picture in RGB, scaled down to `max_pixels` if it has more, as inference does."""
     with Pictures.open(file) as image:
-        size = scaled(image.size, max_pixels)
-        image.draft("RGB", size)  # JPEG decodes at a fraction of its size much faster
-        whole = image.convert("RGB")
-    return whole if whole.size == size else whole.resize(size, Pictures.Resampling.BICUBIC)
+        return fitted(to_rgb(image), max_pixels)
 
 
 def blank(file: Path, max_pixels: int | None) -> Image:
     """Returns an empty picture of the size that `picture` gives; the file's pixels are not read."""
     with Pictures.open(file) as image:
-        return Pictures.new("RGB", scaled(image.size, max_pixels))
-
-
-def scaled(size: tuple[int, int], max_pixels: int | None) -> tuple[int, int]:
-    """Returns width and height with `max_pixels` at most, the proportion kept."""
-    width, height = size
-    if max_pixels is None or width * height <= max_pixels:
-        return size
-    factor = (max_pixels / (width * height)) ** 0.5
-    return max(int(width * factor), 1), max(int(height * factor), 1)
+        return Pictures.new("RGB", fitting(image.size, max_pixels))

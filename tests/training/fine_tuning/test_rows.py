@@ -14,7 +14,7 @@ from atomthink_plugin.api import QuestionError, Sampling
 from atomthink_plugin.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.formats import Atomic, Continue, Direct, Format
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from atomthink_plugin.prompting import Encoder
+from atomthink_plugin.prompting import MAX_PIXELS, Encoder, Encoding, fitted, fitting
 from atomthink_plugin.training.chains import Chain, asked
 from atomthink_plugin.training.fine_tuning.collating import IGNORED, Batch, collate
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
@@ -25,7 +25,6 @@ from atomthink_plugin.training.fine_tuning.rows import (
     closing_id,
     packable,
     picture,
-    scaled,
 )
 from tests import tiny_models
 from tests.training.fine_tuning.demo_data import MODEL, demo_chains
@@ -155,4 +154,23 @@ def test_large_pictures_are_scaled_down_with_their_proportion(tmp_path: Path) ->
     tiny_models.picture(0, (200, 100)).save(tmp_path / "a.png")
     assert picture(tmp_path / "a.png", 5000).size == blank(tmp_path / "a.png", 5000).size == (100, 50)
     assert picture(tmp_path / "a.png", None).size == (200, 100)
-    assert scaled((1, 10**6), 100) == (1, 10000) or scaled((1, 10**6), 100)[0] >= 1
+    assert fitting((1, 10**6), 100)[0] == 1
+
+
+def test_inference_scales_images_down_as_training_did() -> None:
+    checkpoint = load_multimodal(str(tiny_models.folder(tiny_models.qwen)), device="cpu")
+    large = tiny_models.picture(0, (224, 112))
+
+    def encoded(image: Image.Image) -> Encoding:
+        return Encoder(checkpoint).encode(Continue().render(Steps(asked("q", "How many?", [image]))))
+
+    whole = encoded(large)
+    setattr(checkpoint.model.config, MAX_PIXELS, 112 * 56)
+    scaled, expected = encoded(large), encoded(fitted(large, 112 * 56))
+    assert scaled.length < whole.length
+    assert torch.equal(scaled.tokens["input_ids"], expected.tokens["input_ids"])
+    assert all(torch.equal(scaled.media[name], expected.media[name]) for name in expected.media)
+    trained = RowEncoder(checkpoint)
+    for _ in range(3):  # by the whole processor, then by its image part
+        again = trained.encode(Continue().render(Steps(asked("q", "How many?", [large.copy()]))))
+        assert all(torch.equal(again.media[name], expected.media[name]) for name in expected.media)
