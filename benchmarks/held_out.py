@@ -161,6 +161,33 @@ def path_wise(replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: f
     return rows
 
 
+def others(options: argparse.Namespace, demo: Sequence[DemoQuestion], models: Mapping[str, Any]) -> list[Row]:
+    """Other policies as they are alone and in beam search, and other PRMs on the policy's own paths."""
+    rows = []
+    for name, policy in options.other_policy:
+        theirs = {**models, "pretrained": policy}
+        rows += [measure(f"{n}, {name}", demo, SINGLE[n], theirs)[0] for n in ALONE]
+    for name, prm in options.other_prm:
+        replays, tokens, _ = sample(demo, FEW, {**models, "prm": prm})
+        for n in (size for size in SIZES if size <= FEW):
+            calls = fmean(prm_calls(replay.paths[:n], name) for replay in replays)
+            rows.append(
+                replayed(f"best_of_n mean @{n}, {name}", best_of_n(n, "mean"), replays, demo, n * tokens, calls)
+            )
+    return rows
+
+
+def add(file: FilePath, rows: Sequence[Row]) -> None:
+    """Adds rows to those of an earlier run, in the place of those of their names."""
+    record = json.loads(file.read_text())
+    kept = {row["thinking"]: row for row in record["rows"]}
+    first = kept[record["baseline"]]
+    baseline = Row(first["thinking"], tuple(right == "1" for right in first["right"]), 0, 0.0, 0.0, 0.0)
+    kept |= {row.mode: as_record(row, baseline) for row in rows}
+    Console(width=140).print(table(rows, baseline))
+    file.write_text(json.dumps(record | {"rows": list(kept.values())}, indent=1) + "\n")
+
+
 def table(rows: Sequence[Row], baseline: Row) -> Table:
     grid = Table(title=f"{len(baseline.right)} held-out questions; p: McNemar against {baseline.mode}")
     for heading in ("thinking", "accuracy", "95 % interval", "won/lost", "p", "tokens/q", "PRM/q", "seconds"):
@@ -190,21 +217,18 @@ def main() -> None:
     parser.add_argument("--other-policy", nargs="*", type=named, default=[], metavar="NAME=DIR")
     parser.add_argument("--other-prm", nargs="*", type=named, default=[], metavar="NAME=DIR")
     parser.add_argument("--json", type=FilePath)
+    parser.add_argument("--add", action="store_true", help="only the others, added to the rows that JSON has")
     options = parser.parse_args()
     demo = held_out(options.questions, options.seed)
     models = {**TINY_ARGUMENTS, "pretrained": options.policy, "prm": options.prm}
+    if options.add:
+        add(options.json, others(options, demo, models))
+        return
     rows = [measure(name, demo, arguments, models)[0] for name, arguments in SINGLE.items()]
     baseline = max((row for row in rows if row.mode.startswith("quick")), key=lambda row: row.accuracy)
-    for name, policy in options.other_policy:
-        others = {**models, "pretrained": policy}
-        rows += [measure(f"{n}, {name}", demo, SINGLE[n], others)[0] for n in ALONE]
+    rows += others(options, demo, models)
     replays, tokens, seconds = sample(demo, max(SIZES), models)
     rows += path_wise(replays, demo, tokens)
-    for name, prm in options.other_prm:
-        judged, _, _ = sample(demo, FEW, {**models, "prm": prm})
-        calls = fmean(prm_calls(replay.paths, "") for replay in judged)
-        for n in (size for size in SIZES if size <= FEW):
-            rows.append(replayed(f"best_of_n mean @{n}, {name}", best_of_n(n, "mean"), judged, demo, n * tokens, calls))
     beam = next(row for row in rows if row.mode == "beam, B=2 C=3")
     equal = next(n for n in range(1, 17) if n * tokens >= beam.tokens or n == 16)
     voted = replayed(f"majority @{equal} (beam's tokens)", majority(equal), replays, demo, equal * tokens, 0.0)
