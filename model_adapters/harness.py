@@ -264,6 +264,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
         status: `answered`, `unanswered` if no path concluded, or `failed`.
         step_scores: The scorer's verdicts on the chosen path's steps; empty where none was scored.
         error: Why it failed.
+        journal: Name of the folder that has its tree; empty where none was kept.
     """
 
     policy_calls: int = 0
@@ -274,6 +275,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
     status: str = "answered"
     step_scores: tuple[float | None, ...] = ()
     error: str = ""
+    journal: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what goes into the samples file; a failed question has only its reason."""
@@ -288,11 +290,17 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
             "stopped": self.stopped,
             "status": self.status,
             "step_scores": list(self.step_scores),
+            **({"journal": self.journal} if self.journal else {}),
         }
 
 
-def to_result(result: Result) -> GenerationResult:
-    """Returns what `generate_until` returns for one question; a failed one has no text and says why."""
+def to_result(result: Result, journal: str = "") -> GenerationResult:
+    """Returns what `generate_until` returns for one question; a failed one has no text and says why.
+
+    Args:
+        result: What became of it.
+        journal: Name of the journal's folder, by which a samples file leads to the trees.
+    """
     if isinstance(result, Failure):
         return GenerationResult("", ThoughtCounts(status="failed", error=result.reason))
     usage = result.usage
@@ -306,5 +314,6 @@ def to_result(result: Result) -> GenerationResult:
         stopped=result.stopped,
         status="unanswered" if result.answer is None else "answered",
         step_scores=result.scores if any(score is not None for score in result.scores) else (),
+        journal=journal,
     )
     return GenerationResult(result.text, counts)
