@@ -138,9 +138,8 @@ def fates(tree: Tree, search: Mapping[str, Any]) -> dict[str, Fate]:
     for node in tree.nodes.values():
         depth = len(tree.lineage(node))
         place = ranked.get(node.id)
-        kind = "chosen" if node.id in chosen else _kind(tree, node, place)
-        rank = {} if place is None else dict(zip(("rank", "of", "kept", "value"), place, strict=True))
-        found[node.id] = Fate(kind, depth, **rank)
+        kind: Kind = "chosen" if node.id in chosen else _kind(tree, node, place)
+        found[node.id] = Fate(kind, depth) if place is None else Fate(kind, depth, *place)
     return found
 
 

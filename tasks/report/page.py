@@ -49,7 +49,8 @@ def write_page(file: TextIO, runs: Sequence[Recorded], images: Mapping[str, Draw
     unseen = _illustrate(lines, questions, images, thumbnails)
     tasks = len({line["task"] for line in lines})
     index = {"runs": len(runs), "tasks": tasks, "questions": lines, "pieces": sizes, "unseen": unseen}
-    _render(file, runs, packed(index), packs, searched, thumbnails.encoded)
+    notes = [*_notes(runs, questions), *(f"images are missing: {reason}" for reason in unseen)]
+    _render(file, runs, notes, packed(index), packs, searched, thumbnails.encoded)
 
 
 def _illustrate(
@@ -72,8 +73,23 @@ def _illustrate(
     return list(reasons)
 
 
+def _notes(runs: Sequence[Recorded], questions: Sequence[Asked]) -> Iterator[str]:
+    """What keeps two runs from being compared as a whole."""
+    alone = sum(None in question.answers for question in questions)
+    if alone:
+        yield f"{alone:,} of {len(questions):,} questions were asked by one of the runs only"
+    if len({run.scorer for run in runs}) > 1:
+        yield "different scorers gave the verdicts: " + ", ".join(run.scorer or "none" for run in runs)
+
+
 def _render(
-    file: TextIO, runs: Sequence[Recorded], index: str, packs: Sequence[str], searched: str, pictures: Sequence[bytes]
+    file: TextIO,
+    runs: Sequence[Recorded],
+    notes: Sequence[str],
+    index: str,
+    packs: Sequence[str],
+    searched: str,
+    pictures: Sequence[bytes],
 ) -> None:
     style = (_PAGE / "style.css").read_text(encoding="utf-8")
     parts = ((_PAGE / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
@@ -82,7 +98,8 @@ def _render(
     page = environment.get_template("page.html.jinja").stream(
         title=" against ".join(run.name for run in runs),
         runs=[_header(run) for run in runs],
-        warnings=sum(len(run.missing) for run in runs),
+        notes=notes,
+        warnings=len(notes) + sum(len(run.missing) for run in runs),
         style=style,
         script=script,
         style_digest=_digest(style),

@@ -28,7 +28,7 @@ def view(runs: Sequence[Path], output: Path, journals: Sequence[Path]) -> None:
         raise AtomThinkError(f"{len(runs)} runs were given: a page shows one, or two side by side")
     if len(journals) not in (0, len(runs)):
         raise AtomThinkError(f"`--journal` was given {len(journals)} times for {len(runs)} runs: once for each, or not")
-    given = journals or [None] * len(runs)
+    given: Sequence[Path | None] = journals or [None] * len(runs)
     recorded = [read(run, journal) for run, journal in zip(runs, given, strict=True)]
     if len(recorded) == 2:
         _check_common(*recorded)

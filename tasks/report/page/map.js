@@ -1,6 +1,6 @@
 // A search tree as a map: one column for each step, the chosen path straight along the top.
 
-const BOX = { width: 44, height: 22, column: 78, line: 32, left: 34, top: 30, answer: 116 };
+const BOX = { width: 44, height: 22, column: 78, line: 32, left: 34, top: 30, answer: 14, letter: 7.5 };
 
 const placed = (nodes) => {
   const places = [];
@@ -47,7 +47,7 @@ const box = (node, place, i, right) => {
   if (node.kind === "pruned") parts.push(draw("path", { class: "cut", d: `M${x + BOX.width + 5} ${y - 8}v16` }));
   if (node.times) parts.push(draw("text", { class: "times", x: x + BOX.width - 2, y: y - BOX.height / 2 - 2, "text-anchor": "end" }, `×${node.times}`));
   if (node.answer !== undefined) {
-    const answer = draw("text", { class: "answer", x: x + BOX.width + 12, y: y + 4 }, short(node.answer, 14));
+    const answer = draw("text", { class: "answer", x: x + BOX.width + 12, y: y + 4 }, short(node.answer, BOX.answer));
     if (right) answer.append(draw("tspan", { class: "right" }, " ✓"));
     parts.push(answer);
   }
@@ -59,7 +59,8 @@ const map = (tree, select) => {
   const right = new Set(tree.finished.filter((path) => path.right).map((path) => path.node));
   const columns = Math.max(...places.map((place) => place.column));
   const lines = Math.max(...places.map((place) => place.line)) + 1;
-  const width = BOX.left + columns * BOX.column + BOX.answer;
+  const letters = Math.max(0, ...tree.finished.map((path) => short(tree.nodes[path.node].answer, BOX.answer).length + (path.right ? 2 : 0)));
+  const width = BOX.left + (columns - 1) * BOX.column + BOX.width + 18 + letters * BOX.letter;
   const height = BOX.top + lines * BOX.line;
   const heads = Array.from({ length: columns }, (_, i) =>
     draw("text", { class: "head", x: BOX.left + i * BOX.column + BOX.width / 2, y: 14, "text-anchor": "middle" }, `step ${i + 1}`));

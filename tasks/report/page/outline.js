@@ -6,9 +6,10 @@ const BECAME = {
 
 const fate = (node) => {
   if (node.kind === "rejected") return `rejected: ${node.reason}`;
-  const ranked = node.rank ? `${node.rank.place} of ${node.rank.of} by ${decimal(node.rank.value)}, ${node.rank.kept} kept` : "";
-  if (node.kind === "pruned") return `pruned after step ${node.depth}: ${ranked}`;
-  return ranked ? `${BECAME[node.kind]}: ${ranked}` : BECAME[node.kind];
+  if (!node.rank || node.rank.of <= node.rank.kept) return BECAME[node.kind];
+  const { place, of, kept, value } = node.rank;
+  const when = node.kind === "pruned" ? `pruned after step ${node.depth}` : BECAME[node.kind];
+  return `${when}: ${place} of ${of} by ${decimal(value)}, ${kept} kept`;
 };
 
 const pill = (score) => {
@@ -25,11 +26,11 @@ const line = (node) => make("span", { class: "line" },
   written(node.text));
 
 const outline = (tree, select) => {
+  const parents = new Set(tree.nodes.map((node) => node.parent));
   const items = tree.nodes.map((node, i) => {
-    const parent = tree.nodes.some((other) => other.parent === i);
     const text = line(node);
     const inner = make("ol", {});
-    const body = parent ? make("details", { open: node.kind === "chosen" }, make("summary", {}, text), inner) : text;
+    const body = parents.has(i) ? make("details", { open: node.kind === "chosen" }, make("summary", {}, text), inner) : text;
     const item = make("li", { class: `candidate ${node.kind}`, "data-node": i }, body);
     item.addEventListener("click", (event) => {
       event.stopPropagation();

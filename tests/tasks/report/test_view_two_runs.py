@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from tests.tasks.report.browser import opened
-from tests.tasks.report.pages import (
-    all_of,
-    listed,
-    press,
-    resize,
-    shown,
-    texts,
-    until,
-)
+from tests.tasks.report.pages import TARGETS, all_of, listed, page_of, press, resize, shown, texts, until
+from tests.tasks.report.runs import Written, write_run
 
 
 def test_two_runs_stand_side_by_side(browser: WebDriver, two: Path) -> None:
@@ -50,3 +44,14 @@ def test_the_next_difference_is_the_next_question_that_one_run_won(browser: WebD
         until(browser, "#count", [f"{len(wanted)} of 6 questions"])
         assert listed(browser) == wanted
         chip.click()
+
+
+def test_runs_of_other_questions_or_other_scorers_are_shown_with_a_note(
+    browser: WebDriver, run: Written, tmp_path: Path, searched: Any
+) -> None:
+    other = write_run(tmp_path, searched[:4], TARGETS[:4], scorer="strict 2")
+    opened(browser, page_of(tmp_path, run, other))
+    notes = texts(browser, ".about > .missing li")
+    assert "2 of 6 questions were asked by one of the runs only" in notes
+    assert any("acc of sums 1.0, strict 2" in note for note in notes)
+    assert texts(browser, ".chip.alone b") == ["2"]
