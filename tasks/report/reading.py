@@ -88,7 +88,7 @@ class Recorded:
         tasks: The tasks it asked.
         questions: Its questions, task by task, in order.
         missing: What was not there or torn, in words.
-        elapsed: Seconds that the model took for all questions, None where the run does not tell or was resumed.
+        pace: Seconds that the model took per question, None where the run does not tell or was resumed.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Recorded:
     tasks: tuple[str, ...]
     questions: Sequence[Answered]
     missing: Sequence[str]
-    elapsed: float | None = None
+    pace: float | None = None
 
 
 def read(run: Path, journal: Path | None = None) -> Recorded:
@@ -132,7 +132,7 @@ def read(run: Path, journal: Path | None = None) -> Recorded:
         tasks=tuple(found.samples),
         questions=questions,
         missing=[*missing, *joined.missing(questions)],
-        elapsed=_elapsed(found, questions),
+        pace=_pace(found, questions),
     )
 
 
@@ -316,9 +316,9 @@ def _scorer_of(found: Run, task: str, sample: Sample) -> str:
     return f"{metric} of {task} {found.results.get('versions', {}).get(task)}" if metric else ""
 
 
-def _elapsed(found: Run, questions: Sequence[Answered]) -> float | None:
+def _pace(found: Run, questions: Sequence[Answered]) -> float | None:
     """What the model says of itself; a resumed run says it of a part of its tokens only."""
     told = found.results.get("throughput") or {}
     tokens = sum(question.tokens or 0 for question in questions)
     whole = told.get("total_gen_tokens") == tokens and tokens > 0
-    return float(told["total_elapsed_time"]) if whole and told.get("total_elapsed_time") else None
+    return float(told["total_elapsed_time"]) / len(questions) if whole and told.get("total_elapsed_time") else None
