@@ -67,7 +67,7 @@ def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
     searches = [name for name in NAMES.values() if any(row["search"] == name for row in rows)]
     aggregates = [name for name in DASHES if any(row["aggregate"] == name for row in rows)]
     colours = [colour for search, colour in COLOURS.items() if NAMES[search] in searches]
-    base = alt.Chart(alt.Data(values=list(rows))).encode(
+    base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X(f"{against}:Q", title=title, scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format="~s")),
         color=alt.Color("search:N", scale=alt.Scale(domain=searches, range=colours), title="search"),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError, Outcome
+from atomthink_plugin.tasks.benchmarks import Name
 from atomthink_plugin.tasks.report.journals import Entry, Kept, find_journal, is_journal, read_journal
 from atomthink_plugin.tasks.runs import Run, Sample, read_run
 
@@ -63,7 +64,7 @@ class Answered:
     stopped: str | None
     entry: Entry | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
-    benchmark: str | None = None
+    benchmark: Name | None = None
 
     @property
     def id(self) -> tuple[str, int, int]:

@@ -147,11 +147,12 @@ class Replay:
         """The likeliest member of the heaviest group; ties by mean log-probability, then by who came first."""
         rows, columns = np.nonzero(groups[drawn] >= 0)
         members = drawn[rows, columns]
-        shape = (len(drawn), int(groups.max()) + 1)
+        shape = (len(drawn), max(int(groups.max()) + 1, 1))
         cells = np.ravel_multi_index((rows, groups[members]), shape)
 
         def total(of: NDArray[Any]) -> NDArray[np.float64]:
-            return np.bincount(cells, of[members], math.prod(shape)).reshape(shape)
+            sums: NDArray[np.float64] = np.bincount(cells, of[members], math.prod(shape)).astype(np.float64)
+            return sums.reshape(shape)
 
         count = total(np.ones(len(groups)))
         mean = np.where(count > 0, total(self._logprobs) / np.maximum(count, 1), -math.inf)
