@@ -12,6 +12,9 @@ from scipy.stats import binomtest
 _Z: Final = 1.959963984540054
 """What a normal variable stays within, plus or minus, 95 % of the time."""
 
+_ROUNDING: Final = 1e-12
+"""A variance that is none."""
+
 Estimate = tuple[float, float, float]
 """A value with the two ends of its 95 % interval."""
 
@@ -28,13 +31,14 @@ def mean_wilson(shares: Sequence[float]) -> Estimate:
     """Returns the mean of shares in [0, 1], one per question, with its Wilson 95 % interval.
 
     The interval is that of as many yes-or-no questions as would give the mean the variance it has, as for survey
-    samples (Korn and Graubard 1998); where all shares are 0 or 1 it is `wilson`.
+    samples (Korn and Graubard 1998). Where all shares are 0 or 1 it is `wilson`, and for as many questions as there
+    are where all shares are the same.
     """
     if not shares:
         return 0.0, 0.0, 1.0
     mean, total = fmean(shares), len(shares)
     spread = pvariance(shares, mean)
-    n = total * mean * (1 - mean) / spread if spread > 0 and 0 < mean < 1 else total
+    n = total * mean * (1 - mean) / spread if spread > _ROUNDING else total
     centre = (mean + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     reach = _Z / (1 + _Z**2 / n) * math.sqrt(mean * (1 - mean) / n + (_Z / (2 * n)) ** 2)
     return mean, max(centre - reach, 0.0), min(centre + reach, 1.0)

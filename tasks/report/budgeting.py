@@ -56,13 +56,14 @@ def best(questions: Sequence[Sampled], points: Sequence[Point]) -> list[Best]:
     found = []
     for budget in sorted({point.tokens for point in usable}):
         within = [point for point in usable if point.tokens <= budget]
-        general = _choose(within, [i for i, half in enumerate(halves) if not half])
+        general: Point | None = None
         for part, members in _parts(questions):
             choosing = [i for i in members if not halves[i]]
             reporting = [i for i in members if halves[i]]
             if min(len(choosing), len(reporting)) < LEAST:
                 continue
             choice = _choose(within, choosing)
+            general = general or choice  # all questions come first, and have enough where any part has
             found.append(
                 Best(
                     part=part,

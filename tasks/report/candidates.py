@@ -49,7 +49,7 @@ class Sampled:
         candidates: In the order of their samples; none where the question failed, which is wrong for any number.
         tokens: What all of them took of the policy.
         policy_seconds: From the question's first call until the last of them ended.
-        prm_seconds: From then to the outcome.
+        choosing_seconds: From then to the outcome: for scoring them, where a scorer ran, and for choosing.
         scored: How many candidates pass each node that was scored.
     """
 
@@ -57,7 +57,7 @@ class Sampled:
     candidates: Sequence[Candidate]
     tokens: int
     policy_seconds: float
-    prm_seconds: float
+    choosing_seconds: float
     scored: Mapping[str, int]
 
 

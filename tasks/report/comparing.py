@@ -113,15 +113,9 @@ def pair(runs: Sequence[Recorded], common: bool = False, any_scorer: bool = Fals
         AtomThinkError: They have different questions or scorers, or nothing to compare.
     """
     runs = _named(runs)
-    scorers = {run.name: run.scorer for run in runs}
-    if None in scorers.values():
-        dumb = next(run for run in runs if run.scorer is None)
+    dumb = next((run for run in runs if run.scorer is None), None)
+    if dumb is not None:
         raise AtomThinkError(f"`{dumb.name}` has no verdicts: {'; '.join(dumb.missing) or 'its tasks give none'}")
-    if len(set(scorers.values())) > 1 and not any_scorer:
-        raise AtomThinkError(
-            f"the verdicts come from different scorers ({_listed(scorers)}), so that a difference may be theirs: score "
-            "the runs anew with one of them, or pass `--any-scorer` to compare all the same"
-        )
     known = [{_id(one): one for one in run.questions} for run in runs]
     if not common:
         _same_questions(runs, known)
@@ -129,6 +123,8 @@ def pair(runs: Sequence[Recorded], common: bool = False, any_scorer: bool = Fals
     judged = [key for key in shared if all(one[key].correct is not None for one in known)]
     if not judged:
         raise AtomThinkError("the runs have no judged question in common: " + _differences(runs, known))
+    if not any_scorer:
+        _same_scorer({run.name: [one[key] for key in judged] for run, one in zip(runs, known, strict=True)})
     reduced = [replace(run, questions=[one[key] for key in judged]) for run, one in zip(runs, known, strict=True)]
     counts = {run.name: len(one) - len(shared) for run, one in zip(runs, known, strict=True)}
     words = [
@@ -252,6 +248,15 @@ def _same_questions(runs: Sequence[Recorded], known: Sequence[Mapping[Id, Answer
         raise AtomThinkError(
             f"the runs do not have the same questions: {_differences(runs, known)}. Pass `--common` to compare the "
             "questions that all of them have"
+        )
+
+
+def _same_scorer(judged: Mapping[str, Sequence[Answered]]) -> None:
+    scorers = {name: "; ".join(sorted({one.scorer or "" for one in questions})) for name, questions in judged.items()}
+    if len(set(scorers.values())) > 1:
+        raise AtomThinkError(
+            f"the verdicts come from different scorers ({_listed(scorers)}), so that a difference may be theirs: score "
+            "the runs anew with one of them, or pass `--any-scorer` to compare all the same"
         )
 
 

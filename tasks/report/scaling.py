@@ -57,8 +57,8 @@ def curve(
     """Returns a point for each method and size.
 
     A question with fewer candidates than a size, such as one that is answered directly, keeps all of them. Tokens
-    are exact means over subsets. Seconds are those of the run, the policy's in proportion to its tokens, the PRM's
-    to the steps it scored.
+    are exact means over subsets. Seconds are those of the run, the policy's in proportion to its tokens, the
+    rest to the steps that were scored.
 
     Args:
         questions: All questions of a run.
@@ -68,7 +68,7 @@ def curve(
             outcome, with others in flight.
     """
     shares = [_shares(one, at, of) for one in questions]
-    own = fmean(one.policy_seconds + one.prm_seconds for one in questions)
+    own = fmean(one.policy_seconds + one.choosing_seconds for one in questions)
     scale = pace / own if pace is not None and own else 1.0
     return [
         Point(
@@ -121,5 +121,5 @@ def _counted(one: Sampled, method: Method) -> Mapping[str, int]:
 
 
 def _seconds(one: Sampled, n: int, method: Method) -> float:
-    scored = _scored(one, n, method) / len(one.scored) if one.scored else 0.0
-    return _part(one, n) * one.policy_seconds + scored * one.prm_seconds
+    scored = _scored(one, n, method) / len(one.scored) if one.scored else 1.0
+    return _part(one, n) * one.policy_seconds + scored * one.choosing_seconds

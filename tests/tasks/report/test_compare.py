@@ -151,7 +151,7 @@ def test_other_tasks_are_named(tmp_path: Path) -> None:
     third = write(tmp_path / "c", FIRST, scorer="x")
     with pytest.raises(AtomThinkError, match=r"different tasks .*sums.*products"):
         compare([third, second], None, False, False)
-    with pytest.raises(AtomThinkError, match="different scorers"):
+    with pytest.raises(AtomThinkError, match="no judged question in common: different tasks"):
         compare([first, second], None, True, False)
 
 
@@ -188,7 +188,10 @@ def test_the_command_prints_and_writes_the_same_numbers(
     assert {one["value"] for one in record["categories"]} == {"first", "second", "reading", "adding"}
 
 
-def test_names_are_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_are_text_and_no_markup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
     odd: Mapping[str, Any] = {"groups": {"kind": ["[bold]a|b", "x"]}}
     runs = [write_run(tmp_path / name, answered(FIRST), ["1"] * 24, extra=odd).out for name in "ab"]
     file = tmp_path / "found.md"

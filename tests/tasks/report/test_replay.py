@@ -75,7 +75,7 @@ def searched(given: Sequence[Candidate], subset: Sequence[int], method: Method) 
     return int(choice.path.steps[0].text.removeprefix("step "))
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(candidates(), st.data())
 def test_every_subset_is_decided_as_the_search_decides_it(given: list[Candidate], data: st.DataObject) -> None:
     size = data.draw(st.integers(1, len(given)))
