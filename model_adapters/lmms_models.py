@@ -25,7 +25,6 @@ from atomthink_plugin.model_adapters.harness import (
     Requested,
     asks_directly,
     generation_arguments,
-    in_task_form,
     is_padding,
     repeats,
     to_limits,
@@ -35,6 +34,7 @@ from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.source import choose_device
+from atomthink_plugin.task_form import in_task_form
 
 log = logging.getLogger(__name__)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError, Outcome
+from atomthink_plugin.tasks.benchmarks import Name
 from atomthink_plugin.tasks.report.journals import Entry, Kept, find_journal, is_journal, read_journal
 from atomthink_plugin.tasks.runs import Run, Sample, read_run
 
@@ -32,6 +32,7 @@ class Answered:
         extracted: The answer that the task's scorer found in it, None where it tells none.
         correct: The task's verdict, None where there is none.
         rule: The rule that gave the verdict, None where the task tells none.
+        scorer: What gave it: our scorer by its version, any other by the metric and the version of its task.
         groups: By grouping, the categories it counts for.
         failed: Why it failed, None where it did not.
         tokens: Tokens that the policy sampled, None where the model tells none; likewise the next three.
@@ -54,6 +55,7 @@ class Answered:
     extracted: str | None
     correct: bool | None
     rule: str | None
+    scorer: str | None
     groups: Mapping[str, tuple[str, ...]]
     failed: str | None
     tokens: int | None
@@ -63,7 +65,7 @@ class Answered:
     stopped: str | None
     entry: Entry | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
-    benchmark: str | None = None
+    benchmark: Name | None = None
 
     @property
     def id(self) -> tuple[str, int, int]:
@@ -88,7 +90,7 @@ class Recorded:
         tasks: The tasks it asked.
         questions: Its questions, task by task, in order.
         missing: What was not there or torn, in words.
-        elapsed: Seconds that the model took for all questions, None where the run does not tell or was resumed.
+        pace: Seconds that the model took per question, None where the run does not tell or was resumed.
     """
 
     name: str
@@ -98,7 +100,7 @@ class Recorded:
     tasks: tuple[str, ...]
     questions: Sequence[Answered]
     missing: Sequence[str]
-    elapsed: float | None = None
+    pace: float | None = None
 
 
 def read(run: Path, journal: Path | None = None) -> Recorded:
@@ -119,7 +121,7 @@ def read(run: Path, journal: Path | None = None) -> Recorded:
     kept = read_journal(folder) if folder is not None else None
     joined = _Joined(kept)
     questions = [
-        _answered(sample, _metrics(found, task), joined.entry(sample))
+        _answered(sample, _Metrics(found, task), joined.entry(sample))
         for task, samples in found.samples.items()
         for sample in samples
     ]
@@ -128,11 +130,11 @@ def read(run: Path, journal: Path | None = None) -> Recorded:
         name=run.resolve().name.removesuffix("_results.json"),
         model=str(found.results["config"].get("model")),
         settings=kept.settings if kept is not None else {"model_args": arguments},
-        scorer=_scorer(found),
+        scorer="; ".join(sorted({one.scorer for one in questions if one.scorer})) or None,
         tasks=tuple(found.samples),
         questions=questions,
         missing=[*missing, *joined.missing(questions)],
-        elapsed=_elapsed(found, questions),
+        pace=_pace(found, questions),
     )
 
 
@@ -165,6 +167,7 @@ def _unscored(entry: Entry) -> Answered:
         extracted=None,
         correct=None,
         rule=None,
+        scorer=None,
         groups={},
         failed=entry.failed,
         tokens=entry.usage.generated,
@@ -185,6 +188,8 @@ def _journal(found: Run, run: Path, given: Path | None) -> tuple[Path | None, li
     names = sorted({str(one["journal"]) for one in counts if one.get("journal")})
     if len(names) > 1:
         raise AtomThinkError(f"`{run}` names {len(names)} journals ({', '.join(names)}); a run has one")
+    if not any("policy_calls" in one or "status" in one for one in counts):
+        return None, [f"`--journal {given}` is not used: the run is of a model that keeps none"] if given else []
     name = names[0] if names else ""
     typed = dict(part.split("=", 1) for part in _typed(found) if "=" in part)
     beside = [Path(typed["journal"]).expanduser()] if "journal" in typed else []
@@ -193,9 +198,7 @@ def _journal(found: Run, run: Path, given: Path | None) -> tuple[Path | None, li
         return folder, []
     if name:
         return None, [f"no search trees: journal `{name}` is not where it was; name its folder with --journal"]
-    if any("policy_calls" in one for one in counts):
-        return None, ["no search trees: the run kept no journal, or does not name it; name its folder with --journal"]
-    return None, []
+    return None, ["no search trees: the run kept no journal, or does not name it; name its folder with --journal"]
 
 
 def _typed(found: Run) -> list[str]:
@@ -249,12 +252,13 @@ def _torn(kept: Kept) -> list[str]:
 # --- the samples ---------------------------------------------------------------------------------
 
 
-def _answered(sample: Sample, metrics: Iterable[str], entry: Entry | None) -> Answered:
+def _answered(sample: Sample, metrics: _Metrics, entry: Entry | None) -> Answered:
     fields, counts = sample.fields, sample.counts
     logged = fields.get("question")
     record: Mapping[str, Any] = logged if isinstance(logged, dict) else {}
     target, groups = fields.get("target"), fields.get("groups") or fields.get("breakdown", {}).get("groups", {})
     extracted = fields.get("extracted")
+    metric, correct = metrics.verdict(fields)
     return Answered(
         task=sample.task,
         doc_id=sample.doc_id,
@@ -264,8 +268,9 @@ def _answered(sample: Sample, metrics: Iterable[str], entry: Entry | None) -> An
         target=None if target in (None, "", "None") else str(target),
         reply=sample.reply,
         extracted=None if extracted is None else str(extracted),
-        correct=_verdict(fields, metrics)[1],
+        correct=correct,
         rule=fields.get("rule"),
+        scorer=fields.get("scorer") or metrics.scorer(metric),
         groups={name: tuple(map(str, values)) for name, values in groups.items()},
         failed=str(counts.get("error", "")) if sample.state == "failed" else None,
         tokens=counts.get("output_tokens"),
@@ -286,39 +291,31 @@ def _text(told: Any, entry: Entry | None) -> str:
     return entry.text if entry is not None else "" if told is None else json.dumps(told, ensure_ascii=False)
 
 
-def _metrics(found: Run, task: str) -> list[str]:
-    return list(found.results.get("higher_is_better", {}).get(task, {}))
+class _Metrics:
+    """What a task measures, and which of it is a verdict."""
+
+    def __init__(self, found: Run, task: str) -> None:
+        self._names = ("correct", *found.results.get("higher_is_better", {}).get(task, {}))  # our tasks' own first
+        self._task = f"{task} {found.results.get('versions', {}).get(task)}"
+
+    def verdict(self, fields: Mapping[str, Any]) -> tuple[str | None, bool | None]:
+        """Returns the first metric that says right or wrong, and what it says."""
+        for name in self._names:
+            said = fields.get(name)
+            if isinstance(said, Mapping):
+                said = next((said[part] for part in _SAID if part in said), None)
+            if isinstance(said, (bool, int, float)) and said in (0, 1):
+                return name, bool(said)
+        return None, None
+
+    def scorer(self, metric: str | None) -> str | None:
+        """Returns a name for what gave that verdict."""
+        return f"{metric} of {self._task}" if metric else None
 
 
-def _verdict(fields: Mapping[str, Any], metrics: Iterable[str]) -> tuple[str | None, bool | None]:
-    """The first metric that says right or wrong, and what it says; our own tasks say it as `correct`."""
-    for metric in ("correct", *metrics):
-        said = fields.get(metric)
-        if isinstance(said, Mapping):
-            said = next((said[name] for name in _SAID if name in said), None)
-        if isinstance(said, (bool, int, float)) and said in (0, 1):
-            return metric, bool(said)
-    return None, None
-
-
-def _scorer(found: Run) -> str | None:
-    """Names what gave the verdicts: our scorer by its version, any other by metric and version of its task."""
-    names = Counter(
-        _scorer_of(found, task, sample) for task, samples in found.samples.items() for sample in samples
-    ).keys() - {""}
-    return "; ".join(sorted(names)) or None
-
-
-def _scorer_of(found: Run, task: str, sample: Sample) -> str:
-    if sample.fields.get("scorer"):
-        return str(sample.fields["scorer"])
-    metric, _ = _verdict(sample.fields, _metrics(found, task))
-    return f"{metric} of {task} {found.results.get('versions', {}).get(task)}" if metric else ""
-
-
-def _elapsed(found: Run, questions: Sequence[Answered]) -> float | None:
+def _pace(found: Run, questions: Sequence[Answered]) -> float | None:
     """What the model says of itself; a resumed run says it of a part of its tokens only."""
     told = found.results.get("throughput") or {}
     tokens = sum(question.tokens or 0 for question in questions)
     whole = told.get("total_gen_tokens") == tokens and tokens > 0
-    return float(told["total_elapsed_time"]) if whole and told.get("total_elapsed_time") else None
+    return float(told["total_elapsed_time"]) / len(questions) if whole and told.get("total_elapsed_time") else None

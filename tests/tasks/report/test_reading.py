@@ -136,14 +136,23 @@ def test_what_other_tasks_say_of_a_reply(said: object, verdict: bool | None, tmp
 
 
 def test_a_resumed_run_does_not_tell_how_long_all_of_it_took(run: Written) -> None:
-    assert read(run.out).elapsed == 8.0
+    assert read(run.out).pace == 8.0 / 3
     file = run.out / f"{DATE}_results.json"
     results = json.loads(file.read_text())
     results["throughput"]["total_gen_tokens"] -= 14
     file.write_text(json.dumps(results))
-    assert read(run.out).elapsed is None
+    assert read(run.out).pace is None
 
 
 def test_no_run_is_an_error_that_says_where_runs_are(tmp_path: Path) -> None:
     with pytest.raises(AtomThinkError, match="--output_path"):
         read(tmp_path)
+
+
+def test_a_journal_is_not_looked_for_where_the_model_keeps_none(run: Written, tmp_path: Path) -> None:
+    file = run.out / f"{DATE}_samples_{TASK}.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**line, "token_counts": [{"output_tokens": 5}]}) + "\n" for line in lines))
+    found = read(run.out, tmp_path)
+    assert "is not used" in found.missing[0]
+    assert {question.tokens for question in found.questions} == {5}
