@@ -1,17 +1,25 @@
 // A search tree as a map: one column for each step, the chosen path straight along the top.
 
-const BOX = { width: 44, height: 22, column: 78, line: 32, left: 34, top: 30, answer: 14, letter: 7.5 };
+const BOX = { width: 44, height: 22, column: 66, line: 32, left: 34, top: 30, answer: 14, letter: 7.5 };
 
+// A first child goes straight on from its parent; any other begins on the first line below that is free as far as it goes.
 const placed = (nodes) => {
   const places = [];
-  const begun = new Set();
-  let line = -1;
+  const used = [];
   nodes.forEach((node, i) => {
-    const above = node.parent < 0 ? { column: 0, line: 0 } : places[node.parent];
-    const straight = !begun.has(node.parent);
-    begun.add(node.parent);
-    line = straight && i > 0 ? above.line : line + 1;
-    places[i] = { column: above.column + 1, line };
+    const above = node.parent < 0 ? { column: 0, line: -1 } : places[node.parent];
+    const column = above.column + 1;
+    if (i > 0 && node.parent === i - 1) {
+      places[i] = { column, line: above.line };
+      return;
+    }
+    let end = i;
+    while (nodes[end + 1]?.parent === end) end += 1;
+    const last = column + end - i + (nodes[end].answer === undefined ? 0 : 2);
+    let line = above.line + 1;
+    for (let k = column; k <= last; k += 1) line = Math.max(line, (used[k] ?? -1) + 1);
+    for (let k = column; k <= last; k += 1) used[k] = line;
+    places[i] = { column, line };
   });
   return places;
 };
