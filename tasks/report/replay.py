@@ -52,6 +52,8 @@ class Method:
     @property
     def name(self) -> str:
         """As it is printed."""
+        if self.search == "pass":
+            return "pass@N"
         return f"{self.search} {self.aggregate}" if self.aggregate else self.search
 
     @property

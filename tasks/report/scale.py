@@ -16,6 +16,7 @@ from atomthink_plugin.tasks.report.chart import draw
 from atomthink_plugin.tasks.report.comparing import thinking
 from atomthink_plugin.tasks.report.files import write_bytes, write_json
 from atomthink_plugin.tasks.report.reading import Recorded, read
+from atomthink_plugin.tasks.report.replay import PASS
 from atomthink_plugin.tasks.report.scaling import Point, common_methods, curve, sizes
 from atomthink_plugin.tasks.report.tables import Grid, percent
 
@@ -115,8 +116,8 @@ def grids(found: Scaling) -> list[Grid]:
         by_method.setdefault(point.method.name, []).append(point)
     cells = [(name, *(percent(point.accuracy) for point in points)) for name, points in by_method.items()]
     costs = [
-        ("policy tokens/q", *(f"{by_method['pass'][i].tokens:.0f}" for i in range(len(at)))),
-        ("s/q, without PRM", *(f"{by_method['pass'][i].seconds:.2f}" for i in range(len(at)))),
+        ("policy tokens/q", *(f"{by_method[PASS.name][i].tokens:.0f}" for i in range(len(at)))),
+        ("s/q, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
     ]
     scored = next((points for points in by_method.values() if points[0].method.aggregate not in (None, "last")), None)
     if scored is not None:

@@ -46,10 +46,10 @@ def percent(estimate: Estimate) -> str:
 
     Example:
         >>> percent((0.5, 0.412, 0.6))
-        '50.0 [41.2, 60.0]'
+        '50.0 [41, 60]'
     """
     value, low, high = (100 * number for number in estimate)
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{value:.1f} [{low:.0f}, {high:.0f}]"
 
 
 def points(estimate: Estimate) -> str:
@@ -57,10 +57,10 @@ def points(estimate: Estimate) -> str:
 
     Example:
         >>> points((0.05, -0.012, 0.1))
-        '+5.0 [-1.2, +10.0]'
+        '+5.0 [-1, +10]'
     """
     value, low, high = (100 * number for number in estimate)
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{value:+.1f} [{low:+.0f}, {high:+.0f}]"
 
 
 def number(value: float | None, form: str) -> str:
