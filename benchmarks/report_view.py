@@ -3,7 +3,7 @@
     python -m benchmarks.report_view --runs runs
 
 Runs lmms-eval on the demo task as `report_curves.py` does (what is finished in the folder `--runs` is not asked
-again), writes the page, and takes its picture to `docs/view.png` by headless Chromium.
+again), writes the page, and takes its picture to `benchmarks/results/view.png` by headless Chromium.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from atomthink_plugin.tasks.report.view import view
 from benchmarks.report_curves import WAYS, evaluate
 from tests.tasks.report.browser import chromium, opened
 
-PICTURE = Path(__file__).parents[1] / "docs" / "view.png"
+PICTURE = Path(__file__).parent / "results" / "view.png"
 
 
 def main() -> None:
@@ -27,7 +27,6 @@ def main() -> None:
     folder = options.runs.absolute()
     page = folder / "view.html"
     view([evaluate("beam", WAYS["beam"], folder, options.limit)], page, [])
-    PICTURE.parent.mkdir(exist_ok=True)
     with chromium() as browser:
         browser.set_window_size(1440, 1150)
         opened(browser, page, f"atomthink_demo%2F{options.question}%2F0")
