@@ -117,7 +117,7 @@ def test_finished_paths_have_the_aggregates_of_their_scores(browser: WebDriver, 
 def test_a_step_is_read_by_clicking_on_it(browser: WebDriver, page: Path, searched: Any) -> None:
     opened(browser, page)
     before = texts(browser, ".chain .written")
-    browser.find_element(By.CSS_SELECTOR, ".map .node:not(.selected) rect").click()
+    browser.find_element(By.CSS_SELECTOR, ".map .node:not(.selected)").click()
     after = texts(browser, ".chain .written")
     assert after != before
     assert after[-1] == texts(browser, ".candidate.selected .written")[0]
