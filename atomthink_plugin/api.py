@@ -324,6 +324,23 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """One candidate of a path-wise search.
+
+    Attributes:
+        end: The key of the node it ends at; the tree has its steps.
+        logprob: Mean log-probability per token of its own steps, None where the policy gives none.
+        tokens: Tokens sampled for it, those of rejected steps included.
+        seconds: Wall-clock seconds from the question's first call to its end.
+    """
+
+    end: str
+    logprob: float | None
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What thinking about one question gave.
 
@@ -336,6 +353,7 @@ class Outcome:
         stopped: Why the search ended.
         usage: What it cost.
         nodes: The whole tree, rejected candidates included; the outcomes a run returns come without.
+        rollouts: A path-wise search's candidates in the order of their samples; they, too, stay in the journal.
     """
 
     text: str
@@ -346,6 +364,7 @@ class Outcome:
     stopped: Stopped
     usage: Usage
     nodes: tuple[Node, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()
 
     def chains(self) -> dict[str, tuple[str, ...]]:
         """Returns the texts of the steps up to each node, by its id; nodes behind a rejected one are left out."""

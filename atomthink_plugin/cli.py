@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.atoms import command
+from atomthink_plugin.tasks.report import command as report
 from atomthink_plugin.training import command as training
 from atomthink_plugin.training.annotation import command as annotation
 from atomthink_plugin.training.data import command as data
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     prm.add_to(commands)
     annotation.add_to(commands)
     data.add_to(commands)
+    report.add_to(commands)
     _add_submit(commands)
     _add_steps(commands)
     return parser

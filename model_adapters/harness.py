@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -221,36 +220,6 @@ def _strings(value: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(string for string in given if string)
 
 
-def in_task_form(text: str, answer: str | None, prompt: str) -> str:
-    r"""Returns `text` with its final answer in the form that the question's prompt asks for.
-
-    The answer is boxed where it is stated, or in a sentence of its own if it is not found there. A prompt
-    that asks for `<answer>` gets the tag in a last line. Not for direct replies, which stay as they are.
-
-    Example:
-        A prompt that mentions `\boxed{}` turns `... the final answer is: 5.` into
-        `... the final answer is: \boxed{5}.`.
-    """
-    if answer is None:
-        return text
-    if "\\boxed" in prompt:
-        text = _boxed(text, answer)
-    if "<answer>" in prompt and "<answer>" not in text:
-        text = f"{text}\n<answer>{answer}</answer>"
-    return text
-
-
-def _boxed(text: str, answer: str) -> str:
-    phrases = list(re.finditer("answer is", text, re.IGNORECASE))
-    end = phrases[-1].end() if phrases else text.rfind("\n") + 1
-    if "\\boxed" in text[end:]:
-        return text
-    found = re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)").search(text, end) if phrases else None
-    if found is None:
-        return f"{text} The final answer is: \\boxed{{{answer}}}."
-    return f"{text[: found.start()]}\\boxed{{{answer}}}{text[found.end() :]}"
-
-
 @dataclass
 class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
     """The harness's token counts and what else is worth a column: it writes `to_dict` into the samples file.
@@ -264,6 +233,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
         status: `answered`, `unanswered` if no path concluded, or `failed`.
         step_scores: The scorer's verdicts on the chosen path's steps; empty where none was scored.
         error: Why it failed.
+        journal: Name of the folder that has its tree; empty where none was kept.
     """
 
     policy_calls: int = 0
@@ -274,6 +244,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
     status: str = "answered"
     step_scores: tuple[float | None, ...] = ()
     error: str = ""
+    journal: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what goes into the samples file; a failed question has only its reason."""
@@ -288,11 +259,17 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
             "stopped": self.stopped,
             "status": self.status,
             "step_scores": list(self.step_scores),
+            **({"journal": self.journal} if self.journal else {}),
         }
 
 
-def to_result(result: Result) -> GenerationResult:
-    """Returns what `generate_until` returns for one question; a failed one has no text and says why."""
+def to_result(result: Result, journal: str = "") -> GenerationResult:
+    """Returns what `generate_until` returns for one question; a failed one has no text and says why.
+
+    Args:
+        result: What became of it.
+        journal: Name of the journal's folder, by which a samples file leads to the trees.
+    """
     if isinstance(result, Failure):
         return GenerationResult("", ThoughtCounts(status="failed", error=result.reason))
     usage = result.usage
@@ -306,5 +283,6 @@ def to_result(result: Result) -> GenerationResult:
         stopped=result.stopped,
         status="unanswered" if result.answer is None else "answered",
         step_scores=result.scores if any(score is not None for score in result.scores) else (),
+        journal=journal,
     )
     return GenerationResult(result.text, counts)

@@ -25,7 +25,6 @@ from atomthink_plugin.model_adapters.harness import (
     Requested,
     asks_directly,
     generation_arguments,
-    in_task_form,
     is_padding,
     repeats,
     to_limits,
@@ -35,6 +34,7 @@ from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.source import choose_device
+from atomthink_plugin.task_form import in_task_form
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         show_logs()
         self._plan = plan(given.pop("policy", self.policy), given, defaults)
         self._loaded: Thinker | None = build(self._plan)
+        self._journal = ""
 
     @property
     def device(self) -> torch.device:
@@ -151,6 +152,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         """Answers the questions and tells the harness and the user what it took."""
         journal = open_journal(self._plan, self._thinker, self.name, self.rank)
         thinker = replace(self._thinker, journal=journal)
+        self._journal = journal.folder.name if journal is not None else ""
         label = f"{self._plan.arguments.thinking} ({self._plan.search_name})"
         if journal is not None:
             log.info("journal %s: %d questions are finished", journal.folder, len(journal))
@@ -174,7 +176,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     def _reply(self, result: Result, prompt: str, stepwise: bool) -> GenerationResult:
         if isinstance(result, Outcome) and stepwise:
             result = replace(result, text=in_task_form(result.text, result.answer, prompt))
-        return to_result(result)
+        return to_result(result, self._journal)
 
     def _report(self, results: Sequence[Result], spent: Sequence[Usage], seconds: float) -> None:
         """Tells the harness and the user what was spent now, and what became of all questions.

@@ -96,7 +96,8 @@ def _results_file(path: Path) -> Path:
 
 
 def _samples(file: Path, task: str) -> list[Sample]:
-    rows = [_json(line, file) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = file.read_text(encoding="utf-8").split("\n")  # replies may hold what `splitlines` takes for a line's end
+    rows = [_json(line, file) for line in lines if line]
     try:
         samples = [Sample(task, int(row["doc_id"]), _reply(row["filtered_resps"]), row) for row in rows]
     except (KeyError, TypeError, ValueError) as error:

@@ -20,11 +20,13 @@ class Budget:
         calls: Samples that may still be drawn.
         tokens: Tokens that may still be generated.
         deadline: `time.monotonic()` after which nothing new is started.
+        generated: Tokens that were generated so far.
     """
 
     calls: int | None = None
     tokens: int | None = None
     deadline: float | None = None
+    generated: int = 0
 
     def grant(self, n: int, max_tokens: int) -> tuple[int, int]:
         """Takes up to `n` samples of up to `max_tokens` tokens.
@@ -47,6 +49,7 @@ class Budget:
     def settle(self, n: int, max_tokens: int, used: Usage) -> None:
         """Gives back what a grant of `n` samples of `max_tokens` did not use."""
         self._take(used.policy_calls - n, used.generated - n * max_tokens)
+        self.generated += used.generated
 
     def affordable(self, n: int, calls: int, tokens: int) -> int:
         """Returns how many of `n` chains of up to `calls` samples and `tokens` tokens are surely paid for.
@@ -70,6 +73,7 @@ class Budget:
     def join(self, parts: Sequence[Budget]) -> None:
         """Takes back what the parts of a `split` have left."""
         self._take(-sum(part.calls or 0 for part in parts), -sum(part.tokens or 0 for part in parts))
+        self.generated += sum(part.generated for part in parts)
 
     def _take(self, calls: int, tokens: int) -> None:
         if self.calls is not None:

@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from atomthink_plugin.api import Node, Outcome, Question, Result, Usage
+from atomthink_plugin.api import Node, Outcome, Question, Result, Rollout, Usage
 
 log = logging.getLogger(__name__)
 
@@ -122,9 +122,11 @@ def outcome_of(record: dict[str, Any]) -> Outcome:
     Raises:
         KeyError: Or TypeError: it is none.
     """
-    values = {item.name: record[item.name] for item in fields(Outcome)}
+    values = {item.name: record[item.name] for item in fields(Outcome) if item.name != "rollouts"}
     values["usage"] = Usage(**record["usage"])
     values["nodes"] = tuple(Node(**node) for node in record["nodes"])
+    # Journals that were begun before rollouts were kept have none; what they hold stays good.
+    values["rollouts"] = tuple(Rollout(**rollout) for rollout in record.get("rollouts", ()))
     values["steps"], values["scores"] = tuple(record["steps"]), tuple(record["scores"])
     return Outcome(**values)
 

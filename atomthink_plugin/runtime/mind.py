@@ -21,6 +21,7 @@ from atomthink_plugin.api import (
     Proposal,
     Question,
     QuestionError,
+    Rollout,
     Sampling,
     Scorer,
     Step,
@@ -90,6 +91,7 @@ class QuestionMind:
         self._nodes: dict[str, Node] = {}
         self._scores: dict[str, asyncio.Future[float]] = {}
         self._why: dict[str, Stopped] = {}
+        self._rollouts: list[Rollout] = []
 
     # --- growing -------------------------------------------------------------------------------
 
@@ -104,11 +106,13 @@ class QuestionMind:
         while len(paths) < n:
             wave = self._budget.affordable(n - len(paths), self.settings.max_steps, limit)
             budgets = self._budget.split(wave)
-            paths += await asyncio.gather(*(self._rollout(len(paths) + i, part) for i, part in enumerate(budgets)))
+            done = await asyncio.gather(*(self._rollout(len(paths) + i, part) for i, part in enumerate(budgets)))
+            paths += [path for path, _ in done]
+            self._rollouts += [record for _, record in done]
             self._budget.join(budgets)
         return paths
 
-    async def _rollout(self, index: int, budget: Budget) -> Path:
+    async def _rollout(self, index: int, budget: Budget) -> tuple[Path, Rollout]:
         # The rollout's index is its sample index at every node: two rollouts that meet part ways again.
         sampling = replace(self._sampling, rise=0.0, first=index)
         path = self.root
@@ -117,7 +121,8 @@ class QuestionMind:
             if not children:
                 break
             path = children[0]
-        return path
+        known = path.logprob if math.isfinite(path.logprob) else None
+        return path, Rollout(path.key, known, budget.generated, time.monotonic() - self._started)
 
     async def _expand(self, paths: Sequence[Path], n: int, sampling: Sampling, budget: Budget) -> list[list[Path]]:
         children: list[list[Path]] = [[] for _ in paths]
@@ -271,6 +276,7 @@ class QuestionMind:
             stopped=choice.stopped,
             usage=replace(self.usage, seconds=time.monotonic() - self._started),
             nodes=self._tree(),
+            rollouts=tuple(self._rollouts),
         )
 
     def _tree(self) -> tuple[Node, ...]:

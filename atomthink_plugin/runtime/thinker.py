@@ -76,7 +76,7 @@ class Thinker:
         async def work(queue: Iterator[int]) -> None:
             for i in queue:
                 result = await self._answer(questions, i, finished)
-                results[i] = replace(result, nodes=()) if isinstance(result, Outcome) and not self.trees else result
+                results[i] = result if self.trees or not isinstance(result, Outcome) else _bare(result)
 
         tasks = [asyncio.create_task(work(todo)) for _ in range(min(self.concurrency, len(questions)))]
         try:
@@ -124,3 +124,8 @@ class Thinker:
             reason = str(error) if isinstance(error, QuestionError) else f"{type(error).__name__}: {error}"
             log.warning("question %s failed: %s", question.id, reason)
             return Failure(reason, mind.usage)
+
+
+def _bare(outcome: Outcome) -> Outcome:
+    """Returns it without its tree."""
+    return replace(outcome, nodes=(), rollouts=())

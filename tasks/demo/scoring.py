@@ -23,7 +23,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
     Returns:
         `acc` (1.0 or 0.0), which the harness averages, and for the samples file: the `extracted` answer, the
-        atomic `steps`, `n_steps`, and the kind of `figure`.
+        atomic `steps`, `n_steps`, the kind of `figure`, and the `groups` that reports count by.
     """
     reply = results[0].strip()
     extracted = final_answer(reply) or reply
@@ -34,4 +34,5 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
         "steps": steps,
         "n_steps": len(steps),
         "figure": doc["figure"]["kind"],
+        "groups": {"figure": [doc["figure"]["kind"]], "calculations": [str(len(doc["operators"]))]},
     }

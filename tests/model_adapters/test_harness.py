@@ -22,6 +22,7 @@ from atomthink_plugin.api import (
     Usage,
 )
 from atomthink_plugin.model_adapters import harness
+from atomthink_plugin.task_form import in_task_form
 
 IMAGE = Image.new("RGB", (2, 2), "red")
 OTHER = Image.new("RGB", (3, 3), "blue")
@@ -230,23 +231,23 @@ CHAIN = "Step 1: 2 + 3 = 5.\n\nStep 2: To sum up, the final answer is: "
 )
 def test_the_answer_is_boxed_where_the_prompt_asks_for_it(stated: str, answer: str, ending: str) -> None:
     asked = r'put your answer in one "\boxed{}".'
-    assert harness.in_task_form(CHAIN + stated, answer, asked) == CHAIN + ending
-    assert harness.in_task_form(CHAIN + stated, answer, "Be brief.") == CHAIN + stated
+    assert in_task_form(CHAIN + stated, answer, asked) == CHAIN + ending
+    assert in_task_form(CHAIN + stated, answer, "Be brief.") == CHAIN + stated
 
 
 def test_a_box_on_the_way_is_not_the_answers() -> None:
     asked = r"Use \boxed{}."
-    assert harness.in_task_form(r"\boxed{2}" + "\nIt is 5.", "5", asked).endswith(r"answer is: \boxed{5}.")
-    assert harness.in_task_form("\\boxed{2}\n" + CHAIN + "5.", "5", asked).endswith(r"is: \boxed{5}.")
+    assert in_task_form(r"\boxed{2}" + "\nIt is 5.", "5", asked).endswith(r"answer is: \boxed{5}.")
+    assert in_task_form("\\boxed{2}\n" + CHAIN + "5.", "5", asked).endswith(r"is: \boxed{5}.")
 
 
 def test_a_prompt_that_asks_for_an_answer_tag_gets_it() -> None:
     asked = "the final answer enclosed in <answer>...</answer> tags"
-    assert harness.in_task_form(CHAIN + "5.", "5", asked) == CHAIN + "5.\n<answer>5</answer>"
+    assert in_task_form(CHAIN + "5.", "5", asked) == CHAIN + "5.\n<answer>5</answer>"
 
 
 def test_a_chain_without_an_answer_stays_as_it_is() -> None:
-    assert harness.in_task_form("Step 1: Hm.", None, r"\boxed{} and <answer>") == "Step 1: Hm."
+    assert in_task_form("Step 1: Hm.", None, r"\boxed{} and <answer>") == "Step 1: Hm."
 
 
 def test_a_result_is_what_the_harness_unwraps() -> None:

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from atomthink_plugin.api import Failure, Limits, Message, Node, Outcome, Question, Usage
+from atomthink_plugin.api import Failure, Limits, Message, Node, Outcome, Question, Rollout, Usage
 from atomthink_plugin.runtime.journal import Journal, question_key
 from tests.trees import question
 
 NODE = Node("b", "a", "Step 1: 數 \u2028 \\frac{1}{2}", 0.5, -1.25, 7, 3, None, "repeats itself")
-OUTCOME = Outcome("chain", "4", ("Step 1: x",), (None,), 0.5, "final", Usage(1, 2, 3, 4, 5, 6, 0.25), (NODE,))
+ROLLOUTS = (Rollout("b", None, 7, 0.125), Rollout("root", -0.25, 0, 0.25))
+OUTCOME = Outcome("chain", "4", ("Step 1: x",), (None,), 0.5, "final", Usage(1, 2, 3, 4, 5, 6, 0.25), (NODE,), ROLLOUTS)
 
 
 def open_journal(folder: FilePath, rank: int = 0) -> Journal:
@@ -86,3 +87,13 @@ def test_a_value_that_json_has_no_word_for_survives(tmp_path: FilePath) -> None:
     back = open_journal(tmp_path).get(question())
     assert back is not None
     assert back.value == math.inf
+
+
+def test_a_journal_from_before_rollouts_were_kept_is_still_good(tmp_path: FilePath) -> None:
+    journal = open_journal(tmp_path)
+    journal.put(question(), OUTCOME)
+    file = journal.folder / "rank0.jsonl"
+    record = json.loads(file.read_text())
+    del record["outcome"]["rollouts"]
+    file.write_text(json.dumps(record) + "\n")
+    assert open_journal(tmp_path).get(question()) == replace(OUTCOME, rollouts=())

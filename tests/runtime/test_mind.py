@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Path, Proposal, QuestionError, Sampling, Score
+from atomthink_plugin.api import Choice, Path, Proposal, QuestionError, Sampling, Score
 from atomthink_plugin.formats import SEPARATOR, Continue
 from atomthink_plugin.runtime.mind import QuestionMind
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
@@ -102,3 +102,26 @@ def test_a_path_the_scorer_cannot_read_loses_and_the_tree_says_why() -> None:
         return [await mind.score(one), await mind.score(two)]
 
     assert asyncio.run(search()) == [0.5, 0.0]
+
+
+@given(groves(depth=4), st.integers(1, 20), st.integers(0, 99))
+def test_the_outcome_has_every_rollout_in_order_with_what_it_took(grove: Grove, n: int, seed: int) -> None:
+    mind = mind_of(grove, seed=seed)
+    paths = asyncio.run(mind.rollouts(n))
+    outcome = mind.outcome(Choice(paths[0], 0.0, mind.why(paths[0])))
+    assert [rollout.end for rollout in outcome.rollouts] == [path.key for path in paths]
+    assert [rollout.logprob for rollout in outcome.rollouts] == [path.logprob for path in paths]
+    assert sum(rollout.tokens for rollout in outcome.rollouts) == outcome.usage.generated
+    for rollout, path in zip(outcome.rollouts, paths, strict=True):
+        assert rollout.tokens >= sum(len(step.token_ids) for step in path.steps)
+
+
+@given(groves(depth=4), st.integers(1, 8), st.integers(1, 8))
+def test_a_smaller_search_has_the_first_rollouts_of_a_larger_one(grove: Grove, few: int, more: int) -> None:
+    def ends(n: int) -> list[tuple[str, float | None, int]]:
+        mind = mind_of(grove, seed=7)
+        path = asyncio.run(mind.rollouts(n))[0]
+        rollouts = mind.outcome(Choice(path, 0.0, mind.why(path))).rollouts
+        return [(rollout.end, rollout.logprob, rollout.tokens) for rollout in rollouts]
+
+    assert ends(few + more)[:few] == ends(few)

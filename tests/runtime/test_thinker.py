@@ -59,7 +59,14 @@ def thinker(grove: Grove, search: Search, policy: ScriptedPolicy | None = None, 
 
 
 def timeless(results: list[Result]) -> list[Result]:
-    return [replace(result, usage=replace(result.usage, seconds=0.0)) for result in results]
+    return [_timeless(result) for result in results]
+
+
+def _timeless(result: Result) -> Result:
+    result = replace(result, usage=replace(result.usage, seconds=0.0))
+    if isinstance(result, Outcome):
+        return replace(result, rollouts=tuple(replace(rollout, seconds=0.0) for rollout in result.rollouts))
+    return result
 
 
 QUESTIONS = [question(f"q{i}") for i in range(12)]

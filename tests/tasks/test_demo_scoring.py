@@ -46,6 +46,7 @@ def test_what_the_samples_file_gets() -> None:
         "steps": FIRST["steps"],
         "n_steps": len(FIRST["steps"]),
         "figure": FIRST["figure"]["kind"],
+        "groups": {"figure": [FIRST["figure"]["kind"]], "calculations": [str(len(FIRST["operators"]))]},
     }
     assert json.loads(json.dumps(scored)) == scored
 

@@ -1,0 +1,64 @@
+"""The tables and the curve of the README's "See the thinking", from runs of the embedded model.
+
+    python benchmarks/report_curves.py --runs runs
+
+Runs lmms-eval on the demo task, once per way of thinking, with samples and journals in the folder `--runs` (what is
+finished there is not asked again), then compares them with QuickThink and draws the scaling curve of the largest
+search: `comparison.md` and `.json`, `scaling.md`, `.json`, `.svg` and `.png` in `benchmarks/results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from atomthink_plugin.tasks.report.compare import show as compare
+from atomthink_plugin.tasks.report.scale import grids, scaling
+from atomthink_plugin.tasks.report.scale import show as scale
+
+RESULTS = Path(__file__).parent / "results"
+WAYS = {
+    "quick": "thinking=quick",
+    "cot": "thinking=cot",
+    "beam": "thinking=slow,search=beam",
+    "best_of_16": "thinking=slow,search=best_of_n,n=16",
+}
+"""The first is what the others are compared with, the last is scaled."""
+
+
+def evaluate(name: str, arguments: str, folder: Path, limit: int) -> Path:
+    """Runs lmms-eval unless its results are there; returns the folder of its output."""
+    out = folder / name
+    if list(out.rglob("*_results.json")):
+        return out
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "lmms_eval", "--model", "atomthink_tiny", "--tasks", "atomthink_demo"]
+    command += ["--model_args", f"{arguments},journal={folder / 'journal'}", "--limit", str(limit)]
+    subprocess.run([*command, "--log_samples", "--output_path", str(out)], env=environment, check=True)
+    if not list(out.rglob("*_results.json")):  # lmms-eval returns 0 whatever became of it
+        raise SystemExit(f"lmms-eval left no results of {name}")
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The README's comparison and scaling curve.")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of runs and journals")
+    parser.add_argument("--limit", type=int, default=200, help="questions of the demo task (default: all)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where tables and pictures go")
+    options = parser.parse_args()
+    folder = options.runs.absolute()
+    runs = [evaluate(name, arguments, folder, options.limit) for name, arguments in WAYS.items()]
+    to = options.results
+    compare(runs, None, False, False, to / "comparison.json", to / "comparison.md")
+    scale(runs[-1], None, {kind: to / f"scaling.{kind}" for kind in ("json", "svg", "png")})
+    (to / "scaling.md").write_text("\n".join(grid.markdown() for grid in grids(scaling(runs[-1], None))))
+    said = json.loads((to / "scaling.json").read_text())
+    print(f"{said['questions']} questions, {said['judged']['agreed']} of {said['judged']['of']} replies judged alike")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Which search with how many candidates a token budget is best spent on, and how sure that is.
+
+A choice is made on one half of the questions and reported on the other, or it would flatter itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Final
+
+from atomthink_plugin.answers import group
+from atomthink_plugin.statistics import mean_wilson
+from atomthink_plugin.tasks.report.candidates import Sampled
+from atomthink_plugin.tasks.report.replay import PASS, Method
+from atomthink_plugin.tasks.report.scaling import Point
+
+KNOWN: Final = ("level", "difficulty", "calculations")
+"""Groupings that are a difficulty."""
+
+LEAST: Final = 10
+"""Questions that each half of a part needs for a choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best use of a budget.
+
+    Attributes:
+        part: Which questions: `all`, or a difficulty.
+        budget: Policy tokens per question, over all questions.
+        method: What is chosen.
+        n: How many candidates.
+        chosen_on: Questions it was chosen on.
+        reported_on: The others.
+        accuracy: On those, with its 95 % interval.
+        overall: Accuracy, on the same, of what is chosen for all questions together.
+    """
+
+    part: str
+    budget: float
+    method: Method
+    n: int
+    chosen_on: int
+    reported_on: int
+    accuracy: tuple[float, float, float]
+    overall: float
+
+
+def best(questions: Sequence[Sampled], points: Sequence[Point]) -> list[Best]:
+    """Returns for the tokens of each size, and for each part of the questions, what is best within them."""
+    halves = [_half(one) for one in questions]
+    usable = [point for point in points if point.method != PASS]
+    found = []
+    for budget in sorted({point.tokens for point in usable}):
+        within = [point for point in usable if point.tokens <= budget]
+        general: Point | None = None
+        for part, members in _parts(questions):
+            choosing = [i for i in members if not halves[i]]
+            reporting = [i for i in members if halves[i]]
+            if min(len(choosing), len(reporting)) < LEAST:
+                continue
+            choice = _choose(within, choosing)
+            general = general or choice  # all questions come first, and have enough where any part has
+            found.append(
+                Best(
+                    part=part,
+                    budget=budget,
+                    method=choice.method,
+                    n=choice.n,
+                    chosen_on=len(choosing),
+                    reported_on=len(reporting),
+                    accuracy=mean_wilson([choice.shares[i] for i in reporting]),
+                    overall=fmean(general.shares[i] for i in reporting),
+                )
+            )
+    return found
+
+
+def agreement(one: Sampled) -> float:
+    """Returns the share of all candidates that give the most frequent answer: the policy's own idea of ease."""
+    answers = [candidate.answer for candidate in one.candidates if candidate.answer is not None]
+    return max(map(len, group(answers)), default=0) / max(len(one.candidates), 1)
+
+
+def _choose(points: Sequence[Point], on: Sequence[int]) -> Point:
+    """The most accurate; among equals the cheapest, then the one that scores nothing."""
+    return max(points, key=lambda point: (fmean(point.shares[i] for i in on), -point.n, not point.method.scored))
+
+
+def _half(one: Sampled) -> bool:
+    """Which half a question is in: by its name, so that runs of the same questions divide them alike."""
+    return bool(hashlib.blake2b(repr(one.question.id).encode(), digest_size=1).digest()[0] % 2)
+
+
+def _parts(questions: Sequence[Sampled]) -> Iterator[tuple[str, list[int]]]:
+    """All questions; thirds by the policy's agreement; the values of each grouping that is a difficulty."""
+    yield "all", list(range(len(questions)))
+    shares = [agreement(one) for one in questions]
+    ranked = sorted(shares)
+    low, high = ranked[len(ranked) // 3], ranked[2 * len(ranked) // 3]
+    thirds = {
+        f"agreement below {low:.0%}": [i for i, share in enumerate(shares) if share < low],
+        f"agreement {low:.0%} to {high:.0%}": [i for i, share in enumerate(shares) if low <= share < high],
+        f"agreement {high:.0%} or more": [i for i, share in enumerate(shares) if share >= high],
+    }
+    yield from thirds.items()
+    for grouping in KNOWN:
+        values: dict[str, list[int]] = {}
+        for i, one in enumerate(questions):
+            for value in one.question.groups.get(grouping, ()):
+                values.setdefault(value, []).append(i)
+        for value in sorted(values):
+            yield f"{grouping} {value}", values[value]

@@ -1,0 +1,31 @@
+"""Files that a command was told to write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from atomthink_plugin.api import AtomThinkError
+
+
+def write_text(option: str, file: Path, text: str) -> None:
+    """Writes a text file.
+
+    Raises:
+        AtomThinkError: It cannot be written; names the option.
+    """
+    write_bytes(option, file, text.encode("utf-8", "replace"))
+
+
+def write_json(option: str, file: Path, value: Any) -> None:
+    """Writes plain data as JSON; see `write_text`."""
+    write_text(option, file, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def write_bytes(option: str, file: Path, content: bytes) -> None:
+    """Writes a file; see `write_text`."""
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise AtomThinkError(f"`{option} {file}` cannot be written: {error.strerror}") from None

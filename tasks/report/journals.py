@@ -1,0 +1,147 @@
+"""Journals, read without loading their trees: those of thousands of questions may not fit in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from atomthink_plugin.api import AtomThinkError, Outcome, Usage
+from atomthink_plugin.build import journal_folder
+from atomthink_plugin.runtime.journal import outcome_of
+
+_SETTINGS: Final = "settings.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record of a journal, its tree left where it is.
+
+    Attributes:
+        task: The task of its question.
+        doc_id: Which of the task's questions.
+        repeat: Its number among the requests about that question.
+        text: The question as asked.
+        reply: The chosen chain, empty where it failed.
+        usage: What it cost.
+        stopped: Why the search ended, None where it failed.
+        failed: Why it failed, None where it did not.
+        file: Where the record is.
+        start: At which byte of the file.
+    """
+
+    task: str
+    doc_id: int
+    repeat: int
+    text: str
+    reply: str
+    usage: Usage
+    stopped: str | None
+    failed: str | None
+    file: Path
+    start: int
+
+    def load(self) -> Outcome | None:
+        """Reads the outcome with its tree; None where the question failed."""
+        if self.failed is not None:
+            return None
+        with self.file.open("rb") as file:
+            file.seek(self.start)
+            return outcome_of(json.loads(file.readline())["outcome"])
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A journal's folder.
+
+    Attributes:
+        folder: The folder.
+        settings: Everything that changes the run's results.
+        entries: Records in the order they were written, finished and failed.
+        torn: How many lines cannot be read.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    entries: Sequence[Entry]
+    torn: int
+
+
+def is_journal(folder: Path) -> bool:
+    """Returns whether a folder is one run configuration's journal."""
+    return (folder / _SETTINGS).is_file()
+
+
+def find_journal(name: str, given: Path | None, places: Sequence[Path]) -> Path | None:
+    """Returns the folder of the journal that a run names.
+
+    Args:
+        name: The folder's name; empty where the samples tell none.
+        given: What `--journal` said: the folder, or the one it lives in.
+        places: Where journals may live otherwise; the user's cache is looked into last.
+
+    Raises:
+        AtomThinkError: `given` holds no such journal.
+    """
+    if given is not None:
+        if name and is_journal(given / name):
+            return given / name
+        if is_journal(given) and name in ("", given.resolve().name):
+            return given
+        named = f"`{name}`, the journal of this run" if name else f"a journal's {_SETTINGS}"
+        raise AtomThinkError(f"`--journal {given}` has no {named}: name that folder, or the one it lives in")
+    cache = journal_folder(None)
+    folders = [place / name for place in (*places, *([cache] if cache else []))] if name else []
+    return next((folder for folder in folders if is_journal(folder)), None)
+
+
+def read_journal(folder: Path) -> Kept:
+    """Reads a journal; lines that are torn or foreign are counted and left out.
+
+    Raises:
+        AtomThinkError: It is no journal.
+    """
+    try:
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AtomThinkError(f"`{folder}` is no journal, its {_SETTINGS} cannot be read: {error}") from None
+    entries: list[Entry] = []
+    torn = 0
+    for file in sorted(folder.glob("rank*.jsonl")):
+        for start, line in _lines(file):
+            try:
+                entries.append(_entry(json.loads(line), file, start))
+            except (ValueError, KeyError, TypeError):
+                torn += 1
+    return Kept(folder, settings, entries, torn)
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    start = 0
+    with file.open("rb") as lines:
+        for line in lines:
+            if line.strip():
+                yield start, line
+            start += len(line)
+
+
+def _entry(record: Mapping[str, Any], file: Path, start: int) -> Entry:
+    task, _, doc_id, repeat = record["question"].rsplit("/", 3)
+    done = record["status"] == "done"
+    result = record["outcome"] if done else record["failure"]
+    if done:
+        outcome_of(result)
+    return Entry(
+        task=task,
+        doc_id=int(doc_id),
+        repeat=int(repeat),
+        text=record["text"],
+        reply=result["text"] if done else "",
+        usage=Usage(**result["usage"]),
+        stopped=result["stopped"] if done else None,
+        failed=None if done else result["reason"],
+        file=file,
+        start=start,
+    )

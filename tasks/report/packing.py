@@ -1,0 +1,41 @@
+"""Data inside an HTML file: gzipped JSON in base64, in pieces that a browser unpacks when they are looked at."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+PIECE: Final = 256_000
+"""Characters of JSON in one piece: unpacked in some milliseconds, and long enough to be packed well."""
+
+
+def packed(value: Any) -> str:
+    """Returns a value as base64 of gzipped JSON: letters, digits, `+/=`, nothing that HTML could read as markup."""
+    return _packed(_dump(value))
+
+
+def pieces(values: Iterable[Any]) -> Iterator[tuple[int, str]]:
+    """Yields the values packed as lists, each with the number of values in it; only one is in memory at a time."""
+    waiting: list[str] = []
+    size = 0
+    for value in values:
+        text = _dump(value)
+        if waiting and size + len(text) > PIECE:
+            yield len(waiting), _packed(f"[{','.join(waiting)}]")
+            waiting, size = [], 0
+        waiting.append(text)
+        size += len(text)
+    if waiting:
+        yield len(waiting), _packed(f"[{','.join(waiting)}]")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _packed(text: str) -> str:
+    # Lone surrogates, which models write and JSON may hold, have no UTF-8. No time stamp: equal runs, equal pages.
+    return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 9, mtime=0)).decode("ascii")

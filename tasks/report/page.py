@@ -1,0 +1,157 @@
+"""One HTML file that shows runs: it needs nothing else, and fetches nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from statistics import fmean
+from typing import Any, Final, TextIO
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.statistics import wilson
+from atomthink_plugin.tasks.report.packing import packed, pieces
+from atomthink_plugin.tasks.report.pictures import Draw, Thumbnails
+from atomthink_plugin.tasks.report.reading import Answered, Recorded
+from atomthink_plugin.tasks.report.records import Asked, asked, listed, verdict, whole, words
+
+LIMIT: Final = 60_000_000
+"""Bytes of the page, as far as smaller images can help."""
+
+_RESERVE: Final = 500_000
+"""For markup and the list's references to images."""
+
+_SCRIPTS: Final = ("data", "dom", "list", "map", "outline", "question", "main")
+_PAGE: Final = files(__package__) / "page"
+
+
+def write_page(file: TextIO, runs: Sequence[Recorded], images: Mapping[str, Draw]) -> None:
+    """Writes the page of one run, or of two side by side.
+
+    Args:
+        file: Where it goes.
+        runs: One or two.
+        images: By task, what draws the images of its documents.
+    """
+    questions = asked(runs)
+    searches = [run.settings.get("search", {}) for run in runs]
+    sizes, packs = [], []
+    for size, text in pieces(whole(question, searches) for question in questions):
+        sizes.append(size)
+        packs.append(text)
+    searched = packed([words(question) for question in questions])
+    lines = [listed(question) for question in questions]
+    taken = len(packed(lines)) + len(searched) + sum(map(len, packs)) + _RESERVE
+    thumbnails = Thumbnails(max(LIMIT - taken, 0) * 3 // 4)
+    unseen = _illustrate(lines, questions, images, thumbnails)
+    tasks = len({line["task"] for line in lines})
+    index = {"runs": len(runs), "tasks": tasks, "questions": lines, "pieces": sizes, "unseen": unseen}
+    notes = [*_notes(runs, questions), *(f"images are missing: {reason}" for reason in unseen)]
+    _render(file, runs, notes, packed(index), packs, searched, thumbnails.encoded)
+
+
+def _illustrate(
+    lines: Sequence[dict[str, Any]], questions: Sequence[Asked], images: Mapping[str, Draw], thumbnails: Thumbnails
+) -> list[str]:
+    """Gives each line the numbers of its pictures, or of the reason among those returned why it has none.
+
+    What is left of the room is shared evenly among the questions that are left.
+    """
+    reasons: dict[str, int] = {}
+    for i, (line, question) in enumerate(zip(lines, questions, strict=True)):
+        try:
+            drawn = images[question.any.task](question.any.doc_id)
+        except AtomThinkError as error:
+            line["unseen"] = reasons.setdefault(str(error), len(reasons))
+            continue
+        share = thumbnails.room // (len(lines) - i)
+        if drawn:
+            line["pictures"] = [thumbnails.add(image, share // len(drawn)) for image in drawn]
+    return list(reasons)
+
+
+def _notes(runs: Sequence[Recorded], questions: Sequence[Asked]) -> Iterator[str]:
+    """What keeps two runs from being compared as a whole."""
+    alone = sum(None in question.answers for question in questions)
+    if alone:
+        yield f"{alone:,} of {len(questions):,} questions were asked by one of the runs only"
+    if len({run.scorer for run in runs}) > 1:
+        yield "different scorers gave the verdicts: " + ", ".join(run.scorer or "none" for run in runs)
+
+
+def _render(
+    file: TextIO,
+    runs: Sequence[Recorded],
+    notes: Sequence[str],
+    index: str,
+    packs: Sequence[str],
+    searched: str,
+    pictures: Sequence[bytes],
+) -> None:
+    style = (_PAGE / "style.css").read_text(encoding="utf-8")
+    parts = ((_PAGE / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
+    script = '(async () => {\n"use strict";\n' + "\n".join(parts) + "})();\n"
+    environment = Environment(loader=PackageLoader(__package__, "page"), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("page.html.jinja").stream(
+        title=" against ".join(run.name for run in runs),
+        runs=[_header(run) for run in runs],
+        notes=notes,
+        warnings=len(notes) + sum(len(run.missing) for run in runs),
+        style=style,
+        script=script,
+        style_digest=_digest(style),
+        script_digest=_digest(script),
+        index=index,
+        pieces=packs,
+        words=searched,
+        pictures=(base64.b64encode(picture).decode("ascii") for picture in pictures),
+    )
+    page.dump(file)
+
+
+def _digest(text: str) -> str:
+    """Names an inline style or script for the page's content policy: nothing else is run or applied."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _header(run: Recorded) -> dict[str, Any]:
+    facts = [("model", run.model), ("tasks", ", ".join(run.tasks)), ("verdicts by", run.scorer or "nothing")]
+    return {
+        "name": run.name,
+        "missing": run.missing,
+        "figures": list(_figures(run.questions)),
+        "facts": [*facts, *_flat(run.settings)],
+    }
+
+
+def _figures(questions: Sequence[Answered]) -> Iterator[dict[str, str]]:
+    """The numbers above the list."""
+    known = [question.correct for question in questions if question.correct is not None]
+    if known:
+        low, high = wilson(sum(known), len(known))
+        more = f"{100 * sum(known) / len(known):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        yield {"name": "right", "value": f"{sum(known):,} of {len(known):,}", "more": more}
+    else:
+        yield {"name": "questions", "value": f"{len(questions):,}", "more": ""}
+    failed = sum(verdict(question) == "failed" for question in questions)
+    budget = sum(question.stopped == "budget" for question in questions)
+    if failed:
+        yield {"name": "failed", "value": f"{failed:,}", "more": ""}
+    if budget:
+        yield {"name": "stopped by budget", "value": f"{budget:,}", "more": ""}
+    for name, digits in (("tokens", 0), ("policy_calls", 1), ("prm_calls", 1), ("seconds", 2)):
+        spent = [value for question in questions if (value := getattr(question, name)) is not None]
+        if any(spent):
+            label = {"prm_calls": "PRM calls"}.get(name, name.replace("_", " "))
+            yield {"name": label, "value": f"{fmean(spent):,.{digits}f}", "more": "each"}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield prefix + name, str(value)

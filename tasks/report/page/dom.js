@@ -1,0 +1,55 @@
+// Elements. Whatever a model, a task or a user wrote goes through `textContent` and is never read as markup.
+
+const make = (name, given = {}, ...children) => {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(given)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key === "on") for (const [event, run] of Object.entries(value)) element.addEventListener(event, run);
+    else if (key === "class") element.className = value;
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+};
+
+const draw = (name, given = {}, ...children) => {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(given)) {
+    if (value !== undefined && value !== null && value !== false) element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+};
+
+const SHOWN = 1200;
+
+// Long texts begin folded; their direction is their own, so that none turns its surroundings round.
+const written = (text, limit = SHOWN) => {
+  const body = make("span", { class: "written", dir: "auto" }, text.length > limit ? `${text.slice(0, limit)}…` : text);
+  if (text.length <= limit) return body;
+  const more = make("button", { type: "button", class: "more" }, `show all ${text.length.toLocaleString("en")} characters`);
+  more.addEventListener("click", (event) => {
+    event.stopPropagation();
+    event.preventDefault();
+    body.textContent = text;
+    more.remove();
+  });
+  return make("span", {}, body, " ", more);
+};
+
+const count = (number) => (number ?? null) === null ? "–" : Math.round(number).toLocaleString("en");
+
+const decimal = (number) => {
+  if ((number ?? null) === null) return "–";
+  if (number !== 0 && Math.abs(number) < 0.005) return number.toExponential(0);
+  return number.toFixed(2);
+};
+
+const seconds = (number) => (number ?? null) === null ? "–" : number < 10 ? number.toFixed(2) : number.toFixed(0);
+
+// From coral (0) by yellow to green (1): told apart by red-green-blind eyes too, and the number stands beside it.
+const colour = (score) => {
+  if ((score ?? null) === null) return "var(--unscored)";
+  const [from, to, share] = score < 0.5 ? ["low", "middle", score * 2] : ["middle", "high", score * 2 - 1];
+  return `color-mix(in oklab, var(--score-${to}) ${(100 * share).toFixed(0)}%, var(--score-${from}))`;
+};

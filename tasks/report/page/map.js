@@ -1,0 +1,86 @@
+// A search tree as a map: one column for each step, the chosen path straight along the top.
+
+const BOX = { width: 44, height: 22, column: 66, line: 32, left: 34, top: 30, answer: 14, letter: 7.5 };
+
+// A first child goes straight on from its parent; any other begins on the first line below that is free as far as it goes.
+const placed = (nodes) => {
+  const places = [];
+  const used = [];
+  nodes.forEach((node, i) => {
+    const above = node.parent < 0 ? { column: 0, line: -1 } : places[node.parent];
+    const column = above.column + 1;
+    if (i > 0 && node.parent === i - 1) {
+      places[i] = { column, line: above.line };
+      return;
+    }
+    let end = i;
+    while (nodes[end + 1]?.parent === end) end += 1;
+    const last = column + end - i + (nodes[end].answer === undefined ? 0 : 2);
+    let line = above.line + 1;
+    for (let k = column; k <= last; k += 1) line = Math.max(line, (used[k] ?? -1) + 1);
+    for (let k = column; k <= last; k += 1) used[k] = line;
+    places[i] = { column, line };
+  });
+  return places;
+};
+
+const centre = (place) => ({
+  x: BOX.left + (place.column - 1) * BOX.column,
+  y: BOX.top + place.line * BOX.line + BOX.height / 2,
+});
+
+const edge = (node, places, i) => {
+  const to = centre(places[i]);
+  const from = node.parent < 0 ? { x: 10, y: BOX.top + BOX.height / 2 } : centre(places[node.parent]);
+  const start = node.parent < 0 ? from.x : from.x + BOX.width;
+  const bend = (start + to.x) / 2;
+  return draw("path", { class: `edge ${node.kind}`, d: `M${start} ${from.y}C${bend} ${from.y} ${bend} ${to.y} ${to.x} ${to.y}` });
+};
+
+const short = (text, limit) => (text.length > limit ? `${text.slice(0, limit - 1)}…` : text);
+
+const label = (node) => {
+  if (node.kind === "rejected" && node.score === undefined) return "×";
+  return node.score === undefined ? "·" : node.score >= 0.995 ? "1.0" : node.score.toFixed(2).slice(1);
+};
+
+const box = (node, place, i, right) => {
+  const { x, y } = centre(place);
+  const shape = draw("rect", {
+    x, y: y - BOX.height / 2, width: BOX.width, height: BOX.height, rx: node.answer === undefined ? 11 : 4,
+  });
+  shape.style.fill = node.kind === "rejected" && node.score === undefined ? "" : colour(node.score);
+  const parts = [draw("title", {}, short(node.text, 300)), shape,
+    draw("text", { class: "score", x: x + BOX.width / 2, y: y + 4, "text-anchor": "middle" }, label(node))];
+  if (node.kind === "pruned") parts.push(draw("path", { class: "cut", d: `M${x + BOX.width + 5} ${y - 8}v16` }));
+  if (node.times) parts.push(draw("text", { class: "times", x: x + BOX.width - 2, y: y - BOX.height / 2 - 2, "text-anchor": "end" }, `×${node.times}`));
+  if (node.answer !== undefined) {
+    const answer = draw("text", { class: "answer", x: x + BOX.width + 12, y: y + 4 }, short(node.answer, BOX.answer));
+    if (right) answer.append(draw("tspan", { class: "right" }, " ✓"));
+    parts.push(answer);
+  }
+  return draw("g", { class: `node ${node.kind}`, "data-node": i }, ...parts);
+};
+
+const map = (tree, select) => {
+  const places = placed(tree.nodes);
+  const right = new Set(tree.finished.filter((path) => path.right).map((path) => path.node));
+  const columns = Math.max(...places.map((place) => place.column));
+  const lines = Math.max(...places.map((place) => place.line)) + 1;
+  const letters = Math.max(0, ...tree.finished.map((path) => short(tree.nodes[path.node].answer, BOX.answer).length + (path.right ? 2 : 0)));
+  const width = BOX.left + (columns - 1) * BOX.column + BOX.width + 18 + letters * BOX.letter;
+  const height = BOX.top + lines * BOX.line;
+  const heads = Array.from({ length: columns }, (_, i) =>
+    draw("text", { class: "head", x: BOX.left + i * BOX.column + BOX.width / 2, y: 14, "text-anchor": "middle" }, `step ${i + 1}`));
+  const edges = tree.nodes.map((node, i) => [node, edge(node, places, i)]);
+  edges.sort(([a], [b]) => (a.kind === "chosen") - (b.kind === "chosen"));  // the chosen path lies above the others
+  const picture = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
+    "aria-label": `search tree of ${tree.nodes.length} candidates; the outline below tells each of them` },
+  draw("circle", { class: "root", cx: 8, cy: BOX.top + BOX.height / 2, r: 5 }), ...heads, ...edges.map(([, path]) => path),
+  ...tree.nodes.map((node, i) => box(node, places[i], i, right.has(i))));
+  picture.addEventListener("click", (event) => {
+    const chosen = event.target.closest("[data-node]");
+    if (chosen) select(Number(chosen.dataset.node));
+  });
+  return make("div", { class: "map", tabindex: 0 }, picture);
+};

@@ -1,0 +1,105 @@
+// One question: what was asked, and for each run what it was answered and how that was found.
+
+const VERDICTS = { right: "right", wrong: "wrong", failed: "failed", unscored: "no verdict", absent: "not asked" };
+const STOPPED = {
+  final: "a final answer", depth: "most steps allowed", length: "most tokens allowed", budget: "budget spent", invalid: "no valid step found",
+};
+
+const fact = (name, value, style = "") =>
+  make("div", { class: `fact ${style}` }, make("dt", {}, name), make("dd", {}, value));
+
+const letterOf = (i) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[i] ?? String(i + 1);
+
+const asked = (entry, question) => {
+  const pictures = make("div", { class: "pictures" });
+  for (const number of entry.pictures ?? []) {
+    const picture = make("img", { alt: "image of the question", loading: "lazy" });
+    picture.addEventListener("click", () => picture.classList.toggle("large"));
+    pictures.append(picture);
+    loadPicture(number).then((source) => {
+      if (source === null) picture.replaceWith(make("p", { class: "quiet" }, "the image is in the part of this file that is missing"));
+      else picture.src = source;
+    });
+  }
+  if (entry.unseen !== undefined) pictures.append(make("p", { class: "quiet" }, `No image: ${index.unseen[entry.unseen]}`));
+  const options = (question.options ?? []).map((option, i) => make("li", {}, make("b", {}, letterOf(i)), " ", written(option)));
+  return make("section", { class: "asked" }, pictures, make("div", { class: "asked-text" },
+    make("p", { class: "text" }, written(question.text || "(no text)", 6000)),
+    options.length > 0 && make("ol", { class: "options" }, ...options),
+    (question.target ?? null) !== null && make("p", { class: "target" }, make("span", { class: "quiet" }, "reference answer "), written(question.target))));
+};
+
+const facts = (run) => make("dl", { class: "facts" },
+  (run.extracted ?? null) !== null && fact("answer read", written(run.extracted, 200), "wide"),
+  run.rule && fact("by the rule", run.rule, "wide"),
+  fact("tokens", count(run.tokens)),
+  fact("policy calls", count(run.policy_calls)),
+  fact("PRM calls", count(run.prm_calls)),
+  fact("seconds", seconds(run.seconds)),
+  run.stopped && fact("ended by", STOPPED[run.stopped] ?? run.stopped, run.stopped === "budget" ? "over" : ""),
+  run.won && fact(run.won.by, decimal(run.won.value)));
+
+const legend = (tree) => {
+  const scored = tree.nodes.some((node) => node.score !== undefined);
+  const kinds = ["chosen", "finished", "pruned", "rejected"].filter((kind) => tree.nodes.some((node) => node.kind === kind));
+  return make("p", { class: "legend" },
+    scored && make("span", {}, "step score 0 ", make("i", { class: "scale" }), " 1"),
+    ...kinds.map((kind) => make("span", { class: `key ${kind}` }, make("i", {}), BECAME[kind])),
+    tree.nodes.some((node) => node.times) && make("span", {}, "×n identical samples"));
+};
+
+const lineage = (tree, i) => (i < 0 ? [] : [...lineage(tree, tree.nodes[i].parent), tree.nodes[i]]);
+
+const thinking = (tree, by) => {
+  const chain = make("ol", { class: "chain", tabindex: 0, "aria-live": "polite", "aria-label": "the path to the selected step" });
+  const panel = make("div", { class: "thinking" });
+  const select = (i) => {
+    for (const old of panel.querySelectorAll(".selected")) old.classList.remove("selected");
+    for (const element of panel.querySelectorAll(`[data-node="${i}"]`)) element.classList.add("selected");
+    chain.replaceChildren(...lineage(tree, i).map((node) => make("li", { class: node.kind }, line(node))));
+    chain.scrollTop = chain.scrollHeight;
+    const item = panel.querySelector(`.candidate[data-node="${i}"]`);
+    for (let above = item.parentElement; above !== panel; above = above.parentElement) {
+      if (above.tagName === "DETAILS") above.open = true;
+    }
+  };
+  panel.append(legend(tree), make("div", { class: "tree" }, map(tree, select), chain));
+  if (tree.finished.length) panel.append(make("h3", {}, "Finished paths"), finishedPaths(tree, by, select));
+  panel.append(make("h3", {}, `All ${count(tree.nodes.length)} candidates`), outline(tree, select));
+  select(Math.max(tree.nodes.findLastIndex((node) => node.kind === "chosen"), 0));
+  return panel;
+};
+
+const answered = (run, brief, letter) => {
+  if (!run) return make("section", { class: "answered" }, make("h2", {}, letter && make("b", { class: "letter" }, letter), " This run did not ask it"));
+  const verdict = brief.verdict;
+  const parts = [make("h2", {}, letter && make("b", { class: "letter" }, letter), make("span", { class: `verdict ${verdict}` }, VERDICTS[verdict])), facts(run)];
+  if (run.failed !== undefined) parts.push(make("p", { class: "failure" }, "Failed: ", written(run.failed || "no reason is recorded")));
+  if (run.tree) parts.push(thinking(run.tree, run.by));
+  else if (run.failed === undefined) parts.push(make("p", { class: "quiet" }, "No search tree of it is recorded."));
+  if (run.reply) {
+    parts.push(make("details", { class: "reply", open: !run.tree }, make("summary", {}, "Reply as it was scored"), make("pre", {}, written(run.reply, 6000))));
+  }
+  return make("section", { class: "answered" }, ...parts);
+};
+
+const title = (entry) => make("header", { class: "question-head" },
+  make("h2", {}, make("bdi", {}, entry.task), make("span", { class: "quiet" }, ` question ${entry.doc}${entry.repeat ? `, repeat ${entry.repeat}` : ""}`)),
+  make("p", { class: "groups" }, ...Object.entries(entry.groups ?? {}).flatMap(([grouping, values]) =>
+    values.map((value) => make("span", { class: "group" }, make("i", {}, grouping), " ", make("bdi", {}, value))))));
+
+const show = async (number) => {
+  const place = document.getElementById("question");
+  const entry = index.questions[number];
+  let question;
+  try {
+    question = await loadQuestion(number);
+  } catch (error) {
+    if (number === current) place.replaceChildren(title(entry), make("p", { class: "failure" }, `This question cannot be shown: ${error.message}`));
+    return;
+  }
+  if (number !== current) return;
+  const runs = question.runs.map((run, i) => answered(run, entry.runs[i], index.runs === 2 ? "AB"[i] : ""));
+  place.replaceChildren(title(entry), asked(entry, question), make("div", { class: "runs" }, ...runs));
+  place.scrollTop = 0;
+};

@@ -1,0 +1,112 @@
+"""The images of a run's questions, which neither samples nor journals hold: taken from the task's data anew."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from PIL import Image
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tasks.discovery import install
+
+Draw = Callable[[int], Sequence[Image.Image]]
+"""Returns the images of a document by its number, or raises AtomThinkError."""
+
+_OFFLINE: Final = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+_LADDER: Final = ((640, 76), (480, 68), (384, 60), (320, 50), (256, 42), (192, 36), (128, 30))
+"""Longest side in pixels and WebP quality, from what is worth reading to what is still recognised."""
+
+
+def task_images(tasks: Iterable[str]) -> Mapping[str, Draw]:
+    """Loads tasks of lmms-eval and returns for each what draws the images of its documents.
+
+    Data sets come from this machine: a report fetches nothing, unless `HF_HUB_OFFLINE=0` says so. A task that
+    cannot be loaded says why for each of its documents.
+    """
+    for name in _OFFLINE:
+        os.environ.setdefault(name, os.environ.get(_OFFLINE[0], "1"))
+    install()
+    from lmms_eval.tasks import TaskManager
+    from loguru import logger
+
+    logger.disable("lmms_eval")  # it tells of every file that is no task
+
+    manager = TaskManager()
+    return {task: _drawn(task, manager) for task in tasks}
+
+
+def _drawn(task: str, manager: Any) -> Draw:
+    from lmms_eval.tasks import get_task_dict
+
+    try:
+        loaded = get_task_dict([task], manager)[task]
+        docs = loaded.eval_docs
+    except (Exception, SystemExit) as error:  # tasks are code and data of their own
+        return _refusing(f"task `{task}` cannot be loaded here ({_reason(error)})")
+
+    def draw(doc_id: int) -> Sequence[Image.Image]:
+        try:
+            return [one for one in loaded.doc_to_visual(docs[doc_id]) or () if isinstance(one, Image.Image)]
+        except Exception as error:
+            raise AtomThinkError(f"task `{task}` cannot draw it ({_reason(error)})") from error
+
+    return draw
+
+
+def _refusing(reason: str) -> Draw:
+    def refuse(doc_id: int) -> Sequence[Image.Image]:
+        raise AtomThinkError(reason)
+
+    return refuse
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what was wrong in the first place, behind the harness's retries."""
+    from tenacity import RetryError
+
+    cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
+    return next(iter(str(cause).splitlines()), "") or type(cause).__name__
+
+
+class Thumbnails:
+    """Small pictures, each kept once however many questions show it.
+
+    Args:
+        room: Bytes that all of them may take together.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.encoded: list[bytes] = []
+        self._known: dict[bytes, int] = {}
+
+    def add(self, image: Image.Image, share: int) -> int:
+        """Returns the number of a picture; a new one is made as large as `share` bytes let it be."""
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        digest = hashlib.blake2b(repr((image.mode, image.size)).encode() + image.tobytes(), digest_size=16).digest()
+        if digest not in self._known:
+            self._known[digest] = len(self.encoded)
+            self.encoded.append(thumbnail(image, share))
+            self.room -= len(self.encoded[-1])
+        return self._known[digest]
+
+
+def thumbnail(image: Image.Image, room: int) -> bytes:
+    """Returns an image as WebP of at most `room` bytes, or as small as it is still recognised."""
+    size, encoded = max(image.size), b""
+    for side, quality in _LADDER:
+        # Bytes grow with the area: rungs that would be far too large again are not tried.
+        if encoded and len(encoded) * min(side / size, 1) ** 2 > 1.5 * room and side != _LADDER[-1][0]:
+            continue
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=quality, method=3)
+        size, encoded = max(image.size), buffer.getvalue()
+        if len(encoded) <= room:
+            break
+    return encoded

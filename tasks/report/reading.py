@@ -1,0 +1,321 @@
+"""A run as reports see it: an lmms-eval output folder of any model, joined to its journal where there is one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from atomthink_plugin.api import AtomThinkError, Outcome
+from atomthink_plugin.tasks.benchmarks import Name
+from atomthink_plugin.tasks.report.journals import Entry, Kept, find_journal, is_journal, read_journal
+from atomthink_plugin.tasks.runs import Run, Sample, read_run
+
+_SAID: Final = ("correct", "true_false", "score")
+"""Where tasks that give a record for a metric have its verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One question of a run, whatever model gave the answer.
+
+    Attributes:
+        task: The task.
+        doc_id: Which of its questions.
+        repeat: Its number among the requests about that question.
+        text: The question as asked.
+        options: Its options, where the samples have them.
+        target: The reference answer, None where it is not known.
+        reply: What was scored.
+        extracted: The answer that the task's scorer found in it, None where it tells none.
+        correct: The task's verdict, None where there is none.
+        rule: The rule that gave the verdict, None where the task tells none.
+        scorer: What gave it: our scorer by its version, any other by the metric and the version of its task.
+        groups: By grouping, the categories it counts for.
+        failed: Why it failed, None where it did not.
+        tokens: Tokens that the policy sampled, None where the model tells none; likewise the next three.
+        policy_calls: Candidate steps sampled.
+        prm_calls: Paths scored.
+        seconds: From the question's first call to its outcome, other questions in flight beside it.
+        stopped: Why the search ended.
+        entry: Its record in the journal, None where there is none.
+        record: The benchmark's own record of the question, empty for tasks that log none.
+        benchmark: Which of our benchmarks scored it, None for any other task.
+    """
+
+    task: str
+    doc_id: int
+    repeat: int
+    text: str
+    options: tuple[str, ...]
+    target: str | None
+    reply: str
+    extracted: str | None
+    correct: bool | None
+    rule: str | None
+    scorer: str | None
+    groups: Mapping[str, tuple[str, ...]]
+    failed: str | None
+    tokens: int | None
+    policy_calls: int | None
+    prm_calls: int | None
+    seconds: float | None
+    stopped: str | None
+    entry: Entry | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+    benchmark: Name | None = None
+
+    @property
+    def id(self) -> tuple[str, int, int]:
+        """What the question is called in every run."""
+        return self.task, self.doc_id, self.repeat
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The tree, read from the journal anew at every call; None where there is none."""
+        return None if self.entry is None else self.entry.load()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A run as it was named on the command line.
+
+    Attributes:
+        name: The last part of that name.
+        model: The model's name for lmms-eval.
+        settings: The journal's: everything that changes results; without a journal the model arguments as typed.
+        scorer: What gave the verdicts, None where there are none.
+        tasks: The tasks it asked.
+        questions: Its questions, task by task, in order.
+        missing: What was not there or torn, in words.
+        pace: Seconds that the model took per question, None where the run does not tell or was resumed.
+    """
+
+    name: str
+    model: str
+    settings: Mapping[str, Any]
+    scorer: str | None
+    tasks: tuple[str, ...]
+    questions: Sequence[Answered]
+    missing: Sequence[str]
+    pace: float | None = None
+
+
+def read(run: Path, journal: Path | None = None) -> Recorded:
+    """Reads a run and what its journal has of it.
+
+    Args:
+        run: The folder of lmms-eval's `--output_path`, a `..._results.json` in it, or a journal's folder.
+        journal: The journal's folder, or the one it lives in, where neither the run's model arguments nor the
+            user's cache lead to it.
+
+    Raises:
+        AtomThinkError: There is no run, it has no samples, or `journal` has none of its trees.
+    """
+    if is_journal(run):
+        return _trees_alone(run)
+    found = read_run(run)
+    folder, missing = _journal(found, run, journal)
+    kept = read_journal(folder) if folder is not None else None
+    joined = _Joined(kept)
+    questions = [
+        _answered(sample, _Metrics(found, task), joined.entry(sample))
+        for task, samples in found.samples.items()
+        for sample in samples
+    ]
+    arguments = found.results["config"].get("model_args")
+    return Recorded(
+        name=run.resolve().name.removesuffix("_results.json"),
+        model=str(found.results["config"].get("model")),
+        settings=kept.settings if kept is not None else {"model_args": arguments},
+        scorer="; ".join(sorted({one.scorer for one in questions if one.scorer})) or None,
+        tasks=tuple(found.samples),
+        questions=questions,
+        missing=[*missing, *joined.missing(questions)],
+        pace=_pace(found, questions),
+    )
+
+
+def _trees_alone(folder: Path) -> Recorded:
+    """A journal without a run: what it finished, and no verdicts."""
+    kept = read_journal(folder)
+    latest = {(entry.task, entry.doc_id, entry.repeat): entry for entry in kept.entries}
+    questions = [_unscored(latest[key]) for key in sorted(latest)]
+    verdicts = "no verdicts: a journal has none; name the folder of the run's --output_path to have them"
+    return Recorded(
+        name=folder.resolve().name,
+        model=str(kept.settings.get("policy_weights")),
+        settings=kept.settings,
+        scorer=None,
+        tasks=tuple(dict.fromkeys(question.task for question in questions)),
+        questions=questions,
+        missing=[verdicts, *_torn(kept)],
+    )
+
+
+def _unscored(entry: Entry) -> Answered:
+    return Answered(
+        task=entry.task,
+        doc_id=entry.doc_id,
+        repeat=entry.repeat,
+        text=entry.text,
+        options=(),
+        target=None,
+        reply=entry.reply,
+        extracted=None,
+        correct=None,
+        rule=None,
+        scorer=None,
+        groups={},
+        failed=entry.failed,
+        tokens=entry.usage.generated,
+        policy_calls=entry.usage.policy_calls,
+        prm_calls=entry.usage.score_calls,
+        seconds=entry.usage.seconds,
+        stopped=entry.stopped,
+        entry=entry,
+    )
+
+
+# --- the journal of a run ------------------------------------------------------------------------
+
+
+def _journal(found: Run, run: Path, given: Path | None) -> tuple[Path | None, list[str]]:
+    """The journal's folder, and in words why there is none."""
+    counts = [sample.counts for samples in found.samples.values() for sample in samples]
+    names = sorted({str(one["journal"]) for one in counts if one.get("journal")})
+    if len(names) > 1:
+        raise AtomThinkError(f"`{run}` names {len(names)} journals ({', '.join(names)}); a run has one")
+    if not any("policy_calls" in one or "status" in one for one in counts):
+        return None, [f"`--journal {given}` is not used: the run is of a model that keeps none"] if given else []
+    name = names[0] if names else ""
+    typed = dict(part.split("=", 1) for part in _typed(found) if "=" in part)
+    beside = [Path(typed["journal"]).expanduser()] if "journal" in typed else []
+    folder = find_journal(name, given, [*beside, found.file.parent, found.file.parent.parent])
+    if folder is not None:
+        return folder, []
+    if name:
+        return None, [f"no search trees: journal `{name}` is not where it was; name its folder with --journal"]
+    return None, ["no search trees: the run kept no journal, or does not name it; name its folder with --journal"]
+
+
+def _typed(found: Run) -> list[str]:
+    arguments = found.results["config"].get("model_args")
+    return arguments.split(",") if isinstance(arguments, str) else []
+
+
+class _Joined:
+    """Finds each sample's record; one question may have several, of other limits or from before a failure."""
+
+    def __init__(self, kept: Kept | None) -> None:
+        self._kept = kept
+        self._entries: dict[tuple[str, int], list[Entry]] = {}
+        for entry in kept.entries if kept is not None else ():
+            if entry.repeat == 0:  # the samples file has the first reply alone
+                self._entries.setdefault((entry.task, entry.doc_id), []).append(entry)
+        self._foreign = 0
+
+    def entry(self, sample: Sample) -> Entry | None:
+        """Returns the record that the sample's reply came from, None where there is none."""
+        known = self._entries.get((sample.task, sample.doc_id), [])
+        same = [entry for entry in known if _agree(entry, sample)]
+        if known and not same:
+            self._foreign += 1
+        return same[-1] if same else None
+
+    def missing(self, questions: Sequence[Answered]) -> list[str]:
+        """Returns in words what the journal lacks."""
+        if self._kept is None:
+            return []
+        lost = sum(question.entry is None for question in questions) - self._foreign
+        words = _torn(self._kept)
+        if lost:
+            words.append(f"{lost} of {len(questions)} questions have no record in journal `{self._kept.folder.name}`")
+        if self._foreign:
+            words.append(f"the journal's records of {self._foreign} questions are of other replies")
+        return words
+
+
+def _agree(entry: Entry, sample: Sample) -> bool:
+    if sample.state == "failed":
+        return entry.failed is not None
+    told = (sample.counts.get("output_tokens"), sample.counts.get("policy_calls"))
+    return entry.failed is None and told == (entry.usage.generated, entry.usage.policy_calls)
+
+
+def _torn(kept: Kept) -> list[str]:
+    return [f"{kept.torn} lines of journal `{kept.folder.name}` are torn or foreign"] if kept.torn else []
+
+
+# --- the samples ---------------------------------------------------------------------------------
+
+
+def _answered(sample: Sample, metrics: _Metrics, entry: Entry | None) -> Answered:
+    fields, counts = sample.fields, sample.counts
+    logged = fields.get("question")
+    record: Mapping[str, Any] = logged if isinstance(logged, dict) else {}
+    target, groups = fields.get("target"), fields.get("groups") or fields.get("breakdown", {}).get("groups", {})
+    extracted = fields.get("extracted")
+    metric, correct = metrics.verdict(fields)
+    return Answered(
+        task=sample.task,
+        doc_id=sample.doc_id,
+        repeat=0,
+        text=_text(fields.get("input"), entry),
+        options=tuple(map(str, record.get("choices") or record.get("options") or ())),
+        target=None if target in (None, "", "None") else str(target),
+        reply=sample.reply,
+        extracted=None if extracted is None else str(extracted),
+        correct=correct,
+        rule=fields.get("rule"),
+        scorer=fields.get("scorer") or metrics.scorer(metric),
+        groups={name: tuple(map(str, values)) for name, values in groups.items()},
+        failed=str(counts.get("error", "")) if sample.state == "failed" else None,
+        tokens=counts.get("output_tokens"),
+        policy_calls=counts.get("policy_calls"),
+        prm_calls=counts.get("score_calls"),
+        seconds=entry.usage.seconds if entry is not None else None,
+        stopped=counts.get("stopped") or None,
+        entry=entry,
+        record=record,
+        benchmark=fields.get("benchmark"),
+    )
+
+
+def _text(told: Any, entry: Entry | None) -> str:
+    """The journal's text where the samples have none; some tasks log messages in place of text."""
+    if isinstance(told, str) and told:
+        return told
+    return entry.text if entry is not None else "" if told is None else json.dumps(told, ensure_ascii=False)
+
+
+class _Metrics:
+    """What a task measures, and which of it is a verdict."""
+
+    def __init__(self, found: Run, task: str) -> None:
+        self._names = ("correct", *found.results.get("higher_is_better", {}).get(task, {}))  # our tasks' own first
+        self._task = f"{task} {found.results.get('versions', {}).get(task)}"
+
+    def verdict(self, fields: Mapping[str, Any]) -> tuple[str | None, bool | None]:
+        """Returns the first metric that says right or wrong, and what it says."""
+        for name in self._names:
+            said = fields.get(name)
+            if isinstance(said, Mapping):
+                said = next((said[part] for part in _SAID if part in said), None)
+            if isinstance(said, (bool, int, float)) and said in (0, 1):
+                return name, bool(said)
+        return None, None
+
+    def scorer(self, metric: str | None) -> str | None:
+        """Returns a name for what gave that verdict."""
+        return f"{metric} of {self._task}" if metric else None
+
+
+def _pace(found: Run, questions: Sequence[Answered]) -> float | None:
+    """What the model says of itself; a resumed run says it of a part of its tokens only."""
+    told = found.results.get("throughput") or {}
+    tokens = sum(question.tokens or 0 for question in questions)
+    whole = told.get("total_gen_tokens") == tokens and tokens > 0
+    return float(told["total_elapsed_time"]) / len(questions) if whole and told.get("total_elapsed_time") else None

@@ -1,0 +1,173 @@
+"""What `atomthink scale` prints, draws and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tasks.report.budgeting import Best, best
+from atomthink_plugin.tasks.report.candidates import Judged, Sampled, sampled
+from atomthink_plugin.tasks.report.chart import draw
+from atomthink_plugin.tasks.report.comparing import thinking
+from atomthink_plugin.tasks.report.files import write_bytes, write_json
+from atomthink_plugin.tasks.report.reading import Recorded, read
+from atomthink_plugin.tasks.report.replay import PASS
+from atomthink_plugin.tasks.report.scaling import Point, common_methods, curve, sizes
+from atomthink_plugin.tasks.report.tables import Grid, percent
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """All that a run tells of fewer candidates.
+
+    Attributes:
+        run: The run.
+        questions: Its questions that have a verdict and a record.
+        judged: How the candidates were judged.
+        points: A point for each method and size.
+        best: The best uses of token budgets.
+        notes: What is missing or to be known, in words.
+    """
+
+    run: Recorded
+    questions: Sequence[Sampled]
+    judged: Judged
+    points: Sequence[Point]
+    best: Sequence[Best]
+    notes: Sequence[str]
+
+
+def scaling(run: Path, journal: Path | None) -> Scaling:
+    """Returns what a run tells of fewer candidates.
+
+    Raises:
+        AtomThinkError: It has no candidates, only one per question, or no verdicts.
+    """
+    found = read(run, journal)
+    questions, judged = sampled(found)
+    at = sizes(questions)
+    if at == [1]:
+        raise AtomThinkError(f"`{found.name}` has one candidate per question, and a curve needs more: run with n=16")
+    points = curve(questions, at, common_methods(questions), found.pace)
+    return Scaling(found, questions, judged, points, best(questions, points), _notes(found, questions, judged))
+
+
+def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
+    """Prints the curve and the best uses of token budgets.
+
+    Args:
+        run: See `reading.read`.
+        journal: Where its journal is, if not where the run says.
+        files: By `png`, `svg` and `json`, where those go.
+
+    Raises:
+        AtomThinkError: There is nothing to draw a curve from, or a file cannot be written.
+    """
+    found = scaling(run, journal)
+    console = Console()
+    for grid in grids(found):
+        console.print(grid.rich())
+    for note in found.notes:
+        console.print(note, style="yellow", markup=False, highlight=False)
+    pictures = draw(found.points, _title(found)) if files.keys() & {"png", "svg"} else {}
+    for kind, file in files.items():
+        if kind == "json":
+            write_json("--json", file, plain(found))
+        else:
+            write_bytes(f"--{kind}", file, pictures[kind])
+
+
+def plain(found: Scaling) -> dict[str, Any]:
+    """Returns everything as plain data; accuracies in [0, 1]."""
+    points = [
+        {
+            "search": point.method.search,
+            "aggregate": point.method.aggregate,
+            "n": point.n,
+            "tokens": point.tokens,
+            "prm_calls": point.prm_calls,
+            "seconds": point.seconds,
+            **dict(zip(("accuracy", "low", "high"), point.accuracy, strict=True)),
+        }
+        for point in found.points
+    ]
+    return {
+        "run": found.run.name,
+        "model": found.run.model,
+        "thinking": thinking(found.run.settings),
+        "questions": len(found.questions),
+        "judged": asdict(found.judged),
+        "points": points,
+        "best": [asdict(one) for one in found.best],
+        "notes": list(found.notes),
+    }
+
+
+def grids(found: Scaling) -> list[Grid]:
+    """Returns the tables: accuracy by method and size with its cost, and the best use of each budget."""
+    at = sorted({point.n for point in found.points})
+    by_method: dict[str, list[Point]] = {}
+    for point in found.points:
+        by_method.setdefault(point.method.name, []).append(point)
+    cells = [(name, *(percent(point.accuracy) for point in points)) for name, points in by_method.items()]
+    costs = [
+        ("policy tokens/q", *(f"{by_method[PASS.name][i].tokens:.0f}" for i in range(len(at)))),
+        ("s/q, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
+    ]
+    scored = next((points for points in by_method.values() if points[0].method.aggregate not in (None, "last")), None)
+    if scored is not None:
+        costs += [
+            ("PRM calls/q", *(f"{point.prm_calls:.1f}" for point in scored)),
+            ("s/q, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
+        ]
+    curves = Grid(_title(found), ("accuracy, %, by N", *map(str, at)), [*cells, *costs])
+    return [curves, _budgets(found.best)] if found.best else [curves]
+
+
+def _budgets(found: Sequence[Best]) -> Grid:
+    headings = (
+        "questions",
+        "tokens/q",
+        "best on one half",
+        "N",
+        "accuracy on the other, %",
+        "best overall there",
+        "of",
+    )
+    cells = [
+        (
+            one.part,
+            f"{one.budget:.0f}",
+            one.method.name,
+            str(one.n),
+            percent(one.accuracy),
+            f"{100 * one.overall:.1f}",
+            str(one.reported_on),
+        )
+        for one in sorted(found, key=lambda one: [other.part for other in found].index(one.part))
+    ]
+    return Grid("the best search for a token budget, chosen on one half of the questions", headings, cells)
+
+
+def _title(found: Scaling) -> str:
+    return f"{found.run.name}, {len(found.questions)} questions: {thinking(found.run.settings)}"
+
+
+def _notes(run: Recorded, questions: Sequence[Sampled], judged: Judged) -> list[str]:
+    words = [f"`{run.name}`: {word}" for word in run.missing]
+    if len(questions) < len(run.questions):
+        words.append(f"{len(run.questions) - len(questions)} questions without a verdict or a record are left out")
+    words.append(
+        f"candidates judged by {judged.by}, which says of {judged.agreed} of {judged.of} replies what the task said"
+    )
+    spent = sum(one.question.stopped == "budget" for one in questions)
+    if spent:
+        words.append(f"{spent} questions were stopped by their budget: fewer candidates would have had more each")
+    if run.pace is None:
+        words.append("seconds are those from a question's first call to its outcome, other questions in flight")
+    return words
