@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
 
 from atomthink_plugin.aggregates import AGGREGATES
-from atomthink_plugin.api import Aggregate, Node, Outcome
+from atomthink_plugin.api import Aggregate, Node, Outcome, Search
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.weighted import weighted
@@ -19,7 +19,7 @@ Kind = Literal["chosen", "continued", "finished", "pruned", "rejected", "ended"]
 """On the chosen path; followed by further steps; concluded; left behind by better ones; dropped by the step check;
 the last step of a path without a conclusion."""
 
-_FACTORIES: Final = {"beam": beam, "best_of_n": best_of_n, "weighted": weighted}
+_FACTORIES: Final[Mapping[str, Callable[..., Search]]] = {"beam": beam, "best_of_n": best_of_n, "weighted": weighted}
 
 
 @dataclass(frozen=True, slots=True)

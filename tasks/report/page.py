@@ -109,7 +109,7 @@ def _render(
         words=searched,
         pictures=(base64.b64encode(picture).decode("ascii") for picture in pictures),
     )
-    page.dump(file)
+    file.writelines(page)
 
 
 def _digest(text: str) -> str:
