@@ -11,7 +11,8 @@ from atomthink_plugin.tasks.report.scaling import Point
 
 COLOURS: Final = {"pass": "#8a8a8a", "majority": "#1f50c8", "weighted": "#d9730d", "best_of_n": "#1a8a4a"}
 NAMES: Final = {"pass": "pass@N", "majority": "majority", "weighted": "weighted", "best_of_n": "best of N"}
-DASHES: Final = {"-": [1, 0], "mean": [1, 0], "min": [6, 3], "prod": [2, 2], "last": [9, 3, 2, 3]}
+UNSCORED: Final = "no scores"
+DASHES: Final = {UNSCORED: [1, 0], "mean": [1, 0], "min": [6, 3], "prod": [2, 2], "last": [9, 3, 2, 3]}
 
 _SCALE: Final = 2.0  # pixels of the PNG per pixel of the SVG
 
@@ -43,14 +44,16 @@ def _chart(points: Sequence[Point], title: str) -> Any:
         _panel(rows, "seconds", "wall time per question, s"),
     ]
     chart = alt.hconcat(*panels, title=title).configure_view(stroke=None)
-    return chart.configure_axis(gridColor="#e4e4e4").configure_legend(symbolStrokeWidth=2, symbolSize=120)
+    return chart.configure_axis(gridColor="#e4e4e4").configure_legend(
+        symbolStrokeWidth=2, symbolOpacity=1, symbolSize=120
+    )
 
 
 def _row(point: Point) -> dict[str, Any]:
     accuracy, low, high = (100 * share for share in point.accuracy)
     return {
         "search": NAMES[point.method.search],
-        "aggregate": point.method.aggregate or "-",
+        "aggregate": point.method.aggregate or UNSCORED,
         "candidates": point.n,
         "tokens": point.tokens,
         "seconds": point.seconds,
@@ -68,7 +71,12 @@ def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
     aggregates = [name for name in DASHES if any(row["aggregate"] == name for row in rows)]
     colours = [colour for search, colour in COLOURS.items() if NAMES[search] in searches]
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
-        x=alt.X(f"{against}:Q", title=title, scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format="~s")),
+        x=alt.X(
+            f"{against}:Q",
+            title=title,
+            scale=alt.Scale(type="log", nice=False),
+            axis=alt.Axis(format="~g", labelOverlap="greedy", labelSeparation=6),
+        ),
         color=alt.Color("search:N", scale=alt.Scale(domain=searches, range=colours), title="search"),
     )
     aggregate = alt.StrokeDash(
@@ -79,5 +87,5 @@ def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
     accuracy = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
     lines = base.mark_line(strokeWidth=1.8).encode(y=accuracy, strokeDash=aggregate)
     dots = base.mark_point(filled=True, size=28, opacity=1).encode(y=accuracy)
-    spans = base.mark_rule(opacity=0.22, strokeWidth=3).encode(y="low:Q", y2="high:Q")
+    spans = base.mark_rule(opacity=0.3, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
     return alt.layer(spans, lines, dots).properties(width=360, height=300)
