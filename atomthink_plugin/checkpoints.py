@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,7 +165,16 @@ def load_remote_multimodal(
         processor = processor_of(request)
         model = _load(_remote_class(config.auto_map["AutoModel"], request), "multimodal", request)
         model.generation_config = neutral(model.generation_config)
+        if "past_key_values" in inspect.signature(model.forward).parameters:
+            model.register_forward_pre_hook(_by_its_old_name, with_kwargs=True)
         return _ready(model, processor.tokenizer, processor, request)
+
+
+def _by_its_old_name(model: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Gives a model's own code its cache as it knows it: transformers calls it `cache` from 5.24 on."""
+    if "cache" in named:
+        named["past_key_values"] = named.pop("cache")
+    return given, named
 
 
 def _remote_class(reference: str, request: Request) -> type[PreTrainedModel]:

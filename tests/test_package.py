@@ -48,7 +48,7 @@ def test_the_wheel_installs_one_package_and_nothing_else(names: set[str]) -> Non
         "tasks/demo/atomthink_demo.yaml",
         "tasks/demo/questions.jsonl",
         "training/reward/train.py",
-        "training/recipes/tiny/15-prm-hard.yaml",
+        "training/recipes/tiny/15-prm-mined.yaml",
         "training/recipes/accelerate/fsdp.yaml",
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from atomthink_plugin.config import scorer_plan
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.runtime.loop import run
-from atomthink_plugin.scorers.prm_likelihood import prm_likelihood
+from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.chains import Chain, read_chains, write_chains
@@ -58,7 +59,7 @@ def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureF
         "chains": 24,
         "scored": 24,
     }
-    assert found["prm"]["kind"] == "prm_likelihood"
+    assert found["prm"]["kind"] == "prm_token"
     assert found["ranking"]["pooled"]["value"] > 0.9
     assert found["first_error"]["all"]["f1"]["value"] > 0.4
     assert found["best_of_n"]["picked"]["mean"]["value"] > found["best_of_n"]["mean"]["value"]
@@ -68,7 +69,7 @@ def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureF
 
     # The scores are those of the scorer on the paths a search would ask about, images read.
     chains = read_chains(Path(source))
-    prm = prm_likelihood(EMBEDDED, batch_size=1, cache_gib=0)
+    prm = prm_token(EMBEDDED, batch_size=1, cache_gib=0)
     kept = [json.loads(line) for line in scores.read_text().splitlines()[1:]]
     assert {record["id"] for record in kept} == {chain.id for chain in chains.chains}
     for chain in chains.chains[:3]:
@@ -151,8 +152,13 @@ def test_a_set_without_labels_or_a_prm_is_refused(tmp_path: Path, capsys: pytest
     assert "name a process reward model with prm=" in capsys.readouterr().err
 
 
-def test_a_prm_may_be_served() -> None:
+def test_a_prm_may_be_served(tmp_path: Path) -> None:
     served = {"prm_base_url": "http://localhost:1/v1"}
+    likelihood = tmp_path / "likelihood"  # no server gives the likelihood of a step cheaply
+    shutil.copytree(EMBEDDED, likelihood)
+    config = json.loads((likelihood / "config.json").read_text())
+    section = {"kind": "likelihood", "format": "continue", "scale": 0.02, "bias": 1.5}
+    (likelihood / "config.json").write_text(json.dumps(config | {"atomthink_prm": section}))
     assert scorer_plan({"prm": str(folder(llava)), "scorer": "served_prm_token", **served}).kind == "served_prm_token"
     with pytest.raises(AtomThinkError, match="leave out prm_base_url="):
-        scorer_plan({"prm": EMBEDDED, **served})
+        scorer_plan({"prm": str(likelihood), **served})

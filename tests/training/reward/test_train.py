@@ -215,7 +215,7 @@ def test_recipes_for_large_models_are_valid(name: str) -> None:
 def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "prm"
     lora = {"r": 16, "alpha": 32, "targets": r".*language_model.*_proj"}
-    told = {"data": str(data), "out": str(out), "max_steps": 40, "learning_rate": 5e-3, "lora": lora}
+    told = {"data": str(data), "out": str(out), "max_steps": 80, "learning_rate": 3e-3, "lora": lora}
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told))]) == 0
     scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
     for chain in found.chains:
