@@ -59,21 +59,21 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> Estimate
 
     With the 95 % interval of Bonett and Price (2012), which holds for few questions, too.
     """
-    won = sum(b and not a for a, b in zip(first, second, strict=True))
-    lost = sum(a and not b for a, b in zip(first, second, strict=True))
-    total = len(first)
-    if total == 0:
-        return 0.0, -1.0, 1.0
-    up, down = (won + 1) / (total + 2), (lost + 1) / (total + 2)
-    reach = _Z * math.sqrt((up + down - (up - down) ** 2) / (total + 2))
-    return (won - lost) / total, max(up - down - reach, -1.0), min(up - down + reach, 1.0)
+    return mean_difference([float(b) - float(a) for a, b in zip(first, second, strict=True)])
 
 
 def mean_difference(differences: Sequence[float]) -> Estimate:
-    """Returns the mean of paired differences with its 95 % interval by the normal distribution."""
-    mean = fmean(differences)
-    reach = _Z * math.sqrt(pvariance(differences, mean) / max(len(differences) - 1, 1))
-    return mean, mean - reach, mean + reach
+    """Returns the mean of paired differences in [-1, 1] with its 95 % interval.
+
+    The interval is that of the normal distribution with two more questions, one in favour of either side: where all
+    differences are -1, 0 or 1 it is Bonett and Price's, and never without width.
+    """
+    if not differences:
+        return 0.0, -1.0, 1.0
+    more = [*differences, 1.0, -1.0]
+    centre = fmean(more)
+    reach = _Z * math.sqrt(pvariance(more, centre) / len(more))
+    return fmean(differences), max(centre - reach, -1.0), min(centre + reach, 1.0)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -53,7 +53,7 @@ def main() -> None:
     folder = options.runs.absolute()
     runs = [evaluate(name, arguments, folder, options.limit) for name, arguments in WAYS.items()]
     to = options.results
-    compare(runs, None, False, False, to / "comparison.json", to / "comparison.md")
+    compare(runs, [], False, False, to / "comparison.json", to / "comparison.md")
     scale(runs[-1], None, {kind: to / f"scaling.{kind}" for kind in ("json", "svg", "png")})
     (to / "scaling.md").write_text("\n".join(grid.markdown() for grid in grids(scaling(runs[-1], None))))
     said = json.loads((to / "scaling.json").read_text())

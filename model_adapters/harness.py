@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -247,19 +247,19 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
     journal: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what goes into the samples file; a failed question has only its reason."""
+        """Returns what goes into the samples file; a failed question has its reason and what was spent on it."""
+        spent = {**super().to_dict(), "policy_calls": self.policy_calls, "score_calls": self.score_calls}
+        kept = {"journal": self.journal} if self.journal else {}
         if self.error:
-            return {"status": self.status, "error": self.error}
+            return {"status": self.status, "error": self.error, **spent, **kept}
         return {
-            **super().to_dict(),
-            "policy_calls": self.policy_calls,
-            "score_calls": self.score_calls,
+            **spent,
             "steps": self.steps,
             "value": self.value,
             "stopped": self.stopped,
             "status": self.status,
             "step_scores": list(self.step_scores),
-            **({"journal": self.journal} if self.journal else {}),
+            **kept,
         }
 
 
@@ -270,19 +270,22 @@ def to_result(result: Result, journal: str = "") -> GenerationResult:
         result: What became of it.
         journal: Name of the journal's folder, by which a samples file leads to the trees.
     """
-    if isinstance(result, Failure):
-        return GenerationResult("", ThoughtCounts(status="failed", error=result.reason))
     usage = result.usage
     counts = ThoughtCounts(
         input_tokens=usage.prefilled + usage.cached,
         output_tokens=usage.generated,
         policy_calls=usage.policy_calls,
         score_calls=usage.score_calls,
+        journal=journal,
+    )
+    if isinstance(result, Failure):
+        return GenerationResult("", replace(counts, status="failed", error=result.reason))
+    counts = replace(
+        counts,
         steps=len(result.steps),
         value=result.value,
         stopped=result.stopped,
         status="unanswered" if result.answer is None else "answered",
         step_scores=result.scores if any(score is not None for score in result.scores) else (),
-        journal=journal,
     )
     return GenerationResult(result.text, counts)

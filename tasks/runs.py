@@ -105,8 +105,11 @@ def _samples(file: Path, task: str) -> list[Sample]:
     return sorted(samples, key=lambda sample: sample.doc_id)
 
 
-def _reply(replies: str | Sequence[str]) -> str:
-    return replies if isinstance(replies, str) else replies[0]
+def _reply(replies: Any) -> str:
+    """The first reply; what is no text, such as the likelihoods of options, as JSON."""
+    if isinstance(replies, list) and all(isinstance(reply, str) for reply in replies):
+        return str(replies[0]) if replies else ""
+    return replies if isinstance(replies, str) else json.dumps(replies, ensure_ascii=False)
 
 
 def _json(text: str, file: Path) -> dict[str, Any]:

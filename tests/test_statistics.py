@@ -72,11 +72,21 @@ def test_the_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.93 <= covered / rounds <= 0.985
 
 
-def test_the_interval_of_a_mean_difference_is_the_textbooks() -> None:
-    values = [0.5, -0.25, 0.0, 0.75]
+def test_the_paired_interval_is_bonett_and_prices() -> None:
+    first, second = [True] * 5 + [False] * 15, [False] * 2 + [True] * 9 + [False] * 9
+    up, down = 7 / 22, 3 / 22  # 6 won, 2 lost, of 20
+    reach = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / 22)
+    assert paired_difference(first, second) == pytest.approx((4 / 20, up - down - reach, up - down + reach))
+
+
+def test_the_interval_of_a_mean_difference_nears_the_textbooks_and_always_has_a_width() -> None:
+    values = [0.5, -0.25, 0.0, 0.75] * 500
     mean, low, high = mean_difference(values)
     reach = 1.959964 * statistics.stdev(values) / math.sqrt(len(values))
-    assert (mean, low, high) == pytest.approx((0.25, 0.25 - reach, 0.25 + reach))
+    assert (mean, low, high) == pytest.approx((0.25, 0.25 - reach, 0.25 + reach), abs=5e-4)
+    for few in ([0.5], [0.0] * 30, []):
+        mean, low, high = mean_difference(few)
+        assert -1 <= low < mean < high <= 1
 
 
 def test_holm_is_the_published_procedure() -> None:

@@ -6,7 +6,7 @@ A choice is made on one half of the questions and reported on the other, or it w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
@@ -30,37 +30,49 @@ class Best:
 
     Attributes:
         part: Which questions: `all`, or a difficulty.
-        budget: Policy tokens per question, over all questions.
+        budget: Policy tokens per question of that part.
         method: What is chosen.
         n: How many candidates.
+        tokens: What that takes of the policy, per question of the part.
         chosen_on: Questions it was chosen on.
         reported_on: The others.
         accuracy: On those, with its 95 % interval.
-        overall: Accuracy, on the same, of what is chosen for all questions together.
+        overall: Accuracy, on the same, of what is chosen for all questions within as much per question of all.
     """
 
     part: str
     budget: float
     method: Method
     n: int
+    tokens: float
     chosen_on: int
     reported_on: int
     accuracy: tuple[float, float, float]
     overall: float
 
 
-def best(questions: Sequence[Sampled], points: Sequence[Point]) -> list[Best]:
-    """Returns for the tokens of each size, and for each part of the questions, what is best within them."""
-    halves = [_half(one) for one in questions]
+Part = tuple[str, list[int]]
+"""A part of the questions: its name, and which."""
+
+
+def best(questions: Sequence[Sampled], points: Sequence[Point], parts: Sequence[Part]) -> list[Best]:
+    """Returns what is best within the tokens of each size, for all questions and for each part of them.
+
+    Args:
+        questions: All.
+        points: What is chosen from, with a value for each question.
+        parts: Parts of them. Those too small to be halved are left out.
+    """
     usable = [point for point in points if point.method != PASS]
+    halves = [_half(one) for one in questions]
+    whole: Part = ("all", list(range(len(questions))))
     found = []
     for budget in sorted({point.tokens for point in usable}):
-        within = [point for point in usable if point.tokens <= budget]
         general: Point | None = None
-        for part, members in _parts(questions):
-            choosing = [i for i in members if not halves[i]]
-            reporting = [i for i in members if halves[i]]
-            if min(len(choosing), len(reporting)) < LEAST:
+        for part, members in (whole, *parts):
+            choosing, reporting = [i for i in members if not halves[i]], [i for i in members if halves[i]]
+            within = [point for point in usable if _tokens(point, members) <= budget]
+            if min(len(choosing), len(reporting)) < LEAST or not within:
                 continue
             choice = _choose(within, choosing)
             general = general or choice  # all questions come first, and have enough where any part has
@@ -70,6 +82,7 @@ def best(questions: Sequence[Sampled], points: Sequence[Point]) -> list[Best]:
                     budget=budget,
                     method=choice.method,
                     n=choice.n,
+                    tokens=_tokens(choice, members),
                     chosen_on=len(choosing),
                     reported_on=len(reporting),
                     accuracy=mean_wilson([choice.shares[i] for i in reporting]),
@@ -85,32 +98,43 @@ def agreement(one: Sampled) -> float:
     return max(map(len, group(answers)), default=0) / max(len(one.candidates), 1)
 
 
+def thirds(questions: Sequence[Sampled]) -> list[Part]:
+    """Returns the questions in thirds by agreement, the hardest first.
+
+    Candidates that agree are often right together: what is chosen for the thirds and reported of them has to come
+    from other candidates than these.
+    """
+    shares = [agreement(one) for one in questions]
+    ranked = sorted(shares)
+    low, high = ranked[len(ranked) // 3], ranked[2 * len(ranked) // 3]
+    return [
+        (f"agreement below {low:.0%}", [i for i, share in enumerate(shares) if share < low]),
+        (f"agreement {low:.0%} to {high:.0%}", [i for i, share in enumerate(shares) if low <= share < high]),
+        (f"agreement {high:.0%} or more", [i for i, share in enumerate(shares) if share >= high]),
+    ]
+
+
+def known(questions: Sequence[Sampled]) -> list[Part]:
+    """Returns the questions by the values of each grouping of the task that is a difficulty."""
+    parts: list[Part] = []
+    for grouping in KNOWN:
+        values: dict[str, list[int]] = {}
+        for i, one in enumerate(questions):
+            for value in one.question.groups.get(grouping, ()):
+                values.setdefault(value, []).append(i)
+        parts += [(f"{grouping} {value}", values[value]) for value in sorted(values)]
+    return parts
+
+
+def _tokens(point: Point, members: Sequence[int]) -> float:
+    return fmean(point.spent[i] for i in members) if members else 0.0
+
+
 def _choose(points: Sequence[Point], on: Sequence[int]) -> Point:
-    """The most accurate; among equals the cheapest, then the one that scores nothing."""
+    """The most accurate; among equals the one with fewest candidates, then the one that scores nothing."""
     return max(points, key=lambda point: (fmean(point.shares[i] for i in on), -point.n, not point.method.scored))
 
 
 def _half(one: Sampled) -> bool:
     """Which half a question is in: by its name, so that runs of the same questions divide them alike."""
     return bool(hashlib.blake2b(repr(one.question.id).encode(), digest_size=1).digest()[0] % 2)
-
-
-def _parts(questions: Sequence[Sampled]) -> Iterator[tuple[str, list[int]]]:
-    """All questions; thirds by the policy's agreement; the values of each grouping that is a difficulty."""
-    yield "all", list(range(len(questions)))
-    shares = [agreement(one) for one in questions]
-    ranked = sorted(shares)
-    low, high = ranked[len(ranked) // 3], ranked[2 * len(ranked) // 3]
-    thirds = {
-        f"agreement below {low:.0%}": [i for i, share in enumerate(shares) if share < low],
-        f"agreement {low:.0%} to {high:.0%}": [i for i, share in enumerate(shares) if low <= share < high],
-        f"agreement {high:.0%} or more": [i for i, share in enumerate(shares) if share >= high],
-    }
-    yield from thirds.items()
-    for grouping in KNOWN:
-        values: dict[str, list[int]] = {}
-        for i, one in enumerate(questions):
-            for value in one.question.groups.get(grouping, ()):
-                values.setdefault(value, []).append(i)
-        for value in sorted(values):
-            yield f"{grouping} {value}", values[value]

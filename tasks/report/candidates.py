@@ -16,6 +16,9 @@ from atomthink_plugin.task_form import in_task_form
 from atomthink_plugin.tasks.report.reading import Answered, Recorded
 from atomthink_plugin.tasks.scoring import judge
 
+ALIKE: Final = 0.95
+"""Share of the run's replies on which the judge of the candidates has to say what the task said."""
+
 _ROOT: Final = "root"
 
 
@@ -29,7 +32,7 @@ class Candidate:
         answer: Its final answer, None if it did not conclude.
         logprob: Mean log-probability per token, -inf where the policy gives none.
         values: Its value by aggregate, for those that its step scores are there for.
-        correct: Whether the task would call it right.
+        correct: Whether it is right, for whatever judges all candidates.
     """
 
     nodes: tuple[str, ...]
@@ -47,15 +50,15 @@ class Sampled:
     Attributes:
         question: The question; its own verdict is that of the run.
         candidates: In the order of their samples; none where the question failed, which is wrong for any number.
-        tokens: What all of them took of the policy.
-        policy_seconds: From the question's first call until the last of them ended.
+        tokens: What all of them took of the policy, or what was spent before it failed.
+        policy_seconds: From the question's first call until the last of them ended, or it failed.
         choosing_seconds: From then to the outcome: for scoring them, where a scorer ran, and for choosing.
-        scored: How many candidates pass each node that was scored.
+        scored: How many candidates pass each node that a model has scored.
     """
 
     question: Answered
     candidates: Sequence[Candidate]
-    tokens: int
+    tokens: float
     policy_seconds: float
     choosing_seconds: float
     scored: Mapping[str, int]
@@ -63,31 +66,45 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """How candidates were judged, beside the verdicts that the task gave.
+    """How candidates were judged, beside the verdicts that the task gave to the replies of the run.
 
     Attributes:
         by: What judged them.
         agreed: On how many of the run's own replies it says what the task said.
         of: How many there are.
+        right: How many of these the task called right.
     """
 
     by: str
     agreed: int
     of: int
+    right: int
+
+    @property
+    def words(self) -> str:
+        """For a person to read."""
+        return (
+            f"candidates are judged by {self.by}, which says of {self.agreed} of {self.of} replies what the task said "
+            f"({self.right} right)"
+        )
 
 
 def sampled(run: Recorded) -> tuple[list[Sampled], Judged]:
     """Returns the questions of a run with their candidates, and how those were judged.
 
-    Questions without a verdict or a record are left out. The reply that the run gave keeps the task's own verdict.
+    Questions without a verdict, a record or a reference answer are left out. All candidates have the same judge, the
+    chosen ones too: with the task's verdicts on those, a curve would rise wherever the task is the milder one.
 
     Raises:
-        AtomThinkError: The run has no candidates, or no verdicts.
+        AtomThinkError: The run has no candidates, no verdicts, or none that can be judged.
     """
     known = [one for one in run.questions if one.correct is not None]
     if not known:
         raise AtomThinkError(f"`{run.name}` has no verdicts to draw a curve from: {'; '.join(run.missing) or 'none'}")
-    found = [_sampled(one) for one in known if one.entry is not None]
+    judgeable = [one for one in known if one.benchmark is not None or one.target is not None]
+    if not judgeable:
+        raise AtomThinkError(f"`{run.name}` has samples without reference answers: its candidates cannot be judged")
+    found = [_sampled(one) for one in judgeable if one.entry is not None]
     if not any(one.candidates for one in found):
         search = dict(run.settings.get("search", {})).get("name")
         why = "; ".join([f"its search is {search}" if search else "it names no search", *run.missing])
@@ -97,8 +114,9 @@ def sampled(run: Recorded) -> tuple[list[Sampled], Judged]:
         )
     replies = [one.question for one in found if one.candidates]
     agreed = sum(verdict(one, one.reply) == one.correct for one in replies)
-    by = next((f"the rules for {one.benchmark}" for one in replies if one.benchmark), "equivalence with the target")
-    return found, Judged(by, agreed, len(replies))
+    rules = sorted({f"the rules for {one.benchmark}" for one in replies if one.benchmark})
+    by = [*rules, *(["equivalence with the target"] if any(one.benchmark is None for one in replies) else [])]
+    return found, Judged(" and ".join(by), agreed, len(replies), sum(bool(one.correct) for one in replies))
 
 
 def verdict(question: Answered, reply: str) -> bool:
@@ -111,19 +129,21 @@ def verdict(question: Answered, reply: str) -> bool:
 
 
 def _sampled(question: Answered) -> Sampled:
-    outcome = question.outcome
+    assert question.entry is not None
+    usage, outcome = question.entry.usage, question.outcome
     if outcome is None:
-        return Sampled(question, (), 0, 0.0, 0.0, {})
+        return Sampled(question, (), usage.generated, usage.seconds, 0.0, {})
     nodes = {node.id: node for node in outcome.nodes}
     chains = [_chain(rollout.end, nodes) for rollout in outcome.rollouts]
-    verdicts = {SEPARATOR.join(outcome.steps): bool(question.correct)}
+    verdicts: dict[str, bool] = {}
     candidates = []
     for rollout, chain in zip(outcome.rollouts, chains, strict=True):
         logprob = -math.inf if rollout.logprob is None else rollout.logprob
         candidates.append(_candidate(question, chain, logprob, verdicts))
     ended = max((rollout.seconds for rollout in outcome.rollouts), default=0.0)
     passes = Counter(node.id for chain in chains for node in chain if node.score is not None)
-    return Sampled(question, candidates, outcome.usage.generated, ended, outcome.usage.seconds - ended, passes)
+    scored = passes if usage.score_calls else {}  # the policy's own confidence costs no call
+    return Sampled(question, candidates, usage.generated, ended, usage.seconds - ended, scored)
 
 
 def _chain(end: str, nodes: Mapping[str, Node]) -> list[Node]:

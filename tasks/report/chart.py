@@ -12,13 +12,17 @@ from atomthink_plugin.tasks.report.scaling import Point
 COLOURS: Final = {"pass": "#8a8a8a", "majority": "#1f50c8", "weighted": "#d9730d", "best_of_n": "#1a8a4a"}
 NAMES: Final = {"pass": "pass@N", "majority": "majority", "weighted": "weighted", "best_of_n": "best of N"}
 UNSCORED: Final = "no scores"
-DASHES: Final = {UNSCORED: [1, 0], "mean": [1, 0], "min": [6, 3], "prod": [2, 2], "last": [9, 3, 2, 3]}
+DASHES: Final = {UNSCORED: [1, 0], "mean": [1, 0], "min": [4, 2], "prod": [1, 2], "last": [8, 2, 1, 2, 1, 2]}
 
 _SCALE: Final = 2.0  # pixels of the PNG per pixel of the SVG
 
 
-def draw(points: Sequence[Point], title: str) -> dict[str, bytes]:
+def draw(points: Sequence[Point], titles: Sequence[str]) -> dict[str, bytes]:
     """Returns the picture as `svg` and `png`.
+
+    Args:
+        points: All of the curves.
+        titles: Lines above it, the first of them larger.
 
     Raises:
         AtomThinkError: The libraries of the extra `report` are not installed.
@@ -28,24 +32,26 @@ def draw(points: Sequence[Point], title: str) -> dict[str, bytes]:
         import vl_convert  # noqa: F401
     except ImportError as error:
         raise AtomThinkError(f"pictures need `pip install 'atomthink-plugin[report]'`: {error}") from None
-    chart = _chart(points, title)
+    chart = _chart(points, titles)
     svg, png = io.StringIO(), io.BytesIO()
     chart.save(svg, format="svg")
     chart.save(png, format="png", scale_factor=_SCALE)
     return {"svg": svg.getvalue().encode(), "png": png.getvalue()}
 
 
-def _chart(points: Sequence[Point], title: str) -> Any:
+def _chart(points: Sequence[Point], titles: Sequence[str]) -> Any:
     import altair as alt
 
     rows = [_row(point) for point in points]
     panels = [
         _panel(rows, "tokens", "policy tokens per question"),
-        _panel(rows, "seconds", "wall time per question, s"),
+        _panel(rows, "seconds", "estimated wall time per question, s"),
     ]
+    title = alt.TitleParams(titles[0], subtitle=list(titles[1:]))
     chart = alt.hconcat(*panels, title=title).configure_view(stroke=None)
+    # A legend's lines are as long as its symbols are wide: long enough for every pattern to show.
     return chart.configure_axis(gridColor="#e4e4e4").configure_legend(
-        symbolStrokeWidth=2, symbolOpacity=1, symbolSize=120
+        symbolStrokeWidth=2, symbolOpacity=1, symbolSize=1000
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 _RUN: Final = "folder of lmms-eval's --output_path, a ..._results.json in it, or a journal's folder"
 _SAMPLES: Final = "folder of lmms-eval's --output_path (with --log_samples), or a ..._results.json in it"
 _JOURNAL: Final = "the journal's folder, or the one it lives in, if it is not where the run left it"
+_JOURNALS: Final = f"{_JOURNAL}; once for each run"
 
 
 def add_to(commands: Any) -> None:
@@ -26,7 +27,7 @@ def _add_compare(commands: Any) -> None:
         "test, cost, accuracy at equal tokens, and by category where one helps or hurts.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=_SAMPLES)
-    parser.add_argument("--journal", type=Path, metavar="DIR", help=_JOURNAL)
+    parser.add_argument("--journal", type=Path, action="append", default=[], metavar="DIR", help=_JOURNALS)
     parser.add_argument("--common", action="store_true", help="only the questions that all runs have")
     parser.add_argument("--any-scorer", action="store_true", help="though different scorers gave the verdicts")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to FILE")
@@ -73,14 +74,7 @@ def _add_view(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("view.html"), metavar="FILE", help="the file to write (default: view.html)"
     )
-    parser.add_argument(
-        "--journal",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="the journal's folder, or the one it lives in, if the run does not lead to it; once for each run",
-    )
+    parser.add_argument("--journal", type=Path, action="append", default=[], metavar="DIR", help=_JOURNALS)
     parser.set_defaults(command=_view)
 
 

@@ -13,12 +13,12 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.report.comparing import Category, Paired, Row, categories, pair, rows
 from atomthink_plugin.tasks.report.cutting import Cut, equal_tokens
 from atomthink_plugin.tasks.report.files import write_json, write_text
-from atomthink_plugin.tasks.report.reading import read
+from atomthink_plugin.tasks.report.reading import read_all
 from atomthink_plugin.tasks.report.tables import Grid, number, percent, points
 
 
 def compare(
-    runs: Sequence[Path], journal: Path | None, common: bool, any_scorer: bool
+    runs: Sequence[Path], journals: Sequence[Path], common: bool, any_scorer: bool
 ) -> tuple[Paired, dict[str, Any]]:
     """Returns the runs on their questions, and everything there is to say of them as plain data.
 
@@ -27,7 +27,7 @@ def compare(
     """
     if len(runs) < 2:
         raise AtomThinkError(f"`{' '.join(map(str, runs))}`: a comparison needs two runs or more")
-    found = [read(run, journal) for run in runs]
+    found = read_all(runs, journals)
     paired = pair(found, common, any_scorer)
     cuts, words = equal_tokens(paired)
     missing = [f"`{run.name}`: {word}" for run in found for word in run.missing]
@@ -40,13 +40,18 @@ def compare(
 
 
 def show(
-    runs: Sequence[Path], journal: Path | None, common: bool, any_scorer: bool, json: Path | None, markdown: Path | None
+    runs: Sequence[Path],
+    journals: Sequence[Path],
+    common: bool,
+    any_scorer: bool,
+    json: Path | None,
+    markdown: Path | None,
 ) -> None:
     """Prints a comparison.
 
     Args:
         runs: Two or more, see `reading.read`; the first is what the others are compared with.
-        journal: Where their journals live, if not where the runs say.
+        journals: By run, where its journal is; empty to find them.
         common: Whether questions that not all of them have are left out.
         any_scorer: Whether their verdicts may come from different scorers.
         json: Where everything goes as JSON, if anywhere.
@@ -55,7 +60,7 @@ def show(
     Raises:
         AtomThinkError: The runs cannot be compared, or a file cannot be written.
     """
-    paired, found = compare(runs, journal, common, any_scorer)
+    paired, found = compare(runs, journals, common, any_scorer)
     tables = grids(paired, found)
     console = Console()
     for grid in tables:

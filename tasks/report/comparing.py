@@ -42,7 +42,7 @@ class Row:
         run: Its name.
         thinking: How it thinks, as far as it tells.
         questions: How many it shares with the others.
-        failed: How many of them failed; they count as wrong.
+        failed: How many of them failed; they count as wrong, and what they spent counts.
         accuracy: With its 95 % interval.
         contrast: Against the first run, None for that one itself.
         tokens: Policy tokens per question, None where the model tells none; likewise the next three.
@@ -177,7 +177,7 @@ def thinking(settings: Mapping[str, Any]) -> str:
 
 
 def tokens_of(questions: Iterable[Answered]) -> float | None:
-    """Returns the policy tokens per question, None where a question that was answered tells none."""
+    """Returns the policy tokens per question, None where a question tells none; see `_mean`."""
     return _mean(questions, lambda one: one.tokens)
 
 
@@ -198,7 +198,8 @@ def _row(run: Recorded, against: Contrast | None) -> Row:
 
 
 def _mean(questions: Iterable[Answered], of: Callable[[Answered], float | None]) -> float | None:
-    values = [of(one) for one in questions if one.failed is None]
+    """The mean over all questions; failed ones that do not tell what they spent have spent nothing."""
+    values = [0.0 if value is None and one.failed is not None else value for one in questions for value in (of(one),)]
     told = [value for value in values if value is not None]
     return fmean(told) if told and len(told) == len(values) else None
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.statistics import Estimate, mean_difference, mean_wilson
-from atomthink_plugin.tasks.report.candidates import Sampled, sampled
+from atomthink_plugin.tasks.report.candidates import ALIKE, Sampled, sampled
 from atomthink_plugin.tasks.report.comparing import Paired, tokens_of, verdicts
 from atomthink_plugin.tasks.report.reading import Recorded
 from atomthink_plugin.tasks.report.replay import Method, method_of
-from atomthink_plugin.tasks.report.scaling import common_methods, curve
+from atomthink_plugin.tasks.report.scaling import common_methods, curve, tokens_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Cut:
     Attributes:
         run: The run that is cut.
         other: The one whose tokens it may spend.
-        tokens: Those, per question.
+        tokens: Those, per question, failed ones included.
         candidates: How many of its candidates they pay for; between two whole numbers it draws either, in proportion.
         accuracy: What it would have with them, over random subsets, with its 95 % interval.
         other_accuracy: The other's.
@@ -49,42 +48,47 @@ def equal_tokens(paired: Paired) -> tuple[list[Cut], list[str]]:
         cheaper = [(other, told) for other, told in budgets if own is not None and told is not None and told < own]
         if not cheaper:
             continue
-        whole = _whole(run)
-        if whole is None:
-            words.append(f"`{run.name}` cannot be cut to fewer tokens: it has no journaled candidates to leave out")
+        try:
+            questions, method = _whole(run)
+        except AtomThinkError as error:
+            words.append(f"`{run.name}` cannot be cut to fewer tokens: {error}")
             continue
-        questions, method = whole
-        most = max(len(one.candidates) for one in questions)
-        each = fmean(one.tokens for one in questions) / most
         for other, tokens in cheaper:
-            if tokens < each:
+            if tokens < _tokens(questions, 1):
                 words.append(f"the tokens of `{other.name}` do not pay for one candidate of `{run.name}`")
             else:
-                cuts.append(_cut(run, questions, method, other, tokens, tokens / each))
+                cuts.append(_cut(run, questions, method, other, tokens))
     return cuts, words
 
 
-def _whole(run: Recorded) -> tuple[list[Sampled], Method] | None:
-    """The candidates and how the run chose among them, if every question has them."""
+def _whole(run: Recorded) -> tuple[list[Sampled], Method]:
+    """The candidates and how the run chose among them, if every question has them, judged as the task judges."""
     method = method_of(run.settings)
     if method is None:
-        return None
-    try:
-        questions, _ = sampled(run)
-    except AtomThinkError:
-        return None
-    whole = len(questions) == len(run.questions) and method in common_methods(questions)
-    return (questions, method) if whole else None
+        raise AtomThinkError("it does not choose among candidates, or kept no journal of them")
+    questions, judged = sampled(run)
+    if len(questions) < len(run.questions):
+        raise AtomThinkError(f"{len(run.questions) - len(questions)} questions have no journaled candidates")
+    if method not in common_methods(questions):
+        raise AtomThinkError(f"not all of its candidates have the scores for {method.name}")
+    if judged.agreed < ALIKE * judged.of:
+        raise AtomThinkError(judged.words)
+    return questions, method
 
 
-def _cut(
-    run: Recorded, questions: Sequence[Sampled], method: Method, other: Recorded, tokens: float, candidates: float
-) -> Cut:
+def _tokens(questions: Sequence[Sampled], n: int) -> float:
+    return fmean(tokens_at(one, n) for one in questions)
+
+
+def _cut(run: Recorded, questions: Sequence[Sampled], method: Method, other: Recorded, tokens: float) -> Cut:
     """Between two whole numbers of candidates either is drawn, so often that the tokens are met on average."""
-    few = math.floor(candidates)
-    fewer, more = curve(questions, [few, few + 1], [method])
+    most = max(len(one.candidates) for one in questions)
+    few = max(n for n in range(1, most) if _tokens(questions, n) <= tokens)
+    less, more = _tokens(questions, few), _tokens(questions, few + 1)
+    candidates = few + (tokens - less) / (more - less)
+    fewer, further = curve(questions, [few, few + 1], [method])
     part = candidates - few
-    shares = [(1 - part) * a + part * b for a, b in zip(fewer.shares, more.shares, strict=True)]
+    shares = [(1 - part) * a + part * b for a, b in zip(fewer.shares, further.shares, strict=True)]
     right = [float(verdict) for verdict in verdicts(other.questions)]
     differences = [share - verdict for share, verdict in zip(shares, right, strict=True)]
     accuracies = mean_wilson(shares), mean_wilson(right)

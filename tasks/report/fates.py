@@ -163,14 +163,15 @@ def _ranked(tree: Tree, search: Mapping[str, Any]) -> dict[str, _Place]:
     if aggregate is None or search["name"] not in ("greedy", "beam"):
         return {}
     keep = 1 if search["name"] == "greedy" else int(_argument(search, "beams"))
-    levels: dict[int, list[tuple[float, float, str]]] = {}
+    levels: dict[int, list[tuple[float, float, bool, str]]] = {}
     for node in tree.nodes.values():
         value = tree.value(node, aggregate)
         if value is not None:
-            levels.setdefault(len(tree.lineage(node)), []).append((value, tree.logprob(node), node.id))
+            followed = node.id in tree.children or node.id in tree.chosen  # the search's own way out of a tie
+            levels.setdefault(len(tree.lineage(node)), []).append((value, tree.logprob(node), followed, node.id))
     places = {}
     for level in levels.values():
-        level.sort(key=lambda entry: entry[:2], reverse=True)
-        for rank, (value, _, key) in enumerate(level, 1):
+        level.sort(key=lambda entry: entry[:3], reverse=True)
+        for rank, (value, _, _, key) in enumerate(level, 1):
             places[key] = rank, len(level), min(keep, len(level)), value
     return places

@@ -25,6 +25,7 @@ class Entry:
         repeat: Its number among the requests about that question.
         text: The question as asked.
         reply: The chosen chain, empty where it failed.
+        answer: Its final answer, None where it has none.
         usage: What it cost.
         stopped: Why the search ended, None where it failed.
         failed: Why it failed, None where it did not.
@@ -37,6 +38,7 @@ class Entry:
     repeat: int
     text: str
     reply: str
+    answer: str | None
     usage: Usage
     stopped: str | None
     failed: str | None
@@ -90,8 +92,11 @@ def find_journal(name: str, given: Path | None, places: Sequence[Path]) -> Path 
             return given / name
         if is_journal(given) and name in ("", given.resolve().name):
             return given
-        named = f"`{name}`, the journal of this run" if name else f"a journal's {_SETTINGS}"
-        raise AtomThinkError(f"`--journal {given}` has no {named}: name that folder, or the one it lives in")
+        if not name:
+            raise AtomThinkError(
+                f"`--journal {given}` is no journal, and the run names none: name the journal's folder"
+            )
+        raise AtomThinkError(f"`--journal {given}` has no `{name}`: name that journal's folder, or the one it lives in")
     cache = journal_folder(None)
     folders = [place / name for place in (*places, *([cache] if cache else []))] if name else []
     return next((folder for folder in folders if is_journal(folder)), None)
@@ -139,6 +144,7 @@ def _entry(record: Mapping[str, Any], file: Path, start: int) -> Entry:
         repeat=int(repeat),
         text=record["text"],
         reply=result["text"] if done else "",
+        answer=result["answer"] if done else None,
         usage=Usage(**result["usage"]),
         stopped=result["stopped"] if done else None,
         failed=None if done else result["reason"],

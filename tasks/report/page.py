@@ -78,6 +78,9 @@ def _notes(runs: Sequence[Recorded], questions: Sequence[Asked]) -> Iterator[str
     alone = sum(None in question.answers for question in questions)
     if alone:
         yield f"{alone:,} of {len(questions):,} questions were asked by one of the runs only"
+    other = sum(not question.alike for question in questions)
+    if other:
+        yield f"{other:,} questions have another text or answer in the second run: other data; the first's are shown"
     if len({run.scorer for run in runs}) > 1:
         yield "different scorers gave the verdicts: " + ", ".join(run.scorer or "none" for run in runs)
 

@@ -44,16 +44,31 @@ def _drawn(task: str, manager: Any) -> Draw:
     from lmms_eval.tasks import get_task_dict
 
     try:
-        loaded = get_task_dict([task], manager)[task]
-        docs = loaded.eval_docs
+        return drawing(task, get_task_dict([task], manager)[task])
     except (Exception, SystemExit) as error:  # tasks are code and data of their own
         return _refusing(f"task `{task}` cannot be loaded here ({_reason(error)})")
 
+
+def drawing(task: str, loaded: Any) -> Draw:
+    """Returns what draws the images of a task's documents.
+
+    Args:
+        task: Its name.
+        loaded: The harness's task.
+    """
+    docs = loaded.eval_docs
+
     def draw(doc_id: int) -> Sequence[Image.Image]:
         try:
-            return [one for one in loaded.doc_to_visual(docs[doc_id]) or () if isinstance(one, Image.Image)]
+            seen = list(loaded.doc_to_visual(docs[doc_id]) or ())
+            images = [one for one in seen if isinstance(one, Image.Image)]
+            for image in images:
+                image.load()  # many are opened lazily, and broken only when they are looked at
         except Exception as error:
             raise AtomThinkError(f"task `{task}` cannot draw it ({_reason(error)})") from error
+        if seen and not images:
+            raise AtomThinkError(f"task `{task}` shows a {type(seen[0]).__name__} in place of an image")
+        return images
 
     return draw
 
@@ -84,6 +99,7 @@ class Thumbnails:
         self.room = room
         self.encoded: list[bytes] = []
         self._known: dict[bytes, int] = {}
+        self._rung = 0
 
     def add(self, image: Image.Image, share: int) -> int:
         """Returns the number of a picture; a new one is made as large as `share` bytes let it be."""
@@ -91,15 +107,24 @@ class Thumbnails:
         digest = hashlib.blake2b(repr((image.mode, image.size)).encode() + image.tobytes(), digest_size=16).digest()
         if digest not in self._known:
             self._known[digest] = len(self.encoded)
-            self.encoded.append(thumbnail(image, share))
-            self.room -= len(self.encoded[-1])
+            # Pictures of a run are alike: what was far too large for the last one is not tried again.
+            encoded, self._rung = thumbnail(image, share, max(self._rung - 1, 0))
+            self.encoded.append(encoded)
+            self.room -= len(encoded)
         return self._known[digest]
 
 
-def thumbnail(image: Image.Image, room: int) -> bytes:
-    """Returns an image as WebP of at most `room` bytes, or as small as it is still recognised."""
+def thumbnail(image: Image.Image, room: int, first: int = 0) -> tuple[bytes, int]:
+    """Returns an image as WebP of at most `room` bytes, or as small as it is still recognised, and its rung.
+
+    Args:
+        image: The image.
+        room: Bytes it may take.
+        first: The first rung of `_LADDER` that is tried.
+    """
     size, encoded = max(image.size), b""
-    for side, quality in _LADDER:
+    for rung in range(first, len(_LADDER)):
+        side, quality = _LADDER[rung]
         # Bytes grow with the area: rungs that would be far too large again are not tried.
         if encoded and len(encoded) * min(side / size, 1) ** 2 > 1.5 * room and side != _LADDER[-1][0]:
             continue
@@ -109,4 +134,4 @@ def thumbnail(image: Image.Image, room: int) -> bytes:
         size, encoded = max(image.size), buffer.getvalue()
         if len(encoded) <= room:
             break
-    return encoded
+    return encoded, rung

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError, Outcome
+from atomthink_plugin.task_form import in_task_form
 from atomthink_plugin.tasks.benchmarks import Name
 from atomthink_plugin.tasks.report.journals import Entry, Kept, find_journal, is_journal, read_journal
 from atomthink_plugin.tasks.runs import Run, Sample, read_run
@@ -30,12 +31,14 @@ class Answered:
         target: The reference answer, None where it is not known.
         reply: What was scored.
         extracted: The answer that the task's scorer found in it, None where it tells none.
-        correct: The task's verdict, None where there is none.
+        correct: The task's verdict, None where there is none; a question that failed is wrong, whatever is said of
+            its empty reply.
         rule: The rule that gave the verdict, None where the task tells none.
         scorer: What gave it: our scorer by its version, any other by the metric and the version of its task.
         groups: By grouping, the categories it counts for.
         failed: Why it failed, None where it did not.
-        tokens: Tokens that the policy sampled, None where the model tells none; likewise the next three.
+        tokens: Tokens that the policy sampled, before it failed too; None where the model tells none; likewise the
+            next three.
         policy_calls: Candidate steps sampled.
         prm_calls: Paths scored.
         seconds: From the question's first call to its outcome, other questions in flight beside it.
@@ -120,11 +123,11 @@ def read(run: Path, journal: Path | None = None) -> Recorded:
     folder, missing = _journal(found, run, journal)
     kept = read_journal(folder) if folder is not None else None
     joined = _Joined(kept)
-    questions = [
-        _answered(sample, _Metrics(found, task), joined.entry(sample))
-        for task, samples in found.samples.items()
-        for sample in samples
-    ]
+    questions = []
+    for task, samples in found.samples.items():
+        metric = _Metric(found, task)
+        missing += metric.missing
+        questions += [_answered(sample, metric, joined.entry(sample)) for sample in samples]
     arguments = found.results["config"].get("model_args")
     return Recorded(
         name=run.resolve().name.removesuffix("_results.json"),
@@ -138,10 +141,28 @@ def read(run: Path, journal: Path | None = None) -> Recorded:
     )
 
 
+def read_all(runs: Sequence[Path], journals: Sequence[Path]) -> list[Recorded]:
+    """Reads several runs.
+
+    Args:
+        runs: See `read`.
+        journals: What `--journal` said, once for each run; empty to find them.
+
+    Raises:
+        AtomThinkError: One cannot be read, or there are more or fewer journals than runs.
+    """
+    if len(journals) not in (0, len(runs)):
+        raise AtomThinkError(f"`--journal` was given {len(journals)} times for {len(runs)} runs: once for each, or not")
+    given: Sequence[Path | None] = journals or [None] * len(runs)
+    return [read(run, journal) for run, journal in zip(runs, given, strict=True)]
+
+
 def _trees_alone(folder: Path) -> Recorded:
     """A journal without a run: what it finished, and no verdicts."""
     kept = read_journal(folder)
-    latest = {(entry.task, entry.doc_id, entry.repeat): entry for entry in kept.entries}
+    # A question that failed and was asked again is finished, whichever file has that: sorting keeps the order written.
+    last = sorted(kept.entries, key=lambda entry: entry.failed is None)
+    latest = {(entry.task, entry.doc_id, entry.repeat): entry for entry in last}
     questions = [_unscored(latest[key]) for key in sorted(latest)]
     verdicts = "no verdicts: a journal has none; name the folder of the run's --output_path to have them"
     return Recorded(
@@ -218,9 +239,16 @@ class _Joined:
         self._foreign = 0
 
     def entry(self, sample: Sample) -> Entry | None:
-        """Returns the record that the sample's reply came from, None where there is none."""
+        """Returns the record that the sample's reply came from, None where there is none.
+
+        Filters of the task may have changed the reply, so that it has to be the record's only where costs do not
+        decide, or where the run does not name this journal.
+        """
         known = self._entries.get((sample.task, sample.doc_id), [])
-        same = [entry for entry in known if _agree(entry, sample)]
+        spent = [entry for entry in known if _agree(entry, sample)]
+        same = [entry for entry in spent if _replied(entry, sample)]
+        if not same and sample.counts.get("journal"):
+            same = spent
         if known and not same:
             self._foreign += 1
         return same[-1] if same else None
@@ -245,6 +273,10 @@ def _agree(entry: Entry, sample: Sample) -> bool:
     return entry.failed is None and told == (entry.usage.generated, entry.usage.policy_calls)
 
 
+def _replied(entry: Entry, sample: Sample) -> bool:
+    return sample.reply in (entry.reply, in_task_form(entry.reply, entry.answer, entry.text))
+
+
 def _torn(kept: Kept) -> list[str]:
     return [f"{kept.torn} lines of journal `{kept.folder.name}` are torn or foreign"] if kept.torn else []
 
@@ -252,13 +284,13 @@ def _torn(kept: Kept) -> list[str]:
 # --- the samples ---------------------------------------------------------------------------------
 
 
-def _answered(sample: Sample, metrics: _Metrics, entry: Entry | None) -> Answered:
+def _answered(sample: Sample, metric: _Metric, entry: Entry | None) -> Answered:
     fields, counts = sample.fields, sample.counts
-    logged = fields.get("question")
-    record: Mapping[str, Any] = logged if isinstance(logged, dict) else {}
-    target, groups = fields.get("target"), fields.get("groups") or fields.get("breakdown", {}).get("groups", {})
+    record, breakdown = _mapping(fields.get("question")), _mapping(fields.get("breakdown"))
+    target, groups = fields.get("target"), _mapping(fields.get("groups") or breakdown.get("groups"))
     extracted = fields.get("extracted")
-    metric, correct = metrics.verdict(fields)
+    failed = sample.state == "failed"
+    usage = entry.usage if entry is not None else None
     return Answered(
         task=sample.task,
         doc_id=sample.doc_id,
@@ -268,15 +300,15 @@ def _answered(sample: Sample, metrics: _Metrics, entry: Entry | None) -> Answere
         target=None if target in (None, "", "None") else str(target),
         reply=sample.reply,
         extracted=None if extracted is None else str(extracted),
-        correct=correct,
+        correct=False if failed and metric.name else metric.verdict(fields),
         rule=fields.get("rule"),
-        scorer=fields.get("scorer") or metrics.scorer(metric),
-        groups={name: tuple(map(str, values)) for name, values in groups.items()},
-        failed=str(counts.get("error", "")) if sample.state == "failed" else None,
-        tokens=counts.get("output_tokens"),
-        policy_calls=counts.get("policy_calls"),
-        prm_calls=counts.get("score_calls"),
-        seconds=entry.usage.seconds if entry is not None else None,
+        scorer=fields.get("scorer") or metric.scorer,
+        groups={name: tuple(map(str, values)) for name, values in groups.items() if isinstance(values, list)},
+        failed=str(counts.get("error", "")) if failed else None,
+        tokens=counts.get("output_tokens", usage and usage.generated),
+        policy_calls=counts.get("policy_calls", usage and usage.policy_calls),
+        prm_calls=counts.get("score_calls", usage and usage.score_calls),
+        seconds=usage.seconds if usage is not None else None,
         stopped=counts.get("stopped") or None,
         entry=entry,
         record=record,
@@ -291,26 +323,36 @@ def _text(told: Any, entry: Entry | None) -> str:
     return entry.text if entry is not None else "" if told is None else json.dumps(told, ensure_ascii=False)
 
 
-class _Metrics:
-    """What a task measures, and which of it is a verdict."""
+def _mapping(logged: Any) -> Mapping[str, Any]:
+    """What our tasks log as a mapping may be anything in another's samples."""
+    return logged if isinstance(logged, Mapping) else {}
+
+
+class _Metric:
+    """The metric of a task that is a verdict: the first of which more is better and that is 0 or 1 for every sample."""
 
     def __init__(self, found: Run, task: str) -> None:
-        self._names = ("correct", *found.results.get("higher_is_better", {}).get(task, {}))  # our tasks' own first
-        self._task = f"{task} {found.results.get('versions', {}).get(task)}"
+        better = found.results.get("higher_is_better", {}).get(task, {})
+        names = ("correct", *(name for name, more in better.items() if more is not False))  # our tasks' own first
+        said = {name: [_said(sample.fields, name) for sample in found.samples[task]] for name in names}
+        told = {name: [one for one in values if one is not None] for name, values in said.items()}
+        shares = [name for name, values in told.items() if any(one not in (0, 1) for one in values)]
+        self.name = next((name for name, values in told.items() if values and name not in shares), None)
+        self.scorer = f"{self.name} of {task} {found.results.get('versions', {}).get(task)}" if self.name else None
+        unfit = f"no verdicts for `{task}`: its `{', '.join(shares)}` is neither 0 nor 1 for some questions"
+        self.missing = [unfit] if shares and not self.name else []
 
-    def verdict(self, fields: Mapping[str, Any]) -> tuple[str | None, bool | None]:
-        """Returns the first metric that says right or wrong, and what it says."""
-        for name in self._names:
-            said = fields.get(name)
-            if isinstance(said, Mapping):
-                said = next((said[part] for part in _SAID if part in said), None)
-            if isinstance(said, (bool, int, float)) and said in (0, 1):
-                return name, bool(said)
-        return None, None
+    def verdict(self, fields: Mapping[str, Any]) -> bool | None:
+        """Returns what it says of a sample; None where it says nothing."""
+        said = _said(fields, self.name) if self.name else None
+        return None if said is None else bool(said)
 
-    def scorer(self, metric: str | None) -> str | None:
-        """Returns a name for what gave that verdict."""
-        return f"{metric} of {self._task}" if metric else None
+
+def _said(fields: Mapping[str, Any], name: str) -> float | None:
+    said = fields.get(name)
+    if isinstance(said, Mapping):
+        said = next((said[part] for part in _SAID if part in said), None)
+    return said if isinstance(said, (bool, int, float)) else None
 
 
 def _pace(found: Run, questions: Sequence[Answered]) -> float | None:

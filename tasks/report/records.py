@@ -34,8 +34,16 @@ class Asked:
 
     @property
     def any(self) -> Answered:
-        """Any run's: what was asked is the same in all."""
+        """The first run's that asked it; where `alike`, what was asked is the same in all."""
         return next(answer for answer in self.answers if answer is not None)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all runs that asked it mean the same question, and not only the same number of a task."""
+        given = [answer for answer in self.answers if answer is not None]
+        targets = {answer.target for answer in given if answer.target is not None}
+        texts = {answer.text for answer in given if answer.text}
+        return len(targets) < 2 and (len(texts) < 2 or bool(targets))
 
 
 def asked(runs: Sequence[Recorded]) -> list[Asked]:
@@ -181,8 +189,8 @@ def _finished(tree: Tree, numbers: Mapping[str, int], target: str | None) -> lis
 
 
 def _rounded(number: float | None) -> float | None:
-    """Four digits are more than anyone reads, and half the page's size."""
-    return None if number is None else float(f"{number:.4g}")
+    """Four digits are more than anyone reads, and half the page's size; JSON has no infinity."""
+    return None if number is None or not math.isfinite(number) else float(f"{number:.4g}")
 
 
 def _known(**values: Any) -> dict[str, Any]:

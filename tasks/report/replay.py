@@ -77,8 +77,9 @@ def method_of(settings: Mapping[str, Any]) -> Method | None:
 
 
 def methods(candidates: Sequence[Candidate]) -> list[Method]:
-    """Returns the methods that the scores of a question's candidates allow."""
-    known: list[Aggregate] = [name for name in AGGREGATES if all(name in one.values for one in candidates)]
+    """Returns the methods that the scores of a question's candidates allow; all where there is nothing to choose."""
+    many = len(candidates) > 1
+    known: list[Aggregate] = [name for name in AGGREGATES if not many or all(name in one.values for one in candidates)]
     scored = [Method(search, aggregate) for search in ("weighted", "best_of_n") for aggregate in known]
     return [MAJORITY, *scored, PASS]
 
@@ -117,6 +118,8 @@ class Replay:
 
     def chosen(self, method: Method, drawn: Subsets) -> NDArray[np.intp]:
         """Returns for each subset which candidate the search would return."""
+        if len(self._candidates) == 1:
+            return drawn[:, 0]
         if method.search == "best_of_n":
             return self._best(drawn, self._values(method))
         weights = np.ones(len(self._candidates)) if method.aggregate is None else self._values(method)

@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.report.budgeting import Best, best
-from atomthink_plugin.tasks.report.candidates import Judged, Sampled, sampled
+from atomthink_plugin.tasks.report.budgeting import Best, best, known, thirds
+from atomthink_plugin.tasks.report.candidates import ALIKE, Judged, Sampled, sampled
 from atomthink_plugin.tasks.report.chart import draw
 from atomthink_plugin.tasks.report.comparing import thinking
 from atomthink_plugin.tasks.report.files import write_bytes, write_json
 from atomthink_plugin.tasks.report.reading import Recorded, read
-from atomthink_plugin.tasks.report.replay import PASS
-from atomthink_plugin.tasks.report.scaling import Point, common_methods, curve, sizes
+from atomthink_plugin.tasks.report.replay import PASS, Method
+from atomthink_plugin.tasks.report.scaling import Point, common_methods, curve, halves, sizes
 from atomthink_plugin.tasks.report.tables import Grid, percent
 
 
@@ -30,7 +30,8 @@ class Scaling:
         questions: Its questions that have a verdict and a record.
         judged: How the candidates were judged.
         points: A point for each method and size.
-        best: The best uses of token budgets.
+        best: The best uses of token budgets, overall and by the task's difficulty.
+        by_agreement: The same with half of the candidates, by how far the others agree.
         notes: What is missing or to be known, in words.
     """
 
@@ -39,6 +40,7 @@ class Scaling:
     judged: Judged
     points: Sequence[Point]
     best: Sequence[Best]
+    by_agreement: Sequence[Best]
     notes: Sequence[str]
 
 
@@ -53,8 +55,17 @@ def scaling(run: Path, journal: Path | None) -> Scaling:
     at = sizes(questions)
     if at == [1]:
         raise AtomThinkError(f"`{found.name}` has one candidate per question, and a curve needs more: run with n=16")
-    points = curve(questions, at, common_methods(questions), found.pace)
-    return Scaling(found, questions, judged, points, best(questions, points), _notes(found, questions, judged))
+    methods = common_methods(questions)
+    points = curve(questions, at, methods, found.pace)
+    chosen = best(questions, points, known(questions))
+    notes = _notes(found, questions, judged)
+    return Scaling(found, questions, judged, points, chosen, _by_agreement(questions, methods), notes)
+
+
+def _by_agreement(questions: Sequence[Sampled], methods: Sequence[Method]) -> list[Best]:
+    """Half of the candidates tell the difficulty, the other half what is best for it."""
+    told, tried = zip(*map(halves, questions), strict=True)
+    return best(tried, curve(tried, sizes(tried), methods), thirds(told))
 
 
 def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
@@ -74,7 +85,7 @@ def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
         console.print(grid.rich())
     for note in found.notes:
         console.print(note, style="yellow", markup=False, highlight=False)
-    pictures = draw(found.points, _title(found)) if files.keys() & {"png", "svg"} else {}
+    pictures = draw(found.points, [_title(found), found.judged.words]) if files.keys() & {"png", "svg"} else {}
     for kind, file in files.items():
         if kind == "json":
             write_json("--json", file, plain(found))
@@ -91,7 +102,7 @@ def plain(found: Scaling) -> dict[str, Any]:
             "n": point.n,
             "tokens": point.tokens,
             "prm_calls": point.prm_calls,
-            "seconds": point.seconds,
+            "estimated_seconds": point.seconds,
             **dict(zip(("accuracy", "low", "high"), point.accuracy, strict=True)),
         }
         for point in found.points
@@ -104,6 +115,7 @@ def plain(found: Scaling) -> dict[str, Any]:
         "judged": asdict(found.judged),
         "points": points,
         "best": [asdict(one) for one in found.best],
+        "by_agreement": [asdict(one) for one in found.by_agreement],
         "notes": list(found.notes),
     }
 
@@ -117,24 +129,28 @@ def grids(found: Scaling) -> list[Grid]:
     cells = [(name, *(percent(point.accuracy) for point in points)) for name, points in by_method.items()]
     costs = [
         ("policy tokens/q", *(f"{by_method[PASS.name][i].tokens:.0f}" for i in range(len(at)))),
-        ("s/q, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
+        ("estimated s/q, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
     ]
     scored = next((points for points in by_method.values() if points[0].method.aggregate not in (None, "last")), None)
     if scored is not None:
         costs += [
             ("PRM calls/q", *(f"{point.prm_calls:.1f}" for point in scored)),
-            ("s/q, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
+            ("estimated s/q, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
         ]
     curves = Grid(_title(found), ("accuracy, %, by N", *map(str, at)), [*cells, *costs])
-    return [curves, _budgets(found.best)] if found.best else [curves]
+    title = "the best search within so many policy tokens, chosen on one half of the questions"
+    agreed = f"{title}: with half of the candidates, by how far the other half agree"
+    tables = ((title, found.best), (agreed, found.by_agreement))
+    return [curves, *(_budgets(title, rows) for title, rows in tables if rows)]
 
 
-def _budgets(found: Sequence[Best]) -> Grid:
+def _budgets(title: str, found: Sequence[Best]) -> Grid:
     headings = (
         "questions",
-        "tokens/q",
+        "budget",
         "best on one half",
         "N",
+        "tokens/q",
         "accuracy on the other, %",
         "best overall there",
         "of",
@@ -145,13 +161,14 @@ def _budgets(found: Sequence[Best]) -> Grid:
             f"{one.budget:.0f}",
             one.method.name,
             str(one.n),
+            f"{one.tokens:.0f}",
             percent(one.accuracy),
             f"{100 * one.overall:.1f}",
             str(one.reported_on),
         )
         for one in sorted(found, key=lambda one: [other.part for other in found].index(one.part))
     ]
-    return Grid("the best search for a token budget, chosen on one half of the questions", headings, cells)
+    return Grid(title, headings, cells)
 
 
 def _title(found: Scaling) -> str:
@@ -161,13 +178,13 @@ def _title(found: Scaling) -> str:
 def _notes(run: Recorded, questions: Sequence[Sampled], judged: Judged) -> list[str]:
     words = [f"`{run.name}`: {word}" for word in run.missing]
     if len(questions) < len(run.questions):
-        words.append(f"{len(run.questions) - len(questions)} questions without a verdict or a record are left out")
-    words.append(
-        f"candidates judged by {judged.by}, which says of {judged.agreed} of {judged.of} replies what the task said"
-    )
+        left = len(run.questions) - len(questions)
+        words.append(f"{left} questions without a verdict, a record or a reference answer are left out")
+    alike = judged.agreed / judged.of
+    words.append(judged.words + (": the curve is that judge's, not the task's" if alike < ALIKE else ""))
     spent = sum(one.question.stopped == "budget" for one in questions)
     if spent:
         words.append(f"{spent} questions were stopped by their budget: fewer candidates would have had more each")
-    if run.pace is None:
-        words.append("seconds are those from a question's first call to its outcome, other questions in flight")
+    taken = "from a question's first call to its outcome, others in flight" if run.pace is None else "of the whole run"
+    words.append(f"seconds are estimated from those {taken}: by tokens for the policy, by scored steps for the PRM")
     return words

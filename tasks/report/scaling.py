@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from atomthink_plugin.statistics import mean_wilson
-from atomthink_plugin.tasks.report.candidates import Sampled
+from atomthink_plugin.tasks.report.candidates import Candidate, Sampled
 from atomthink_plugin.tasks.report.replay import Method, Replay, methods, subsets
 
 
@@ -19,18 +20,23 @@ class Point:
     Attributes:
         method: How it chooses.
         n: Candidates per question.
-        shares: Per question, how often it is right over subsets of that size.
-        tokens: Policy tokens per question.
+        shares: Of each question, how often it is right over subsets of that size.
+        spent: Of each question, its policy tokens, on average over the same.
         prm_calls: Steps scored per question.
-        seconds: Wall-clock seconds per question.
+        seconds: Estimated wall-clock seconds per question.
     """
 
     method: Method
     n: int
     shares: tuple[float, ...]
-    tokens: float
+    spent: tuple[float, ...]
     prm_calls: float
     seconds: float
+
+    @property
+    def tokens(self) -> float:
+        """Policy tokens per question."""
+        return fmean(self.spent)
 
     @property
     def accuracy(self) -> tuple[float, float, float]:
@@ -39,7 +45,7 @@ class Point:
 
 
 def common_methods(questions: Sequence[Sampled]) -> list[Method]:
-    """Returns the methods that every question's scores allow."""
+    """Returns the methods that the scores of every question with a choice allow."""
     asked = [methods(one.candidates) for one in questions if one.candidates]
     return [method for method in asked[0] if all(method in known for known in asked)]
 
@@ -56,9 +62,9 @@ def curve(
 ) -> list[Point]:
     """Returns a point for each method and size.
 
-    A question with fewer candidates than a size, such as one that is answered directly, keeps all of them. Tokens
-    are exact means over subsets. Seconds are those of the run, the policy's in proportion to its tokens, the
-    rest to the steps that were scored.
+    A question with fewer candidates than a size, such as one that is answered directly, keeps all of them; one that
+    failed spends what it spent. Tokens are exact means over subsets. Seconds are estimated: those of the run, the
+    policy's in proportion to its tokens, the rest to the steps that were scored.
 
     Args:
         questions: All questions of a run.
@@ -75,13 +81,33 @@ def curve(
             method=method,
             n=n,
             shares=tuple(table[method, n] for table in shares),
-            tokens=fmean(_part(one, n) * one.tokens for one in questions),
+            spent=tuple(tokens_at(one, n) for one in questions),
             prm_calls=fmean(_scored(one, n, method) for one in questions),
             seconds=scale * fmean(_seconds(one, n, method) for one in questions),
         )
         for n in at
         for method in of
     ]
+
+
+def tokens_at(one: Sampled, n: int) -> float:
+    """Returns the policy tokens of a question with `n` candidates, on average over subsets."""
+    return _part(one, n) * one.tokens
+
+
+def halves(one: Sampled) -> tuple[Sampled, Sampled]:
+    """Returns a question with the first half of its candidates, and with the others; both have the only one.
+
+    Their seconds are those of the whole: only right answers and tokens are of interest.
+    """
+    middle = len(one.candidates) // 2
+    return _some(one, one.candidates[: max(middle, 1)]), _some(one, one.candidates[middle:])
+
+
+def _some(one: Sampled, candidates: Sequence[Candidate]) -> Sampled:
+    part = len(candidates) / len(one.candidates) if one.candidates else 1.0
+    passes = Counter(node for candidate in candidates for node in candidate.nodes if node in one.scored)
+    return replace(one, candidates=candidates, tokens=part * one.tokens, scored=passes)
 
 
 def _shares(one: Sampled, at: Sequence[int], of: Sequence[Method]) -> dict[tuple[Method, int], float]:
@@ -115,7 +141,7 @@ def _counted(one: Sampled, method: Method) -> Mapping[str, int]:
         return one.scored
     ends: dict[str, int] = {}
     for candidate in one.candidates:
-        if candidate.nodes:
+        if candidate.nodes and candidate.nodes[-1] in one.scored:
             ends[candidate.nodes[-1]] = ends.get(candidate.nodes[-1], 0) + 1
     return ends
 

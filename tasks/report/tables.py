@@ -27,11 +27,12 @@ class Grid:
 
     def rich(self) -> Table:
         """Returns the table for a terminal."""
-        table = Table(title=self.title, title_justify="left")
+        # All as `Text`: names may hold what rich takes for markup.
+        table = Table(title=Text(self.title), title_justify="left")
         for i, heading in enumerate(self.headings):
-            table.add_column(heading, justify="right" if i else "left")
+            table.add_column(Text(heading), justify="right" if i else "left")
         for row in self.cells:
-            table.add_row(*(Text(cell) for cell in row))  # names may hold what rich takes for markup
+            table.add_row(*map(Text, row))
         return table
 
     def markdown(self) -> str:

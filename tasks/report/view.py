@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TextIO
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.report.page import write_page
+from atomthink_plugin.tasks.report.page import LIMIT, write_page
 from atomthink_plugin.tasks.report.pictures import task_images
-from atomthink_plugin.tasks.report.reading import Recorded, read
+from atomthink_plugin.tasks.report.reading import Recorded, read_all
 
 
 def view(runs: Sequence[Path], output: Path, journals: Sequence[Path]) -> None:
@@ -26,16 +26,16 @@ def view(runs: Sequence[Path], output: Path, journals: Sequence[Path]) -> None:
     """
     if len(runs) > 2:
         raise AtomThinkError(f"{len(runs)} runs were given: a page shows one, or two side by side")
-    if len(journals) not in (0, len(runs)):
-        raise AtomThinkError(f"`--journal` was given {len(journals)} times for {len(runs)} runs: once for each, or not")
-    given: Sequence[Path | None] = journals or [None] * len(runs)
-    recorded = [read(run, journal) for run, journal in zip(runs, given, strict=True)]
+    recorded = read_all(runs, journals)
     if len(recorded) == 2:
         _check_common(*recorded)
     with _replacing(output) as file:
         images = task_images(sorted({task for run in recorded for task in run.tasks}))
         write_page(file, recorded, images)
-    print(f"{output}: {len(recorded[0].questions)} questions, {output.stat().st_size / 1e6:.1f} MB")
+    size = output.stat().st_size
+    print(f"{output}: {len(recorded[0].questions)} questions, {size / 1e6:.1f} MB")
+    if size > LIMIT:
+        print(f"a browser may be slow with more than {LIMIT / 1e6:.0f} MB: run fewer questions, or smaller searches")
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def _replacing(output: Path) -> Iterator[TextIO]:
             yield file
         part.replace(output)
     except OSError as error:
-        raise AtomThinkError(f"`--output {output}` cannot be written: {error.strerror}") from error
+        raise AtomThinkError(f"`--output {output}` cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -277,10 +277,16 @@ def test_an_outcome_without_an_answer_is_marked() -> None:
 
 
 def test_a_failed_question_is_never_a_silent_empty_answer() -> None:
-    result = harness.to_result(Failure("question sums/test/0/0: too long"))
+    spent = Usage(policy_calls=2, score_calls=1, generated=9, prefilled=7)
+    result = harness.to_result(Failure("question sums/test/0/0: too long", spent), "folder")
     assert isinstance(result, GenerationResult)
     assert result.text == ""
     assert result.token_counts.to_dict() == {
         "status": "failed",
         "error": "question sums/test/0/0: too long",
+        "input_tokens": 7,
+        "output_tokens": 9,
+        "policy_calls": 2,
+        "score_calls": 1,
+        "journal": "folder",
     }

@@ -25,13 +25,15 @@ const kept = new Map();
 const piece = async (number) => {
   if (!kept.has(number)) {
     kept.set(number, arrived(`piece-${number}`).then((text) => {
-      if (text === null) throw new Error("the end of this file is missing: it was not copied or written whole");
+      if (text === null) throw new Error(TORN);
       return unpack(text);
     }));
     if (kept.size > KEPT) kept.delete(kept.keys().next().value);
   }
   return kept.get(number);
 };
+
+const TORN = "the end of this file is missing: it was not copied or written whole";
 
 const index = await unpack(document.getElementById("index").textContent);
 
@@ -47,8 +49,8 @@ const loadQuestion = async (number) => {
 let wordsOfAll = null;
 
 const loadWords = () => {
-  wordsOfAll ??= arrived("words").then((text) => (text === null ? [] : unpack(text)))
-    .then((words) => words.map((one) => one.toLowerCase()));
+  wordsOfAll ??= arrived("words").then((text) => (text === null ? null : unpack(text)))
+    .then((words) => words?.map((one) => one.toLowerCase()) ?? null).catch(() => null);
   return wordsOfAll;
 };
 

@@ -80,6 +80,10 @@ const showCategories = () => {
 
 const applyFilters = async () => {
   const words = filters.words ? await loadWords() : null;
+  if (filters.words && words === null) {
+    document.getElementById("count").textContent = `no search: ${TORN}`;
+    return;
+  }
   visible = index.questions.flatMap((entry, number) => (passes(entry, number, words) ? [number] : []));
   const all = index.questions.length;
   document.getElementById("count").textContent =

@@ -31,6 +31,10 @@ const outline = (tree, select) => {
     const text = line(node);
     const inner = make("ol", {});
     const body = parents.has(i) ? make("details", { open: node.kind === "chosen" }, make("summary", {}, text), inner) : text;
+    if (body === text) {  // a summary is reached by the keyboard as it is
+      text.setAttribute("tabindex", "0");
+      text.addEventListener("keydown", (event) => event.key === "Enter" && select(i));
+    }
     const item = make("li", { class: `candidate ${node.kind}`, "data-node": i }, body);
     item.addEventListener("click", (event) => {
       event.stopPropagation();

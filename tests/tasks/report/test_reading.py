@@ -135,6 +135,77 @@ def test_what_other_tasks_say_of_a_reply(said: object, verdict: bool | None, tmp
     assert read(run.out).questions[0].correct is verdict
 
 
+def test_a_metric_between_0_and_1_is_no_verdict_for_any_question(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [RIGHT, WRONG, RIGHT], ["4"] * 3)
+    file = run.out / f"{DATE}_samples_{TASK}.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for share in (0.8, 0.0):
+        lines[0]["acc"] = share
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = read(run.out)
+        assert [question.correct for question in found.questions] == (
+            [None] * 3 if share == 0.8 else [False, False, True]
+        )
+        assert ("its `acc` is neither 0 nor 1" in " ".join(found.missing)) == (share == 0.8)
+
+
+def test_a_metric_of_which_less_is_better_is_no_verdict(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [RIGHT], ["4"], extra={"errors": 1.0})
+    file = run.out / f"{DATE}_results.json"
+    results = json.loads(file.read_text())
+    results["higher_is_better"] = {TASK: {"errors": False, "acc": True}}
+    file.write_text(json.dumps(results))
+    found = read(run.out)
+    assert (found.questions[0].correct, found.scorer) == (True, "acc of sums 1.0")
+
+
+def test_a_failed_question_is_wrong_and_has_spent_what_its_journal_says(tmp_path: Path) -> None:
+    failed = replace(FAILED, usage=Usage(policy_calls=3, generated=50, seconds=2.0))
+    found = read(write_run(tmp_path, [RIGHT, failed], ["4", "4"], extra={"acc": 1.0}).out)
+    question = found.questions[1]
+    assert question.correct is False
+    assert (question.tokens, question.policy_calls, question.seconds) == (50, 3, 2.0)
+    assert found.pace == 4.0
+
+
+def test_of_two_records_at_the_same_cost_the_one_that_gave_the_reply_is_taken(run: Written, tmp_path: Path) -> None:
+    """As with two temperatures of `--gen_kwargs`, which one journal keeps."""
+    journal = Journal(tmp_path / "journal", "run", json.loads((run.journal / "settings.json").read_text()), rank=1)  # type: ignore[operator]
+    other = replace(WRONG, usage=RIGHT.usage)
+    journal.put(replace(question(asked(0)), direct=True), other)
+    assert read(run.out).questions[0].outcome == RIGHT
+
+
+def test_a_journal_that_the_run_does_not_name_is_joined_by_its_replies(tmp_path: Path) -> None:
+    own = write_run(tmp_path / "own", [RIGHT, WRONG], ["4", "4"])
+    same = write_run(tmp_path / "same", [RIGHT, RIGHT], ["4", "4"], journal=False)
+    found = read(same.out, own.journal)
+    assert [question.outcome for question in found.questions] == [RIGHT, None]
+    assert "of 1 questions are of other replies" in " ".join(found.missing)
+    with pytest.raises(AtomThinkError, match="is no journal, and the run names none"):
+        read(same.out, tmp_path)
+
+
+def test_a_question_that_failed_and_was_finished_later_is_finished(tmp_path: Path) -> None:
+    """By a run with another number of processes, whose files may come first by their names."""
+    settings = {"search": {"name": "majority"}}
+    for rank, result in ((1, FAILED), (0, RIGHT)):
+        journal = Journal(tmp_path, "run", settings, rank=rank)
+        journal.put(question(asked(0)), result)
+        journal.close()
+    assert [one.outcome for one in read(journal.folder).questions] == [RIGHT]
+
+
+@pytest.mark.parametrize(
+    ("replies", "shown"),
+    [("a", "a"), (["a", "b"], "a"), ([], ""), ([[-1.5, False], [-0.5, True]], "[[-1.5, false], [-0.5, true]]")],
+)
+def test_replies_of_any_task_are_read(replies: object, shown: str, tmp_path: Path) -> None:
+    odd = {"filtered_resps": replies, "groups": ["not", "ours"], "breakdown": 3, "token_counts": None}
+    found = read(write_run(tmp_path, [RIGHT], ["4"], extra=odd).out)
+    assert (found.questions[0].reply, found.questions[0].groups) == (shown, {})
+
+
 def test_a_resumed_run_does_not_tell_how_long_all_of_it_took(run: Written) -> None:
     assert read(run.out).pace == 8.0 / 3
     file = run.out / f"{DATE}_results.json"

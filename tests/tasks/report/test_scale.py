@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
@@ -20,18 +21,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from atomthink_plugin.answers import equivalent
-from atomthink_plugin.api import AtomThinkError, Failure, Outcome, Path
+from atomthink_plugin.api import AtomThinkError, Failure, Node, Outcome, Path, Rollout, Usage
 from atomthink_plugin.cli import main
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.searches.weighted import weighted
-from atomthink_plugin.tasks.report.budgeting import LEAST, _half, agreement, best
-from atomthink_plugin.tasks.report.candidates import Sampled, sampled
-from atomthink_plugin.tasks.report.reading import read
+from atomthink_plugin.tasks.report.budgeting import LEAST, Best, _half, agreement, best, known, thirds
+from atomthink_plugin.tasks.report.candidates import Candidate, Sampled, sampled
+from atomthink_plugin.tasks.report.reading import Answered, read
 from atomthink_plugin.tasks.report.replay import MAJORITY, PASS, Method, Replay
-from atomthink_plugin.tasks.report.scale import scaling
+from atomthink_plugin.tasks.report.scale import _by_agreement, scaling
 from atomthink_plugin.tasks.report.scaling import Point, common_methods, curve
 from tests.tasks.report.runs import asked, search_all, write_run
 from tests.tasks.report.test_replay import Given, search_of
@@ -176,17 +177,55 @@ def test_a_failed_question_is_wrong_for_any_number_and_a_missing_one_is_left_out
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[1:]))
     less = scaling(run.out, None)
     assert len(less.questions) == 3
-    assert "1 questions without a verdict or a record are left out" in " ".join(less.notes)
+    assert "1 questions without a verdict, a record or a reference answer are left out" in " ".join(less.notes)
 
 
-def test_what_the_task_says_of_the_reply_goes_before_how_candidates_are_judged(
+def test_a_failed_question_has_spent_what_it_spent_for_any_number(outcomes: list[Outcome], tmp_path: FilePath) -> None:
+    failure = Failure("the server went away", Usage(policy_calls=3, generated=500, seconds=0.5))
+    run = write_run(tmp_path, [*outcomes[:3], failure], ["1"] * 4, {"name": "best_of_n", "n": 8})
+    found = scaling(run.out, None)
+    assert found.run.pace == 2.0
+    for point in found.points:
+        own = [point.n / 8 * outcome.usage.generated for outcome in outcomes[:3]]
+        assert point.spent == pytest.approx((*own, 500))
+        assert point.tokens == pytest.approx(fmean((*own, 500)))
+
+
+def test_all_candidates_have_one_judge_and_it_says_how_often_the_task_agrees(
     outcomes: list[Outcome], tmp_path: FilePath
 ) -> None:
-    run = write_run(tmp_path, outcomes[:4], ["1"] * 4, {"name": "best_of_n", "n": 8}, extra={"acc": 0.0})
+    """The task calls everything right: with its verdicts on the chosen ones the curve would rise to 100 %."""
+    run = write_run(tmp_path, outcomes[:4], ["2"] * 4, {"name": "best_of_n", "n": 8}, extra={"acc": 1.0})
     questions, judged = sampled(read(run.out))
-    assert (judged.agreed, judged.of) == (0, 4)
+    assert (judged.agreed, judged.of, judged.right) == (0, 4, 4)
     (point,) = curve(questions, [8], [Method("best_of_n", "mean")])
     assert point.shares == (0.0,) * 4
+    assert "the curve is that judge's, not the task's" in " ".join(scaling(run.out, None).notes)
+
+
+def test_without_a_reference_answer_nothing_is_judged(outcomes: list[Outcome], tmp_path: FilePath) -> None:
+    told = {"acc": 1.0, "target": None}
+    run = write_run(tmp_path, outcomes[:4], ["1"] * 4, {"name": "best_of_n", "n": 8}, extra=told)
+    with pytest.raises(AtomThinkError, match="without reference answers"):
+        sampled(read(run.out))
+
+
+def test_a_question_with_one_candidate_takes_no_method_away(outcomes: list[Outcome], tmp_path: FilePath) -> None:
+    direct = Outcome(
+        "1", "1", ("1",), (None,), 0.0, "final", Usage(1, 0, 2), (Node("d", "root", "1", None, -0.5, 2, 1, "1"),)
+    )
+    direct = replace(direct, rollouts=(Rollout("d", -0.25, 2, 0.1),))
+    run = write_run(tmp_path, [*outcomes[:3], direct], ["1"] * 4, {"name": "best_of_n", "n": 8})
+    found = scaling(run.out, None)
+    assert {point.method for point in found.points} >= {Method("best_of_n", "min"), Method("weighted", "mean")}
+    for point in found.points:
+        assert (point.shares[3], point.spent[3]) == (1.0, 2.0)
+
+
+def test_the_policys_own_confidence_costs_no_call(tmp_path: FilePath) -> None:
+    free = [replace(one, usage=replace(one.usage, score_calls=0)) for one in search_all(best_of_n(4), [TREE] * 3)]
+    run = write_run(tmp_path, free, ["1"] * 3, {"name": "best_of_n", "n": 4})
+    assert {point.prm_calls for point in scaling(run.out, None).points} == {0.0}
 
 
 def test_a_benchmarks_candidates_are_judged_by_its_rules(tmp_path: FilePath) -> None:
@@ -203,11 +242,18 @@ def test_a_benchmarks_candidates_are_judged_by_its_rules(tmp_path: FilePath) -> 
     assert {c.answer: c.correct for c in sampled(replace(read(run.out), questions=[right]))[0][0].candidates}["1"]
 
 
+HARD = Answered(
+    task="sums", doc_id=0, repeat=0, text="?", options=(), target="1", reply="", extracted=None, correct=False,
+    rule=None, scorer="acc", groups={}, failed=None, tokens=160, policy_calls=16, prm_calls=0, seconds=1.0,
+    stopped="final",
+)  # fmt: skip
+
+
 # --- the best use of a budget --------------------------------------------------------------------
 
 
 def points_of(shares: dict[tuple[Method, int], list[float]]) -> list[Point]:
-    return [Point(method, n, tuple(own), 100.0 * n, 0.0, 0.0) for (method, n), own in shares.items()]
+    return [Point(method, n, tuple(own), (100.0 * n,) * len(own), 0.0, 0.0) for (method, n), own in shares.items()]
 
 
 def test_a_choice_is_made_on_one_half_and_reported_on_the_other(outcomes: list[Outcome], tmp_path: FilePath) -> None:
@@ -223,34 +269,76 @@ def test_a_choice_is_made_on_one_half_and_reported_on_the_other(outcomes: list[O
         (scored, 2): [1.0 if half else 0.6 for half in halves],
         (PASS, 2): [1.0] * 44,
     }
-    whole = {one.budget: one for one in best(questions, points_of(shares)) if one.part == "all"}
+    whole = {one.budget: one for one in best(questions, points_of(shares), [])}
     assert (whole[100.0].method, whole[100.0].n) == (MAJORITY, 1)  # among equals the one that scores nothing
     assert (whole[200.0].method, whole[200.0].n) == (MAJORITY, 2)
     assert whole[200.0].accuracy[0] == 0.25
     assert (whole[200.0].chosen_on, whole[200.0].reported_on) == (halves.count(False), halves.count(True))
 
 
-def test_a_difficulty_has_a_choice_of_its_own(outcomes: list[Outcome], tmp_path: FilePath) -> None:
-    run = write_run(tmp_path, outcomes, ["1"] * 44, {"name": "best_of_n", "n": 8}, groups)
-    questions, _ = sampled(read(run.out))
-    easy = [one.question.groups["calculations"] == ("2",) for one in questions]
+def eighty() -> list[Sampled]:
+    """Questions without candidates: for choices among given points."""
+    return [Sampled(replace(HARD, doc_id=i), (), 0, 0.0, 0.0, {}) for i in range(80)]
+
+
+def test_a_difficulty_has_a_choice_of_its_own() -> None:
+    easy = [i % 2 == 0 for i in range(80)]
+    levels = {True: {"level": ("1",), "figure": ("bars",)}, False: {"level": ("2",), "figure": ("bars",)}}
+    questions = [
+        replace(one, question=replace(one.question, groups=levels[is_easy]))
+        for one, is_easy in zip(eighty(), easy, strict=True)
+    ]
     scored = Method("best_of_n", "mean")
     shares = {
         (MAJORITY, 1): [0.9 if one else 0.2 for one in easy],
         (scored, 1): [0.8 if one else 0.4 for one in easy],
     }
-    found = {one.part: one for one in best(questions, points_of(shares))}
+    found = {one.part: one for one in best(questions, points_of(shares), known(questions))}
+    assert set(found) == {"all", "level 1", "level 2"}
     assert found["all"].method == scored
     halves = [_half(one) for one in questions]
     for part, kind, method, accuracy, overall in (
-        ("calculations 2", True, MAJORITY, 0.9, 0.8),
-        ("calculations 3", False, scored, 0.4, 0.4),
+        ("level 1", True, MAJORITY, 0.9, 0.8),
+        ("level 2", False, scored, 0.4, 0.4),
     ):
-        if part in found:
-            assert found[part].method == method
-            assert (found[part].accuracy[0], found[part].overall) == pytest.approx((accuracy, overall))
-            assert found[part].reported_on == sum(half and one is kind for half, one in zip(halves, easy, strict=True))
-    assert not any(part.startswith("figure") for part in found)
+        assert found[part].method == method
+        assert (found[part].accuracy[0], found[part].overall) == pytest.approx((accuracy, overall))
+        assert found[part].reported_on == sum(half and one is kind for half, one in zip(halves, easy, strict=True))
+    few = best(questions, points_of(shares), [("few", list(range(2 * LEAST - 1)))])
+    assert [one.part for one in few] == ["all"]
+
+
+def test_a_budget_is_that_of_the_part_it_is_spent_on() -> None:
+    easy, dear = list(range(0, 80, 2)), list(range(1, 80, 2))
+    spent = {n: tuple(n * (900.0 if i % 2 else 100.0) for i in range(80)) for n in (1, 2)}
+    points = [Point(MAJORITY, n, (0.2 * n,) * 80, spent[n], 0.0, 0.0) for n in (1, 2)]
+    found = {(one.part, one.budget): one for one in best(eighty(), points, [("easy", easy), ("dear", dear)])}
+    assert {budget for _, budget in found} == {500.0, 1000.0}
+    assert (found["easy", 500.0].n, found["easy", 500.0].tokens) == (2, 200.0)
+    assert (found["all", 1000.0].n, found["dear", 1000.0].n) == (2, 1)
+    assert ("dear", 500.0) not in found  # not even one candidate can be paid for
+
+
+def test_a_part_by_agreement_is_not_judged_by_the_candidates_that_agreed() -> None:
+    """Every question is as hard: whoever looks at the same candidates twice sees easy ones and hard ones."""
+    chance = random.Random(3)
+    questions = []
+    for number in range(600):
+        answers = ["1" if chance.random() < 0.5 else str(chance.randint(2, 9)) for _ in range(16)]
+        candidates = [Candidate((str(i),), answer, answer, -1.0, {}, answer == "1") for i, answer in enumerate(answers)]
+        one = replace(HARD, doc_id=number)
+        questions.append(Sampled(one, candidates, 160.0, 1.0, 0.0, {}))
+    own = dict(by_part(best(questions, curve(questions, [1], [MAJORITY]), thirds(questions))))
+    honest = dict(by_part(_by_agreement(questions, [MAJORITY])))
+    names = [part for part in own if part != "all"]
+    assert own[names[-1]] - own[names[0]] > 0.25
+    names = [part for part in honest if part != "all"]
+    assert len(names) == 3
+    assert all(abs(honest[part] - 0.5) < 0.08 for part in names)
+
+
+def by_part(found: Sequence[Best]) -> list[tuple[str, float]]:
+    return [(one.part, one.accuracy[0]) for one in found if one.budget == min(other.budget for other in found)]
 
 
 def test_agreement_is_the_share_of_the_most_frequent_answer(outcomes: list[Outcome], tmp_path: FilePath) -> None:

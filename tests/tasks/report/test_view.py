@@ -13,7 +13,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from atomthink_plugin.api import Outcome
 from atomthink_plugin.cli import main
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.tasks.report.fates import Tree, fates
@@ -40,7 +39,7 @@ from tests.trees import REDUCE
 def test_the_numbers_are_those_of_the_samples(browser: WebDriver, page: Path, searched: Any) -> None:
     opened(browser, page)
     verdicts = rights(searched)
-    spent = [outcome.usage for outcome in searched if isinstance(outcome, Outcome)]
+    spent = [outcome.usage for outcome in searched]
     head = " ".join(all_of(browser, ".totals")[0].text.split())
     assert f"right {sum(verdicts)} of {len(verdicts)} {100 * sum(verdicts) / len(verdicts):.1f} %" in head
     assert f"tokens {sum(one.generated for one in spent) / len(spent):,.0f} each" in head
@@ -122,6 +121,14 @@ def test_a_step_is_read_by_clicking_on_it(browser: WebDriver, page: Path, search
     assert after != before
     assert after[-1] == texts(browser, ".candidate.selected .written")[0]
     assert after[-1] in {node.text for node in searched[0].nodes}
+
+
+def test_a_last_step_is_read_by_the_keyboard(browser: WebDriver, page: Path) -> None:
+    opened(browser, page)
+    browser.execute_script("for (const it of document.querySelectorAll('.outline details')) it.open = true")
+    leaf = all_of(browser, ".candidate:not(.chosen) > .line")[-1]
+    leaf.send_keys(Keys.ENTER)
+    assert texts(browser, ".chain .written")[-1] == leaf.find_element(By.CSS_SELECTOR, ".written").text
 
 
 def test_keys_move_through_the_questions(browser: WebDriver, page: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+from PIL import Image, ImageFile
+from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from atomthink_plugin.api import Failure, Node, Outcome, Usage
+from atomthink_plugin.api import AtomThinkError, Failure, Node, Outcome, Usage
+from atomthink_plugin.tasks.report import pictures
 from tests.tasks.report.browser import PATIENCE, opened
 from tests.tasks.report.pages import (
     BEAM,
@@ -34,6 +39,24 @@ HOSTILE = (
     "a line\u2028and a paragraph\u2029and a\u0000nought\u0007",
     "x" * 100_000,
 )
+
+
+def test_a_broken_picture_is_one_questions_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many images are opened lazily, and broken only when they are decoded."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)  # tasks of the harness's set it for all
+    whole = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(whole, "PNG")
+
+    class Task:
+        eval_docs = (whole.getvalue(), whole.getvalue()[:5000])
+
+        def doc_to_visual(self, doc: bytes) -> list[Image.Image]:
+            return [Image.open(io.BytesIO(doc))]
+
+    draw = pictures.drawing("sums", Task())
+    assert [image.size for image in draw(0)] == [(200, 200)]
+    with pytest.raises(AtomThinkError, match="cannot draw it"):
+        draw(1)
 
 
 def test_what_models_write_is_data(browser: WebDriver, tmp_path: Path) -> None:
@@ -108,3 +131,8 @@ def test_a_page_that_was_cut_off_shows_what_it_has(browser: WebDriver, page: Pat
     browser.get(cut.as_uri())
     until(browser, "#count", ["6 questions"])
     WebDriverWait(browser, PATIENCE).until(lambda it: "cannot be shown" in "".join(texts(it, ".failure")))
+    browser.find_element(By.ID, "search").send_keys("road")
+    WebDriverWait(browser, PATIENCE).until(lambda it: "no search: the end of this file" in texts(it, "#count")[0])
+    cut.write_text(text[: text.index('id="index"') + 100])
+    browser.get(cut.as_uri())
+    assert "if this stays" in texts(browser, "#question")[0]

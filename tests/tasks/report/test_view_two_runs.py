@@ -55,3 +55,12 @@ def test_runs_of_other_questions_or_other_scorers_are_shown_with_a_note(
     assert "2 of 6 questions were asked by one of the runs only" in notes
     assert any("acc of sums 1.0, strict 2" in note for note in notes)
     assert texts(browser, ".chip.alone b") == ["2"]
+
+
+def test_questions_of_other_data_under_the_same_numbers_are_told(
+    browser: WebDriver, tmp_path: Path, searched: Any
+) -> None:
+    first = write_run(tmp_path / "a", searched, TARGETS)
+    second = write_run(tmp_path / "b", searched, ["9", *TARGETS[1:]])
+    opened(browser, page_of(tmp_path, first, second))
+    assert "1 questions have another text or answer in the second run" in " ".join(texts(browser, ".missing li"))
