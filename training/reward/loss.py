@@ -41,6 +41,11 @@ class Targets:
     along: Places
     said: Places
 
+    @property
+    def counts(self) -> Tensor:
+        """How many steps are judged, and how many tokens should be said: `[2]`."""
+        return torch.tensor([len(self.steps.at), len(self.said.at)])
+
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Targets:
         """Returns the targets of rows, in their order."""
@@ -64,7 +69,10 @@ def judgements(logits: Tensor, places: Places, classes: tuple[int, int] | None) 
 
 
 def judging_loss(pairs: Tensor, right: Tensor, weights: tuple[float, float] = (1.0, 1.0)) -> Tensor:
-    """Returns the mean cross-entropy, a scalar.
+    """Returns the cross-entropy summed over places, a scalar.
+
+    A sum, so that what it is divided by can be counted over all batches of one optimiser step: a mean in each of them
+    would undo the weights where a batch has steps of one class alone.
 
     Args:
         pairs: `[places, 2]`, as `judgements` gives them.
@@ -73,14 +81,13 @@ def judging_loss(pairs: Tensor, right: Tensor, weights: tuple[float, float] = (1
     """
     right = right.to(pairs.device)
     bad, good = pairs.log_softmax(-1).unbind(-1)
-    weighted = weights[1] * right * good + weights[0] * (1 - right) * bad
-    return -weighted.sum() / (weights[1] * right + weights[0] * (1 - right)).sum()
+    return -(weights[1] * right * good + weights[0] * (1 - right) * bad).sum()
 
 
 def language_loss(logits: Tensor, places: Places) -> Tensor:
-    """Returns the mean cross-entropy of the tokens that should be said, a scalar."""
+    """Returns the cross-entropy of the tokens that should be said, summed over them, a scalar."""
     read = logits[places.row.to(logits.device), places.at.to(logits.device)].float()
-    return cross_entropy(read, places.target.to(logits.device))
+    return cross_entropy(read, places.target.to(logits.device), reduction="sum")
 
 
 def _places(found: Sequence[tuple[int, int, float]], dtype: torch.dtype) -> Places:

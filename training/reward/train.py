@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +13,17 @@ from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.chains import write_rejects
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, freeze, save, write
 from atomthink_plugin.training.fine_tuning.collating import inputs_of
 from atomthink_plugin.training.fine_tuning.config import Lora
-from atomthink_plugin.training.fine_tuning.trainer import OwnOptimiser, arguments, check_rates, resume_from, run
+from atomthink_plugin.training.fine_tuning.trainer import (
+    OwnOptimiser,
+    arguments,
+    check_rates,
+    report,
+    resume_from,
+    run,
+)
 from atomthink_plugin.training.reward.checkpoint import HEADS, Trainable, load
 from atomthink_plugin.training.reward.config import PrmRecipe
 from atomthink_plugin.training.reward.loss import Targets, judgements, judging_loss, language_loss
@@ -61,6 +66,15 @@ class PrmTrainer(OwnOptimiser, Trainer):  # type: ignore[misc]
         self._weights = weights
         self._right: dict[str, list[Tensor]] = {}
         super().__init__(**options)
+        self.model_accepts_loss_kwargs = True  # or the loss would be divided by the number of batches once more
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """Returns the batches of one optimiser step, and what all processes judge and say in them."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = torch.stack([batch["targets"].counts for batch in batches]).sum(0).to(device) if batches else None
+        return batches, counts if counts is None else self.accelerator.reduce(counts, "sum")
 
     def compute_loss(
         self,
@@ -69,20 +83,22 @@ class PrmTrainer(OwnOptimiser, Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Returns the loss of one batch."""
+        """Returns the part of one batch in the loss of its optimiser step, which has the `num_items_in_batch`."""
         targets: Targets = inputs.pop("targets")
         outputs = model(**inputs)
         logits = outputs.logits
+        steps, words = targets.counts if num_items_in_batch is None else num_items_in_batch  # type: ignore[misc]
         pairs = judgements(logits, targets.steps, self._classes)
         self._count(pairs.detach(), targets.steps.target)
-        loss = judging_loss(pairs, targets.steps.target, self._weights)
+        loss = judging_loss(pairs, targets.steps.target, self._weights) / steps
         if self.recipe.along and len(targets.along.at):
-            # Summed per judged step: most tokens of a step are easy, and a mean would drown the others.
+            # By judged step: most tokens of a step are easy, and a mean would drown the others.
             tokens = judgements(logits, targets.along, self._classes)
-            share = len(targets.along.at) / len(targets.steps.at)
-            loss = loss + self.recipe.along * share * judging_loss(tokens, targets.along.target)
+            loss = loss + self.recipe.along * judging_loss(tokens, targets.along.target) / steps
         if self.recipe.language and len(targets.said.at):
-            loss = loss + self.recipe.language * language_loss(logits, targets.said)
+            loss = loss + self.recipe.language * language_loss(logits, targets.said) / words
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # gradients are averaged over them
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -113,7 +129,7 @@ def train_prm(recipe: PrmRecipe) -> None:
     checkpoint = model.checkpoint
     longest = min(filter(None, (recipe.max_length, checkpoint.context)), default=None)
     samples = samples_of(recipe, model, longest)
-    _report(recipe, samples)
+    report(recipe, samples.counts, samples.rejects)
     if 0 in samples.labels:
         lacking = "wrong" if samples.labels[0] == 0 else "right"
         raise AtomThinkError(f"`data` has no {lacking} step in {len(samples.records)} usable chains: a PRM needs both")
@@ -155,11 +171,3 @@ def _adapted(lora: Lora, model: PreTrainedModel, head: bool) -> Any:
 def _weights(samples: Samples) -> tuple[float, float]:
     wrong, right = samples.labels
     return (wrong + right) / (2 * wrong), (wrong + right) / (2 * right)
-
-
-def _report(recipe: PrmRecipe, samples: Samples) -> None:
-    if int(os.environ.get("RANK", "0")):
-        return
-    log.info("%s", samples.counts)
-    if write_rejects(recipe.out / "rejects.jsonl", samples.rejects):
-        log.warning("%d set aside, with the reasons: %s", len(samples.rejects), recipe.out / "rejects.jsonl")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import accumulate, islice
 from pathlib import Path
@@ -24,6 +28,7 @@ from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.training.chains import Chain, Chains, read_chains, write_chains
 from atomthink_plugin.training.fine_tuning.config import load_recipe
 from atomthink_plugin.training.reward.config import PrmRecipe
+from atomthink_plugin.training.reward.loss import judging_loss
 from atomthink_plugin.training.tiny.files import Figures, slips, write
 from atomthink_plugin.training.tiny.models import make_grown
 from tests.tiny_models import folder, head_prm
@@ -74,6 +79,39 @@ def test_what_was_learned_by_heart_is_what_the_scorer_reads(data: Path, tmp_path
     last = log_of(out)[-1]
     assert last["accepts_right"] == last["rejects_wrong"] == 1.0
     assert last["loss"] < log_of(out)[0]["loss"] / 2
+
+
+def test_a_step_is_the_same_in_one_batch_in_many_and_in_two_processes(data: Path, tmp_path: Path) -> None:
+    """Batches of one chain may have steps of one class alone: weights that are averaged in each of them are undone."""
+    told = {"data": str(data), "max_steps": 1, "balance": True, "along": 0.3, "language": 0.2}
+    ways = {"one": {"batch_size": FEW}, "many": {"batch_size": 1, "accumulate": FEW}, "two": {"batch_size": FEW // 2}}
+    for name, sizes in ways.items():
+        file = recipe(tmp_path / f"{name}.yaml", **told, **sizes, out=str(tmp_path / name))
+        assert (in_two_processes(file) if name == "two" else main(["train", "prm", str(file)])) == 0
+    first, *others = (log_of(tmp_path / name)[0] for name in ways)
+    for other in others:
+        assert (other["loss"], other["grad_norm"]) == pytest.approx((first["loss"], first["grad_norm"]), rel=1e-3)
+
+
+def in_two_processes(file: Path) -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launch, "-m", "atomthink_plugin.cli", "train", "prm", str(file)]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def test_wrong_steps_weigh_as_much_as_right_ones_however_they_are_batched() -> None:
+    pairs = torch.zeros(10, 2, requires_grad=True)
+    right = torch.tensor([0.0] + [1.0] * 9)
+    weights = (10 / 2, 10 / 18)
+    whole = judging_loss(pairs, right, weights)
+    parts = sum(judging_loss(pairs[i : i + 1], right[i : i + 1], weights) for i in range(10))
+    assert torch.isclose(whole, torch.as_tensor(parts))
+    (gradient,) = torch.autograd.grad(whole, pairs)
+    assert torch.isclose(gradient[0].abs().sum(), gradient[1:].abs().sum())
 
 
 def test_a_prm_of_text_alone_is_read_as_it_was_trained(data: Path, tmp_path: Path) -> None:
