@@ -21,8 +21,8 @@ def best_threshold(chains: Sequence[Scored]) -> float:
     """Returns the threshold with the highest first-error F1 over all chains, of equally good ones the nearest to 0.5.
 
     A chain's first error is seen where it is for thresholds above its score and not above any earlier step's; a
-    chain without one is seen as such for thresholds not above any step's score. So only the upper ends of these
-    ranges have to be tried.
+    chain without one is seen as such for thresholds not above any step's score. Between two neighbours of all these
+    numbers, the lower one excluded, every threshold is as good.
 
     Raises:
         AtomThinkError: The chains have no first-error F1.
@@ -36,13 +36,14 @@ def best_threshold(chains: Sequence[Scored]) -> float:
             "none: both kinds are needed"
         )
     possible = ranges[ranges[:, 0] < ranges[:, 1]]
-    tried = np.unique(np.concatenate([possible[:, 1], lowest]))
+    ends = np.unique(np.concatenate([possible.ravel(), lowest, [_ABOVE_ALL]]))
     above, upto = np.sort(possible[:, 0]), np.sort(possible[:, 1])
-    wrong = (np.searchsorted(above, tried) - np.searchsorted(upto, tried)) / len(ranges)
-    right = 1 - np.searchsorted(lowest, tried) / len(lowest)
+    wrong = (np.searchsorted(above, ends) - np.searchsorted(upto, ends)) / len(ranges)
+    right = 1 - np.searchsorted(lowest, ends) / len(lowest)
     f1 = harmonic(wrong, right)
-    best = tried[f1 >= f1.max() - 1e-12]
-    return float(best[np.argmin(np.abs(best - DEFAULT))])
+    starts = np.nextafter(np.concatenate([[0.0], ends[:-1]]), 2.0)
+    nearest = np.clip(DEFAULT, starts, ends)[f1 >= f1.max() - 1e-12]
+    return float(nearest[np.argmin(np.abs(nearest - DEFAULT))])
 
 
 def refuse_shared(data: LabelledSet, other: LabelledSet) -> None:

@@ -15,7 +15,7 @@ IGNORED: Final = -100
 Batch = dict[str, torch.Tensor]
 
 
-def inputs_of(encodings: Sequence[Encoding], pad_id: int) -> Batch:
+def inputs_of(encodings: Sequence[Encoding], pad_id: int, spare: Encoding | None = None) -> Batch:
     """Returns sequences as one batch on the CPU, padded on the right.
 
     Those with and without images share it. Images of different numbers of tiles are padded with empty ones, as
@@ -24,17 +24,22 @@ def inputs_of(encodings: Sequence[Encoding], pad_id: int) -> Batch:
     Args:
         encodings: At least one.
         pad_id: Fills short rows.
+        spare: A sequence with an image, put last where no other has one. Processes that share a model's weights
+            (FSDP, DeepSpeed) have to run the same layers at the same time: without any image, one would leave its
+            vision tower out and wait for ever.
 
     Returns:
         The model's inputs `[rows, longest, ...]`, media along their first dimension.
     """
+    if spare is not None and not any(encoding.media for encoding in encodings):
+        encodings = [*encodings, spare]
     longest = max(encoding.length for encoding in encodings)
     return _media(encodings) | _tokens(encodings, longest, pad_id)
 
 
-def collate(rows: Sequence[Row], pad_id: int) -> Batch:
-    """Returns the rows' inputs as `inputs_of` does, and `labels` `[rows, longest]`."""
-    batch = inputs_of([row.encoding for row in rows], pad_id)
+def collate(rows: Sequence[Row], pad_id: int, spare: Encoding | None = None) -> Batch:
+    """Returns the rows' inputs as `inputs_of` does, and `labels` `[rows, longest]`: none in a spare row."""
+    batch = inputs_of([row.encoding for row in rows], pad_id, spare)
     labels = torch.full_like(batch["input_ids"], IGNORED)
     for at, row in enumerate(rows):
         length = row.encoding.length

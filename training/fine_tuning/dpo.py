@@ -30,6 +30,7 @@ from atomthink_plugin.training.fine_tuning.trainer import (
     report,
     resume_from,
     run,
+    sharded,
 )
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,11 @@ def train_dpo(recipe: DpoRecipe) -> None:
         processing_class=checkpoint.processor,
         peft_config=None if recipe.lora is None else adapters(recipe.lora, checkpoint.model),
     )
+    if sharded(trainer) and len({bool(contest.pair.images) for contest in contests}) > 1:
+        raise AtomThinkError(
+            "`data`: pairs with images and pairs without cannot share a step under FSDP or DeepSpeed, whose processes "
+            "have to run the same layers: train on one kind, or with training/recipes/accelerate/ddp.yaml"
+        )
     run(trainer, recipe, resumed)
     assert checkpoint.processor is not None
     save(trainer, recipe, checkpoint.processor)

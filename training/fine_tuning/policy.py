@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.prompting import Encoding
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, brings_code, freeze, load_trainable, save
 from atomthink_plugin.training.fine_tuning.collating import Batch, collate
 from atomthink_plugin.training.fine_tuning.config import PolicyRecipe
@@ -23,6 +25,7 @@ from atomthink_plugin.training.fine_tuning.trainer import (
     report,
     resume_from,
     run,
+    sharded,
 )
 
 log = logging.getLogger(__name__)
@@ -30,17 +33,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Renders the rows of a batch, in the process that loads the data."""
+    """Renders the rows of a batch, in the process that loads the data.
+
+    Attributes:
+        samples: All rows.
+        renderer: Of the checkpoint.
+        pad_id: Fills short rows.
+        max_pixels: Of an image; None for any.
+        spare: See `collating.inputs_of`.
+    """
 
     samples: Samples
     renderer: Renderer
     pad_id: int
     max_pixels: int | None
+    spare: Encoding | None = None
 
     def __call__(self, items: Sequence[dict[str, int]]) -> Batch:
         """Returns the batch of the rows with these numbers."""
         rows = [row_of(self.samples, item["row"], self.renderer, self.max_pixels) for item in items]
-        return collate(rows, self.pad_id)
+        return collate(rows, self.pad_id, self.spare)
+
+    def with_spare(self) -> Collator:
+        """Returns the same with the first row that has an image to spare, if one has."""
+        seen = (i for i, (at, _) in enumerate(self.samples.places) if self.samples.records[at].chain.images)
+        rows = [row_of(self.samples, i, self.renderer, self.max_pixels) for i in islice(seen, 1)]
+        return replace(self, spare=rows[0].encoding) if rows else self
 
 
 def train_policy(recipe: PolicyRecipe) -> None:
@@ -71,15 +89,18 @@ def train_policy(recipe: PolicyRecipe) -> None:
     if recipe.lora is None:
         log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
     check_rates(recipe.rates, checkpoint.model)
+    collator = Collator(samples, renderer, checkpoint.pad_id, recipe.max_pixels)
     mixed: Any = (PlainLoss, OwnOptimiser) if brings_code(checkpoint.model.config) else (OwnOptimiser,)
     trainer: Any = type("PolicyTrainer", (*mixed, SFTTrainer), {"recipe": recipe})(
         model=checkpoint.model,
         args=options,
-        data_collator=Collator(samples, renderer, checkpoint.pad_id, recipe.max_pixels),
+        data_collator=collator,
         train_dataset=Dataset.from_dict({"row": range(len(samples.places))}),
         processing_class=checkpoint.processor,
         peft_config=None if recipe.lora is None else adapters(recipe.lora, checkpoint.model),
     )
+    if sharded(trainer):
+        trainer.data_collator = collator.with_spare()
     run(trainer, recipe, resumed)
     assert checkpoint.processor is not None
     save(trainer, recipe, checkpoint.processor)

@@ -34,7 +34,7 @@ class OwnOptimiser:
     def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, model: Any = None) -> None:
         """Takes weights back through the model's own loading, which knows the names they were saved under."""
         own = self.model if model is None else model
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled or not isinstance(own, PreTrainedModel):
+        if sharded(self) or not isinstance(own, PreTrainedModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
             return
         saved = type(own).from_pretrained(resume_from_checkpoint, dtype=own.dtype)
@@ -186,6 +186,11 @@ def report(recipe: Recipe, counts: str, rejects: Sequence[Reject]) -> None:
     file = recipe.out / "rejects.jsonl"
     if write_rejects(file, rejects):
         log.warning("set aside, with the reasons: %s", file)
+
+
+def sharded(trainer: Any) -> bool:
+    """Returns whether each process holds a part of the weights, by FSDP or DeepSpeed."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
 
 
 @contextmanager

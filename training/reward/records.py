@@ -12,7 +12,7 @@ from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError, Step
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.training.chains import Chain, Reject, read_chains
-from atomthink_plugin.training.fine_tuning.records import Record, drawn
+from atomthink_plugin.training.fine_tuning.records import Record, drawn, fits
 from atomthink_plugin.training.reward.checkpoint import Trainable
 from atomthink_plugin.training.reward.config import PrmRecipe
 from atomthink_plugin.training.reward.rows import Labelled, Row, rows
@@ -89,11 +89,9 @@ def _measure(record: Record, recipe: PrmRecipe, model: Trainable, longest: int |
     if record.chain.labels is None or all(label is None for label in record.chain.labels):
         raise QuestionError("no step has a label: `atomthink label` makes some")
     question = record.question(recipe.max_pixels, empty=True) if recipe.images else _text(record)
-    last = _labelled(record.chain, question)[-1].node
     with model.encoder.measuring() if model.encoder is not None else nullcontext():
-        length = model.layout.encode(last).length
-    if longest is not None and length > longest:
-        raise QuestionError(f"{length} tokens, more than {longest}: raise max_length, or lower max_pixels")
+        found = rows(_labelled(record.chain, question), model.layout, model.tag_id)
+    fits(max(row.encoding.length for row in found), longest)
 
 
 def _labelled(chain: Chain, question: Question) -> list[Labelled]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from atomthink_plugin import api
-from atomthink_plugin.api import Step
+from atomthink_plugin.api import QuestionError, Step
 from atomthink_plugin.prompting import Encoding
 from atomthink_plugin.scorers.prm_token import Layout
 
@@ -80,15 +80,18 @@ def rows(steps: Sequence[Labelled], layout: Layout, tag_id: int) -> list[Row]:
         tag_id: Id of the token behind every step.
 
     Raises:
-        QuestionError: A step cannot be laid out; it contains a tag, for example.
+        QuestionError: A step cannot be laid out; it contains what ends a step, for example.
     """
     whole = layout.encode(steps[-1].node)
-    tags = _tags(whole, tag_id)
+    tags = _tags(whole, tag_id, steps[-1].node.depth)
     if len(tags) == steps[-1].node.depth:
         starts = [whole.question, *(at + 1 for at in tags)]
-        return [_row([_piece(s, layout, starts[s.node.depth - 1], tags[s.node.depth - 1]) for s in steps], whole)]
+        places = [(starts[step.node.depth - 1], tags[step.node.depth - 1]) for step in steps]
+        return [_row([_piece(s, layout, tag_id, *place) for s, place in zip(steps, places, strict=True)], whole)]
     alone = [(step, layout.encode(step.node)) for step in steps]
-    return [_row([_piece(s, layout, one.question, one.length - 1)], one) for s, one in alone]
+    for _, one in alone:
+        _tags(one, tag_id, 1)
+    return [_row([_piece(s, layout, tag_id, one.question, one.length - 1)], one) for s, one in alone]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +104,23 @@ class _Piece:
     correct: Sequence[int] | None
 
 
-def _piece(step: Labelled, layout: Layout, start: int, tag: int) -> _Piece:
+def _piece(step: Labelled, layout: Layout, tag_id: int, start: int, tag: int) -> _Piece:
     parent = step.node.parent
     if step.correction is None or parent is None:
         return _Piece(start, tag, step.label, None)
-    other = layout.encode(parent.extend(Step(step.correction)))
-    return _Piece(start, tag, step.label, _ids(other)[start:-1])
+    correct = _ids(layout.encode(parent.extend(Step(step.correction))))[start:-1]
+    return _Piece(start, tag, step.label, None if tag_id in correct else correct)  # two steps correct none
 
 
-def _tags(encoding: Encoding, tag_id: int) -> list[int]:
-    return [at for at, token in enumerate(_ids(encoding)) if at >= encoding.question and token == tag_id]
+def _tags(encoding: Encoding, tag_id: int, steps: int) -> list[int]:
+    """The positions of the tags behind steps; more than `steps` are refused."""
+    tags = [at for at, token in enumerate(_ids(encoding)) if at >= encoding.question and token == tag_id]
+    if len(tags) > steps:
+        raise QuestionError(
+            f"{len(tags)} ends of steps for {steps}: a step holds what ends one, a blank line for instance; make it "
+            "two steps, each with its label"
+        )
+    return tags
 
 
 def _row(pieces: Sequence[_Piece], encoding: Encoding) -> Row:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.prompting import Encoding
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, freeze, save, write
 from atomthink_plugin.training.fine_tuning.collating import inputs_of
 from atomthink_plugin.training.fine_tuning.config import Lora
@@ -23,6 +25,7 @@ from atomthink_plugin.training.fine_tuning.trainer import (
     report,
     resume_from,
     run,
+    sharded,
 )
 from atomthink_plugin.training.reward.checkpoint import HEADS, Trainable, load
 from atomthink_plugin.training.reward.config import PrmRecipe
@@ -34,18 +37,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Lays out the chains of a batch, in the process that loads the data."""
+    """Lays out the chains of a batch, in the process that loads the data.
+
+    Attributes:
+        samples: All chains.
+        recipe: How they are learned.
+        model: What learns them.
+        spare: See `collating.inputs_of`.
+    """
 
     samples: Samples
     recipe: PrmRecipe
     model: Trainable
+    spare: Encoding | None = None
 
     def __call__(self, items: Sequence[dict[str, int]]) -> dict[str, Any]:
         """Returns the inputs of a forward pass, and as `targets` what is learned from it."""
         records = [self.samples.records[item["record"]] for item in items]
         found = [row for record in records for row in rows_of(record, self.recipe, self.model)]
-        inputs = inputs_of([row.encoding for row in found], self.model.checkpoint.pad_id)
+        inputs = inputs_of([row.encoding for row in found], self.model.checkpoint.pad_id, self.spare)
         return {**inputs, "targets": Targets.of(found)}
+
+    def with_spare(self) -> Collator:
+        """Returns the same with the first row that has an image to spare, if one has and is looked at."""
+        seen = (record for record in self.samples.records if record.chain.images and self.recipe.images)
+        rows = [rows_of(record, self.recipe, self.model)[0] for record in islice(seen, 1)]
+        return replace(self, spare=rows[0].encoding) if rows else self
 
 
 class PrmTrainer(OwnOptimiser, Trainer):  # type: ignore[misc]
@@ -139,21 +156,24 @@ def train_prm(recipe: PrmRecipe) -> None:
     else:
         trained = _adapted(recipe.lora, checkpoint.model, head=model.classes is None)
     check_rates(recipe.rates, checkpoint.model)
+    collator = Collator(samples, recipe, model)
     trainer = PrmTrainer(
         recipe,
         model.classes,
         _weights(samples) if recipe.balance else (1.0, 1.0),
         model=trained,
         args=options,
-        data_collator=Collator(samples, recipe, model),
+        data_collator=collator,
         train_dataset=Dataset.from_dict({"record": samples.places}),
         processing_class=model.words,
     )
-    if recipe.lora is not None and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+    if recipe.lora is not None and sharded(trainer):
         raise AtomThinkError(
             "`lora`: a PRM's adapters are merged on one process, which FSDP and DeepSpeed leave a part of the weights; "
             "use training/recipes/accelerate/ddp.yaml, or leave `lora` out"
         )
+    if sharded(trainer):
+        trainer.data_collator = collator.with_spare()
     run(trainer, recipe, resumed)
     if recipe.lora is None:
         save(trainer, recipe, model.words)

@@ -1,0 +1,65 @@
+"""Processes that share a model's weights run the same layers, whatever their rows have."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from atomthink_plugin.checkpoints import load_multimodal
+from atomthink_plugin.training.chains import Chain, write_chains
+from atomthink_plugin.training.fine_tuning.collating import IGNORED
+from atomthink_plugin.training.fine_tuning.encoding import row_encoder
+from atomthink_plugin.training.fine_tuning.policy import Collator
+from atomthink_plugin.training.fine_tuning.records import samples_of
+from atomthink_plugin.training.fine_tuning.rows import Renderer, closing_id
+from tests.training.fine_tuning.demo_data import MODEL, demo_chains, recipe
+
+TEXT = Chain(
+    id="text", question="How much is 2 plus 3?", steps=("Step 1: To sum up, the final answer is: 5.",), answer="5"
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mixed")
+    write_chains(folder / "chains.jsonl", [*demo_chains(folder, 1), TEXT])
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    command = [*launch, "-m", "tests.training.fine_tuning.sharded_step", str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return [float(value) for _, value in sorted(re.findall(r"loss (\d) (\d+\.\d{6})", done.stdout))]
+
+
+def test_a_row_without_an_image_waits_for_nobody(data: Path) -> None:
+    checkpoint = load_multimodal(MODEL, device="cpu")
+    renderer = Renderer(row_encoder(checkpoint), closing_id(checkpoint))
+    samples = samples_of(recipe(data, packed=True), row_encoder(checkpoint), renderer, None)
+    collator = Collator(samples, renderer, checkpoint.pad_id, None)
+    with torch.no_grad():
+        alone = [checkpoint.model(**collator([{"row": i}])).loss.item() for i in range(2)]
+    assert losses(data) == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_spare_row_is_not_learned_and_stands_where_no_other_has_an_image(data: Path) -> None:
+    checkpoint = load_multimodal(MODEL, device="cpu")
+    renderer = Renderer(row_encoder(checkpoint), closing_id(checkpoint))
+    samples = samples_of(recipe(data, packed=True), row_encoder(checkpoint), renderer, None)
+    collator = Collator(samples, renderer, checkpoint.pad_id, None).with_spare()
+    text, both = collator([{"row": 1}]), collator([{"row": 0}, {"row": 1}])
+    assert (len(text["input_ids"]), len(text["pixel_values"])) == (2, 1)
+    assert (text["labels"][1] == IGNORED).all()
+    assert (len(both["input_ids"]), len(both["pixel_values"])) == (2, 1)
