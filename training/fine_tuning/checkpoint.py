@@ -125,13 +125,14 @@ def unfit(argument: str, pattern: str, model: torch.nn.Module) -> str:
     return f"`{argument}: {pattern}` fits no parameter; two of their names: {names[0]}, {names[-1]}"
 
 
-def adapters(lora: Lora, model: PreTrainedModel, whole: Sequence[str] = ()) -> Any:
+def adapters(lora: Lora, model: PreTrainedModel, whole: Sequence[str] = (), tokens: Sequence[int] = ()) -> Any:
     """Returns the adapters' configuration for peft.
 
     Args:
         lora: Their size and places.
         model: What they are for.
         whole: Names of modules that are trained as they are, such as a new head.
+        tokens: Ids whose embeddings are trained as they are: those of new tokens.
 
     Raises:
         AtomThinkError: peft is not installed, or no layer has a name that fits.
@@ -152,6 +153,7 @@ def adapters(lora: Lora, model: PreTrainedModel, whole: Sequence[str] = ()) -> A
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
         modules_to_save=list(whole) or None,
+        trainable_token_indices=list(tokens) or None,
         task_type=None if whole else "CAUSAL_LM",  # peft's class for language models refuses classifiers
     )
 

@@ -49,6 +49,7 @@ class Trainable:
         encoder: Measures and prepares prompts with images; None for text alone.
         tag_id: Id of the token behind every step.
         classes: Ids of the bad and the good token; None for a classifier.
+        new: Ids of tokens that the tokenizer did not have before.
     """
 
     checkpoint: Checkpoint
@@ -56,6 +57,7 @@ class Trainable:
     encoder: RowEncoder | None
     tag_id: int
     classes: tuple[int, int] | None
+    new: tuple[int, ...]
 
     @property
     def words(self) -> PreTrainedTokenizerBase | ProcessorMixin:
@@ -71,12 +73,14 @@ def load(recipe: PrmRecipe) -> Trainable:
     """
     checkpoint = load_trainable(recipe) if recipe.kind == "token" and recipe.images else _load(recipe)
     texts = [recipe.behind, *([recipe.bad, recipe.good] if recipe.kind == "token" else [])]
+    known = len(checkpoint.tokenizer)
     tag_id, *classes = _tokens(checkpoint, texts)
     setattr(checkpoint.model.config, SECTION, _section(recipe))
     seeing = checkpoint.processor is not None
     encoder = RowEncoder(checkpoint) if seeing else None
     pair = (classes[0], classes[1]) if classes else None
-    return Trainable(checkpoint, _layout(recipe, checkpoint, encoder, tag_id), encoder, tag_id, pair)
+    new = tuple(range(known, len(checkpoint.tokenizer)))
+    return Trainable(checkpoint, _layout(recipe, checkpoint, encoder, tag_id), encoder, tag_id, pair, new)
 
 
 def _layout(recipe: PrmRecipe, checkpoint: Checkpoint, encoder: RowEncoder | None, tag_id: int) -> Layout:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.prompting import Encoding
@@ -154,7 +154,7 @@ def train_prm(recipe: PrmRecipe) -> None:
     if recipe.lora is None:
         log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
     else:
-        trained = _adapted(recipe.lora, checkpoint.model, head=model.classes is None)
+        trained = _adapted(recipe.lora, model)
     check_rates(recipe.rates, checkpoint.model)
     collator = Collator(samples, recipe, model)
     trainer = PrmTrainer(
@@ -182,10 +182,12 @@ def train_prm(recipe: PrmRecipe) -> None:
         write(merged, merged.state_dict(), recipe.saved, model.words, recipe.out)
 
 
-def _adapted(lora: Lora, model: PreTrainedModel, head: bool) -> Any:
+def _adapted(lora: Lora, model: Trainable) -> Any:
     from peft import get_peft_model
 
-    return get_peft_model(model, adapters(lora, model, [name for name in HEADS if head and hasattr(model, name)]))
+    own = model.checkpoint.model
+    heads = [name for name in HEADS if model.classes is None and hasattr(own, name)]
+    return get_peft_model(own, adapters(lora, own, heads, model.new))
 
 
 def _weights(samples: Samples) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from transformers import AutoTokenizer
 
 from atomthink_plugin import api, training
 from atomthink_plugin.api import Message, Question, Scorer, Step
@@ -258,3 +259,15 @@ def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path) -> None
     scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
     for chain in found.chains:
         assert [value > 0.5 for value in scores(scorer, found, chain)] == [label == 1.0 for label in chain.labels or ()]
+
+
+def test_the_embedding_of_a_new_tag_is_trained_beside_adapters(data: Path, tmp_path: Path) -> None:
+    lora = {"r": 4, "alpha": 8, "targets": r".*language_model.*_proj"}
+    embeddings = []
+    for name, rate in (("still", 1e-20), ("moved", 3e-3)):
+        told = {"data": str(data), "out": str(tmp_path / name), "tag": "<|new|>", "lora": lora, "learning_rate": rate}
+        assert main(["train", "prm", str(recipe(tmp_path / f"{name}.yaml", **told))]) == 0
+        embeddings.append(next(value for key, value in _weights(tmp_path / name).items() if "embed_tokens" in key))
+    moved = (embeddings[0] != embeddings[1]).any(dim=1).nonzero().flatten().tolist()
+    tag = AutoTokenizer.from_pretrained(tmp_path / "moved").convert_tokens_to_ids("<|new|>")
+    assert moved == [tag]
