@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import random
 import tempfile
 import time
@@ -138,7 +140,8 @@ def main() -> None:
         rows.append(measure(questions))
         print(rows[-1], flush=True)
     if options.out is not None:
-        options.out.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        options.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
