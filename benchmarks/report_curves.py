@@ -4,20 +4,22 @@
 
 Runs lmms-eval on the demo task, once per way of thinking, with samples and journals in the folder `--runs` (what is
 finished there is not asked again), then compares them with QuickThink and draws the scaling curve of the largest
-search: `comparison.md` and `.json`, `scaling.md`, `.json`, `.svg` and `.png` in `benchmarks/results`.
+search: `comparison.md` and `.json`, `scaling.md`, `.json`, `.svg` and `.png` in `benchmarks/results`. A smaller run of
+that search tells how good its estimated seconds are.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from atomthink_plugin.tasks.report.compare import show as compare
-from atomthink_plugin.tasks.report.scale import grids, scaling
+from atomthink_plugin.tasks.report.reading import read
+from atomthink_plugin.tasks.report.replay import Method
+from atomthink_plugin.tasks.report.scale import Scaling, grids, scaling
 from atomthink_plugin.tasks.report.scale import show as scale
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,6 +30,9 @@ WAYS = {
     "best_of_16": "thinking=slow,search=best_of_n,n=16",
 }
 """The first is what the others are compared with, the last is scaled."""
+
+FEWER = 4
+"""Candidates of a smaller run that shows how far the scaled one's estimated seconds are off."""
 
 
 def evaluate(name: str, arguments: str, folder: Path, limit: int) -> Path:
@@ -55,9 +60,19 @@ def main() -> None:
     to = options.results
     compare(runs, [], False, False, to / "comparison.json", to / "comparison.md")
     scale(runs[-1], None, {kind: to / f"scaling.{kind}" for kind in ("json", "svg", "png")})
-    (to / "scaling.md").write_text("\n".join(grid.markdown() for grid in grids(scaling(runs[-1], None))))
-    said = json.loads((to / "scaling.json").read_text())
-    print(f"{said['questions']} questions, {said['judged']['agreed']} of {said['judged']['of']} replies judged alike")
+    found = scaling(runs[-1], None)
+    smaller = evaluate(f"best_of_{FEWER}", f"thinking=slow,search=best_of_n,n={FEWER}", folder, options.limit)
+    notes = "".join(f"- {note}\n" for note in [*found.notes, check(found, smaller)])
+    (to / "scaling.md").write_text("\n".join([*(grid.markdown() for grid in grids(found)), notes]))
+    print(notes)
+
+
+def check(found: Scaling, smaller: Path) -> str:
+    """Says what a run with fewer candidates took, beside what was estimated for it from the larger one."""
+    (point,) = (one for one in found.points if one.method == Method("best_of_n", "mean") and one.n == FEWER)
+    pace = read(smaller).pace
+    assert pace is not None, "a run that was resumed does not tell its time: take its folder away"
+    return f"a run with n={FEWER} took {pace:.2f} s per question, estimated were {point.seconds:.2f}"
 
 
 if __name__ == "__main__":

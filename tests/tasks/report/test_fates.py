@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Outcome, Path
+from atomthink_plugin.api import Node, Outcome, Path, Usage
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
@@ -77,3 +77,20 @@ def test_rollouts_finish_and_none_is_pruned(grove: Grove, n: int) -> None:
             value = tree.value(node, name)  # type: ignore[arg-type]
             assert value is not None
             assert abs(value - reduce([score for score in scores if score is not None])) < 1e-12
+
+
+def test_among_equals_the_one_that_the_search_went_on_from_is_the_first() -> None:
+    """A served policy may tell no log-probabilities, and nodes are kept by their ids, not as they were drawn."""
+    texts = {"a": "Step 1: Left.", "b": "Step 1: Right.", "c": "Step 2: The answer is 4."}
+    parents = {"a": "root", "b": "root", "c": "b"}
+    nodes = tuple(
+        Node(key, parents[key], text, 0.5, None, 3, 1, "4" if key == "c" else None) for key, text in texts.items()
+    )
+    steps = (texts["b"], texts["c"])
+    outcome = Outcome("\n\n".join(steps), "4", steps, (0.5, 0.5), 0.5, "final", Usage(), nodes)
+    became = fates(Tree(outcome), {"name": "beam", "beams": 1, "candidates": 2})
+    assert {key: (fate.kind, fate.rank) for key, fate in became.items()} == {
+        "a": ("pruned", 2),
+        "b": ("chosen", 1),
+        "c": ("chosen", 1),
+    }
