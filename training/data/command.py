@@ -64,14 +64,13 @@ def _records(options: argparse.Namespace) -> None:
 
 
 def _read(options: argparse.Namespace) -> None:
-    from atomthink_plugin.training.chains import write_chains, write_rejects
+    from atomthink_plugin.training.chains import beside, none_usable, write_chains, write_rejects
     from atomthink_plugin.training.data.published import read_published
 
     read = read_published(options.file, options.images, options.out)
-    write_rejects(options.out.with_suffix(".rejects.jsonl"), read.found.rejects)
+    write_rejects(beside(options.out, "rejects.jsonl"), read.found.rejects)
     if not read.found.chains:
-        first = f"; the first: {read.found.rejects[0].reason}" if read.found.rejects else ""
-        raise AtomThinkError(f"{options.file} has no record that can be used ({read.records} rejected{first})")
+        raise none_usable(options.file, "record", read.found.rejects)
     write_chains(options.out, read.found.chains)
     print(
         f"{read.records} records: {read.used} in {len(read.found.chains)} chains, "

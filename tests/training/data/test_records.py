@@ -15,6 +15,7 @@ from atomthink_plugin.cli import main
 from atomthink_plugin.formats import Atomic
 from atomthink_plugin.training.chains import Chain, read_chains, write_chains
 from tests.training.annotation.teaching import lines
+from tests.training.damaged import HALF, LATIN, append, oversized
 
 STEPS = ("Step 1: Read red = 4.", "Step 2: 4 + 2 = 6.", "Step 3: To sum up, the final answer is: 6.")
 TAG = "\n\n\n\n\n"
@@ -215,5 +216,21 @@ def test_published_prm_rows_have_one_label_per_tag(chains: Path) -> None:
         ["text", "behind", "the"],
         ["no", "step", "before"],
         ["the", "label", "'?'"],
-        ["neither", "`conversations`", "nor"],
+        ["no", "JSON:", "Expecting"],
     ]
+
+
+def test_published_records_that_are_damaged_cost_no_other(chains: Path) -> None:
+    folder = chains.parent
+    (folder / "huge.png").write_bytes(oversized())
+    rows = [sft_row(human("How many?", ""), STEPS[0])]
+    rows += [sft_row(human("Huge?", ""), STEPS[0], image="huge.png"), sft_row(human("Half?", ""), "\ud83d")]
+    file = folder / "published.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    append(file, LATIN, b'{"question": ' + HALF.encode() + b', "process": "", "label": []}\n')
+    assert main(["data", "read", str(file), "--out", str(folder / "read.jsonl")]) == 0
+    assert [chain.question for chain in read_chains(folder / "read.jsonl").chains] == ["How many?"]
+    rejects = lines(folder / "read.rejects.jsonl")
+    assert [one["where"] for one in rejects] == [f"published.jsonl:{at}" for at in (2, 3, 4, 5)]
+    assert "DecompressionBombError" in rejects[0]["reason"]
+    assert "can't decode byte 0xe9" in rejects[2]["reason"]
