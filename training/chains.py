@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -268,21 +268,6 @@ def write_lines(file: Path, records: Iterable[dict[str, Any]]) -> int:
 def beside(out: Path, ending: str) -> Path:
     """Returns the file that lies beside an output, with another ending."""
     return out.with_name(f"{out.stem}.{ending}")
-
-
-def numbered_lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Yields each line that is not blank, with where it stands.
-
-    Raises:
-        AtomThinkError: The file cannot be read.
-    """
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield f"{file.name}:{number}", line
-    except (OSError, UnicodeDecodeError) as error:
-        raise AtomThinkError(f"{file} cannot be read: {error}") from None
 
 
 def faults(error: ValidationError) -> str:
