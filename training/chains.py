@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -229,6 +230,11 @@ def first_of(rejects: Sequence[Reject]) -> str:
 def none_usable(source: object, what: str, rejects: Sequence[Reject]) -> AtomThinkError:
     """Returns the error for a source of which everything is set aside."""
     return AtomThinkError(f"{source} has no {what} that can be used ({len(rejects)} rejected{first_of(rejects)})")
+
+
+def reasons_of(rejects: Sequence[Reject]) -> dict[str, int]:
+    """Returns how many were set aside for which reason, the commonest first."""
+    return dict(Counter(reject.reason for reject in rejects).most_common())
 
 
 def moved(record: R, folder: Path, out: Path) -> R:

@@ -82,14 +82,14 @@ def _quality(options: argparse.Namespace) -> None:
     from atomthink_plugin.runtime.loop import run
     from atomthink_plugin.training.annotation.meter import Meter
     from atomthink_plugin.training.annotation.teacher import connect
-    from atomthink_plugin.training.chains import read_chains
+    from atomthink_plugin.training.chains import read_chains, reasons_of
     from atomthink_plugin.training.data.quality import judge, sampled, statistics
 
     if options.samples < 1:
         raise AtomThinkError(f"`--samples {options.samples}`: has to be 1 or more")
     found = read_chains(options.chains)
     told: dict[str, Any] = {"statistics": statistics(found.chains, _counter(options.tokenizer))}
-    told["statistics"]["rejected"] = len(found.rejects)
+    told["statistics"] |= {"rejected": len(found.rejects), "rejects": reasons_of(found.rejects)}
     if options.judge_model is not None:
         teacher = connect(options.judge_model, options.base_url, Meter(max_tokens=options.max_tokens_total))
         judged = run(judge(found, sampled(found.chains, options.samples), teacher, 16))
