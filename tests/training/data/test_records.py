@@ -109,6 +109,25 @@ def _trl_takes(table: Any) -> None:
     assert batch["pixel_values"].shape[0] == len(table)
 
 
+def test_sft_is_of_atomic_steps_alone_and_survives_half_a_character(tmp_path: Path) -> None:
+    (tmp_path / "huge.png").write_bytes(oversized())
+    good = {"question": "How many?", "steps": STEPS}
+    told = {"a": {"format": "atomic", "source": "\ud83d"}, "b": {"format": "direct", "steps": ["4"]}}
+    told |= {"c": {"format": "continue"}, "d": {"steps": ["\ud83d"]}, "e": {"images": ["huge.png"]}}
+    told |= {"f": {"answer": "\ud83d"}}
+    file, out = tmp_path / "chains.jsonl", tmp_path / "sft"
+    file.write_text("".join(json.dumps({"id": name, **good, **change}) + "\n" for name, change in told.items()))
+    assert main(["data", "sft", str(file), "--out", str(out)]) == 0
+    assert [row["conversations"][1]["value"] for row in json.loads((out / "amath_sft.json").read_text())] == [*STEPS]
+    rejects = {one["record"]["id"]: one["reason"] for one in lines(out / "rejects.jsonl")}
+    assert rejects.keys() == {"b", "c", "d", "e", "f"}
+    assert rejects["b"].startswith("`format: direct`")
+    assert rejects["c"].startswith("`format: continue`")
+    assert rejects["e"].startswith("image huge.png: DecompressionBombError")
+    assert "| ? | unknown | 1 | 3 |" in (out / "README.md").read_text()
+    assert "6 chains were read, 5 rejected" in (out / "README.md").read_text()
+
+
 def test_prm_records_end_with_the_step_that_is_labelled(chains: Path, tmp_path: Path) -> None:
     import datasets
 
