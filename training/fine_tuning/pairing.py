@@ -149,17 +149,18 @@ def siblings(
 
 def contests(tried: Sequence[Tried], count: int) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
     """Yields common history, and rest of a right and of a wrong path; every path occurs before one occurs again."""
-    good = list(dict.fromkeys(path.steps for path in tried if path.right))
-    bad = list(dict.fromkeys(path.steps for path in tried if not path.right))
+    right, wrong = (dict.fromkeys(path.steps for path in tried if path.right is wanted) for wanted in (True, False))
+    # Where two answers are said to be right, a path may be both right and wrong: then it is neither.
+    good, bad = [path for path in right if path not in wrong], [path for path in wrong if path not in right]
     if not good or not bad:
         return
     wanted = min(count, len(good) * len(bad))
     # Diagonals of the table of good and bad paths, so that no cell comes twice.
     cells = [((at + turn) % len(good), at) for turn in range(len(good)) for at in range(len(bad))]
     for first, second in cells[:wanted]:
-        right, wrong = good[first], bad[second]
-        shared = min(common(right, wrong), len(right) - 1, len(wrong) - 1)
-        yield right[:shared], right[shared:], wrong[shared:]
+        better, worse = good[first], bad[second]
+        shared = min(common(better, worse), len(better) - 1, len(worse) - 1)
+        yield better[:shared], better[shared:], worse[shared:]
 
 
 def common(first: Sequence[str], second: Sequence[str]) -> int:

@@ -68,6 +68,7 @@ def test_whole_paths_part_where_they_differ() -> None:
     assert list(contests(tried, 9)) == [(("a",), ("b", "c"), ("x",)), ((), ("a", "b", "c"), ("y",))]
     assert len(list(contests(tried, 1))) == 1
     assert list(contests(tried[:1], 9)) == []
+    assert list(contests([*tried[:2], Tried(("a", "x"), True)], 9)) == []  # two answers are said to be right
 
 
 @pytest.fixture(scope="module")
