@@ -7,32 +7,32 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+from PIL.Image import Image
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Message, Question, QuestionError, Step
 from atomthink_plugin.formats import Format
 from atomthink_plugin.tasks.atoms.records import seen_from
+from atomthink_plugin.training.images import BROKEN, image_faults, read_image
+from atomthink_plugin.training.jsonl import NoJson, entries
 
 log = logging.getLogger(__name__)
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+MaybeText = Annotated[
+    str, StringConstraints(strip_whitespace=True), BeforeValidator(lambda given: "" if given is None else given)
+]
+"""Text that nobody may know: then it is empty, or null, which is read as empty."""
 Label = Annotated[float, Ge(0), Le(1)]
-
-_DECODERS: Final = 4  # threads that check images
-
-BROKEN: Final = (OSError, SyntaxError, ValueError)
-"""What Pillow raises for files that are no picture, or half of one."""
 
 
 class Asked(BaseModel):
@@ -66,7 +66,7 @@ class Chain(Asked):
     """
 
     steps: Annotated[tuple[Text, ...], MinLen(1)]
-    answer: str = ""
+    answer: MaybeText = ""
     labels: tuple[Label | None, ...] | None = None
     corrections: tuple[Text | None, ...] | None = None
     format: str | None = None
@@ -151,12 +151,12 @@ class AsQuestions:
         return asked(record.id, record.question, pictures(record, self.folder))
 
 
-def asked(identity: str, text: str, shown: Sequence[Image.Image]) -> Question:
+def asked(identity: str, text: str, shown: Sequence[Image]) -> Question:
     """Returns a question as the engine asks it: images first."""
     return Question(identity, (Message("user", (*shown, text)),))
 
 
-def pictures(record: Asked, folder: Path) -> list[Image.Image]:
+def pictures(record: Asked, folder: Path) -> list[Image]:
     """Returns a record's images.
 
     Raises:
@@ -168,13 +168,6 @@ def pictures(record: Asked, folder: Path) -> list[Image.Image]:
         raise QuestionError(f"question {record.id!r}: {type(error).__name__}: {error}") from None
 
 
-@lru_cache(maxsize=256)
-def read_image(file: Path) -> Image.Image:
-    """Returns a picture in RGB; chains about one picture share it."""
-    with Image.open(file) as image:
-        return image.convert("RGB")
-
-
 def read_chains(file: Path) -> Chains:
     """Returns the chains of a JSONL file; records and images that cannot be read are among its rejects.
 
@@ -183,26 +176,26 @@ def read_chains(file: Path) -> Chains:
     """
     chains, rejects = sighted(file, *read_records(file, Chain))
     if not chains:
-        raise AtomThinkError(f"{file} has no chain that can be used ({len(rejects)} rejected{first_of(rejects)})")
+        raise none_usable(file, "chain", rejects)
     if rejects:
         log.warning("%s: %d of %d chains are rejected", file, len(rejects), len(chains) + len(rejects))
     return Chains(file.parent, chains, rejects)
 
 
 def read_records(file: Path, kind: type[R]) -> tuple[list[R], list[Reject]]:
-    """Returns the records of a JSONL file, and those that are none, or whose id occurred before.
+    """Returns the records of a file of JSON, and those that are none, or whose id occurred before.
 
     Raises:
         AtomThinkError: The file cannot be read.
     """
     found: dict[str, R] = {}
     rejects: list[Reject] = []
-    for where, line in numbered_lines(file):
+    for where, record in entries(file):
+        if isinstance(record, NoJson):
+            rejects.append(Reject(where, record.fault, record.text))
+            continue
         try:
-            record = json.loads(line)
             made = kind.model_validate(record)
-        except json.JSONDecodeError as error:
-            rejects.append(Reject(where, f"no JSON: {error}", line))
         except ValidationError as error:
             rejects.append(Reject(where, faults(error), record))
         else:
@@ -215,13 +208,12 @@ def read_records(file: Path, kind: type[R]) -> tuple[list[R], list[Reject]]:
 
 def sighted(file: Path, records: Sequence[R], rejects: Sequence[Reject]) -> tuple[list[R], list[Reject]]:
     """Returns the records of a file whose images can be decoded; the others join the rejects."""
-    names = sorted({image for record in records for image in record.images})
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        reasons = dict(zip(names, pool.map(lambda name: image_fault(file.parent / name), names), strict=True))
+    reasons = image_faults(file.parent / image for record in records for image in record.images)
     good: list[R] = []
     bad: list[Reject] = []
     for record in records:
-        broken = [f"image {name}: {reasons[name]}" for name in record.images if reasons[name]]
+        found = ((name, reasons.get(file.parent / name)) for name in record.images)
+        broken = [f"image {name}: {reason}" for name, reason in found if reason]
         if broken:
             where = f"{file.name}, id {record.id!r}"
             bad.append(Reject(where, "; ".join(broken), record.model_dump(exclude_none=True)))
@@ -233,6 +225,16 @@ def sighted(file: Path, records: Sequence[R], rejects: Sequence[Reject]) -> tupl
 def first_of(rejects: Sequence[Reject]) -> str:
     """Returns what was wrong with the first reject, for a message that ends with it; empty if there is none."""
     return f"; the first: {rejects[0].where}: {rejects[0].reason}" if rejects else ""
+
+
+def none_usable(source: object, what: str, rejects: Sequence[Reject]) -> AtomThinkError:
+    """Returns the error for a source of which everything is set aside."""
+    return AtomThinkError(f"{source} has no {what} that can be used ({len(rejects)} rejected{first_of(rejects)})")
+
+
+def reasons_of(rejects: Sequence[Reject]) -> dict[str, int]:
+    """Returns how many were set aside for which reason, the commonest first."""
+    return dict(Counter(reject.reason for reject in rejects).most_common())
 
 
 def moved(record: R, folder: Path, out: Path) -> R:
@@ -259,7 +261,8 @@ def write_lines(file: Path, records: Iterable[dict[str, Any]]) -> int:
     count = 0
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w", encoding="utf-8") as out:
+        # Half a character of two, which JSON can escape and UTF-8 cannot hold, must not end a run that is paid for.
+        with file.open("w", encoding="utf-8", errors="replace") as out:
             for record in records:
                 out.write(json.dumps(record, ensure_ascii=False) + "\n")
                 count += 1
@@ -268,31 +271,11 @@ def write_lines(file: Path, records: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def numbered_lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Yields each line that is not blank, with where it stands.
-
-    Raises:
-        AtomThinkError: The file cannot be read.
-    """
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield f"{file.name}:{number}", line
-    except (OSError, UnicodeDecodeError) as error:
-        raise AtomThinkError(f"{file} cannot be read: {error}") from None
+def beside(out: Path, ending: str) -> Path:
+    """Returns the file that lies beside an output, with another ending."""
+    return out.with_name(f"{out.stem}.{ending}")
 
 
 def faults(error: ValidationError) -> str:
     """Returns what a record lacks, in one line."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())
-
-
-def image_fault(file: Path) -> str | None:
-    """Returns why a picture cannot be decoded, None if it can."""
-    try:
-        with Image.open(file) as image:
-            image.load()
-    except BROKEN as error:
-        return f"{type(error).__name__}: {error}"
-    return None

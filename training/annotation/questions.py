@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from pydantic import ConfigDict, ValidationError
 
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.chains import BROKEN, Asked, Text, faults, numbered_lines
+from atomthink_plugin.training.chains import Asked, MaybeText, Reject, Text, faults, none_usable
+from atomthink_plugin.training.images import BROKEN, as_stored
+from atomthink_plugin.training.jsonl import NoJson, entries, plain
 
 IMAGES: Final = "images"
 
@@ -52,7 +53,7 @@ class Item(Asked):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     answer: Text
-    solution: str = ""
+    solution: MaybeText = ""
     options: tuple[str, ...] = ()
     source: str = ""
 
@@ -69,20 +70,11 @@ class Item(Asked):
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
-    """A record that is no question that can be annotated: where it stands, what is wrong, and the record."""
-
-    where: str
-    reason: str
-    record: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Items:
     """Everything a source holds: items and the unusable together are all its records."""
 
     items: Sequence[Item]
-    unusable: Sequence[Unusable]
+    unusable: Sequence[Reject]
 
 
 def read_items(
@@ -96,54 +88,56 @@ def read_items(
     """Returns a source's questions; their images are written into `images/` of the output's folder.
 
     Args:
-        source: A JSONL file, a folder or a name on the hub that `datasets` loads.
+        source: A file of JSON lines or of a JSON list, a folder or a name on the hub that `datasets` loads.
         out: The output's folder.
         split: Of a dataset; needed where it has several.
         columns: Names of columns, by ours: `{"question": "problem"}`. Others are looked for by their usual names.
         limit: Only so many records, from the first.
 
     Raises:
-        AtomThinkError: The source cannot be read or has no such split or column.
+        AtomThinkError: The source cannot be read or has no such split or column, or no record.
     """
     file = Path(source)
     if file.suffix in (".jsonl", ".json") and not file.is_dir():
-        records, names, folder = _from_file(file), None, file.parent
+        records, names, folder = entries(file), None, file.parent
     else:
         records, names, folder = _from_dataset(source, split)
-    rows = list(islice(records, limit))
-    known = names if names is not None else {name: None for _, row in rows if not isinstance(row, str) for name in row}
+    rows, unusable = _objects(islice(records, limit))
+    if not rows:
+        raise none_usable(source, "question", unusable)
+    known = names if names is not None else {name: None for _, row in rows for name in row}
     chosen = _columns(known, columns or {}, source)
     items: dict[str, Item] = {}
-    unusable: list[Unusable] = []
     for where, row in rows:
-        if isinstance(row, str):
-            unusable.append(Unusable(where, "no JSON object", {"line": row}))
-            continue
         try:
             item = _item(row, chosen, where, folder, out)
         except ValidationError as error:
-            unusable.append(Unusable(where, faults(error), _told(row)))
-        except (*BROKEN, Image.DecompressionBombError) as error:
-            unusable.append(Unusable(where, f"image: {type(error).__name__}: {error}", _told(row)))
+            unusable.append(Reject(where, faults(error), plain(row)))
+        except BROKEN as error:
+            unusable.append(Reject(where, f"image: {type(error).__name__}: {error}", plain(row)))
         else:
             if item.id in items:
-                unusable.append(Unusable(where, f"the id {item.id!r} occurred before", _told(row)))
+                unusable.append(Reject(where, f"the id {item.id!r} occurred before", plain(row)))
             else:
                 items[item.id] = item
     return Items(list(items.values()), unusable)
 
 
-def _from_file(file: Path) -> Iterator[tuple[str, Row | str]]:
-    """Yields records, and lines that are none as they are."""
-    for where, line in numbered_lines(file):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        yield where, record if isinstance(record, dict) else line.strip()
+def _objects(records: Iterable[tuple[str, Any]]) -> tuple[list[tuple[str, Row]], list[Reject]]:
+    """Returns the records that are objects, and what else there is."""
+    rows: list[tuple[str, Row]] = []
+    others: list[Reject] = []
+    for where, row in records:
+        if isinstance(row, NoJson):
+            others.append(Reject(where, row.fault, {"line": row.text}))
+        elif not isinstance(row, dict):
+            others.append(Reject(where, "no JSON object", {"line": row}))
+        else:
+            rows.append((where, row))
+    return rows, others
 
 
-def _from_dataset(source: str, split: str | None) -> tuple[Iterator[tuple[str, Row | str]], Mapping[str, Any], Path]:
+def _from_dataset(source: str, split: str | None) -> tuple[Iterator[tuple[str, Any]], Mapping[str, Any], Path]:
     """Returns a dataset's rows, images as they are stored, its columns with their kinds, and its folder."""
     import datasets
 
@@ -157,13 +151,7 @@ def _from_dataset(source: str, split: str | None) -> tuple[Iterator[tuple[str, R
     if split not in found:
         given = "" if split is None else f"`--split {split}`: "
         raise AtomThinkError(f"{given}{source} has the splits {', '.join(found)}: name one of them with `--split`")
-    data = found[split]
-    stored = datasets.Image(decode=False)
-    for name, kind in data.features.items():
-        if isinstance(kind, datasets.Image):
-            data = data.cast_column(name, stored)
-        elif isinstance(getattr(kind, "feature", None), datasets.Image):
-            data = data.cast_column(name, datasets.List(stored))
+    data = as_stored(found[split])
     rows = ((f"{Path(source).name}/{split}:{index}", row) for index, row in enumerate(data))
     return rows, data.features, Path(source)
 
@@ -185,7 +173,7 @@ def _columns(known: Mapping[str, Any], typed: Mapping[str, str], source: str) ->
     for field in ("question", "answer"):
         if field not in chosen:
             raise AtomThinkError(
-                f"{source} has no column for the {field}, only {', '.join(known) or 'no columns'}: name one with "
+                f"{source} has no column for the {field}, only {', '.join(known)}: name one with "
                 f"`--columns {field}=NAME`"
             )
     return chosen
@@ -245,16 +233,3 @@ def saved(image: Any, folder: Path, out: Path) -> str:
         (out / IMAGES).mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(data)
     return name
-
-
-def _told(row: Row) -> dict[str, Any]:
-    """A record for the rejects: pictures by their names only."""
-    return {name: _plain(value) for name, value in row.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items() if not isinstance(one, bytes)}
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        return [_plain(one) for one in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

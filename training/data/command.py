@@ -64,14 +64,13 @@ def _records(options: argparse.Namespace) -> None:
 
 
 def _read(options: argparse.Namespace) -> None:
-    from atomthink_plugin.training.chains import write_chains, write_rejects
+    from atomthink_plugin.training.chains import beside, none_usable, write_chains, write_rejects
     from atomthink_plugin.training.data.published import read_published
 
     read = read_published(options.file, options.images, options.out)
-    write_rejects(options.out.with_suffix(".rejects.jsonl"), read.found.rejects)
+    write_rejects(beside(options.out, "rejects.jsonl"), read.found.rejects)
     if not read.found.chains:
-        first = f"; the first: {read.found.rejects[0].reason}" if read.found.rejects else ""
-        raise AtomThinkError(f"{options.file} has no record that can be used ({read.records} rejected{first})")
+        raise none_usable(options.file, "record", read.found.rejects)
     write_chains(options.out, read.found.chains)
     print(
         f"{read.records} records: {read.used} in {len(read.found.chains)} chains, "
@@ -83,14 +82,14 @@ def _quality(options: argparse.Namespace) -> None:
     from atomthink_plugin.runtime.loop import run
     from atomthink_plugin.training.annotation.meter import Meter
     from atomthink_plugin.training.annotation.teacher import connect
-    from atomthink_plugin.training.chains import read_chains
+    from atomthink_plugin.training.chains import read_chains, reasons_of
     from atomthink_plugin.training.data.quality import judge, sampled, statistics
 
     if options.samples < 1:
         raise AtomThinkError(f"`--samples {options.samples}`: has to be 1 or more")
     found = read_chains(options.chains)
     told: dict[str, Any] = {"statistics": statistics(found.chains, _counter(options.tokenizer))}
-    told["statistics"]["rejected"] = len(found.rejects)
+    told["statistics"] |= {"rejected": len(found.rejects), "rejects": reasons_of(found.rejects)}
     if options.judge_model is not None:
         teacher = connect(options.judge_model, options.base_url, Meter(max_tokens=options.max_tokens_total))
         judged = run(judge(found, sampled(found.chains, options.samples), teacher, 16))

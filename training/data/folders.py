@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.chains import Chains, numbered_lines, write_rejects
+from atomthink_plugin.training.chains import Chains, write_rejects
 from atomthink_plugin.training.data.records import Records
+from atomthink_plugin.training.jsonl import entries
 
 SHARD: Final = 2000  # records of one parquet file: bounds the memory that their pictures take
 
@@ -50,11 +51,11 @@ def write_folder(out: Path, kind: str, found: Chains, made: Records, about: Mapp
     try:
         name_of = _copied(out, found.folder, [image for chain, _ in made.of for image in chain.images])
         rows = _rows(kind, made, name_of)
-        (out / f"amath_{kind}.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
+        _write(out / f"amath_{kind}.json", json.dumps(rows, ensure_ascii=False, indent=1))
         _write_parquet(out / "data", found.folder, made)
         if kind == "sft":
-            (out / "dataset_info.json").write_text(json.dumps(_llama_factory(), indent=1), encoding="utf-8")
-        (out / "README.md").write_text(_card(kind, found, made, about), encoding="utf-8")
+            _write(out / "dataset_info.json", json.dumps(_llama_factory(), indent=1))
+        _write(out / "README.md", _card(kind, found, made, about))
     except OSError as error:
         raise AtomThinkError(f"`--out {out}` cannot be written: {error}") from None
     write_rejects(out / "rejects.jsonl", [*found.rejects, *made.rejects])
@@ -63,14 +64,14 @@ def write_folder(out: Path, kind: str, found: Chains, made: Records, about: Mapp
 def read_about(file: Path) -> dict[str, dict[str, str]]:
     """Returns what a file says of its chains beside what they are: source and way, by id."""
     told: dict[str, dict[str, str]] = {}
-    for _, line in numbered_lines(file):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
+    for _, record in entries(file):
         if isinstance(record, dict) and "id" in record:
             told[str(record["id"])] = {name: str(record.get(name) or "unknown") for name in ("source", "way")}
     return told
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8", errors="replace")  # half a character of two is nothing that UTF-8 has
 
 
 def _copied(out: Path, folder: Path, images: Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,13 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.formats import SEPARATOR
-from atomthink_plugin.training.chains import Chain, Chains, Reject, faults, numbered_lines
+from atomthink_plugin.training.chains import Chain, Chains, MaybeText, Reject, faults
 from atomthink_plugin.training.data.records import PLACE, TAG
+from atomthink_plugin.training.images import image_fault
+from atomthink_plugin.training.jsonl import NoJson, entries
 
 _HEADER: Final = "THE GIVEN QUESTION:\n"
 _HISTORY: Final = "HISTORICAL REASONING STEPS:"
@@ -29,12 +28,19 @@ _BLANK: Final = re.compile(r"\n[ \t]*\n\s*")
 _LABELS: Final[Mapping[Any, float]] = {"+": 1.0, "-": 0.0, "1": 1.0, "0": 0.0, "True": 1.0, "False": 0.0}
 
 
+class _Turn(BaseModel):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    role: str | None = Field(None, alias="from")
+    value: MaybeText = ""
+
+
 class _Sft(BaseModel):
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    conversations: list[dict[str, Any]]
+    conversations: list[_Turn]
     image: str | list[str] | None = None
-    answer: str = ""
+    answer: MaybeText = ""
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -91,8 +97,12 @@ def read_published(file: Path, images: Path | None, out: Path) -> Read:
     rejects: list[Reject] = []
     rows: list[_Row] = []
     chains: list[Chain] = []
-    records = _records(file)
-    for where, record in records:
+    records = 0
+    for where, record in entries(file):
+        records += 1
+        if isinstance(record, NoJson):
+            rejects.append(Reject(where, record.fault, record.text))
+            continue
         try:
             if isinstance(record, dict) and "process" in record:
                 chains.append(_labelled(record, f"{file.stem}-{len(chains) + 1}", source, out))
@@ -106,28 +116,7 @@ def read_published(file: Path, images: Path | None, out: Path) -> Read:
             rejects.append(Reject(where, str(error), record))
     used = len(rows) + len(chains)
     chains += _joined(rows, file.stem)
-    return Read(Chains(out.parent, chains, rejects), len(records), used)
-
-
-def _records(file: Path) -> list[tuple[str, Any]]:
-    """Returns the records of a JSON list or of JSON lines; lines that are no JSON as they are."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AtomThinkError(f"{file} cannot be read: {error}") from None
-    if text.lstrip().startswith("["):
-        try:
-            return [(f"{file.name}[{index}]", record) for index, record in enumerate(json.loads(text))]
-        except ValueError as error:
-            raise AtomThinkError(f"{file} is no JSON: {error}") from None
-    return [(where, _parsed(line)) for where, line in numbered_lines(file)]
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return line.strip()
+    return Read(Chains(out.parent, chains, rejects), records, used)
 
 
 # --- AMATH-SFT ---------------------------------------------------------------------------------
@@ -135,10 +124,10 @@ def _parsed(line: str) -> Any:
 
 def _row(record: Mapping[str, Any], where: str, source: Path, out: Path) -> _Row:
     given = _Sft.model_validate(record)
-    roles = [turn.get("from") for turn in given.conversations]
+    roles = [turn.role for turn in given.conversations]
     if roles != ["human", "gpt"]:
         raise ValueError(f"the roles are {roles}, not ['human', 'gpt']")
-    asked, step = (str(turn.get("value") or "").strip() for turn in given.conversations)
+    asked, step = (turn.value.strip() for turn in given.conversations)
     if not step:
         raise ValueError("the reply is empty")
     if asked.count(PLACE) != len(given.images):
@@ -227,20 +216,12 @@ def _labelled(record: Mapping[str, Any], name: str, source: Path, out: Path) -> 
 # --- pictures ----------------------------------------------------------------------------------
 
 
+_fault: Final = lru_cache(maxsize=100_000)(image_fault)  # a problem's records share theirs
+
+
 def _images(names: Sequence[str], source: Path, out: Path) -> tuple[str, ...]:
     for name in names:
         fault = _fault(source / name)
         if fault:
             raise ValueError(f"image {name}: {fault}")
     return tuple(os.path.relpath((source / name).resolve(), out.resolve().parent) for name in names)
-
-
-@lru_cache(maxsize=100_000)
-def _fault(file: Path) -> str:
-    """Returns why a picture cannot be read, empty if it can; a problem's records share theirs."""
-    try:
-        with Image.open(file) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises any of them for broken files
-        return f"{type(error).__name__}: {error}"
-    return ""

@@ -13,6 +13,9 @@ from atomthink_plugin.training.chains import Chain, Reject
 PLACE: Final = "<image>"
 """Where a picture stands in a turn."""
 
+ATOMIC: Final = "atomic"
+"""The format of the published records."""
+
 TAG: Final = "\n" * 5
 """Behind a step that has a label, in the published records."""
 
@@ -59,8 +62,12 @@ def sft(chain: Chain) -> Iterator[Record]:
     """Yields one record per step: question and history in the published template, the step as the reply.
 
     Raises:
-        ValueError: A step of the chain is labelled wrong.
+        ValueError: A step of the chain is labelled wrong, or the chain is to be learned in another format.
     """
+    if chain.format not in (None, ATOMIC):
+        raise ValueError(
+            f"`format: {chain.format}`: these records ask for atomic steps; leave it out if these steps are some"
+        )
     if chain.labels is not None and chain.first_error() is not None:
         raise ValueError(f"step {(chain.first_error() or 0) + 1} is labelled wrong: not to be learned")
     path = Path(Question(chain.id, (Message("user", (chain.question,)),)))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
 from atomthink_plugin.api import AtomThinkError, Scorer
 from atomthink_plugin.config import ScorerPlan, scorer_plan
-from atomthink_plugin.training.chains import write_rejects
+from atomthink_plugin.training.chains import Reject, reasons_of, write_rejects
 from atomthink_plugin.training.evaluation.labelled import LabelledSet
 from atomthink_plugin.training.evaluation.reading import read_set
 from atomthink_plugin.training.evaluation.report import Measures, measure, tables
@@ -24,6 +24,8 @@ from atomthink_plugin.training.evaluation.scoring import Scores, score_chains
 from atomthink_plugin.training.evaluation.threshold import best_threshold, refuse_shared
 
 log = logging.getLogger(__name__)
+
+_REASONS: Final = 10  # shown in the terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,10 @@ def evaluate(wanted: Wanted, typed: Mapping[str, Any]) -> None:
     """
     plan = scorer_plan(typed)
     data = read_set(wanted.source, wanted.format, wanted.limit)
-    if wanted.rejects is not None:
-        write_rejects(wanted.rejects, data.rejects)
+    other = read_set(wanted.threshold) if isinstance(wanted.threshold, str) else None
+    _set_aside(wanted.rejects, [*data.rejects, *(other.rejects if other is not None else ())])
     if all(label is None for item in data.chains for label in item.labels):
         raise AtomThinkError(f"no step of {wanted.source} has a label: there is nothing to measure")
-    other = read_set(wanted.threshold) if isinstance(wanted.threshold, str) else None
     if other is not None:
         refuse_shared(data, other)
     scorer = plan.make()
@@ -80,6 +81,18 @@ def evaluate(wanted: Wanted, typed: Mapping[str, Any]) -> None:
         chosen = {"value": threshold, "chosen_on": wanted.threshold if other is not None else None}
         found = {"set": _counts(wanted, data, scores), "prm": _told(plan, scorer), "threshold": chosen}
         _write(wanted.json, found, measures)
+
+
+def _set_aside(file: Path | None, rejects: Sequence[Reject]) -> None:
+    """Writes what cannot be used, or says why it cannot."""
+    if file is not None:
+        write_rejects(file, rejects)
+        return
+    reasons = reasons_of(rejects)
+    for reason in list(reasons)[:_REASONS]:
+        log.warning("%8d  %s", reasons[reason], reason)
+    if len(reasons) > _REASONS:
+        log.warning("%d more reasons: name a file for them with --rejects", len(reasons) - _REASONS)
 
 
 @contextmanager

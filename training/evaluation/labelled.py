@@ -5,20 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image
-
 from atomthink_plugin.api import Question
-from atomthink_plugin.training.chains import Chain, Reject, asked, read_image
+from atomthink_plugin.training.chains import Chain, Reject, asked
+from atomthink_plugin.training.images import Picture, read_image
 
 RIGHT: Final = 0.5
 """Labels from here on count as right."""
-
-Picture = Path | bytes
-"""A file, or what would be in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,7 @@ class Labelled:
 
     def asked(self) -> Question:
         """Returns the question as the engine asks it, images read."""
-        return asked(self.chain.id, self.chain.question, [opened(picture) for picture in self.pictures])
+        return asked(self.chain.id, self.chain.question, [read_image(picture) for picture in self.pictures])
 
     def key(self) -> str:
         """Returns a digest of all that a PRM sees: question, images, steps."""
@@ -119,18 +114,6 @@ class LabelledSet:
     records: int
     chains: tuple[Labelled, ...]
     rejects: tuple[Reject, ...]
-
-
-def opened(picture: Picture) -> Image.Image:
-    """Returns a picture in RGB.
-
-    Raises:
-        OSError: There is no such file, or it is no picture; Pillow may raise others for broken ones.
-    """
-    if isinstance(picture, Path):
-        return read_image(picture)
-    with Image.open(BytesIO(picture)) as image:
-        return image.convert("RGB")
 
 
 def upto_error(steps: int, first_error: int | None) -> tuple[float | None, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin.config import scorer_plan
-from atomthink_plugin.training.chains import Reject, moved, write_chains, write_rejects
+from atomthink_plugin.training.chains import Reject, beside, moved, write_chains, write_rejects
 from atomthink_plugin.training.evaluation.evaluating import score_file
 from atomthink_plugin.training.evaluation.reading import read_set
 from atomthink_plugin.training.evaluation.scored import Scored
@@ -40,7 +40,7 @@ def mine(chains: Path, out: Path, typed: Mapping[str, Any], scores: Path | None 
     hard = [(fault(one), one.item.chain) for one in found.chains if fault(one) > MISJUDGED]
     hard.sort(key=lambda pair: -pair[0])
     failed = [Reject(f"{chains.name}, id {name!r}", reason, None) for name, reason in found.failed.items()]
-    write_rejects(out.with_name(f"{out.stem}.rejects.jsonl"), [*data.rejects, *failed])
+    write_rejects(beside(out, "rejects.jsonl"), [*data.rejects, *failed])
     aside = len(data.rejects) + len(failed)
     log.info("%d of %d chains are misjudged, %d set aside", len(hard), len(found.chains), aside)
     return write_chains(out, (moved(chain, chains.parent, out) for _, chain in hard))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -13,17 +11,18 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.chains import BROKEN, Reject, faults, first_of, numbered_lines
-from atomthink_plugin.training.evaluation.labelled import Labelled, LabelledSet, Picture, Place, opened
+from atomthink_plugin.training.chains import Reject, faults, none_usable
+from atomthink_plugin.training.evaluation.labelled import Labelled, LabelledSet, Place
 from atomthink_plugin.training.evaluation.readers import READERS, detected
+from atomthink_plugin.training.images import as_stored, image_faults
+from atomthink_plugin.training.jsonl import NoJson, entries, plain
 
 log = logging.getLogger(__name__)
 
-_DECODERS: Final = 4  # threads that check images
 _ENDINGS: Final = (".jsonl", ".json", ".parquet")
 
 Record = tuple[Place, Any]
-"""What stands at a place: a mapping, or text that is none."""
+"""What stands at a place: a mapping, or what is none."""
 
 
 def read_set(source: str, format: str | None = None, limit: int | None = None) -> LabelledSet:
@@ -41,8 +40,7 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
     name = format or _format_of(source, records)
     found = _sighted(_read(name, records))
     if not found.chains:
-        why = f"{len(found.rejects)} rejected{first_of(found.rejects)}"
-        raise AtomThinkError(f"{source} has no chain that can be used ({why})")
+        raise none_usable(source, "chain", found.rejects)
     if found.rejects:
         log.warning("%s: %d of %d records are rejected", source, len(found.rejects), found.records)
     return found
@@ -66,6 +64,9 @@ def _read(name: str, records: list[Record]) -> LabelledSet:
     chains: dict[str, Labelled] = {}
     rejects: list[Reject] = []
     for place, record in records:
+        if isinstance(record, NoJson):
+            rejects.append(Reject(str(place), record.fault, record.text))
+            continue
         if not isinstance(record, Mapping):
             rejects.append(Reject(str(place), "no JSON object", record))
             continue
@@ -74,9 +75,9 @@ def _read(name: str, records: list[Record]) -> LabelledSet:
             if own.chain.id in chains:
                 raise ValueError(f"the id {own.chain.id!r} occurred before")
         except ValidationError as error:
-            rejects.append(Reject(str(place), faults(error), _written(record)))
+            rejects.append(Reject(str(place), faults(error), plain(record)))
         except ValueError as error:
-            rejects.append(Reject(str(place), str(error), _written(record)))
+            rejects.append(Reject(str(place), str(error), plain(record)))
         else:
             chains[own.chain.id] = own
             for other in shared:
@@ -84,39 +85,19 @@ def _read(name: str, records: list[Record]) -> LabelledSet:
     return LabelledSet(name, len(records), tuple(chains.values()), tuple(rejects))
 
 
-def _written(value: Any) -> Any:
-    """A record as JSON can have it: of an image's bytes their number."""
-    if isinstance(value, Mapping):
-        return {name: _written(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_written(one) for one in value]
-    return f"{len(value)} bytes" if isinstance(value, bytes) else value
-
-
 def _sighted(found: LabelledSet) -> LabelledSet:
     """Sets chains aside whose images cannot be decoded."""
-    pictures = list(dict.fromkeys(picture for item in found.chains for picture in item.pictures))
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        reasons = dict(zip(pictures, pool.map(_fault_of, pictures), strict=True))
+    reasons = image_faults(picture for item in found.chains for picture in item.pictures)
     good: list[Labelled] = []
     bad: list[Reject] = []
     for item in found.chains:
         named = zip(item.chain.images, item.pictures, strict=True)
-        broken = [f"image {name}: {reasons[picture]}" for name, picture in named if reasons[picture]]
+        broken = [f"image {name}: {reasons[picture]}" for name, picture in named if picture in reasons]
         if broken:
             bad.append(Reject(f"id {item.chain.id!r}", "; ".join(broken), item.chain.model_dump(exclude_none=True)))
         else:
             good.append(item)
     return LabelledSet(found.format, found.records, tuple(good), (*found.rejects, *bad))
-
-
-def _fault_of(picture: Picture) -> str | None:
-    """Returns why a picture cannot be decoded, None if it can."""
-    try:
-        opened(picture)
-    except BROKEN as error:
-        return f"{type(error).__name__}: {error}"
-    return None
 
 
 # --- where records are ---------------------------------------------------------------------------
@@ -135,26 +116,15 @@ def _records(source: str) -> Iterator[Record]:
 
 
 def _of_file(file: Path) -> Iterator[Record]:
-    rows = {".parquet": _of_parquet, ".json": _of_json}.get(file.suffix, _of_lines)(file)
+    rows = _of_parquet(file) if file.suffix == ".parquet" else _of_json(file)
     # A split in several files is one split: `test-00000-of-00001.parquet`.
     split = file.stem.split("-0")[0] if file.suffix == ".parquet" else file.stem
     return ((Place(file.name, number, split, file.parent), row) for number, row in rows)
 
 
-def _of_lines(file: Path) -> Iterator[tuple[int, Any]]:
-    for where, line in numbered_lines(file):
-        yield int(where.rpartition(":")[2]), _parsed(line)
-
-
 def _of_json(file: Path) -> Iterator[tuple[int, Any]]:
-    """Records of a list; a file that is none may have an object in each line."""
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise AtomThinkError(f"{file} cannot be read: {error}") from None
-    except ValueError:
-        return _of_lines(file)
-    return enumerate(rows if isinstance(rows, list) else [rows], start=1)
+    for where, record in entries(file):
+        yield int(where.rpartition(":")[2]), record
 
 
 def _of_parquet(file: Path) -> Iterator[tuple[int, Any]]:
@@ -168,25 +138,13 @@ def _of_parquet(file: Path) -> Iterator[tuple[int, Any]]:
     return enumerate(rows, start=1)
 
 
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return line
-
-
 def _of_hub(name: str) -> Iterator[Record]:
-    from datasets import Image, Sequence, load_dataset
+    from datasets import load_dataset
 
     try:
         splits = load_dataset(name)
     except Exception as error:  # the hub, the network and the cache each have their own
         raise AtomThinkError(f"{name}: no such file or folder, and as a dataset of the hub: {error}") from None
     for split, rows in splits.items():
-        for column, kind in rows.features.items():
-            if isinstance(kind, Image):
-                rows = rows.cast_column(column, Image(decode=False))
-            elif isinstance(getattr(kind, "feature", None), Image):
-                rows = rows.cast_column(column, Sequence(Image(decode=False)))
-        for number, row in enumerate(rows, start=1):
+        for number, row in enumerate(as_stored(rows), start=1):
             yield Place(f"{name}/{split}", number, str(split), Path()), row

@@ -36,7 +36,7 @@ def add_pairs_to(commands: Any) -> None:
         help="make pairs of better and worse steps from searches",
         description="Makes pairs for `atomthink train dpo`: siblings in a search that a PRM scores apart, and rests of "
         "paths to a right and to a wrong answer. From journals of runs, from files of chains with known answers, or "
-        "from a search that is run for it (--model).",
+        "from a search that is run for it (--model). What gives none because it cannot goes to FILE.rejects.jsonl.",
     )
     parser.add_argument(
         "sources", nargs="*", type=Path, metavar="SOURCE", help="a journal's folder, or chains as JSONL"

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 from atomthink_plugin.formats import Format
-from atomthink_plugin.training.chains import Reject, asked
+from atomthink_plugin.training.chains import Reject
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, brings_code, freeze, load_trainable, save
 from atomthink_plugin.training.fine_tuning.collating import IGNORED, Batch, collate
 from atomthink_plugin.training.fine_tuning.config import DpoRecipe
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
 from atomthink_plugin.training.fine_tuning.pairs import Pair, no_pairs, read_pairs
 from atomthink_plugin.training.fine_tuning.records import Forms, drawn, fits
-from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, blank, closing_id, packable, picture
+from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, closing_id, packable, posed
 from atomthink_plugin.training.fine_tuning.trainer import (
     OwnOptimiser,
     arguments,
@@ -49,11 +49,6 @@ class Contest(NamedTuple):
     folder: Path
     form: Format
 
-    def question(self, max_pixels: int | None, empty: bool = False) -> Question:
-        """Returns the question with its images, or with empty ones of the same sizes."""
-        read = blank if empty else picture
-        return asked(self.pair.id, self.pair.question, [read(self.folder / i, max_pixels) for i in self.pair.images])
-
     def sides(self, renderer: Renderer, question: Question) -> tuple[Row, Row]:
         """Returns the chosen row and the rejected one."""
         start = len(self.pair.history)
@@ -76,7 +71,8 @@ class PairCollator:
         chosen, rejected = [], []
         for item in items:
             contest = self.contests[self.places[item["row"]]]
-            good, bad = contest.sides(self.renderer, contest.question(self.max_pixels))
+            question = posed(contest.pair, contest.folder, self.max_pixels)
+            good, bad = contest.sides(self.renderer, question)
             chosen.append(good)
             rejected.append(bad)
         batch = collate([*chosen, *rejected], self.pad_id)
@@ -183,7 +179,7 @@ def _measure(contest: Contest, recipe: DpoRecipe, encoder: RowEncoder, renderer:
         raise QuestionError("several steps on a side, whose format asks for each anew: make it one step, or `continue`")
     if not form.stepwise and pair.history:
         raise QuestionError("steps to go on from, in a format of whole replies: leave `history` out")
-    question = contest.question(recipe.max_pixels, empty=True)
+    question = posed(pair, contest.folder, recipe.max_pixels, empty=True)
     written = []
     for side in (pair.chosen, pair.rejected):
         turns = list(renderer.turns(form, question, (*pair.history, *side)))[len(pair.history) :]

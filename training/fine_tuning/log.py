@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from atomthink_plugin.training.jsonl import entries
+
 log = logging.getLogger(__name__)
 
 _NAMES: Final = {"mean_token_accuracy": "token_accuracy", "num_tokens": "tokens"}
@@ -38,10 +40,11 @@ class JsonLog(TrainerCallback):
         self._first = state.global_step
         if not state.is_world_process_zero:
             return
-        before = self._file.read_text(encoding="utf-8").splitlines() if self._first and self._file.exists() else []
-        kept = [line for line in before if json.loads(line)["step"] <= self._first]
-        self._file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._before = self._tokens = json.loads(kept[-1]).get("tokens", 0) if kept else 0
+        before = entries(self._file) if self._first and self._file.exists() else ()
+        # A line that a kill tore is behind the checkpoint: its step is measured again.
+        kept = [record for _, record in before if isinstance(record, dict) and record["step"] <= self._first]
+        self._file.write_text("".join(f"{json.dumps(record)}\n" for record in kept), encoding="utf-8")
+        self._before = self._tokens = kept[-1].get("tokens", 0) if kept else 0
 
     def on_log(
         self,

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pydantic import ValidationError
-
 from atomthink_plugin.answers import equivalent, final_answer
-from atomthink_plugin.api import AtomThinkError, Node, Outcome
-from atomthink_plugin.runtime.journal import outcome_of
+from atomthink_plugin.api import Node, Outcome
 from atomthink_plugin.tasks.atoms.records import seen_from
-from atomthink_plugin.training.chains import Asked, faults, moved, numbered_lines, read_chains
+from atomthink_plugin.training.chains import (
+    Asked,
+    Chain,
+    MaybeText,
+    Reject,
+    moved,
+    none_usable,
+    read_chains,
+    read_records,
+)
+from atomthink_plugin.training.fine_tuning.journals import Search
 from atomthink_plugin.training.fine_tuning.pairs import Pair
-
-log = logging.getLogger(__name__)
+from atomthink_plugin.training.fine_tuning.tally import Tally
 
 _ROOT: Final = "root"
 
@@ -27,7 +30,7 @@ _ROOT: Final = "root"
 class Known(Asked):
     """A question of a file of questions or chains, with its answer if that is known."""
 
-    answer: str = ""
+    answer: MaybeText = ""
 
 
 class Tried(NamedTuple):
@@ -52,77 +55,72 @@ class Limits:
     per_question: int = 4
 
 
-def read_known(file: Path, out: Path) -> dict[str, Known]:
-    """Returns the questions of a JSONL file by id, their images relative to the folder of `out`.
+def read_known(file: Path, out: Path) -> tuple[dict[str, Known], list[Reject]]:
+    """Returns the questions of a JSONL file by id, their images relative to the folder of `out`, and what is none.
 
     Raises:
-        AtomThinkError: The file cannot be read, or holds something else.
+        AtomThinkError: The file cannot be read, or has no question.
     """
-    found: dict[str, Known] = {}
-    for where, line in numbered_lines(file):
-        try:
-            record = Known.model_validate_json(line)
-        except ValidationError as error:
-            raise AtomThinkError(f"{where}: {faults(error)}") from None
-        found.setdefault(record.id, moved(record, file.parent, out))
-    return found
+    found, rejects = read_records(file, Known)
+    if not found:
+        raise none_usable(file, "question", rejects)
+    return {record.id: moved(record, file.parent, out) for record in found}, rejects
 
 
 def from_journal(
-    records: Iterable[tuple[str, str, Outcome]], asked: Mapping[str, Known], limits: Limits, counts: Counter[str]
+    searches: Iterable[Search], asked: Mapping[str, Known], limits: Limits, tally: Tally
 ) -> Iterator[Pair]:
     """Yields the pairs of finished searches.
 
     Args:
-        records: For each question its id, its text as it was asked, and its outcome with the whole tree.
-        asked: The same questions, for their images and answers.
+        searches: What a journal holds.
+        asked: The questions that were searched, for their images and answers.
         limits: Which pairs are made.
-        counts: Counts searches, and those of unknown questions.
+        tally: Learns of searches, pairs, and unknown questions.
     """
-    for name, text, outcome in records:
-        counts["searches"] += 1
+    for where, name, text, outcome in searches:
         about = asked.get(name)
         if about is None:
-            counts["searches whose question is not in --questions"] += 1
+            tally.aside("searches", [Reject(where, "its question is not in --questions", {"question": name})])
             continue
+        tally.counts["searches"] += 1
         common: dict[str, Any] = {"question": text, "images": about.images}
         steps, tried = paths_of(outcome, about.answer)
         for at, (history, better, worse) in enumerate(siblings(outcome.nodes, steps, limits)):
             yield Pair(id=f"{name}/step/{at}", history=history, chosen=(better,), rejected=(worse,), **common)
-            counts["pairs of steps"] += 1
+            tally.counts["pairs of steps"] += 1
         for at, (history, good, bad) in enumerate(contests(tried, limits.per_question)):
             yield Pair(id=f"{name}/path/{at}", history=history, chosen=good, rejected=bad, **common)
-            counts["pairs of paths"] += 1
+            tally.counts["pairs of paths"] += 1
 
 
-def from_chains(file: Path, out: Path, limits: Limits, counts: Counter[str]) -> Iterator[Pair]:
+def from_chains(file: Path, out: Path, limits: Limits, tally: Tally) -> Iterator[Pair]:
     """Yields pairs of chains of a file that are about one question and whose answers are known: right against wrong.
 
     Args:
         file: Chains in JSONL, several to a question.
         out: Where the pairs are to be written.
         limits: Which pairs are made.
-        counts: Counts chains, and those that state no answer or whose right answer is not known.
+        tally: Learns of chains, pairs, and chains that state no answer or whose right answer is not known.
     """
     found = read_chains(file)
-    counts["chains"] += len(found.chains)
-    counts["chains set aside"] += len(found.rejects)
-    groups: dict[tuple[str, tuple[str, ...]], list[Tried]] = {}
-    names: dict[tuple[str, tuple[str, ...]], str] = {}
+    tally.aside("chains", found.rejects)
+    groups: dict[tuple[str, tuple[str, ...]], list[Chain]] = {}
     for chain in found.chains:
-        stated = final_answer(chain.steps[-1])
-        if stated is None or not chain.answer:
-            counts["chains without an answer"] += 1
+        if not chain.answer or final_answer(chain.steps[-1]) is None:
+            reason = "it states no final answer" if chain.answer else "its right answer is not known"
+            where = f"{file.name}, id {chain.id!r}"
+            tally.aside("chains", [Reject(where, reason, chain.model_dump(exclude_none=True))])
             continue
-        key = (chain.question, chain.images)
-        names.setdefault(key, chain.id)
-        groups.setdefault(key, []).append(Tried(chain.steps, equivalent(stated, chain.answer)))
-    for (question, images), tried in groups.items():
+        tally.counts["chains"] += 1
+        groups.setdefault((chain.question, chain.images), []).append(chain)
+    for (question, images), chains in groups.items():
         shown = seen_from(out, file.parent, images)
+        tried = [Tried(one.steps, equivalent(final_answer(one.steps[-1]) or "", one.answer)) for one in chains]
         for at, (history, good, bad) in enumerate(contests(tried, limits.per_question)):
-            name = f"{names[question, images]}/path/{at}"
+            name = f"{chains[0].id}/path/{at}"
             yield Pair(id=name, question=question, images=shown, history=history, chosen=good, rejected=bad)
-            counts["pairs of paths"] += 1
+            tally.counts["pairs of paths"] += 1
 
 
 def paths_of(outcome: Outcome, answer: str) -> tuple[dict[str, tuple[str, ...]], list[Tried]]:
@@ -151,17 +149,18 @@ def siblings(
 
 def contests(tried: Sequence[Tried], count: int) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
     """Yields common history, and rest of a right and of a wrong path; every path occurs before one occurs again."""
-    good = list(dict.fromkeys(path.steps for path in tried if path.right))
-    bad = list(dict.fromkeys(path.steps for path in tried if not path.right))
+    right, wrong = (dict.fromkeys(path.steps for path in tried if path.right is wanted) for wanted in (True, False))
+    # Where two answers are said to be right, a path may be both right and wrong: then it is neither.
+    good, bad = [path for path in right if path not in wrong], [path for path in wrong if path not in right]
     if not good or not bad:
         return
     wanted = min(count, len(good) * len(bad))
     # Diagonals of the table of good and bad paths, so that no cell comes twice.
     cells = [((at + turn) % len(good), at) for turn in range(len(good)) for at in range(len(bad))]
     for first, second in cells[:wanted]:
-        right, wrong = good[first], bad[second]
-        shared = min(common(right, wrong), len(right) - 1, len(wrong) - 1)
-        yield right[:shared], right[shared:], wrong[shared:]
+        better, worse = good[first], bad[second]
+        shared = min(common(better, worse), len(better) - 1, len(worse) - 1)
+        yield better[:shared], better[shared:], worse[shared:]
 
 
 def common(first: Sequence[str], second: Sequence[str]) -> int:
@@ -170,38 +169,3 @@ def common(first: Sequence[str], second: Sequence[str]) -> int:
         (at for at, (one, other) in enumerate(zip(first, second, strict=False)) if one != other),
         min(len(first), len(second)),
     )
-
-
-def journal_files(source: Path) -> list[Path]:
-    """Returns the files of a journal: a folder's, or the one that is named; empty if it is no journal.
-
-    Raises:
-        AtomThinkError: There is nothing of that name.
-    """
-    if source.is_dir():
-        files = sorted(source.glob("rank*.jsonl"))
-        if not files:
-            raise AtomThinkError(f"{source} is no journal: it has no rank*.jsonl; name the folder with settings.json")
-        return files
-    _, first = next(numbered_lines(source), ("", "{}"))
-    try:
-        return [source] if "outcome" in json.loads(first) or "failure" in json.loads(first) else []
-    except ValueError:
-        return []
-
-
-def finished(files: Sequence[Path], counts: Counter[str]) -> Iterator[tuple[str, str, Outcome]]:
-    """Yields question id, its text and the outcome of every finished search of a journal."""
-    for file in files:
-        for where, line in numbered_lines(file):
-            try:
-                record = json.loads(line)
-                if record["status"] != "done":
-                    counts["searches that failed"] += 1
-                    continue
-                outcome = outcome_of(record["outcome"])
-            except (ValueError, KeyError, TypeError):
-                log.warning("%s is torn or foreign: left out", where)
-                counts["lines of a journal that cannot be read"] += 1
-                continue
-            yield record["question"], record["text"], outcome

@@ -11,10 +11,10 @@ from typing import NamedTuple, TypeVar
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.formats import Format
-from atomthink_plugin.training.chains import Chain, Reject, asked, read_chains
+from atomthink_plugin.training.chains import Chain, Reject, first_of, read_chains
 from atomthink_plugin.training.fine_tuning.config import Data, PolicyRecipe
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
-from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, blank, format_of, packable, picture
+from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, format_of, packable, posed
 
 P = TypeVar("P")
 
@@ -34,8 +34,7 @@ class Record(NamedTuple):
 
     def question(self, max_pixels: int | None, empty: bool = False) -> Question:
         """Returns the question with its images, or with empty ones of the same sizes."""
-        read = blank if empty else picture
-        return asked(self.chain.id, self.chain.question, [read(self.folder / i, max_pixels) for i in self.chain.images])
+        return posed(self.chain, self.folder, max_pixels, empty)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +104,7 @@ def samples_of(recipe: PolicyRecipe, encoder: RowEncoder, renderer: Renderer, lo
             records.append(record)
         places += drawn(rows, data, recipe.seed)
     if not places:
-        first = f"; the first: {rejects[0].where}: {rejects[0].reason}" if rejects else ""
-        raise AtomThinkError(f"`data` has nothing that can be learned: {read} chains, all set aside{first}")
+        raise AtomThinkError(f"`data` has nothing that can be learned: {read} chains, all set aside{first_of(rejects)}")
     return Samples(records, places, rejects, read, aside)
 
 

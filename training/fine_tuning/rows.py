@@ -22,6 +22,7 @@ from atomthink_plugin.formats import Cot, Direct, Format, Prompt
 from atomthink_plugin.hookspecs import FormatFactory
 from atomthink_plugin.prompting import Encoder, Encoding, fitted, fitting, to_rgb
 from atomthink_plugin.registry import registry
+from atomthink_plugin.training.chains import Asked, asked
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -142,6 +143,12 @@ class Renderer:
 
 def _goes_on(before: Prompt, after: Prompt, step: str) -> bool:
     return after.prefix.startswith(before.prefix + step)
+
+
+def posed(record: Asked, folder: Path, max_pixels: int | None, empty: bool = False) -> Question:
+    """Returns a record's question with its images, or with empty ones of the same sizes."""
+    read = blank if empty else picture
+    return asked(record.id, record.question, [read(folder / image, max_pixels) for image in record.images])
 
 
 def picture(file: Path, max_pixels: int | None) -> Image:

@@ -15,23 +15,17 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.register import CLASSES
-from atomthink_plugin.training.chains import AsQuestions, write_lines
-from atomthink_plugin.training.fine_tuning.pairing import (
-    Known,
-    Limits,
-    finished,
-    from_chains,
-    from_journal,
-    journal_files,
-    read_known,
-)
+from atomthink_plugin.training.chains import AsQuestions, beside, write_lines, write_rejects
+from atomthink_plugin.training.fine_tuning.journals import finished, journal_files
+from atomthink_plugin.training.fine_tuning.pairing import Known, Limits, from_chains, from_journal, read_known
 from atomthink_plugin.training.fine_tuning.pairs import Pair
+from atomthink_plugin.training.fine_tuning.tally import Tally
 
 log = logging.getLogger(__name__)
 
 
 def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limits: Limits) -> None:
-    """Writes the pairs of journals and chains, and says how many of which kind.
+    """Writes the pairs of journals and chains, beside them what was set aside, and says how many of which kind.
 
     Args:
         sources: Folders or files of journals, and files of chains.
@@ -42,20 +36,27 @@ def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limit
     Raises:
         AtomThinkError: A file cannot be used, or there is no pair.
     """
-    counts: Counter[str] = Counter()
+    tally = Tally()
     known: dict[str, Known] | None = None
     parts: list[Iterator[Pair]] = []
     for source in sources:
         files = journal_files(source)
         if not files:
-            parts.append(from_chains(source, out, limits, counts))
+            parts.append(from_chains(source, out, limits, tally))
             continue
         if questions is None:
             raise AtomThinkError(f"{source} is a journal, which holds no images: name its questions with `--questions`")
-        known = read_known(questions, out) if known is None else known
-        parts.append(from_journal(finished(files, counts), known, limits, counts))
-    written = write_lines(out, (pair.model_dump(exclude_none=True) for pair in _unique(chain(*parts), counts)))
-    log.info("%s", "; ".join(f"{count} {name}" for name, count in counts.items()))
+        if known is None:
+            known, rejects = read_known(questions, out)
+            tally.aside("questions", rejects)
+            tally.counts["questions"] += len(known)
+        parts.append(from_journal(finished(files, tally), known, limits, tally))
+    written = write_lines(out, (pair.model_dump(exclude_none=True) for pair in _unique(chain(*parts), tally.counts)))
+    aside = beside(out, "rejects.jsonl")
+    write_rejects(aside, tally.rejects)
+    log.info("%s", "; ".join(f"{count} {name}" for name, count in tally.counts.items() if count))
+    if tally.rejects:
+        log.warning("set aside, with the reasons: %s", aside)
     if not written:
         raise AtomThinkError(f"{', '.join(map(str, sources))}: no pair; lower `--margin`, or search more widely")
     log.info("%d pairs: %s", written, out)
@@ -83,8 +84,8 @@ def search(model: str, typed: Mapping[str, Any], questions: Path, out: Path) -> 
     journal = open_journal(run, thinker, model)
     if journal is None:
         raise AtomThinkError("`journal=off`: pairs are made from the journal; leave it out, or name a folder")
-    records = list(read_known(questions, questions).values())
-    replace(thinker, journal=journal).run(AsQuestions(records, questions.parent))
+    known, _ = read_known(questions, questions)
+    replace(thinker, journal=journal).run(AsQuestions(list(known.values()), questions.parent))
     journal.close()
     return journal.folder
 

@@ -18,7 +18,16 @@ from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.formats import Format
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.tasks.atoms.evaluating import rollout_plan
-from atomthink_plugin.training.chains import Chain, Chains, moved, read_chains, write_chains, write_lines, write_rejects
+from atomthink_plugin.training.chains import (
+    Chain,
+    Chains,
+    beside,
+    moved,
+    read_chains,
+    write_chains,
+    write_lines,
+    write_rejects,
+)
 from atomthink_plugin.training.labels.labelling import WAYS, label
 from atomthink_plugin.training.labels.rollouts import Spent
 from atomthink_plugin.training.labels.sampling import Questions, Sampled, read_questions, sample
@@ -150,11 +159,6 @@ def hard(chain: Chain) -> Chain:
     """Returns a chain whose steps are right (1) if any rollout from behind them was, else wrong (0)."""
     assert chain.labels is not None
     return chain.model_copy(update={"labels": tuple(None if x is None else float(x > 0) for x in chain.labels)})
-
-
-def beside(out: Path, ending: str) -> Path:
-    """Returns the file that lies beside the labelled chains, with another ending."""
-    return out.with_name(f"{out.stem}.{ending}")
 
 
 def table(summary: Summary) -> Table:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atomthink_plugin.api import AtomThinkError, Failure, Limits, Question, Result
+from atomthink_plugin.api import Failure, Limits, Question, Result
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
-from atomthink_plugin.training.chains import Asked, Chain, Reject, Text, asked, first_of, pictures, read_records
+from atomthink_plugin.training.chains import Asked, Chain, Reject, Text, asked, none_usable, pictures, read_records
 from atomthink_plugin.training.labels.rollouts import Spent
 
 
@@ -61,7 +61,7 @@ def read_questions(file: Path) -> Questions:
     """
     found, rejects = read_records(file, Answered)
     if not found:
-        raise AtomThinkError(f"{file} has no question that can be used ({len(rejects)} rejected{first_of(rejects)})")
+        raise none_usable(file, "question", rejects)
     return Questions(file.parent, found, rejects)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,8 @@ from pathlib import Path
 from atomthink_plugin.build import build
 from atomthink_plugin.tasks.atoms.evaluating import rollout_plan
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
-from atomthink_plugin.training.chains import Chain, numbered_lines, write_lines
+from atomthink_plugin.training.chains import Chain, moved, write_lines
+from atomthink_plugin.training.jsonl import entries
 from atomthink_plugin.training.labels.sampling import read_questions, sample
 from atomthink_plugin.training.tiny.files import Record, judged
 
@@ -28,21 +27,16 @@ def sample_judged(questions: Path, policy: str, temperature: float, out: Path) -
         temperature: Of the samples.
         out: The file; images are relative to it.
     """
-    demo = [json.loads(line)["demo"] for _, line in numbered_lines(questions)]
+    demo = [record["demo"] for _, record in entries(questions)]
     asked = read_questions(questions)
     asked_for = {question.id: DemoQuestion.from_json(one) for question, one in zip(asked.asked, demo, strict=True)}
     plan = rollout_plan("atomthink_tiny", {"pretrained": policy, "temperature": temperature})
     sampled = sample(asked, replace(build(plan), journal=None), 1, temperature)
     chains = [chain for chain in sampled.chains if plan.format.answer(chain.steps[-1]) is not None]
     log.info("%d chains of %d questions end", len(chains), len(asked.asked))
-    moved = {
-        image: os.path.relpath((questions.parent / image).absolute(), out.absolute().parent)
-        for chain in chains
-        for image in chain.images
-    }
-    write_lines(out, (_record(chain, asked_for, moved) for chain in chains))
+    write_lines(out, (_record(moved(chain, questions.parent, out), asked_for) for chain in chains))
 
 
-def _record(chain: Chain, asked_for: Mapping[str, DemoQuestion], moved: Mapping[str, str]) -> Record:
+def _record(chain: Chain, asked_for: Mapping[str, DemoQuestion]) -> Record:
     question = asked_for[chain.id.rpartition("/")[0]]
-    return {"id": chain.id, **judged(question, moved[chain.images[0]], list(chain.steps))}
+    return {"id": chain.id, **judged(question, chain.images[0], list(chain.steps))}

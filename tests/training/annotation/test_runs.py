@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.training.annotation.command import LIMIT_REACHED
+from atomthink_plugin.training.annotation.questions import read_items
 from atomthink_plugin.training.chains import Chain, read_chains
 from tests.openai_server import Body, serve
 from tests.training.annotation.teaching import DYNAMIC, TeacherServer, lines, summary
+from tests.training.damaged import LATIN, append, oversized
 
 HABITS = [habit for habit in DYNAMIC if habit != "disconnects"]
 OUTPUTS = ("chains.jsonl", "rejects.jsonl")
@@ -203,6 +206,7 @@ def test_wrong_steps_differ_from_the_right_ones_and_are_checked(tmp_path: Path) 
 def test_records_that_are_no_questions_are_set_aside(tmp_path: Path) -> None:
     file = questions(tmp_path / "in", 1)
     (tmp_path / "in/broken.png").write_bytes(b"\x89PNG no picture")
+    (tmp_path / "in/huge.png").write_bytes(oversized())
     more: list[object] = [
         {"id": "a", "question": "What?", "image": "gone.png", "answer": 1},
         {"id": "b", "question": "What?", "image": "broken.png", "answer": 1},
@@ -210,24 +214,43 @@ def test_records_that_are_no_questions_are_set_aside(tmp_path: Path) -> None:
         {"id": "d", "question": " ", "answer": 1},
         {"id": 0, "question": "Again?", "answer": 1},
         [1, 2],
+        {"id": "e", "question": "What?", "image": "huge.png", "answer": 1},
+        {"id": "f", "question": "\ud83d", "answer": 1},
     ]
     with file.open("a") as out:
         out.write("".join(json.dumps(record) + "\n" for record in more) + "{broken\n")
+    append(file, LATIN)
     with serve(teacher(1)) as script:
         assert main(command(file, tmp_path / "out", script.url)) == 0
         assert set(script.questions) == {"What is number 0?"}
     told = summary(tmp_path / "out")
-    assert (told["asked"], told["good"], told["rejected"]) == (8, 1, 7)
+    assert (told["asked"], told["good"], told["rejected"]) == (11, 1, 10)
     reasons = [one["reason"] for one in lines(tmp_path / "out/rejects.jsonl")]
-    assert reasons == [
-        *("broken image", "broken image", "answer: Field required"),
-        *(
-            "question: String should have at least 1 character",
-            "id occurred before",
-            "no JSON object",
-            "no JSON object",
+    for reason, begins in zip(
+        reasons,
+        (
+            *("no JSON object", "no JSON: Expecting property name", "no JSON: 'utf-8' codec can't decode byte 0xe9"),
+            *("broken image", "broken image", "answer: Field required"),
+            *("question: String should have at least 1 character", "id occurred before", "broken image"),
+            "question: Input should be a valid string",
         ),
-    ]
+        strict=True,
+    ):
+        assert reason.startswith(begins)
+
+
+def test_a_json_file_may_be_a_list(tmp_path: Path) -> None:
+    file = questions(tmp_path, 3)
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    (tmp_path / "list.json").write_text(json.dumps([*records, 7], indent=1))
+    listed = read_items(str(tmp_path / "list.json"), tmp_path / "listed")
+    assert listed.items == read_items(str(file), tmp_path / "lines").items
+    assert [(one.where, one.reason) for one in listed.unusable] == [("list.json:4", "no JSON object")]
+    (tmp_path / "none.json").write_text("{torn")
+    with pytest.raises(
+        AtomThinkError, match=r"no question that can be used \(1 rejected; the first: none.json:1: no JSON"
+    ):
+        read_items(str(tmp_path / "none.json"), tmp_path / "none")
 
 
 @pytest.mark.parametrize(

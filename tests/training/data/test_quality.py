@@ -65,3 +65,13 @@ def test_chains_are_counted_and_judged(tmp_path: Path, monkeypatch: pytest.Monke
     assert (judged["judged"], judged["failed"]) == (4, 1)
     assert (judged["mean"], judged["median"]) == (fmean(SCORES.values()), median(SCORES.values()))
     assert {band: n for band, n in judged["distribution"].items() if n} == {"0-9": 1, "80-89": 1, "90-100": 2}
+
+
+def test_what_is_not_counted_is_told_with_its_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_chains(tmp_path / "chains.jsonl", [Chain(id="0", question="0?", steps=GOOD)])
+    with (tmp_path / "chains.jsonl").open("a") as file:
+        file.write('{"id": "1", "question": "?", "steps": []}\n{"id": "2", "question": "?", "steps": []}\n[1]\n')
+    assert main(["data", "quality", str(tmp_path / "chains.jsonl")]) == 0
+    told = json.loads(capsys.readouterr().out)["statistics"]
+    assert (told["chains"], told["rejected"], list(told["rejects"].values())) == (1, 3, [2, 1])
+    assert next(iter(told["rejects"])).startswith("steps: ")

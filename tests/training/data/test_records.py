@@ -15,6 +15,7 @@ from atomthink_plugin.cli import main
 from atomthink_plugin.formats import Atomic
 from atomthink_plugin.training.chains import Chain, read_chains, write_chains
 from tests.training.annotation.teaching import lines
+from tests.training.damaged import HALF, LATIN, append, oversized
 
 STEPS = ("Step 1: Read red = 4.", "Step 2: 4 + 2 = 6.", "Step 3: To sum up, the final answer is: 6.")
 TAG = "\n\n\n\n\n"
@@ -106,6 +107,25 @@ def _trl_takes(table: Any) -> None:
             ).split()
         )
     assert batch["pixel_values"].shape[0] == len(table)
+
+
+def test_sft_is_of_atomic_steps_alone_and_survives_half_a_character(tmp_path: Path) -> None:
+    (tmp_path / "huge.png").write_bytes(oversized())
+    good = {"question": "How many?", "steps": STEPS}
+    told = {"a": {"format": "atomic", "source": "\ud83d"}, "b": {"format": "direct", "steps": ["4"]}}
+    told |= {"c": {"format": "continue"}, "d": {"steps": ["\ud83d"]}, "e": {"images": ["huge.png"]}}
+    told |= {"f": {"answer": "\ud83d"}}
+    file, out = tmp_path / "chains.jsonl", tmp_path / "sft"
+    file.write_text("".join(json.dumps({"id": name, **good, **change}) + "\n" for name, change in told.items()))
+    assert main(["data", "sft", str(file), "--out", str(out)]) == 0
+    assert [row["conversations"][1]["value"] for row in json.loads((out / "amath_sft.json").read_text())] == [*STEPS]
+    rejects = {one["record"]["id"]: one["reason"] for one in lines(out / "rejects.jsonl")}
+    assert rejects.keys() == {"b", "c", "d", "e", "f"}
+    assert rejects["b"].startswith("`format: direct`")
+    assert rejects["c"].startswith("`format: continue`")
+    assert rejects["e"].startswith("image huge.png: DecompressionBombError")
+    assert "| ? | unknown | 1 | 3 |" in (out / "README.md").read_text()
+    assert "6 chains were read, 5 rejected" in (out / "README.md").read_text()
 
 
 def test_prm_records_end_with_the_step_that_is_labelled(chains: Path, tmp_path: Path) -> None:
@@ -215,5 +235,21 @@ def test_published_prm_rows_have_one_label_per_tag(chains: Path) -> None:
         ["text", "behind", "the"],
         ["no", "step", "before"],
         ["the", "label", "'?'"],
-        ["neither", "`conversations`", "nor"],
+        ["no", "JSON:", "Expecting"],
     ]
+
+
+def test_published_records_that_are_damaged_cost_no_other(chains: Path) -> None:
+    folder = chains.parent
+    (folder / "huge.png").write_bytes(oversized())
+    rows = [sft_row(human("How many?", ""), STEPS[0])]
+    rows += [sft_row(human("Huge?", ""), STEPS[0], image="huge.png"), sft_row(human("Half?", ""), "\ud83d")]
+    file = folder / "published.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    append(file, LATIN, b'{"question": ' + HALF.encode() + b', "process": "", "label": []}\n')
+    assert main(["data", "read", str(file), "--out", str(folder / "read.jsonl")]) == 0
+    assert [chain.question for chain in read_chains(folder / "read.jsonl").chains] == ["How many?"]
+    rejects = lines(folder / "read.rejects.jsonl")
+    assert [one["where"] for one in rejects] == [f"published.jsonl:{at}" for at in (2, 3, 4, 5)]
+    assert "DecompressionBombError" in rejects[0]["reason"]
+    assert "can't decode byte 0xe9" in rejects[2]["reason"]

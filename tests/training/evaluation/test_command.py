@@ -125,6 +125,21 @@ def test_rejects_are_written_and_counted(pictured: str, tmp_path: Path) -> None:
     assert (reject["where"], reject["reason"][:6]) == ("demo.jsonl:5", "steps:")
 
 
+def test_rejects_without_a_file_are_told_with_their_reasons(
+    pictured: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = [f'{{"id": "{at}", "question": "Q?", "steps": [], "labels": []}}' for at in range(3)]
+    bad += [json.dumps({**CHAIN, "id": f"x{at}", "images": [f"{at}-none.png"]}) for at in range(11)]
+    with Path(pictured).open("a") as file:
+        file.write("\n".join(bad) + "\n")
+    with caplog.at_level(logging.WARNING):
+        evaluated(pictured, tmp_path)
+    told = [record.message for record in caplog.records]
+    assert sum(message.startswith("       3  steps: ") for message in told) == 1
+    assert sum("none.png: FileNotFoundError" in message for message in told) == 9
+    assert "2 more reasons: name a file for them with --rejects" in told
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -19,6 +19,7 @@ from atomthink_plugin.training.evaluation.command import FORMATS
 from atomthink_plugin.training.evaluation.labelled import LabelledSet
 from atomthink_plugin.training.evaluation.readers import READERS
 from atomthink_plugin.training.evaluation.reading import _of_hub, read_set
+from tests.training.damaged import LATIN, append, oversized
 
 STEPS = Path(__file__).parents[4] / "shared" / "data" / "steps"
 real = pytest.mark.skipif(not STEPS.is_dir(), reason="the shared labelled steps are not on this machine")
@@ -114,11 +115,33 @@ def test_visualprocessbench(tmp_path: Path) -> None:
     assert told == {
         "record": 1,  # one label too many
         "response.process_correctness.0": 1,
-        "no JSON object": 1,
+        "no JSON": 1,
         "image images/broken.png": 1,
         "image images/none.png": 1,
     }
     assert "2 labels for 1 steps" in reasons(found)[0]
+
+
+def test_labels_are_of_use_without_a_reference_answer(tmp_path: Path) -> None:
+    picture(tmp_path)
+    visual = read_set(lines(tmp_path, [{**VISUAL, "answer": None, "data_source": None}], "visual.jsonl"))
+    assert [(item.chain.answer, item.subset) for item in visual.chains] == [("", "visual")]
+    mistake = read_set(lines(tmp_path, [{**MISTAKE, "target": None}]))
+    assert [item.right for item in mistake.chains] == [None]
+    own = read_set(lines(tmp_path, [{**CHAIN, "answer": None}]))
+    assert [(item.right, item.labels) for item in own.chains] == [(None, (True, None))]
+
+
+def test_damaged_records_cost_no_other(tmp_path: Path) -> None:
+    picture(tmp_path)
+    (tmp_path / "huge.png").write_bytes(oversized())
+    file = Path(lines(tmp_path, [VISUAL, {**VISUAL, "image": ["huge.png"]}]))
+    append(file, LATIN)
+    found = read_set(str(file))
+    assert (found.records, len(found.chains)) == (3, 1)
+    assert [reject.where for reject in found.rejects] == ["set.jsonl:3", "id 'set.jsonl:2'"]
+    assert "can't decode byte 0xe9" in reasons(found)[0]
+    assert "DecompressionBombError" in reasons(found)[1]
 
 
 def test_prmbench(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from atomthink_plugin.api import AtomThinkError, Node, Outcome, Usage
+from atomthink_plugin.api import AtomThinkError, Failure, Node, Outcome, Usage
 from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.cli import main
@@ -68,6 +68,7 @@ def test_whole_paths_part_where_they_differ() -> None:
     assert list(contests(tried, 9)) == [(("a",), ("b", "c"), ("x",)), ((), ("a", "b", "c"), ("y",))]
     assert len(list(contests(tried, 1))) == 1
     assert list(contests(tried[:1], 9)) == []
+    assert list(contests([*tried[:2], Tried(("a", "x"), True)], 9)) == []  # two answers are said to be right
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,49 @@ def test_the_command_makes_pairs_of_journals_and_chains(
     assert "`--margin 2.0`" in capsys.readouterr().err
     assert main(["pairs", str(folder / "chains.jsonl"), "--out", str(tmp_path / "none.jsonl")]) == 2
     assert "no pair" in capsys.readouterr().err
+
+
+def test_what_gives_no_pair_is_set_aside_with_its_reason(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    chains = lines(folder / "chains.jsonl")
+    questions = [asked(chain["id"], chain["question"], []) for chain in chains]
+    lost = asked("lost", "Lost?", [])
+    journal = Journal(tmp_path / "runs", "slow", {})
+    for question in (questions[0], lost):
+        journal.put(question, Failure("the server was away"))
+    journal.put(questions[0], TREE)  # asked again, and done
+    journal.put(asked("elsewhere", "How many?", []), TREE)
+    journal.close()
+    with (journal.folder / "rank1.jsonl").open("w") as torn:
+        torn.write('{"key": "to')
+    (tmp_path / "images").symlink_to(folder / "images")
+    known = tmp_path / "questions.jsonl"
+    known.write_bytes((folder / "chains.jsonl").read_bytes() + b'{"id": "odd"}\n{"id": "Caf\xe9"}\n')
+    open_ended = [{**chains[0], "steps": chains[0]["steps"][:1]}, {**chains[1], "answer": None}, {"id": "none"}]
+    tried = tmp_path / "tried.jsonl"
+    tried.write_text("".join(json.dumps(chain) + "\n" for chain in [*open_ended, chains[2]]))
+    out = tmp_path / "pairs.jsonl"
+    assert main(["pairs", str(journal.folder), str(tried), "--questions", str(known), "--out", str(out)]) == 0
+    rejects = {one["where"]: one["reason"] for one in lines(tmp_path / "pairs.rejects.jsonl")}
+    assert {where: reason.split(":")[0] for where, reason in rejects.items()} == {
+        "questions.jsonl:4": "question",
+        "questions.jsonl:5": "no JSON",
+        "rank0.jsonl:2": "it failed",
+        "rank0.jsonl:4": "its question is not in --questions",
+        "rank1.jsonl:1": "torn, or of no search",
+        "tried.jsonl:3": "question",
+        "tried.jsonl, id '0'": "it states no final answer",
+        "tried.jsonl, id '1'": "its right answer is not known",
+    }
+    counts = dict(reversed(part.split(" ", 1)) for part in caplog.messages[-3].split("; "))
+    assert {name: counts[name] for name in counts if "pairs" not in name} == {
+        **{"questions": "5", "questions set aside": "2", "searches": "3", "searches set aside": "2"},
+        **{"chains": "4", "chains set aside": "3", "lines of a journal": "1", "lines of a journal set aside": "1"},
+    }
+    known.write_text('{"id": "odd"}\n')
+    assert main(["pairs", str(journal.folder), "--questions", str(known), "--out", str(out)]) == 2
 
 
 def test_the_command_searches_for_pairs_itself(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.checkpoints import load_multimodal
@@ -94,6 +94,19 @@ def test_a_killed_run_that_is_resumed_ends_with_the_same_weights(
     expected, found = (lines(tmp_path / name / "log.jsonl") for name in ("whole", "killed"))
     for name in ("step", "loss", "learning_rate", "tokens"):
         assert [record[name] for record in expected] == pytest.approx([record[name] for record in found])
+
+
+def test_a_log_with_a_torn_last_line_is_gone_on_with(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    kept = ['{"step": 1, "tokens": 10}', '{"step": 2, "tokens": 20}']
+    file.write_text("\n".join([*kept, '{"step": 3, "tokens": 30}', '{"step": 4, "lo']))
+    told = log.JsonLog(file)
+    state = TrainerState(global_step=2, max_steps=4)
+    told.on_train_begin(TrainingArguments(str(tmp_path)), state, TrainerControl())
+    assert file.read_text().splitlines() == kept
+    state.global_step = 3
+    told.on_log(TrainingArguments(str(tmp_path)), state, TrainerControl(), {"loss": 1.0, "num_tokens": 7.0})
+    assert lines(file)[2]["tokens"] == 27
 
 
 @pytest.mark.parametrize("merge", [True, False])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict
 
-from atomthink_plugin.training.chains import Chain, Text
+from atomthink_plugin.training.chains import Chain, MaybeText, Text
 from atomthink_plugin.training.evaluation.labelled import Labelled, Place, Reader, upto_error
 
 
@@ -22,9 +22,9 @@ class _Record(BaseModel):
     input: Text
     steps: Annotated[tuple[Text, ...], MinLen(1)]
     mistake_index: int | None
-    target: str = ""
+    target: MaybeText = ""
     answer: str | None = None
-    task: str = ""
+    task: MaybeText = ""
 
 
 def read(record: Mapping[str, Any], place: Place) -> Sequence[Labelled]:

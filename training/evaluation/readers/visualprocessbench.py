@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final, Literal
 from annotated_types import MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from atomthink_plugin.training.chains import Chain, Text
-from atomthink_plugin.training.evaluation.labelled import Labelled, Picture, Place, Reader
+from atomthink_plugin.training.chains import Chain, MaybeText, Text
+from atomthink_plugin.training.evaluation.labelled import Labelled, Place, Reader
+from atomthink_plugin.training.images import Picture
 
 _LABELS: Final = {1: 1.0, -1: 0.0, 0: None}
 
@@ -44,10 +45,9 @@ class _Record(BaseModel):
 
     image: Annotated[tuple[str | _Picture, ...], BeforeValidator(_listed)]
     question: Text
-    answer: str = ""
+    answer: MaybeText = ""
     response: Annotated[_Response, BeforeValidator(_parsed)]
-    data_source: str = ""
-    policy_model: str = ""
+    data_source: MaybeText = ""
 
 
 def read(record: Mapping[str, Any], place: Place) -> Sequence[Labelled]:

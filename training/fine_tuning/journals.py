@@ -1,0 +1,58 @@
+"""Journals of runs as pairs are made of them: their finished searches, and what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from atomthink_plugin.api import AtomThinkError, Outcome
+from atomthink_plugin.runtime.journal import outcome_of
+from atomthink_plugin.training.chains import Reject
+from atomthink_plugin.training.fine_tuning.tally import Tally
+from atomthink_plugin.training.jsonl import NoJson, entries
+
+
+class Search(NamedTuple):
+    """A finished search of a journal: where it stands, the question's id, its text, and the whole tree."""
+
+    where: str
+    question: str
+    text: str
+    outcome: Outcome
+
+
+def journal_files(source: Path) -> list[Path]:
+    """Returns the files of a journal: a folder's, or the one that is named; empty if it is no journal.
+
+    Raises:
+        AtomThinkError: There is nothing of that name.
+    """
+    if source.is_dir():
+        files = sorted(source.glob("rank*.jsonl"))
+        if not files:
+            raise AtomThinkError(f"{source} is no journal: it has no rank*.jsonl; name the folder with settings.json")
+        return files
+    _, first = next(entries(source), ("", None))
+    return [source] if isinstance(first, dict) and ("outcome" in first or "failure" in first) else []
+
+
+def finished(files: Sequence[Path], tally: Tally) -> Iterator[Search]:
+    """Yields every finished search of a journal; one that failed and was asked again is judged by its end."""
+    done: set[str] = set()
+    failed: dict[str, Reject] = {}
+    for file in files:
+        for where, record in entries(file):
+            try:
+                key, name = record["key"], record["question"]
+                if record["status"] != "done":
+                    failed[key] = Reject(where, f"it failed: {record['failure']['reason']}", {"question": name})
+                    continue
+                search = Search(where, name, record["text"], outcome_of(record["outcome"]))
+            except (ValueError, KeyError, TypeError):
+                text = record.text if isinstance(record, NoJson) else record
+                tally.aside("lines of a journal", [Reject(where, "torn, or of no search", text)])
+                continue
+            done.add(key)
+            yield search
+    tally.aside("searches", [reject for key, reject in failed.items() if key not in done])
