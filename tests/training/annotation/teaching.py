@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tests.openai_server import Body, ChatServer, Fault, pieces_of, text_of
 
 QUESTION = re.compile(
@@ -46,6 +48,8 @@ AUGMENT: Mapping[str, tuple[str, str] | None] = {
     "doubtful": ("check", "the teacher's check says it is wrong"),
     "disconnects": ("server", "no reply"),
 }
+HABITS = [habit for habit in DYNAMIC if habit != "disconnects"]
+OUTPUTS = ("chains.jsonl", "rejects.jsonl")
 
 
 @dataclass
@@ -165,6 +169,36 @@ def _wrong(answer: str) -> str:
 
 def _json(action: str, step: str, answer: str = "", wrong_step: int = 0) -> str:
     return json.dumps({"action": action, "step": step, "answer": answer, "wrong_step": wrong_step})
+
+
+def questions(folder: Path, count: int) -> Path:
+    """A file of questions, each with a small picture; number k is answered by 10 k."""
+    folder.mkdir(exist_ok=True)
+    records = []
+    for k in range(count):
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(folder / f"{k}.png")
+        records.append({"id": k, "question": f"What is number {k}?", "image": f"{k}.png", "answer": 10 * k})
+    file = folder / "questions.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return file
+
+
+def teacher(count: int, **given: object) -> TeacherServer:
+    texts = [f"What is number {k}?" for k in range(count)]
+    return TeacherServer(
+        habits={text: HABITS[k % len(HABITS)] for k, text in enumerate(texts)},
+        answers={text: str(10 * k) for k, text in enumerate(texts)},
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def command(file: Path, out: Path, url: str, *more: str) -> list[str]:
+    fixed = ["--teacher-model", "teacher", "--base-url", url, "--max-steps", "6", "--wait", "0", "--concurrency", "4"]
+    return ["annotate", str(file), "--out", str(out), *fixed, *more]
+
+
+def contents(out: Path) -> list[str]:
+    return [(out / name).read_text() for name in OUTPUTS]
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

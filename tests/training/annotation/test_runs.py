@@ -1,4 +1,4 @@
-"""Whole runs over HTTP: killed and gone on with, stopped by a limit, servers without JSON, wrong steps, bad input."""
+"""Whole runs over HTTP: killed and gone on with, stopped by a limit, servers without JSON, bad input."""
 
 from __future__ import annotations
 
@@ -12,51 +12,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from atomthink_plugin.cli import main
 from atomthink_plugin.training.annotation.command import LIMIT_REACHED
-from atomthink_plugin.training.chains import Chain, read_chains
-from tests.openai_server import Body, serve
-from tests.training.annotation.teaching import DYNAMIC, TeacherServer, lines, summary
-
-HABITS = [habit for habit in DYNAMIC if habit != "disconnects"]
-OUTPUTS = ("chains.jsonl", "rejects.jsonl")
+from atomthink_plugin.training.chains import read_chains
+from tests.openai_server import serve
+from tests.training.annotation.teaching import command, contents, lines, questions, summary, teacher
 
 
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
-def questions(folder: Path, count: int) -> Path:
-    """A file of questions, each with a small picture; number k is answered by 10 k."""
-    folder.mkdir(exist_ok=True)
-    records = []
-    for k in range(count):
-        Image.new("RGB", (8, 8), (k, 0, 0)).save(folder / f"{k}.png")
-        records.append({"id": k, "question": f"What is number {k}?", "image": f"{k}.png", "answer": 10 * k})
-    file = folder / "questions.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return file
-
-
-def teacher(count: int, **given: object) -> TeacherServer:
-    texts = [f"What is number {k}?" for k in range(count)]
-    return TeacherServer(
-        habits={text: HABITS[k % len(HABITS)] for k, text in enumerate(texts)},
-        answers={text: str(10 * k) for k, text in enumerate(texts)},
-        **given,  # type: ignore[arg-type]
-    )
-
-
-def command(file: Path, out: Path, url: str, *more: str) -> list[str]:
-    fixed = ["--teacher-model", "teacher", "--base-url", url, "--max-steps", "6", "--wait", "0", "--concurrency", "4"]
-    return ["annotate", str(file), "--out", str(out), *fixed, *more]
-
-
-def contents(out: Path) -> list[str]:
-    return [(out / name).read_text() for name in OUTPUTS]
 
 
 def test_a_killed_run_goes_on_without_asking_anything_twice(tmp_path: Path) -> None:
@@ -148,56 +114,6 @@ def test_servers_that_refuse_schemas_give_the_same_chains(takes: tuple[str, ...]
             assert main(command(file, tmp_path / name, script.url)) == 0
     assert contents(tmp_path / "all") == contents(tmp_path / "few")
     assert len(read_chains(tmp_path / "few/chains.jsonl").chains) == 4
-
-
-class Spoiler(TeacherServer):
-    """Writes wrong steps: the second says the same again, the third is not believed by the second check."""
-
-    def says(self, body: Body) -> str:
-        system, told = body["messages"][0]["content"], body["messages"][1]["content"]
-        told = told if isinstance(told, str) else told[-1]["text"]
-        if "WRITE WRONG VERSIONS" in told:
-            numbers = [int(number) for number in told.rpartition("STEPS: ")[2].split(",")]
-            texts = {
-                1: "Step 1: Read red = 5.",
-                2: "2 + 4 = 6 it is, 6.",
-                3: "6 * 2 = 13.",
-                4: "The final answer is: 9.",
-            }
-            texts[2] = "Read blue = 2"
-            kinds = {1: "factual", 2: "calculation", 3: "calculation", 4: "logic"}
-            return json.dumps({"steps": [{"number": n, "kind": kinds[n], "text": texts[n]} for n in numbers]})
-        numbers = [int(part.split(":")[0]) for part in told.split("Version of step ")[1:]]
-        return json.dumps({"wrong": [n for n in numbers if n != 3 or "numbered proposal" not in system]})
-
-
-def test_wrong_steps_differ_from_the_right_ones_and_are_checked(tmp_path: Path) -> None:
-    steps = ("Step 1: Read red = 4.", "Step 2: Read blue = 2.", "Step 3: 4 + 2 = 6.", "Step 4: The final answer is: 6.")
-    (tmp_path / "in").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "in/p.png")
-    chain = Chain(id="c", question="How many?", images=("p.png",), steps=steps, answer="6")
-    with (tmp_path / "in/chains.jsonl").open("w") as file:
-        file.write(json.dumps(chain.model_dump(exclude_none=True) | {"source": "book"}) + "\n")
-        file.write('{"id": "empty", "question": "?", "steps": []}\n')
-    with serve(Spoiler()) as script:
-        typed = command(tmp_path / "in/chains.jsonl", tmp_path / "out", script.url, "--way", "wrong")
-        assert main(typed) == 0
-    found = read_chains(tmp_path / "out/chains.jsonl")
-    told = {chain.id: (chain.steps, chain.labels) for chain in found.chains}
-    assert told == {
-        "c/1/right": (steps[:1], (1.0,)),
-        "c/1/wrong": (("Step 1: Read red = 5.",), (0.0,)),
-        "c/4/right": (steps, (None, None, None, 1.0)),
-        "c/4/wrong": ((*steps[:3], "Step 4: The final answer is: 9."), (None, None, None, 0.0)),
-    }
-    assert {one["source"] for one in lines(tmp_path / "out/chains.jsonl")} == {"book"}
-    rejects = {one["where"]: (one["stage"], one["reason"]) for one in lines(tmp_path / "out/rejects.jsonl")}
-    assert rejects == {
-        "chains.jsonl:2": ("input", "no chain"),
-        "c/2": ("format", "same words as the right step"),
-        "c/3": ("check", "the teacher's check does not call it wrong"),
-    }
-    assert summary(tmp_path / "out")["asked"] == 5
 
 
 def test_records_that_are_no_questions_are_set_aside(tmp_path: Path) -> None:
