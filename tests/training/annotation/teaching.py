@@ -74,7 +74,8 @@ class TeacherServer(ChatServer):
         self.questions.append(question)
         self.digests.append(hashlib.blake2b(json.dumps(body, sort_keys=True).encode()).hexdigest())
         self.asked.clear()  # pictures of hundreds of questions
-        return "drop" if self.habits.get(question) == "disconnects" else None
+        by_habit: dict[str, Fault] = {"disconnects": "drop", "garbles": "empty"}
+        return by_habit.get(self.habits.get(question, "")) or super().fault(body)
 
     def question(self, body: Body) -> str:
         found = QUESTION.search(text_of(body["messages"][1]["content"]))
@@ -91,8 +92,8 @@ class TeacherServer(ChatServer):
         reply = super().reply(body)
         with self.lock:
             self.billed["calls"] += 1
-            self.billed["prompt"] += reply["usage"]["prompt_tokens"]
-            self.billed["completion"] += reply["usage"]["completion_tokens"]
+            for name in ("prompt", "completion"):
+                self.billed[name] += reply.get("usage", {}).get(f"{name}_tokens", 0)
         return reply
 
     def choice(self, body: Body, index: int) -> tuple[Body, int]:

@@ -60,16 +60,16 @@ def test_prices_count_cached_tokens_apart(tmp_path: Path) -> None:
 def test_a_ledger_counts_what_was_in_flight_and_survives_a_torn_line(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     worst = Cost(calls=1, prompt=50, completion=10, usd=0.5)
-    for request in ("r1", "r2", "r3"):
-        ledger.asked(request, worst)
-    ledger.answered("q", "r1", "said", Cost(calls=1, prompt=40, completion=5, usd=0.1))
-    ledger.answered("q", "r2", None, Cost(calls=1))
+    calls = [ledger.asked(worst) for _ in range(3)]
+    ledger.answered(calls[0], Cost(calls=1, prompt=40, completion=5, usd=0.1))
+    ledger.replied("q", "r1", "said")
+    ledger.answered(calls[1], Cost(calls=1))
     ledger.finish("other", {"steps": ["x"]})
     with pytest.raises(AtomThinkError, match="another run is writing there"):
         Ledger(tmp_path)
     ledger.close()
     with (tmp_path / "journal.jsonl").open("ab") as file:
-        file.write(b'{"asked": "r4", "wor')
+        file.write(b'{"asked": 4, "wor')
     for _ in range(2):  # what was in flight is counted once, however often it is read
         again = Ledger(tmp_path)
         assert again.reply("q", "r1") == "said"
@@ -77,6 +77,9 @@ def test_a_ledger_counts_what_was_in_flight_and_survives_a_torn_line(tmp_path: P
         assert again.finished == {"other": {"steps": ["x"]}}
         assert again.spent == Cost(calls=3, prompt=40, completion=5, unknown=60, usd=0.6)
         again.close()
+    again = Ledger(tmp_path)
+    assert again.asked(worst) not in calls
+    again.close()
 
 
 @pytest.mark.parametrize(
