@@ -27,6 +27,8 @@ DYNAMIC: Mapping[str, tuple[str, str] | None] = {
     "stammers": None,  # its first reply to anything is no JSON
     "stuck when cold": None,  # repeats a step until it is asked at another temperature
     "takes back": None,  # finds its second step wrong and writes another
+    "hasty": None,  # concludes before its first step until it is told not to
+    "direct": ("steps", "no progress"),  # does so whatever it is told
     "nonsense": ("teacher", "no usable reply"),
     "breaks off": ("teacher", "no usable reply"),
     "repeats": ("steps", "no progress"),
@@ -40,6 +42,7 @@ AUGMENT: Mapping[str, tuple[str, str] | None] = {
     "stammers": None,
     "stuck when cold": None,
     "breaks off": None,  # the rest is asked for, and comes
+    "direct": ("format", "concludes without a step before"),
     "nonsense": ("teacher", "no usable reply"),
     "misnumbers": ("format", "steps are not numbered 1 to n"),
     "goes on": ("format", "a step before the last states a final answer"),
@@ -125,6 +128,8 @@ class TeacherServer(ChatServer):
             return '{"action": "continue", "step": "Read the fir'
         if habit == "repeats" or (habit == "stuck when cold" and depth == 2 and body["temperature"] < 0.4):
             return _json("continue", thought(1))
+        if habit == "direct" or (habit == "hasty" and not depth and "was refused" not in told):
+            return _json("conclude", "It is plain to see.", answer=answer)
         if habit == "endless":
             return _json("continue", thought(depth + 1, body.get("seed", 0)))
         if habit == "takes back" and depth == 2 and "part 2 as 9914" in told:
@@ -155,6 +160,8 @@ class TeacherServer(ChatServer):
                 steps[2] = f"Step 3: {thought(1)}"
             case "breaks off" if not begun:
                 return json.dumps({"steps": steps[:2]})
+            case "direct":
+                steps, end = [], f"Step 1: To sum up, the final answer is: {answer}."
             case "mistaken":
                 end = f"Step 4: To sum up, the final answer is: {_wrong(answer)}."
         return json.dumps({"steps": [*steps, end]})
@@ -178,7 +185,8 @@ def questions(folder: Path, count: int) -> Path:
     records = []
     for k in range(count):
         Image.new("RGB", (8, 8), (k, 0, 0)).save(folder / f"{k}.png")
-        records.append({"id": k, "question": f"What is number {k}?", "image": f"{k}.png", "answer": 10 * k})
+        asked = {"id": k, "question": f"What is number {k}?", "image": f"{k}.png"}
+        records.append(asked | {"answer": 10 * k, "solution": f"It is ten times {k}."})
     file = folder / "questions.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     return file
@@ -194,7 +202,8 @@ def teacher(count: int, **given: object) -> TeacherServer:
 
 
 def command(file: Path, out: Path, url: str, *more: str) -> list[str]:
-    fixed = ["--teacher-model", "teacher", "--base-url", url, "--max-steps", "6", "--wait", "0", "--concurrency", "4"]
+    fixed = ["--teacher-model", "teacher", "--base-url", url, "--wait", "0", "--concurrency", "4"]
+    fixed += [] if "wrong" in more else ["--max-steps", "6"]
     return ["annotate", str(file), "--out", str(out), *fixed, *more]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.training.annotation.filters import FaultError, require_format, well_formed
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Cost, LimitError, Meter, Price, read_price
 from atomthink_plugin.training.annotation.questions import Item
@@ -80,6 +81,15 @@ def test_a_ledger_counts_what_was_in_flight_and_survives_a_torn_line(tmp_path: P
     again = Ledger(tmp_path)
     assert again.asked(worst) not in calls
     again.close()
+
+
+def test_a_direct_answer_is_well_formed_but_no_atomic_chain() -> None:
+    steps = ["Step 1: To sum up, the final answer is: 0."]
+    assert well_formed(steps)
+    with pytest.raises(FaultError) as fault:
+        require_format(steps)
+    assert (fault.value.stage, fault.value.reason) == ("format", "concludes without a step before")
+    assert require_format(["Step 1: Read none.", "Step 2: To sum up, the final answer is: 0."]) == "0"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,16 @@ from atomthink_plugin.cli import main
 from atomthink_plugin.training.annotation.command import LIMIT_REACHED
 from atomthink_plugin.training.chains import read_chains
 from tests.openai_server import serve
-from tests.training.annotation.teaching import command, contents, lines, questions, summary, teacher
+from tests.training.annotation.teaching import (
+    AUGMENT,
+    DYNAMIC,
+    command,
+    contents,
+    lines,
+    questions,
+    summary,
+    teacher,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +124,22 @@ def test_servers_that_refuse_schemas_give_the_same_chains(takes: tuple[str, ...]
             assert main(command(file, tmp_path / name, script.url)) == 0
     assert contents(tmp_path / "all") == contents(tmp_path / "few")
     assert len(read_chains(tmp_path / "few/chains.jsonl").chains) == 4
+
+
+@pytest.mark.parametrize(("way", "habits"), [("dynamic", DYNAMIC), ("augment", AUGMENT)])
+def test_a_direct_answer_is_no_chain_of_atomic_steps(
+    way: str, habits: Mapping[str, tuple[str, str] | None], tmp_path: Path
+) -> None:
+    file = questions(tmp_path / "in", 2)
+    script = teacher(2)
+    script.habits = {"What is number 0?": "direct", "What is number 1?": "hasty"}
+    with serve(script):
+        assert main(command(file, tmp_path / "out", script.url, "--way", way)) == 0
+    found = read_chains(tmp_path / "out/chains.jsonl").chains
+    assert {chain.id for chain in found} == {"1"}
+    assert len(found[0].steps) > 3
+    rejects = {one["where"]: (one["stage"], one["reason"]) for one in lines(tmp_path / "out/rejects.jsonl")}
+    assert rejects == {"0": habits["direct"]}
 
 
 def test_records_that_are_no_questions_are_set_aside(tmp_path: Path) -> None:
