@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
 
@@ -175,13 +175,17 @@ def read_image(file: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def read_chains(file: Path) -> Chains:
+def read_chains(file: Path, limit: int | None = None) -> Chains:
     """Returns the chains of a JSONL file; records and images that cannot be read are among its rejects.
+
+    Args:
+        file: The file.
+        limit: Only so many records, from the first.
 
     Raises:
         AtomThinkError: There is no such file, or nothing in it can be used.
     """
-    chains, rejects = sighted(file, *read_records(file, Chain))
+    chains, rejects = sighted(file, *read_records(file, Chain, limit))
     if not chains:
         raise AtomThinkError(f"{file} has no chain that can be used ({len(rejects)} rejected{first_of(rejects)})")
     if rejects:
@@ -189,15 +193,20 @@ def read_chains(file: Path) -> Chains:
     return Chains(file.parent, chains, rejects)
 
 
-def read_records(file: Path, kind: type[R]) -> tuple[list[R], list[Reject]]:
+def read_records(file: Path, kind: type[R], limit: int | None = None) -> tuple[list[R], list[Reject]]:
     """Returns the records of a JSONL file, and those that are none, or whose id occurred before.
+
+    Args:
+        file: The file.
+        kind: What its records are.
+        limit: Only so many, from the first.
 
     Raises:
         AtomThinkError: The file cannot be read.
     """
     found: dict[str, R] = {}
     rejects: list[Reject] = []
-    for where, line in numbered_lines(file):
+    for where, line in islice(numbered_lines(file), limit):
         try:
             record = json.loads(line)
             made = kind.model_validate(record)

@@ -182,6 +182,10 @@ def test_records_that_are_no_questions_are_set_aside(tmp_path: Path) -> None:
         (["--samples", "3"], "`--samples 3` does not go with `--teacher-model`"),
         (["--model", "atomthink_tiny"], "name who writes the chains"),
         (["--tries", "0"], "`--tries 0`: has to be 1 or more"),
+        (["--max-steps", "1"], "`--max-steps 1`: has to be 2 or more"),
+        (["--way", "wrong", "--split", "test"], "`--split test` does not go with `--way wrong`: leave it out"),
+        (["--way", "wrong", "--columns", "id=pid"], "`--columns id=pid` does not go with `--way wrong`: leave it out"),
+        (["--way", "wrong", "--max-steps", "4"], "`--max-steps 4` does not go with `--way wrong`: leave it out"),
         (["--prices", "gone.yaml"], "`--prices gone.yaml` cannot be read"),
     ],
 )
@@ -191,6 +195,22 @@ def test_bad_arguments_are_explained(
     file = questions(tmp_path / "in", 1)
     assert main(["annotate", str(file), "--out", str(tmp_path / "out"), "--teacher-model", "teacher", *typed]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--base-url", "http://localhost/v1"), ("--way", "dynamic"), ("--prices", "p.yaml"), ("--max-usd", "1.0")),
+        *(("--checks", "0"), ("--tries", "3"), ("--max-steps", "9"), ("--concurrency", "4"), ("--timeout", "9.0")),
+        *(("--max-retries", "0"), ("--wait", "0.0"), ("--max-tokens-total", "9")),
+    ],
+)
+def test_what_is_the_teachers_does_not_go_with_a_local_model(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["annotate", str(questions(tmp_path / "in", 1)), "--out", str(tmp_path / "out")]
+    assert main([*typed, "--model", "atomthink_tiny", option, value]) == 2
+    assert f"`{option} {value}` does not go with `--model`: leave it out" in capsys.readouterr().err
 
 
 def test_a_model_the_server_does_not_have_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
