@@ -90,13 +90,13 @@ class Ledger:
         self._file.flush()
 
     def _read(self) -> None:
-        in_flight: dict[int, Cost] = {}
+        in_flight: dict[Any, Cost] = {}
         for record in self._records():
             match record:
-                case {"asked": int(call), "worst": dict(worst)}:
+                case {"asked": call, "worst": dict(worst)}:
                     in_flight[call] = Cost(**worst)
-                    self._calls = call
-                case {"answered": int(call), "cost": dict(cost)}:
+                    self._calls += 1
+                case {"answered": call, "cost": dict(cost)}:
                     in_flight.pop(call, None)
                     self.spent += Cost(**cost)
                 case {"replied": str(request), "question": str(question), "text": str(text)}:
