@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,17 @@ def test_a_direct_answer_is_well_formed_but_no_atomic_chain() -> None:
         require_format(steps)
     assert (fault.value.stage, fault.value.reason) == ("format", "concludes without a step before")
     assert require_format(["Step 1: Read none.", "Step 2: To sum up, the final answer is: 0."]) == "0"
+
+
+def test_a_journal_without_numbers_of_calls_keeps_what_was_spent(tmp_path: Path) -> None:
+    records = [
+        *({"asked": request, "worst": {"calls": 1, "prompt": 50, "completion": 10}} for request in ("a1", "b2")),
+        {"answered": "a1", "question": "q", "text": "said", "cost": {"calls": 1, "prompt": 40, "completion": 5}},
+    ]
+    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    ledger = Ledger(tmp_path)
+    assert ledger.spent == Cost(calls=2, prompt=40, completion=5, unknown=60)
+    ledger.close()
 
 
 @pytest.mark.parametrize(
