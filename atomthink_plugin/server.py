@@ -31,7 +31,7 @@ T = TypeVar("T")
 KEY: Final = "OPENAI_API_KEY"
 """Environment variable with the servers' key."""
 
-_LONGEST_PAUSE: Final = 120.0
+LONGEST_PAUSE: Final = 120.0
 """Seconds the client library waits at most when a server names the time of the next try."""
 
 _CONNECT: Final = 10.0
@@ -152,14 +152,19 @@ class Server:
     async def _post(self, path: str, body: Mapping[str, Any]) -> str:
         import openai
 
-        session = self._session()
         try:
-            async with session.places, asyncio.timeout(self._patience):
-                return await session.client.post(path, cast_to=str, body=body)
+            async with self._session().places:
+                return await self._send(path, body, self._max_retries)
         except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError):
             raise
         except (openai.OpenAIError, TimeoutError) as error:
             raise self._fault(error) from None
+
+    async def _send(self, path: str, body: Mapping[str, Any], retries: int) -> str:
+        """Sends one request, and up to `retries` times again where another try may help."""
+        # All tries and pauses together: the library's own timeout starts anew with every byte that arrives.
+        async with asyncio.timeout((retries + 1) * self._timeout + retries * LONGEST_PAUSE):
+            return await self._session().client.post(path, cast_to=str, body=body, options={"max_retries": retries})
 
     async def models(self) -> list[str]:
         """Returns the names of the models that the server lists, none if it has no list."""
@@ -179,14 +184,6 @@ class Server:
         """Returns what came from the server, shortened and without the key."""
         text = " ".join(text.split())
         return (text.replace(self._key, "***") if self._key else text)[:_QUOTED]
-
-    @property
-    def _patience(self) -> float:
-        """Seconds that all tries of a request and the pauses between them may take.
-
-        The library's own timeout starts anew with every byte that arrives.
-        """
-        return (self._max_retries + 1) * self._timeout + self._max_retries * _LONGEST_PAUSE
 
     def _fault(self, error: Exception) -> QuestionError:
         """Says what went wrong and which argument to change; the key is never part of it."""
@@ -224,7 +221,8 @@ class Server:
             client = openai.AsyncOpenAI(
                 base_url=self.url,
                 api_key=self._key or "none",  # the library insists on one
-                timeout=openai.Timeout(self._timeout, connect=min(self._timeout, _CONNECT)),
+                # Less than a try may take: what was never sent then ends as a connection that is not made.
+                timeout=openai.Timeout(self._timeout, connect=min(0.9 * self._timeout, _CONNECT)),
                 max_retries=self._max_retries,
             )
             closing = loop.create_task(self._close(loop, client))

@@ -74,7 +74,8 @@ class ChatServer:
     """What the server has, and what it was asked.
 
     `speaks` is the model: history, temperature and seed to all it would write. `faults` are taken one by one
-    by chat requests, `always` holds for all of them.
+    by chat requests, `always` holds for all of them. `headers` are those of all
+    replies: what clients wait before the next try, as their own pauses are for real servers.
     """
 
     speaks: Callable[[str, float, int], str] = story
@@ -87,6 +88,7 @@ class ChatServer:
     limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     counted: bool = True
     context: int = 10_000
+    headers: dict[str, str] = field(default_factory=lambda: {"retry-after-ms": "1"})
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
     asked: list[Body] = field(default_factory=list)
@@ -269,7 +271,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("retry-after-ms", "1")  # what the client library waits; its own pauses are for real servers
+        for name, value in self.script.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -296,9 +299,9 @@ def main() -> None:
 
 
 @contextmanager
-def serve(script: ChatServer) -> Iterator[ChatServer]:
-    """Serves `script` on a free port; its address is `script.url`."""
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"script": script}))
+def serve(script: ChatServer, port: int = 0) -> Iterator[ChatServer]:
+    """Serves `script` on a port, a free one if none is named; its address is `script.url`."""
+    server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"script": script}))
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     script.url = f"http://127.0.0.1:{server.server_port}/v1"

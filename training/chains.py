@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -168,13 +168,17 @@ def pictures(record: Asked, folder: Path) -> list[Image]:
         raise QuestionError(f"question {record.id!r}: {type(error).__name__}: {error}") from None
 
 
-def read_chains(file: Path) -> Chains:
+def read_chains(file: Path, limit: int | None = None) -> Chains:
     """Returns the chains of a JSONL file; records and images that cannot be read are among its rejects.
+
+    Args:
+        file: The file.
+        limit: Only so many records, from the first.
 
     Raises:
         AtomThinkError: There is no such file, or nothing in it can be used.
     """
-    chains, rejects = sighted(file, *read_records(file, Chain))
+    chains, rejects = sighted(file, *read_records(file, Chain, limit))
     if not chains:
         raise none_usable(file, "chain", rejects)
     if rejects:
@@ -182,15 +186,20 @@ def read_chains(file: Path) -> Chains:
     return Chains(file.parent, chains, rejects)
 
 
-def read_records(file: Path, kind: type[R]) -> tuple[list[R], list[Reject]]:
+def read_records(file: Path, kind: type[R], limit: int | None = None) -> tuple[list[R], list[Reject]]:
     """Returns the records of a file of JSON, and those that are none, or whose id occurred before.
+
+    Args:
+        file: The file.
+        kind: What its records are.
+        limit: Only so many, from the first.
 
     Raises:
         AtomThinkError: The file cannot be read.
     """
     found: dict[str, R] = {}
     rejects: list[Reject] = []
-    for where, record in entries(file):
+    for where, record in islice(entries(file), limit):
         if isinstance(record, NoJson):
             rejects.append(Reject(where, record.fault, record.text))
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,8 +19,21 @@ if TYPE_CHECKING:
 LIMIT_REACHED: Final = 3
 """Exit code where a spending limit ended the run; what is done is kept."""
 
-_OF_TEACHER: Final = ("base_url", "way", "prices", "max_tokens_total", "max_usd")
+_CONCURRENCY: Final = 16
+
+_OF_TEACHER: Final = (
+    *("base_url", "way", "checks", "tries", "max_steps", "concurrency", "timeout", "max_retries", "wait"),
+    *("prices", "max_tokens_total", "max_usd"),
+)
 _OF_POLICY: Final = ("model_args", "samples")
+_OF_QUESTIONS: Final = ("split", "columns", "max_steps")
+"""What chains that are there already have no use for."""
+
+_LEAST: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("limit", "samples", "tries", "concurrency", "max_tokens_total"), 1),
+    "max_steps": 2,  # one is a direct answer
+    **dict.fromkeys(("max_retries", "wait"), 0),
+}
 
 
 def add_to(commands: Any) -> None:
@@ -52,7 +65,6 @@ def _add_input(group: Any) -> None:
     group.add_argument("--split", metavar="NAME", help="of a dataset that has several")
     group.add_argument(
         "--columns",
-        default="",
         metavar="FIELD=NAME,...",
         help="columns of id, question, images, answer, solution, options, source (default: the usual names)",
     )
@@ -68,17 +80,13 @@ def _add_teacher(group: Any) -> None:
         help="dynamic (default): the teacher extends a chain step by step; augment: it writes out a reference "
         "solution; wrong: it writes a wrong version of each step of a right chain",
     )
-    group.add_argument(
-        "--checks", type=int, choices=(0, 1, 2), default=2, help="opinions that have to agree (default: 2)"
-    )
-    group.add_argument("--tries", type=int, default=2, metavar="N", help="per question (default: 2)")
-    group.add_argument("--max-steps", type=int, default=25, metavar="N", help="of a chain (default: 25)")
-    group.add_argument("--concurrency", type=int, default=16, metavar="N", help="questions at a time (default: 16)")
-    group.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds of a request (default: 300)")
-    group.add_argument("--max-retries", type=int, default=5, metavar="N", help="of a request (default: 5)")
-    group.add_argument(
-        "--wait", type=float, default=600.0, metavar="S", help="seconds for a server that went away (default: 600)"
-    )
+    group.add_argument("--checks", type=int, choices=(0, 1, 2), help="opinions that have to agree (default: 2)")
+    group.add_argument("--tries", type=int, metavar="N", help="per question (default: 2)")
+    group.add_argument("--max-steps", type=int, metavar="N", help="of a chain (default: 25)")
+    group.add_argument("--concurrency", type=int, metavar="N", help="questions at a time (default: 16)")
+    group.add_argument("--timeout", type=float, metavar="S", help="seconds of a try of a request (default: 300)")
+    group.add_argument("--max-retries", type=int, metavar="N", help="of a request, each paid for (default: 5)")
+    group.add_argument("--wait", type=float, metavar="S", help="seconds for a server that went away (default: 600)")
     group.add_argument(
         "--prices", type=Path, metavar="FILE", help="YAML: NAME: {prompt: .., completion: .., cached: ..}"
     )
@@ -99,20 +107,33 @@ def _require(options: argparse.Namespace) -> None:
     if (options.model is None) == (options.teacher_model is None):
         raise AtomThinkError("name who writes the chains: either `--teacher-model`, or `--model` as for lmms-eval")
     others, chosen = (_OF_TEACHER, "--model") if options.model is not None else (_OF_POLICY, "--teacher-model")
-    for name in others:
-        if getattr(options, name) is not None:
-            raise AtomThinkError(f"`--{name.replace('_', '-')} {getattr(options, name)}` does not go with `{chosen}`")
-    for name in ("limit", "samples", "tries", "max_steps", "concurrency", "max_tokens_total"):
+    _refuse(options, others, chosen)
+    if options.way == "wrong":
+        _refuse(options, _OF_QUESTIONS, "--way wrong")
+    for name, least in _LEAST.items():
         value = getattr(options, name)
-        if value is not None and value < 1:
-            raise AtomThinkError(f"`--{name.replace('_', '-')} {value}`: has to be 1 or more")
+        if value is not None and not value >= least:
+            raise AtomThinkError(f"`{_typed(name, value)}`: has to be {least} or more")
     for name in ("max_usd", "timeout"):
         value = getattr(options, name)
         if value is not None and not value > 0:
-            raise AtomThinkError(f"`--{name.replace('_', '-')} {value}`: has to be more than 0")
-    for name in ("max_retries", "wait"):
-        if not getattr(options, name) >= 0:
-            raise AtomThinkError(f"`--{name.replace('_', '-')} {getattr(options, name)}`: has to be 0 or more")
+            raise AtomThinkError(f"`{_typed(name, value)}`: has to be more than 0")
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], chosen: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if value is not None:
+            raise AtomThinkError(f"`{_typed(name, value)}` does not go with `{chosen}`: leave it out")
+
+
+def _typed(name: str, value: object) -> str:
+    return f"--{name if name == 'model_args' else name.replace('_', '-')} {value}"
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Returns those of the options that were typed: the others have their defaults where they are used."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def _by_teacher(options: argparse.Namespace) -> None:
@@ -126,8 +147,8 @@ def _by_teacher(options: argparse.Namespace) -> None:
 
     price = read_price(options.prices, options.teacher_model) if options.prices else None
     Meter(price, options.max_tokens_total, options.max_usd)  # refuses before anything is written
-    settings = Settings(tries=options.tries, max_steps=options.max_steps, checks=options.checks)
-    way = options.way or "dynamic"
+    settings = Settings(**_given(options, "tries", "max_steps", "checks"))
+    way, concurrency = options.way or "dynamic", options.concurrency or _CONCURRENCY
     with closing(Ledger(options.out)) as ledger:
         meter = Meter(price, options.max_tokens_total, options.max_usd, ledger.spent)
         teacher = connect(
@@ -135,12 +156,10 @@ def _by_teacher(options: argparse.Namespace) -> None:
             options.base_url,
             meter,
             ledger,
-            connections=options.concurrency,
-            timeout=options.timeout,
-            max_retries=options.max_retries,
-            wait=options.wait,
+            connections=concurrency,
+            **_given(options, "timeout", "max_retries", "wait"),
         )
-        engine = Engine(ledger, meter, options.concurrency, f"annotate ({way})")
+        engine = Engine(ledger, meter, concurrency, f"annotate ({way})")
         made, done = run(_work(options, teacher, engine, way, settings))
     summary = write(options.out, made, {"way": way, "teacher": options.teacher_model}, meter.spent)
     _tell(options.out, summary)
@@ -158,7 +177,7 @@ async def _work(
 
     if way != WAY:
         return await annotate(_read(options), options.out, teacher, engine, way, settings)
-    found = read_chains(Path(options.input))
+    found = read_chains(Path(options.input), options.limit)
     images = {image for chain in found.chains for image in chain.images}
     names = {image: saved(image, found.folder, options.out) for image in images}
     sources = {name: about["source"] for name, about in read_about(Path(options.input)).items()}
@@ -184,7 +203,7 @@ def _read(options: argparse.Namespace) -> Any:
     from atomthink_plugin.training.annotation.questions import read_items
 
     return read_items(
-        options.input, options.out, split=options.split, columns=_columns(options.columns), limit=options.limit
+        options.input, options.out, split=options.split, columns=_columns(options.columns or ""), limit=options.limit
     )
 
 

@@ -44,7 +44,7 @@ async def grow(attempt: Try, item: Item, pictures: Pictures) -> list[str]:
         hint = f"Your last proposal was refused, it {fault}. Write another." if fault else ""
         asked = prompts.next_step(item, pictures, labelled(steps), last, hint)
         reply = await attempt.ask(asked, NextStep, draws=draws, tokens=settings.step_tokens)
-        if reply.action == "conclude" and (answer := _answer(reply)):
+        if reply.action == "conclude" and steps and (answer := _answer(reply)):
             return labelled([*steps, concluding(answer)])
         if reply.action == "verify" and 0 < reply.wrong_step <= len(steps):
             steps, draws, cuts, fault, looked_back = steps[: reply.wrong_step - 1], 1, cuts + 1, "", False
@@ -72,7 +72,7 @@ def _answer(reply: NextStep) -> str:
 def _fault(reply: NextStep, text: str, steps: list[str], last: bool, looked_back: bool) -> str | None:
     """Returns why a step is not taken, None if it is."""
     if reply.action == "conclude":
-        return "concludes without an answer"
+        return "concludes without an answer" if steps else "concludes before there is a step"
     if last:
         return "does not conclude"
     if final_answer(text) is not None:

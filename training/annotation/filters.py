@@ -79,11 +79,27 @@ def numbers(steps: Sequence[str]) -> list[int | None]:
 
 
 def require_format(steps: Sequence[str]) -> str:
-    """Returns the final answer of a chain that has the form of training data.
+    """Returns the final answer of a chain that has the form of atomic training data.
 
     Raises:
-        FaultError: The steps are not numbered from 1 to n, or not exactly the last states a final answer.
+        FaultError: It is not well formed, or a direct answer: its first step is its last.
     """
+    answer = _concluded(steps)
+    if len(steps) == 1:
+        raise FaultError("format", "concludes without a step before", steps[0])
+    return answer
+
+
+def well_formed(steps: Sequence[str]) -> bool:
+    """Returns whether the steps are numbered from 1 to n and exactly the last states a final answer."""
+    try:
+        _concluded(steps)
+    except FaultError:
+        return False
+    return True
+
+
+def _concluded(steps: Sequence[str]) -> str:
     if numbers(steps) != list(range(1, len(steps) + 1)):
         raise FaultError("format", "steps are not numbered 1 to n", str(numbers(steps)))
     answers = [final_answer(step) for step in steps]
@@ -92,12 +108,3 @@ def require_format(steps: Sequence[str]) -> str:
     if any(answer is not None for answer in answers[:-1]):
         raise FaultError("format", "a step before the last states a final answer")
     return answers[-1]
-
-
-def well_formed(steps: Sequence[str]) -> bool:
-    """Returns whether a chain has the form of training data."""
-    try:
-        require_format(steps)
-    except FaultError:
-        return False
-    return True

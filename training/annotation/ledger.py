@@ -1,4 +1,4 @@
-"""One file that is only appended to: what was asked, what came back at which cost, and which questions are finished.
+"""One file that is only appended to: each call with its cost, the replies, and which questions are finished.
 
 A killed run goes on from it without asking anything twice: finished questions are read back, and the others replay
 the replies they had.
@@ -10,7 +10,6 @@ import fcntl
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,22 +51,28 @@ class Ledger:
         except OSError as error:
             raise AtomThinkError(f"`--out {self.folder}` cannot be written: {error.strerror}") from None
         self._replies: dict[str, dict[str, str]] = {}
+        self._calls = 0
         self._read()
 
     def reply(self, question: str, request: str) -> str | None:
         """Returns what a request of a question that is not finished was answered with, None if it was not."""
         return self._replies.get(question, {}).get(request)
 
-    def asked(self, request: str, worst: Cost) -> None:
-        """Notes a request before it is sent, with the most it may cost."""
-        self._append({"asked": request, "worst": asdict(worst)})
+    def asked(self, worst: Cost) -> int:
+        """Notes a call before it is made, with the most it may cost, and returns its number."""
+        self._calls += 1
+        self._append({"asked": self._calls, "worst": asdict(worst)})
+        return self._calls
 
-    def answered(self, question: str, request: str, text: str | None, cost: Cost) -> None:
-        """Notes a reply and its cost; None for a request that failed, which may be sent again."""
-        self._append({"answered": request, "question": question, "text": text, "cost": asdict(cost)})
+    def answered(self, call: int, cost: Cost) -> None:
+        """Notes what a call cost, whatever came of it."""
+        self._append({"answered": call, "cost": asdict(cost)})
         self.spent += cost
-        if text is not None:
-            self._replies.setdefault(question, {})[request] = text
+
+    def replied(self, question: str, request: str, text: str) -> None:
+        """Notes the reply to a request, which may have taken several calls."""
+        self._append({"replied": request, "question": question, "text": text})
+        self._replies.setdefault(question, {})[request] = text
 
     def finish(self, question: str, result: Mapping[str, Any]) -> None:
         """Notes what a question came to and waits until it is on disk."""
@@ -85,23 +90,22 @@ class Ledger:
         self._file.flush()
 
     def _read(self) -> None:
-        worst_of: dict[str, Cost] = {}
-        open_calls: Counter[str] = Counter()
+        in_flight: dict[Any, Cost] = {}
         for record in self._records():
             match record:
-                case {"asked": str(request), "worst": dict(worst)}:
-                    open_calls[request] += 1
-                    worst_of[request] = Cost(**worst)
-                case {"answered": str(request), "question": str(question), "text": text, "cost": dict(cost)}:
-                    open_calls[request] -= 1
+                case {"asked": call, "worst": dict(worst)}:
+                    in_flight[call] = Cost(**worst)
+                    self._calls += 1
+                case {"answered": call, "cost": dict(cost)}:
+                    in_flight.pop(call, None)
                     self.spent += Cost(**cost)
-                    if text is not None:
-                        self._replies.setdefault(question, {})[request] = text
+                case {"replied": str(request), "question": str(question), "text": str(text)}:
+                    self._replies.setdefault(question, {})[request] = text
                 case {"finished": str(question), "result": dict(result)}:
                     self.finished[question] = result
                     self._replies.pop(question, None)
-        for request in open_calls.elements():
-            self.answered("", request, None, worst_of[request].unanswered())
+        for call, most in in_flight.items():
+            self.answered(call, most.unanswered())
 
     def _records(self) -> Iterator[Any]:
         """Yields the records, without those a kill tore, and ends a torn last line."""

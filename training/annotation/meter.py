@@ -43,7 +43,7 @@ class Cost:
     """What calls cost. Additive.
 
     Attributes:
-        calls: Requests.
+        calls: Requests that a server got, each try by itself.
         prompt: Tokens of the prompts, cached ones included.
         completion: Tokens of the replies.
         cached: Prompt tokens that the server had read before.
@@ -74,8 +74,9 @@ class Cost:
 class Meter:
     """Counts what calls cost, and refuses those that might cost more than is left.
 
-    A call that fits only if those in flight turn out cheaper than they may be waits for them. So what is spent
-    exceeds a limit only where a server counts more tokens than a call's bound.
+    A call is one try of a request. One that fits only if those in flight turn out cheaper than they may be waits for
+    them. So what is spent exceeds a limit only where a server counts more tokens than a call's bound, or bills what
+    it replied to with an HTTP error.
 
     Args:
         price: The model's; None where nobody asks for USD.

@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server that gives structured replies, each with its cost."""
+"""A language model behind an OpenAI-compatible server that gives structured replies."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from atomthink_plugin.model_adapters.chat_endpoint import (
     RefusedError,
     UnknownModelError,
 )
-from atomthink_plugin.server import Server, addresses, key
+from atomthink_plugin.server import addresses, key
 from atomthink_plugin.training.annotation.ledger import Ledger
-from atomthink_plugin.training.annotation.meter import Cost, Meter
+from atomthink_plugin.training.annotation.meter import Meter
+from atomthink_plugin.training.annotation.paying import PaidServer
 from atomthink_plugin.training.chains import faults
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,6 @@ READINGS: Final = 3
 
 OPENAI: Final = "https://api.openai.com/v1"
 
-_TURN: Final = 16  # tokens of a chat template around one message, at most
-_IMAGE: Final = 4096  # tokens of one image, at most; what a server counts beyond that raises it
 _SECRET: Final = 16  # characters of a key that is one
 _SHOWN: Final = 200  # characters of a reply in an error
 _OBJECTS: Final = 50  # braces of a reply at which an object is looked for
@@ -86,27 +85,24 @@ class _Structured(Ask):
 
 @dataclass
 class Teacher:
-    """Asks for structured replies, within the meter's limits.
+    """Asks for structured replies.
 
     A server that refuses JSON by a schema is asked for any JSON, then for text; whatever comes is read as
     leniently as it can be without guessing.
 
     Attributes:
         model: What the server calls it.
-        endpoint: Where it is asked.
-        meter: Counts and limits what is spent.
+        endpoint: Where it is asked, and paid.
         ledger: Knows the replies of earlier runs; None to keep nothing.
         secret: The server's key, which no reply may carry on.
     """
 
     model: str
     endpoint: Endpoint
-    meter: Meter
     ledger: Ledger | None = None
     secret: str = ""
     _turns: ChatTurns = field(default_factory=ChatTurns)
     _mode: int = 0
-    _image: int = _IMAGE
 
     async def ask(
         self,
@@ -155,26 +151,17 @@ class Teacher:
         known = self.ledger.reply(about, request) if self.ledger else None
         if known is not None:
             return known
-        worst = self.meter.cost(self._most(ask, kind), ask.max_tokens)
-        await self.meter.reserve(worst)
-        cost, text = worst.unanswered(), None  # also when this run is interrupted here
-        if self.ledger:
-            self.ledger.asked(request, worst)
         try:
             drawn = await self._drawn(ask, kind)
-            text, cost = self._hidden(drawn.samples[0].text), self._cost(drawn, worst, ask.images)
         except RefusedError:
-            cost = Cost(calls=1)
             raise
         except UnknownModelError as error:
-            cost = Cost(calls=1)
             raise AtomThinkError(f"`--teacher-model {self.model}`: {error}") from None
         except QuestionError as error:
             raise LostError(self._hidden(str(error))) from None
-        finally:
-            self.meter.settle(worst, cost)
-            if self.ledger:
-                self.ledger.answered(about, request, text, cost)
+        text = self._hidden(drawn.samples[0].text)
+        if self.ledger:
+            self.ledger.replied(about, request, text)
         return text
 
     async def _drawn(self, ask: _Structured, kind: type[Reply]) -> Drawn:
@@ -191,20 +178,6 @@ class Teacher:
                 if mode == self._mode:
                     self._mode += 1
                     log.warning("%s: %s", error, "asked for any JSON" if self._mode == 1 else "asked for text")
-
-    def _most(self, ask: _Structured, kind: type[Reply]) -> int:
-        """Returns the most tokens a prompt may have: a token is at least one byte."""
-        parts = [part for turn in ask.turns for part in _parts(turn["content"])]
-        size = sum(len(part["text"].encode("utf-8", "replace")) for part in parts if part["type"] == "text")
-        schema = len(json.dumps(_formats(kind)[0]))
-        return size + schema + _TURN * (len(ask.turns) + 1) + self._image * ask.images
-
-    def _cost(self, drawn: Drawn, worst: Cost, images: int) -> Cost:
-        usage = drawn.usage
-        cost = self.meter.cost(usage.prefilled + usage.cached, usage.generated, usage.cached)
-        if images and cost.prompt > worst.prompt:
-            self._image += -(-(cost.prompt - worst.prompt) // images)
-        return cost
 
     def _hidden(self, text: str) -> str:
         # A local server's key is often a word such as "none", which replies may well contain.
@@ -231,7 +204,7 @@ def connect(
         ledger: Where requests and replies are kept.
         connections: Requests in flight at most.
         timeout: Seconds one try of a request may take.
-        max_retries: Further tries after a rate limit, a server error or a lost connection.
+        max_retries: Further tries after a rate limit, a server error or a lost connection, each of them paid for.
         wait: Seconds to go on trying to reach a server that went away: it may be restarting.
 
     Raises:
@@ -241,8 +214,17 @@ def connect(
     if len(urls) > 1:
         raise AtomThinkError(f"`--base-url {base_url}` names {len(urls)} servers: name one")
     secret = key()
-    server = Server(urls[0], secret, timeout=timeout, max_retries=max_retries, wait=wait, connections=connections)
-    return Teacher(model, Endpoint(server, model, logprobs=False), meter, ledger, secret)
+    server = PaidServer(
+        urls[0],
+        secret,
+        meter,
+        ledger,
+        timeout=timeout,
+        max_retries=max_retries,
+        wait=wait,
+        connections=connections,
+    )
+    return Teacher(model, Endpoint(server, model, logprobs=False), ledger, secret)
 
 
 def read(text: str, kind: type[R]) -> R:
@@ -265,10 +247,6 @@ def read(text: str, kind: type[R]) -> R:
         except (ValidationError, RecursionError) as error:
             fault = faults(error) if isinstance(error, ValidationError) else "nested too deep"
     raise ValueError(fault)
-
-
-def _parts(content: str | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _formats(kind: type[Reply]) -> tuple[Mapping[str, Any] | None, ...]:

@@ -152,16 +152,17 @@ async def annotate_wrong(
     have no label, so that every chain tells one thing.
 
     Args:
-        found: Right chains.
+        found: Right chains; those with a step that is labelled wrong are set aside.
         sources: Where they are from, by their ids.
         names: Where their images are, by their names, relative to the output's folder.
         teacher: Who is asked.
         engine: How many at the same time, and where it is kept.
         settings: How hard each is tried.
     """
-    lost = [Lost(one.where, "input", "no chain", one.reason, {"record": one.record}) for one in found.rejects]
+    chains, lost = _usable(found)
+    asked = len(lost) + sum(len(chain.steps) for chain in chains)
     told = {"way": WAY, "teacher": teacher.model, **asdict(settings)}
-    keys = [f"{chain.id}#{digest_of([told, chain.model_dump()])}" for chain in found.chains]
+    keys = [f"{chain.id}#{digest_of([told, chain.model_dump()])}" for chain in chains]
 
     def task(chain: Chain, key: str) -> Task:
         async def work() -> Mapping[str, Any]:
@@ -169,10 +170,10 @@ async def annotate_wrong(
 
         return Task(key, work)
 
-    done = await engine.run([task(chain, key) for chain, key in zip(found.chains, keys, strict=True)])
+    done = await engine.run([task(chain, key) for chain, key in zip(chains, keys, strict=True)])
     labelled: list[Chain] = []
     kinds: dict[str, dict[str, Any]] = {}
-    for chain, key in zip(found.chains, keys, strict=True):
+    for chain, key in zip(chains, keys, strict=True):
         moved = chain.model_copy(update={"images": tuple(names[image] for image in chain.images)})
         result = done.results.get(key)
         if result is None:
@@ -191,8 +192,21 @@ async def annotate_wrong(
         for number, (at, reason, detail) in result["missing"].items():
             record = {"right": chain.steps[int(number) - 1]}
             lost.append(Lost(f"{chain.id}/{number}", at, reason, detail, record))
-    asked = len(found.rejects) + sum(len(chain.steps) for chain in found.chains)
     return Made(asked, len(labelled) // 2, labelled, kinds, lost), done
+
+
+def _usable(found: Chains) -> tuple[list[Chain], list[Lost]]:
+    """Returns the chains without a step that is labelled wrong, and why the other records are set aside."""
+    lost = [Lost(one.where, "input", "no chain", one.reason, {"record": one.record}) for one in found.rejects]
+    usable = []
+    for chain in found.chains:
+        error = None if chain.labels is None else chain.first_error()
+        if error is None:
+            usable.append(chain)
+        else:
+            record = chain.model_dump(exclude_none=True)
+            lost.append(Lost(chain.id, "input", "a step is labelled wrong", f"step {error + 1}", record))
+    return usable, lost
 
 
 def _pair(chain: Chain, number: int, wrong: str) -> tuple[Chain, Chain]:
@@ -201,7 +215,12 @@ def _pair(chain: Chain, number: int, wrong: str) -> tuple[Chain, Chain]:
     ends = {"right": (chain.steps[number - 1], 1.0), "wrong": (wrong, 0.0)}
     right, false = (
         chain.model_copy(
-            update={"id": f"{chain.id}/{number}/{name}", "steps": (*history, step), "labels": (*unknown, label)}
+            update={
+                "id": f"{chain.id}/{number}/{name}",
+                "steps": (*history, step),
+                "labels": (*unknown, label),
+                "corrections": None,
+            }
         )
         for name, (step, label) in ends.items()
     )

@@ -91,10 +91,11 @@ def _quality(options: argparse.Namespace) -> None:
     told: dict[str, Any] = {"statistics": statistics(found.chains, _counter(options.tokenizer))}
     told["statistics"] |= {"rejected": len(found.rejects), "rejects": reasons_of(found.rejects)}
     if options.judge_model is not None:
-        teacher = connect(options.judge_model, options.base_url, Meter(max_tokens=options.max_tokens_total))
+        meter = Meter(max_tokens=options.max_tokens_total)
+        teacher = connect(options.judge_model, options.base_url, meter)
         judged = run(judge(found, sampled(found.chains, options.samples), teacher, 16))
         told["judge"] = {"model": options.judge_model, **judged.told()}
-        told["tokens_spent"] = teacher.meter.spent.tokens
+        told["tokens_spent"] = meter.spent.tokens
     print(json.dumps(told, indent=1))
     if options.json is not None:
         if options.judge_model is not None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tests.openai_server import Body, ChatServer, Fault, pieces_of, text_of
 
 QUESTION = re.compile(
@@ -25,6 +27,8 @@ DYNAMIC: Mapping[str, tuple[str, str] | None] = {
     "stammers": None,  # its first reply to anything is no JSON
     "stuck when cold": None,  # repeats a step until it is asked at another temperature
     "takes back": None,  # finds its second step wrong and writes another
+    "hasty": None,  # concludes before its first step until it is told not to
+    "direct": ("steps", "no progress"),  # does so whatever it is told
     "nonsense": ("teacher", "no usable reply"),
     "breaks off": ("teacher", "no usable reply"),
     "repeats": ("steps", "no progress"),
@@ -38,6 +42,7 @@ AUGMENT: Mapping[str, tuple[str, str] | None] = {
     "stammers": None,
     "stuck when cold": None,
     "breaks off": None,  # the rest is asked for, and comes
+    "direct": ("format", "concludes without a step before"),
     "nonsense": ("teacher", "no usable reply"),
     "misnumbers": ("format", "steps are not numbered 1 to n"),
     "goes on": ("format", "a step before the last states a final answer"),
@@ -46,6 +51,8 @@ AUGMENT: Mapping[str, tuple[str, str] | None] = {
     "doubtful": ("check", "the teacher's check says it is wrong"),
     "disconnects": ("server", "no reply"),
 }
+HABITS = [habit for habit in DYNAMIC if habit != "disconnects"]
+OUTPUTS = ("chains.jsonl", "rejects.jsonl")
 
 
 @dataclass
@@ -70,7 +77,8 @@ class TeacherServer(ChatServer):
         self.questions.append(question)
         self.digests.append(hashlib.blake2b(json.dumps(body, sort_keys=True).encode()).hexdigest())
         self.asked.clear()  # pictures of hundreds of questions
-        return "drop" if self.habits.get(question) == "disconnects" else None
+        by_habit: dict[str, Fault] = {"disconnects": "drop", "garbles": "empty"}
+        return by_habit.get(self.habits.get(question, "")) or super().fault(body)
 
     def question(self, body: Body) -> str:
         found = QUESTION.search(text_of(body["messages"][1]["content"]))
@@ -87,8 +95,8 @@ class TeacherServer(ChatServer):
         reply = super().reply(body)
         with self.lock:
             self.billed["calls"] += 1
-            self.billed["prompt"] += reply["usage"]["prompt_tokens"]
-            self.billed["completion"] += reply["usage"]["completion_tokens"]
+            for name in ("prompt", "completion"):
+                self.billed[name] += reply.get("usage", {}).get(f"{name}_tokens", 0)
         return reply
 
     def choice(self, body: Body, index: int) -> tuple[Body, int]:
@@ -120,6 +128,8 @@ class TeacherServer(ChatServer):
             return '{"action": "continue", "step": "Read the fir'
         if habit == "repeats" or (habit == "stuck when cold" and depth == 2 and body["temperature"] < 0.4):
             return _json("continue", thought(1))
+        if habit == "direct" or (habit == "hasty" and not depth and "was refused" not in told):
+            return _json("conclude", "It is plain to see.", answer=answer)
         if habit == "endless":
             return _json("continue", thought(depth + 1, body.get("seed", 0)))
         if habit == "takes back" and depth == 2 and "part 2 as 9914" in told:
@@ -150,6 +160,8 @@ class TeacherServer(ChatServer):
                 steps[2] = f"Step 3: {thought(1)}"
             case "breaks off" if not begun:
                 return json.dumps({"steps": steps[:2]})
+            case "direct":
+                steps, end = [], f"Step 1: To sum up, the final answer is: {answer}."
             case "mistaken":
                 end = f"Step 4: To sum up, the final answer is: {_wrong(answer)}."
         return json.dumps({"steps": [*steps, end]})
@@ -165,6 +177,38 @@ def _wrong(answer: str) -> str:
 
 def _json(action: str, step: str, answer: str = "", wrong_step: int = 0) -> str:
     return json.dumps({"action": action, "step": step, "answer": answer, "wrong_step": wrong_step})
+
+
+def questions(folder: Path, count: int) -> Path:
+    """A file of questions, each with a small picture; number k is answered by 10 k."""
+    folder.mkdir(exist_ok=True)
+    records = []
+    for k in range(count):
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(folder / f"{k}.png")
+        asked = {"id": k, "question": f"What is number {k}?", "image": f"{k}.png"}
+        records.append(asked | {"answer": 10 * k, "solution": f"It is ten times {k}."})
+    file = folder / "questions.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return file
+
+
+def teacher(count: int, **given: object) -> TeacherServer:
+    texts = [f"What is number {k}?" for k in range(count)]
+    return TeacherServer(
+        habits={text: HABITS[k % len(HABITS)] for k, text in enumerate(texts)},
+        answers={text: str(10 * k) for k, text in enumerate(texts)},
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def command(file: Path, out: Path, url: str, *more: str) -> list[str]:
+    fixed = ["--teacher-model", "teacher", "--base-url", url, "--wait", "0", "--concurrency", "4"]
+    fixed += [] if "wrong" in more else ["--max-steps", "6"]
+    return ["annotate", str(file), "--out", str(out), *fixed, *more]
+
+
+def contents(out: Path) -> list[str]:
+    return [(out / name).read_text() for name in OUTPUTS]
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

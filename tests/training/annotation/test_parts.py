@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.training.annotation.filters import FaultError, require_format, well_formed
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Cost, LimitError, Meter, Price, read_price
 from atomthink_plugin.training.annotation.questions import Item
@@ -60,16 +62,16 @@ def test_prices_count_cached_tokens_apart(tmp_path: Path) -> None:
 def test_a_ledger_counts_what_was_in_flight_and_survives_a_torn_line(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     worst = Cost(calls=1, prompt=50, completion=10, usd=0.5)
-    for request in ("r1", "r2", "r3"):
-        ledger.asked(request, worst)
-    ledger.answered("q", "r1", "said", Cost(calls=1, prompt=40, completion=5, usd=0.1))
-    ledger.answered("q", "r2", None, Cost(calls=1))
+    calls = [ledger.asked(worst) for _ in range(3)]
+    ledger.answered(calls[0], Cost(calls=1, prompt=40, completion=5, usd=0.1))
+    ledger.replied("q", "r1", "said")
+    ledger.answered(calls[1], Cost(calls=1))
     ledger.finish("other", {"steps": ["x"]})
     with pytest.raises(AtomThinkError, match="another run is writing there"):
         Ledger(tmp_path)
     ledger.close()
     with (tmp_path / "journal.jsonl").open("ab") as file:
-        file.write(b'{"asked": "r4", "wor')
+        file.write(b'{"asked": 4, "wor')
     for _ in range(2):  # what was in flight is counted once, however often it is read
         again = Ledger(tmp_path)
         assert again.reply("q", "r1") == "said"
@@ -77,6 +79,29 @@ def test_a_ledger_counts_what_was_in_flight_and_survives_a_torn_line(tmp_path: P
         assert again.finished == {"other": {"steps": ["x"]}}
         assert again.spent == Cost(calls=3, prompt=40, completion=5, unknown=60, usd=0.6)
         again.close()
+    again = Ledger(tmp_path)
+    assert again.asked(worst) not in calls
+    again.close()
+
+
+def test_a_direct_answer_is_well_formed_but_no_atomic_chain() -> None:
+    steps = ["Step 1: To sum up, the final answer is: 0."]
+    assert well_formed(steps)
+    with pytest.raises(FaultError) as fault:
+        require_format(steps)
+    assert (fault.value.stage, fault.value.reason) == ("format", "concludes without a step before")
+    assert require_format(["Step 1: Read none.", "Step 2: To sum up, the final answer is: 0."]) == "0"
+
+
+def test_a_journal_without_numbers_of_calls_keeps_what_was_spent(tmp_path: Path) -> None:
+    records = [
+        *({"asked": request, "worst": {"calls": 1, "prompt": 50, "completion": 10}} for request in ("a1", "b2")),
+        {"answered": "a1", "question": "q", "text": "said", "cost": {"calls": 1, "prompt": 40, "completion": 5}},
+    ]
+    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    ledger = Ledger(tmp_path)
+    assert ledger.spent == Cost(calls=2, prompt=40, completion=5, unknown=60)
+    ledger.close()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whole runs over HTTP: killed and gone on with, stopped by a limit, servers without JSON, wrong steps, bad input."""
+"""Whole runs over HTTP: killed and gone on with, stopped by a limit, servers without JSON, bad input."""
 
 from __future__ import annotations
 
@@ -9,57 +9,33 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.training.annotation.command import LIMIT_REACHED
 from atomthink_plugin.training.annotation.questions import read_items
-from atomthink_plugin.training.chains import Chain, read_chains
-from tests.openai_server import Body, serve
-from tests.training.annotation.teaching import DYNAMIC, TeacherServer, lines, summary
+from atomthink_plugin.training.chains import read_chains
+from tests.openai_server import serve
+from tests.training.annotation.teaching import (
+    AUGMENT,
+    DYNAMIC,
+    command,
+    contents,
+    lines,
+    questions,
+    summary,
+    teacher,
+)
 from tests.training.damaged import LATIN, append, oversized
-
-HABITS = [habit for habit in DYNAMIC if habit != "disconnects"]
-OUTPUTS = ("chains.jsonl", "rejects.jsonl")
 
 
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
-def questions(folder: Path, count: int) -> Path:
-    """A file of questions, each with a small picture; number k is answered by 10 k."""
-    folder.mkdir(exist_ok=True)
-    records = []
-    for k in range(count):
-        Image.new("RGB", (8, 8), (k, 0, 0)).save(folder / f"{k}.png")
-        records.append({"id": k, "question": f"What is number {k}?", "image": f"{k}.png", "answer": 10 * k})
-    file = folder / "questions.jsonl"
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return file
-
-
-def teacher(count: int, **given: object) -> TeacherServer:
-    texts = [f"What is number {k}?" for k in range(count)]
-    return TeacherServer(
-        habits={text: HABITS[k % len(HABITS)] for k, text in enumerate(texts)},
-        answers={text: str(10 * k) for k, text in enumerate(texts)},
-        **given,  # type: ignore[arg-type]
-    )
-
-
-def command(file: Path, out: Path, url: str, *more: str) -> list[str]:
-    fixed = ["--teacher-model", "teacher", "--base-url", url, "--max-steps", "6", "--wait", "0", "--concurrency", "4"]
-    return ["annotate", str(file), "--out", str(out), *fixed, *more]
-
-
-def contents(out: Path) -> list[str]:
-    return [(out / name).read_text() for name in OUTPUTS]
 
 
 def test_a_killed_run_goes_on_without_asking_anything_twice(tmp_path: Path) -> None:
@@ -153,54 +129,20 @@ def test_servers_that_refuse_schemas_give_the_same_chains(takes: tuple[str, ...]
     assert len(read_chains(tmp_path / "few/chains.jsonl").chains) == 4
 
 
-class Spoiler(TeacherServer):
-    """Writes wrong steps: the second says the same again, the third is not believed by the second check."""
-
-    def says(self, body: Body) -> str:
-        system, told = body["messages"][0]["content"], body["messages"][1]["content"]
-        told = told if isinstance(told, str) else told[-1]["text"]
-        if "WRITE WRONG VERSIONS" in told:
-            numbers = [int(number) for number in told.rpartition("STEPS: ")[2].split(",")]
-            texts = {
-                1: "Step 1: Read red = 5.",
-                2: "2 + 4 = 6 it is, 6.",
-                3: "6 * 2 = 13.",
-                4: "The final answer is: 9.",
-            }
-            texts[2] = "Read blue = 2"
-            kinds = {1: "factual", 2: "calculation", 3: "calculation", 4: "logic"}
-            return json.dumps({"steps": [{"number": n, "kind": kinds[n], "text": texts[n]} for n in numbers]})
-        numbers = [int(part.split(":")[0]) for part in told.split("Version of step ")[1:]]
-        return json.dumps({"wrong": [n for n in numbers if n != 3 or "numbered proposal" not in system]})
-
-
-def test_wrong_steps_differ_from_the_right_ones_and_are_checked(tmp_path: Path) -> None:
-    steps = ("Step 1: Read red = 4.", "Step 2: Read blue = 2.", "Step 3: 4 + 2 = 6.", "Step 4: The final answer is: 6.")
-    (tmp_path / "in").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "in/p.png")
-    chain = Chain(id="c", question="How many?", images=("p.png",), steps=steps, answer="6")
-    with (tmp_path / "in/chains.jsonl").open("w") as file:
-        file.write(json.dumps(chain.model_dump(exclude_none=True) | {"source": "book"}) + "\n")
-        file.write('{"id": "empty", "question": "?", "steps": []}\n')
-    with serve(Spoiler()) as script:
-        typed = command(tmp_path / "in/chains.jsonl", tmp_path / "out", script.url, "--way", "wrong")
-        assert main(typed) == 0
-    found = read_chains(tmp_path / "out/chains.jsonl")
-    told = {chain.id: (chain.steps, chain.labels) for chain in found.chains}
-    assert told == {
-        "c/1/right": (steps[:1], (1.0,)),
-        "c/1/wrong": (("Step 1: Read red = 5.",), (0.0,)),
-        "c/4/right": (steps, (None, None, None, 1.0)),
-        "c/4/wrong": ((*steps[:3], "Step 4: The final answer is: 9."), (None, None, None, 0.0)),
-    }
-    assert {one["source"] for one in lines(tmp_path / "out/chains.jsonl")} == {"book"}
+@pytest.mark.parametrize(("way", "habits"), [("dynamic", DYNAMIC), ("augment", AUGMENT)])
+def test_a_direct_answer_is_no_chain_of_atomic_steps(
+    way: str, habits: Mapping[str, tuple[str, str] | None], tmp_path: Path
+) -> None:
+    file = questions(tmp_path / "in", 2)
+    script = teacher(2)
+    script.habits = {"What is number 0?": "direct", "What is number 1?": "hasty"}
+    with serve(script):
+        assert main(command(file, tmp_path / "out", script.url, "--way", way)) == 0
+    found = read_chains(tmp_path / "out/chains.jsonl").chains
+    assert {chain.id for chain in found} == {"1"}
+    assert len(found[0].steps) > 3
     rejects = {one["where"]: (one["stage"], one["reason"]) for one in lines(tmp_path / "out/rejects.jsonl")}
-    assert rejects == {
-        "chains.jsonl:2": ("input", "no chain"),
-        "c/2": ("format", "same words as the right step"),
-        "c/3": ("check", "the teacher's check does not call it wrong"),
-    }
-    assert summary(tmp_path / "out")["asked"] == 5
+    assert rejects == {"0": habits["direct"]}
 
 
 def test_records_that_are_no_questions_are_set_aside(tmp_path: Path) -> None:
@@ -263,6 +205,10 @@ def test_a_json_file_may_be_a_list(tmp_path: Path) -> None:
         (["--samples", "3"], "`--samples 3` does not go with `--teacher-model`"),
         (["--model", "atomthink_tiny"], "name who writes the chains"),
         (["--tries", "0"], "`--tries 0`: has to be 1 or more"),
+        (["--max-steps", "1"], "`--max-steps 1`: has to be 2 or more"),
+        (["--way", "wrong", "--split", "test"], "`--split test` does not go with `--way wrong`: leave it out"),
+        (["--way", "wrong", "--columns", "id=pid"], "`--columns id=pid` does not go with `--way wrong`: leave it out"),
+        (["--way", "wrong", "--max-steps", "4"], "`--max-steps 4` does not go with `--way wrong`: leave it out"),
         (["--prices", "gone.yaml"], "`--prices gone.yaml` cannot be read"),
     ],
 )
@@ -272,6 +218,22 @@ def test_bad_arguments_are_explained(
     file = questions(tmp_path / "in", 1)
     assert main(["annotate", str(file), "--out", str(tmp_path / "out"), "--teacher-model", "teacher", *typed]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--base-url", "http://localhost/v1"), ("--way", "dynamic"), ("--prices", "p.yaml"), ("--max-usd", "1.0")),
+        *(("--checks", "0"), ("--tries", "3"), ("--max-steps", "9"), ("--concurrency", "4"), ("--timeout", "9.0")),
+        *(("--max-retries", "0"), ("--wait", "0.0"), ("--max-tokens-total", "9")),
+    ],
+)
+def test_what_is_the_teachers_does_not_go_with_a_local_model(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["annotate", str(questions(tmp_path / "in", 1)), "--out", str(tmp_path / "out")]
+    assert main([*typed, "--model", "atomthink_tiny", option, value]) == 2
+    assert f"`{option} {value}` does not go with `--model`: leave it out" in capsys.readouterr().err
 
 
 def test_a_model_the_server_does_not_have_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,52 @@
+"""When a request that failed is tried again: as the client library does, for those who count the tries themselves."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from email.utils import mktime_tz, parsedate_tz
+from typing import Final
+
+from atomthink_plugin.server import LONGEST_PAUSE
+
+_FIRST: Final = 0.5  # seconds
+_LAST: Final = 8.0  # seconds, unless the server names others
+_JITTER: Final = 0.25  # share of a pause that chance may take off: those who failed together come back apart
+
+_AGAIN: Final = (408, 409, 429)  # and whatever is the server's own fault
+
+
+def pause_after(error: Exception, tried: int) -> float | None:
+    """Returns the seconds until the next try of a request, None where another would not help.
+
+    Args:
+        error: How the last one failed.
+        tried: Tries before that.
+    """
+    import openai
+
+    pause = min(_FIRST * 2.0 ** min(tried, 10), _LAST) * random.uniform(1 - _JITTER, 1)
+    if not isinstance(error, openai.APIStatusError):
+        return pause
+    headers = error.response.headers
+    named = _named(headers)
+    told = headers.get("x-should-retry")
+    again = told == "true" or (told != "false" and (error.status_code in _AGAIN or error.status_code >= 500))
+    if not again or named > LONGEST_PAUSE:
+        return None
+    return named if named > 0 else pause
+
+
+def _named(headers: Mapping[str, str]) -> float:
+    """Returns the seconds that a server says to wait, 0 or less if it does not."""
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            return float(headers[name]) / unit
+        except (KeyError, ValueError):
+            continue
+    with suppress(ValueError, OverflowError):
+        date = parsedate_tz(headers.get("retry-after", ""))
+        return mktime_tz(date) - time.time() if date else 0.0
+    return 0.0

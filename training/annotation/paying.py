@@ -1,0 +1,129 @@
+"""A server that is paid for what it is asked: nothing is sent that the limits do not allow, and all of it is booked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from atomthink_plugin.api import QuestionError
+from atomthink_plugin.server import Counts, Server
+from atomthink_plugin.training.annotation.ledger import Ledger
+from atomthink_plugin.training.annotation.meter import Cost, Meter
+from atomthink_plugin.training.annotation.pausing import pause_after
+
+_TURN: Final = 16  # tokens of a chat template around one message, at most
+_IMAGE: Final = 4096  # tokens of one image, at most; what a server counts beyond that raises it
+
+# The client library has these of one of two packages, by its version.
+_UNSENT: Final = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+
+
+class _Counted(BaseModel):
+    usage: Counts | None = None
+
+
+class PaidServer(Server):
+    """Asks one server for chat completions within the meter's limits.
+
+    Every try of a request is a call of its own: a server works on what it was sent, and bills it, whether or not
+    somebody still waits. A call costs nothing where no connection was made or an HTTP error came back, and the most
+    it may where nobody says what it cost: no reply in time, a dropped connection, a reply without counts.
+
+    Args:
+        url: As `Server`, and so are the other arguments that are not named here.
+        key: Likewise.
+        meter: Counts and limits what is spent.
+        ledger: Where calls are noted; None to keep nothing.
+        timeout: Likewise.
+        max_retries: Further tries after a rate limit, a server error, a timeout or a lost connection.
+        wait: Seconds to go on trying to connect; a server that drops what it was sent is not waited for.
+        connections: Likewise.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        meter: Meter,
+        ledger: Ledger | None,
+        *,
+        timeout: float,
+        max_retries: int,
+        wait: float,
+        connections: int,
+    ) -> None:
+        super().__init__(url, key, timeout=timeout, max_retries=max_retries, wait=wait, connections=connections)
+        self._meter = meter
+        self._ledger = ledger
+        self._image = _IMAGE
+
+    async def _send(self, path: str, body: Mapping[str, Any], retries: int) -> str:
+        import openai
+
+        for tried in range(retries):
+            try:
+                return await self._paid(path, body)
+            except (openai.APIConnectionError, openai.APIStatusError, TimeoutError) as error:
+                pause = pause_after(error, tried)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._paid(path, body)
+
+    async def _paid(self, path: str, body: Mapping[str, Any]) -> str:
+        import openai
+
+        images, worst = self._most(body)
+        await self._meter.reserve(worst)
+        cost = worst.unanswered()  # also when this run is interrupted here
+        call = self._ledger.asked(worst) if self._ledger else 0
+        try:
+            reply = await super()._send(path, body, 0)
+            cost = self._cost(reply, images, worst)
+        except openai.APIStatusError:
+            cost = Cost(calls=1)
+            raise
+        except openai.APIConnectionError as error:
+            cost = Cost() if _unsent(error) else cost
+            raise
+        finally:
+            self._meter.settle(worst, cost)
+            if self._ledger:
+                self._ledger.answered(call, cost)
+        return reply
+
+    def _fault(self, error: Exception) -> QuestionError:
+        fault = super()._fault(error)
+        return fault if _unsent(error) else QuestionError(str(fault))  # waiting would cost something with every try
+
+    def _most(self, body: Mapping[str, Any]) -> tuple[int, Cost]:
+        """Returns a request's images, and the most it may cost: a token is at least one byte."""
+        contents = [turn["content"] for turn in body["messages"]]
+        parts = [part for content in contents if not isinstance(content, str) for part in content]
+        texts = [content for content in contents if isinstance(content, str)]
+        texts += [part["text"] for part in parts if part["type"] == "text"]
+        images = sum(part["type"] == "image_url" for part in parts)
+        size = sum(len(text.encode("utf-8", "replace")) for text in texts)
+        schema = len(json.dumps(body.get("response_format", "")))
+        prompt = size + schema + _TURN * (len(contents) + 1) + self._image * images
+        return images, self._meter.cost(prompt, body.get("max_tokens") or body["max_completion_tokens"])
+
+    def _cost(self, reply: str, images: int, worst: Cost) -> Cost:
+        try:
+            usage = _Counted.model_validate_json(reply).usage
+        except ValidationError:
+            usage = None
+        if usage is None or usage.completion_tokens is None:
+            return worst.unanswered()
+        if images and usage.prompt_tokens > worst.prompt:
+            self._image += -(-(usage.prompt_tokens - worst.prompt) // images)
+        return self._meter.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached)
+
+
+def _unsent(error: Exception) -> bool:
+    """Whether a request cannot have arrived."""
+    return type(error.__cause__).__name__ in _UNSENT
