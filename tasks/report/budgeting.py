@@ -37,7 +37,7 @@ class Best:
         chosen_on: Questions it was chosen on.
         reported_on: The others.
         accuracy: On those, with its 95 % interval.
-        overall: Accuracy, on the same, of what is chosen for all questions within as much per question of all.
+        overall: Accuracy, on the same, of what would be chosen within that budget by all questions together.
     """
 
     part: str
@@ -56,7 +56,7 @@ Part = tuple[str, list[int]]
 
 
 def best(questions: Sequence[Sampled], points: Sequence[Point], parts: Sequence[Part]) -> list[Best]:
-    """Returns what is best within the tokens of each size, for all questions and for each part of them.
+    """Returns what is best within the tokens of each size: for all questions, then for each part of them.
 
     Args:
         questions: All.
@@ -67,15 +67,16 @@ def best(questions: Sequence[Sampled], points: Sequence[Point], parts: Sequence[
     halves = [_half(one) for one in questions]
     whole: Part = ("all", list(range(len(questions))))
     found = []
-    for budget in sorted({point.tokens for point in usable}):
-        general: Point | None = None
-        for part, members in (whole, *parts):
-            choosing, reporting = [i for i in members if not halves[i]], [i for i in members if halves[i]]
+    for part, members in (whole, *parts):
+        choosing, reporting = [i for i in members if not halves[i]], [i for i in members if halves[i]]
+        if min(len(choosing), len(reporting)) < LEAST:
+            continue
+        for budget in sorted({point.tokens for point in usable}):
             within = [point for point in usable if _tokens(point, members) <= budget]
-            if min(len(choosing), len(reporting)) < LEAST or not within:
+            if not within:
                 continue
             choice = _choose(within, choosing)
-            general = general or choice  # all questions come first, and have enough where any part has
+            general = _choose(within, [i for i in whole[1] if not halves[i]])
             found.append(
                 Best(
                     part=part,

@@ -49,10 +49,7 @@ def _chart(points: Sequence[Point], titles: Sequence[str]) -> Any:
     ]
     title = alt.TitleParams(titles[0], subtitle=list(titles[1:]))
     chart = alt.hconcat(*panels, title=title).configure_view(stroke=None)
-    # A legend's lines are as long as its symbols are wide: long enough for every pattern to show.
-    return chart.configure_axis(gridColor="#e4e4e4").configure_legend(
-        symbolStrokeWidth=2, symbolOpacity=1, symbolSize=1000
-    )
+    return chart.configure_axis(gridColor="#e4e4e4").configure_legend(symbolStrokeWidth=2, symbolOpacity=1)
 
 
 def _row(point: Point) -> dict[str, Any]:
@@ -83,12 +80,17 @@ def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
             scale=alt.Scale(type="log", nice=False),
             axis=alt.Axis(format="~g", labelOverlap="greedy", labelSeparation=6),
         ),
-        color=alt.Color("search:N", scale=alt.Scale(domain=searches, range=colours), title="search"),
+        color=alt.Color(
+            "search:N",
+            scale=alt.Scale(domain=searches, range=colours),
+            legend=alt.Legend(title="search", symbolSize=120),
+        ),
     )
     aggregate = alt.StrokeDash(
         "aggregate:N",
         scale=alt.Scale(domain=aggregates, range=[DASHES[name] for name in aggregates]),
-        title="step scores",
+        # Its lines are as long as symbols are wide: long enough for every pattern to show.
+        legend=alt.Legend(title="step scores", symbolSize=1000),
     )
     accuracy = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
     lines = base.mark_line(strokeWidth=1.8).encode(y=accuracy, strokeDash=aggregate)

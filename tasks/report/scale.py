@@ -166,7 +166,7 @@ def _budgets(title: str, found: Sequence[Best]) -> Grid:
             f"{100 * one.overall:.1f}",
             str(one.reported_on),
         )
-        for one in sorted(found, key=lambda one: [other.part for other in found].index(one.part))
+        for one in found
     ]
     return Grid(title, headings, cells)
 

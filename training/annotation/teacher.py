@@ -45,7 +45,7 @@ _THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 # A backslash that JSON knows nothing of, or that begins a command of LaTeX where JSON would read a line break.
 _LATEX: Final = re.compile(
     r"(?<!\\)\\(?=[^\"\\/bfnrtu]|u(?![0-9a-fA-F]{4})|(?:frac|forall|beta|begin|bar|bot|boxed|binom|big|times|theta|text|tan|tau"
-    r"|to|top|triangle|tfrac|rho|right|neq?|nabla|nu|not)(?![a-z]))"
+    r"|to|top|triangle|tfrac|rho|right|neq|ne(?! *=)|nabla|nu|not)(?![a-z]))"
 )
 
 

@@ -112,6 +112,7 @@ def test_a_journal_without_numbers_of_calls_keeps_what_was_spent(tmp_path: Path)
         ('<think>{"step": "no", "number": 0}</think>{"step": "a", "number": 1}', "a"),
         ('{"x": 1} {"step": "a", "number": 1, "more": 2}', "a"),
         (r'{"step": "\frac{1}{2} \times \sqrt{4}\nso", "number": 1}', "\\frac{1}{2} \\times \\sqrt{4}\nso"),
+        (r'{"step": "so\ne = 5, and a \ne b", "number": 1}', "so\ne = 5, and a \\ne b"),
         (r'{"step": "\\frac{1}{2} \u00e9 \underline{x}", "number": 1}', "\\frac{1}{2} é \\underline{x}"),
         ('{"step": "two\nlines", "number": 1}', "two\nlines"),
     ],
