@@ -7,9 +7,9 @@ question is the same whatever N is, so the first N of 16 are what a run with N w
 PRM calls are the distinct steps of those paths.
 
 `--policy` and `--prm` name other checkpoints than the embedded ones. `--other-policy NAME=DIR` adds one, alone and with
-the PRM in beam search, such as those of `atomthink train tiny --only 90 91 92 93` (trained on instead of a PRM) and
-`--only 97 98` (fine-tuned on its own right chains); `--other-prm NAME=DIR` adds best-of-8 by another PRM, such as that
-of text alone (`--only 94 95 96`).
+the PRM in beam search, such as those of `atomthink train tiny --only 90 91 92 93` (trained on instead of a PRM),
+`--only 91 97 98` (fine-tuned on its own right chains) and `--only 99` (on gold ones for as long). `--other-prm
+NAME=DIR` adds best-of-8 by another PRM, such as that of text alone (`--only 94 95 96`).
 """
 
 from __future__ import annotations

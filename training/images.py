@@ -21,19 +21,25 @@ Picture = Path | bytes
 
 
 @lru_cache(maxsize=256)
-def read_image(picture: Picture) -> Image.Image:
+def read_image(file: Path) -> Image.Image:
     """Returns a picture in RGB; records about one picture share it.
 
     Raises:
         OSError: There is no such file, or it is no picture; others of `BROKEN` for broken ones.
     """
-    return _decoded(picture)
+    return decoded(file)
+
+
+def decoded(picture: Picture) -> Image.Image:
+    """Returns a picture in RGB; raises as `read_image` does."""
+    with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
+        return image.convert("RGB")
 
 
 def image_fault(picture: Picture) -> str | None:
     """Returns why a picture cannot be decoded, None if it can."""
     try:
-        _decoded(picture)  # not kept: a check is of more pictures than memory may hold
+        decoded(picture)  # not kept: a check is of more pictures than memory may hold
     except BROKEN as error:
         return f"{type(error).__name__}: {error}"
     return None
@@ -58,8 +64,3 @@ def as_stored(data: Any) -> Any:
         elif isinstance(getattr(kind, "feature", None), datasets.Image):
             data = data.cast_column(name, datasets.List(stored))
     return data
-
-
-def _decoded(picture: Picture) -> Image.Image:
-    with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
-        return image.convert("RGB")

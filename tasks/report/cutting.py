@@ -68,7 +68,9 @@ def _whole(run: Recorded) -> tuple[list[Sampled], Method]:
         raise AtomThinkError("it does not choose among candidates, or kept no journal of them")
     questions, judged = sampled(run)
     if len(questions) < len(run.questions):
-        raise AtomThinkError(f"{len(run.questions) - len(questions)} questions have no journaled candidates")
+        raise AtomThinkError(f"{len(run.questions) - len(questions)} questions have no record or no reference answer")
+    if max(len(one.candidates) for one in questions) < 2:
+        raise AtomThinkError("each question has one candidate, and none to leave out")
     if method not in common_methods(questions):
         raise AtomThinkError(f"not all of its candidates have the scores for {method.name}")
     if judged.agreed < ALIKE * judged.of:
@@ -85,7 +87,7 @@ def _cut(run: Recorded, questions: Sequence[Sampled], method: Method, other: Rec
     most = max(len(one.candidates) for one in questions)
     few = max(n for n in range(1, most) if _tokens(questions, n) <= tokens)
     less, more = _tokens(questions, few), _tokens(questions, few + 1)
-    candidates = few + (tokens - less) / (more - less)
+    candidates = min(few + (tokens - less) / (more - less), most)
     fewer, further = curve(questions, [few, few + 1], [method])
     part = candidates - few
     shares = [(1 - part) * a + part * b for a, b in zip(fewer.shares, further.shares, strict=True)]

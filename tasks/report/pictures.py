@@ -107,8 +107,8 @@ class Thumbnails:
         digest = hashlib.blake2b(repr((image.mode, image.size)).encode() + image.tobytes(), digest_size=16).digest()
         if digest not in self._known:
             self._known[digest] = len(self.encoded)
-            # Pictures of a run are alike: what was far too large for the last one is not tried again.
-            encoded, self._rung = thumbnail(image, share, max(self._rung - 1, 0))
+            # Pictures of a run are alike: the next one is tried at the size that fitted the last one.
+            encoded, self._rung = thumbnail(image, share, self._rung)
             self.encoded.append(encoded)
             self.room -= len(encoded)
         return self._known[digest]
@@ -120,18 +120,25 @@ def thumbnail(image: Image.Image, room: int, first: int = 0) -> tuple[bytes, int
     Args:
         image: The image.
         room: Bytes it may take.
-        first: The first rung of `_LADDER` that is tried.
+        first: The rung of `_LADDER` that is tried first; the largest that fits is found from any.
     """
-    size, encoded = max(image.size), b""
-    for rung in range(first, len(_LADDER)):
-        side, quality = _LADDER[rung]
-        # Bytes grow with the area: rungs that would be far too large again are not tried.
-        if encoded and len(encoded) * min(side / size, 1) ** 2 > 1.5 * room and side != _LADDER[-1][0]:
-            continue
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        image.save(buffer, "WEBP", quality=quality, method=3)
-        size, encoded = max(image.size), buffer.getvalue()
-        if len(encoded) <= room:
-            break
+    rung, encoded, large = first, _encoded(image, first), -1
+    while len(encoded) > room and rung < len(_LADDER) - 1:
+        size, large = min(max(image.size), _LADDER[rung][0]), rung
+        # Bytes grow with the area: rungs that would be far too large again are not tried on the way down.
+        rung += 1
+        while rung < len(_LADDER) - 1 and len(encoded) * min(_LADDER[rung][0] / size, 1) ** 2 > 1.5 * room:
+            rung += 1
+        encoded = _encoded(image, rung)
+    while len(encoded) <= room and rung - 1 > large and len(larger := _encoded(image, rung - 1)) <= room:
+        rung, encoded = rung - 1, larger
     return encoded, rung
+
+
+def _encoded(image: Image.Image, rung: int) -> bytes:
+    side, quality = _LADDER[rung]
+    smaller = image.copy()
+    smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    smaller.save(buffer, "WEBP", quality=quality, method=3)
+    return buffer.getvalue()

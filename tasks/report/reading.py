@@ -267,10 +267,11 @@ class _Joined:
 
 
 def _agree(entry: Entry, sample: Sample) -> bool:
-    if sample.state == "failed":
-        return entry.failed is not None
     told = (sample.counts.get("output_tokens"), sample.counts.get("policy_calls"))
-    return entry.failed is None and told == (entry.usage.generated, entry.usage.policy_calls)
+    spent = (entry.usage.generated, entry.usage.policy_calls)
+    if sample.state == "failed":
+        return entry.failed is not None and told in (spent, (None, None))
+    return entry.failed is None and told == spent
 
 
 def _replied(entry: Entry, sample: Sample) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -43,10 +44,12 @@ def _named(headers: Mapping[str, str]) -> float:
     """Returns the seconds that a server says to wait, 0 or less if it does not."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
-            return float(headers[name]) / unit
+            told = float(headers[name])
         except (KeyError, ValueError):
             continue
-    with suppress(ValueError, OverflowError):
+        if math.isfinite(told):
+            return told / unit
+    with suppress(ValueError, OverflowError, OSError):
         date = parsedate_tz(headers.get("retry-after", ""))
         return mktime_tz(date) - time.time() if date else 0.0
     return 0.0

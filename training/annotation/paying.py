@@ -120,7 +120,7 @@ class PaidServer(Server):
         if usage is None or usage.completion_tokens is None:
             return worst.unanswered()
         if images and usage.prompt_tokens > worst.prompt:
-            self._image += -(-(usage.prompt_tokens - worst.prompt) // images)
+            self._image = max(self._image, -(-usage.prompt_tokens // images))
         return self._meter.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from atomthink_plugin.api import Question
 from atomthink_plugin.training.chains import Chain, Reject, asked
-from atomthink_plugin.training.images import Picture, read_image
+from atomthink_plugin.training.images import Picture, decoded
 
 RIGHT: Final = 0.5
 """Labels from here on count as right."""
@@ -52,7 +52,7 @@ class Labelled:
 
     def asked(self) -> Question:
         """Returns the question as the engine asks it, images read."""
-        return asked(self.chain.id, self.chain.question, [read_image(picture) for picture in self.pictures])
+        return asked(self.chain.id, self.chain.question, [decoded(picture) for picture in self.pictures])
 
     def key(self) -> str:
         """Returns a digest of all that a PRM sees: question, images, steps."""

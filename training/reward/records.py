@@ -11,7 +11,7 @@ from itertools import accumulate
 from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError, Step
 from atomthink_plugin.formats import Continue
-from atomthink_plugin.training.chains import Chain, Reject, read_chains
+from atomthink_plugin.training.chains import Chain, Reject, first_of, read_chains
 from atomthink_plugin.training.fine_tuning.records import Record, drawn, fits
 from atomthink_plugin.training.reward.checkpoint import Trainable
 from atomthink_plugin.training.reward.config import PrmRecipe
@@ -73,8 +73,7 @@ def samples_of(recipe: PrmRecipe, model: Trainable, longest: int | None) -> Samp
                 records.append(record)
         places += [at for at, _ in drawn([(at, None) for at in range(first, len(records))], data, recipe.seed)]
     if not records:
-        why = f"; the first: {rejects[0].where}: {rejects[0].reason}" if rejects else ""
-        raise AtomThinkError(f"`data` has nothing that can be learned: {read} chains, all set aside{why}")
+        raise AtomThinkError(f"`data` has nothing that can be learned: {read} chains, all set aside{first_of(rejects)}")
     return Samples(records, places, rejects, read, _balance(records, places))
 
 

@@ -82,9 +82,12 @@ def rows(steps: Sequence[Labelled], layout: Layout, tag_id: int) -> list[Row]:
     Raises:
         QuestionError: A step cannot be laid out; it contains what ends a step, for example.
     """
-    whole = layout.encode(steps[-1].node)
-    tags = _tags(whole, tag_id, steps[-1].node.depth)
-    if len(tags) == steps[-1].node.depth:
+    last = steps[-1].node
+    whole = layout.encode(last)
+    if (
+        layout.encode(last.lineage[0]).question == whole.question
+    ):  # what is asked does not grow: the reply has all steps
+        tags = _tags(whole, tag_id, last.depth)
         starts = [whole.question, *(at + 1 for at in tags)]
         places = [(starts[step.node.depth - 1], tags[step.node.depth - 1]) for step in steps]
         return [_row([_piece(s, layout, tag_id, *place) for s, place in zip(steps, places, strict=True)], whole)]
@@ -113,9 +116,9 @@ def _piece(step: Labelled, layout: Layout, tag_id: int, start: int, tag: int) ->
 
 
 def _tags(encoding: Encoding, tag_id: int, steps: int) -> list[int]:
-    """The positions of the tags behind steps; more than `steps` are refused."""
+    """The positions of the tags behind steps, of which there have to be as many as steps."""
     tags = [at for at, token in enumerate(_ids(encoding)) if at >= encoding.question and token == tag_id]
-    if len(tags) > steps:
+    if len(tags) != steps:
         raise QuestionError(
             f"{len(tags)} ends of steps for {steps}: a step holds what ends one, a blank line for instance; make it "
             "two steps, each with its label"

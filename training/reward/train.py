@@ -185,7 +185,13 @@ def train_prm(recipe: PrmRecipe) -> None:
 def _adapted(lora: Lora, model: Trainable) -> Any:
     from peft import get_peft_model
 
-    own = model.checkpoint.model
+    own: Any = model.checkpoint.model
+    tied = own.get_input_embeddings().weight is getattr(own.get_output_embeddings(), "weight", None)
+    if set(model.classes or ()) & set(model.new) and not tied:
+        raise AtomThinkError(
+            "`lora` with `good` or `bad` that are new tokens: adapters leave the output layer as it is, where both are "
+            "alike; name tokens that the tokenizer has, such as `+` and `-`, or leave `lora` out"
+        )
     heads = [name for name in HEADS if model.classes is None and hasattr(own, name)]
     return get_peft_model(own, adapters(lora, own, heads, model.new))
 

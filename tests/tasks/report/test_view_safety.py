@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image, ImageFile
 from selenium.webdriver.common.by import By
@@ -136,3 +137,18 @@ def test_a_page_that_was_cut_off_shows_what_it_has(browser: WebDriver, page: Pat
     cut.write_text(text[: text.index('id="index"') + 100])
     browser.get(cut.as_uri())
     assert "if this stays" in texts(browser, "#question")[0]
+
+
+def test_a_picture_is_as_large_as_its_share_lets_it_be_whatever_came_before() -> None:
+    chance = np.random.default_rng(1)
+    photo = Image.fromarray(chance.integers(0, 256, (600, 800, 3), np.uint8))
+    figure = Image.new("RGB", (800, 600), "white")
+    for side in (100, 200, 300):
+        figure.paste((side % 256, 0, 0), (side, side, side + 50, side + 50))
+    room = 12_000
+    alone, rung = pictures.thumbnail(figure, room)
+    small, last = pictures.thumbnail(photo, room)
+    assert (rung, last > 2) == (0, True)
+    assert len(small) <= room
+    assert pictures.thumbnail(figure, room, last) == (alone, 0)
+    assert pictures.thumbnail(photo, room, last) == (small, last)

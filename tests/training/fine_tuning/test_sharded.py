@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.checkpoints import load_multimodal
 from atomthink_plugin.training.chains import Chain, write_chains
+from atomthink_plugin.training.fine_tuning import policy
 from atomthink_plugin.training.fine_tuning.collating import IGNORED
 from atomthink_plugin.training.fine_tuning.encoding import row_encoder
 from atomthink_plugin.training.fine_tuning.policy import Collator
@@ -40,8 +45,13 @@ def losses(folder: Path) -> list[float]:
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
     command = [*launch, "-m", "tests.training.fine_tuning.sharded_step", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    return [float(value) for _, value in sorted(re.findall(r"loss (\d) (\d+\.\d{6})", done.stdout))]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        said, _ = process.communicate(timeout=300)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # processes that wait for each other would stay
+    return [float(value) for _, value in sorted(re.findall(r"loss (\d) (\d+\.\d{6})", said))]
 
 
 def test_a_row_without_an_image_waits_for_nobody(data: Path) -> None:
@@ -63,3 +73,21 @@ def test_a_spare_row_is_not_learned_and_stands_where_no_other_has_an_image(data:
     assert (len(text["input_ids"]), len(text["pixel_values"])) == (2, 1)
     assert (text["labels"][1] == IGNORED).all()
     assert (len(both["input_ids"]), len(both["pixel_values"])) == (2, 1)
+
+
+@pytest.mark.parametrize("fsdp", [True, False])
+def test_a_sharded_trainer_gets_a_spare_row(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsdp: bool
+) -> None:
+    """Accelerate shards nothing on a CPU: it is said that it does, and the trainer is stopped before it trains."""
+    seen = []
+
+    def look(trainer: Any, *_: Any) -> None:
+        seen.append(trainer.data_collator.spare)
+        raise AtomThinkError("seen")
+
+    monkeypatch.setattr(policy, "sharded", lambda trainer: fsdp)
+    monkeypatch.setattr(policy, "run", look)
+    with pytest.raises(AtomThinkError, match="seen"):
+        policy.train_policy(recipe(data, out=tmp_path / "out", packed=True))
+    assert [spare is not None for spare in seen] == [fsdp]

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,14 @@ from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.training.chains import Chain, Chains, read_chains, write_chains
 from atomthink_plugin.training.fine_tuning.config import load_recipe
+from atomthink_plugin.training.reward.checkpoint import load
 from atomthink_plugin.training.reward.config import PrmRecipe
 from atomthink_plugin.training.reward.loss import judging_loss
+from atomthink_plugin.training.reward.records import samples_of
+from atomthink_plugin.training.reward.train import Collator
 from atomthink_plugin.training.tiny.files import Figures, slips, write
 from atomthink_plugin.training.tiny.models import make_grown
-from tests.tiny_models import folder, head_prm
+from tests.tiny_models import causal_prm, folder, head_prm
 
 FEW = 6
 
@@ -259,6 +263,31 @@ def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path) -> None
     scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
     for chain in found.chains:
         assert [value > 0.5 for value in scores(scorer, found, chain)] == [label == 1.0 for label in chain.labels or ()]
+
+
+def test_a_row_to_spare_is_judged_by_nobody(data: Path, tmp_path: Path) -> None:
+    told = load_recipe(PrmRecipe, recipe(tmp_path / "r.yaml", data=str(data), out=str(tmp_path / "out")))
+    model = load(told)
+    collator = Collator(samples_of(told, model, None), told, model)
+    text = collator.samples.records[0].chain.model_copy(update={"images": ()})
+    samples = replace(
+        collator.samples, records=[collator.samples.records[0]._replace(chain=text), *collator.samples.records[1:]]
+    )
+    alone, spared = (replace(collator, samples=samples), replace(collator, samples=samples).with_spare())
+    few, more = alone([{"record": 0}]), spared([{"record": 0}])
+    assert (len(few["input_ids"]), len(more["input_ids"]), len(more["pixel_values"])) == (1, 2, 1)
+    assert more["targets"].counts.tolist() == few["targets"].counts.tolist()
+    assert set(more["targets"].steps.row.tolist()) == {0}
+
+
+def test_new_classes_of_an_untied_model_are_no_work_for_adapters(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lora = {"r": 4, "alpha": 8, "targets": r".*_proj"}
+    told = {"model": str(folder(causal_prm)), "data": str(data), "out": str(tmp_path / "out"), "images": False}
+    file = recipe(tmp_path / "r.yaml", **told, good="<|yes|>", bad="<|no|>", lora=lora)
+    assert main(["train", "prm", str(file)]) == 2
+    assert "leave `lora` out" in capfd.readouterr().err
 
 
 def test_the_embedding_of_a_new_tag_is_trained_beside_adapters(data: Path, tmp_path: Path) -> None:
