@@ -15,7 +15,7 @@ from atomthink_plugin.training.chains import Chain, Reject, first_of, read_chain
 from atomthink_plugin.training.fine_tuning.records import Record, drawn, fits
 from atomthink_plugin.training.reward.checkpoint import Trainable
 from atomthink_plugin.training.reward.config import PrmRecipe
-from atomthink_plugin.training.reward.rows import Labelled, Row, rows
+from atomthink_plugin.training.reward.rows import Labelled, Row, laid_out, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ def _measure(record: Record, recipe: PrmRecipe, model: Trainable, longest: int |
         raise QuestionError("no step has a label: `atomthink label` makes some")
     question = record.question(recipe.max_pixels, empty=True) if recipe.images else _text(record)
     with model.encoder.measuring() if model.encoder is not None else nullcontext():
-        found = rows(_labelled(record.chain, question), model.layout, model.tag_id)
-    fits(max(row.encoding.length for row in found), longest)
+        found = laid_out(_labelled(record.chain, question), model.layout, model.tag_id)
+    fits(max(laid.encoding.length for laid in found), longest)
 
 
 def _labelled(chain: Chain, question: Question) -> list[Labelled]:

@@ -68,11 +68,26 @@ class Labelled:
     correction: str | None
 
 
-def rows(steps: Sequence[Labelled], layout: Layout, tag_id: int) -> list[Row]:
-    """Returns the rows that judge `steps` of one chain, in their order.
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A sequence with steps of one chain.
 
-    One row judges them all if the layout keeps a chain's steps and their tags in the reply; otherwise, as in a prompt
-    that has the history inside the question, each step is a row of its own.
+    Attributes:
+        encoding: The scorer's input.
+        tags: Positions of the tags in the reply, one behind each step that stands there.
+        steps: Those that are judged in it.
+    """
+
+    encoding: Encoding
+    tags: Sequence[int]
+    steps: Sequence[Labelled]
+
+
+def laid_out(steps: Sequence[Labelled], layout: Layout, tag_id: int) -> list[Laid]:
+    """Returns the sequences that judge `steps` of one chain, in their order.
+
+    One has them all if the layout keeps a chain's steps and their tags in the reply; otherwise, as in a prompt that has
+    the history inside the question, each step has one of its own.
 
     Args:
         steps: Labelled nodes of one path, the deepest last.
@@ -84,17 +99,19 @@ def rows(steps: Sequence[Labelled], layout: Layout, tag_id: int) -> list[Row]:
     """
     last = steps[-1].node
     whole = layout.encode(last)
-    if (
-        layout.encode(last.lineage[0]).question == whole.question
-    ):  # what is asked does not grow: the reply has all steps
-        tags = _tags(whole, tag_id, last.depth)
-        starts = [whole.question, *(at + 1 for at in tags)]
-        places = [(starts[step.node.depth - 1], tags[step.node.depth - 1]) for step in steps]
-        return [_row([_piece(s, layout, tag_id, *place) for s, place in zip(steps, places, strict=True)], whole)]
-    alone = [(step, layout.encode(step.node)) for step in steps]
-    for _, one in alone:
-        _tags(one, tag_id, 1)
-    return [_row([_piece(s, layout, tag_id, one.question, one.length - 1)], one) for s, one in alone]
+    # Where what is asked does not grow with the path, the reply has all its steps.
+    if last.depth == 1 or layout.encode(last.lineage[0]).question == whole.question:
+        return [Laid(whole, _tags(whole, tag_id, last.depth), steps)]
+    alone = ((layout.encode(step.node), step) for step in steps)
+    return [Laid(encoding, _tags(encoding, tag_id, 1), [step]) for encoding, step in alone]
+
+
+def rows(steps: Sequence[Labelled], layout: Layout, tag_id: int) -> list[Row]:
+    """Returns the rows that judge `steps` of one chain; see `laid_out`."""
+    return [
+        _row(laid, [_piece(step, laid, layout, tag_id) for step in laid.steps])
+        for laid in laid_out(steps, layout, tag_id)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +124,22 @@ class _Piece:
     correct: Sequence[int] | None
 
 
-def _piece(step: Labelled, layout: Layout, tag_id: int, start: int, tag: int) -> _Piece:
+def _piece(step: Labelled, laid: Laid, layout: Layout, tag_id: int) -> _Piece:
+    at = step.node.depth - 1 if len(laid.tags) > 1 else 0
+    start = laid.tags[at - 1] + 1 if at else laid.encoding.question
+    return _Piece(start, laid.tags[at], step.label, _corrected(step, layout, tag_id, start))
+
+
+def _corrected(step: Labelled, layout: Layout, tag_id: int, start: int) -> Sequence[int] | None:
+    """The ids of what would have been right; None where that is not known, or is no single step."""
     parent = step.node.parent
     if step.correction is None or parent is None:
-        return _Piece(start, tag, step.label, None)
-    correct = _ids(layout.encode(parent.extend(Step(step.correction))))[start:-1]
-    return _Piece(start, tag, step.label, None if tag_id in correct else correct)  # two steps correct none
+        return None
+    try:
+        ids = _ids(layout.encode(parent.extend(Step(step.correction))))[start:-1]
+    except QuestionError:
+        return None
+    return None if tag_id in ids else ids
 
 
 def _tags(encoding: Encoding, tag_id: int, steps: int) -> list[int]:
@@ -126,12 +153,12 @@ def _tags(encoding: Encoding, tag_id: int, steps: int) -> list[int]:
     return tags
 
 
-def _row(pieces: Sequence[_Piece], encoding: Encoding) -> Row:
-    ids = _ids(encoding)
+def _row(laid: Laid, pieces: Sequence[_Piece]) -> Row:
+    ids = _ids(laid.encoding)
     told = [one for piece in pieces for one in _told(piece, ids[piece.start : piece.tag])]
     along = tuple(judged for judged, _ in told)
     said = tuple(word for _, word in told if word is not None)
-    return Row(encoding, tuple(Judged(piece.tag, piece.label) for piece in pieces), along, said)
+    return Row(laid.encoding, tuple(Judged(piece.tag, piece.label) for piece in pieces), along, said)
 
 
 def _told(piece: _Piece, ids: Sequence[int]) -> Iterator[tuple[Judged, Said | None]]:

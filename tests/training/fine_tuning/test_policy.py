@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ from atomthink_plugin.training.fine_tuning.policy import train_policy
 from tests import tiny_models
 from tests.emova_standin import emova
 from tests.training.fine_tuning.demo_data import MODEL, demo_chains, recipe
+from tests.training.processes import in_two_processes
 
 
 @pytest.fixture(scope="module")
@@ -224,16 +221,10 @@ def test_a_recipe_that_does_not_fit_says_what_and_why(
 
 
 def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     file = tmp_path / "recipe.yaml"
     told = recipe(data, out=tmp_path / "out", packed=True, batch_size=2).model_dump(mode="json", exclude_none=True)
     file.write_text(json.dumps(told))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    command = [*launch, "-m", "atomthink_plugin.cli", "train", "policy", str(file)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = in_two_processes("atomthink_plugin.cli", "train", "policy", str(file))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("chains: 12 read") == 1
     one = recipe(data, out=tmp_path / "one", packed=True, batch_size=4)

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +19,7 @@ from atomthink_plugin.training.fine_tuning.policy import Collator
 from atomthink_plugin.training.fine_tuning.records import samples_of
 from atomthink_plugin.training.fine_tuning.rows import Renderer, closing_id
 from tests.training.fine_tuning.demo_data import MODEL, demo_chains, recipe
+from tests.training.processes import in_two_processes
 
 TEXT = Chain(
     id="text", question="How much is 2 plus 3?", steps=("Step 1: To sum up, the final answer is: 5.",), answer="5"
@@ -39,19 +34,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def losses(folder: Path) -> list[float]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    command = [*launch, "-m", "tests.training.fine_tuning.sharded_step", str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        said, _ = process.communicate(timeout=300)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # processes that wait for each other would stay
-    return [float(value) for _, value in sorted(re.findall(r"loss (\d) (\d+\.\d{6})", said))]
+    done = in_two_processes("tests.training.fine_tuning.sharded_step", str(folder))
+    return [float(value) for _, value in sorted(re.findall(r"loss (\d) (\d+\.\d{6})", done.stdout))]
 
 
 def test_a_row_without_an_image_waits_for_nobody(data: Path) -> None:

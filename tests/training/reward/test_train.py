@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate, islice
@@ -37,8 +33,10 @@ from atomthink_plugin.training.reward.train import Collator
 from atomthink_plugin.training.tiny.files import Figures, slips, write
 from atomthink_plugin.training.tiny.models import make_grown
 from tests.tiny_models import causal_prm, folder, head_prm
+from tests.training.processes import in_two_processes
 
 FEW = 6
+CLI = "atomthink_plugin.cli"
 
 
 @pytest.fixture(scope="module")
@@ -92,20 +90,11 @@ def test_a_step_is_the_same_in_one_batch_in_many_and_in_two_processes(data: Path
     ways = {"one": {"batch_size": FEW}, "many": {"batch_size": 1, "accumulate": FEW}, "two": {"batch_size": FEW // 2}}
     for name, sizes in ways.items():
         file = recipe(tmp_path / f"{name}.yaml", **told, **sizes, out=str(tmp_path / name))
-        assert (in_two_processes(file) if name == "two" else main(["train", "prm", str(file)])) == 0
+        command = ["train", "prm", str(file)]
+        assert (in_two_processes(CLI, *command).returncode if name == "two" else main(command)) == 0
     first, *others = (log_of(tmp_path / name)[0] for name in ways)
     for other in others:
         assert (other["loss"], other["grad_norm"]) == pytest.approx((first["loss"], first["grad_norm"]), rel=1e-3)
-
-
-def in_two_processes(file: Path) -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [*launch, "-m", "atomthink_plugin.cli", "train", "prm", str(file)]
-    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def test_wrong_steps_weigh_as_much_as_right_ones_however_they_are_batched() -> None:
