@@ -82,7 +82,10 @@ def until(browser: WebDriver, selector: str, wanted: Any) -> None:
 
 
 def listed(browser: WebDriver) -> list[int]:
-    return [int(str(row.get_attribute("data-number"))) for row in all_of(browser, ".row")]
+    # In one script: the page may draw its rows anew between two questions about them.
+    script = "return [...document.querySelectorAll('.row')].map((row) => Number(row.dataset.number))"
+    found: list[int] = browser.execute_script(script)
+    return found
 
 
 def press(browser: WebDriver, *keys: str) -> None:
