@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -29,6 +29,9 @@ _PIECE: Final = re.compile(rf".*?{SEPARATOR}|.+\Z", re.DOTALL)
 
 _PIECES: Final = 16384
 """Pieces whose ids are remembered."""
+
+_CHATS: Final = 1024
+"""Chats whose text is remembered; the steps of a question share one."""
 
 _FIRST: Final = re.compile(r"\A\s*\S(?=\s*\S)")
 """The first character of a text that has more than one."""
@@ -124,14 +127,13 @@ class ChatText:
         self._tokenizer = tokenizer
         self._control = control_tokens(tokenizer, processor)
         # Searches come back to the same steps, and training to the same records.
-        self._piece = lru_cache(_PIECES)(partial(_tokenise, tokenizer))
+        self._piece = _Memo(partial(_tokenise, tokenizer), _PIECES)
+        self._written = _Memo(partial(_write, processor), _CHATS)
 
     def chat(self, messages: Sequence[Message]) -> str:
         """Returns the turns as the chat template writes them, a placeholder for each image."""
-        turns: list[Any] = [
-            {"role": turn.role, "content": [self._part(part) for part in turn.parts]} for turn in messages
-        ]
-        text: str = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        turns = tuple((turn.role, tuple(map(self._part, turn.parts))) for turn in messages)
+        text: str = self._written(turns)
         return text
 
     def continues(self) -> bool:
@@ -159,10 +161,38 @@ class ChatText:
         """Returns each step of the assistant's text, its blank line included, without control tokens."""
         return _PIECE.findall(neutralise(prefix, self._control))
 
-    def _part(self, part: str | Image) -> dict[str, str]:
-        if isinstance(part, str):
-            return {"type": "text", "text": neutralise(part, self._control)}
-        return {"type": "image"}
+    def _part(self, part: str | Image) -> str | None:
+        return neutralise(part, self._control) if isinstance(part, str) else None
+
+
+class _Memo:
+    """A function that remembers its last results; it travels to other processes without them.
+
+    Args:
+        make: The function.
+        size: How many results are remembered.
+    """
+
+    def __init__(self, make: Callable[..., Any], size: int) -> None:
+        self._recipe = (make, size)
+        self._call = lru_cache(size)(make)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Memo, self._recipe
+
+
+def _write(processor: ProcessorMixin, turns: Sequence[tuple[str, Sequence[str | None]]]) -> str:
+    """Returns turns of texts, and None for each image, as the chat template writes them."""
+    told: list[Any] = [{"role": role, "content": [_content(part) for part in parts]} for role, parts in turns]
+    text: str = processor.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
+    return text
+
+
+def _content(part: str | None) -> dict[str, str]:
+    return {"type": "image"} if part is None else {"type": "text", "text": part}
 
 
 class Encoder(ChatText):
@@ -216,7 +246,7 @@ class Encoder(ChatText):
             return self._head(text, images)
         head = self._head(text[: at + len(self._placeholder)], images)
         # A tokenizer splits at special tokens, so behind the placeholder the rest has the ids it has in the whole.
-        tail = self._tokenizer.encode(text[at:], add_special_tokens=False)
+        tail: list[int] = self._piece(text[at:], True)
         parts = head.extend(tail[1:])
         if self._splits is None:  # but a processor may write something behind the text (PaliGemma does)
             whole = self._process(text, images)

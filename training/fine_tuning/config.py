@@ -125,7 +125,8 @@ class Recipe(Strict):
         lora: Adapters to train; None for the weights themselves.
         freeze: Parameters whose name one of these patterns is found in stay as they are.
         gradient_checkpointing: Whether activations are worked out again on the way back: less memory, a third slower.
-        workers: Processes that prepare rows; 0 prepares them between the steps.
+        workers: Processes that measure records before the first step and prepare rows behind it; 0 leaves both to the
+            one that trains.
         seed: Of the order of rows, of dropout and of new adapters.
         save_every: Steps between two checkpoints to resume from; None for none.
         keep: How many of these are kept.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from atomthink_plugin.training.fine_tuning.checkpoint import adapters, brings_co
 from atomthink_plugin.training.fine_tuning.collating import IGNORED, Batch, collate
 from atomthink_plugin.training.fine_tuning.config import DpoRecipe
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
+from atomthink_plugin.training.fine_tuning.measuring import measured
 from atomthink_plugin.training.fine_tuning.pairs import Pair, no_pairs, read_pairs
 from atomthink_plugin.training.fine_tuning.records import Forms, drawn, fits
 from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, closing_id, packable, posed
@@ -157,13 +159,16 @@ def contests_of(
         found = read_pairs(data.file)
         rejects += found.rejects
         rows: list[int] = []
+        known: list[Contest] = []
         for pair in found.pairs:
             try:
-                contest = Contest(pair, found.folder, forms(pair.format or default))
-                _measure(contest, recipe, encoder, renderer, longest)
+                known.append(Contest(pair, found.folder, forms(pair.format or default)))
             except AtomThinkError as error:
-                where = f"{data.file.name}, id {pair.id!r}"
-                rejects.append(Reject(where, str(error), pair.model_dump(exclude_none=True)))
+                rejects.append(_reject(data.file, pair, error))
+        results = measured(known, partial(_measure, recipe, encoder, renderer, longest), recipe.workers)
+        for contest, fault in zip(known, results, strict=True):
+            if fault is not None:
+                rejects.append(_reject(data.file, contest.pair, fault))
                 continue
             rows.append(len(contests))
             contests.append(contest)
@@ -173,7 +178,12 @@ def contests_of(
     return contests, places, rejects
 
 
-def _measure(contest: Contest, recipe: DpoRecipe, encoder: RowEncoder, renderer: Renderer, longest: int | None) -> None:
+def _reject(file: Path, pair: Pair, fault: AtomThinkError) -> Reject:
+    return Reject(f"{file.name}, id {pair.id!r}", str(fault), pair.model_dump(exclude_none=True))
+
+
+def _measure(recipe: DpoRecipe, encoder: RowEncoder, renderer: Renderer, longest: int | None, contest: Contest) -> None:
+    """Refuses a pair that cannot be learned."""
     pair, form = contest.pair, contest.form
     if not packable(form) and len(pair.chosen) + len(pair.rejected) != 2:
         raise QuestionError("several steps on a side, whose format asks for each anew: make it one step, or `continue`")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.formats import Format
-from atomthink_plugin.training.chains import Chain, Reject, first_of, read_chains
+from atomthink_plugin.training.chains import Chain, Chains, Reject, first_of, read_chains
 from atomthink_plugin.training.fine_tuning.config import Data, PolicyRecipe
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
+from atomthink_plugin.training.fine_tuning.measuring import measured
 from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, format_of, packable, posed
 
 P = TypeVar("P")
@@ -87,14 +89,15 @@ def samples_of(recipe: PolicyRecipe, encoder: RowEncoder, renderer: Renderer, lo
         rejects += found.rejects
         read += len(found.chains) + len(found.rejects)
         rows: list[tuple[int, int | None]] = []
-        for chain in found.chains:
-            where = f"{data.file.name}, id {chain.id!r}"
-            try:
-                record = Record(chain, found.folder, forms(chain.format or default))
-                good, bad = _rows(record, recipe, encoder, renderer, longest)
-            except AtomThinkError as error:
-                rejects.append(_reject(where, str(error), chain))
+        known, unknown = _formed(found, forms, default)
+        rejects += [_reject(f"{data.file.name}, id {chain.id!r}", reason, chain) for chain, reason in unknown]
+        results = measured(known, partial(_rows, recipe, encoder, renderer, longest), recipe.workers)
+        for record, result in zip(known, results, strict=True):
+            chain, where = record.chain, f"{data.file.name}, id {record.chain.id!r}"
+            if isinstance(result, AtomThinkError):
+                rejects.append(_reject(where, str(result), chain))
                 continue
+            good, bad = result
             if not good:
                 rejects.append(_reject(where, "; ".join(dict.fromkeys(reason for _, reason in bad)), chain))
                 continue
@@ -155,8 +158,20 @@ class Forms:
         return self._made[name]
 
 
+def _formed(found: Chains, forms: Forms, default: str) -> tuple[list[Record], list[tuple[Chain, str]]]:
+    """Returns the chains of a file with their formats, and those whose format cannot be used with the reason."""
+    known: list[Record] = []
+    unknown: list[tuple[Chain, str]] = []
+    for chain in found.chains:
+        try:
+            known.append(Record(chain, found.folder, forms(chain.format or default)))
+        except AtomThinkError as error:
+            unknown.append((chain, str(error)))
+    return known, unknown
+
+
 def _rows(
-    record: Record, recipe: PolicyRecipe, encoder: RowEncoder, renderer: Renderer, longest: int | None
+    recipe: PolicyRecipe, encoder: RowEncoder, renderer: Renderer, longest: int | None, record: Record
 ) -> tuple[list[int | None], list[tuple[int, str]]]:
     """Returns a record's rows that can be learned, and its steps that cannot with the reason."""
     steps, form = record.chain.steps, record.form

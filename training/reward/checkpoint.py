@@ -40,22 +40,33 @@ HEADS: Final = ("score", "classifier")
 
 
 @dataclass(frozen=True, slots=True)
+class Writer:
+    """What chains are written with: all of a PRM but its weights, which processes that prepare rows do without.
+
+    Attributes:
+        layout: The scorer's.
+        encoder: Measures and prepares prompts with images; None for text alone.
+        tag_id: Id of the token behind every step.
+    """
+
+    layout: Layout
+    encoder: RowEncoder | None
+    tag_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trainable:
     """A model that is to become a PRM.
 
     Attributes:
         checkpoint: Model, tokenizer and, if it reads images, processor.
-        layout: The scorer's.
-        encoder: Measures and prepares prompts with images; None for text alone.
-        tag_id: Id of the token behind every step.
+        writer: Writes chains for it.
         classes: Ids of the bad and the good token; None for a classifier.
         new: Ids of tokens that the tokenizer did not have before.
     """
 
     checkpoint: Checkpoint
-    layout: Layout
-    encoder: RowEncoder | None
-    tag_id: int
+    writer: Writer
     classes: tuple[int, int] | None
     new: tuple[int, ...]
 
@@ -80,7 +91,8 @@ def load(recipe: PrmRecipe) -> Trainable:
     encoder = RowEncoder(checkpoint) if seeing else None
     pair = (classes[0], classes[1]) if classes else None
     new = tuple(range(known, len(checkpoint.tokenizer)))
-    return Trainable(checkpoint, _layout(recipe, checkpoint, encoder, tag_id), encoder, tag_id, pair, new)
+    writer = Writer(_layout(recipe, checkpoint, encoder, tag_id), encoder, tag_id)
+    return Trainable(checkpoint, writer, pair, new)
 
 
 def _layout(recipe: PrmRecipe, checkpoint: Checkpoint, encoder: RowEncoder | None, tag_id: int) -> Layout:

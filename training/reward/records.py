@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError, Step
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.training.chains import Chain, Reject, first_of, read_chains
+from atomthink_plugin.training.fine_tuning.measuring import measured
 from atomthink_plugin.training.fine_tuning.records import Record, drawn, fits
-from atomthink_plugin.training.reward.checkpoint import Trainable
+from atomthink_plugin.training.reward.checkpoint import Writer
 from atomthink_plugin.training.reward.config import PrmRecipe
 from atomthink_plugin.training.reward.rows import Labelled, Row, laid_out, rows
 
@@ -47,7 +49,7 @@ class Samples:
         )
 
 
-def samples_of(recipe: PrmRecipe, model: Trainable, longest: int | None) -> Samples:
+def samples_of(recipe: PrmRecipe, writer: Writer, longest: int | None) -> Samples:
     """Reads the files of a recipe and measures all chains.
 
     Raises:
@@ -62,34 +64,33 @@ def samples_of(recipe: PrmRecipe, model: Trainable, longest: int | None) -> Samp
         rejects += found.rejects
         read += len(found.chains) + len(found.rejects)
         first = len(records)
-        for chain in found.chains:
-            record = Record(chain, found.folder, Continue())
-            try:
-                _measure(record, recipe, model, longest)
-            except AtomThinkError as error:
-                where = f"{data.file.name}, id {chain.id!r}"
-                rejects.append(Reject(where, str(error), chain.model_dump(exclude_none=True)))
-            else:
+        known = [Record(chain, found.folder, Continue()) for chain in found.chains]
+        results = measured(known, partial(_measure, recipe, writer, longest), recipe.workers)
+        for record, fault in zip(known, results, strict=True):
+            if fault is None:
                 records.append(record)
+            else:
+                where = f"{data.file.name}, id {record.chain.id!r}"
+                rejects.append(Reject(where, str(fault), record.chain.model_dump(exclude_none=True)))
         places += [at for at, _ in drawn([(at, None) for at in range(first, len(records))], data, recipe.seed)]
     if not records:
         raise AtomThinkError(f"`data` has nothing that can be learned: {read} chains, all set aside{first_of(rejects)}")
     return Samples(records, places, rejects, read, _balance(records, places))
 
 
-def rows_of(record: Record, recipe: PrmRecipe, model: Trainable) -> list[Row]:
+def rows_of(record: Record, recipe: PrmRecipe, writer: Writer) -> list[Row]:
     """Returns the rows of one chain, images read."""
     question = record.question(recipe.max_pixels) if recipe.images else _text(record)
-    return rows(_labelled(record.chain, question), model.layout, model.tag_id)
+    return rows(_labelled(record.chain, question), writer.layout, writer.tag_id)
 
 
-def _measure(record: Record, recipe: PrmRecipe, model: Trainable, longest: int | None) -> None:
+def _measure(recipe: PrmRecipe, writer: Writer, longest: int | None, record: Record) -> None:
     """Refuses a chain that has no labels, is laid out wrongly, or is too long."""
     if record.chain.labels is None or all(label is None for label in record.chain.labels):
         raise QuestionError("no step has a label: `atomthink label` makes some")
     question = record.question(recipe.max_pixels, empty=True) if recipe.images else _text(record)
-    with model.encoder.measuring() if model.encoder is not None else nullcontext():
-        found = laid_out(_labelled(record.chain, question), model.layout, model.tag_id)
+    with writer.encoder.measuring() if writer.encoder is not None else nullcontext():
+        found = laid_out(_labelled(record.chain, question), writer.layout, writer.tag_id)
     fits(max(laid.encoding.length for laid in found), longest)
 
 

@@ -27,7 +27,7 @@ from atomthink_plugin.training.fine_tuning.trainer import (
     run,
     sharded,
 )
-from atomthink_plugin.training.reward.checkpoint import HEADS, Trainable, load
+from atomthink_plugin.training.reward.checkpoint import HEADS, Trainable, Writer, load
 from atomthink_plugin.training.reward.config import PrmRecipe
 from atomthink_plugin.training.reward.loss import Targets, judgements, judging_loss, language_loss
 from atomthink_plugin.training.reward.records import Samples, rows_of, samples_of
@@ -42,26 +42,28 @@ class Collator:
     Attributes:
         samples: All chains.
         recipe: How they are learned.
-        model: What learns them.
+        writer: Writes them.
+        pad_id: Fills short rows.
         spare: See `collating.inputs_of`.
     """
 
     samples: Samples
     recipe: PrmRecipe
-    model: Trainable
+    writer: Writer
+    pad_id: int
     spare: Encoding | None = None
 
     def __call__(self, items: Sequence[dict[str, int]]) -> dict[str, Any]:
         """Returns the inputs of a forward pass, and as `targets` what is learned from it."""
         records = [self.samples.records[item["record"]] for item in items]
-        found = [row for record in records for row in rows_of(record, self.recipe, self.model)]
-        inputs = inputs_of([row.encoding for row in found], self.model.checkpoint.pad_id, self.spare)
+        found = [row for record in records for row in rows_of(record, self.recipe, self.writer)]
+        inputs = inputs_of([row.encoding for row in found], self.pad_id, self.spare)
         return {**inputs, "targets": Targets.of(found)}
 
     def with_spare(self) -> Collator:
         """Returns the same with the first row that has an image to spare, if one has and is looked at."""
         seen = (record for record in self.samples.records if record.chain.images and self.recipe.images)
-        rows = [rows_of(record, self.recipe, self.model)[0] for record in islice(seen, 1)]
+        rows = [rows_of(record, self.recipe, self.writer)[0] for record in islice(seen, 1)]
         return replace(self, spare=rows[0].encoding) if rows else self
 
 
@@ -145,7 +147,7 @@ def train_prm(recipe: PrmRecipe) -> None:
     model = load(recipe)
     checkpoint = model.checkpoint
     longest = min(filter(None, (recipe.max_length, checkpoint.context)), default=None)
-    samples = samples_of(recipe, model, longest)
+    samples = samples_of(recipe, model.writer, longest)
     report(recipe, samples.counts, samples.rejects)
     if 0 in samples.labels:
         lacking = "wrong" if samples.labels[0] == 0 else "right"
@@ -156,7 +158,7 @@ def train_prm(recipe: PrmRecipe) -> None:
     else:
         trained = _adapted(recipe.lora, model)
     check_rates(recipe.rates, checkpoint.model)
-    collator = Collator(samples, recipe, model)
+    collator = Collator(samples, recipe, model.writer, checkpoint.pad_id)
     trainer = PrmTrainer(
         recipe,
         model.classes,

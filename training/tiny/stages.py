@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -132,12 +134,14 @@ def base(recipe: dict[str, Any]) -> None:
 
 
 def data(recipe: dict[str, Any]) -> None:
-    """Writes files of records."""
+    """Writes files of records, on all cores."""
     from atomthink_plugin.training.tiny.files import write
 
     figures = figures_of(recipe)
-    for file in recipe["files"]:
-        log.info("%s", write(figures, file["name"], file["records"], file["seed"]))
+    with ProcessPoolExecutor() as pool:
+        told = [(file["name"], file["records"], file["seed"]) for file in recipe["files"]]
+        for written in pool.map(write, repeat(figures), *zip(*told, strict=True)):
+            log.info("%s", written)
 
 
 def grow(recipe: dict[str, Any]) -> None:

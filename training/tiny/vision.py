@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration
 
+from atomthink_plugin.source import choose_device
 from atomthink_plugin.tasks.demo.questions import COLOURS
 from atomthink_plugin.training.fine_tuning.trainer import Rise
 from atomthink_plugin.training.optimiser import optimiser
@@ -74,19 +75,21 @@ def connect(model: LlavaForConditionalGeneration, figures: Figures) -> None:
 
 
 def pretrain(tower: nn.Module, width: int, figures: Figures, iterations: int, seed: int) -> None:
-    """Trains the vision tower in place to tell the value of each item in the picture."""
+    """Trains the vision tower in place to tell the value of each item in the picture, on a GPU if there is one."""
     rng = random.Random(f"looking {seed}")
+    device = choose_device()
     pictures = torch.stack([pixels_of(figures.folder / figures.file(index)) for index in range(len(figures.all))])
     values = torch.full((len(figures.all), len(ITEMS)), IGNORED)
     for row, figure in enumerate(figures.all):
         for name, value in figure.items:
             values[row, ITEMS.index(name)] = value
-    reader = Reader(tower, width).train()
+    pictures, values = pictures.to(device), values.to(device)
+    reader = Reader(tower, width).train().to(device)
     steps = optimiser(reader, ADAMW, muon=MUON, betas=(0.9, 0.98))
     rates = torch.optim.lr_scheduler.LambdaLR(steps, Rise("trapezoid", iterations, WARMUP, round(0.6 * iterations)))
     started = time.process_time()
     for iteration in range(1, iterations + 1):
-        chosen = torch.tensor(rng.choices(range(len(pictures)), k=BATCH))
+        chosen = torch.tensor(rng.choices(range(len(pictures)), k=BATCH), device=device)
         logits = reader(scaled(_varied(pictures[chosen], rng)))
         loss = functional.cross_entropy(logits.flatten(0, 1), values[chosen].flatten(), ignore_index=IGNORED)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -99,12 +102,13 @@ def pretrain(tower: nn.Module, width: int, figures: Figures, iterations: int, se
             right = (logits.argmax(-1) == values[chosen])[shown].float().mean().item()
             spent = time.process_time() - started
             log.info("looking %d/%d: loss %.3f, read %.3f, %.0f s", iteration, iterations, loss.item(), right, spent)
+    tower.cpu()
 
 
 def _varied(pictures: Tensor, rng: random.Random) -> Tensor:
     """Returns pictures moved by up to a pixel and with a little more grain, so that none is seen twice."""
     moved = torch.roll(pictures, (rng.randint(-1, 1), rng.randint(-1, 1)), (2, 3)).float()
-    return (moved + torch.randn(moved.shape) * rng.uniform(0, GRAIN)).clamp(0, 255)
+    return (moved + torch.randn(moved.shape, device=moved.device) * rng.uniform(0, GRAIN)).clamp(0, 255)
 
 
 def pixels_of(file: Path) -> Tensor:

@@ -257,7 +257,8 @@ def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path) -> None
 def test_a_row_to_spare_is_judged_by_nobody(data: Path, tmp_path: Path) -> None:
     told = load_recipe(PrmRecipe, recipe(tmp_path / "r.yaml", data=str(data), out=str(tmp_path / "out")))
     model = load(told)
-    collator = Collator(samples_of(told, model, None), told, model)
+    samples = samples_of(told, model.writer, None)
+    collator = Collator(samples, told, model.writer, model.checkpoint.pad_id)
     text = collator.samples.records[0].chain.model_copy(update={"images": ()})
     samples = replace(
         collator.samples, records=[collator.samples.records[0]._replace(chain=text), *collator.samples.records[1:]]

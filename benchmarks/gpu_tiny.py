@@ -1,0 +1,122 @@
+"""The embedded model's recipe at ten times the data, on a GPU: the policy anew, and a PRM for the one that is shipped.
+
+    python benchmarks/gpu_tiny.py --out DIR
+    atomthink train tiny --out DIR --only 16 17 18
+    python -m benchmarks.held_out --add --other-policy tenfold=DIR/policy-tenfold --other-prm tenfold=DIR/prm --json ...
+
+Every training of `training/recipes/tiny` takes as many steps as there, on batches ten times as large, from ten files of
+questions for each, drawn by ten seeds about the same figures. The two halves run side by side. The policy's begins with
+the recipe's base model. The PRM's begins with the shipped policy and the shipped PRM's eyes, and learns from the
+shipped policy's own chains: what is measured is more data for the same task. Stages that DIR has are not done again.
+`--times 2 --scale 0.01 --workers 2` runs all of it to see that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
+from atomthink_plugin.training.tiny.stages import RECIPES, run_stages
+
+STAGES = ("01", "02", "03", "04", "05", "07", "08", "09", "10", "11", "12")
+FILES = ("02", "08")
+LANES = (("01", "03", "04", "05"), ("07", "09", "10"), ("11",))
+LAST = ("12",)
+
+
+def seeds(first: int, times: int) -> list[int]:
+    return [first + 100 * turn for turn in range(times)]
+
+
+def copies(data: Any, times: int) -> list[dict[str, Any]]:
+    """Returns `FOLDER/KIND-SEED.jsonl`, alone or under `file`, for each of its seeds.
+
+    Where a training takes a part of a file, fewer files are taken whole: all that is named is read and measured.
+    """
+    told = {"file": data} if isinstance(data, str) else data
+    stem, _, seed = told["file"].removesuffix(".jsonl").rpartition("-")
+    whole = max(told.get("weight", 1), 1)
+    left = times * told.get("weight", 1)
+    made = []
+    for one in seeds(int(seed), times):
+        if left > 0:
+            made.append({**told, "file": f"{stem}-{one}.jsonl", "weight": min(whole, left)})
+            left -= whole
+    return made
+
+
+def multiplied(recipe: dict[str, Any], times: int, workers: int) -> dict[str, Any]:
+    """Returns a stage's recipe for so many times the data."""
+    made = dict(recipe)
+    if "files" in made:
+        made["files"] = [{**file, "seed": seed} for file in made["files"] for seed in seeds(file["seed"], times)]
+    if "data" in made:
+        listed = [made["data"]] if isinstance(made["data"], str) else made["data"]
+        made["data"] = [one for data in listed for one in copies(data, times)]
+        made |= {"batch_size": times * made["batch_size"], "workers": workers}
+    if made.get("out") == "policy":
+        made["out"] = "policy-tenfold"
+    return made
+
+
+def write_recipes(folder: Path, times: int, workers: int) -> None:
+    """Writes the recipes of all stages; that of the policy's chains once for each file of questions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in RECIPES.glob("*.yaml"):
+        if file.name[:2] not in STAGES:
+            continue
+        recipe = multiplied(yaml.safe_load(file.read_text()), times, workers)
+        if file.name[:2] != "11":
+            (folder / file.name).write_text(yaml.safe_dump(recipe, sort_keys=False))
+            continue
+        pairs = zip(copies(recipe["questions"], times), copies(recipe["out"], times), strict=True)
+        for turn, (asked, out) in enumerate(pairs):
+            own = {**recipe, "questions": asked["file"], "out": out["file"]}
+            (folder / f"{file.stem}_{turn}.yaml").write_text(yaml.safe_dump(own, sort_keys=False))
+
+
+def lane(out: Path, stages: Sequence[str], scale: float) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    run_stages(out, stages, scale, out / "tenfold")
+
+
+def side_by_side(out: Path, lanes: Sequence[Sequence[str]], scale: float) -> None:
+    """Runs lanes of stages, each in its order, and ends here if one fails."""
+    started = [multiprocessing.Process(target=lane, args=(out, stages, scale)) for stages in lanes]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    if any(process.exitcode for process in started):
+        sys.exit("a stage failed: what it said is above")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--times", type=int, default=10, help="the data")
+    parser.add_argument("--scale", type=float, default=1.0, help="of steps and records, as for `train tiny`")
+    parser.add_argument("--workers", type=int, default=7, help="processes that prepare the rows of each training")
+    parser.add_argument("--only-files", action="store_true", help="write the files of questions, and no more")
+    options = parser.parse_args()
+    out = options.out
+    write_recipes(out / "tenfold", options.times, options.workers)
+    for name, source in (("policy", "policy"), ("eyes", "prm")):
+        shutil.copytree(WEIGHTS / source, out / name, dirs_exist_ok=True)
+    side_by_side(out, [[stage] for stage in FILES], options.scale)
+    if not options.only_files:
+        side_by_side(out, LANES, options.scale)
+        side_by_side(out, [LAST], options.scale)
+
+
+if __name__ == "__main__":
+    main()
