@@ -162,6 +162,7 @@ class ChatText:
         return _PIECE.findall(neutralise(prefix, self._control))
 
     def _part(self, part: str | Image) -> str | None:
+        """Returns a text without control tokens, None for an image."""
         return neutralise(part, self._control) if isinstance(part, str) else None
 
 
@@ -186,13 +187,15 @@ class _Memo:
 
 def _write(processor: ProcessorMixin, turns: Sequence[tuple[str, Sequence[str | None]]]) -> str:
     """Returns turns of texts, and None for each image, as the chat template writes them."""
-    told: list[Any] = [{"role": role, "content": [_content(part) for part in parts]} for role, parts in turns]
+    told: Any = [turn_of(role, parts) for role, parts in turns]
     text: str = processor.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
     return text
 
 
-def _content(part: str | None) -> dict[str, str]:
-    return {"type": "image"} if part is None else {"type": "text", "text": part}
+def turn_of(role: str, parts: Sequence[str | None]) -> dict[str, Any]:
+    """Returns a turn of texts, and None for each image, as processors take it."""
+    content = [{"type": "image"} if part is None else {"type": "text", "text": part} for part in parts]
+    return {"role": role, "content": content}
 
 
 class Encoder(ChatText):

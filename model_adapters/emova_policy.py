@@ -21,7 +21,7 @@ from atomthink_plugin.model_adapters.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.sampling import Draw
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError
-from atomthink_plugin.prompting import Encoder, Encoding
+from atomthink_plugin.prompting import Encoder, Encoding, turn_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,9 +56,7 @@ class ConversationEncoder(Encoder):
         """Returns the turns as JSON: what tells one conversation from another."""
         if self._system and messages[0].role != "system":
             messages = (Message("system", (self._system,)), *messages)
-        return json.dumps(
-            [{"role": turn.role, "content": [self._part(part) for part in joined(turn.parts)]} for turn in messages]
-        )
+        return json.dumps([turn_of(turn.role, [self._part(part) for part in joined(turn.parts)]) for turn in messages])
 
     def _question(self, text: str, images: list[Image]) -> Encoding:
         return self._head(text, images)
