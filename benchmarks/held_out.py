@@ -9,7 +9,8 @@ PRM calls are the distinct steps of those paths.
 `--policy` and `--prm` name other checkpoints than the embedded ones. `--other-policy NAME=DIR` adds one, alone and with
 the PRM in beam search, such as those of `atomthink train tiny --only 90 91 92 93` (trained on instead of a PRM),
 `--only 91 97 98` (fine-tuned on its own right chains) and `--only 99` (on gold ones for as long). `--other-prm
-NAME=DIR` adds best-of-8 by another PRM, such as that of text alone (`--only 94 95 96`).
+NAME=DIR` adds searches by another PRM, such as that of text alone (`--only 94 95 96`) or that of ten times the data
+(`gpu_tiny.py`).
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ SINGLE = {
 
 ALONE = ("quick, greedy", "quick, T=1", "beam, B=2 C=3")
 """What other policies are measured by."""
+
+JUDGED = ("greedy search, C=8, T=1", "beam, B=2 C=3")
+"""Step-wise searches that other PRMs are measured by."""
 
 
 @dataclass
@@ -168,7 +172,9 @@ def others(options: argparse.Namespace, demo: Sequence[DemoQuestion], models: Ma
         theirs = {**models, "pretrained": policy}
         rows += [measure(f"{n}, {name}", demo, SINGLE[n], theirs)[0] for n in ALONE]
     for name, prm in options.other_prm:
-        replays, tokens, _ = sample(demo, FEW, {**models, "prm": prm})
+        theirs = {**models, "prm": prm}
+        rows += [measure(f"{n}, {name}", demo, SINGLE[n], theirs)[0] for n in JUDGED]
+        replays, tokens, _ = sample(demo, FEW, theirs)
         for n in (size for size in SIZES if size <= FEW):
             calls = fmean(prm_calls(replay.paths[:n], name) for replay in replays)
             rows.append(

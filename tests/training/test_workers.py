@@ -49,7 +49,9 @@ def whole(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_records_are_measured_in_their_order_and_an_error_is_a_result(workers: int) -> None:
+    before = torch.get_rng_state()
     found = list(measured(range(1000), whole, workers))
+    assert torch.equal(torch.get_rng_state(), before)  # new adapters are those of the recipe's seed
     errors = {at: str(one) for at, one in enumerate(found) if isinstance(one, AtomThinkError)}
     assert errors == {at: f"{at} will not do" for at in range(7, 1000, 100)}
     assert all(one == at * at for at, one in enumerate(found) if at not in errors)

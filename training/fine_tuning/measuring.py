@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
+import torch
 from torch.utils.data import DataLoader
 
 from atomthink_plugin.api import AtomThinkError
@@ -30,6 +31,7 @@ def measured(records: Sequence[R], measure: Callable[[R], M], workers: int) -> I
         batch_size=_PART,
         num_workers=workers,
         collate_fn=partial(_part, measure),
+        generator=torch.Generator(),  # or it would draw from the one that new weights come from
     )
     for part in parts:
         yield from part
