@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from packaging.version import Version
 from torch.nn import functional
 from transformers import DynamicCache
+from transformers import __version__ as _RELEASE
 
+from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.checkpoints import Checkpoint
 from atomthink_plugin.prefixes.cache import RoomyLayer, roomy_cache, with_room
 from atomthink_plugin.prefixes.tree import PrefixTree, common
@@ -33,10 +36,16 @@ _COMPARED: Final = 16
 _FAR: Final = {True: 1e-3, False: 0.1}
 """Mean total variation that is no rounding, in float32 and below it."""
 
+_CROSSES: Final = Version("5.18")
+"""Before, Mllama looked for what it had read in the mask of what is new: an error on a CPU, the end of all on a GPU."""
+
 _FORKABLE: Final = {"full_attention", "sliding_attention"}
 
 _CACHE: Final = ("cache", "past_key_values")
 """What a forward pass calls its cache: transformers from 5.24 on, and before."""
+
+_ACCELERATOR: Final[tuple[type[Exception], ...]] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
+"""Behind such an error (torch 2.8 on) the device takes nothing more from this process: no other way is left."""
 
 
 class CannotForkError(Exception):
@@ -99,6 +108,8 @@ class PrefixReader:
             raise CannotForkError("its forward pass takes no cache or no positions")
         self._keeps = "logits_to_keep" in takes
         self._crossing = frozenset(getattr(config, "cross_attention_layers", None) or ())
+        if self._crossing and Version(_RELEASE) < _CROSSES:
+            raise CannotForkError(f"transformers {_RELEASE} reads it at once only, {_CROSSES} in parts too")
         self._window: int | None = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
         self._rehearsed: set[bool] = set()
         self._last = sys.maxsize if checkpoint.context is None else checkpoint.context - 1
@@ -261,9 +272,13 @@ class PrefixReader:
             before = batch.logits[0]
             self.advance(batch, prompt.tokens["input_ids"][0, -1:].to(before.device))
             return torch.cat([before, batch.logits[0]])
-        except (IndexError, RuntimeError, TypeError, ValueError) as error:  # Mllama of transformers 5.16, say
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
             if out_of_memory(error):
                 raise
+            if isinstance(error, _ACCELERATOR):
+                raise AtomThinkError(
+                    f"prompts cannot be read in parts on this device: set `cache_gib=0` ({error})"
+                ) from error
             raise CannotForkError(f"it cannot read a prompt in parts: {error}") from error
         finally:
             self.tree = kept

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from atomthink_plugin.api import Path
+from atomthink_plugin.api import AtomThinkError, Path
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.prefixes.reader import CannotForkError, PrefixReader, ids_of
 from atomthink_plugin.prompting import Encoder, Encoding, text_encoding
-from tests.tiny_models import gemma3, llava, loaded, paligemma, picture, question
+from tests.tiny_models import gemma3, llava, loaded, mllama, paligemma, picture, question
 
 ASKED = list(range(20, 60))
 
@@ -67,7 +67,11 @@ def test_a_model_whose_earlier_tokens_see_later_ones_is_found_out() -> None:
 
 @pytest.mark.parametrize(
     ("error", "expected"),
-    [(IndexError("index 9"), CannotForkError), (torch.OutOfMemoryError("full"), torch.OutOfMemoryError)],
+    [
+        (IndexError("index 9"), CannotForkError),
+        (torch.OutOfMemoryError("full"), torch.OutOfMemoryError),
+        (torch.AcceleratorError("device-side assert"), AtomThinkError),  # no device is left to read anew on
+    ],
 )
 def test_a_model_that_fails_in_the_rehearsal_reads_anew_but_not_for_want_of_memory(
     error: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -83,6 +87,13 @@ def test_a_model_that_fails_in_the_rehearsal_reads_anew_but_not_for_want_of_memo
     monkeypatch.setattr(loaded(llava).model, "forward", failing)
     with pytest.raises(expected):
         read(llava, [text_encoding(ASKED)], [len(ASKED) - 1], reader)
+
+
+def test_mllama_is_not_rehearsed_where_that_would_end_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atomthink_plugin.prefixes.reader._RELEASE", "5.17.0")
+    with pytest.raises(CannotForkError, match=r"transformers 5\.17\.0 reads it at once only"):
+        PrefixReader(loaded(mllama), 2**30)
+    PrefixReader(loaded(llava), 2**30)
 
 
 def test_a_rehearsal_leaves_nothing_behind() -> None:

@@ -61,6 +61,7 @@ def load_trainable(recipe: Recipe) -> Checkpoint:
         )
         checkpoint.model.train().requires_grad_(True)
         note_pixels(recipe, checkpoint.model)
+        correct(checkpoint.model)
         return checkpoint
     require(request, config, "multimodal")
     if config.model_type in _BOTH_WAYS:
@@ -84,6 +85,7 @@ def load_trainable(recipe: Recipe) -> Checkpoint:
         raise AtomThinkError(f"`model: {recipe.model}` has no weights for {missing}: name a complete checkpoint")
     model.generation_config = neutral(model.generation_config)
     note_pixels(recipe, model)
+    correct(model)
     return Checkpoint(model, processor.tokenizer, processor, weights(request.pretrained, request.revision))
 
 
@@ -91,6 +93,20 @@ def note_pixels(recipe: Recipe, model: PreTrainedModel) -> None:
     """Writes into a model's config how large its images may be, for those who ask it later."""
     if recipe.max_pixels is not None:
         setattr(model.config, MAX_PIXELS, recipe.max_pixels)
+
+
+def correct(model: PreTrainedModel) -> None:
+    """Corrects what a loaded model says of itself to those who share it out over processes and to those who save it.
+
+    Of the layers that FSDP gathers one at a time it may name some that it does not have, which accelerate refuses (a
+    LLaVA the text embeddings of CLIP); and under DeepSpeed it remembers renamings of weights that it did not need,
+    which would be undone in what is saved.
+    """
+    present = {type(module).__name__ for module in model.modules()}
+    model._no_split_modules = sorted(present & set(model._no_split_modules or ()))
+    loaded: Any = model
+    if (known := getattr(loaded, "_weight_conversions", None)) is not None:
+        loaded._weight_conversions = [one for one in known if one.was_used()]
 
 
 def brings_code(config: PretrainedConfig) -> bool:
@@ -113,7 +129,9 @@ def freeze(model: torch.nn.Module, patterns: Sequence[str]) -> int:
             raise AtomThinkError(unfit("freeze", pattern, model))
         for parameter in found:
             parameter.requires_grad_(False)
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    # Of what DeepSpeed has put elsewhere a parameter only remembers how much it is.
+    sizes = (getattr(one, "ds_numel", one.numel()) for one in model.parameters() if one.requires_grad)
+    trained = sum(sizes)
     if not trained:
         raise AtomThinkError(f"`freeze: {list(patterns)}` leaves nothing to train: take a pattern out")
     return trained

@@ -31,7 +31,7 @@ from atomthink_plugin.source import (
     tokenizer_of,
     weights,
 )
-from atomthink_plugin.training.fine_tuning.checkpoint import held_in, load_trainable, note_pixels
+from atomthink_plugin.training.fine_tuning.checkpoint import correct, held_in, load_trainable, note_pixels
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
 from atomthink_plugin.training.reward.config import PrmRecipe
 
@@ -118,6 +118,7 @@ def _load(recipe: PrmRecipe) -> Checkpoint:
         require(request, config, "head")
         model = _weights(AutoModelForTokenClassification, request, HEADS, num_labels=2)
         processor = processor_of(request) if recipe.images else None
+    correct(model)
     if processor is not None:
         note_pixels(recipe, model)
         set_chat_template(processor, recipe.chat_template, request)

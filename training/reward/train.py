@@ -123,8 +123,8 @@ class PrmTrainer(OwnOptimiser, Trainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the shares of right steps accepted and of wrong ones rejected since the last time."""
         for name, hits in self._right.items():
-            if hits:
-                logs[name] = torch.cat(hits).float().mean().item()
+            if len(found := torch.cat(hits)):  # there may have been none of this kind
+                logs[name] = found.float().mean().item()
         self._right = {}
         super().log(logs, start_time)
 

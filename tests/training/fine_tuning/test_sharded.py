@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
+from safetensors.torch import load_file
+from transformers.core_model_loading import WeightRenaming
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.checkpoints import load_multimodal
-from atomthink_plugin.training.chains import Chain, write_chains
+from atomthink_plugin.cli import main
+from atomthink_plugin.training.chains import Chain, write_chains, write_lines
 from atomthink_plugin.training.fine_tuning import policy
+from atomthink_plugin.training.fine_tuning.checkpoint import correct, freeze, load_trainable
 from atomthink_plugin.training.fine_tuning.collating import IGNORED
+from atomthink_plugin.training.fine_tuning.config import PolicyRecipe
 from atomthink_plugin.training.fine_tuning.encoding import row_encoder
-from atomthink_plugin.training.fine_tuning.policy import Collator
+from atomthink_plugin.training.fine_tuning.policy import Collator, train_policy
 from atomthink_plugin.training.fine_tuning.records import samples_of
 from atomthink_plugin.training.fine_tuning.rows import Renderer, closing_id
 from tests.training.fine_tuning.demo_data import MODEL, demo_chains, recipe
@@ -31,6 +38,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mixed")
     write_chains(folder / "chains.jsonl", [*demo_chains(folder, 1), TEXT])
     return folder
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def losses(folder: Path) -> list[float]:
@@ -75,3 +86,63 @@ def test_a_sharded_trainer_gets_a_spare_row(
     with pytest.raises(AtomThinkError, match="seen"):
         policy.train_policy(recipe(data, out=tmp_path / "out", packed=True))
     assert [spare is not None for spare in seen] == [fsdp]
+
+
+def test_fsdp_trains_the_policy_that_one_process_trains(data: Path, tmp_path: Path) -> None:
+    told = {"packed": True, "max_steps": 2, "save_every": 2, "freeze": "vision_tower"}
+    train_policy(recipe(data, out=tmp_path / "alone", batch_size=2, **told))
+    file = tmp_path / "r.yaml"
+    file.write_text(recipe(data, out=tmp_path / "shared", batch_size=1, **told).model_dump_json(exclude_none=True))
+    done = in_two_processes("tests.training.fsdp_cli", "train", "policy", str(file))
+    assert (tmp_path / "shared" / "checkpoints" / "checkpoint-2" / "pytorch_model_fsdp.bin").exists(), done.stderr
+    same_training(tmp_path / "alone", tmp_path / "shared")
+
+
+def test_fsdp_trains_the_prm_that_one_process_trains(data: Path, tmp_path: Path) -> None:
+    chains = lines(data / "chains.jsonl")
+    labels = [[float(at % 2) for at in range(len(chain["steps"]))] for chain in chains]
+    records = [{**chain, "labels": told} for chain, told in zip(chains, labels, strict=True)]
+    write_lines(data / "labelled.jsonl", records)
+    told = {"model": MODEL, "data": str(data / "labelled.jsonl"), "tag": "<|step|>", "max_steps": 2, "log_every": 1}
+    told |= {"precision": "fp32", "saved": "fp32", "learning_rate": 1e-3, "along": 0.3, "language": 1.0}
+    told |= {"freeze": "vision_tower"}  # where AdamW makes steps of the rounding of gradients that are none
+    for name, size in (("alone", 2), ("shared", 1)):
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({**told, "out": str(tmp_path / name), "batch_size": size}))
+    assert main(["train", "prm", str(tmp_path / "alone.yaml")]) == 0
+    in_two_processes("tests.training.fsdp_cli", "train", "prm", str(tmp_path / "shared.yaml"))
+    same_training(tmp_path / "alone", tmp_path / "shared")
+
+
+def same_training(alone: Path, shared: Path) -> None:
+    """The same losses and weights, but that tied ones, once gathered, are written twice."""
+    logs = [lines(folder / "log.jsonl") for folder in (alone, shared)]
+    assert [line["loss"] for line in logs[1]] == pytest.approx([line["loss"] for line in logs[0]], rel=1e-4)
+    assert "NaN" not in (shared / "log.jsonl").read_text()
+    mine, theirs = (load_file(folder / "model.safetensors") for folder in (alone, shared))
+    assert {name for name in mine.keys() ^ theirs.keys() if not name.endswith("lm_head.weight")} == set()
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-4) for name in mine.keys() & theirs.keys())
+
+
+def test_accelerate_finds_the_layers_that_it_gathers() -> None:
+    model = load_trainable(PolicyRecipe.model_validate({"model": MODEL, "data": "none", "out": "none"})).model
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    plugin.set_auto_wrap_policy(model)
+    wrapped = plugin.auto_wrap_policy.keywords["transformer_layer_cls"]  # type: ignore[union-attr]
+    assert {"CLIPEncoderLayer", "LlamaDecoderLayer"} <= {layer.__name__ for layer in wrapped}
+
+
+def test_weights_keep_their_names_whatever_the_model_might_have_renamed(tmp_path: Path) -> None:
+    """DeepSpeed's loading leaves all known renamings behind, those that found nothing included."""
+    model: Any = load_multimodal(MODEL, device="cpu").model
+    model._weight_conversions = [*model._weight_conversions, WeightRenaming("^model.nothing", "^nothing")]
+    correct(model)
+    model.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "model.safetensors").keys() <= load_file(Path(MODEL) / "model.safetensors").keys()
+
+
+def test_what_is_frozen_is_counted_where_deepspeed_has_taken_the_weights() -> None:
+    model = torch.nn.ModuleDict({"tower": torch.nn.Linear(2, 3), "head": torch.nn.Linear(3, 5)})
+    for parameter in model.parameters():
+        parameter.ds_numel = parameter.numel()  # type: ignore[attr-defined]
+        parameter.data = torch.empty(0)
+    assert freeze(model, ("tower",)) == 20

@@ -1,0 +1,45 @@
+"""The command line under FSDP, as training/recipes/accelerate/fsdp.yaml has it, in processes without a GPU.
+
+Accelerate shards nothing on a CPU: it is told that these processes have GPUs, and gloo does what NCCL would.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+
+from atomthink_plugin.cli import main
+
+CONFIG = Path(__file__).parents[2] / "training" / "recipes" / "accelerate" / "fsdp.yaml"
+
+
+def environment() -> dict[str, str]:
+    """What `accelerate launch` makes of the file, but for its precision."""
+    told = yaml.safe_load(CONFIG.read_text())["fsdp_config"]
+    settings = {
+        name.upper(): str(value).lower() if isinstance(value, bool) else str(value) for name, value in told.items()
+    }
+    return {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": "no", **settings}
+
+
+def pretend(plain: Any) -> Any:
+    """Returns the beginning of a state that is, once there, that of processes with a GPU each."""
+
+    def begin(state: PartialState, *arguments: Any, **options: Any) -> None:
+        plain(state, *arguments, **options)
+        if state._shared_state["distributed_type"] == DistributedType.MULTI_CPU:
+            state._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+    return begin
+
+
+if __name__ == "__main__":
+    os.environ |= environment()
+    PartialState.__init__ = pretend(PartialState.__init__)  # type: ignore[method-assign]
+    sys.exit(main(sys.argv[1:]))
