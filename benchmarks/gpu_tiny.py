@@ -2,13 +2,17 @@
 
     python benchmarks/gpu_tiny.py --out DIR
     atomthink train tiny --out DIR --only 16 17 18
-    python -m benchmarks.held_out --add --other-policy tenfold=DIR/policy-tenfold --other-prm tenfold=DIR/prm --json ...
+    python -m benchmarks.held_out --add --json benchmarks/results/held_out.json \
+        --other-policy "tenfold policy=DIR/policy-tenfold" --other-prm "tenfold PRM=DIR/prm"
 
 Every training of `training/recipes/tiny` takes as many steps as there, on batches ten times as large, from ten files of
 questions for each, drawn by ten seeds about the same figures. The two halves run side by side. The policy's begins with
 the recipe's base model. The PRM's begins with the shipped policy and the shipped PRM's eyes, and learns from the
 shipped policy's own chains: what is measured is more data for the same task. Stages that DIR has are not done again.
 `--times 2 --scale 0.01 --workers 2` runs all of it to see that it works.
+
+The committed results are those of all stages but the last on an H200, and of the last as `training/recipes/tiny` has it
+on a CPU, behind ten times the single steps: `training/tiny/README.md` says more.
 """
 
 from __future__ import annotations

@@ -225,6 +225,9 @@ def main() -> None:
     parser.add_argument("--json", type=FilePath)
     parser.add_argument("--add", action="store_true", help="only the others, added to the rows that JSON has")
     options = parser.parse_args()
+    names = [name for name, _ in (*options.other_policy, *options.other_prm)]
+    if len(set(names)) < len(names):
+        parser.error(f"`--other-policy` and `--other-prm` need a name of its own for each: {', '.join(names)}")
     demo = held_out(options.questions, options.seed)
     models = {**TINY_ARGUMENTS, "pretrained": options.policy, "prm": options.prm}
     if options.add:
