@@ -68,11 +68,12 @@ def optimiser(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
+        axes = len(getattr(parameter, "ds_shape", parameter.shape))  # DeepSpeed has taken the weights themselves
         own = next((value for pattern, value in (rates or {}).items() if search(pattern, name)), None)
-        if muon is not None and own is None and parameter.ndim == 2 and not any(part in name for part in NO_MUON):
+        if muon is not None and own is None and axes == 2 and not any(part in name for part in NO_MUON):
             matrices.append(parameter)
         else:
-            key = (rate if own is None else own, decay if parameter.ndim >= 2 else 0.0)
+            key = (rate if own is None else own, decay if axes >= 2 else 0.0)
             groups.setdefault(key, []).append(parameter)
     adamw = torch.optim.AdamW(
         [{"params": params, "lr": lr, "weight_decay": wd} for (lr, wd), params in groups.items()], lr=rate, betas=betas

@@ -41,8 +41,17 @@ class OwnOptimiser:
         own.load_state_dict(saved.state_dict())
 
     def create_optimizer(self: Any, model: Any = None) -> torch.optim.Optimizer:
-        """Makes AdamW, alone or with Muon."""
+        """Makes AdamW, alone or with Muon.
+
+        Raises:
+            AtomThinkError: Muon would get parts of matrices.
+        """
         recipe = self.recipe
+        if recipe.muon is not None and sharded(self):
+            raise AtomThinkError(
+                f"`muon: {recipe.muon}` needs whole matrices, of which FSDP and DeepSpeed give each process a part: "
+                "leave it out, or use training/recipes/accelerate/ddp.yaml"
+            )
         if self.optimizer is None:
             self.optimizer = optimiser(
                 self.model if model is None else model,

@@ -25,6 +25,8 @@ from atomthink_plugin.training.fine_tuning.encoding import row_encoder
 from atomthink_plugin.training.fine_tuning.policy import Collator, train_policy
 from atomthink_plugin.training.fine_tuning.records import samples_of
 from atomthink_plugin.training.fine_tuning.rows import Renderer, closing_id
+from atomthink_plugin.training.fine_tuning.trainer import OwnOptimiser
+from atomthink_plugin.training.optimiser import optimiser
 from tests.training.fine_tuning.demo_data import MODEL, demo_chains, recipe
 from tests.training.processes import in_two_processes
 
@@ -140,9 +142,22 @@ def test_weights_keep_their_names_whatever_the_model_might_have_renamed(tmp_path
     assert load_file(tmp_path / "model.safetensors").keys() <= load_file(Path(MODEL) / "model.safetensors").keys()
 
 
-def test_what_is_frozen_is_counted_where_deepspeed_has_taken_the_weights() -> None:
+def test_weights_that_deepspeed_has_taken_are_counted_and_decay_as_what_they_are() -> None:
     model = torch.nn.ModuleDict({"tower": torch.nn.Linear(2, 3), "head": torch.nn.Linear(3, 5)})
     for parameter in model.parameters():
-        parameter.ds_numel = parameter.numel()  # type: ignore[attr-defined]
+        parameter.ds_numel, parameter.ds_shape = parameter.numel(), parameter.shape  # type: ignore[attr-defined]
         parameter.data = torch.empty(0)
     assert freeze(model, ("tower",)) == 20
+    groups = optimiser(model, 1e-3, decay=0.1).param_groups
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decays == {id(model["head"].weight): 0.1, id(model["head"].bias): 0.0}
+
+
+@pytest.mark.parametrize("way", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_muon_gets_no_parts_of_matrices(data: Path, way: str) -> None:
+    trainer: Any = OwnOptimiser()
+    trainer.recipe, trainer.optimizer = recipe(data, muon=0.02), None
+    trainer.is_fsdp_enabled = trainer.is_deepspeed_enabled = False
+    setattr(trainer, way, True)
+    with pytest.raises(AtomThinkError, match=r"`muon: 0\.02` needs whole matrices"):
+        trainer.create_optimizer()
