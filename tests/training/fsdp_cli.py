@@ -20,12 +20,10 @@ CONFIG = Path(__file__).parents[2] / "training" / "recipes" / "accelerate" / "fs
 
 
 def environment() -> dict[str, str]:
-    """What `accelerate launch` makes of the file, but for its precision."""
-    told = yaml.safe_load(CONFIG.read_text())["fsdp_config"]
-    settings = {
-        name.upper(): str(value).lower() if isinstance(value, bool) else str(value) for name, value in told.items()
-    }
-    return {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": "no", **settings}
+    """What `accelerate launch` makes of the file."""
+    told = yaml.safe_load(CONFIG.read_text())
+    settings = {name.upper(): str(value) for name, value in told["fsdp_config"].items()}
+    return {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": told["mixed_precision"], **settings}
 
 
 def pretend(plain: Any) -> Any:
