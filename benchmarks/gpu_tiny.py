@@ -31,10 +31,10 @@ import yaml
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.training.tiny.stages import RECIPES, run_stages
 
-STAGES = ("01", "02", "03", "04", "05", "07", "08", "09", "10", "11", "12")
-FILES = ("02", "08")
-LANES = (("01", "03", "04", "05"), ("07", "09", "10"), ("11",))
-LAST = ("12",)
+ROUNDS = ((("02",), ("08",)), (("01", "03", "04", "05"), ("07", "09", "10"), ("11",)), (("12",),))
+"""Stages, lane by lane: lanes run side by side, rounds in order. The last training needs the policy's chains."""
+
+STAGES = {stage for lanes in ROUNDS for stages in lanes for stage in stages}
 
 
 def seeds(first: int, times: int) -> list[int]:
@@ -110,16 +110,13 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10, help="the data")
     parser.add_argument("--scale", type=float, default=1.0, help="of steps and records, as for `train tiny`")
     parser.add_argument("--workers", type=int, default=7, help="processes that prepare the rows of each training")
-    parser.add_argument("--only-files", action="store_true", help="write the files of questions, and no more")
     options = parser.parse_args()
     out = options.out
     write_recipes(out / "tenfold", options.times, options.workers)
     for name, source in (("policy", "policy"), ("eyes", "prm")):
         shutil.copytree(WEIGHTS / source, out / name, dirs_exist_ok=True)
-    side_by_side(out, [[stage] for stage in FILES], options.scale)
-    if not options.only_files:
-        side_by_side(out, LANES, options.scale)
-        side_by_side(out, [LAST], options.scale)
+    for lanes in ROUNDS:
+        side_by_side(out, lanes, options.scale)
 
 
 if __name__ == "__main__":
