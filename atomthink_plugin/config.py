@@ -14,6 +14,7 @@ from atomthink_plugin.api import AtomThinkError, Policy, Sampling, Scorer, Searc
 from atomthink_plugin.arguments import NUMBERS_AS_TEXT, bind, convert, parameters, pick, reject_unknown
 from atomthink_plugin.formats import Cot, Direct, Format, PerQuestion
 from atomthink_plugin.hookspecs import PolicyFactory, ScorerFactory
+from atomthink_plugin.image_input import MAX_PIXELS
 from atomthink_plugin.registry import Registry, registry
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.runtime.thinker import OnError
@@ -57,6 +58,7 @@ class RunArguments(BaseModel):
     budget_tokens: int | None = Field(None, ge=1)
     budget_seconds: float | None = Field(None, gt=0)
     seed: int = 0
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
     concurrency: int = Field(64, ge=1)
     on_error: OnError = "record"
     journal: str | None = None

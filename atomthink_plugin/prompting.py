@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from atomthink_plugin.api import AtomThinkError, Message, QuestionError
 from atomthink_plugin.checkpoints import Checkpoint
 from atomthink_plugin.formats import SEPARATOR, Prompt
+from atomthink_plugin.image_input import fitting
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -367,15 +368,6 @@ def fitted(image: Image, most: int | None) -> Image:
 
     size = fitting(image.size, most)
     return image if image.size == size else image.resize(size, Pictures.Resampling.BICUBIC)
-
-
-def fitting(size: tuple[int, int], most: int | None) -> tuple[int, int]:
-    """Returns width and height with `most` pixels at most, the proportion kept."""
-    width, height = size
-    if most is None or width * height <= most:
-        return size
-    factor = (most / (width * height)) ** 0.5
-    return max(int(width * factor), 1), max(int(height * factor), 1)
 
 
 def collate(

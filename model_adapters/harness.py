@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from atomthink_plugin.api import AtomThinkError, Failure, Limits, Message, Question, QuestionError, Result
+from atomthink_plugin.image_input import MAX_PIXELS, read_image, upright
 from atomthink_plugin.steps import split_steps
 
 Arguments = Mapping[str, Any]
@@ -64,16 +65,23 @@ class Requested:
         repeats: For each its number among the requests about the same document, see `repeats`.
         docs: Task to split to documents: the model's `task_dict`.
         limits: For each what `to_limits` returned.
+        max_pixels: Pixels of an image; a larger one is scaled down.
 
     Attributes:
         prompts: The text of each question that was built, by index.
     """
 
     def __init__(
-        self, requests: Sequence[Instance], repeats: Sequence[int], docs: Mapping[str, Any], limits: Sequence[Limits]
+        self,
+        requests: Sequence[Instance],
+        repeats: Sequence[int],
+        docs: Mapping[str, Any],
+        limits: Sequence[Limits],
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._given = list(zip(requests, limits, repeats, strict=True))
         self._docs = docs
+        self._max_pixels = max_pixels
         self.prompts: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -83,13 +91,15 @@ class Requested:
     def __getitem__(self, index: int) -> Question:
         """Builds one question; see `to_question` for what it raises."""
         request, limits, repeat = self._given[index]
-        question = to_question(request, self._docs, limits, repeat)
+        question = to_question(request, self._docs, limits, repeat, self._max_pixels)
         texts = (part for turn in question.messages for part in turn.parts if isinstance(part, str))
         self.prompts[index] = "\n".join(texts)
         return question
 
 
-def to_question(request: Instance, docs: Mapping[str, Any], limits: Limits, repeat: int = 0) -> Question:
+def to_question(
+    request: Instance, docs: Mapping[str, Any], limits: Limits, repeat: int = 0, max_pixels: int = MAX_PIXELS
+) -> Question:
     """Returns the question that a chat request asks.
 
     Args:
@@ -97,6 +107,7 @@ def to_question(request: Instance, docs: Mapping[str, Any], limits: Limits, repe
         docs: Task to split to documents: the model's `task_dict`.
         limits: What `to_limits` returned for this request.
         repeat: Its number among the requests about the same document, see `repeats`.
+        max_pixels: Pixels of an image; a larger one is scaled down.
 
     Raises:
         QuestionError: The task cannot build its messages or they hold what cannot be asked.
@@ -104,7 +115,7 @@ def to_question(request: Instance, docs: Mapping[str, Any], limits: Limits, repe
     _, doc_to_messages, _, doc_id, task, split = request.args
     identity = f"{task}/{split}/{doc_id}/{repeat}"
     try:
-        messages, history = _messages(doc_to_messages, docs[task][split][doc_id])
+        messages, history = _messages(doc_to_messages, docs[task][split][doc_id], max_pixels)
     except QuestionError as error:
         raise QuestionError(f"question {identity}: {error}") from error
     except Exception as error:  # the task's own code and data: broken images, missing fields
@@ -112,10 +123,14 @@ def to_question(request: Instance, docs: Mapping[str, Any], limits: Limits, repe
     return Question(identity, messages, limits=limits, history=history, direct=asks_directly(request))
 
 
-def _messages(doc_to_messages: Callable[[Any], Any], doc: Any) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+def _messages(
+    doc_to_messages: Callable[[Any], Any], doc: Any, max_pixels: int
+) -> tuple[tuple[Message, ...], tuple[str, ...]]:
     """The turns; what a last turn of the assistant's begins with are steps that are given."""
     turns = doc_to_messages(doc)
-    messages = tuple(Message(turn["role"], tuple(map(_part, turn["content"]))) for turn in turns)
+    messages = tuple(
+        Message(turn["role"], tuple(_part(part, max_pixels) for part in turn["content"])) for turn in turns
+    )
     history: tuple[str, ...] = ()
     if messages and messages[-1].role == "assistant":
         *_, begun = messages
@@ -128,16 +143,14 @@ def _messages(doc_to_messages: Callable[[Any], Any], doc: Any) -> tuple[tuple[Me
     return messages, history
 
 
-def _part(content: Mapping[str, Any]) -> str | Image.Image:
+def _part(content: Mapping[str, Any], max_pixels: int) -> str | Image.Image:
     match content:
         case {"type": "text", "text": str(text)}:
             return text
         case {"type": "image", "url": Image.Image() as image}:
-            image.load()  # tasks open lazily; a broken file shows here
-            return image
+            return upright(image, max_pixels)
         case {"type": "image", "url": str() | Path() as path}:
-            with Image.open(path) as image:
-                return image.convert("RGB")
+            return read_image(Path(path), max_pixels)
         case {"type": kind}:
             raise QuestionError(f"a part of type {kind!r} is not supported, only text and images are")
     raise QuestionError(f"a part without a type: {content!r}")

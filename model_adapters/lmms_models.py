@@ -133,6 +133,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
             [known_repeats[i] for i in asked],
             self.task_dict,
             [self._limits(requests[i]) for i in asked],
+            self._plan.arguments.max_pixels,
         )
         replies = [GenerationResult("")] * len(requests)  # padding's is thrown away by the harness
         for n, (i, result) in enumerate(zip(asked, self._think(questions), strict=True)):

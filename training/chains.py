@@ -22,7 +22,7 @@ from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Message, Question, QuestionError, Step
 from atomthink_plugin.formats import Format
 from atomthink_plugin.tasks.atoms.records import seen_from
-from atomthink_plugin.training.images import BROKEN, image_faults, read_image
+from atomthink_plugin.training.images import BROKEN, image_faults, shared_image
 from atomthink_plugin.training.jsonl import NoJson, entries
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Chains:
 
     def question(self, chain: Chain) -> Question:
         """Returns the chain's question as the engine asks it, images read."""
-        return asked(chain.id, chain.question, [read_image(self.folder / image) for image in chain.images])
+        return asked(chain.id, chain.question, [shared_image(self.folder / image) for image in chain.images])
 
     def paths(self, chain: Chain, form: Format) -> list[api.Path]:
         """Returns the chain's nodes, from its first step to its last; one that concludes is final."""
@@ -163,7 +163,7 @@ def pictures(record: Asked, folder: Path) -> list[Image]:
         QuestionError: One cannot be read.
     """
     try:
-        return [read_image(folder / image) for image in record.images]
+        return [shared_image(folder / image) for image in record.images]
     except BROKEN as error:
         raise QuestionError(f"question {record.id!r}: {type(error).__name__}: {error}") from None
 

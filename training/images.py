@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
+
+from atomthink_plugin.image_input import read_image
 
 _DECODERS: Final = 4  # threads that check images
 
@@ -21,25 +22,19 @@ Picture = Path | bytes
 
 
 @lru_cache(maxsize=256)
-def read_image(file: Path) -> Image.Image:
+def shared_image(file: Path) -> Image.Image:
     """Returns a picture in RGB; records about one picture share it.
 
     Raises:
         OSError: There is no such file, or it is no picture; others of `BROKEN` for broken ones.
     """
-    return decoded(file)
-
-
-def decoded(picture: Picture) -> Image.Image:
-    """Returns a picture in RGB; raises as `read_image` does."""
-    with Image.open(BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
-        return image.convert("RGB")
+    return read_image(file)
 
 
 def image_fault(picture: Picture) -> str | None:
     """Returns why a picture cannot be decoded, None if it can."""
     try:
-        decoded(picture)  # not kept: a check is of more pictures than memory may hold
+        read_image(picture)  # not kept: a check is of more pictures than memory may hold
     except BROKEN as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError, Choice, Failure, Message, Mind, Question, QuestionError, Search
+from atomthink_plugin.image_input import read_image
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.tasks.atoms.records import Record
@@ -95,7 +94,7 @@ class AsQuestions:
         """Builds one; raises QuestionError if its images cannot be read."""
         prefix = self._prefixes[index]
         try:
-            images = [_read(file) for file in prefix.images]
+            images = [read_image(file) for file in prefix.images]
         except (OSError, SyntaxError) as error:  # Pillow raises either for broken files
             raise QuestionError(f"prefix {prefix.id}: {error}") from None
         turn = Message("user", (*images, prefix.question))
@@ -140,8 +139,3 @@ def _collecting(m: int, answer_of: Mapping[str, str], right: dict[str, int]) -> 
         return Choice(paths[0], right[question.id] / m, mind.why(paths[0]))
 
     return search
-
-
-def _read(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        return image.convert("RGB")

@@ -102,6 +102,19 @@ def test_an_image_given_by_path_is_opened(tmp_path: Path) -> None:
     assert (image.mode, image.size) == ("RGB", (3, 3))
 
 
+def test_images_are_upright_and_bounded(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera held sideways
+    file = tmp_path / "photograph.jpg"
+    Image.new("RGB", (60, 20)).save(file, exif=exif)
+    content = [{"type": "image", "url": Image.open(file)}, {"type": "image", "url": str(file)}]
+    asked = request(Task(content).doc_to_messages)
+    limits = harness.to_limits({})
+    assert [image.size for image in harness.to_question(asked, DOCS, limits).images] == [(20, 60)] * 2
+    bounded = harness.Requested([asked], [0], DOCS, [limits], max_pixels=300)[0]
+    assert [image.size for image in bounded.images] == [(10, 30)] * 2
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -10,7 +10,7 @@ from PIL import Image, ImageFile
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.chains import Chain, Reject, read_chains, write_chains, write_rejects
-from atomthink_plugin.training.images import decoded, image_faults, read_image
+from atomthink_plugin.training.images import image_faults, shared_image
 from atomthink_plugin.training.jsonl import NoJson, entries, plain
 from tests.training.damaged import HALF, LATIN, append, oversized
 
@@ -54,7 +54,7 @@ def test_a_picture_is_judged_alike_as_a_file_and_as_bytes(tmp_path: Path, monkey
     assert list(by_file) == files[1:]
     assert [reason.split(":")[0] for reason in by_file.values()] == ["DecompressionBombError", "OSError"]
     assert list(by_file.values()) == list(by_bytes.values())
-    assert read_image(files[0]).mode == decoded(files[0].read_bytes()).mode == "RGB"
+    assert shared_image(files[0]).mode == "RGB"
     assert list(image_faults([tmp_path / "none.png", tmp_path / "a\0b.png"])) != []
 
 

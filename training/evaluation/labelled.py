@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin.api import Question
+from atomthink_plugin.image_input import read_image
 from atomthink_plugin.training.chains import Chain, Reject, asked
-from atomthink_plugin.training.images import Picture, decoded
+from atomthink_plugin.training.images import Picture
 
 RIGHT: Final = 0.5
 """Labels from here on count as right."""
@@ -52,7 +53,7 @@ class Labelled:
 
     def asked(self) -> Question:
         """Returns the question as the engine asks it, images read."""
-        return asked(self.chain.id, self.chain.question, [decoded(picture) for picture in self.pictures])
+        return asked(self.chain.id, self.chain.question, [read_image(picture) for picture in self.pictures])
 
     def key(self) -> str:
         """Returns a digest of all that a PRM sees: question, images, steps."""

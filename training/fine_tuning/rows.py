@@ -20,7 +20,8 @@ from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.formats import Cot, Direct, Format, Prompt
 from atomthink_plugin.hookspecs import FormatFactory
-from atomthink_plugin.prompting import Encoder, Encoding, fitted, fitting, to_rgb
+from atomthink_plugin.image_input import fitting, read_image, upright_size
+from atomthink_plugin.prompting import Encoder, Encoding, fitted
 from atomthink_plugin.registry import registry
 from atomthink_plugin.training.chains import Asked, asked
 
@@ -153,11 +154,10 @@ def posed(record: Asked, folder: Path, max_pixels: int | None, empty: bool = Fal
 
 def picture(file: Path, max_pixels: int | None) -> Image:
     """Returns a picture in RGB, scaled down to `max_pixels` if it has more, as inference does."""
-    with Pictures.open(file) as image:
-        return fitted(to_rgb(image), max_pixels)
+    return fitted(read_image(file), max_pixels)
 
 
 def blank(file: Path, max_pixels: int | None) -> Image:
     """Returns an empty picture of the size that `picture` gives; the file's pixels are not read."""
     with Pictures.open(file) as image:
-        return Pictures.new("RGB", fitting(image.size, max_pixels))
+        return Pictures.new("RGB", fitting(upright_size(image), max_pixels))

@@ -1,0 +1,85 @@
+"""How images enter: upright as their EXIF data says, and with a bounded number of pixels."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from PIL import ExifTags, Image, ImageOps
+
+MAX_PIXELS: Final = 4096 * 4096
+"""Default bound on the pixels of an image. No published image processor keeps more; Qwen2.5-VL's keeps 12.8 million."""
+
+_SIDEWAYS: Final = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
+
+_RESIZABLE: Final = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Modes that Pillow resizes with interpolation."""
+
+
+def read_image(file: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Returns an image in RGB, as `upright` leaves it.
+
+    Args:
+        file: An image file, or its content.
+        max_pixels: A larger image is scaled down.
+
+    Raises:
+        OSError: The file cannot be read or is no image. SyntaxError, ValueError and DecompressionBombError come from
+            Pillow as well.
+    """
+    with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
+        return upright(image, max_pixels).convert("RGB")
+
+
+def upright(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Returns an image turned as its EXIF orientation says, with `max_pixels` pixels at most.
+
+    A JPEG file that is not decoded yet is decoded at a reduced size. Other formats have to be decoded whole before they
+    are scaled down; Pillow refuses those of more than 179 million pixels.
+
+    Args:
+        image: An image, decoded or not.
+        max_pixels: A larger image is scaled down, its proportions kept.
+
+    Raises:
+        OSError: The image is broken. SyntaxError and ValueError come from Pillow as well.
+    """
+    orientation = _orientation(image)
+    size = fitting(image.size, max_pixels)
+    if size != image.size:
+        image.draft(None, size)
+        image.load()
+        scalable = image if image.mode in _RESIZABLE else image.convert("RGB")
+        image = scalable.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    image.load()
+    return image if orientation == 1 else ImageOps.exif_transpose(image)
+
+
+def upright_size(image: Image.Image, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Returns width and height of what `upright` returns; the pixels of a file are not decoded."""
+    width, height = fitting(image.size, max_pixels)
+    return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+
+
+def fitting(size: tuple[int, int], max_pixels: int | None) -> tuple[int, int]:
+    """Returns width and height with `max_pixels` pixels at most, the proportions kept; None is no bound."""
+    width, height = size
+    if max_pixels is None or width * height <= max_pixels:
+        return size
+    factor = (max_pixels / (width * height)) ** 0.5
+    return max(int(width * factor), 1), max(int(height * factor), 1)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 where nothing has to be turned."""
+    if image.format == "TIFF":  # Pillow turns these itself when it decodes them
+        return 1
+    if image.format == "PNG" and not any("exif" in str(name).lower() for name in image.info):
+        return 1  # asking would decode the pixels, in search of EXIF data after them
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # malformed EXIF data does not make the pixels unreadable
+        return 1
+    return orientation if orientation in range(1, 9) else 1
