@@ -27,6 +27,7 @@ from transformers.models.auto.auto_factory import add_generation_mixin_to_remote
 from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.llava_format import in_llava_format, load_llava_format
 from atomthink_plugin.source import (
     Kind,
     Request,
@@ -34,6 +35,7 @@ from atomthink_plugin.source import (
     config_of,
     explained,
     first_line,
+    load_config,
     processor_of,
     require,
     set_chat_template,
@@ -118,10 +120,13 @@ def load_multimodal(
     """
     request = checked(pretrained, revision, dtype, device, trust_remote_code, argument)
     request = replace(request, attention=attn_implementation)
-    config = config_of(request)
-    require(request, config, "multimodal")
-    processor = processor_of(request)
-    model = _load(AutoModelForImageTextToText, "multimodal", request)
+    written = load_config(pretrained, revision=revision, argument=argument)
+    if in_llava_format(written):
+        model, processor = load_llava_format(request, written)
+    else:
+        require(request, config_of(request), "multimodal")
+        processor = processor_of(request)
+        model = _load(AutoModelForImageTextToText, "multimodal", request)
     model.generation_config = neutral(model.generation_config)
     set_chat_template(processor, chat_template, request)
     return _ready(model, processor.tokenizer, processor, request)

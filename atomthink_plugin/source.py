@@ -313,8 +313,8 @@ def explained(request: Request) -> Iterator[None]:
             ) from error
         if "llava_llama" in text:
             raise AtomThinkError(
-                f"{name} is in the format of LLaVA's original code: convert it with transformers 4's "
-                "convert_llava_weights_to_hf.py and name the new folder, or serve it and use policy=openai"
+                f"{name} is in the format of LLaVA's original code, which only --model atomthink_llava and "
+                "atomthink_hf load: use one of them, or name a checkpoint that was converted for transformers"
             ) from error
         raise AtomThinkError(f"{name} cannot be loaded: {first_line(error)}") from error
 

@@ -1,4 +1,4 @@
-"""AtomThink-LLaVA1.5-7B (arXiv 2411.11930), and any other LLaVA by `pretrained=`."""
+"""AtomThink-LLaVA1.5-7B (arXiv 2503.06252), and any other LLaVA by `pretrained=`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
 
 
 class AtomThinkLlava(AtomThinkModel):
-    """LLaVA; the published checkpoint is in the format of LLaVA's own code and has to be converted first."""
+    """LLaVA, in transformers' format or, as the default checkpoint, in that of LLaVA's original code."""
 
     name: ClassVar[str] = "llava"
     defaults: ClassVar[Mapping[str, Any]] = {

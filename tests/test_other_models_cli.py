@@ -9,6 +9,7 @@ import yaml
 
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from tests.emova_standin import emova
+from tests.llava_checkpoint import original
 from tests.test_lmms_eval_cli import journaled, results, run, samples
 from tests.tiny_models import folder, mllama, qwen
 
@@ -47,6 +48,13 @@ def test_a_simple_model_of_the_harness_needs_no_file(tmp_path: Path) -> None:
     own = f'base=llama_vision,pretrained={folder(mllama)},base_args={{"device_map":"cpu"}},device=cpu'
     log = run(tmp_path, *DEMO, model="atomthink_lmms", model_args=f"{own},thinking=quick,{SHORT}")
     check(tmp_path, log)
+
+
+def test_llava_is_searched_in_the_format_of_its_original_code(tmp_path: Path) -> None:
+    original(tmp_path / "model", tmp_path / "tower", with_tower=False)
+    typed = f"pretrained={tmp_path / 'model'},device=cpu,thinking=slow,prm={WEIGHTS / 'prm'},candidates=2,{SHORT}"
+    log = run(tmp_path, *DEMO, model="atomthink_llava", model_args=typed)
+    check(tmp_path, log, steps=4)
 
 
 def test_emova_runs_its_own_code_when_told_to(tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ def _save(folder: Path, model: Any, processor: Any, end: int) -> Path:
     return folder
 
 
-def _clip() -> CLIPVisionConfig:
+def clip_vision() -> CLIPVisionConfig:
+    """A tiny CLIP tower's config: 56 x 56 pixels, 16 patches."""
     return CLIPVisionConfig(
         hidden_size=64,
         intermediate_size=128,
@@ -169,7 +170,9 @@ def llava(folder: Path, sizes: dict[str, int] = _TEXT, **config: Any) -> Path:
     words = _llava_tokenizer()
     text = LlamaConfig(vocab_size=len(words), max_position_embeddings=_CONTEXT, **sizes)
     model = LlavaForConditionalGeneration(
-        LlavaConfig(vision_config=_clip(), text_config=text, image_token_index=3, vision_feature_layer=-1, **config)
+        LlavaConfig(
+            vision_config=clip_vision(), text_config=text, image_token_index=3, vision_feature_layer=-1, **config
+        )
     )
     images = CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
     processor = LlavaProcessor(
@@ -190,7 +193,7 @@ def llava_next(folder: Path) -> Path:
     text = LlamaConfig(vocab_size=len(words), max_position_embeddings=_CONTEXT, **_TEXT)
     grid = [[56, 112], [112, 56], [112, 112]]
     config = LlavaNextConfig(
-        vision_config=_clip(),
+        vision_config=clip_vision(),
         text_config=text,
         image_token_index=3,
         vision_feature_layer=-1,

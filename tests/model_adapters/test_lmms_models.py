@@ -139,9 +139,3 @@ def test_a_family_takes_a_local_checkpoint_and_is_otherwise_the_same(
     assert made._loaded is not None
     assert made._loaded.scorer is not None
     assert made._loaded.policy.identity.startswith(str(folder(build)))
-
-
-def test_a_checkpoint_of_the_original_llava_code_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llava_llama"}')
-    with pytest.raises(AtomThinkError, match="convert_llava_weights_to_hf"):
-        AtomThinkLlava(pretrained=str(tmp_path), thinking="quick")
