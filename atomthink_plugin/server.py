@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
+from atomthink_plugin.pausing import pause_after
 
 if TYPE_CHECKING:
     import openai  # at run time in the functions that ask: it takes a second, and every run looks at all policies
@@ -30,9 +31,6 @@ T = TypeVar("T")
 
 KEY: Final = "OPENAI_API_KEY"
 """Environment variable with the servers' key."""
-
-LONGEST_PAUSE: Final = 120.0
-"""Seconds the client library waits at most when a server names the time of the next try."""
 
 _CONNECT: Final = 10.0
 """Seconds after which a connection that is not made counts as dropped."""
@@ -96,7 +94,7 @@ class Server:
         url: Its address, up to and with `/v1` where it has that.
         key: The secret it asks for, empty for none; never shown.
         timeout: Seconds one try of a request may take.
-        max_retries: Further tries the client library makes after a rate limit, a server error or a lost connection.
+        max_retries: Further tries after a rate limit, a server error, a timeout or a lost connection.
         wait: Seconds to go on trying to reach a server that was reached before: it may be restarting.
         connections: Requests in flight at most.
         prefix: Put before the names of arguments in messages: a PRM's are typed with `prm_`.
@@ -154,17 +152,31 @@ class Server:
 
         try:
             async with self._session().places:
-                return await self._send(path, body, self._max_retries)
+                return await self._tried(path, body)
         except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError):
             raise
         except (openai.OpenAIError, TimeoutError) as error:
             raise self._fault(error) from None
 
-    async def _send(self, path: str, body: Mapping[str, Any], retries: int) -> str:
-        """Sends one request, and up to `retries` times again where another try may help."""
-        # All tries and pauses together: the library's own timeout starts anew with every byte that arrives.
-        async with asyncio.timeout((retries + 1) * self._timeout + retries * LONGEST_PAUSE):
-            return await self._session().client.post(path, cast_to=str, body=body, options={"max_retries": retries})
+    async def _tried(self, path: str, body: Mapping[str, Any]) -> str:
+        """Sends one request, again where another try may help."""
+        import openai
+
+        for tried in range(self._max_retries):
+            try:
+                return await self._send(path, body)
+            except (openai.APIConnectionError, openai.APIStatusError, TimeoutError) as error:
+                pause = pause_after(error, tried)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._send(path, body)
+
+    async def _send(self, path: str, body: Mapping[str, Any]) -> str:
+        """Sends one request once."""
+        # The library's own timeout begins again with every byte that arrives.
+        async with asyncio.timeout(self._timeout):
+            return await self._session().client.post(path, cast_to=str, body=body)
 
     async def models(self) -> list[str]:
         """Returns the names of the models that the server lists, none if it has no list."""
@@ -223,7 +235,7 @@ class Server:
                 api_key=self._key or "none",  # the library insists on one
                 # Less than a try may take: what was never sent then ends as a connection that is not made.
                 timeout=openai.Timeout(self._timeout, connect=min(0.9 * self._timeout, _CONNECT)),
-                max_retries=self._max_retries,
+                max_retries=0,  # `_tried` does, and knows when another try is of no use
             )
             closing = loop.create_task(self._close(loop, client))
             self._sessions[loop] = _Session(client, asyncio.Semaphore(self._connections), closing)

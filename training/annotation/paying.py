@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,7 +12,6 @@ from atomthink_plugin.api import QuestionError
 from atomthink_plugin.server import Counts, Server
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Cost, Meter
-from atomthink_plugin.training.annotation.pausing import pause_after
 
 _TURN: Final = 16  # tokens of a chat template around one message, at most
 _IMAGE: Final = 4096  # tokens of one image, at most; what a server counts beyond that raises it
@@ -61,20 +59,7 @@ class PaidServer(Server):
         self._ledger = ledger
         self._image = _IMAGE
 
-    async def _send(self, path: str, body: Mapping[str, Any], retries: int) -> str:
-        import openai
-
-        for tried in range(retries):
-            try:
-                return await self._paid(path, body)
-            except (openai.APIConnectionError, openai.APIStatusError, TimeoutError) as error:
-                pause = pause_after(error, tried)
-                if pause is None:
-                    raise
-            await asyncio.sleep(pause)
-        return await self._paid(path, body)
-
-    async def _paid(self, path: str, body: Mapping[str, Any]) -> str:
+    async def _send(self, path: str, body: Mapping[str, Any]) -> str:
         import openai
 
         images, worst = self._most(body)
@@ -82,7 +67,7 @@ class PaidServer(Server):
         cost = worst.unanswered()  # also when this run is interrupted here
         call = self._ledger.asked(worst) if self._ledger else 0
         try:
-            reply = await super()._send(path, body, 0)
+            reply = await super()._send(path, body)
             cost = self._cost(reply, images, worst)
         except openai.APIStatusError:
             cost = Cost(calls=1)

@@ -11,8 +11,8 @@ import openai
 import pytest
 
 from atomthink_plugin.cli import main
+from atomthink_plugin.pausing import pause_after
 from atomthink_plugin.training.annotation.command import LIMIT_REACHED
-from atomthink_plugin.training.annotation.pausing import pause_after
 from tests.openai_server import ChatServer, serve
 from tests.training.annotation.teaching import TeacherServer, command, lines, questions, summary, teacher
 

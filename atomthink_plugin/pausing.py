@@ -1,4 +1,4 @@
-"""When a request that failed is tried again: as the client library does, for those who count the tries themselves."""
+"""When a request that failed is tried again: after the same pauses as in OpenAI's client library."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from contextlib import suppress
 from email.utils import mktime_tz, parsedate_tz
 from typing import Final
 
-from atomthink_plugin.server import LONGEST_PAUSE
-
+_LONGEST: Final = 120.0  # seconds that a server may name
 _FIRST: Final = 0.5  # seconds
 _LAST: Final = 8.0  # seconds, unless the server names others
 _JITTER: Final = 0.25  # share of a pause that chance may take off: those who failed together come back apart
@@ -35,7 +34,7 @@ def pause_after(error: Exception, tried: int) -> float | None:
     named = _named(headers)
     told = headers.get("x-should-retry")
     again = told == "true" or (told != "false" and (error.status_code in _AGAIN or error.status_code >= 500))
-    if not again or named > LONGEST_PAUSE:
+    if not again or named > _LONGEST:
         return None
     return named if named > 0 else pause
 
