@@ -12,6 +12,8 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from atomthink_plugin.api import Node, Outcome, Question, Result, Rollout, Usage
+from atomthink_plugin.runtime.files import write_atomically
+from atomthink_plugin.runtime.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,9 @@ class Journal:
         digest = hashlib.blake2b(_dump(settings).encode(), digest_size=6).hexdigest()
         self.folder = folder / f"{name}-{digest}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "settings.json").write_text(json.dumps(settings, indent=1, sort_keys=True, default=str))
+        written = json.dumps(settings, indent=1, sort_keys=True, default=str)
+        write_atomically(self.folder / "settings.json", written.encode())
+        self.thumbnails = Thumbnails(self.folder / "images")
         self._places = self._read()
         self._own = self.folder / f"rank{rank}.jsonl"
         self._file = self._own.open("a+b")
@@ -58,6 +62,7 @@ class Journal:
         """Appends one record and waits until it is on disk."""
         key = question_key(question)
         record: dict[str, Any] = {"key": key, "question": question.id, "text": question.text}
+        record["images"] = self.thumbnails.keep(question.images)
         done = isinstance(result, Outcome)
         record |= {"status": "done", "outcome": result} if done else {"status": "failed", "failure": result}
         line = _dump(record).encode("utf-8", "replace") + b"\n"

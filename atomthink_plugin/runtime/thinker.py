@@ -102,8 +102,12 @@ class Thinker:
         if known is not None:
             finished(known, False)
             return known
-        result = await self._attempt(question)
-        if self.journal is not None:
+        if self.journal is None:
+            result = await self._attempt(question)
+        else:
+            # Thumbnails take tens of milliseconds each: a thread makes them while the model thinks.
+            shown = [asyncio.to_thread(self.journal.thumbnails.keep, question.images)] if question.images else []
+            result, *_ = await asyncio.gather(self._attempt(question), *shown)
             self.journal.put(question, result)
         finished(result, True)
         return result

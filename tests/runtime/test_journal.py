@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from atomthink_plugin.api import Failure, Limits, Message, Node, Outcome, Question, Rollout, Usage
+from atomthink_plugin.formats import Continue
 from atomthink_plugin.runtime.journal import Journal, question_key
-from tests.trees import question
+from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.searches.quick import quick
+from atomthink_plugin.testing import ScriptedPolicy
+from tests.trees import question, settings
 
 NODE = Node("b", "a", "Step 1: 數 \u2028 \\frac{1}{2}", 0.5, -1.25, 7, 3, None, "repeats itself")
 ROLLOUTS = (Rollout("b", None, 7, 0.125), Rollout("root", -0.25, 0, 0.25))
@@ -97,3 +102,62 @@ def test_a_journal_from_before_rollouts_were_kept_is_still_good(tmp_path: FilePa
     del record["outcome"]["rollouts"]
     file.write_text(json.dumps(record) + "\n")
     assert open_journal(tmp_path).get(question()) == replace(OUTCOME, rollouts=())
+
+
+RED = Image.new("RGB", (1300, 650), "red")
+CLEAR = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+
+
+def shown(*images: Image.Image, id: str = "q") -> Question:
+    return Question(id, (Message("user", ("How many?", *images)),))
+
+
+def records(journal: Journal) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (journal.folder / "rank0.jsonl").read_bytes().splitlines()]
+
+
+def test_a_record_names_a_thumbnail_of_each_image_in_the_order_of_the_prompt(tmp_path: FilePath) -> None:
+    journal = open_journal(tmp_path)
+    journal.put(shown(RED, CLEAR, RED.copy()), OUTCOME)
+    journal.put(shown(CLEAR, id="r"), Failure("the server was away"))
+    journal.put(question(), OUTCOME)
+    both, failed, none = (record["images"] for record in records(journal))
+    assert both[0] == both[2] != both[1]
+    assert (failed, none) == ([both[1]], [])
+    files = {file.name: Image.open(file) for file in (journal.folder / "images").iterdir()}
+    assert files.keys() == set(both)
+    assert {(file.format, file.mode) for file in files.values()} == {("WEBP", "RGB")}
+    assert (files[both[0]].size, files[both[1]].size) == ((640, 320), (4, 4))
+    assert min(files[both[1]].getpixel((0, 0))) > 250  # type: ignore[arg-type,type-var]
+
+
+def test_a_thumbnail_is_written_once_and_again_when_it_is_deleted(tmp_path: FilePath) -> None:
+    journal = open_journal(tmp_path)
+    journal.put(shown(RED), OUTCOME)
+    (file,) = (journal.folder / "images").iterdir()
+    first = file.stat().st_mtime_ns, file.stat().st_ino
+    journal.put(shown(RED.copy(), id="r"), OUTCOME)
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == first
+    file.unlink()
+    journal.put(shown(RED, id="s"), OUTCOME)
+    assert file.is_file()
+
+
+def test_thumbnails_that_cannot_be_written_cost_no_question(
+    tmp_path: FilePath, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = open_journal(tmp_path)
+    (journal.folder / "images").write_text("not a folder")
+    journal.put(shown(RED), OUTCOME)
+    journal.put(shown(CLEAR, id="r"), OUTCOME)
+    assert [record["status"] for record in records(journal)] == ["done", "done"]
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+def test_a_run_writes_thumbnails_of_what_it_asks(tmp_path: FilePath) -> None:
+    journal = open_journal(tmp_path)
+    policy = ScriptedPolicy({"": {"Step 1: The final answer is: 1.": 1.0}})
+    Thinker(policy, None, Continue(), quick(), settings(), journal).run([shown(RED), shown(CLEAR, id="r")])
+    assert {name for record in records(journal) for name in record["images"]} == {
+        file.name for file in (journal.folder / "images").iterdir()
+    }

@@ -1,0 +1,72 @@
+"""Small pictures of the images that a run was asked about, so that a report needs neither task nor data set."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+from typing import Final
+
+from PIL import Image
+
+from atomthink_plugin.images import PerImage
+from atomthink_plugin.runtime.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+_SIDE: Final = 640
+"""Longest side in pixels."""
+
+_QUALITY: Final = 76
+
+
+class Thumbnails:
+    """A folder with one WebP file for each distinct image.
+
+    Args:
+        folder: Where the files go; created with the first one.
+    """
+
+    def __init__(self, folder: FilePath) -> None:
+        self._folder = folder
+        self._digest = PerImage(image_digest)
+        self._warned = False
+
+    def keep(self, images: Sequence[Image.Image]) -> list[str]:
+        """Writes the thumbnails that are missing and returns the file names of all, in the order of `images`.
+
+        A thumbnail that cannot be written leaves a name without a file. Safe to call from several threads.
+        """
+        return [self._keep(image) for image in images]
+
+    def _keep(self, image: Image.Image) -> str:
+        name = f"{self._digest(image)}.webp"
+        file = self._folder / name
+        try:
+            if not file.exists():
+                encoded = _encoded(image)
+                self._folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(file, encoded)
+        except Exception as error:  # Pillow raises many types; none of them may cost the question
+            if not self._warned:
+                self._warned = True
+                log.warning("thumbnails cannot be written to %s (%s): reports show no images", self._folder, error)
+        return name
+
+
+def image_digest(image: Image.Image) -> str:
+    """Returns a digest of an image's pixels."""
+    pixels = f"{image.mode}{image.size}".encode() + image.tobytes()
+    return hashlib.blake2b(pixels, digest_size=16).hexdigest()
+
+
+def _encoded(image: Image.Image) -> bytes:
+    smaller = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    smaller.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    if smaller.mode == "RGBA":  # on white: many diagrams are black lines on nothing
+        smaller = Image.alpha_composite(Image.new("RGBA", smaller.size, "white"), smaller).convert("RGB")
+    buffer = io.BytesIO()
+    smaller.save(buffer, "WEBP", quality=_QUALITY, method=3)
+    return buffer.getvalue()
