@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from tests.vllm import serving
 
 if find_spec("vllm") is None:
@@ -23,8 +24,9 @@ def vllm_environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return serving.embedded_policy(tmp_path_factory.mktemp("models") / "policy")
+def policy_folder() -> Path:
+    """The embedded policy, as it is shipped."""
+    return WEIGHTS / "policy"
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +19,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from tests import tiny_models
 
 ENVIRONMENT = {
@@ -35,35 +33,11 @@ ENVIRONMENT = {
 ENGINE: Mapping[str, Any] = {"enforce_eager": True, "block_size": 32, "max_num_seqs": 16}
 """Small blocks: what is cached is whole blocks."""
 
+PATIENCE = 900.0
+"""Seconds that a server may take to start: minutes of processor time, on a machine that may have other work."""
+
 SIZES = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
 """Heads of a width that vLLM's attention has on CPUs."""
-
-
-def embedded_policy(folder: Path) -> Path:
-    """The embedded policy with the names of weights that vLLM looks for."""
-    shutil.copytree(TINY_ARGUMENTS["pretrained"], folder)
-    return _renamed(folder)
-
-
-def multimodal_prm(folder: Path) -> Path:
-    """A LLaVA that is read at a tag, as its config says."""
-    section = {"kind": "token", "format": "continue", "tag": "<pad>", "good": "<+>", "bad": "<->"}
-    tiny_models.llava(folder, SIZES, atomthink_prm=section)
-    template = folder / "chat_template.jinja"
-    template.write_text(template.read_text().replace("%}ASSISTANT:{%", "%}ASSISTANT: {%"))  # as before its turns
-    return _renamed(folder)
-
-
-def _renamed(folder: Path) -> Path:
-    file = folder / "model.safetensors"
-    renamed = {_vllm_name(name): weight for name, weight in load_file(file).items()}
-    save_file(renamed, file, metadata={"format": "pt"})
-    return folder
-
-
-def _vllm_name(name: str) -> str:
-    tower, found, rest = name.partition("vision_tower.")
-    return name if not found or rest.startswith("vision_model.") else f"{tower}{found}vision_model.{rest}"
 
 
 def causal_prm(folder: Path) -> Path:
@@ -136,7 +110,7 @@ def serve(folder: Path, *options: str) -> Iterator[VllmServer]:
         server.kill()
 
 
-def server_is_up(server: VllmServer, patience: float = 400.0) -> None:
+def server_is_up(server: VllmServer, patience: float = PATIENCE) -> None:
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if server.process.poll() is not None:

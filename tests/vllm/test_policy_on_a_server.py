@@ -13,7 +13,7 @@ from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out
-from tests.vllm.serving import VllmServer, server_is_up
+from tests.vllm.serving import PATIENCE, VllmServer, server_is_up
 from tests.vllm.test_policy_in_process import long
 
 LIMITS = {"step_tokens": 48, "max_new_tokens": 512, "max_steps": 16}
@@ -61,7 +61,7 @@ def test_a_beam_search_with_an_image_reads_four_fifths_of_its_prompts_from_the_c
 def test_a_run_outlives_its_server(policy_server: VllmServer) -> None:
     """Killed in the middle and started again: the run waits, and every question is answered once."""
     questions = ask(held_out(40, seed=5))
-    thinker = served(policy_server, concurrency=4, max_retries=1, wait=400.0)
+    thinker = served(policy_server, concurrency=4, max_retries=1, wait=PATIENCE)
     expected = texts(thinker.run(questions))
     finished: list[Result] = []
     killed = threading.Event()

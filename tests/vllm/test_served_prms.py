@@ -13,6 +13,7 @@ from transformers import Qwen2Config, Qwen2Model
 from atomthink_plugin.api import AtomThinkError, Outcome, Path, Scorer
 from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.prefixes.reader import ids_of
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.scorers.prm_head import Conversation, prm_head
@@ -46,11 +47,11 @@ def test_a_language_model_read_at_a_tag(made: Callable[[Callable[[FilePath], Fil
             served_prm_head(str(prm), base_url=server.url, separator="<extra_0>")
 
 
-def test_a_model_that_reads_images_in_a_chat(made: Callable[[Callable[[FilePath], FilePath]], FilePath]) -> None:
-    prm = made(serving.multimodal_prm)
+def test_the_embedded_prm_reads_images_in_a_chat() -> None:
+    prm = WEIGHTS / "prm"
     asked = question("How many are there? " * 4, picture())
     paths = [chain(asked, *STEPS[:depth]) for depth in range(1, 8)]
-    with serving.serve(prm, "--enable-prompt-tokens-details", "--max-model-len", "512") as server:
+    with serving.serve(prm, "--enable-prompt-tokens-details", "--max-model-len", "1024") as server:
         served = served_prm_token(str(prm), base_url=server.url)
         assert scores(served, paths) == pytest.approx(scores(prm_token(str(prm), device="cpu"), paths), abs=1e-4)
         other = chain(question("How many are there? " * 4, picture(1)), *STEPS)

@@ -24,6 +24,7 @@ from atomthink_plugin.checkpoints import Checkpoint, load_remote_multimodal, neu
 from atomthink_plugin.prompting import MAX_PIXELS
 from atomthink_plugin.source import checked, config_of, explained, processor_of, require, set_chat_template, weights
 from atomthink_plugin.training.fine_tuning.config import Lora, Precision, Recipe
+from atomthink_plugin.training.weight_names import hub_names
 
 KINDS: Final[Mapping[Precision, torch.dtype]] = {
     "fp32": torch.float32,
@@ -217,7 +218,10 @@ def write(
         folder: Where to.
     """
     kind = KINDS[precision]
-    kept = {name: value.to("cpu", kind if value.is_floating_point() else value.dtype) for name, value in state.items()}
+    kept = {
+        name: state[own].to("cpu", kind if state[own].is_floating_point() else state[own].dtype)
+        for own, name in hub_names(model, state).items()
+    }
     model.save_pretrained(folder, state_dict=kept)
     # Saving states the precision the model was trained in, and the trainer turned its cache off.
     model.config.use_cache = True

@@ -17,6 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from atomthink_plugin.training.weight_names import hub_names
+
 IMAGE_SIDE: Final = 112
 PATCH: Final = 16
 IMAGE_TOKENS: Final = (IMAGE_SIDE // PATCH) ** 2
@@ -94,7 +96,8 @@ def save(model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFas
         num_additional_image_tokens=1,
     )
     processor.save_pretrained(folder)
-    weights: dict[str, Any] = {k: v.to(torch.bfloat16) for k, v in model.state_dict().items()}
+    state = model.state_dict()
+    weights: dict[str, Any] = {name: state[own].to(torch.bfloat16) for own, name in hub_names(model, state).items()}
     model.save_pretrained(folder, state_dict=weights)
 
 
