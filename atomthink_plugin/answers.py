@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from threading import Lock
-from typing import Any, Final
+from typing import Final
+
+from atomthink_plugin.algebra_worker import AlgebraWorker
 
 MAX_ANSWER: Final = 2000
 """Characters of an answer; what is longer is not an answer. Bounds the work per statement."""
 
 MAX_MATH: Final = 100
-"""Characters of an expression that is compared symbolically: sympy cannot be interrupted in a thread."""
+"""Characters of an expression that is compared symbolically."""
 
 TOLERANCE: Final = 1e-9
 """Relative difference up to which expressions have the same value: rounding errors, not rounded answers."""
@@ -145,23 +145,33 @@ def _clean(answer: str) -> str:
 
 
 def equivalent(first: str, second: str) -> bool:
-    r"""Returns whether two answers are mathematically the same. Symmetric; never raises.
+    r"""Returns whether two answers are mathematically the same. Symmetric.
 
     Case, spaces, `$`, a trailing period, thousands separators and full-width characters do not count.
     Options are equal when their letters are (`A. 30`, `(A)`, `a`); one without a letter is compared with
     the option's text. Numbers are compared exactly: `0.5`, `1/2`, `\frac{1}{2}` and `50%` are equal, `0.33`
     and `1/3` are not. A unit may be missing on one side; two different units are never equal. Expressions
     are read by math-verify; scalars are compared by value, all else (sets, equations, ...) by its rules.
+    That happens in a worker process, which the first such comparison starts; call this from a thread
+    where an event loop must go on.
 
     It does not convert units (`1 m`, `100 cm`), read number words (`two`), ignore surrounding words or
     know synonyms. Expressions that sympy could hang on (longer than `MAX_MATH`, factorials, sums,
-    integrals, towers of powers) are equal only as text.
+    integrals, towers of powers) are equal only as text, as are those that take too long to compare.
 
     Example:
         >>> equivalent("\\frac{1}{2}", "50%"), equivalent("A. 30", "B. 30"), equivalent("12 cm", "12")
         (True, False, True)
+
+    Raises:
+        AtomThinkError: The worker process cannot be started.
     """
     return _same(_form(_normal(first)), _form(_normal(second)))
+
+
+def count_equivalent(answers: Iterable[str | None], reference: str) -> int:
+    """Returns how many answers are equivalent to a reference; None, which states no answer, is not."""
+    return sum(answer is not None and equivalent(answer, reference) for answer in answers)
 
 
 def group(answers: Sequence[str]) -> list[list[int]]:
@@ -302,7 +312,6 @@ _SCIENTIFIC: Final = re.compile(r"(?<=\d)e([-+]?\d{1,3})(?!\d)")
 _WORD: Final = re.compile(r"\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+|([^\W\d_]{2,})")
 _SIGNS: Final = re.compile(r"[\d+*/^=<>({-]")
 _ENDLESS: Final = re.compile(r"!|\\(?:sum|prod|int|lim|d?binom|pow)|\*\*")
-_FUNCTION: Final = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc|log|ln|exp)|e\s*\^")
 # A power sympy is sure to finish: a small exponent or a letter, and no power of a power without brackets.
 _POWER: Final = re.compile(
     r"([)}\]])?\^\s*(?:([a-zA-Z\d])|\{\s*[-+]?(\d{0,3})[a-zA-Z]?\s*\}|\{\s*-?\\frac\{?\d\}?\{?\d\}?\s*\})(?!\s*\^)"
@@ -331,40 +340,7 @@ def _finite(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _verified(first: str, second: str) -> bool:
-    """Compares two expressions: scalars by value, sets, intervals, tuples, matrices, equations by math-verify."""
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns of timeouts that need the main thread
-    with _ONE_AT_A_TIME:
-        from math_verify import verify
-        from sympy import Expr
-
-        try:
-            left, right = _parsed(first)[0], _parsed(second)[0]
-            if isinstance(left, Expr) and isinstance(right, Expr):
-                return _agree(left, right)
-            if _FUNCTION.search(first + second):
-                return False
-            return any(verify(a, b, timeout_seconds=None) for a, b in ((left, right), (right, left)))
-        except Exception:  # sympy raises whatever it likes on malformed input, which equals nothing
-            return False
+    return _ALGEBRA.same(first, second)
 
 
-_ONE_AT_A_TIME: Final = Lock()
-"""Parsers made by ANTLR share tables between threads without guarding them."""
-
-
-@lru_cache(maxsize=4096)
-def _parsed(latex: str) -> Any:
-    from math_verify import LatexExtractionConfig, parse
-
-    return parse(f"${latex}$", [LatexExtractionConfig()], parsing_timeout=None)
-
-
-def _agree(first: Any, second: Any) -> bool:
-    """Compares two scalars at fixed points, which unlike simplifying takes a bounded time."""
-    symbols = sorted(first.free_symbols | second.free_symbols, key=str)
-    for start in (0.37, -1.73):
-        point = {symbol: start + 0.6180339887 * index for index, symbol in enumerate(symbols)}
-        left, right = (complex(side.subs(point).evalf()) for side in (first, second))
-        if not abs(left - right) <= TOLERANCE * max(abs(left), abs(right)):  # also when one is not a number
-            return False
-    return True
+_ALGEBRA: Final = AlgebraWorker()

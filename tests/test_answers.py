@@ -188,6 +188,7 @@ def test_a_megabyte_takes_linear_time(unit: str) -> None:
         ("x^2+2x+1", "(x+1)^2"),
         ("\\sin^2 x + \\cos^2 x", "1"),
         ("x = 5", "5"),
+        ("10^{999}", "10 \\cdot 10^{998}"),
         ("\\{1, 2\\}", "\\{2, 1\\}"),
         ("\\begin{pmatrix}1&2\\end{pmatrix}", "\\begin{bmatrix}1&2\\end{bmatrix}"),
     ],
@@ -222,6 +223,12 @@ def test_equivalent(first: str, second: str) -> None:
         ("(1, 2)", "(2, 1)"),
         ("1.6 \\times 10^{-19}", "3.2 \\times 10^{-19}"),
         ("\\frac{1}{2", "\\frac{1}{"),
+        ("10^{999}", "\\sqrt{2}"),
+        ("10^{400}", "-10^{400}"),
+        ("10^{400}", "\\infty"),
+        ("10^{-400}", "10^{-500}"),
+        ("\\infty", "\\sqrt{2}"),
+        ("\\infty", "-\\infty"),
     ],
 )
 def test_not_equivalent(first: str, second: str) -> None:

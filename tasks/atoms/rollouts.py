@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atomthink_plugin.answers import equivalent
+from atomthink_plugin.answers import count_equivalent
 from atomthink_plugin.api import AtomThinkError, Choice, Failure, Message, Mind, Question, QuestionError, Search
 from atomthink_plugin.image_input import read_image
 from atomthink_plugin.runtime.progress import RunProgress
@@ -135,7 +136,7 @@ def _collecting(m: int, answer_of: Mapping[str, str], right: dict[str, int]) -> 
         if mind.why(mind.root) == "length":
             raise QuestionError(f"prefix {question.id}: its history leaves no room for a step")
         answers = [path.answer for path in paths]
-        right[question.id] = sum(a is not None and equivalent(a, answer_of[question.id]) for a in answers)
+        right[question.id] = await asyncio.to_thread(count_equivalent, answers, answer_of[question.id])
         return Choice(paths[0], right[question.id] / m, mind.why(paths[0]))
 
     return search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -111,7 +112,7 @@ async def solve(
 
 async def _require_right(attempt: Try, item: Item, pictures: Pictures, steps: Sequence[str]) -> None:
     answer = require_format(steps)
-    if not item.right(answer):
+    if not await asyncio.to_thread(item.right, answer):  # formulas may take seconds
         raise FaultError("answer", "another answer", f"{answer!r}, and {item.answer!r} is right")
     for which in range(attempt.settings.checks):
         asked = prompts.check(item, pictures, steps, which)

@@ -6,6 +6,7 @@ are asked for, looked at by the teacher again before it counts as one.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -90,7 +91,7 @@ async def spoil(teacher: Teacher, about: str, chain: Chain, shown: Pictures, set
         try:
             asked = prompts.wrong_steps(chain.question, shown, chain.steps, open_numbers)
             reply = await attempt.ask(asked, WrongSteps, tokens=settings.chain_tokens)
-            fresh = _differing(chain, reply, open_numbers, why)
+            fresh = await asyncio.to_thread(_differing, chain, reply, open_numbers, why)  # formulas may take seconds
             pairs |= await _confirmed(attempt, chain, shown, fresh, why)
         except LostError:
             raise

@@ -34,7 +34,7 @@ async def by_binary_search(chain: Chain, stated: str | None, rollouts: Rollouts,
 
     A chain with the right answer is taken to be right throughout, without a rollout.
     """
-    if stated is not None and equivalent(stated, chain.answer):
+    if stated is not None and await asyncio.to_thread(equivalent, stated, chain.answer):
         return (1.0,) * len(chain.steps)
     # Where a wrong answer is stated, the chain as a whole is known to be wrong.
     right = await right_steps(len(chain.steps) - (stated is not None), rollouts, n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from atomthink_plugin.answers import equivalent
+from atomthink_plugin.answers import count_equivalent, equivalent
 from atomthink_plugin.api import Failure, Question, QuestionError, Result, Usage
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.training.chains import Chain
@@ -56,10 +56,10 @@ class Roller:
         """
         stated = self._thinker.format.answer(chain.steps[kept - 1]) if kept else None
         if stated is not None:
-            return len(samples) * equivalent(stated, chain.answer)
+            return len(samples) * await asyncio.to_thread(equivalent, stated, chain.answer)
         results = await asyncio.gather(*(self._sample(chain.steps[:kept], index) for index in samples))
         answers = [_answer(result, kept) for result in results]
-        return sum(answer is not None and equivalent(answer, chain.answer) for answer in answers)
+        return await asyncio.to_thread(count_equivalent, answers, chain.answer)  # formulas may take seconds
 
     async def finish(self) -> None:
         """Waits for samples that nobody waits for any more, their chain having failed."""
