@@ -11,6 +11,7 @@ from typing import Any
 from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.config import Plan
+from atomthink_plugin.exits import no_exit
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.thinker import Thinker
 
@@ -23,9 +24,13 @@ def build(plan: Plan) -> Thinker:
     Raises:
         AtomThinkError: A checkpoint cannot be loaded or used; names the argument and the way out.
     """
+    with no_exit(f"the policy {plan.identity['policy']['name']!r}"):
+        policy = plan.policy()
+    with no_exit(f"the scorer {plan.identity['scorer']['kind']!r}"):
+        scorer = plan.scorer() if plan.scorer is not None else None
     return Thinker(
-        policy=plan.policy(),
-        scorer=plan.scorer() if plan.scorer is not None else None,
+        policy=policy,
+        scorer=scorer,
         format=plan.format,
         search=plan.search,
         settings=plan.settings,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Policy, Sampling, Scorer, Search, SearchKind
 from atomthink_plugin.arguments import NUMBERS_AS_TEXT, bind, convert, parameters, pick, reject_unknown
+from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats import Cot, Direct, Format, PerQuestion
 from atomthink_plugin.hookspecs import PolicyFactory, ScorerFactory
 from atomthink_plugin.image_input import MAX_PIXELS
@@ -121,11 +122,13 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     policy_arguments = bind(policy_factory, typed, policy_names)
     scorer_arguments = bind(scorer_factory, typed, scorer_names) if scorer_factory else {}
     settings = _settings(common, kind)
+    with no_exit(f"the search {name!r}"):
+        search = kind.factory(**search_arguments)
     return Plan(
         arguments=common,
         policy=lambda: policy_factory(format=PerQuestion(form), **policy_arguments),
         scorer=(lambda: scorer_factory(**scorer_arguments)) if scorer_factory else None,
-        search=kind.factory(**search_arguments),
+        search=search,
         search_name=name,
         format=form,
         settings=settings,

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -33,24 +34,39 @@ class Registry:
 def registry() -> Registry:
     """Returns what the built-ins and all installed plugins offer.
 
-    A plugin that cannot be loaded, or whose hook raises, is reported by name and left out; likewise a
-    single offer that cannot be used. Of two plugins that offer the same name the later one is left out;
-    nothing replaces a built-in.
+    A plugin that cannot be loaded, or whose hook raises or exits, is reported by name and left out; likewise a
+    single offer that cannot be used, and a hook that does not exist. Of two plugins that offer the same name
+    the later one is left out; nothing replaces a built-in.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(builtins, name="builtins")
     for point in entry_points(group=hookspecs.PROJECT):
         try:
-            manager.register(point.load(), name=f"{point.name} ({point.value})")
-        except Exception as error:
+            plugin = point.load()
+            manager.register(plugin, name=f"{point.name} ({point.value})")
+        except (Exception, SystemExit) as error:
             log.warning("plugin %s (%s) is left out: %s: %s", point.name, point.value, type(error).__name__, error)
+    _report_unknown_hooks(manager)
     return Registry(
         policies=_collect(manager, "atomthink_policies"),
         scorers=_collect(manager, "atomthink_scorers"),
         searches=_collect(manager, "atomthink_searches"),
         formats=_collect(manager, "atomthink_formats"),
     )
+
+
+def _report_unknown_hooks(manager: pluggy.PluginManager) -> None:
+    hooks = [name for name in vars(hookspecs) if name.startswith("atomthink_")]
+    for plugin in manager.get_plugins():
+        for caller in manager.get_hookcallers(plugin) or ():
+            if not caller.has_spec():
+                close = get_close_matches(caller.name, hooks, 1)
+                advice = f"did you mean {close[0]}?" if close else f"valid are {', '.join(hooks)}"
+                log.warning(
+                    "plugin %s: there is no hook %s, so it is ignored: %s",
+                    *(manager.get_name(plugin), caller.name, advice),
+                )
 
 
 def _collect(manager: pluggy.PluginManager, hook: str) -> dict[str, Any]:
@@ -61,7 +77,7 @@ def _collect(manager: pluggy.PluginManager, hook: str) -> dict[str, Any]:
         name = implementation.plugin_name
         try:
             offered = dict(implementation.function())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.warning("plugin %s is left out of %s: %s: %s", name, hook, type(error).__name__, error)
             continue
         for key, offer in offered.items():

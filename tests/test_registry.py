@@ -124,3 +124,77 @@ def test_an_offer_that_cannot_be_used_is_reported_once_and_the_rest_of_the_run_i
     for name in ("'bare'", "'hollow'", "'named'", "'opaque'", "'kind'", "3", "'nothing'", "'text'"):
         assert done.stderr.count(f"plugin odd (odd_module) offers {name} in ") == 1, done.stderr
     assert "not a SearchKind: wrap it, as in SearchKind(factory, scored=False): left out" in done.stderr
+
+
+EXITING = """
+import sys
+from atomthink_plugin.api import SearchKind
+from atomthink_plugin.hookspecs import hookimpl
+
+async def search(mind):
+    sys.exit(0)
+
+@hookimpl
+def atomthink_searches():
+    return {"exits": SearchKind(lambda: search, scored=False), "refuses": SearchKind(sys.exit, scored=False)}
+
+@hookimpl
+def atomthink_scorers():
+    sys.exit("no licence")
+"""
+
+ASK = """
+import sys
+from atomthink_plugin.api import AtomThinkError, Failure, Message, Question
+from atomthink_plugin.config import plan
+from atomthink_plugin.formats import Continue
+from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
+
+class ExitingPolicy(ScriptedPolicy):
+    async def propose(self, path, n, sampling):
+        sys.exit(0)
+
+class ExitingScorer(ScriptedScorer):
+    async def score(self, path):
+        sys.exit(0)
+
+def run(policy, search, scorer=None):
+    typed = {"thinking": "slow", "search": search} | ({"scorer": "confidence"} if scorer else {})
+    chosen = plan("transformers", {"pretrained": "any", **typed})
+    thinker = Thinker(policy, scorer, Continue(), chosen.search, chosen.settings)
+    questions = [Question(name, (Message("user", ("?",)),)) for name in "ab"]
+    print([type(result).__name__ for result in thinker.run(questions)])
+
+policy = {"": {"Step 1: The final answer is: 5.": 1.0}}
+run(ScriptedPolicy(policy), "exits")
+run(ExitingPolicy(policy), "majority")
+run(ScriptedPolicy(policy), "beam", ExitingScorer({}))
+try:
+    plan("transformers", {"pretrained": "any", "thinking": "slow", "search": "refuses"})
+except AtomThinkError as error:
+    print("refused", "refuses" in str(error))
+run(ScriptedPolicy(policy), "majority")
+"""
+
+
+def test_a_plugin_that_exits_ends_no_program(site: Path, tmp_path: Path) -> None:
+    plugin(tmp_path, gone="import sys\nsys.exit(3)", exiting=EXITING)
+    done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{ASK}", site)
+    failed = "['Failure', 'Failure']"
+    assert done.stdout.splitlines() == [failed] * 3 + ["refused True", "['Outcome', 'Outcome']"], done.stderr
+    assert "gone (gone_module) is left out" in done.stderr
+    assert "exiting (exiting_module) is left out of atomthink_scorers" in done.stderr
+    assert done.returncode == 0
+
+
+def test_a_mistyped_hook_is_reported_with_the_one_that_is_meant(site: Path, tmp_path: Path) -> None:
+    hook = "from atomthink_plugin.hookspecs import hookimpl\n@hookimpl\ndef {}():\n    return {{}}\n"
+    plugin(tmp_path, typo=hook.format("atomthink_serches"), other=hook.format("before_everything"))
+    done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{USE}\n{NAMES}", site)
+    (typo,) = [line for line in done.stderr.splitlines() if "atomthink_serches" in line]
+    assert "typo (typo_module)" in typo
+    assert "atomthink_searches" in typo
+    (other,) = [line for line in done.stderr.splitlines() if "before_everything" in line]
+    assert "other (other_module)" in other
+    assert "atomthink_policies" in other

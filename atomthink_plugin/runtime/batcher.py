@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
+from atomthink_plugin.exits import no_exit
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -78,7 +80,8 @@ class MicroBatcher(Generic[Item, Result]):
             return
         loop = asyncio.get_running_loop()
         try:
-            results = await loop.run_in_executor(self._thread, self._run, [item for item, _ in batch])
+            with no_exit("the batch function"):
+                results = await loop.run_in_executor(self._thread, self._run, [item for item, _ in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"the batch function gave {len(results)} results for {len(batch)} items")
         except Exception as error:

@@ -28,6 +28,7 @@ from atomthink_plugin.api import (
     Stopped,
     Usage,
 )
+from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats import SEPARATOR, Format
 from atomthink_plugin.runtime.budget import Budget
 from atomthink_plugin.runtime.settings import RETRY_HEAT, Settings
@@ -175,7 +176,8 @@ class QuestionMind:
         return Ask(path, granted, replace(sampling, max_tokens=tokens), budget, bound)
 
     async def _propose(self, ask: Ask) -> Proposal:
-        proposal = await self.policy.propose(ask.path, ask.n, ask.sampling)
+        with no_exit("the policy"):
+            proposal = await self.policy.propose(ask.path, ask.n, ask.sampling)
         self.usage += proposal.usage
         ask.budget.settle(ask.n, ask.sampling.max_tokens, proposal.usage)
         return proposal
@@ -243,7 +245,8 @@ class QuestionMind:
         if self.scorer is None:
             raise AtomThinkError("this search scores steps and the run has no scorer: pass `prm=` or `scorer=`")
         try:
-            score = await self.scorer.score(path)
+            with no_exit("the scorer"):
+                score = await self.scorer.score(path)
         except QuestionError as error:
             if path.depth <= self.root.depth + 1:
                 raise

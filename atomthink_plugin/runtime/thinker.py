@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from atomthink_plugin.api import Failure, Outcome, Policy, Question, QuestionError, Result, Scorer, Search
+from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats import Direct, Format
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.loop import run
@@ -121,7 +122,8 @@ class Thinker:
         try:
             if question.history and not mind.format.stepwise:
                 raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")
-            return mind.outcome(await search(mind))
+            with no_exit("the search"):
+                return mind.outcome(await search(mind))
         except Exception as error:
             if self.on_error == "raise":
                 raise

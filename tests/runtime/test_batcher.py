@@ -195,3 +195,14 @@ def test_it_serves_one_loop_after_another() -> None:
 def test_a_batch_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="max_batch must be at least 1, got 0"):
         MicroBatcher(lambda batch: list(batch), 0)
+
+
+def test_an_item_whose_batch_exits_fails_alone() -> None:
+    def exits(batch: Sequence[int]) -> list[int]:
+        if 2 in batch:
+            raise SystemExit(0)
+        return list(batch)
+
+    one, two, three = submit_all(MicroBatcher(exits, 8), [1, 2, 3])
+    assert (one, three) == (1, 3)
+    assert isinstance(two, Exception)
