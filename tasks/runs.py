@@ -51,7 +51,8 @@ class Run:
     Attributes:
         file: The results file.
         results: What it holds.
-        samples: Samples by task, in the order of their questions.
+        samples: Samples by task, in the order of their questions. A task that reads replies in several ways (GSM8K:
+            strictly and flexibly) has scored each of them several times; the first way's samples are kept.
     """
 
     file: Path
@@ -102,7 +103,8 @@ def _samples(file: Path, task: str) -> list[Sample]:
         samples = [Sample(task, int(row["doc_id"]), _reply(row["filtered_resps"]), row) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise AtomThinkError(f"{file} is no samples file of lmms-eval: {error!r}") from None
-    return sorted(samples, key=lambda sample: sample.doc_id)
+    first = {sample.doc_id: sample for sample in reversed(samples)}
+    return [first[doc_id] for doc_id in sorted(first)]
 
 
 def _reply(replies: Any) -> str:

@@ -6,16 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from atomthink_plugin.api import AtomThinkError, Outcome
 from atomthink_plugin.task_form import in_task_form
 from atomthink_plugin.tasks.benchmarks import Name
 from atomthink_plugin.tasks.report.journals import Entry, Kept, find_journal, is_journal, read_journal
+from atomthink_plugin.tasks.report.verdicts import Verdicts
 from atomthink_plugin.tasks.runs import Run, Sample, read_run
-
-_SAID: Final = ("correct", "true_false", "score")
-"""Where tasks that give a record for a metric have its verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +123,9 @@ def read(run: Path, journal: Path | None = None) -> Recorded:
     joined = _Joined(kept)
     questions = []
     for task, samples in found.samples.items():
-        metric = _Metric(found, task)
-        missing += metric.missing
-        questions += [_answered(sample, metric, joined.entry(sample)) for sample in samples]
+        verdicts = Verdicts(found, task)
+        missing += verdicts.missing
+        questions += [_answered(sample, verdicts, joined.entry(sample)) for sample in samples]
     arguments = found.results["config"].get("model_args")
     return Recorded(
         name=run.resolve().name.removesuffix("_results.json"),
@@ -285,7 +283,7 @@ def _torn(kept: Kept) -> list[str]:
 # --- the samples ---------------------------------------------------------------------------------
 
 
-def _answered(sample: Sample, metric: _Metric, entry: Entry | None) -> Answered:
+def _answered(sample: Sample, verdicts: Verdicts, entry: Entry | None) -> Answered:
     fields, counts = sample.fields, sample.counts
     record, breakdown = _mapping(fields.get("question")), _mapping(fields.get("breakdown"))
     target, groups = fields.get("target"), _mapping(fields.get("groups") or breakdown.get("groups"))
@@ -301,9 +299,9 @@ def _answered(sample: Sample, metric: _Metric, entry: Entry | None) -> Answered:
         target=None if target in (None, "", "None") else str(target),
         reply=sample.reply,
         extracted=None if extracted is None else str(extracted),
-        correct=False if failed and metric.name else metric.verdict(fields),
+        correct=False if failed and verdicts.names else verdicts.of(sample),
         rule=fields.get("rule"),
-        scorer=fields.get("scorer") or metric.scorer,
+        scorer=fields.get("scorer") or verdicts.scorer,
         groups={name: tuple(map(str, values)) for name, values in groups.items() if isinstance(values, list)},
         failed=str(counts.get("error", "")) if failed else None,
         tokens=counts.get("output_tokens", usage and usage.generated),
@@ -327,33 +325,6 @@ def _text(told: Any, entry: Entry | None) -> str:
 def _mapping(logged: Any) -> Mapping[str, Any]:
     """What our tasks log as a mapping may be anything in another's samples."""
     return logged if isinstance(logged, Mapping) else {}
-
-
-class _Metric:
-    """The metric of a task that is a verdict: the first of which more is better and that is 0 or 1 for every sample."""
-
-    def __init__(self, found: Run, task: str) -> None:
-        better = found.results.get("higher_is_better", {}).get(task, {})
-        names = ("correct", *(name for name, more in better.items() if more is not False))  # our tasks' own first
-        said = {name: [_said(sample.fields, name) for sample in found.samples[task]] for name in names}
-        told = {name: [one for one in values if one is not None] for name, values in said.items()}
-        shares = [name for name, values in told.items() if any(one not in (0, 1) for one in values)]
-        self.name = next((name for name, values in told.items() if values and name not in shares), None)
-        self.scorer = f"{self.name} of {task} {found.results.get('versions', {}).get(task)}" if self.name else None
-        unfit = f"no verdicts for `{task}`: its `{', '.join(shares)}` is neither 0 nor 1 for some questions"
-        self.missing = [unfit] if shares and not self.name else []
-
-    def verdict(self, fields: Mapping[str, Any]) -> bool | None:
-        """Returns what it says of a sample; None where it says nothing."""
-        said = _said(fields, self.name) if self.name else None
-        return None if said is None else bool(said)
-
-
-def _said(fields: Mapping[str, Any], name: str) -> float | None:
-    said = fields.get(name)
-    if isinstance(said, Mapping):
-        said = next((said[part] for part in _SAID if part in said), None)
-    return said if isinstance(said, (bool, int, float)) else None
 
 
 def _pace(found: Run, questions: Sequence[Answered]) -> float | None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.benchmarks import Name
 from atomthink_plugin.tasks.runs import Run, Sample, read_run
+from atomthink_plugin.tasks.submissions.builtin import completed
 from atomthink_plugin.tasks.submissions.entries import ENTRIES
 
 log = logging.getLogger(__name__)
@@ -64,15 +65,15 @@ def _of(benchmark: Name, run: Run, task: str | None) -> list[Sample]:
     """The samples of a benchmark: of one task, or of several that share no question."""
     tasks = {
         name: samples
-        for name, samples in run.samples.items()
+        for name, samples in completed(benchmark, run, task).items()
         if samples and all(sample.fields.get("benchmark") == benchmark for sample in samples)
     }
     if task is not None and task not in tasks:
         raise AtomThinkError(f"`--task {task}`: {run.file} has {', '.join(tasks) or 'no task'} of {benchmark}")
     if not tasks:
         raise AtomThinkError(
-            f"{run.file} has no answers to {benchmark} that were scored by this plugin's tasks, only: "
-            f"{', '.join(run.samples)}; run {benchmark}_atomic"
+            f"{run.file} has no answers to {benchmark} that can be submitted, only the tasks {', '.join(run.samples)}: "
+            f"run {benchmark}_atomic"
         )
     chosen = tasks if task is None else {task: tasks[task]}
     samples = [sample for name in chosen for sample in chosen[name]]

@@ -22,6 +22,7 @@ from lmms_eval.tasks import TaskManager
 
 from atomthink_plugin.model_adapters import harness
 from atomthink_plugin.tasks import discovery
+from tests.tasks.builtin_forms import logged
 
 GIVEN = {"max_new_tokens": 99, "temperature": 0.5}
 
@@ -135,6 +136,7 @@ if __name__ == "__main__":
     found = {
         "names": names(),
         "scorers": builtin_scores(),
+        "logged": logged(),
         "chat": demo(Oracle(), gen_kwargs=cli.gen_kwargs, cli_args=cli, repeats=2),
         "simple": demo(Simple()),
         "opt_out": without_the_hook(),

@@ -25,7 +25,8 @@ def install(folder: Path, script: dict[str, str]) -> dict[str, str]:
 
     Args:
         folder: Where it goes.
-        script: `task/doc_id` to what is said; `FAIL` fails the question, and what is not there is answered rightly.
+        script: `task/doc_id` to what is said; `FAIL` fails the question. Other documents are answered with their
+            column `reply`, or without one by their right answer.
     """
     info = folder / "scripted_model-1.0.dist-info"
     info.mkdir(parents=True)
@@ -49,7 +50,8 @@ class Scripted(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         for _, doc_to_messages, _, doc_id, task, split in (request.args for request in requests):
             doc = self.task_dict[task][split][doc_id]
             assert doc_to_messages(doc)[-1]["role"] == "user"
-            said = script.get(f"{task}/{doc_id}", f"Step 1: Look.\n\nStep 2: The final answer is: {doc['answer']}.")
+            usual = doc.get("reply") or f"Step 1: Look.\n\nStep 2: The final answer is: {doc['answer']}."
+            said = script.get(f"{task}/{doc_id}", usual)
             failed = said == "FAIL"
             counts = ThoughtCounts(status="failed", error="scripted") if failed else TokenCounts(output_tokens=10)
             replies.append(GenerationResult("" if failed else said, counts))

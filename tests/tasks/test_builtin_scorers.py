@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from atomthink_plugin.tasks.report.verdicts import Verdicts
+from atomthink_plugin.tasks.runs import Run, Sample
+
 SCRIPT = Path(__file__).with_name("in_harness.py")
 
 
@@ -19,6 +22,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("harness")
     # The key is for the built-in judges, which are set up on import even where a rule decides.
     offline = {"OPENAI_API_KEY": "EMPTY", "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
+    offline["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")]))
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(folder / "seen.json")],
         capture_output=True,
@@ -35,6 +39,16 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("scorer", ["mathvision", "mathvision_reasoning", "mathvista_reasoning", "mathverse_reasoning"])
 def test_the_builtin_rule_based_scorers_tell_right_from_wrong(seen: dict[str, Any], scorer: str) -> None:
     assert seen["scorers"][scorer] == [True, False]
+
+
+def test_verdicts_are_found_in_what_the_builtin_tasks_log(seen: dict[str, Any]) -> None:
+    for name, (metric, *logged) in seen["logged"].items():
+        samples = [Sample("task", i, "reply", {metric: value}) for i, value in enumerate(logged)]
+        results = {"higher_is_better": {"task": {metric: True}}}
+        verdicts = Verdicts(Run(Path("results.json"), results, {"task": samples}), "task")
+        judged = len(logged) == 2  # a right reply and a wrong one; those that are never judged have one
+        assert [verdicts.of(sample) for sample in samples] == ([True, False] if judged else [None]), name
+        assert (verdicts.missing == []) is judged, name
 
 
 @pytest.mark.parametrize(

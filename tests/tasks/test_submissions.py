@@ -81,7 +81,7 @@ def test_a_run_without_the_benchmark_says_what_it_has(
     tmp_path: Path, benchmark: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["submit", benchmark, str(vista(tmp_path / "run"))]) == 2
-    assert f"no answers to {benchmark} that were scored by this plugin's tasks, only: vista" in capsys.readouterr().err
+    assert f"no answers to {benchmark} that can be submitted, only the tasks vista" in capsys.readouterr().err
 
 
 def test_runs_are_found_by_folder_or_file_and_never_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
