@@ -17,12 +17,13 @@ DASHES: Final = {UNSCORED: [1, 0], "mean": [1, 0], "min": [4, 2], "prod": [1, 2]
 _SCALE: Final = 2.0  # pixels of the PNG per pixel of the SVG
 
 
-def draw(points: Sequence[Point], titles: Sequence[str]) -> dict[str, bytes]:
+def draw(points: Sequence[Point], titles: Sequence[str], latency: bool = False) -> dict[str, bytes]:
     """Returns the picture as `svg` and `png`.
 
     Args:
         points: All of the curves.
         titles: Lines above it, the first of them larger.
+        latency: Whether the points' seconds are those from a question's first call to its outcome.
 
     Raises:
         AtomThinkError: The libraries of the extra `report` are not installed.
@@ -32,20 +33,20 @@ def draw(points: Sequence[Point], titles: Sequence[str]) -> dict[str, bytes]:
         import vl_convert  # noqa: F401
     except ImportError as error:
         raise AtomThinkError(f"pictures need `pip install 'atomthink-plugin[report]'`: {error}") from None
-    chart = _chart(points, titles)
+    chart = _chart(points, titles, latency)
     svg, png = io.StringIO(), io.BytesIO()
     chart.save(svg, format="svg")
     chart.save(png, format="png", scale_factor=_SCALE)
     return {"svg": svg.getvalue().encode(), "png": png.getvalue()}
 
 
-def _chart(points: Sequence[Point], titles: Sequence[str]) -> Any:
+def _chart(points: Sequence[Point], titles: Sequence[str], latency: bool) -> Any:
     import altair as alt
 
     rows = [_row(point) for point in points]
     panels = [
         _panel(rows, "tokens", "policy tokens per question"),
-        _panel(rows, "seconds", "estimated wall time per question, s"),
+        _panel(rows, "seconds", "estimated latency, s" if latency else "estimated wall time per question, s"),
     ]
     title = alt.TitleParams(titles[0], subtitle=list(titles[1:]))
     chart = alt.hconcat(*panels, title=title).configure_view(stroke=None)

@@ -90,7 +90,7 @@ def grids(paired: Paired, found: dict[str, Any]) -> list[Grid]:
 
 def _overall(lines: Sequence[Row], first: str) -> Grid:
     headings = ("run", "thinking", "accuracy, %", f"less {first}, points", "won, lost", "p")
-    costs = ("tokens/q", "PRM calls/q", "s/q", "s to answer")
+    costs = ("tokens/q", "PRM calls/q", "s/q", "latency, s")
     cells = []
     for row in lines:
         failed = f" ({row.failed} failed)" if row.failed else ""

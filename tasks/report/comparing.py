@@ -47,8 +47,8 @@ class Row:
         contrast: Against the first run, None for that one itself.
         tokens: Policy tokens per question, None where the model tells none; likewise the next three.
         prm_calls: Steps scored per question.
-        seconds: Wall-clock seconds of the run per question.
-        latency: Seconds from a question's first call to its outcome, others in flight.
+        seconds: Wall-clock seconds of the run, divided by its questions.
+        latency: Seconds from a question's first call to its outcome, with others in flight.
     """
 
     run: str

@@ -125,7 +125,7 @@ def _header(run: Recorded) -> dict[str, Any]:
     return {
         "name": run.name,
         "missing": run.missing,
-        "figures": list(_figures(run.questions)),
+        "figures": [*_figures(run.questions), *_times(run)],
         "facts": [*facts, *_flat(run.settings)],
     }
 
@@ -145,11 +145,24 @@ def _figures(questions: Sequence[Answered]) -> Iterator[dict[str, str]]:
         yield {"name": "failed", "value": f"{failed:,}", "more": ""}
     if budget:
         yield {"name": "stopped by budget", "value": f"{budget:,}", "more": ""}
-    for name, digits in (("tokens", 0), ("policy_calls", 1), ("prm_calls", 1), ("seconds", 2)):
+    for name, digits in (("tokens", 0), ("policy_calls", 1), ("prm_calls", 1)):
         spent = [value for question in questions if (value := getattr(question, name)) is not None]
         if any(spent):
             label = {"prm_calls": "PRM calls"}.get(name, name.replace("_", " "))
             yield {"name": label, "value": f"{fmean(spent):,.{digits}f}", "more": "each"}
+
+
+def _times(run: Recorded) -> Iterator[dict[str, str]]:
+    """What a question costs, and how long it takes while others are in flight: much longer in most runs."""
+    if run.pace is not None:
+        yield {"name": "time", "value": _seconds(run.pace), "more": "per question"}
+    if run.latency is not None:
+        beside = "others" if run.in_flight is None else f"{run.in_flight:.0f}"
+        yield {"name": "latency", "value": _seconds(run.latency), "more": f"from start to answer, {beside} in flight"}
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.{2 if seconds < 10 else 1}f} s"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError, Outcome
@@ -39,7 +40,7 @@ class Answered:
             next three.
         policy_calls: Candidate steps sampled.
         prm_calls: Paths scored.
-        seconds: From the question's first call to its outcome, other questions in flight beside it.
+        seconds: The latency: from the question's first call to its outcome, with other questions in flight.
         stopped: Why the search ended.
         entry: Its record in the journal, None where there is none.
         record: The benchmark's own record of the question, empty for tasks that log none.
@@ -91,7 +92,8 @@ class Recorded:
         tasks: The tasks it asked.
         questions: Its questions, task by task, in order.
         missing: What was not there or torn, in words.
-        pace: Seconds that the model took per question, None where the run does not tell or was resumed.
+        pace: Wall-clock seconds that the model took, divided by the questions; None where the run does not tell or
+            was resumed.
     """
 
     name: str
@@ -102,6 +104,17 @@ class Recorded:
     questions: Sequence[Answered]
     missing: Sequence[str]
     pace: float | None = None
+
+    @property
+    def latency(self) -> float | None:
+        """The mean seconds from a question's first call to its outcome; None where no question has any."""
+        known = [question.seconds for question in self.questions if question.seconds is not None]
+        return fmean(known) if known else None
+
+    @property
+    def in_flight(self) -> float | None:
+        """The mean number of questions in flight, by Little's law; None where pace or latency are not known."""
+        return self.latency / self.pace if self.latency is not None and self.pace else None
 
 
 def read(run: Path, journal: Path | None = None) -> Recorded:

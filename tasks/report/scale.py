@@ -85,7 +85,9 @@ def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
         console.print(grid.rich())
     for note in found.notes:
         console.print(note, style="yellow", markup=False, highlight=False)
-    pictures = draw(found.points, [_title(found), found.judged.words]) if files.keys() & {"png", "svg"} else {}
+    wanted = files.keys() & {"png", "svg"}
+    titles = [_title(found), found.judged.words]
+    pictures = draw(found.points, titles, latency=found.run.pace is None) if wanted else {}
     for kind, file in files.items():
         if kind == "json":
             write_json("--json", file, plain(found))
@@ -127,15 +129,16 @@ def grids(found: Scaling) -> list[Grid]:
     for point in found.points:
         by_method.setdefault(point.method.name, []).append(point)
     cells = [(name, *(percent(point.accuracy) for point in points)) for name, points in by_method.items()]
+    seconds = "s/q" if found.run.pace is not None else "latency, s"
     costs = [
         ("policy tokens/q", *(f"{by_method[PASS.name][i].tokens:.0f}" for i in range(len(at)))),
-        ("estimated s/q, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
+        (f"estimated {seconds}, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
     ]
     scored = next((points for points in by_method.values() if points[0].method.aggregate not in (None, "last")), None)
     if scored is not None:
         costs += [
             ("PRM calls/q", *(f"{point.prm_calls:.1f}" for point in scored)),
-            ("estimated s/q, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
+            (f"estimated {seconds}, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
         ]
     curves = Grid(_title(found), ("accuracy, %, by N", *map(str, at)), [*cells, *costs])
     title = "the best search within so many policy tokens, chosen on one half of the questions"

@@ -23,7 +23,7 @@ class Point:
         shares: Of each question, how often it is right over subsets of that size.
         spent: Of each question, its policy tokens, on average over the same.
         prm_calls: Steps scored per question.
-        seconds: Estimated wall-clock seconds per question.
+        seconds: Estimated wall-clock seconds per question; of a run without a pace, the estimated latency.
     """
 
     method: Method

@@ -35,7 +35,7 @@ const facts = (run) => make("dl", { class: "facts" },
   fact("tokens", count(run.tokens)),
   fact("policy calls", count(run.policy_calls)),
   fact("PRM calls", count(run.prm_calls)),
-  fact("seconds", seconds(run.seconds)),
+  fact("latency, s", seconds(run.seconds)),
   run.stopped && fact("ended by", STOPPED[run.stopped] ?? run.stopped, run.stopped === "budget" ? "over" : ""),
   run.won && fact(run.won.by, decimal(run.won.value)));
 

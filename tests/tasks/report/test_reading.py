@@ -168,6 +168,14 @@ def test_a_failed_question_is_wrong_and_has_spent_what_its_journal_says(tmp_path
     assert found.pace == 4.0
 
 
+def test_what_a_question_costs_is_not_how_long_it_is_in_flight(tmp_path: Path) -> None:
+    outcomes = [replace(RIGHT, usage=replace(RIGHT.usage, seconds=seconds)) for seconds in (30.0, 40.0, 50.0, 40.0)]
+    found = read(write_run(tmp_path, outcomes, ["4"] * 4).out)  # the run took 8 seconds
+    assert (found.pace, found.latency, found.in_flight) == (2.0, 40.0, 20.0)
+    resumed = replace(found, pace=None)
+    assert (resumed.latency, resumed.in_flight) == (40.0, None)
+
+
 def test_of_two_records_at_the_same_cost_the_one_that_gave_the_reply_is_taken(run: Written, tmp_path: Path) -> None:
     """As with two temperatures of `--gen_kwargs`, which one journal keeps."""
     journal = Journal(tmp_path / "journal", "run", json.loads((run.journal / "settings.json").read_text()), rank=1)  # type: ignore[operator]

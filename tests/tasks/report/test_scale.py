@@ -32,7 +32,7 @@ from atomthink_plugin.tasks.report.budgeting import LEAST, Best, _half, agreemen
 from atomthink_plugin.tasks.report.candidates import Candidate, Sampled, sampled
 from atomthink_plugin.tasks.report.reading import Answered, read
 from atomthink_plugin.tasks.report.replay import MAJORITY, PASS, Method, Replay
-from atomthink_plugin.tasks.report.scale import _by_agreement, scaling
+from atomthink_plugin.tasks.report.scale import _by_agreement, grids, scaling
 from atomthink_plugin.tasks.report.scaling import Point, common_methods, curve
 from tests.tasks.report.runs import asked, search_all, write_run
 from tests.tasks.report.test_replay import Given, search_of
@@ -375,7 +375,17 @@ def test_the_command_writes_what_it_computed(
     picture = ElementTree.parse(files["svg"])
     texts = {element.text for element in picture.iter() if element.text}
     assert {"pass@N", "majority", "weighted", "best of N", "policy tokens per question"} <= texts
+    assert "estimated wall time per question, s" in texts
     assert Image.open(files["png"]).width > 1000
+
+
+def test_seconds_of_a_resumed_run_are_called_latency(outcomes: list[Outcome], tmp_path: FilePath) -> None:
+    run = write_run(tmp_path, outcomes, ["1"] * 44, {"name": "best_of_n", "n": 8})
+    found = scaling(run.out, None)
+    resumed = replace(found, run=replace(found.run, pace=None))
+    labels = [{cells[0] for cells in grids(one)[0].cells} for one in (found, resumed)]
+    assert [any("latency" in label for label in own) for own in labels] == [False, True]
+    assert [any("estimated s/q" in label for label in own) for own in labels] == [True, False]
 
 
 def test_what_cannot_be_scaled_says_why(

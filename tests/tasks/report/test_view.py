@@ -45,12 +45,15 @@ def test_the_numbers_are_those_of_the_samples(browser: WebDriver, page: Path, se
     assert f"tokens {sum(one.generated for one in spent) / len(spent):,.0f} each" in head
     assert f"policy calls {sum(one.policy_calls for one in spent) / len(spent):,.1f} each" in head
     assert "failed 1 stopped by budget 1" in head
+    assert "time 1.33 s per question" in head  # eight seconds for six questions
+    assert re.search(r"latency [\d.]+ s from start to answer, \d+ in flight", head)
     marks = "".join(texts(browser, ".row .mark"))
     assert marks == "".join("✓" if right else "✗" for right in verdicts[:-1]) + "!"
     facts = dict(zip(texts(browser, ".fact dt"), texts(browser, ".fact dd"), strict=True))
     assert facts["tokens"] == str(spent[0].generated)
     assert (facts["policy calls"], facts["PRM calls"]) == (str(spent[0].policy_calls), str(spent[0].score_calls))
     assert facts["ended by"] == "a final answer"
+    assert float(facts["latency, s"]) == pytest.approx(spent[0].seconds, abs=0.01)
     assert errors(browser) == []
 
 
