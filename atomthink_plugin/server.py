@@ -38,6 +38,9 @@ _CONNECT: Final = 10.0
 _AGAIN: Final = 5.0
 """Seconds between tries to reach a server that went away."""
 
+_LIST: Final = 2**24
+"""Bytes of a list of models at most: hosted servers have hundreds of them."""
+
 _QUOTED: Final = 300
 """Characters of a server's own words in an error."""
 
@@ -162,27 +165,34 @@ class Server:
         """Sends one request, again where another try may help."""
         import openai
 
+        from atomthink_plugin.server_client import refusal
+
         for tried in range(self._max_retries):
             try:
                 return await self._send(path, body)
             except (openai.APIConnectionError, openai.APIStatusError, TimeoutError) as error:
                 pause = pause_after(error, tried)
-                if pause is None:
+                if pause is None or refusal(error):
                     raise
             await asyncio.sleep(pause)
         return await self._send(path, body)
 
     async def _send(self, path: str, body: Mapping[str, Any]) -> str:
         """Sends one request once."""
+        from atomthink_plugin.server_client import bounded, largest_reply
+
         # The library's own timeout begins again with every byte that arrives.
         async with asyncio.timeout(self._timeout):
-            return await self._session().client.post(path, cast_to=str, body=body)
+            with bounded(largest_reply(body)):
+                return await self._session().client.post(path, cast_to=str, body=body)
 
     async def models(self) -> list[str]:
         """Returns the names of the models that the server lists, none if it has no list."""
         import openai
 
-        with suppress(openai.OpenAIError, ValidationError):
+        from atomthink_plugin.server_client import bounded
+
+        with suppress(openai.OpenAIError, ValidationError), bounded(_LIST):
             listed = await self._session().client.get("/models", cast_to=str)
             return [model.id for model in _Models.model_validate_json(listed).data]
         return []
@@ -201,6 +211,19 @@ class Server:
         """Says what went wrong and which argument to change; the key is never part of it."""
         import openai
 
+        from atomthink_plugin.server_client import OversizeError, RedirectError, refusal
+
+        match refusal(error):
+            case OversizeError() as oversize:
+                return QuestionError(
+                    f"{self.name} gave a reply of {oversize}, which is no reply to what it was asked: look at the "
+                    "server's log"
+                )
+            case RedirectError(location=location):
+                return QuestionError(
+                    f"{self.name} redirects a request to another address, which is not followed: if that one is to be "
+                    f"trusted with the questions, pass it as `{self._prefix}base_url=` ({self.quote(location)})"
+                )
         tried = f"also after `{self._prefix}max_retries={self._max_retries}`"
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
@@ -228,9 +251,12 @@ class Server:
         """Returns this loop's connections; they are closed when the loop's last tasks are cancelled."""
         import openai
 
+        from atomthink_plugin.server_client import BoundedClient
+
         loop = asyncio.get_running_loop()
         if loop not in self._sessions:
             client = openai.AsyncOpenAI(
+                http_client=BoundedClient(),
                 base_url=self.url,
                 api_key=self._key or "none",  # the library insists on one
                 # Less than a try may take: what was never sent then ends as a connection that is not made.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import random
 import re
@@ -22,6 +23,7 @@ from PIL import Image
 Fault = (
     int
     | Literal["drop", "hang", "trickle", "garbage", "text", "list", "empty", "filtered", "null", "error", "few", "many"]
+    | Literal["flood", "compressed flood"]
 )
 """An HTTP status, or what else goes wrong with a reply."""
 
@@ -75,7 +77,8 @@ class ChatServer:
 
     `speaks` is the model: history, temperature and seed to all it would write. `faults` are taken one by one
     by chat requests, `always` holds for all of them. `headers` are those of all
-    replies: what clients wait before the next try, as their own pauses are for real servers.
+    replies: what clients wait before the next try, as their own pauses are for real servers. `redirects` maps paths
+    to a status and where it leads.
     """
 
     speaks: Callable[[str, float, int], str] = story
@@ -89,6 +92,7 @@ class ChatServer:
     counted: bool = True
     context: int = 10_000
     headers: dict[str, str] = field(default_factory=lambda: {"retry-after-ms": "1"})
+    redirects: dict[str, tuple[int, str]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
     asked: list[Body] = field(default_factory=list)
@@ -210,7 +214,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self, body: Body, fault: Fault | None) -> None:
         script = self.script
-        if self.path != "/v1/chat/completions":
+        if self.path in script.redirects:
+            status, location = script.redirects[self.path]
+            return self.send_raw(status, b"", headers={"Location": location})
+        if self.path not in ("/v1/chat/completions", "/elsewhere"):
             return self.send(404, {"detail": "Not Found"})
         if script.key is not None and self.headers.get("Authorization") != f"Bearer {script.key}":
             # As the worst of servers would: with the key in its answer.
@@ -243,6 +250,11 @@ class _Handler(BaseHTTPRequestHandler):
                     except OSError:
                         break
                 self.close_connection = True
+            case "flood":
+                self.send(200, {**reply, "filler": [[1, 2, 3]] * 1_000_000})
+            case "compressed flood":
+                reply = {**reply, "filler": "x" * 50_000_000}
+                self.send_raw(200, gzip.compress(json.dumps(reply).encode(), 1), headers={"Content-Encoding": "gzip"})
             case "garbage":
                 self.send_raw(200, b'{"choices": [{"mess')
             case "text":
@@ -267,11 +279,13 @@ class _Handler(BaseHTTPRequestHandler):
     def send(self, status: int, body: Any) -> None:
         self.send_raw(status, json.dumps(body).encode())
 
-    def send_raw(self, status: int, body: bytes, kind: str = "application/json") -> None:
+    def send_raw(
+        self, status: int, body: bytes, kind: str = "application/json", headers: dict[str, str] | None = None
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        for name, value in self.script.headers.items():
+        for name, value in {**self.script.headers, **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

@@ -379,6 +379,50 @@ def test_what_does_not_pass_fails_the_question_with_its_reason(
     assert script.url in str(caught.value)
 
 
+@pytest.mark.parametrize("fault", ["flood", "compressed flood"])
+def test_a_reply_of_megabytes_is_not_read_and_not_asked_for_again(server: Serve, fault: Fault) -> None:
+    script = server()
+    asked = policy(script)
+    script.always = fault
+    with pytest.raises(QuestionError) as caught:
+        ask(asked, Path(question()), WARM)
+    assert script.url in str(caught.value)
+    assert len(script.sampled()) == 1
+
+
+@pytest.mark.parametrize("fault", ["flood", "compressed flood"])
+def test_the_bound_of_replies_grows_with_what_is_asked_for(server: Serve, fault: Fault) -> None:
+    script = server(context=10**9)
+    asked = policy(script)
+    script.faults = [fault]
+    tokens = 60_000  # with their log-probabilities, as many megabytes at most
+    assert len(ask(asked, Path(question()), replace(WARM, max_tokens=tokens)).steps) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_redirect_to_another_server_gets_nothing(server: Serve, status: int, host: str) -> None:
+    script, other = server(), server()
+    asked = policy(script)
+    location = other.url.replace("127.0.0.1", host) + "/chat/completions"
+    script.redirects = {"/v1/chat/completions": (status, location)}
+    with pytest.raises(QuestionError, match="base_url=") as caught:
+        ask(asked, Path(question("q", picture(0))), WARM)
+    assert location in str(caught.value)
+    assert not other.asked
+    assert len(script.sampled()) == 1
+
+
+def test_a_redirect_within_the_server_is_followed(server: Serve) -> None:
+    script = server()
+    asked = policy(script)
+    script.redirects = {"/v1/chat/completions": (307, "/elsewhere")}
+    assert len(ask(asked, Path(question()), WARM).steps) == 1
+    script.redirects = {"/v1/chat/completions": (302, "/elsewhere")}  # clients would get it, without the question
+    with pytest.raises(QuestionError, match="base_url="):
+        ask(asked, Path(question()), WARM)
+
+
 def test_one_failing_question_leaves_the_others_alone(server: Serve) -> None:
     class Picky(ChatServer):
         def refusal(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
