@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 from atomthink_plugin.pausing import pause_after
+from atomthink_plugin.server_reply import Checks
 
 if TYPE_CHECKING:
     import openai  # at run time in the functions that ask: it takes a second, and every run looks at all policies
@@ -55,30 +56,6 @@ class _Model(BaseModel):
 
 class _Models(BaseModel):
     data: list[_Model]
-
-
-class _Details(BaseModel):
-    cached_tokens: int | None = None
-
-
-class Counts(BaseModel):
-    """What a server says a request cost.
-
-    Attributes:
-        prompt_tokens: Tokens of the prompt, once for all samples.
-        completion_tokens: Tokens of all samples; None if it does not tell.
-        prompt_tokens_details: May tell how many of the prompt's were not read anew.
-    """
-
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-
-    @property
-    def cached(self) -> int:
-        """Prompt tokens that came from the server's prefix cache, 0 if it does not tell."""
-        details = self.prompt_tokens_details
-        return min((details.cached_tokens if details else None) or 0, self.prompt_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +93,7 @@ class Server:
     ) -> None:
         self.name = f"`{prefix}base_url={url}`"
         self.url = url
+        self.checks = Checks(url)
         self._key = key
         self._timeout = timeout
         self._max_retries = max_retries

@@ -20,7 +20,8 @@ from pydantic import BaseModel, ValidationError
 from atomthink_plugin.api import QuestionError, Usage
 from atomthink_plugin.chat_turns import Turn
 from atomthink_plugin.model_adapters.samples import Sample
-from atomthink_plugin.server import Counts, Server
+from atomthink_plugin.server import Server
+from atomthink_plugin.server_reply import Reply
 
 if TYPE_CHECKING:
     import openai  # at run time in the functions that ask: it takes a second, and every run looks at all policies
@@ -140,11 +141,10 @@ class _Choice(BaseModel):
     logprobs: _Pieces | None = None
 
 
-class _Completion(BaseModel):
+class _Completion(Reply):
     """The parts of a reply that are used; servers leave out or add others."""
 
     choices: list[_Choice]
-    usage: Counts | None = None
 
 
 class Endpoint:
@@ -223,12 +223,13 @@ class Endpoint:
         choices = sorted(completion.choices, key=lambda choice: choice.index)[: ask.n]
         if "logprobs" not in self._left_out and not any(choice.logprobs for choice in choices):
             self._leave_out("logprobs", "gives none")
-        counts = completion.usage or Counts()
-        generated = counts.completion_tokens
-        samples = tuple(_samples(choices, generated, ask.max_tokens))
+        self.server.checks.model(self._model, completion)
+        sizes = [len((choice.message.content or "").encode()) for choice in completion.choices]
+        counts = self.server.checks.counts(completion, ask.body, sizes)
+        samples = tuple(_samples(choices, counts.completion, ask.max_tokens))
         usage = Usage(
-            generated=sum(sample.tokens for sample in samples) if generated is None else generated,
-            prefilled=counts.prompt_tokens - counts.cached,
+            generated=sum(sample.tokens for sample in samples) if counts.completion is None else counts.completion,
+            prefilled=counts.prompt - counts.cached,
             cached=counts.cached,
             images=ask.images,
         )

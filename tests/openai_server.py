@@ -78,7 +78,7 @@ class ChatServer:
     `speaks` is the model: history, temperature and seed to all it would write. `faults` are taken one by one
     by chat requests, `always` holds for all of them. `headers` are those of all
     replies: what clients wait before the next try, as their own pauses are for real servers. `redirects` maps paths
-    to a status and where it leads.
+    to a status and where it leads. `claims` replaces parts of every reply.
     """
 
     speaks: Callable[[str, float, int], str] = story
@@ -93,6 +93,7 @@ class ChatServer:
     context: int = 10_000
     headers: dict[str, str] = field(default_factory=lambda: {"retry-after-ms": "1"})
     redirects: dict[str, tuple[int, str]] = field(default_factory=dict)
+    claims: Body = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
     asked: list[Body] = field(default_factory=list)
@@ -164,7 +165,7 @@ class ChatServer:
         }
         # The order of choices is the index's, whatever the order in the list.
         reply: Body = {"object": "chat.completion", "choices": [choice for choice, _ in reversed(choices)]}
-        return {**reply, "usage": usage} if self.counted else reply
+        return {**reply, **({"usage": usage} if self.counted else {}), **self.claims}
 
 
 def generate(text: str, stops: list[str], limit: int) -> tuple[str, list[str], str]:

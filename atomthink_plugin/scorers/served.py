@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Message, Path, Question, QuestionError, Score, Step, Usage
 from atomthink_plugin.runtime.loop import run
-from atomthink_plugin.server import Counts, Server, addresses, home, key
+from atomthink_plugin.server import Server, addresses, home, key
+from atomthink_plugin.server_reply import Counts, Reply
 
 _READINGS: Final = 3
 """How often a reply is asked for before one that cannot be read counts as the server's last word."""
@@ -52,8 +53,8 @@ class ServedPrm(ABC):
         """Returns what is asked about the last step of `path`."""
 
     @abstractmethod
-    def read(self, reply: str) -> tuple[float, Counts]:
-        """Returns a reply's score and cost.
+    def read(self, text: str) -> tuple[float, Reply]:
+        """Returns a reply's score, and the reply.
 
         Raises:
             ValidationError: It is no reply to what was asked.
@@ -67,7 +68,7 @@ class ServedPrm(ABC):
             QuestionError: The server refuses the path, or fails.
         """
         value, counts = await self._ask(home(self._servers, path.question), path)
-        usage = Usage(score_calls=1, prefilled=counts.prompt_tokens - counts.cached, cached=counts.cached)
+        usage = Usage(score_calls=1, prefilled=counts.prompt - counts.cached, cached=counts.cached)
         return Score(value, usage)
 
     async def _ask(self, server: Server, path: Path) -> tuple[float, Counts]:
@@ -76,8 +77,8 @@ class ServedPrm(ABC):
         body = {"model": self._model, **self.body(path)}
         for _ in range(_READINGS):
             try:
-                reply = await server.post(self.route(server), body)
-                value, counts = self.read(reply)
+                text = await server.post(self.route(server), body)
+                value, reply = self.read(text)
             except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError) as error:
                 raise QuestionError(
                     f"{server.name} refuses to score a step (HTTP {error.status_code}: {server.said(error)})"
@@ -86,9 +87,10 @@ class ServedPrm(ABC):
                 continue
             if not math.isfinite(value):
                 raise QuestionError(f"{server.name} gave {value} as a score: serve the PRM in another precision")
-            return value, counts
+            server.checks.model(self._model, reply)
+            return value, server.checks.counts(reply, body, [0])
         raise QuestionError(
-            f"{server.name} gave a reply that is no score ({server.quote(reply)}), {_READINGS} times in a row: look at "
+            f"{server.name} gave a reply that is no score ({server.quote(text)}), {_READINGS} times in a row: look at "
             "the server's log"
         )
 

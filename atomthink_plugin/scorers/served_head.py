@@ -14,7 +14,8 @@ from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.detect import prm_settings
 from atomthink_plugin.scorers.prm_head import Conversation, separator_of
 from atomthink_plugin.scorers.served import ServedPrm, prm_servers, served_name
-from atomthink_plugin.server import Counts, Server
+from atomthink_plugin.server import Server
+from atomthink_plugin.server_reply import Reply
 from atomthink_plugin.source import load_config, load_words
 
 
@@ -22,9 +23,8 @@ class _Class(BaseModel):
     probs: list[float]
 
 
-class _Classes(BaseModel):
+class _Classes(Reply):
     data: list[_Class]
-    usage: Counts
 
 
 class ServedHeadPrm(ServedPrm):
@@ -57,13 +57,13 @@ class ServedHeadPrm(ServedPrm):
         """Returns a request for the class of the path."""
         return {"input": list(ids_of(self._layout.encode(path)))}
 
-    def read(self, reply: str) -> tuple[float, Counts]:
+    def read(self, text: str) -> tuple[float, Reply]:
         """Returns the probability of the second class, "right"."""
-        read = _Classes.model_validate_json(reply)
+        read = _Classes.model_validate_json(text)
         probabilities = read.data[0].probs if read.data else []
         if len(probabilities) != 2:
             raise QuestionError(f"the served PRM gave {len(probabilities)} classes, not wrong and right: name another")
-        return probabilities[1], read.usage
+        return probabilities[1], read
 
 
 def served_prm_head(

@@ -20,7 +20,8 @@ from atomthink_plugin.scorers.detect import prm_settings
 from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, markers
 from atomthink_plugin.scorers.served import ServedPrm, prm_servers, served_name
 from atomthink_plugin.scorers.steps import last_step
-from atomthink_plugin.server import Counts, Server
+from atomthink_plugin.server import Server
+from atomthink_plugin.server_reply import Reply
 from atomthink_plugin.source import load_config, load_words
 
 
@@ -32,9 +33,8 @@ class _Continuation(BaseModel):
     logprobs: _TopLogprobs
 
 
-class _Continuations(BaseModel):
+class _Continuations(Reply):
     choices: list[_Continuation]
-    usage: Counts
 
 
 class ServedTokenPrm(ServedPrm):
@@ -66,11 +66,11 @@ class ServedTokenPrm(ServedPrm):
         """Returns a request for one token behind the last tag."""
         return {"prompt": list(ids_of(self._layout.encode(path))), "logprobs": 2, **_two_tokens(self._ids)}
 
-    def read(self, reply: str) -> tuple[float, Counts]:
+    def read(self, text: str) -> tuple[float, Reply]:
         """Returns the good token's probability against the bad one's."""
-        read = _Continuations.model_validate_json(reply)
+        read = _Continuations.model_validate_json(text)
         given = read.choices[0].logprobs.top_logprobs[0] if read.choices else {}
-        return _probability(given, self._ids), read.usage
+        return _probability(given, self._ids), read
 
 
 class _Alternative(BaseModel):
@@ -86,13 +86,12 @@ class _Positions(BaseModel):
     content: list[_Position]
 
 
-class _Reply(BaseModel):
+class _Turn(BaseModel):
     logprobs: _Positions
 
 
-class _Replies(BaseModel):
-    choices: list[_Reply]
-    usage: Counts
+class _Turns(Reply):
+    choices: list[_Turn]
 
 
 class ServedChatPrm(ServedPrm):
@@ -147,11 +146,11 @@ class ServedChatPrm(ServedPrm):
             **_two_tokens(self._ids),
         }
 
-    def read(self, reply: str) -> tuple[float, Counts]:
+    def read(self, text: str) -> tuple[float, Reply]:
         """Returns the good token's probability against the bad one's."""
-        read = _Replies.model_validate_json(reply)
+        read = _Turns.model_validate_json(text)
         given = read.choices[0].logprobs.content[0].top_logprobs if read.choices else []
-        return _probability({one.token: one.logprob for one in given}, self._ids), read.usage
+        return _probability({one.token: one.logprob for one in given}, self._ids), read
 
 
 def served_prm_token(

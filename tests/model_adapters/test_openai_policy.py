@@ -255,6 +255,60 @@ def test_logprobs_are_dropped_once_with_one_warning(server: Serve, caplog: pytes
         assert proposal.usage.generated <= sum(len(s.token_ids) for s in proposal.steps) < proposal.usage.generated + 3
 
 
+NO_COUNT: tuple[Any, ...] = (3e8, 10**400, -7, 0, "many", None, [1], float("inf"))
+
+
+@pytest.mark.parametrize("count", NO_COUNT)
+@pytest.mark.parametrize("how", ["given", "silent"])
+def test_a_count_that_cannot_be_right_costs_neither_memory_nor_the_question(
+    server: Serve, caplog: pytest.LogCaptureFixture, how: Any, count: Any
+) -> None:
+    script, path = server(logprobs=how), Path(question())
+    asked = policy(script, Atomic())
+    with_counts = ask(asked, path, WARM, 3)
+    caplog.clear()
+    script.claims = {"usage": {"prompt_tokens": 40, "completion_tokens": count}}
+    proposals = [ask(asked, path, WARM, 3) for _ in range(2)]
+    for proposal in proposals:
+        assert [step.text for step in proposal.steps] == [step.text for step in with_counts.steps]
+        assert proposal.usage.prefilled == 40
+        assert 0 < proposal.usage.generated <= 3 * WARM.max_tokens
+        assert all(0 < len(step.token_ids) <= WARM.max_tokens for step in proposal.steps)
+    assert [record.levelname for record in caplog.records] == (["WARNING"] if count is not None else [])
+
+
+@pytest.mark.parametrize("usage", ["lots", [], {"prompt_tokens": -5}, {"prompt_tokens": 10**12}])
+def test_prompt_counts_that_cannot_be_right_are_left_out(server: Serve, usage: Any) -> None:
+    script = server()
+    asked = policy(script, Atomic())
+    script.claims = {"usage": usage}
+    proposal = ask(asked, Path(question()), WARM, 2)
+    assert len(proposal.steps) == 2
+    assert (proposal.usage.prefilled, proposal.usage.cached) == (0, 0)
+
+
+def test_counts_of_choices_that_nobody_asked_for_are_right(server: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    script = server(speaks=lambda *_: "word " * 100)
+    asked = policy(script, Atomic())
+    script.faults = ["many", "few"]
+    for _ in range(2):
+        ask(asked, Path(question()), WARM, 2)
+    assert not caplog.records
+
+
+def test_another_model_than_asked_for_is_reported_once(server: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    script = server(claims={"model": "scripted-2024-08-06"})
+    asked = policy(script, Atomic())
+    ask(asked, Path(question()), WARM)
+    assert not caplog.records
+    script.claims = {"model": "cheaper"}
+    for _ in range(3):
+        assert len(ask(asked, Path(question()), WARM, 2).steps) == 2
+    (record,) = caplog.records
+    assert "cheaper" in record.getMessage()
+    assert "scripted" in record.getMessage()
+
+
 def test_logprobs_need_not_be_asked_for(server: Serve, caplog: pytest.LogCaptureFixture) -> None:
     script = server()
     ask(policy(script, logprobs=False), Path(question()), Sampling())

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from atomthink_plugin.api import QuestionError
-from atomthink_plugin.server import Counts, Server
+from atomthink_plugin.server import Server
+from atomthink_plugin.server_reply import Counts, Reply, content_of
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Cost, Meter
 
@@ -18,10 +19,6 @@ _IMAGE: Final = 4096  # tokens of one image, at most; what a server counts beyon
 
 # The client library has these of one of two packages, by its version.
 _UNSENT: Final = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
-
-
-class _Counted(BaseModel):
-    usage: Counts | None = None
 
 
 class PaidServer(Server):
@@ -68,7 +65,7 @@ class PaidServer(Server):
         call = self._ledger.asked(worst) if self._ledger else 0
         try:
             reply = await super()._send(path, body)
-            cost = self._cost(reply, images, worst)
+            cost = self._cost(self._counts(reply, body), images, worst)
         except openai.APIStatusError:
             cost = Cost(calls=1)
             raise
@@ -87,26 +84,23 @@ class PaidServer(Server):
 
     def _most(self, body: Mapping[str, Any]) -> tuple[int, Cost]:
         """Returns a request's images, and the most it may cost: a token is at least one byte."""
-        contents = [turn["content"] for turn in body["messages"]]
-        parts = [part for content in contents if not isinstance(content, str) for part in content]
-        texts = [content for content in contents if isinstance(content, str)]
-        texts += [part["text"] for part in parts if part["type"] == "text"]
-        images = sum(part["type"] == "image_url" for part in parts)
-        size = sum(len(text.encode("utf-8", "replace")) for text in texts)
+        size, images = content_of(body)
         schema = len(json.dumps(body.get("response_format", "")))
-        prompt = size + schema + _TURN * (len(contents) + 1) + self._image * images
+        prompt = size + schema + _TURN * (len(body["messages"]) + 1) + self._image * images
         return images, self._meter.cost(prompt, body.get("max_tokens") or body["max_completion_tokens"])
 
-    def _cost(self, reply: str, images: int, worst: Cost) -> Cost:
+    def _counts(self, reply: str, body: Mapping[str, Any]) -> Counts:
         try:
-            usage = _Counted.model_validate_json(reply).usage
+            return self.checks.counts(Reply.model_validate_json(reply), body, [len(reply)])
         except ValidationError:
-            usage = None
-        if usage is None or usage.completion_tokens is None:
+            return Counts()
+
+    def _cost(self, counts: Counts, images: int, worst: Cost) -> Cost:
+        if not counts.prompt or counts.completion is None:
             return worst.unanswered()
-        if images and usage.prompt_tokens > worst.prompt:
-            self._image = max(self._image, -(-usage.prompt_tokens // images))
-        return self._meter.cost(usage.prompt_tokens, usage.completion_tokens, usage.cached)
+        if images and counts.prompt > worst.prompt:
+            self._image = max(self._image, -(-counts.prompt // images))
+        return self._meter.cost(counts.prompt, counts.completion, counts.cached)
 
 
 def _unsent(error: Exception) -> bool:
