@@ -94,7 +94,7 @@ class Limits:
     top_k: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Question:
     """One question of a task.
 
@@ -124,6 +124,24 @@ class Question:
     def images(self) -> tuple[Image, ...]:
         """All images, in reading order."""
         return tuple(part for turn in self.messages for part in turn.parts if not isinstance(part, str))
+
+    @cached_property
+    def key(self) -> str:
+        """The id with a digest of all that is asked: turns, image pixels, choices, limits, given steps."""
+        digest = hashlib.blake2b(digest_size=8)
+        for turn in self.messages:
+            digest.update(turn.role.encode())
+            for part in turn.parts:
+                if isinstance(part, str):
+                    digest.update(b"\0text" + part.encode("utf-8", "surrogatepass"))
+                elif part is not None:
+                    digest.update(f"\0image{part.mode}{part.size}".encode() + part.tobytes())
+        digest.update(repr((self.choices, self.limits)).encode())
+        for step in self.history:
+            digest.update(b"\0step" + step.encode("utf-8", "surrogatepass"))
+        if self.direct:
+            digest.update(b"\0direct")
+        return f"{self.id}#{digest.hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

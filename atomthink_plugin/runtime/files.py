@@ -1,10 +1,11 @@
-"""Files that are never seen half-written."""
+"""Writing files: whole or not at all, and to the last byte."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -19,3 +20,14 @@ def write_atomically(file: Path, content: bytes) -> None:
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_all(file: BinaryIO, content: bytes) -> None:
+    """Writes all of `content` to an unbuffered file, whose own `write` may stop early.
+
+    Raises:
+        OSError: It cannot be written whole.
+    """
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]

@@ -6,13 +6,16 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, BinaryIO
 
-from atomthink_plugin.api import Node, Outcome, Question, Result, Rollout, Usage
-from atomthink_plugin.runtime.files import write_atomically
+from atomthink_plugin.api import AtomThinkError, Node, Outcome, Question, Result, Rollout, Usage
+from atomthink_plugin.runtime.files import write_all, write_atomically
+from atomthink_plugin.runtime.locking import JournalLock
+from atomthink_plugin.runtime.records import decode, dump, encode, lines, rank_files
 from atomthink_plugin.runtime.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
@@ -23,26 +26,31 @@ class Journal:
 
     The folder's name carries the digest of everything that changes results, and each record the digest
     of its question, so that a record is only ever read back for the same question thought about in the
-    same way. Failures are written too, and asked again by the next run.
+    same way. Failures are written too, and asked again by the next run. The folder `images` has a thumbnail of every
+    image of a question; a record's `images` has their file names in the order of the prompt.
 
     Args:
         folder: Where journals live.
         name: Readable beginning of this configuration's folder name.
         settings: Everything that changes results: model, scorer, search, format, seed, limits.
         rank: Index of this process.
+
+    Raises:
+        AtomThinkError: Another process writes this journal, or one of its files cannot be read.
+        OSError: The folder cannot be written.
     """
 
     def __init__(self, folder: FilePath, name: str, settings: Mapping[str, Any], rank: int = 0) -> None:
-        digest = hashlib.blake2b(_dump(settings).encode(), digest_size=6).hexdigest()
+        digest = hashlib.blake2b(dump(settings).encode(), digest_size=6).hexdigest()
         self.folder = folder / f"{name}-{digest}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        written = json.dumps(settings, indent=1, sort_keys=True, default=str)
-        write_atomically(self.folder / "settings.json", written.encode())
         self.thumbnails = Thumbnails(self.folder / "images")
-        self._places = self._read()
+        self._settings = json.dumps(settings, indent=1, sort_keys=True, default=str).encode()
+        self._rank = rank
         self._own = self.folder / f"rank{rank}.jsonl"
-        self._file = self._own.open("a+b")
-        self._end_torn_line()
+        self._begin_folder()
+        self._lock = JournalLock(self.folder, rank)
+        self._places = self._read()
+        self._file = self._open()
 
     def __len__(self) -> int:
         """Returns how many questions are finished."""
@@ -50,75 +58,122 @@ class Journal:
 
     def get(self, question: Question) -> Outcome | None:
         """Returns the outcome of a question that was finished before."""
-        place = self._places.get(question_key(question))
-        if place is None:
+        if question.key not in self._places:
             return None
-        path, start = place
-        with path.open("rb") as file:
-            file.seek(start)
-            return outcome_of(json.loads(file.readline())["outcome"])
+        with self._writing():
+            self._keep_in_place()
+        path, start = self._places[question.key]
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                return outcome_of(decode(file.readline())["outcome"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s has lost question %s (%s): it is asked again", path, question.id, error)
+            return None
 
     def put(self, question: Question, result: Result) -> None:
-        """Appends one record and waits until it is on disk."""
-        key = question_key(question)
-        record: dict[str, Any] = {"key": key, "question": question.id, "text": question.text}
+        """Appends one record and waits until it is on disk.
+
+        Raises:
+            AtomThinkError: It cannot be written.
+        """
+        record: dict[str, Any] = {"key": question.key, "question": question.id, "text": question.text}
         record["images"] = self.thumbnails.keep(question.images)
         done = isinstance(result, Outcome)
         record |= {"status": "done", "outcome": result} if done else {"status": "failed", "failure": result}
-        line = _dump(record).encode("utf-8", "replace") + b"\n"
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        start = self._append(encode(record))
         if done:
-            self._places[key] = self._own, self._file.tell() - len(line)
+            self._places[question.key] = self._own, start
 
     def close(self) -> None:
-        """Closes this process's file."""
+        """Closes this process's file and lets other processes write it."""
         self._file.close()
+        self._lock.release()
+
+    def _append(self, line: bytes) -> int:
+        """Writes a line and returns where it starts."""
+        with self._writing():
+            self._keep_in_place()
+            start = self._file.seek(0, os.SEEK_END)
+            try:
+                write_all(self._file, line)
+                os.fsync(self._file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    self._file.truncate(start)
+                raise
+            return start
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise AtomThinkError(
+                f"the journal {self._own} cannot be written ({error.strerror}): free space there or pass "
+                "`journal=FOLDER`; what is finished is kept for the next run"
+            ) from error
 
     def _read(self) -> dict[str, tuple[FilePath, int]]:
         """Returns where each outcome is: all their trees may not fit in memory."""
         places = {}
-        for path in sorted(self.folder.glob("rank*.jsonl")):
-            start = 0
-            with path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    try:
-                        record = json.loads(line)
-                        if record["status"] == "done":
-                            outcome_of(record["outcome"])
-                            places[record["key"]] = path, start
-                    except (ValueError, KeyError, TypeError):
-                        log.warning("%s line %d is torn or foreign: that question is asked again", path, number)
-                    start += len(line)
+        for path in rank_files(self.folder):
+            for line in lines(path):
+                try:
+                    record = line.record()
+                    if record["status"] == "done":
+                        outcome_of(record["outcome"])
+                        places[record["key"]] = path, line.start
+                except (ValueError, KeyError, TypeError) as error:
+                    log.warning("%s line %d is damaged (%s): its question is asked again", path, line.number, error)
         return places
 
-    def _end_torn_line(self) -> None:
-        """Puts a killed run's half-written last line on a line of its own."""
-        size = self._file.seek(0, os.SEEK_END)
-        if size:
-            self._file.seek(size - 1)
-            if self._file.read(1) != b"\n":
-                self._file.write(b"\n")
-                self._file.flush()
+    def _begin_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "settings.json", self._settings)
 
+    def _open(self) -> BinaryIO:
+        """Opens this process's file and ends a killed run's half-written last line."""
+        if self._own.exists() and not self._own.is_file():
+            raise AtomThinkError(f"{self._own} is not a file: move it away, or pass `journal=FOLDER`")
+        file = self._own.open("a+b", buffering=0)
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        return file
 
-def question_key(question: Question) -> str:
-    """Returns the id with a digest of all that is asked: turns, image pixels, choices, limits."""
-    digest = hashlib.blake2b(digest_size=8)
-    for turn in question.messages:
-        digest.update(turn.role.encode())
-        for part in turn.parts:
-            if isinstance(part, str):
-                digest.update(b"\0text" + part.encode("utf-8", "surrogatepass"))
-            elif part is not None:
-                digest.update(f"\0image{part.mode}{part.size}".encode() + part.tobytes())
-    digest.update(repr((question.choices, question.limits)).encode())
-    for step in question.history:
-        digest.update(b"\0step" + step.encode("utf-8", "surrogatepass"))
-    if question.direct:
-        digest.update(b"\0direct")
-    return f"{question.id}#{digest.hexdigest()}"
+    def _keep_in_place(self) -> None:
+        """Writes this process's file again where it was deleted or moved; its content is still open."""
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._file.fileno()), self._own.stat()):
+                return
+        log.error("the journal %s was deleted or moved during the run: it is written again", self._own)
+        self._begin_folder()
+        self._lock_again()
+        restored = self._open()
+        shift = restored.seek(0, os.SEEK_END)
+        for chunk in self._content():
+            write_all(restored, chunk)
+        os.fsync(restored.fileno())
+        self._file.close()
+        self._file = restored
+        self._places = {key: (path, start + shift * (path == self._own)) for key, (path, start) in self._places.items()}
+
+    def _content(self) -> Iterator[bytes]:
+        try:
+            self._file.seek(0)
+            while chunk := self._file.read(1 << 20):
+                yield chunk
+        except OSError as error:  # some network file systems let go of a deleted file at once
+            log.error("what the deleted journal %s held is lost and asked again by the next run: %s", self._own, error)
+
+    def _lock_again(self) -> None:
+        self._lock.release()
+        try:
+            self._lock = JournalLock(self.folder, self._rank)
+        except AtomThinkError as error:
+            log.error("%s", error)
 
 
 def outcome_of(record: dict[str, Any]) -> Outcome:
@@ -134,14 +189,3 @@ def outcome_of(record: dict[str, Any]) -> Outcome:
     values["rollouts"] = tuple(Rollout(**rollout) for rollout in record.get("rollouts", ()))
     values["steps"], values["scores"] = tuple(record["steps"]), tuple(record["scores"])
     return Outcome(**values)
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has no word for: our nouns by their fields, anything else as text."""
-    if is_dataclass(value):
-        return {item.name: getattr(value, item.name) for item in fields(value)}
-    return str(value)

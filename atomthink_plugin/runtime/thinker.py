@@ -107,11 +107,14 @@ class Thinker:
             result = await self._attempt(question)
         else:
             # Thumbnails take tens of milliseconds each: a thread makes them while the model thinks.
-            shown = [asyncio.to_thread(self.journal.thumbnails.keep, question.images)] if question.images else []
-            result, *_ = await asyncio.gather(self._attempt(question), *shown)
+            result, _ = await asyncio.gather(self._attempt(question), self._show(self.journal, question))
             self.journal.put(question, result)
         finished(result, True)
         return result
+
+    async def _show(self, journal: Journal, question: Question) -> None:
+        if question.images:
+            await asyncio.to_thread(journal.thumbnails.keep, question.images)
 
     async def _attempt(self, question: Question) -> Result:
         if question.direct:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,7 @@ from typing import Any, Final
 from atomthink_plugin.api import AtomThinkError, Outcome, Usage
 from atomthink_plugin.build import journal_folder
 from atomthink_plugin.runtime.journal import outcome_of
+from atomthink_plugin.runtime.records import decode, lines, rank_files
 
 _SETTINGS: Final = "settings.json"
 
@@ -51,7 +52,7 @@ class Entry:
             return None
         with self.file.open("rb") as file:
             file.seek(self.start)
-            return outcome_of(json.loads(file.readline())["outcome"])
+            return outcome_of(decode(file.readline())["outcome"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +115,13 @@ def read_journal(folder: Path) -> Kept:
         raise AtomThinkError(f"`{folder}` is no journal, its {_SETTINGS} cannot be read: {error}") from None
     entries: list[Entry] = []
     torn = 0
-    for file in sorted(folder.glob("rank*.jsonl")):
-        for start, line in _lines(file):
+    for file in rank_files(folder):
+        for line in lines(file):
             try:
-                entries.append(_entry(json.loads(line), file, start))
+                entries.append(_entry(line.record(), file, line.start))
             except (ValueError, KeyError, TypeError):
                 torn += 1
     return Kept(folder, settings, entries, torn)
-
-
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    start = 0
-    with file.open("rb") as lines:
-        for line in lines:
-            if line.strip():
-                yield start, line
-            start += len(line)
 
 
 def _entry(record: Mapping[str, Any], file: Path, start: int) -> Entry:

@@ -83,6 +83,7 @@ def test_every_question_is_answered_as_without_faults_or_fails_by_the_servers_na
         assert all(isinstance(result, Outcome) and result.answer for result in expected)
         journal, script.kinds = Journal(tmp_path, "run", {}), kinds
         results = free(replace(thinker, journal=journal).run(QUESTIONS))
+        journal.close()
         failed = [i for i, result in enumerate(results) if isinstance(result, Failure)]
         assert {i for i, question in enumerate(QUESTIONS) if UNLUCKY in question.text} <= set(failed)
         assert len(failed) < len(QUESTIONS) / 2

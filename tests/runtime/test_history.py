@@ -12,7 +12,6 @@ from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.formats import SEPARATOR, Continue, Direct, Format
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-from atomthink_plugin.runtime.journal import question_key
 from atomthink_plugin.runtime.mind import QuestionMind
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.searches.beam import beam
@@ -65,7 +64,7 @@ def test_whole_replies_cannot_go_on_from_steps() -> None:
 
 
 def test_the_journal_tells_histories_apart() -> None:
-    keys = {question_key(given(*history)) for history in ((), (FIRST,), (FIRST, "Step 2: Go left."))}
+    keys = {given(*history).key for history in ((), (FIRST,), (FIRST, "Step 2: Go left."))}
     assert len(keys) == 3
 
 

@@ -1,22 +1,44 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, BinaryIO
 
+import filelock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from atomthink_plugin.api import Failure, Limits, Message, Node, Outcome, Question, Rollout, Usage
+from atomthink_plugin.api import (
+    AtomThinkError,
+    Failure,
+    Limits,
+    Message,
+    Node,
+    Outcome,
+    Question,
+    Result,
+    Rollout,
+    Usage,
+)
 from atomthink_plugin.formats import Continue
-from atomthink_plugin.runtime.journal import Journal, question_key
+from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.runtime.records import lines
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.searches.quick import quick
+from atomthink_plugin.tasks.report.journals import read_journal
 from atomthink_plugin.testing import ScriptedPolicy
+from atomthink_plugin.training.fine_tuning.journals import finished, journal_files
+from atomthink_plugin.training.fine_tuning.tally import Tally
 from tests.trees import question, settings
 
 NODE = Node("b", "a", "Step 1: 數 \u2028 \\frac{1}{2}", 0.5, -1.25, 7, 3, None, "repeats itself")
@@ -28,9 +50,26 @@ def open_journal(folder: FilePath, rank: int = 0) -> Journal:
     return Journal(folder, "run", {"seed": 0}, rank)
 
 
+def written(folder: FilePath, *results: tuple[Question, Result], rank: int = 0) -> FilePath:
+    """Writes results to a journal as one run, and returns its file."""
+    with closing(open_journal(folder, rank)) as journal:
+        for asked, result in results:
+            journal.put(asked, result)
+        return journal.folder / f"rank{rank}.jsonl"
+
+
+def known(folder: FilePath, *asked: Question, rank: int = 0) -> list[Outcome | None]:
+    """What the next run knows."""
+    with closing(open_journal(folder, rank)) as journal:
+        return [journal.get(one) for one in asked]
+
+
+A, B, C = (question(id) for id in "abc")
+
+
 def test_an_outcome_comes_back_as_it_was(tmp_path: FilePath) -> None:
-    open_journal(tmp_path).put(question(), OUTCOME)
-    assert open_journal(tmp_path).get(question()) == OUTCOME
+    written(tmp_path, (A, OUTCOME))
+    assert known(tmp_path, A) == [OUTCOME]
 
 
 @given(cut=st.integers(1, 60))
@@ -38,36 +77,25 @@ def test_a_torn_last_line_is_ignored_and_what_follows_it_is_kept(
     tmp_path_factory: pytest.TempPathFactory, cut: int
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
-    first = open_journal(folder)
-    first.put(question("a"), OUTCOME)
-    first.put(question("b"), OUTCOME)
-    first.close()
-    file = first.folder / "rank0.jsonl"
+    file = written(folder, (A, OUTCOME), (B, OUTCOME))
     file.write_bytes(file.read_bytes()[:-cut])
-    second = open_journal(folder)
-    assert second.get(question("a")) == OUTCOME
-    second.put(question("c"), OUTCOME)
-    third = open_journal(folder)
-    assert third.get(question("c")) == OUTCOME
-    assert third.get(question("a")) == OUTCOME
+    written(folder, (C, OUTCOME))
     # One byte off the end is the newline alone: that record is whole.
-    assert third.get(question("b")) == (OUTCOME if cut == 1 else None)
+    assert known(folder, A, B, C) == [OUTCOME, OUTCOME if cut == 1 else None, OUTCOME]
 
 
 def test_every_process_reads_what_all_wrote(tmp_path: FilePath) -> None:
-    open_journal(tmp_path, rank=0).put(question("a"), OUTCOME)
-    open_journal(tmp_path, rank=1).put(question("b"), OUTCOME)
+    written(tmp_path, (A, OUTCOME), rank=0)
+    written(tmp_path, (B, OUTCOME), rank=1)
     for rank in (0, 1, 2):
-        journal = open_journal(tmp_path, rank)
-        assert (journal.get(question("a")), journal.get(question("b"))) == (OUTCOME, OUTCOME)
+        assert known(tmp_path, A, B, rank=rank) == [OUTCOME, OUTCOME]
 
 
 def test_a_failure_is_written_with_its_reason_and_not_read_back_as_done(tmp_path: FilePath) -> None:
-    journal = open_journal(tmp_path)
-    journal.put(question(), Failure("image 1 is truncated"))
-    record = json.loads((journal.folder / "rank0.jsonl").read_text())
+    file = written(tmp_path, (A, Failure("image 1 is truncated")))
+    record = json.loads(file.read_text())
     assert (record["status"], record["failure"]["reason"]) == ("failed", "image 1 is truncated")
-    assert open_journal(tmp_path).get(question()) is None
+    assert known(tmp_path, A) == [None]
 
 
 def test_the_key_changes_with_all_that_is_asked() -> None:
@@ -83,25 +111,167 @@ def test_the_key_changes_with_all_that_is_asked() -> None:
         replace(base, limits=Limits(max_new_tokens=8)),
         replace(base, direct=True),
     ]
-    assert len({question_key(variant) for variant in variants}) == len(variants)
-    assert question_key(base) == question_key(replace(base, messages=(Message("user", ("How many?", red.copy())),)))
+    assert len({variant.key for variant in variants}) == len(variants)
+    assert base.key == replace(base, messages=(Message("user", ("How many?", red.copy())),)).key
 
 
 def test_a_value_that_json_has_no_word_for_survives(tmp_path: FilePath) -> None:
-    open_journal(tmp_path).put(question(), replace(OUTCOME, value=math.inf))
-    back = open_journal(tmp_path).get(question())
-    assert back is not None
-    assert back.value == math.inf
+    endless = replace(OUTCOME, value=math.inf)
+    written(tmp_path, (A, endless))
+    assert known(tmp_path, A) == [endless]
 
 
-def test_a_journal_from_before_rollouts_were_kept_is_still_good(tmp_path: FilePath) -> None:
-    journal = open_journal(tmp_path)
-    journal.put(question(), OUTCOME)
-    file = journal.folder / "rank0.jsonl"
+def test_a_journal_from_before_checksums_and_rollouts_is_still_good(tmp_path: FilePath) -> None:
+    file = written(tmp_path, (A, OUTCOME))
     record = json.loads(file.read_text())
-    del record["outcome"]["rollouts"]
+    del record["outcome"]["rollouts"], record["checksum"], record["images"]
     file.write_text(json.dumps(record) + "\n")
-    assert open_journal(tmp_path).get(question()) == replace(OUTCOME, rollouts=())
+    assert known(tmp_path, A) == [replace(OUTCOME, rollouts=())]
+
+
+@given(data=st.data())
+def test_no_flipped_byte_changes_an_outcome(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    file = written(folder, (A, OUTCOME), (B, OUTCOME))
+    content = bytearray(file.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    hit, before = content[:at].count(b"\n"), content[at]
+    content[at] ^= data.draw(st.integers(1, 255))
+    file.write_bytes(content)
+    outcomes = known(folder, A, B)
+    assert all(outcome in (None, OUTCOME) for outcome in outcomes)
+    # Where a line break came or went, the other record may be lost too.
+    assert outcomes[1 - hit] == OUTCOME or ord("\n") in (before, content[at])
+
+
+def test_garbage_costs_its_own_line(tmp_path: FilePath, caplog: pytest.LogCaptureFixture) -> None:
+    file = written(tmp_path, (A, OUTCOME))
+    garbage = [b"[" * 100_000, b"[]", b"7", b"\xff\xfe", b'{"status": "done"}', b'{"a": ' * 50_000, b"1" * 5_000]
+    file.write_bytes(b"\n".join([*garbage, file.read_bytes()]))
+    assert known(tmp_path, A) == [OUTCOME]
+    assert len(caplog.records) == len(garbage)
+
+
+def test_what_only_has_the_name_of_a_journals_file_is_ignored(
+    tmp_path: FilePath, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = written(tmp_path, (A, OUTCOME))
+    file.with_name("rank1.jsonl").mkdir()
+    file.with_name("rank2.jsonl").symlink_to(tmp_path / "nowhere")
+    assert known(tmp_path, A) == [OUTCOME]
+    named = " ".join(record.getMessage() for record in caplog.records)
+    assert "rank1.jsonl" in named
+    assert "rank2.jsonl" in named
+
+
+def test_a_file_of_its_own_that_is_a_folder_is_named(tmp_path: FilePath) -> None:
+    file = written(tmp_path, rank=0)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(AtomThinkError, match=r"rank0\.jsonl"):
+        open_journal(tmp_path)
+
+
+def test_a_second_run_is_refused_by_name_while_the_first_goes_on(tmp_path: FilePath) -> None:
+    with closing(open_journal(tmp_path)) as first:
+        with pytest.raises(AtomThinkError, match=f"{os.getpid()}.*`journal=FOLDER`"):
+            open_journal(tmp_path)
+        with closing(open_journal(tmp_path, rank=1)) as sibling:
+            sibling.put(B, OUTCOME)
+        first.put(A, OUTCOME)
+        assert [line.record()["question"] for line in lines(first.folder / "rank0.jsonl")] == ["a"]
+    assert known(tmp_path, A, B) == [OUTCOME, OUTCOME]
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.runtime.records import lines
+journal = Journal(Path(sys.argv[1]), "run", {"seed": 0})
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_is_killed_leaves_no_lock(tmp_path: FilePath) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(AtomThinkError, match=rf"\b{holder.pid}\b"):
+            open_journal(tmp_path)
+        holder.kill()
+    assert known(tmp_path, A) == [None]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("no flock")])
+def test_a_file_system_without_locks_is_written_with_a_warning(
+    error: Exception, tmp_path: FilePath, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(self: object) -> None:
+        raise error
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", unsupported)
+    written(tmp_path, (A, OUTCOME))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert known(tmp_path, A) == [OUTCOME]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_folder_that_is_deleted_during_the_run_is_written_again(
+    moved: bool, tmp_path: FilePath, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path, (A, OUTCOME))
+    with closing(open_journal(tmp_path)) as journal:
+        journal.put(B, OUTCOME)
+        if moved:
+            journal.folder.rename(tmp_path / "elsewhere")
+        else:
+            shutil.rmtree(journal.folder)
+        journal.put(C, OUTCOME)
+        assert [journal.get(one) for one in (A, B, C)] == [OUTCOME] * 3
+        assert (journal.folder / "settings.json").is_file()
+        with pytest.raises(AtomThinkError):  # the new folder is locked, too
+            open_journal(tmp_path)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert known(tmp_path, A, B, C) == [OUTCOME] * 3
+
+
+def test_a_file_that_another_run_has_begun_in_the_place_of_a_deleted_one_is_continued(tmp_path: FilePath) -> None:
+    with closing(open_journal(tmp_path)) as journal:
+        journal.put(A, OUTCOME)
+        shutil.rmtree(journal.folder)
+        written(tmp_path, (B, OUTCOME))
+        assert journal.get(A) == OUTCOME
+        journal.put(C, OUTCOME)
+        assert [journal.get(one) for one in (A, C)] == [OUTCOME] * 2
+    assert known(tmp_path, A, B, C) == [OUTCOME] * 3
+
+
+def test_what_another_processs_deleted_file_had_is_asked_again(tmp_path: FilePath) -> None:
+    file = written(tmp_path, (A, OUTCOME), rank=1)
+    with closing(open_journal(tmp_path)) as journal:
+        file.unlink()
+        assert journal.get(A) is None
+
+
+def test_a_full_disk_is_an_error_to_act_on_and_leaves_whole_lines(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: BinaryIO, content: bytes) -> None:
+        file.write(content[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(open_journal(tmp_path)) as journal:
+        journal.put(A, OUTCOME)
+        with monkeypatch.context() as patch:
+            patch.setattr("atomthink_plugin.runtime.journal.write_all", full)
+            with pytest.raises(AtomThinkError, match="No space left"):
+                journal.put(B, OUTCOME)
+        journal.put(C, OUTCOME)
+    assert known(tmp_path, A, B, C) == [OUTCOME, None, OUTCOME]
+    assert (journal.folder / "rank0.jsonl").read_bytes().count(b"\n") == 2
 
 
 RED = Image.new("RGB", (1300, 650), "red")
@@ -161,3 +331,19 @@ def test_a_run_writes_thumbnails_of_what_it_asks(tmp_path: FilePath) -> None:
     assert {name for record in records(journal) for name in record["images"]} == {
         file.name for file in (journal.folder / "images").iterdir()
     }
+
+
+def test_no_command_takes_a_damaged_line_for_a_record(tmp_path: FilePath, caplog: pytest.LogCaptureFixture) -> None:
+    sums = [question(f"sums/test/{i}/0") for i in range(2)]
+    with closing(open_journal(tmp_path)) as journal:
+        for one in sums:
+            journal.put(one, OUTCOME)
+        file = journal.folder / "rank0.jsonl"
+        file.write_bytes(file.read_bytes().replace(b"chain", b"chaos", 1))
+        file.with_name("rank7.jsonl").mkdir()
+        # Read while it is being written.
+        kept, tally = read_journal(journal.folder), Tally()
+        found = list(finished(journal_files(journal.folder), tally))
+    assert ([entry.doc_id for entry in kept.entries], kept.torn) == ([1], 1)
+    assert [search.question for search in found] == [sums[1].id]
+    assert [reject.where for reject in tally.rejects] == ["rank0.jsonl:1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -43,11 +44,12 @@ def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: 
         "settings": asdict(thinker.settings),
         "samples": samples,
     }
-    journal = Journal(folder / "journal", WAY, settings)
-    rolling = replace(thinker, search=_collecting(samples), journal=journal, trees=True)
-    with RunProgress(len(found.items), f"{samples} rollouts") as progress:
+    with (
+        closing(Journal(folder / "journal", WAY, settings)) as journal,
+        RunProgress(len(found.items), f"{samples} rollouts") as progress,
+    ):
+        rolling = replace(thinker, search=_collecting(samples), journal=journal, trees=True)
         results = rolling.run(AsQuestions(found.items, folder), progress.finished)
-    journal.close()
     lost = [Lost(one.where, "input", "unusable record", one.reason, one.record) for one in found.unusable]
     chains: list[Chain] = []
     counts = Counter(dict.fromkeys(ROLLOUTS, 0))

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from atomthink_plugin.api import AtomThinkError, Outcome
 from atomthink_plugin.runtime.journal import outcome_of
+from atomthink_plugin.runtime.records import lines, rank_files
 from atomthink_plugin.training.chains import Reject
 from atomthink_plugin.training.fine_tuning.tally import Tally
-from atomthink_plugin.training.jsonl import NoJson, entries
+from atomthink_plugin.training.jsonl import entries
 
 
 class Search(NamedTuple):
@@ -29,7 +30,7 @@ def journal_files(source: Path) -> list[Path]:
         AtomThinkError: There is nothing of that name.
     """
     if source.is_dir():
-        files = sorted(source.glob("rank*.jsonl"))
+        files = rank_files(source)
         if not files:
             raise AtomThinkError(f"{source} is no journal: it has no rank*.jsonl; name the folder with settings.json")
         return files
@@ -42,15 +43,17 @@ def finished(files: Sequence[Path], tally: Tally) -> Iterator[Search]:
     done: set[str] = set()
     failed: dict[str, Reject] = {}
     for file in files:
-        for where, record in entries(file):
+        for line in lines(file):
+            where = f"{file.name}:{line.number}"
             try:
+                record = line.record()
                 key, name = record["key"], record["question"]
                 if record["status"] != "done":
                     failed[key] = Reject(where, f"it failed: {record['failure']['reason']}", {"question": name})
                     continue
                 search = Search(where, name, record["text"], outcome_of(record["outcome"]))
             except (ValueError, KeyError, TypeError):
-                text = record.text if isinstance(record, NoJson) else record
+                text = line.content.decode("utf-8", "replace").strip()
                 tally.aside("lines of a journal", [Reject(where, "torn, or of no search", text)])
                 continue
             done.add(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from importlib import import_module
 from itertools import chain
@@ -85,8 +86,8 @@ def search(model: str, typed: Mapping[str, Any], questions: Path, out: Path) -> 
     if journal is None:
         raise AtomThinkError("`journal=off`: pairs are made from the journal; leave it out, or name a folder")
     known, _ = read_known(questions, questions)
-    replace(thinker, journal=journal).run(AsQuestions(list(known.values()), questions.parent))
-    journal.close()
+    with closing(journal):
+        replace(thinker, journal=journal).run(AsQuestions(list(known.values()), questions.parent))
     return journal.folder
 
 
