@@ -92,7 +92,9 @@ class Tree:
         return line[::-1]
 
     def value(self, node: Node, aggregate: Aggregate) -> float | None:
-        """Returns the aggregate of the scores up to `node`; None where one is missing."""
+        """Returns the aggregate of the scores up to `node`; None where one that it needs is missing."""
+        if aggregate == "last":
+            return node.score
         scores = [step.score for step in self.lineage(node)]
         known = [score for score in scores if score is not None]
         return AGGREGATES[aggregate](known) if len(known) == len(scores) else None

@@ -13,8 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.statistics import wilson
+from atomthink_plugin.tasks.report.latex import Latex
 from atomthink_plugin.tasks.report.packing import packed, pieces
 from atomthink_plugin.tasks.report.pictures import Draw, Thumbnails
+from atomthink_plugin.tasks.report.preamble import questions_in
 from atomthink_plugin.tasks.report.reading import Answered, Recorded
 from atomthink_plugin.tasks.report.records import Asked, asked, listed, verdict, whole, words
 
@@ -24,7 +26,7 @@ LIMIT: Final = 60_000_000
 _RESERVE: Final = 500_000
 """For markup and the list's references to images."""
 
-_SCRIPTS: Final = ("data", "dom", "list", "map", "outline", "question", "main")
+_SCRIPTS: Final = ("data", "maths", "dom", "list", "map", "outline", "question", "main")
 _PAGE: Final = files(__package__) / "page"
 
 
@@ -39,18 +41,20 @@ def write_page(file: TextIO, runs: Sequence[Recorded], images: Mapping[str, Draw
     questions = asked(runs)
     searches = [run.settings.get("search", {}) for run in runs]
     sizes, packs = [], []
-    for size, text in pieces(whole(question, searches) for question in questions):
+    latex = Latex()
+    for size, text in pieces(latex.seen(whole(question, searches)) for question in questions):
         sizes.append(size)
         packs.append(text)
     searched = packed([words(question) for question in questions])
-    lines = [listed(question) for question in questions]
+    alone = questions_in([(one.any.task, one.any.text, one.any.record) for one in questions])
+    lines = [listed(question, text) for question, text in zip(questions, alone, strict=True)]
     taken = len(packed(lines)) + len(searched) + sum(map(len, packs)) + _RESERVE
     thumbnails = Thumbnails(max(LIMIT - taken, 0) * 3 // 4)
     unseen = _illustrate(lines, questions, images, thumbnails)
     tasks = len({line["task"] for line in lines})
     index = {"runs": len(runs), "tasks": tasks, "questions": lines, "pieces": sizes, "unseen": unseen}
     notes = [*_notes(runs, questions), *(f"images are missing: {reason}" for reason in unseen)]
-    _render(file, runs, notes, packed(index), packs, searched, thumbnails.encoded)
+    _render(file, runs, notes, latex, packed(index), packs, searched, thumbnails.encoded)
 
 
 def _illustrate(
@@ -89,6 +93,7 @@ def _render(
     file: TextIO,
     runs: Sequence[Recorded],
     notes: Sequence[str],
+    latex: Latex,
     index: str,
     packs: Sequence[str],
     searched: str,
@@ -103,10 +108,8 @@ def _render(
         runs=[_header(run) for run in runs],
         notes=notes,
         warnings=len(notes) + sum(len(run.missing) for run in runs),
-        style=style,
-        script=script,
-        style_digest=_digest(style),
-        script_digest=_digest(script),
+        styles=_inline(style, latex.style()),
+        scripts=_inline(latex.script(), script),
         index=index,
         pieces=packs,
         words=searched,
@@ -115,9 +118,10 @@ def _render(
     file.writelines(page)
 
 
-def _digest(text: str) -> str:
-    """Names an inline style or script for the page's content policy: nothing else is run or applied."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+def _inline(*texts: str) -> list[dict[str, str]]:
+    """Inline styles or scripts with their digests for the page's content policy: nothing else is run or applied."""
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii") for text in texts)
+    return [{"text": text, "digest": f"sha256-{digest}"} for text, digest in zip(texts, digests, strict=True) if text]
 
 
 def _header(run: Recorded) -> dict[str, Any]:

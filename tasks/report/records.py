@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from atomthink_plugin.answers import group
 from atomthink_plugin.api import Node, Outcome
 from atomthink_plugin.tasks.report.fates import Fate, Tree, fates, ranked_by
 from atomthink_plugin.tasks.report.reading import Answered, Recorded
+from atomthink_plugin.tasks.report.why import why
 
 _LISTED: Final = 160
 """Characters of a question's text in the list."""
@@ -62,15 +63,20 @@ def verdict(answer: Answered) -> str:
     return {True: "right", False: "wrong", None: "unscored"}[answer.correct]
 
 
-def listed(question: Asked) -> dict[str, Any]:
-    """Returns what the list shows and filters by."""
+def listed(question: Asked, text: str) -> dict[str, Any]:
+    """Returns what the list shows and filters by.
+
+    Args:
+        question: The question.
+        text: What was asked, without instructions that are the same for other questions.
+    """
     one = question.any
     runs = [a and _known(verdict=verdict(a), stopped=a.stopped, tokens=a.tokens) for a in question.answers]
     return _known(
         task=one.task,
         doc=one.doc_id,
         repeat=one.repeat or None,
-        text=" ".join(one.text[: 2 * _LISTED].split())[:_LISTED],
+        text=" ".join(text[: 2 * _LISTED].split())[:_LISTED],
         groups={name: list(values) for name, values in one.groups.items()} or None,
         runs=runs,
     )
@@ -101,6 +107,8 @@ def whole(question: Asked, searches: Sequence[Mapping[str, Any]]) -> dict[str, A
 
 def _answer(answer: Answered, search: Mapping[str, Any]) -> dict[str, Any]:
     outcome = answer.outcome
+    tree = Tree(outcome) if outcome is not None and outcome.nodes else None
+    became = fates(tree, search) if tree is not None else {}
     return _known(
         extracted=answer.extracted,
         rule=answer.rule,
@@ -113,7 +121,8 @@ def _answer(answer: Answered, search: Mapping[str, Any]) -> dict[str, Any]:
         reply=answer.reply or None,
         won=_won(outcome, search) if outcome is not None else None,
         by=ranked_by(search),
-        tree=_tree(outcome, search, answer.target) if outcome is not None and outcome.nodes else None,
+        why=why(outcome, search, tree, became) if outcome is not None and tree is not None else None,
+        tree=_drawn(tree, became, search, answer.target) if tree is not None else None,
     )
 
 
@@ -128,14 +137,12 @@ def _won(outcome: Outcome, search: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"by": by, "value": _rounded(outcome.value)}
 
 
-def _tree(outcome: Outcome, search: Mapping[str, Any], target: str | None) -> dict[str, Any]:
+def _drawn(tree: Tree, became: Mapping[str, Fate], search: Mapping[str, Any], target: str | None) -> dict[str, Any]:
     """The nodes, parents before children and better ones first, and the paths that concluded."""
-    tree = Tree(outcome)
-    became = fates(tree, search)
     order = _preorder(tree, became)
     numbers = {node.id: number for number, node in enumerate(order)}
     nodes = [_node(node, numbers.get(node.parent, -1), became[node.id]) for node in order]
-    return {"nodes": nodes, "finished": _finished(tree, numbers, target)}
+    return {"nodes": nodes, "finished": _finished(tree, numbers, search, target)}
 
 
 def _preorder(tree: Tree, became: Mapping[str, Fate]) -> list[Node]:
@@ -168,13 +175,18 @@ def _node(node: Node, parent: int, fate: Fate) -> dict[str, Any]:
     )
 
 
-def _finished(tree: Tree, numbers: Mapping[str, int], target: str | None) -> list[dict[str, Any]]:
-    """The concluded paths with their aggregates, those of equivalent answers with the same group's number."""
+def _finished(
+    tree: Tree, numbers: Mapping[str, int], search: Mapping[str, Any], target: str | None
+) -> list[dict[str, Any]]:
+    """The concluded paths with their aggregates, those of equivalent answers with the same group's number.
+
+    The chosen one comes first, then the others by what the search decides by: votes, or a score.
+    """
     answers = [node.answer or "" for node in tree.finished]
     groups = group([*answers, *([] if target is None else [target])])
     of = {index: number for number, members in enumerate(groups) for index in members}
     chosen = tree.chosen[-1:]
-    return [
+    paths = [
         _known(
             node=numbers[node.id],
             votes=node.multiplicity,
@@ -186,6 +198,28 @@ def _finished(tree: Tree, numbers: Mapping[str, int], target: str | None) -> lis
         )
         for i, node in enumerate(tree.finished)
     ]
+    return sorted(paths, key=_deciding(paths, search), reverse=True)
+
+
+def _deciding(
+    paths: Sequence[Mapping[str, Any]], search: Mapping[str, Any]
+) -> Callable[[Mapping[str, Any]], tuple[float, ...]]:
+    """What orders finished paths; where a search is none of ours, votes."""
+    by = ranked_by(search)
+    scored = by is not None and search.get("name") != "weighted"
+    chosen = next((path["group"] for path in paths if "chosen" in path), None)
+    votes: dict[int, float] = {}
+    for path in paths:
+        weight = 1.0 if by is None else path.get(by, 0.0)
+        votes[path["group"]] = votes.get(path["group"], 0.0) + path["votes"] * weight
+
+    def key(path: Mapping[str, Any]) -> tuple[float, ...]:
+        first, score = float("chosen" in path), path.get(by or "likelihood", 0.0)
+        if scored:
+            return first, score
+        return float(path["group"] == chosen), votes[path["group"]], -path["group"], first, score
+
+    return key
 
 
 def _rounded(number: float | None) -> float | None:

@@ -25,17 +25,22 @@ const SHOWN = 1200;
 
 // Long texts begin folded; their direction is their own, so that none turns its surroundings round.
 const written = (text, limit = SHOWN) => {
-  const body = make("span", { class: "written", dir: "auto" }, text.length > limit ? `${text.slice(0, limit)}…` : text);
+  const body = withFormulas(make("span", { class: "written", dir: "auto" }, text.length > limit ? `${text.slice(0, limit)}…` : text));
   if (text.length <= limit) return body;
   const more = make("button", { type: "button", class: "more" }, `show all ${text.length.toLocaleString("en")} characters`);
   more.addEventListener("click", (event) => {
     event.stopPropagation();
     event.preventDefault();
     body.textContent = text;
+    withFormulas(body);
     more.remove();
   });
   return make("span", {}, body, " ", more);
 };
+
+const writtenAnswer = (text) => withFormulas(make("span", { class: "written", dir: "auto" }, short(text, 200)), true);
+
+const short = (text, limit) => (text.length > limit ? `${text.slice(0, limit - 1)}…` : text);
 
 const count = (number) => (number ?? null) === null ? "–" : Math.round(number).toLocaleString("en");
 

@@ -107,7 +107,7 @@ const row = (place) => {
     "aria-setsize": visible.length, "aria-posinset": place + 1, on: { click: () => open(number) },
   },
   make("span", { class: "marks" }, ...entry.runs.map((run, i) => badge(run, index.runs === 2 ? "AB"[i] : ""))),
-  make("span", { class: "row-text", dir: "auto" }, entry.text || "(no text)"),
+  make("span", { class: "row-text", dir: "auto" }, ...drawn(entry.text || "(no text)", false, true)),
   make("span", { class: "row-facts" }, `${index.tasks > 1 ? `${entry.task} ` : ""}#${entry.doc}${entry.repeat ? `.${entry.repeat}` : ""}`,
     make("i", {}, `${costs} tokens`), overBudget(entry) && make("i", { class: "over" }, "budget")));
   element.style.top = `${place * ROW}px`;

@@ -1,6 +1,6 @@
 // A search tree as a map: one column for each step, the chosen path straight along the top.
 
-const BOX = { width: 44, height: 22, column: 66, line: 32, left: 34, top: 30, answer: 14, letter: 7.5 };
+const BOX = { width: 44, height: 22, column: 66, line: 32, left: 34, top: 30, answer: 14, formula: 60, letter: 7.5 };
 
 // A first child goes straight on from its parent; any other begins on the first line below that is free as far as it goes.
 const placed = (nodes) => {
@@ -37,11 +37,21 @@ const edge = (node, places, i) => {
   return draw("path", { class: `edge ${node.kind}`, d: `M${start} ${from.y}C${bend} ${from.y} ${bend} ${to.y} ${to.x} ${to.y}` });
 };
 
-const short = (text, limit) => (text.length > limit ? `${text.slice(0, limit - 1)}…` : text);
-
 const label = (node) => {
   if (node.kind === "rejected" && node.score === undefined) return "×";
   return node.score === undefined ? "·" : node.score >= 0.995 ? "1.0" : node.score.toFixed(2).slice(1);
+};
+
+// The answer at the end of a path: SVG's own text where it is none with formulas.
+const stated = (answer, x, y, right) => {
+  const parts = answer.length <= BOX.formula ? drawn(answer, true) : [answer];
+  if (parts.every((part) => typeof part === "string")) {
+    const text = draw("text", { class: "answer", x, y: y + 4 }, short(answer, BOX.answer));
+    if (right) text.append(draw("tspan", { class: "right" }, " ✓"));
+    return text;
+  }
+  const box = { x, y: y - BOX.line / 2, width: BOX.answer * BOX.letter + 16, height: BOX.line };
+  return draw("foreignObject", box, make("div", { class: "answer" }, ...parts, right && make("span", { class: "right" }, " ✓")));
 };
 
 const box = (node, place, i, right) => {
@@ -54,11 +64,7 @@ const box = (node, place, i, right) => {
     draw("text", { class: "score", x: x + BOX.width / 2, y: y + 4, "text-anchor": "middle" }, label(node))];
   if (node.kind === "pruned") parts.push(draw("path", { class: "cut", d: `M${x + BOX.width + 5} ${y - 8}v16` }));
   if (node.times) parts.push(draw("text", { class: "times", x: x + BOX.width - 2, y: y - BOX.height / 2 - 2, "text-anchor": "end" }, `×${node.times}`));
-  if (node.answer !== undefined) {
-    const answer = draw("text", { class: "answer", x: x + BOX.width + 12, y: y + 4 }, short(node.answer, BOX.answer));
-    if (right) answer.append(draw("tspan", { class: "right" }, " ✓"));
-    parts.push(answer);
-  }
+  if (node.answer !== undefined) parts.push(stated(node.answer, x + BOX.width + 12, y, right));
   return draw("g", { class: `node ${node.kind}`, "data-node": i }, ...parts);
 };
 
@@ -67,7 +73,7 @@ const map = (tree, select) => {
   const right = new Set(tree.finished.filter((path) => path.right).map((path) => path.node));
   const columns = Math.max(...places.map((place) => place.column));
   const lines = Math.max(...places.map((place) => place.line)) + 1;
-  const letters = Math.max(0, ...tree.finished.map((path) => short(tree.nodes[path.node].answer, BOX.answer).length + (path.right ? 2 : 0)));
+  const letters = Math.max(0, ...tree.finished.map((path) => Math.min(tree.nodes[path.node].answer.length, BOX.answer) + (path.right ? 2 : 0)));
   const width = BOX.left + (columns - 1) * BOX.column + BOX.width + 18 + letters * BOX.letter;
   const height = BOX.top + lines * BOX.line;
   const heads = Array.from({ length: columns }, (_, i) =>
@@ -82,5 +88,30 @@ const map = (tree, select) => {
     const chosen = event.target.closest("[data-node]");
     if (chosen) select(Number(chosen.dataset.node));
   });
-  return make("div", { class: "map", tabindex: 0 }, picture);
+  return { picture, width, height, columns };
+};
+
+const SMALLEST = 0.75;  // of its size; scores that are smaller than this cannot be read
+const BESIDE = 0.64;  // of the room that a map takes with the selected path beside it
+const FRAME = 14;
+
+// A map with the selected path beside it, or below where the map needs all the room. One that is too wide is first made
+// smaller, then scrolled, and says so.
+const beside = ({ picture, width, height, columns }, chain) => {
+  const box = make("div", { class: "map", tabindex: 0 }, picture);
+  const hint = make("p", { class: "hint", hidden: true }, `${columns} steps deep: scroll sideways to see all of it`);
+  const tree = make("div", { class: "tree" }, make("div", { class: "map-side" }, box, hint), chain);
+  const mark = () => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  new ResizeObserver(() => {
+    const room = tree.clientWidth;
+    if (!room) return;
+    const scale = Math.min(1, Math.max(SMALLEST, (room - FRAME) / width));
+    tree.classList.toggle("stacked", width + FRAME > BESIDE * room);
+    picture.setAttribute("width", width * scale);
+    picture.setAttribute("height", height * scale);
+    hint.hidden = width * scale + FRAME <= room + 1;
+    mark();
+  }).observe(tree);
+  box.addEventListener("scroll", mark, { passive: true });
+  return tree;
 };

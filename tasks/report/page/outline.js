@@ -47,25 +47,27 @@ const outline = (tree, select) => {
   return top;
 };
 
+// Neighbours with equivalent answers, and how many paths of the whole tree reach that answer.
 const groupsOf = (tree) => {
-  const groups = new Map();
+  const groups = [];
+  const votes = new Map();
   for (const path of tree.finished) {
-    if (!groups.has(path.group)) groups.set(path.group, []);
-    groups.get(path.group).push(path);
+    if (groups.at(-1)?.paths[0].group === path.group) groups.at(-1).paths.push(path);
+    else groups.push({ paths: [path], first: !votes.has(path.group) });
+    votes.set(path.group, (votes.get(path.group) ?? 0) + path.votes);
   }
-  const votes = (paths) => paths.reduce((sum, path) => sum + path.votes, 0);
-  return [...groups.values()].map((paths) => ({ paths, votes: votes(paths) })).sort((a, b) => b.votes - a.votes);
+  return groups.map((group) => ({ ...group, votes: votes.get(group.paths[0].group) }));
 };
 
 const finishedPaths = (tree, by, select) => {
   const heads = ["answer", "paths", "last", "min", "mean", "prod", "likelihood"].map((name) =>
     make("th", name === by ? { class: "by", title: "what the search ranked by" } : {}, name));
   const table = make("table", { class: "paths" }, make("thead", {}, make("tr", {}, ...heads)));
-  for (const { paths, votes } of groupsOf(tree)) {
+  for (const { paths, first, votes } of groupsOf(tree)) {
     const rows = paths.map((path, i) => make("tr", { class: path.chosen ? "chosen" : "", "data-path": path.node, on: { click: () => select(path.node) } },
-      make("td", {}, make("bdi", { class: "short", dir: "auto" }, short(tree.nodes[path.node].answer, 60)), path.right && make("span", { class: "right", title: "equals the reference answer" }, " ✓"),
+      make("td", {}, make("bdi", { class: "short" }, writtenAnswer(tree.nodes[path.node].answer)), path.right && make("span", { class: "right", title: "equals the reference answer" }, " ✓"),
         path.chosen && make("span", { class: "tag" }, "chosen")),
-      make("td", {}, paths.length > 1 && i === 0 ? `${path.votes} (${votes} in all)` : String(path.votes)),
+      make("td", {}, first && i === 0 && votes > path.votes ? `${path.votes} (${votes} in all)` : String(path.votes)),
       ...["last", "min", "mean", "prod"].map((name) => make("td", {}, pill(path[name]))),
       make("td", {}, decimal(path.likelihood))));
     table.append(make("tbody", {}, ...rows));

@@ -22,15 +22,15 @@ const asked = (entry, question) => {
     });
   }
   if (entry.unseen !== undefined) pictures.append(make("p", { class: "quiet" }, `No image: ${index.unseen[entry.unseen]}`));
-  const options = (question.options ?? []).map((option, i) => make("li", {}, make("b", {}, letterOf(i)), " ", written(option)));
+  const options = (question.options ?? []).map((option, i) => make("li", {}, make("b", {}, letterOf(i)), " ", writtenAnswer(option)));
   return make("section", { class: "asked" }, pictures, make("div", { class: "asked-text" },
     make("p", { class: "text" }, written(question.text || "(no text)", 6000)),
     options.length > 0 && make("ol", { class: "options" }, ...options),
-    (question.target ?? null) !== null && make("p", { class: "target" }, make("span", { class: "quiet" }, "reference answer "), written(question.target))));
+    (question.target ?? null) !== null && make("p", { class: "target" }, make("span", { class: "quiet" }, "reference answer "), writtenAnswer(question.target))));
 };
 
 const facts = (run) => make("dl", { class: "facts" },
-  (run.extracted ?? null) !== null && fact("answer read", written(run.extracted, 200), "wide"),
+  (run.extracted ?? null) !== null && fact("answer read", writtenAnswer(run.extracted), "wide"),
   run.rule && fact("by the rule", run.rule, "wide"),
   fact("tokens", count(run.tokens)),
   fact("policy calls", count(run.policy_calls)),
@@ -63,7 +63,7 @@ const thinking = (tree, by) => {
       if (above.tagName === "DETAILS") above.open = true;
     }
   };
-  panel.append(legend(tree), make("div", { class: "tree" }, map(tree, select), chain));
+  panel.append(legend(tree), beside(map(tree, select), chain));
   if (tree.finished.length) panel.append(make("h3", {}, "Finished paths"), finishedPaths(tree, by, select));
   panel.append(make("h3", {}, `All ${count(tree.nodes.length)} candidates`), outline(tree, select));
   select(Math.max(tree.nodes.findLastIndex((node) => node.kind === "chosen"), 0));
@@ -75,10 +75,11 @@ const answered = (run, brief, letter) => {
   const verdict = brief.verdict;
   const parts = [make("h2", {}, letter && make("b", { class: "letter" }, letter), make("span", { class: `verdict ${verdict}` }, VERDICTS[verdict])), facts(run)];
   if (run.failed !== undefined) parts.push(make("p", { class: "failure" }, "Failed: ", written(run.failed || "no reason is recorded")));
+  if (run.why) parts.push(make("p", { class: "why" }, written(run.why)));
   if (run.tree) parts.push(thinking(run.tree, run.by));
   else if (run.failed === undefined) parts.push(make("p", { class: "quiet" }, "No search tree of it is recorded."));
   if (run.reply) {
-    parts.push(make("details", { class: "reply", open: !run.tree }, make("summary", {}, "Reply as it was scored"), make("pre", {}, written(run.reply, 6000))));
+    parts.push(make("details", { class: "reply", open: !run.tree }, make("summary", {}, "Reply as it was scored"), make("pre", {}, run.tree ? run.reply : written(run.reply, 6000))));
   }
   return make("section", { class: "answered" }, ...parts);
 };
@@ -99,6 +100,7 @@ const show = async (number) => {
     return;
   }
   if (number !== current) return;
+  forgetFormulas();
   const runs = question.runs.map((run, i) => answered(run, entry.runs[i], index.runs === 2 ? "AB"[i] : ""));
   place.replaceChildren(title(entry), asked(entry, question), make("div", { class: "runs" }, ...runs));
   place.scrollTop = 0;
