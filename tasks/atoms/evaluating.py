@@ -134,7 +134,7 @@ def publish(report: Report, title: str, as_json: Path | None, as_html: Path | No
         notes = [
             f"{report.rollouts} rollouts from each of {report.prefixes} prefixes, {report.failed} of them failed; 95 % "
             "intervals by bootstrap over chains.",
-            "Quality: how often the model does such a step rightly itself. Utilisation: how often it reaches the right "
-            "answer from behind a right step of that kind; gain: the same less the control without history.",
+            "Quality: how often the model gets such a step right itself. Utilisation: how often it reaches the right "
+            "answer after a right step of that kind. Gain: utilisation minus the control without history.",
         ]
         as_html.write_text(page(title, report.rows, notes), encoding="utf-8")

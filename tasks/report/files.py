@@ -1,8 +1,9 @@
-"""Files that a command was told to write."""
+"""Files that commands write, and the style that their pages share."""
 
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +30,8 @@ def write_bytes(option: str, file: Path, content: bytes) -> None:
         file.write_bytes(content)
     except OSError as error:
         raise AtomThinkError(f"`{option} {file}` cannot be written: {error.strerror}") from None
+
+
+def base_style() -> str:
+    """Returns the colours and type of all pages, light and dark."""
+    return (files(__package__) / "page" / "base.css").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.statistics import wilson
+from atomthink_plugin.tasks.report.files import base_style
 from atomthink_plugin.tasks.report.latex import Latex
 from atomthink_plugin.tasks.report.packing import packed, pieces
 from atomthink_plugin.tasks.report.pictures import Draw, Thumbnails
@@ -99,7 +100,7 @@ def _render(
     searched: str,
     pictures: Sequence[bytes],
 ) -> None:
-    style = (_PAGE / "style.css").read_text(encoding="utf-8")
+    style = base_style() + (_PAGE / "style.css").read_text(encoding="utf-8")
     parts = ((_PAGE / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
     script = '(async () => {\n"use strict";\n' + "\n".join(parts) + "})();\n"
     environment = Environment(loader=PackageLoader(__package__, "page"), autoescape=True, undefined=StrictUndefined)

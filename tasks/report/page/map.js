@@ -101,7 +101,7 @@ const beside = ({ picture, width, height, columns }, chain) => {
   const box = make("div", { class: "map", tabindex: 0 }, picture);
   const hint = make("p", { class: "hint", hidden: true }, `${columns} steps deep: scroll sideways to see all of it`);
   const tree = make("div", { class: "tree" }, make("div", { class: "map-side" }, box, hint), chain);
-  const mark = () => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  const mark = () => box.classList.toggle("cut-off", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
   new ResizeObserver(() => {
     const room = tree.clientWidth;
     if (!room) return;

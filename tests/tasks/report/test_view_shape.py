@@ -62,11 +62,11 @@ def test_a_deep_tree_is_seen_as_a_whole_or_says_that_there_is_more(browser: WebD
         shown(browser, number)
         WebDriverWait(browser, PATIENCE).until(lambda it, whole=whole: _all_in_view(it) == whole)
         assert all_of(browser, ".hint")[0].is_displayed() != whole
-        assert len(all_of(browser, ".map.more")) == (not whole)
+        assert len(all_of(browser, ".map.cut-off")) == (not whole)
         press(browser, "j")
     assert str(DEPTHS[-1]) in texts(browser, ".hint")[0]
     browser.execute_script("const it = document.querySelector('.map'); it.scrollLeft = it.scrollWidth")
-    WebDriverWait(browser, PATIENCE).until(lambda it: _all_in_view(it) and not all_of(it, ".map.more"))
+    WebDriverWait(browser, PATIENCE).until(lambda it: _all_in_view(it) and not all_of(it, ".map.cut-off"))
 
 
 def _all_in_view(browser: WebDriver) -> bool:
