@@ -41,7 +41,7 @@ _ANCHOR: Final = "\n"
 """Pieces after the first are tokenised behind a line break, so that a tokenizer that puts a space before
 the first word of a text (SentencePiece) does not put one before every step."""
 
-_FILL: Final = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}
+_FILL: Final = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "moe_mm_token_type_ids": 0}
 """Inputs with one number per token beside its id, and what text after the question adds to each."""
 
 MAX_PIXELS: Final = "atomthink_max_pixels"
@@ -213,7 +213,7 @@ class Encoder(ChatText):
         super().__init__(checkpoint.processor, checkpoint.tokenizer)
         self._context = checkpoint.context
         self._most_pixels: int | None = getattr(checkpoint.model.config, MAX_PIXELS, None)
-        self._placeholder: str | None = getattr(checkpoint.processor, "image_token", None)
+        self._placeholder = _placeholder(checkpoint.processor, "image")
         self._splits: bool | None = None  # not known before the first prompt with an image
         self._remember = remember
         self._kept = 0
@@ -272,24 +272,35 @@ class Encoder(ChatText):
         pictures = [fitted(to_rgb(image), self._most_pixels) for image in images]
         try:
             inputs = self._prepare(text, pictures)
-        except (ValueError, IndexError, StopIteration, ZeroDivisionError) as error:
+        except (ValueError, IndexError, KeyError, TypeError, StopIteration, ZeroDivisionError) as error:
             sizes = ", ".join(f"{width}x{height}" for width, height in (image.size for image in pictures))
             raise QuestionError(
                 f"the processor refuses {len(pictures)} images ({sizes}) with this text: {error}"
             ) from error
+        inputs = {name: value for name, value in inputs.items() if value is not None and name != _TARGETS}
+        odd = sorted(name for name, value in inputs.items() if not isinstance(value, torch.Tensor))
+        if odd or "input_ids" not in inputs:
+            found = f"{', '.join(odd)} as lists, not tensors" if odd else "no input_ids"
+            raise AtomThinkError(
+                f"{type(self._processor).__name__} returns {found}: name a checkpoint of another architecture"
+            )
         tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
-        media = {name: value for name, value in inputs.items() if name not in tokens and name != _TARGETS}
+        media = {name: value for name, value in inputs.items() if name not in tokens}
         settled = inputs["input_ids"].shape[1] if pictures else 0
         return Encoding(tokens, media, len(pictures), _digest(media) if pictures else "", settled)
 
     def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
         """Calls the processor."""
-        inputs: Mapping[str, torch.Tensor] = self._processor(
-            text=[text],
-            images=[pictures] if pictures else None,
-            return_tensors="pt",
-            add_special_tokens=not self.has_bos(text),
-        )
+        given: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": not self.has_bos(text)}
+        try:
+            return self._call(text, [pictures] if pictures else None, given)
+        except ValueError as error:  # GOT-OCR takes a flat list only
+            if "nested" not in str(error).lower():
+                raise
+            return self._call(text, pictures, given)
+
+    def _call(self, text: str, images: Sequence[Any] | None, given: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+        inputs: Mapping[str, torch.Tensor] = self._processor(text=[text], images=images, **given)
         return inputs
 
 
@@ -329,9 +340,16 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, piece: str, first: bool) -> li
 def control_tokens(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin | None) -> re.Pattern[str]:
     """Returns what user text must not contain: special tokens and media placeholders."""
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    media = {getattr(processor, f"{kind}_token", None) for kind in ("image", "video", "audio")}
+    media = {_placeholder(processor, kind) for kind in ("image", "video", "audio")}
     names = sorted({name for name in special | media if name and not name.isspace()}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+
+def _placeholder(processor: ProcessorMixin | None, kind: str) -> str | None:
+    """The text that stands for an image, a video or a sound; BLIP-2 names a token where others name its text."""
+    token = getattr(processor, f"{kind}_token", None)
+    text: str | None = getattr(token, "content", token)
+    return text
 
 
 def neutralise(text: str, control: re.Pattern[str]) -> str:

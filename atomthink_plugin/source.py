@@ -256,7 +256,7 @@ def require(request: Request, config: PretrainedConfig, kind: Kind) -> None:
     """Refuses a checkpoint of another kind.
 
     Raises:
-        AtomThinkError: transformers has no model of this kind for it, nor does it bring one.
+        AtomThinkError: Neither transformers nor the checkpoint has a model of this kind, or it is an encoder-decoder.
     """
     remote: dict[str, str] = getattr(config, "auto_map", None) or {}
     known, auto, ways_out = {
@@ -280,6 +280,11 @@ def require(request: Request, config: PretrainedConfig, kind: Kind) -> None:
         raise AtomThinkError(
             f"{request.argument}={request.pretrained!r} is of type {config.model_type!r}, which is no {kind} model "
             f"in transformers: {ways_out}"
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise AtomThinkError(
+            f"{request.argument}={request.pretrained!r} is of type {config.model_type!r}, an encoder-decoder, whose "
+            f"reply does not continue its prompt: {ways_out} that is decoder-only"
         )
 
 

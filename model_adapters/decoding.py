@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
+from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.model_adapters.sampling import Completion, Draw, GumbelProcessor, StepEnd, complete
 from atomthink_plugin.prompting import Encoding, collate
@@ -55,12 +57,19 @@ class PrefillDecoder:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._ends = end_ids(checkpoint)
+        # Not passed to `generate`: some models give it to an inner one themselves.
+        checkpoint.model.generation_config.pad_token_id = checkpoint.pad_id
 
     def generate(self, rows: Sequence[Row]) -> list[Reply]:
-        """Generates all rows in one batch."""
+        """Generates all rows in one batch.
+
+        Raises:
+            AtomThinkError: The model's `generate` does not return the prompt, so its reply cannot be told from it.
+        """
         draws = [row.draw for row in rows]
         inputs = collate([row.prompt for row in rows], self._checkpoint, "left")
-        prompt = inputs["input_ids"].shape[1]
+        given = inputs["input_ids"].clone()  # some models write into theirs
+        prompt = given.shape[1]
         tokenizer = self._checkpoint.tokenizer
         sampler = GumbelProcessor(draws, prompt, self._checkpoint.device)
         end = StepEnd(draws, tokenizer, prompt)
@@ -68,11 +77,10 @@ class PrefillDecoder:
         output = model.generate(
             **inputs,
             max_new_tokens=max(draw.max_tokens for draw in draws),
-            pad_token_id=self._checkpoint.pad_id,
             logits_processor=LogitsProcessorList([sampler]),
             stopping_criteria=StoppingCriteriaList([end]),
         )
-        ids = output[:, prompt:].tolist()
+        ids = reply_ids(model, output, given).tolist()
         logprobs = sampler.logprobs.tolist()
         return [
             Reply(
@@ -83,3 +91,22 @@ class PrefillDecoder:
             )
             for at, row in enumerate(rows)
         ]
+
+
+def reply_ids(model: Any, output: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Returns what `generate` put after its prompts, `[rows, tokens]`.
+
+    Args:
+        model: The model, for the message.
+        output: What its `generate` returned.
+        given: The ids it was given.
+
+    Raises:
+        AtomThinkError: The prompts are not there, so nothing tells where the replies begin.
+    """
+    if not torch.equal(output[:, : given.shape[1]], given):
+        raise AtomThinkError(
+            f"`generate` of {type(model).__name__} does not return the prompt before the reply, so it cannot continue "
+            "steps: name a checkpoint of another architecture"
+        )
+    return output[:, given.shape[1] :]

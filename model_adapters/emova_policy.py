@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image as Pictures
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 
-from atomthink_plugin.api import AtomThinkError, Message
+from atomthink_plugin.api import Message
 from atomthink_plugin.checkpoints import Checkpoint, load_remote_multimodal, own_code
-from atomthink_plugin.formats import Format, Prompt, joined
-from atomthink_plugin.model_adapters.decoding import Decoder, PrefillDecoder, Row
-from atomthink_plugin.model_adapters.forking import ForkingDecoder
-from atomthink_plugin.model_adapters.sampling import Draw
+from atomthink_plugin.formats import Format, joined
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError
+from atomthink_plugin.prefixes.reader import CACHE_GIB
 from atomthink_plugin.prompting import Encoder, Encoding, turn_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-log = logging.getLogger(__name__)
-
-_TRIED: Final = ("What is shown?", "What is shown here, and what is it good for? Name one thing.")
-_TRIED_IMAGE: Final = (112, 84)
-_TRIED_TOKENS: Final = 8
 
 
 class ConversationEncoder(Encoder):
@@ -69,12 +58,10 @@ class ConversationEncoder(Encoder):
 
     def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
         turns, media = json.loads(text), {"images": pictures[0] if len(pictures) == 1 else pictures}
-        inputs = self._processor(text=turns, return_tensors="pt", **(media if pictures else {}))
-        given = {name: value for name, value in inputs.items() if value is not None}
-        odd = [name for name, value in given.items() if not isinstance(value, torch.Tensor)]
-        if odd:
-            raise AtomThinkError(f"the checkpoint's processor gives {', '.join(odd)} not as a tensor each")
-        return given
+        inputs: Mapping[str, torch.Tensor] = self._processor(
+            text=turns, return_tensors="pt", **(media if pictures else {})
+        )
+        return inputs
 
 
 def emova_policy(
@@ -84,15 +71,12 @@ def emova_policy(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: PositiveInt = 8,
+    batch_size: int = 8,
     cache_gib: NonNegativeFloat = CACHE_GIB,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> TransformersPolicy:
     """Loads EMOVA and makes it a policy; arguments as in `load_remote_multimodal`.
-
-    What the checkpoint's own code can do is tried on two prompts: where rows come out otherwise in a batch, they go
-    one by one; where a forked cache gives other tokens than reading anew, everything is read anew.
 
     Raises:
         AtomThinkError: The checkpoint cannot be loaded or used.
@@ -107,39 +91,6 @@ def emova_policy(
     )
     with own_code(checkpoint.model.config, f"pretrained={pretrained!r}"):
         encoder = ConversationEncoder(checkpoint)
-        rows, alone = _trial(checkpoint, encoder)
-        together = _tokens(PrefillDecoder(checkpoint), rows)
-    if together != alone:
-        log.warning("%s gives other tokens in a batch than alone: rows go one by one", checkpoint.identity)
-        batch_size = 1
-    if cache_gib > 0 and (fault := _fork_fault(checkpoint, rows, alone)):
-        log.warning("the cache of %s cannot be forked (%s): every prompt is read anew", checkpoint.identity, fault)
-        cache_gib = 0
-    return TransformersPolicy(checkpoint, format, batch_size=batch_size, cache_gib=cache_gib, encoder=encoder)
-
-
-def _trial(checkpoint: Checkpoint, encoder: ConversationEncoder) -> tuple[list[Row], list[tuple[int, ...]]]:
-    """Returns prompts of two lengths and one that goes on from the first's reply, and what each gives from scratch."""
-    image, draw = Pictures.new("RGB", _TRIED_IMAGE, "red"), Draw(seed=0, max_tokens=_TRIED_TOKENS)
-    prompts = [encoder.encode(Prompt((Message("user", (image, text)),))) for text in _TRIED]
-    scratch = PrefillDecoder(checkpoint)
-    (reply,) = _tokens(scratch, [Row(prompts[0], draw)])
-    rows = [Row(prompt, draw) for prompt in (*prompts, prompts[0].extend(reply))]
-    return rows, [ids for row in rows for ids in _tokens(scratch, [row])]
-
-
-def _fork_fault(checkpoint: Checkpoint, rows: Sequence[Row], expected: Sequence[tuple[int, ...]]) -> str | None:
-    """Says why the model's cache cannot be forked, None if it can."""
-    try:
-        forking = ForkingDecoder(checkpoint, 2**30)
-        forked = [ids for row in rows for ids in _tokens(forking, [row])]
-    except CannotForkError as error:
-        return str(error)
-    except Exception as error:  # the checkpoint's own code
-        return f"{type(error).__name__}: {error}"
-    return None if forked == list(expected) else "it goes on with other tokens than without"
-
-
-def _tokens(decoder: Decoder, rows: Sequence[Row]) -> list[tuple[int, ...]]:
-    with torch.inference_mode():
-        return [reply.completion.token_ids for reply in decoder.generate(rows)]
+        policy = TransformersPolicy(checkpoint, format, batch_size=batch_size, cache_gib=cache_gib, encoder=encoder)
+        policy.check()
+    return policy

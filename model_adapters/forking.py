@@ -61,6 +61,10 @@ class ForkingDecoder:
             )
         return replies
 
+    def forget(self) -> None:
+        """Drops all kept keys and values."""
+        self._reader.tree.clear()
+
     def _decode(self, batch: Batch, rows: Sequence[Row]) -> list[tuple[list[int], list[float]]]:
         """Samples every row to its end; returns ids and their log-probabilities."""
         sampler = Sampler([row.draw for row in rows], self._checkpoint.device)

@@ -6,19 +6,22 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 
-from atomthink_plugin.api import Path, Proposal, QuestionError, Sampling, Step, Usage
+from atomthink_plugin.api import AtomThinkError, Path, Proposal, QuestionError, Sampling, Step, Usage
 from atomthink_plugin.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.formats import Format
+from atomthink_plugin.inference import forward_passes
 from atomthink_plugin.model_adapters.decoding import Decoder, PrefillDecoder, Reply, Row
 from atomthink_plugin.model_adapters.forking import ForkingDecoder
+from atomthink_plugin.model_adapters.policy_trial import Trial, first_fault, trials
 from atomthink_plugin.model_adapters.sampling import Completion, Draw
 from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError
 from atomthink_plugin.prompting import Encoder, group
 from atomthink_plugin.runtime.batcher import MicroBatcher
 from atomthink_plugin.runtime.settings import ROOM
+from atomthink_plugin.source import first_line
+from atomthink_plugin.trial import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +30,14 @@ class TransformersPolicy:
     """Samples steps from a checkpoint in this process, batched over all questions that wait.
 
     A row's tokens depend on its prompt and its seed alone, not on its companions in the batch. Images and
-    prompts are read once and their caches forked; where a model does not allow that, this is said once and
-    every prompt is read anew.
+    prompts are read once and their caches forked. Where a model does not allow that, every prompt is read in full;
+    where padding changes a model's reply, each row has a forward pass of its own. A warning says so.
 
     Args:
         checkpoint: The loaded model; several policies may share it.
         format: How paths are asked.
         batch_size: Rows in one batch at most.
-        cache_gib: GiB of keys and values kept between batches; 0 reads every prompt anew.
+        cache_gib: GiB of keys and values kept between batches; 0 reads every prompt in full.
         encoder: Makes the model's inputs, where its processor is not called as most are.
     """
 
@@ -51,13 +54,32 @@ class TransformersPolicy:
         self._checkpoint = checkpoint
         self._format = format
         self._encoder = encoder or Encoder(checkpoint)
+        self._trials: list[Trial] = []
+        self._alone = False
         self._decoder: Decoder = PrefillDecoder(checkpoint)
         if cache_gib > 0:
             try:
                 self._decoder = ForkingDecoder(checkpoint, int(cache_gib * 2**30))
             except CannotForkError as error:
-                self._cannot_fork(error)
+                self._cannot_fork(str(error))
         self._batcher: MicroBatcher[Row, Reply] = MicroBatcher(self.generate, batch_size)
+
+    def check(self) -> None:
+        """Compares a few tokens with the model's own `generate`, alone and beside a longer row, and falls back.
+
+        To be called once, before the first question.
+
+        Raises:
+            Exception: What the model or its processor raised, if it answers questions neither with nor without images.
+        """
+        with forward_passes(self._checkpoint):
+            self._trials = trials(self._checkpoint, self._encoder)
+            if not isinstance(self._decoder, ForkingDecoder):
+                self._check_padding()
+            elif fault := first_fault(self._trials, self._decoder):
+                self._cannot_fork(fault)
+            else:
+                self._decoder.forget()
 
     async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
@@ -80,7 +102,7 @@ class TransformersPolicy:
             raise self._encoder.too_long(encoding, room)
         draws = [_draw(path, index, sampling, limit, prompt.stops) for index in range(n)]
         distinct = list(dict.fromkeys(draws))
-        replies = await asyncio.gather(*(self._batcher.submit(Row(encoding, draw), path.depth) for draw in distinct))
+        replies = await asyncio.gather(*(self._reply(Row(encoding, draw), path.depth) for draw in distinct))
         reply_of = dict(zip(distinct, replies, strict=True))
         usage = Usage(
             policy_calls=n,
@@ -91,25 +113,43 @@ class TransformersPolicy:
         )
         return Proposal(tuple(_step(reply_of[draw].completion) for draw in draws), usage)
 
+    async def _reply(self, row: Row, urgency: int) -> Reply:
+        try:
+            return await self._batcher.submit(row, urgency)
+        except Exception as error:
+            raise QuestionError(
+                f"{self.identity} fails at this question ({row.prompt.images} images, {row.prompt.length} tokens): "
+                f"{reason_of(error)}"
+            ) from error
+
     def generate(self, rows: Sequence[Row]) -> list[Reply]:
         """Generates rows in as few batches as their shapes allow; results in the rows' order."""
         replies: dict[int, Reply] = {}
-        with self._checkpoint.lock, torch.inference_mode():
+        with forward_passes(self._checkpoint):
             for indices in group([row.prompt for row in rows]):
                 batch = self._generate([rows[index] for index in indices])
                 replies.update(zip(indices, batch, strict=True))
         return [replies[index] for index in range(len(rows))]
 
     def _generate(self, rows: Sequence[Row]) -> list[Reply]:
+        if self._alone:
+            return [reply for row in rows for reply in self._decoder.generate([row])]
         try:
             return self._decoder.generate(rows)
         except CannotForkError as error:
-            self._cannot_fork(error)
-            return self._decoder.generate(rows)
+            self._cannot_fork(str(error))
+            return self._generate(rows)
 
-    def _cannot_fork(self, error: CannotForkError) -> None:
-        log.warning("the cache of %s cannot be forked (%s): every prompt is read anew", self.identity, error)
+    def _cannot_fork(self, reason: str) -> None:
+        log.warning("the cache of %s cannot be forked (%s): every prompt is read in full", self.identity, reason)
         self._decoder = PrefillDecoder(self._checkpoint)
+        self._check_padding()
+
+    def _check_padding(self) -> None:
+        """Gives each row a forward pass of its own if a longer one beside it changes its reply."""
+        if fault := first_fault(self._trials, self._decoder):
+            log.warning("%s cannot be asked in batches (%s): each row has its own forward pass", self.identity, fault)
+            self._alone = True
 
 
 def transformers_policy(
@@ -119,7 +159,7 @@ def transformers_policy(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: PositiveInt = 8,
+    batch_size: int = 8,
     cache_gib: NonNegativeFloat = CACHE_GIB,
     chat_template: str | None = None,
     attn_implementation: str | None = None,
@@ -139,7 +179,17 @@ def transformers_policy(
         chat_template=chat_template,
         attn_implementation=attn_implementation,
     )
-    return TransformersPolicy(checkpoint, format, batch_size=batch_size, cache_gib=cache_gib)
+    policy = TransformersPolicy(checkpoint, format, batch_size=batch_size, cache_gib=cache_gib)
+    try:
+        policy.check()
+    except AtomThinkError:
+        raise
+    except Exception as error:
+        raise AtomThinkError(
+            f"pretrained={pretrained!r} cannot answer a question ({type(error).__name__}: {first_line(error)}): name "
+            "another checkpoint"
+        ) from error
+    return policy
 
 
 def _draw(path: Path, index: int, sampling: Sampling, limit: int, stops: tuple[str, ...]) -> Draw:

@@ -37,6 +37,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen2ForTokenClassification,
     SiglipVisionConfig,
+    T5Gemma2Config,
+    T5Gemma2ForConditionalGeneration,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
@@ -290,9 +292,7 @@ def _siglip() -> SiglipVisionConfig:
     return SiglipVisionConfig(image_size=56, patch_size=14, vision_use_head=False, **shape)
 
 
-def gemma3(folder: Path) -> Path:
-    """Gemma 3: an image's tokens see each other in both directions, a layer sees 24 tokens back."""
-    torch.manual_seed(0)
+def _gemma_processor() -> Gemma3Processor:
     words = tokenizer(
         ["<s>", "</s>", "<pad>", "<image>", "<boi>", "<eoi>"],
         bos_token="<s>",
@@ -300,28 +300,49 @@ def gemma3(folder: Path) -> Path:
         pad_token="<pad>",
         extra_special_tokens={"image_token": "<image>", "boi_token": "<boi>", "eoi_token": "<eoi>"},
     )
+    images = Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
+    return Gemma3Processor(images, words, image_seq_length=4, chat_template=GEMMA_TEMPLATE)
+
+
+def _gemma_text(words: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return dict(
+        vocab_size=len(words),
+        max_position_embeddings=_CONTEXT,
+        num_key_value_heads=2,
+        head_dim=16,
+        sliding_window=24,
+        layer_types=["sliding_attention", "full_attention"],
+        pad_token_id=2,
+        bos_token_id=0,
+        eos_token_id=1,
+        **_TEXT,
+    )
+
+
+def gemma3(folder: Path) -> Path:
+    """Gemma 3: an image's tokens see each other in both directions, a layer sees 24 tokens back."""
+    torch.manual_seed(0)
+    processor = _gemma_processor()
     config = Gemma3Config(
-        text_config=dict(
-            vocab_size=len(words),
-            max_position_embeddings=_CONTEXT,
-            num_key_value_heads=2,
-            head_dim=16,
-            sliding_window=24,
-            layer_types=["sliding_attention", "full_attention"],
-            pad_token_id=2,
-            bos_token_id=0,
-            eos_token_id=1,
-            **_TEXT,
-        ),
+        text_config=_gemma_text(processor.tokenizer),
         vision_config=_siglip(),
         mm_tokens_per_image=4,
         image_token_index=3,
         boi_token_index=4,
         eoi_token_index=5,
     )
-    images = Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
-    processor = Gemma3Processor(images, words, image_seq_length=4, chat_template=GEMMA_TEMPLATE)
     return _save(folder, Gemma3ForConditionalGeneration(config), processor, 1)
+
+
+def t5gemma2(folder: Path) -> Path:
+    """T5Gemma 2: an encoder reads the image and the question, a decoder writes the reply."""
+    torch.manual_seed(0)
+    processor = _gemma_processor()
+    text = _gemma_text(processor.tokenizer)
+    special = {"image_token_index": 3, "eoi_token_index": 5}
+    encoder = {"text_config": text, "vision_config": _siglip().to_dict(), "mm_tokens_per_image": 4, **special}
+    config = T5Gemma2Config(encoder=encoder, decoder=text, **special)
+    return _save(folder, T5Gemma2ForConditionalGeneration(config), processor, 1)
 
 
 def paligemma(folder: Path) -> Path:

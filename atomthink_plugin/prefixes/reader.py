@@ -44,7 +44,7 @@ _FORKABLE: Final = {"full_attention", "sliding_attention"}
 _CACHE: Final = ("cache", "past_key_values")
 """What a forward pass calls its cache: transformers from 5.24 on, and before."""
 
-_ACCELERATOR: Final[tuple[type[Exception], ...]] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
+ACCELERATOR: Final[tuple[type[Exception], ...]] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
 """Behind such an error (torch 2.8 on) the device takes nothing more from this process: no other way is left."""
 
 
@@ -275,7 +275,7 @@ class PrefixReader:
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             if out_of_memory(error):
                 raise
-            if isinstance(error, _ACCELERATOR):
+            if isinstance(error, ACCELERATOR):
                 raise AtomThinkError(
                     f"prompts cannot be read in parts on this device: set `cache_gib=0` ({error})"
                 ) from error

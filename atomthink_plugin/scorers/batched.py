@@ -6,19 +6,27 @@ import inspect
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Score, Usage
+from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Score, Step, Usage
 from atomthink_plugin.checkpoints import Checkpoint
+from atomthink_plugin.inference import forward_passes
 from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError, PrefixReader
 from atomthink_plugin.prompting import Encoding, collate, group
 from atomthink_plugin.runtime.batcher import MicroBatcher
+from atomthink_plugin.source import first_line
+from atomthink_plugin.trial import STEPS, questions, reason_of
 
 log = logging.getLogger(__name__)
+
+_FAR: Final = {True: 1e-3, False: 0.05}
+"""Difference of two scores that is no rounding, in float32 and below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +65,21 @@ class BatchedScorer(ABC):
     Args:
         checkpoint: The loaded PRM; a policy may share it.
         batch_size: Paths in one batch at most.
-        cache_gib: GiB of keys and values kept between batches; 0 reads every path anew.
+        cache_gib: GiB of keys and values kept between batches; 0 reads every path in full.
     """
 
     def __init__(self, checkpoint: Checkpoint, batch_size: int, cache_gib: float = CACHE_GIB) -> None:
         self.identity = checkpoint.identity
         self._checkpoint = checkpoint
         self._keeps = "logits_to_keep" in inspect.signature(checkpoint.model.forward).parameters
+        self._alone = False
+        self._trial: list[tuple[Reading, float]] = []
         self._reader: PrefixReader | None = None
         if cache_gib > 0:
             try:
                 self._reader = PrefixReader(checkpoint, int(cache_gib * 2**30))
             except CannotForkError as error:
-                self._cannot_fork(error)
+                self._cannot_fork(str(error))
         self._batcher: MicroBatcher[Reading, Verdict] = MicroBatcher(self.read, batch_size)
 
     @abstractmethod
@@ -94,31 +104,95 @@ class BatchedScorer(ABC):
                 f"question and steps have {length} tokens, the PRM's context is {context}: lower max_steps or "
                 "step_tokens, or name a PRM with a longer context"
             )
-        verdict = await self._batcher.submit(reading, path.depth)
+        verdict = await self._verdict(reading, path.depth)
         if not math.isfinite(verdict.value):
-            raise AtomThinkError(
-                f"the PRM {self.identity} gave {verdict.value}: try prm_dtype=float32 or prm_dtype=bfloat16"
-            )
+            raise self._no_number(verdict.value)
         usage = Usage(score_calls=1, prefilled=verdict.prefilled, cached=verdict.cached, images=verdict.images)
         return Score(verdict.value, usage)
+
+    async def _verdict(self, reading: Reading, urgency: int) -> Verdict:
+        try:
+            return await self._batcher.submit(reading, urgency)
+        except Exception as error:
+            encoding = reading.encoding
+            raise AtomThinkError(
+                f"the PRM {self.identity} fails at this path ({encoding.images} images, {encoding.length} tokens): "
+                f"{reason_of(error)}"
+            ) from error
+
+    def check(self) -> None:
+        """Compares scores of paths read together and from the cache with scores of each read alone, and falls back.
+
+        To be called once, before the first question. A PRM that reads images is tried on questions with an image.
+
+        Raises:
+            AtomThinkError: The PRM fails at them.
+        """
+        try:
+            self._check()
+        except AtomThinkError:
+            raise
+        except Exception as error:
+            raise AtomThinkError(
+                f"the PRM {self.identity} cannot score a step ({type(error).__name__}: {first_line(error)}): name "
+                "another PRM"
+            ) from error
+
+    def _check(self) -> None:
+        short, long = questions(images=self._checkpoint.processor is not None)
+        first, other = (Path(question).extend(Step(STEPS[0]), None) for question in (short, long))
+        readings = [self.encode(path) for path in (first, other, first.extend(Step(STEPS[1]), None))]
+        context = self._checkpoint.context
+        if context is not None and max(reading.encoding.length for reading in readings) > context:
+            return
+        with forward_passes(self._checkpoint):
+            alone = [self._read_anew([reading])[0].value for reading in readings]
+            if not all(map(math.isfinite, alone)):
+                raise self._no_number(next(value for value in alone if not math.isfinite(value)))
+            self._trial = list(zip(readings, alone, strict=True))
+            if self._reader is None:
+                self._check_padding()
+            elif fault := self._fault(partial(self._read_new, self._reader)):
+                self._cannot_fork(fault)
+            else:
+                self._reader.tree.clear()
 
     def read(self, readings: Sequence[Reading]) -> list[Verdict]:
         """Scores readings in as few forward passes as their shapes allow; results in their order."""
         verdicts: dict[int, Verdict] = {}
-        with self._checkpoint.lock, torch.inference_mode():
+        with forward_passes(self._checkpoint):
             for indices in group([reading.encoding for reading in readings]):
                 batch = self._forward([readings[index] for index in indices])
                 verdicts.update(zip(indices, batch, strict=True))
         return [verdicts[index] for index in range(len(readings))]
 
     def _forward(self, readings: Sequence[Reading]) -> list[Verdict]:
+        if self._alone:
+            return [verdict for reading in readings for verdict in self._read_anew([reading])]
         if self._reader is None:
             return self._read_anew(readings)
         try:
             return self._read_new(self._reader, readings)
         except CannotForkError as error:
-            self._cannot_fork(error)
-            return self._read_anew(readings)
+            self._cannot_fork(str(error))
+            return self._forward(readings)
+
+    def _fault(self, read: Callable[[Sequence[Reading]], list[Verdict]]) -> str | None:
+        """Says how scores of the trial's paths differ from those of each read alone, None if they do not.
+
+        The last path goes on from the first, so it comes after it: a cache holds its beginning.
+        """
+        for batch in (self._trial[:2], self._trial[2:]):
+            if not batch:
+                continue
+            try:
+                verdicts = read([reading for reading, _ in batch])
+            except Exception as error:
+                return reason_of(error)
+            far = max(abs(verdict.value - value) for verdict, (_, value) in zip(verdicts, batch, strict=True))
+            if not far <= _FAR[self._checkpoint.model.dtype == torch.float32]:
+                return f"its score is another one than alone, by {far:.2g}"
+        return None
 
     def _read_new(self, reader: PrefixReader, readings: Sequence[Reading]) -> list[Verdict]:
         with reader.bounded():
@@ -151,9 +225,19 @@ class BatchedScorer(ABC):
             values.append(self.probability(kept, targets))
         return [float(value) for value in torch.stack(values).tolist()]
 
-    def _cannot_fork(self, error: CannotForkError) -> None:
-        log.warning("the cache of the PRM %s cannot be forked (%s): every path is read anew", self.identity, error)
+    def _cannot_fork(self, reason: str) -> None:
+        log.warning("the cache of the PRM %s cannot be forked (%s): every path is read in full", self.identity, reason)
         self._reader = None
+        self._check_padding()
+
+    def _check_padding(self) -> None:
+        """Gives each path a forward pass of its own if a longer one beside it changes its score."""
+        if fault := self._fault(self._read_anew):
+            log.warning("the PRM %s cannot be asked in batches (%s): each path has its own", self.identity, fault)
+            self._alone = True
+
+    def _no_number(self, value: float) -> AtomThinkError:
+        return AtomThinkError(f"the PRM {self.identity} gave {value}: try prm_dtype=float32 or prm_dtype=bfloat16")
 
 
 def single_token(tokenizer: PreTrainedTokenizerBase, text: str, argument: str) -> int:

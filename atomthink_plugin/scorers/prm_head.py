@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
@@ -115,7 +115,7 @@ def prm_head(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: PositiveInt = 8,
+    batch_size: int = 8,
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> HeadPrm:
@@ -138,20 +138,21 @@ def prm_head(
     )
     told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
     separator_id = single_token(checkpoint.tokenizer, separator_of(told, separator), "prm_separator")
+    layout: Layout
     if checkpoint.processor is not None:
         trained = told.format if told is not None else "continue"
-        name = trained if format is None else format
-        chat = ChatLayout(Encoder(checkpoint), format_named(name), separator_id)
-        return HeadPrm(checkpoint, chat, batch_size=batch_size, cache_gib=cache_gib)
-    if format is not None:
+        layout = ChatLayout(Encoder(checkpoint), format_named(trained if format is None else format), separator_id)
+    elif format is not None:
         raise AtomThinkError(
             f"prm_format={format!r} goes with a PRM that reads images, and prm={prm!r} reads text alone: leave it out"
         )
-    if checkpoint.tokenizer.chat_template is None:
+    elif checkpoint.tokenizer.chat_template is None:
         raise AtomThinkError(f"prm={prm!r} has no chat template: add chat_template.jinja to its folder")
-    return HeadPrm(
-        checkpoint, Conversation(checkpoint.tokenizer, separator_id), batch_size=batch_size, cache_gib=cache_gib
-    )
+    else:
+        layout = Conversation(checkpoint.tokenizer, separator_id)
+    scorer = HeadPrm(checkpoint, layout, batch_size=batch_size, cache_gib=cache_gib)
+    scorer.check()
+    return scorer
 
 
 def separator_of(told: PrmSettings | None, given: str | None) -> str:

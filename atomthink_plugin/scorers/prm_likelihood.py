@@ -9,7 +9,7 @@ good-or-bad read-out has to learn first.
 from __future__ import annotations
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import AtomThinkError, Path
 from atomthink_plugin.checkpoints import Checkpoint, end_ids, load_multimodal
@@ -76,7 +76,7 @@ def prm_likelihood(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: PositiveInt = 8,
+    batch_size: int = 8,
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> LikelihoodPrm:
@@ -103,7 +103,7 @@ def prm_likelihood(
         trust_remote_code=trust_remote_code,
         argument="prm",
     )
-    return LikelihoodPrm(
+    scorer = LikelihoodPrm(
         checkpoint,
         format_named(settings.format),
         settings.scale,
@@ -111,3 +111,5 @@ def prm_likelihood(
         batch_size=batch_size,
         cache_gib=cache_gib,
     )
+    scorer.check()
+    return scorer

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
@@ -134,7 +134,7 @@ def prm_token(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: PositiveInt = 8,
+    batch_size: int = 8,
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> TokenPrm:
@@ -168,7 +168,9 @@ def prm_token(
     layout: Layout = TextLayout(checkpoint.tokenizer, tag, tag_id)
     if chat:
         layout = ChatLayout(Encoder(checkpoint), format_named(settings.format), tag_id)
-    return TokenPrm(checkpoint, layout, good_id, bad_id, batch_size=batch_size, cache_gib=cache_gib)
+    scorer = TokenPrm(checkpoint, layout, good_id, bad_id, batch_size=batch_size, cache_gib=cache_gib)
+    scorer.check()
+    return scorer
 
 
 def markers(prm: str, settings: PrmSettings) -> tuple[str, str, str]:

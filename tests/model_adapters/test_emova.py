@@ -156,8 +156,13 @@ def test_code_that_allows_neither_is_found_out_before_the_first_question(caplog:
     with caplog.at_level(logging.WARNING):
         unable = policy(emova_merging, Continue(), batch_size=5)
     assert isinstance(unable._decoder, PrefillDecoder)
-    assert unable._batcher.max_batch == 1
-    assert "rows go one by one" in caplog.text
+    assert "cannot be asked in batches" in caplog.text
+    rows = set()
+    model: Any = unable._checkpoint.model
+    handle = model.register_forward_pre_hook(lambda _, __, named: rows.add(len(named["input_ids"])), with_kwargs=True)
+    ask(unable, [Path(QUESTIONS[0])], Sampling(temperature=1.0, max_tokens=3), 4)
+    handle.remove()
+    assert rows == {1}
     assert "cannot be forked (it turns an image's one token into several)" in caplog.text
 
 
