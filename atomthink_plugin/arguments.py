@@ -82,7 +82,8 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
     try:
         return argument(value=None if value == "None" else value).value
     except ValidationError as error:
-        raise AtomThinkError(f"`{name}={value}`: {error.errors()[0]['msg']}") from None
+        reasons = dict.fromkeys(fault["msg"] for fault in error.errors())  # one for each type that would do
+        raise AtomThinkError(f"`{name}={value}`: {', or: '.join(reasons)}") from None
 
 
 def pick(what: str, name: str, options: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ import torch
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import Message
+from atomthink_plugin.batch_size import BatchSize
 from atomthink_plugin.checkpoints import Checkpoint, load_remote_multimodal, own_code
 from atomthink_plugin.formats import Format, joined
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
@@ -71,7 +72,7 @@ def emova_policy(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: int = 8,
+    batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,

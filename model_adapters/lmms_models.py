@@ -75,8 +75,8 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     """Any image-text-to-text checkpoint of transformers, thinking as `thinking=` says; others are subclasses.
 
     Args:
-        batch_size: Rows of one forward pass, of the policy and the scorer; the harness's default (the int 1)
-            leaves it to them.
+        batch_size: Rows of one forward pass, of the policy and the scorer, or `auto`; the harness's default (the int
+            1) leaves it to them.
         max_batch_size: Not used; the harness passes it to every model.
         device: Where the policy and the scorer run; `auto` if not given.
         config: YAML file with further model arguments; those that are typed go before.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
-from pydantic import Json, PositiveInt
+from pydantic import Json
 
 from atomthink_plugin.api import (
     AtomThinkError,
@@ -23,6 +23,7 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
+from atomthink_plugin.batch_size import BatchSize
 from atomthink_plugin.formats import Format
 from atomthink_plugin.model_adapters.registered_base import Conversation, RegisteredBase, Reply, load_base, seed_all
 from atomthink_plugin.model_adapters.samples import Sample, to_step
@@ -153,7 +154,7 @@ def registered_policy(
     format: Format,
     pretrained: str | None = None,
     base_args: dict[str, Any] | Json[dict[str, Any]] | None = None,
-    batch_size: PositiveInt = 1,
+    batch_size: BatchSize = 1,
     device: str | None = None,
 ) -> RegisteredPolicy:
     """Makes a model of lmms-eval a policy.
@@ -167,9 +168,14 @@ def registered_policy(
         device: The base's own `device`, its default if not given.
 
     Raises:
-        AtomThinkError: The format cannot be used, or the base cannot be made.
+        AtomThinkError: The format or the batch size cannot be used, or the base cannot be made.
     """
     _require_whole_prompts(format)
+    if batch_size == "auto":
+        raise AtomThinkError(
+            f"`batch_size=auto` cannot be used with `base={base}`, a model of lmms-eval: pass a number, such as "
+            "`--batch_size 1`"
+        )
     own = dict(base_args or {})
     if pretrained is not None and "pretrained" in own:
         raise AtomThinkError(

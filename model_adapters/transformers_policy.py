@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import AtomThinkError, Path, Proposal, QuestionError, Sampling, Step, Usage
+from atomthink_plugin.batch_size import BatchSize, batch_limit
 from atomthink_plugin.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.formats import Format
 from atomthink_plugin.inference import forward_passes
@@ -36,7 +37,7 @@ class TransformersPolicy:
     Args:
         checkpoint: The loaded model; several policies may share it.
         format: How paths are asked.
-        batch_size: Rows in one batch at most.
+        batch_size: Rows in one batch at most; `auto` for as many as fit, see `atomthink_plugin.batch_size`.
         cache_gib: GiB of keys and values kept between batches; 0 reads every prompt in full.
         encoder: Makes the model's inputs, where its processor is not called as most are.
     """
@@ -46,7 +47,7 @@ class TransformersPolicy:
         checkpoint: Checkpoint,
         format: Format,
         *,
-        batch_size: int = 8,
+        batch_size: BatchSize = "auto",
         cache_gib: float = CACHE_GIB,
         encoder: Encoder | None = None,
     ) -> None:
@@ -62,7 +63,8 @@ class TransformersPolicy:
                 self._decoder = ForkingDecoder(checkpoint, int(cache_gib * 2**30))
             except CannotForkError as error:
                 self._cannot_fork(str(error))
-        self._batcher: MicroBatcher[Row, Reply] = MicroBatcher(self.generate, batch_size)
+        limit = batch_limit(batch_size, checkpoint, cache_gib)
+        self._batcher: MicroBatcher[Row, Reply] = MicroBatcher(self.generate, limit)
 
     def check(self) -> None:
         """Compares a few tokens with the model's own `generate`, alone and beside a longer row, and falls back.
@@ -159,7 +161,7 @@ def transformers_policy(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: int = 8,
+    batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
     chat_template: str | None = None,
     attn_implementation: str | None = None,

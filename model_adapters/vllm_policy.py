@@ -12,6 +12,7 @@ from annotated_types import Gt, Le
 from pydantic import PositiveInt
 
 from atomthink_plugin.api import FinishReason, Path, Proposal, QuestionError, Sampling, Step, Usage
+from atomthink_plugin.batch_size import BatchSize
 from atomthink_plugin.formats import Format, Prompt
 from atomthink_plugin.images import PerImage
 from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
@@ -137,7 +138,7 @@ def vllm_policy(
     format: Format,
     revision: str | None = None,
     dtype: str = "auto",
-    batch_size: PositiveInt | None = None,
+    batch_size: BatchSize = "auto",
     max_model_len: PositiveInt | None = None,
     gpu_memory_utilization: Annotated[float, Gt(0), Le(1)] | None = None,
     tensor_parallel_size: PositiveInt = 1,
@@ -152,7 +153,7 @@ def vllm_policy(
         format: How paths are asked.
         revision: Branch, tag or commit on the hub.
         dtype: `auto` (vLLM's choice) or a precision vLLM knows.
-        batch_size: Sequences decoded at once at most; vLLM's choice if not given.
+        batch_size: Sequences decoded at once at most; `auto` leaves it to vLLM.
         max_model_len: Tokens of the longest sequence; the checkpoint's own if not given.
         gpu_memory_utilization: Share of the GPU's memory that vLLM takes; leave some to a PRM on the same one.
         tensor_parallel_size: GPUs that share the model.
@@ -169,7 +170,7 @@ def vllm_policy(
     given = {
         "revision": revision,
         "max_model_len": max_model_len,
-        "max_num_seqs": batch_size,
+        "max_num_seqs": None if batch_size == "auto" else batch_size,
         "gpu_memory_utilization": gpu_memory_utilization,
     }
     arguments: dict[str, Any] = {

@@ -30,14 +30,14 @@ class MicroBatcher(Generic[Item, Result]):
 
     Args:
         run: Maps items to results, same length and order.
-        max_batch: Items in one batch at most.
+        max_batch: Items in one batch at most, or what gives that number when the first batch begins.
     """
 
-    def __init__(self, run: Callable[[Sequence[Item]], Sequence[Result]], max_batch: int) -> None:
-        if max_batch < 1:
+    def __init__(self, run: Callable[[Sequence[Item]], Sequence[Result]], max_batch: int | Callable[[], int]) -> None:
+        if isinstance(max_batch, int) and max_batch < 1:
             raise ValueError(f"max_batch must be at least 1, got {max_batch}")
         self._run = run
-        self._max_batch = max_batch
+        self._limit = max_batch
         self._waiting: list[tuple[int, Item, asyncio.Future[Result]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="atomthink-batch")
@@ -45,7 +45,9 @@ class MicroBatcher(Generic[Item, Result]):
     @property
     def max_batch(self) -> int:
         """The current limit; lower than asked for after an out-of-memory error."""
-        return self._max_batch
+        if callable(self._limit):
+            self._limit = self._limit()
+        return self._limit
 
     async def submit(self, item: Item, urgency: int = 0) -> Result:
         """Waits for the item's turn and returns its result, or raises its exception.
@@ -53,6 +55,7 @@ class MicroBatcher(Generic[Item, Result]):
         With a path's depth as its urgency, questions are finished before others are begun: what is kept of those
         that are under way stays small, however many wait.
         """
+        _ = self.max_batch  # a limit that cannot be found is this caller's error, not the worker's
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((urgency, item, future))
         if self._worker is None or self._worker.done():
@@ -63,14 +66,14 @@ class MicroBatcher(Generic[Item, Result]):
         while self._waiting:
             await self._settle()
             self._waiting.sort(key=lambda one: -one[0])
-            batch = self._waiting[: self._max_batch]
+            batch = self._waiting[: self.max_batch]
             del self._waiting[: len(batch)]
             await self._serve([(item, future) for _, item, future in batch if not future.done()])
 
     async def _settle(self) -> None:
         """Gives other tasks turns until none of them adds an item or the batch is full."""
         quiet, seen = 0, len(self._waiting)
-        while quiet < _SETTLE_TURNS and len(self._waiting) < self._max_batch:
+        while quiet < _SETTLE_TURNS and len(self._waiting) < self.max_batch:
             await asyncio.sleep(0)
             quiet = quiet + 1 if len(self._waiting) == seen else 0
             seen = len(self._waiting)
@@ -105,7 +108,7 @@ class MicroBatcher(Generic[Item, Result]):
     async def _halve(self, batch: list[tuple[Item, asyncio.Future[Result]]], full: bool) -> None:
         half = len(batch) // 2
         if full:
-            self._max_batch = min(self._max_batch, half)
+            self._limit = min(self.max_batch, half)
             log.warning("out of memory with %d rows: continuing with batches of %d", len(batch), half)
         await self._serve(batch[:half])
         await self._serve(batch[half:])

@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Score, Step, Usage
+from atomthink_plugin.batch_size import BatchSize, batch_limit
 from atomthink_plugin.checkpoints import Checkpoint
 from atomthink_plugin.inference import forward_passes
 from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError, PrefixReader
@@ -64,11 +65,11 @@ class BatchedScorer(ABC):
 
     Args:
         checkpoint: The loaded PRM; a policy may share it.
-        batch_size: Paths in one batch at most.
+        batch_size: Paths in one batch at most; `auto` for as many as fit, see `atomthink_plugin.batch_size`.
         cache_gib: GiB of keys and values kept between batches; 0 reads every path in full.
     """
 
-    def __init__(self, checkpoint: Checkpoint, batch_size: int, cache_gib: float = CACHE_GIB) -> None:
+    def __init__(self, checkpoint: Checkpoint, batch_size: BatchSize, cache_gib: float = CACHE_GIB) -> None:
         self.identity = checkpoint.identity
         self._checkpoint = checkpoint
         self._keeps = "logits_to_keep" in inspect.signature(checkpoint.model.forward).parameters
@@ -80,7 +81,8 @@ class BatchedScorer(ABC):
                 self._reader = PrefixReader(checkpoint, int(cache_gib * 2**30))
             except CannotForkError as error:
                 self._cannot_fork(str(error))
-        self._batcher: MicroBatcher[Reading, Verdict] = MicroBatcher(self.read, batch_size)
+        limit = batch_limit(batch_size, checkpoint, cache_gib)
+        self._batcher: MicroBatcher[Reading, Verdict] = MicroBatcher(self.read, limit)
 
     @abstractmethod
     def encode(self, path: Path) -> Reading:

@@ -12,6 +12,7 @@ from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
+from atomthink_plugin.batch_size import BatchSize
 from atomthink_plugin.checkpoints import Checkpoint, load_head_prm
 from atomthink_plugin.prefixes.reader import CACHE_GIB
 from atomthink_plugin.prompting import (
@@ -89,7 +90,7 @@ class HeadPrm(BatchedScorer):
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, layout: Layout, *, batch_size: int = 8, cache_gib: float = CACHE_GIB
+        self, checkpoint: Checkpoint, layout: Layout, *, batch_size: BatchSize = "auto", cache_gib: float = CACHE_GIB
     ) -> None:
         super().__init__(checkpoint, batch_size, cache_gib)
         self._layout = layout
@@ -115,7 +116,7 @@ def prm_head(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: int = 8,
+    batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> HeadPrm:

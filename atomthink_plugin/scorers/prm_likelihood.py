@@ -12,6 +12,7 @@ import torch
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import AtomThinkError, Path
+from atomthink_plugin.batch_size import BatchSize
 from atomthink_plugin.checkpoints import Checkpoint, end_ids, load_multimodal
 from atomthink_plugin.formats import SEPARATOR, Format
 from atomthink_plugin.prefixes.reader import CACHE_GIB
@@ -43,7 +44,7 @@ class LikelihoodPrm(BatchedScorer):
         scale: float,
         bias: float,
         *,
-        batch_size: int = 8,
+        batch_size: BatchSize = "auto",
         cache_gib: float = CACHE_GIB,
     ) -> None:
         super().__init__(checkpoint, batch_size, cache_gib)
@@ -76,7 +77,7 @@ def prm_likelihood(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: int = 8,
+    batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> LikelihoodPrm:

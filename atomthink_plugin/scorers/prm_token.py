@@ -14,6 +14,7 @@ from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
+from atomthink_plugin.batch_size import BatchSize
 from atomthink_plugin.checkpoints import Checkpoint, Source, load_multimodal, load_text_prm
 from atomthink_plugin.formats import SEPARATOR, Format
 from atomthink_plugin.prefixes.reader import CACHE_GIB
@@ -107,7 +108,7 @@ class TokenPrm(BatchedScorer):
         good_id: int,
         bad_id: int,
         *,
-        batch_size: int = 8,
+        batch_size: BatchSize = "auto",
         cache_gib: float = CACHE_GIB,
     ) -> None:
         super().__init__(checkpoint, batch_size, cache_gib)
@@ -134,7 +135,7 @@ def prm_token(
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    batch_size: int = 8,
+    batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> TokenPrm:
