@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
@@ -13,6 +14,37 @@ from atomthink_plugin.api import AtomThinkError
 
 NUMBERS_AS_TEXT: Final = ConfigDict(coerce_numbers_to_str=True)
 """The harness turns `revision=12345678` into a number before we see it; where text is wanted, it is text again."""
+
+_WHOLE_NUMBER: Final = re.compile(r"[+-]?\d+")
+
+
+def read_pairs(option: str, text: str) -> dict[str, Any]:
+    """Returns the arguments in `a=1,b=two`, split and converted as lmms-eval does.
+
+    Args:
+        option: Where the text was given, for messages: `--model_args`.
+        text: What was given.
+
+    Raises:
+        AtomThinkError: An argument has no value, or is given twice.
+    """
+    from lmms_eval import utils
+
+    if not isinstance(text, str):  # lmms-eval's own `--config` files may hold anything
+        raise AtomThinkError(f"`{option}: {text}` has to be text, such as `thinking=slow,search=beam`")
+    if (split := getattr(utils, "_smart_comma_split", None)) is None:  # lmms-eval may rename what is its own
+        return dict(utils.simple_parse_args_string(text))
+    pairs: dict[str, Any] = {}
+    for part in split(text.strip()):
+        name, equals, typed = part.partition("=")
+        if not equals:
+            raise AtomThinkError(f"`{option} {part}`: `{name}` has no value, write `{name}=VALUE`")
+        # lmms-eval reads -3 as -3.0, which messages would repeat.
+        value = int(typed) if _WHOLE_NUMBER.fullmatch(typed) else utils.handle_arg_string(typed)
+        if name in pairs:
+            raise AtomThinkError(f"`{option}`: `{name}` is given twice, keep one of them")
+        pairs[name] = value
+    return pairs
 
 
 def parameters(factory: Callable[..., Any], prefix: str = "", hidden: Iterable[str] = ()) -> dict[str, str]:
@@ -28,13 +60,14 @@ def parameters(factory: Callable[..., Any], prefix: str = "", hidden: Iterable[s
     return {name if name == prefix.rstrip("_") else prefix + name: name for name in names}
 
 
-def bind(factory: Callable[..., Any], typed: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def bind(factory: Callable[..., Any], typed: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[str, Any]:
     """Returns keyword arguments for `factory`, converted to the types it declares.
 
     Args:
         factory: What will be called.
         typed: The user's values by typed name; names that are not in `names` are left alone.
         names: As returned by `parameters`.
+        what: What the factory makes, in a user's words: `the model`, `search=beam`.
 
     Raises:
         AtomThinkError: A value does not fit its parameter, a parameter without default is missing, or the factory
@@ -46,7 +79,7 @@ def bind(factory: Callable[..., Any], typed: Mapping[str, Any], names: Mapping[s
         annotation, default = declared[parameter].annotation, declared[parameter].default
         if name not in typed:
             if default is inspect.Parameter.empty:
-                raise AtomThinkError(f"`{name}=` is missing: {_name(factory)} needs it")
+                raise AtomThinkError(f"`{name}=` is missing: {what} needs it")
         elif annotation is inspect.Parameter.empty:
             raise AtomThinkError(
                 f"`{name}={typed[name]}` cannot be read: {_name(factory)} does not say of which type its parameter "

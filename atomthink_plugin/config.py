@@ -118,9 +118,9 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     reject_unknown(given, valid, _elsewhere(offers.searches, offers.scorers))
 
     form_name, form = _format(common, offers.formats)
-    search_arguments = bind(kind.factory, typed, search_names)
-    policy_arguments = bind(policy_factory, typed, policy_names)
-    scorer_arguments = bind(scorer_factory, typed, scorer_names) if scorer_factory else {}
+    search_arguments = bind(kind.factory, typed, search_names, f"search={name}")
+    policy_arguments = bind(policy_factory, typed, policy_names, "the model")
+    scorer_arguments = bind(scorer_factory, typed, scorer_names, f"scorer={scorer_kind}") if scorer_factory else {}
     settings = _settings(common, kind)
     with no_exit(f"the search {name!r}"):
         search = kind.factory(**search_arguments)
@@ -173,7 +173,7 @@ def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
     factory: ScorerFactory = pick("scorer", kind, scorers)
     names = parameters(factory, "prm_")
     reject_unknown(given, {"scorer", *names}, _elsewhere({}, scorers))
-    arguments = bind(factory, given, names)
+    arguments = bind(factory, given, names, f"scorer={kind}")
     return ScorerPlan(kind, lambda: factory(**arguments), {"kind": kind, **_matters(arguments)})
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from annotated_types import Ge, Gt, Le
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
-from lmms_eval.utils import simple_parse_args_string
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from atomthink_plugin.api import AtomThinkError, Failure, Limits, Message, Question, QuestionError, Result
+from atomthink_plugin.arguments import read_pairs, reject_unknown
 from atomthink_plugin.image_input import MAX_PIXELS, read_image, upright
 from atomthink_plugin.steps import split_steps
 
@@ -36,6 +36,8 @@ class _Numbers(TypedDict):
 
 _LIMITS: Final = tuple(_Numbers.__annotations__)
 _LIMITS_ADAPTER: Final = TypeAdapter(_Numbers)
+_GENERATION: Final = (*_LIMITS, "do_sample", "until", "max_agentic_steps")
+"""What `--gen_kwargs` may name; lmms-eval itself reads the last one."""
 
 
 def is_padding(request: Instance) -> bool:
@@ -178,7 +180,7 @@ def generation_arguments(request: Instance, model_args: Arguments, stepwise: boo
 
 def asks_directly(request: Instance) -> bool:
     """Returns whether the task wants its questions answered in one reply: its metadata has `thinking: direct`."""
-    metadata = getattr(getattr(_task(request), "config", None), "metadata", None)
+    metadata = getattr(getattr(task_of(request), "config", None), "metadata", None)
     return isinstance(metadata, Mapping) and metadata.get("thinking") == "direct"
 
 
@@ -188,12 +190,27 @@ def overrides(request: Instance) -> dict[str, Any]:
     The task that a request's bound `doc_to_messages` belongs to carries the parsed command line. Where there
     is none, as in a call of `simple_evaluate` from Python, nothing tells the two apart and this is empty.
     """
-    command_line = getattr(_task(request), "args", None)
-    given: dict[str, Any] = simple_parse_args_string(getattr(command_line, "gen_kwargs", None) or "")
+    command_line = getattr(task_of(request), "args", None)
+    return read_gen_kwargs(getattr(command_line, "gen_kwargs", None) or "")
+
+
+def read_gen_kwargs(text: str) -> dict[str, Any]:
+    """Returns the arguments in a command line's `--gen_kwargs`.
+
+    Raises:
+        AtomThinkError: One is unknown, is given twice, or has a value that it cannot have.
+    """
+    given = read_pairs("--gen_kwargs", text)
+    try:
+        reject_unknown(given, _GENERATION, {})
+        to_limits(given)
+    except AtomThinkError as error:
+        raise AtomThinkError(f"`--gen_kwargs`: {error}") from None
     return given
 
 
-def _task(request: Instance) -> Any:
+def task_of(request: Instance) -> Any:
+    """Returns the task that the request's bound `doc_to_messages` belongs to, None where it is a plain function."""
     return getattr(request.args[1], "__self__", None)
 
 
@@ -203,7 +220,7 @@ def _delimiter(request: Instance) -> str:
     A task that names just this one on purpose looks the same. Its stop is dropped too, as in the harness's
     own Qwen models: it would end a chain of thought at its first paragraph.
     """
-    config = getattr(_task(request), "config", None)
+    config = getattr(task_of(request), "config", None)
     delimiter: str | None = getattr(config, "fewshot_delimiter", None)
     return _INJECTED if delimiter is None else delimiter
 
@@ -274,6 +291,31 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
             "step_scores": list(self.step_scores),
             **kept,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of the replies to requests.
+
+    Attributes:
+        replies: How many there are.
+        failed: How many of them are failures.
+        reason: Why the first one failed, empty where none did.
+    """
+
+    replies: int = 0
+    failed: int = 0
+    reason: str = ""
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.replies + other.replies, self.failed + other.failed, self.reason or other.reason)
+
+
+def tally(requests: Iterable[Instance]) -> Tally:
+    """Counts the replies that the harness has put into requests; one from its response cache did not fail."""
+    counts = [count for request in requests for count in request.token_counts]
+    errors = [count.error for count in counts if isinstance(count, ThoughtCounts) and count.status == "failed"]
+    return Tally(len(counts), len(errors), errors[0] if errors else "")
 
 
 def to_result(result: Result, journal: str = "") -> GenerationResult:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
+import torch.distributed as dist
 import yaml
 from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
@@ -19,14 +20,18 @@ from lmms_eval.models.model_utils.usage_metrics import log_usage
 from loguru import logger
 
 from atomthink_plugin.api import AtomThinkError, Failure, Limits, Outcome, Result, Usage
+from atomthink_plugin.arguments import read_pairs
 from atomthink_plugin.build import build, open_journal
-from atomthink_plugin.config import plan
+from atomthink_plugin.config import Plan, plan
 from atomthink_plugin.model_adapters.harness import (
     Requested,
+    Tally,
     asks_directly,
     generation_arguments,
     is_padding,
     repeats,
+    tally,
+    task_of,
     to_limits,
     to_result,
 )
@@ -102,15 +107,39 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     ) -> None:
         super().__init__()
         self._model_args = {**(read_config(config) if config else {}), **model_args}
-        given, defaults = dict(self._model_args), dict(self.defaults)  # what the harness passes is a default
+        show_logs()
+        self._plan = self._planned(self._model_args, batch_size, device)
+        self._loaded: Thinker | None = build(self._plan)
+        self._journal = ""
+        self._tasks: dict[int, Any] = {}
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Self:
+        """Makes the model from `--model_args` and the command line's own arguments, which are defaults.
+
+        Raises:
+            AtomThinkError: See the class; or an argument is given twice or without a value.
+        """
+        return cls(**_constructor_arguments(arg_string, additional_config or {}))
+
+    @classmethod
+    def check(cls, arg_string: str, additional_config: Mapping[str, Any]) -> None:
+        """Raises what `create_from_arg_string` would say about an argument, without loading a model."""
+        show_logs()
+        given = _constructor_arguments(arg_string, additional_config)
+        batch_size, device = given.pop("batch_size", 1), given.pop("device", None)
+        config = given.pop("config", None)
+        given.pop("max_batch_size", None)
+        cls._planned({**(read_config(config) if config else {}), **given}, batch_size, device)
+
+    @classmethod
+    def _planned(cls, model_args: Mapping[str, Any], batch_size: int | str, device: str | None) -> Plan:
+        given, defaults = dict(model_args), dict(cls.defaults)  # what the harness passes is a default
         if batch_size != 1:  # the command line's "1" is a string, and meant
             defaults["batch_size"] = defaults["prm_batch_size"] = batch_size
         if device is not None:
             defaults["device"] = defaults["prm_device"] = device
-        show_logs()
-        self._plan = plan(given.pop("policy", self.policy), given, defaults)
-        self._loaded: Thinker | None = build(self._plan)
-        self._journal = ""
+        return plan(given.pop("policy", cls.policy), given, defaults)
 
     @property
     def device(self) -> torch.device:
@@ -127,6 +156,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Thinks about all requests at the same time and returns their replies in order."""
         asked = [i for i, request in enumerate(requests) if not is_padding(request)]
+        self._tasks |= {id(task): task for task in map(task_of, requests) if task is not None}
         known_repeats = repeats(requests)
         questions = Requested(
             [requests[i] for i in asked],
@@ -213,10 +243,20 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
             )
 
     def clean(self) -> None:
-        """Frees the models once all questions are answered."""
+        """Frees the models once all questions are answered.
+
+        Raises:
+            AtomThinkError: All of them failed: an accuracy of 0 would be read as the model's.
+        """
         self._loaded = None
         gc.collect()
         super().clean()
+        tasks, self._tasks = list(self._tasks.values()), {}
+        own = tally(request for task in tasks for request in task.instances)
+        # The harness calls this once in every process, so that all of them fail or none does.
+        run = sum(_of_all_processes(own), Tally())
+        if run.failed and run.failed == run.replies:
+            raise AtomThinkError(f"all {run.failed} questions failed, so there is no accuracy; first: {run.reason}")
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Not offered: thinking has no likelihood."""
@@ -225,6 +265,22 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         """Not offered: a task's own rounds and ours would be nested."""
         raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not multi-round ones")
+
+
+def _constructor_arguments(arg_string: str, additional_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `--model_args` over what the command line's own options say."""
+    typed = read_pairs("--model_args", arg_string)
+    if "batch_size" in typed:
+        typed["batch_size"] = str(typed["batch_size"])  # the number 1 is the harness's default
+    return {**{name: value for name, value in additional_config.items() if value is not None}, **typed}
+
+
+def _of_all_processes(own: Tally) -> list[Tally]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return [own]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, own)
+    return found
 
 
 class AtomThinkTiny(AtomThinkModel):

@@ -1,5 +1,7 @@
 """What the harness calls when it looks for models: entry-point group `lmms_eval.models`.
 
+This is also where everything is installed that changes lmms-eval itself; each of these modules says when it can go.
+
 The harness loads all entry points in one loop, so that one which raises takes every later package with it.
 Nothing here raises, and nothing here imports torch.
 """
@@ -7,7 +9,8 @@ Nothing here raises, and nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from loguru import logger
 
@@ -31,10 +34,11 @@ CLASSES: Final = {
 
 
 def manifests() -> list[ModelManifest]:
-    """Returns the plugin's models; makes its tasks known and mends `latex2sympy2` on the way.
+    """Returns the plugin's models, and installs what makes lmms-eval run them and their tasks.
 
-    Each of the three is tried on its own: one that fails is reported in a warning and left out.
+    Each part is tried on its own: one that fails is reported in a warning and left out.
     """
+    _attempt("checking the command line", _install_command_line)
     _attempt("finding the atomthink tasks", _install_tasks)
     _attempt("the stand-in for latex2sympy2", _install_latex2sympy)
     return _attempt("registering the atomthink models", _models) or []
@@ -46,6 +50,18 @@ def _attempt(what: str, action: Callable[[], T]) -> T | None:
     except Exception as error:
         logger.warning(f"atomthink-plugin: {what} failed and is left out: {error!r}")
         return None
+
+
+def model_class(name: str) -> Any:
+    """Returns the class of one of these models, importing it."""
+    module, _, attribute = CLASSES[name].rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def _install_command_line() -> None:
+    from atomthink_plugin.model_adapters import command_line
+
+    command_line.install()
 
 
 def _install_tasks() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.config import Plan
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy
 
@@ -17,13 +18,15 @@ class AtomThinkLmms(AtomThinkModel):
     policy: ClassVar[str] = "lmms"
     defaults: ClassVar[Mapping[str, Any]] = {"format": "atomic"}
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        if self._plan.identity["scorer"]["kind"] == "confidence":
+    @classmethod
+    def _planned(cls, model_args: Mapping[str, Any], batch_size: int | str, device: str | None) -> Plan:
+        planned = super()._planned(model_args, batch_size, device)
+        if planned.identity["scorer"]["kind"] == "confidence":
             raise AtomThinkError(
                 "`scorer=confidence` needs log-probabilities, and a model of lmms-eval gives none: name a process "
                 "reward model with `prm=`"
             )
+        return planned
 
     def clean(self) -> None:
         """Lets the base free what it holds, in its own way."""

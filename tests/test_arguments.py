@@ -7,9 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from lmms_eval.utils import simple_parse_args_string
 
 from atomthink_plugin.api import AtomThinkError, Count
-from atomthink_plugin.arguments import bind, convert, parameters
+from atomthink_plugin.arguments import bind, convert, parameters, read_pairs
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -31,18 +32,18 @@ def window(size: Count, name: str | None = None) -> tuple[int, str | None]:
 
 @pytest.mark.parametrize("factory", [Window, window, partial(window, name="inner")])
 def test_factories_of_every_sort_get_what_they_declare(factory: Any) -> None:
-    bound = bind(factory, {"prm_size": "3", "prm_name": 12}, parameters(factory, "prm_"))
+    bound = bind(factory, {"prm_size": "3", "prm_name": 12}, parameters(factory, "prm_"), "a window")
     assert bound == {"size": 3, "name": "12"}
     with pytest.raises(AtomThinkError, match="`prm_size=0`: Input should be greater"):
-        bind(factory, {"prm_size": 0}, parameters(factory, "prm_"))
+        bind(factory, {"prm_size": 0}, parameters(factory, "prm_"), "a window")
 
 
-def test_a_missing_argument_of_a_class_is_named_with_it() -> None:
+def test_a_missing_argument_is_named_with_what_needs_it() -> None:
     class Needy:
         def __init__(self, size: int) -> None: ...
 
-    with pytest.raises(AtomThinkError, match="`size=` is missing: Needy needs it"):
-        bind(Needy, {}, parameters(Needy))
+    with pytest.raises(AtomThinkError, match="`size=` is missing: search=needy needs it"):
+        bind(Needy, {}, parameters(Needy), "search=needy")
 
 
 def test_a_parameter_without_a_type_is_named_with_its_factory() -> None:
@@ -54,16 +55,16 @@ def test_a_parameter_without_a_type_is_named_with_its_factory() -> None:
             ...
 
     for factory in (careless, Careless):
-        assert bind(factory, {}, parameters(factory)) == {}
+        assert bind(factory, {}, parameters(factory), "it") == {}
         with pytest.raises(AtomThinkError, match=f"{factory.__name__} does not say of which type its parameter `size`"):
-            bind(factory, {"size": "3"}, parameters(factory))
+            bind(factory, {"size": "3"}, parameters(factory), "it")
 
 
 def test_a_type_that_is_not_there_at_run_time_is_named_with_its_factory() -> None:
     def early(part: Fraction) -> None: ...
 
     with pytest.raises(AtomThinkError, match="early cannot be given arguments: its annotations name `Fraction`"):
-        bind(early, {"part": "1/2"}, parameters(early))
+        bind(early, {"part": "1/2"}, parameters(early), "it")
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,19 @@ def test_values_become_what_is_declared(value: Any, annotation: Any, expected: A
 def test_true_and_false_are_no_text(annotation: Any) -> None:
     with pytest.raises(AtomThinkError, match="`name=True`: Input should be a valid string"):
         convert("name", True, annotation)
+
+
+def test_pairs_are_read_as_lmms_eval_reads_them() -> None:
+    text = """name=one, n=3,temperature=0.5,on=True,base_args={"a": 1, "b": "n=4,n=5"},equals=a=b,"""
+    assert read_pairs("--model_args", text) == simple_parse_args_string(text)
+    assert read_pairs("--model_args", "") == {}
+
+
+def test_negative_whole_numbers_stay_whole() -> None:
+    assert repr(read_pairs("--args", "n=-3,x=-0.5")) == "{'n': -3, 'x': -0.5}"
+
+
+@pytest.mark.parametrize("text", ["n=1,n=1", "n", "a=1,n,b=2", "n=1,x={},n=2"])
+def test_pairs_that_cannot_be_meant_are_named(text: str) -> None:
+    with pytest.raises(AtomThinkError, match=r"`--args.*`n`"):
+        read_pairs("--args", text)

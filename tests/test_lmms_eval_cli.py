@@ -1,6 +1,6 @@
 """The plugin as its users run it: the real command line, and the files it leaves.
 
-lmms-eval exits with 0 after a failed evaluation, so every test reads the result files.
+Every test reads the result files.
 """
 
 from __future__ import annotations
@@ -138,6 +138,19 @@ def test_bad_arguments_are_refused_by_name_before_any_question_is_asked(tmp_path
     assert "`search=beem` is unknown (did you mean `beam`?); valid: majority, weighted, best_of_n, greedy, beam" in log
     assert not list(tmp_path.glob("out/**/*.json"))
     assert not journaled(tmp_path)
+
+
+def test_a_run_of_failures_has_no_accuracy_and_a_status(tmp_path: Path) -> None:
+    """Documents 4 to 6 give steps to go on from, which a single reply cannot."""
+    line = command(tmp_path, "--tasks", "atomic_capability", "--limit", "3", "--offset", "4", model_args="thinking=cot")
+    done = subprocess.run(line, env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "|atomic_capability|" not in done.stdout
+    assert "Traceback" not in done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("atomthink: ")]
+    assert "3 questions" in said
+    assert not list(tmp_path.glob("out/**/*_results.json"))
+    assert {record["status"] for record in journaled(tmp_path)} == {"failed"}
 
 
 @pytest.mark.skipif(not SHARED_HUB.is_dir(), reason="the real MATH-Vision questions are not on this machine")

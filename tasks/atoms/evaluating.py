@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rich.table import Table
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.build import build
 from atomthink_plugin.config import Plan, plan
-from atomthink_plugin.model_adapters.register import CLASSES
+from atomthink_plugin.model_adapters.register import CLASSES, model_class
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
 from atomthink_plugin.tasks.atoms.radar import HEADINGS, page, shown
@@ -72,8 +71,7 @@ def rollout_plan(model: str, typed: Mapping[str, Any]) -> Plan:
     for name in ("thinking", "search", "prm", "scorer"):
         if name in typed:
             raise AtomThinkError(f"`{name}={typed[name]}`: rollouts are QuickThink chains, without search or scorer")
-    module, _, name = CLASSES[model].rpartition(".")
-    adapter = getattr(import_module(module), name)
+    adapter = model_class(model)
     given = dict(typed)
     return plan(given.pop("policy", adapter.policy), given, {**adapter.defaults, **SAMPLED})
 

@@ -303,3 +303,13 @@ def test_a_failed_question_is_never_a_silent_empty_answer() -> None:
         "score_calls": 1,
         "journal": "folder",
     }
+
+
+def test_replies_are_counted_whatever_gave_them() -> None:
+    about = {"task": "sums", "doc_id": 0, "repeats": 1}
+    requests = [Instance("generate_until", (), idx=0, metadata=about) for _ in range(3)]
+    failed = harness.to_result(Failure("no server")).token_counts
+    for request, counts in zip(requests, (failed, None, TokenCounts(output_tokens=3)), strict=True):
+        request.token_counts.append(counts)  # None: the harness's response cache had the reply
+    assert harness.tally(requests) == harness.Tally(3, 1, "no server")
+    assert harness.tally(requests[1:]) + harness.tally(requests[:1]) == harness.Tally(3, 1, "no server")

@@ -66,10 +66,10 @@ def _add_scorer(parser: argparse.ArgumentParser) -> None:
 
 def _scorer(options: argparse.Namespace) -> dict[str, Any]:
     """Returns `prm`, `scorer` and the scorer's arguments as they were typed."""
-    from lmms_eval.utils import simple_parse_args_string
+    from atomthink_plugin.arguments import read_pairs
 
     named = {"prm": options.prm, "scorer": options.scorer}
-    return {**simple_parse_args_string(options.args), **{k: v for k, v in named.items() if v is not None}}
+    return {**read_pairs("--args", options.args), **{k: v for k, v in named.items() if v is not None}}
 
 
 def _mine(options: argparse.Namespace) -> None:

@@ -78,8 +78,7 @@ def _dpo(options: argparse.Namespace) -> None:
 
 
 def _pairs(options: argparse.Namespace) -> None:
-    from lmms_eval.utils import simple_parse_args_string
-
+    from atomthink_plugin.arguments import read_pairs
     from atomthink_plugin.training.fine_tuning.pairing import Limits
     from atomthink_plugin.training.fine_tuning.searching import make_pairs, search
 
@@ -92,7 +91,7 @@ def _pairs(options: argparse.Namespace) -> None:
     if options.model is not None:
         if options.questions is None:
             raise AtomThinkError("`--model` needs questions to ask: name them with `--questions`")
-        typed = simple_parse_args_string(options.model_args)
+        typed = read_pairs("--model_args", options.model_args)
         sources.append(search(options.model, typed, options.questions, options.out))
     if not sources:
         raise AtomThinkError("no source: name a journal's folder or a file of chains, or search with `--model`")

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from lmms_eval.utils import simple_parse_args_string
 from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.arguments import read_pairs
 from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.formats import Format
 from atomthink_plugin.runtime.thinker import Thinker
@@ -104,7 +104,7 @@ def execute(order: Order, model: str, model_args: str) -> None:
     if order.out.is_dir() or order.out.resolve() == order.input.resolve():
         raise AtomThinkError(f"`--out {order.out}`: has to be a file, and not the input")
     source = read_questions(order.input) if order.sample else read_chains(order.input)
-    plan = rollout_plan(model, simple_parse_args_string(model_args))
+    plan = rollout_plan(model, read_pairs("--model_args", model_args))
     thinker = build(plan)
     journal = open_journal(plan, thinker, "label")
     try:
