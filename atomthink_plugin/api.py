@@ -1,6 +1,6 @@
 """The nouns of slow thinking: plain frozen data and the protocols that connect them.
 
-Everything imports this file and it imports nothing of ours: no torch, no I/O. Searches, policies,
+Everything imports this file and it imports nothing of ours but `redaction`: no torch, no I/O. Searches, policies,
 scorers and the runtime meet only here.
 """
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from annotated_types import Ge
 
+from atomthink_plugin.redaction import printable
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -26,7 +28,14 @@ FinishReason = Literal["stop", "eos", "length"]
 
 
 class AtomThinkError(Exception):
-    """An error the user can act on; its text names the argument, the value and the way out."""
+    """An error the user can act on; its text names the argument, the value and what to do.
+
+    The text is safe to show: servers, files and plugins it quotes may hold secrets and terminal commands.
+    """
+
+    def __str__(self) -> str:
+        """Returns the text without secrets and control characters."""
+        return printable(super().__str__())
 
 
 class QuestionError(AtomThinkError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.redaction import PrintableFormatter
 from atomthink_plugin.tasks.atoms import command
 from atomthink_plugin.tasks.report import command as report
 from atomthink_plugin.training import command as training
@@ -30,13 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 2 for input that cannot be used: the reason is on standard error.
     """
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _show_logs()
     try:
         options.command(options)
     except AtomThinkError as error:
         print(f"atomthink: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _show_logs() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _parser() -> argparse.ArgumentParser:

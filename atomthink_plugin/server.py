@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 from atomthink_plugin.pausing import pause_after
+from atomthink_plugin.redaction import printable, remember
 from atomthink_plugin.server_reply import Checks
 
 if TYPE_CHECKING:
@@ -176,14 +177,13 @@ class Server:
         return []
 
     def said(self, error: openai.APIStatusError) -> str:
-        """Returns the server's own words, shortened and without the key."""
+        """Returns the server's own words, shortened and as they may be shown."""
         body = error.body
         return self.quote(str(body.get("message", body) if isinstance(body, dict) else error.message))
 
     def quote(self, text: str) -> str:
-        """Returns what came from the server, shortened and without the key."""
-        text = " ".join(text.split())
-        return (text.replace(self._key, "***") if self._key else text)[:_QUOTED]
+        """Returns what came from the server, shortened and as it may be shown."""
+        return printable(" ".join(text.split()))[:_QUOTED]
 
     def _fault(self, error: Exception) -> QuestionError:
         """Says what went wrong and which argument to change; the key is never part of it."""
@@ -268,6 +268,7 @@ def key() -> str:
     value = os.environ.get(KEY, "").strip()
     if not (value.isascii() and value.isprintable()):
         raise AtomThinkError(f"{KEY} in the environment holds characters that no key has: set it anew, or unset it")
+    remember({KEY: value})  # a server keeps it, whatever becomes of the environment
     return value
 
 

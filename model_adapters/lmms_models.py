@@ -36,6 +36,7 @@ from atomthink_plugin.model_adapters.harness import (
     to_result,
 )
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.redaction import printable
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.source import choose_device
@@ -49,7 +50,7 @@ class _ToLoguru(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Forwards one record."""
-        logger.log(record.levelname, "{}", record.getMessage())
+        logger.log(record.levelname, "{}", printable(record.getMessage()))
 
 
 def show_logs() -> None:

@@ -23,6 +23,7 @@ import torch
 from atomthink_plugin.api import AtomThinkError, Message, QuestionError
 from atomthink_plugin.arguments import pick
 from atomthink_plugin.formats import joined
+from atomthink_plugin.redaction import remember
 
 TASK: Final = "atomthink"
 """What the base believes to be asked: its own documents, apart from those of the run's tasks."""
@@ -153,6 +154,7 @@ def load_base(name: str, arguments: Mapping[str, Any]) -> RegisteredBase:
     Raises:
         AtomThinkError: There is no such model, it thinks itself, or it cannot be made; says what the model said.
     """
+    remember(arguments)
     model_class = _class(name)
     try:
         model = model_class(**arguments)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
+from atomthink_plugin.redaction import printable, redact
+
 ASKED_FOR: Final = "ATOMTHINK_LLM_JUDGE"
 
 _VERDICT: Final = re.compile(r"\W*([01])\W*")
@@ -28,12 +30,12 @@ def opinion(question: Callable[[], str], answer: str, reply: str) -> dict[str, A
             question=question(), answer=answer, prediction=reply, output_format="0/1"
         )
     except Exception as error:  # a foreign service: whatever goes wrong, the run goes on
-        return {"correct": None, "model": model, "error": f"{type(error).__name__}: {error}"}
+        return {"correct": None, "model": model, "error": printable(f"{type(error).__name__}: {error}")}
     if not said["success"]:
-        return {"correct": None, "model": model, "error": str(said["raw_response"])}
+        return {"correct": None, "model": model, "error": printable(str(said["raw_response"]))}
     verdict = _VERDICT.fullmatch(said["raw_response"])
     if verdict is None:  # the harness's own parser takes any text with a 1 in it for a yes
-        return {"correct": None, "model": model, "error": f"neither 0 nor 1: {said['raw_response']!r}"}
+        return {"correct": None, "model": model, "error": redact(f"neither 0 nor 1: {said['raw_response']!r}")}
     return {"correct": verdict[1] == "1", "model": said["model"]}
 
 

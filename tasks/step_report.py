@@ -21,6 +21,7 @@ from atomthink_plugin.tasks.atoms.labellers import Words
 from atomthink_plugin.tasks.atoms.scores import AbilityScore, by_ability
 from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.quality import mean, quality, summary
+from atomthink_plugin.tasks.report.tables import foreign
 from atomthink_plugin.tasks.runs import Run, Sample, read_run
 
 
@@ -162,14 +163,14 @@ def _scores(sample: Sample) -> list[float]:
 
 
 def _table(task: str, rows: Sequence[Row]) -> Table:
-    grid = Table(title=task, title_justify="left")
+    grid = Table(title=foreign(task), title_justify="left")
     for heading in ("", "questions", "no reply", "steps", "well formed", "repeated", "tokens", "score", "worst"):
         grid.add_column(heading, justify="right" if heading else "left")
     for one in rows:
         shares = [_shown(value, ".1%") for value in (one.well_formed, one.repeated)]
         scores = [_shown(value, ".3f") for value in (one.score, one.worst)]
         numbers = (str(one.questions), str(one.failed), _shown(one.per_answer, ".2f"), *shares)
-        grid.add_row(one.part, *numbers, _shown(one.tokens, ".0f"), *scores)
+        grid.add_row(foreign(one.part), *numbers, _shown(one.tokens, ".0f"), *scores)
     return grid
 
 

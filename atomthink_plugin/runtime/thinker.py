@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from atomthink_plugin.api import Failure, Outcome, Policy, Question, QuestionError, Result, Scorer, Search
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats import Direct, Format
+from atomthink_plugin.redaction import printable
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.runtime.mind import QuestionMind
@@ -130,7 +131,7 @@ class Thinker:
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            reason = str(error) if isinstance(error, QuestionError) else f"{type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, QuestionError) else printable(f"{type(error).__name__}: {error}")
             log.warning("question %s failed: %s", question.id, reason)
             return Failure(reason, mind.usage)
 

@@ -19,6 +19,7 @@ from atomthink_plugin.tasks.atoms.records import Chain, Record, seen_from, write
 from atomthink_plugin.tasks.atoms.taxonomy import Taxonomy
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
+from atomthink_plugin.tasks.report.tables import foreign
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,8 @@ def table(behaviours: Sequence[Behaviour], labels: Sequence[Label]) -> Table:
     for heading in ("behaviour", "ability", "steps", "example"):
         grid.add_column(heading, justify="right" if heading == "steps" else "left", max_width=60)
     for behaviour, label in list(zip(behaviours, labels, strict=True))[:shown_rows]:
-        grid.add_row(label.name, label.ability or "none", str(behaviour.size), behaviour.examples[0])
+        name, example = foreign(label.name), foreign(behaviour.examples[0])
+        grid.add_row(name, label.ability or "none", str(behaviour.size), example)
     totals = Counter[str]()
     for behaviour, label in zip(behaviours, labels, strict=True):
         totals[label.ability or "none"] += behaviour.size

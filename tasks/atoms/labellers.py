@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.redaction import redact
 from atomthink_plugin.tasks.atoms.behaviours import Behaviour, vectorizer
 from atomthink_plugin.tasks.atoms.taxonomy import Taxonomy
 
@@ -141,7 +142,7 @@ class LanguageModel:
         if not isinstance(reply, openai.types.chat.ChatCompletion) or not reply.choices:  # a page, an error as text
             return ""
         message = reply.choices[0].message
-        return (message.content if message is not None else None) or ""  # the protocol has a message, servers may not
+        return redact((message.content if message is not None else None) or "")  # servers may leave out either
 
 
 def _instruction(behaviour: Behaviour, taxonomy: Taxonomy) -> str:

@@ -14,7 +14,7 @@ from atomthink_plugin.tasks.report.comparing import Category, Paired, Row, categ
 from atomthink_plugin.tasks.report.cutting import Cut, equal_tokens
 from atomthink_plugin.tasks.report.files import write_json, write_text
 from atomthink_plugin.tasks.report.reading import read_all
-from atomthink_plugin.tasks.report.tables import Grid, number, percent, points
+from atomthink_plugin.tasks.report.tables import Grid, foreign, number, percent, points
 
 
 def compare(
@@ -66,7 +66,7 @@ def show(
     for grid in tables:
         console.print(grid.rich())
     for note in found["notes"]:
-        console.print(note, style="yellow", markup=False, highlight=False)
+        console.print(foreign(note), style="yellow", highlight=False)
     if markdown is not None:
         notes = "".join(f"- {note}\n" for note in found["notes"])
         write_text("--markdown", markdown, "\n".join([*(grid.markdown() for grid in tables), notes]))

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from atomthink_plugin.redaction import redact
+
 PIECE: Final = 256_000
 """Characters of JSON in one piece: unpacked in some milliseconds, and long enough to be packed well."""
 
@@ -33,7 +35,7 @@ def pieces(values: Iterable[Any]) -> Iterator[tuple[int, str]]:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return redact(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
 def _packed(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, TextIO
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.redaction import redact
 from atomthink_plugin.statistics import wilson
 from atomthink_plugin.tasks.report.files import base_style
 from atomthink_plugin.tasks.report.latex import Latex
@@ -175,4 +176,4 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         elif value is not None:
-            yield prefix + name, str(value)
+            yield prefix + name, redact(str(value))

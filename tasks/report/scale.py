@@ -18,7 +18,7 @@ from atomthink_plugin.tasks.report.files import write_bytes, write_json
 from atomthink_plugin.tasks.report.reading import Recorded, read
 from atomthink_plugin.tasks.report.replay import PASS, Method
 from atomthink_plugin.tasks.report.scaling import Point, common_methods, curve, halves, sizes
-from atomthink_plugin.tasks.report.tables import Grid, percent
+from atomthink_plugin.tasks.report.tables import Grid, foreign, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
     for grid in grids(found):
         console.print(grid.rich())
     for note in found.notes:
-        console.print(note, style="yellow", markup=False, highlight=False)
+        console.print(foreign(note), style="yellow", highlight=False)
     wanted = files.keys() & {"png", "svg"}
     titles = [_title(found), found.judged.words]
     pictures = draw(found.points, titles, latency=found.run.pace is None) if wanted else {}

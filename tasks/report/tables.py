@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+from atomthink_plugin.redaction import printable
 from atomthink_plugin.statistics import Estimate
 
 
@@ -27,12 +28,11 @@ class Grid:
 
     def rich(self) -> Table:
         """Returns the table for a terminal."""
-        # All as `Text`: names may hold what rich takes for markup.
-        table = Table(title=Text(self.title), title_justify="left")
+        table = Table(title=foreign(self.title), title_justify="left")
         for i, heading in enumerate(self.headings):
-            table.add_column(Text(heading), justify="right" if i else "left")
+            table.add_column(foreign(heading), justify="right" if i else "left")
         for row in self.cells:
-            table.add_row(*map(Text, row))
+            table.add_row(*map(foreign, row))
         return table
 
     def markdown(self) -> str:
@@ -40,6 +40,11 @@ class Grid:
         rule = "|".join(["---", *("---:" for _ in self.headings[1:])])
         lines = [f"| {' | '.join(map(_escaped, row))} |" for row in (self.headings, *self.cells)]
         return "\n".join([self.title, "", lines[0], f"|{rule}|", *lines[1:], ""])
+
+
+def foreign(text: str) -> Text:
+    """Returns a text of others for a terminal: names may hold terminal commands, and what rich takes for markup."""
+    return Text(printable(text))
 
 
 def percent(estimate: Estimate) -> str:

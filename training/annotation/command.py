@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.redaction import printable
 
 if TYPE_CHECKING:
     from atomthink_plugin.training.annotation.engine import Finished
@@ -220,7 +221,7 @@ def _tell(out: Path, summary: Mapping[str, Any]) -> None:
     print(f"{summary['good']} of {summary['asked']} {what} gave {summary['chains']} chains, in {out / 'chains.jsonl'}")
     for stage, reasons in summary["rejects"].items():
         for reason, count in sorted(reasons.items(), key=lambda pair: -pair[1]):
-            print(f"{count:8d}  {stage}: {reason}")
+            print(printable(f"{count:8d}  {stage}: {reason}"))
     if "spent" in summary:
         spent = summary["spent"]
         print(

@@ -23,6 +23,7 @@ from atomthink_plugin.model_adapters.chat_endpoint import (
     RefusedError,
     UnknownModelError,
 )
+from atomthink_plugin.redaction import redact
 from atomthink_plugin.server import addresses, key
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Meter
@@ -36,7 +37,6 @@ READINGS: Final = 3
 
 OPENAI: Final = "https://api.openai.com/v1"
 
-_SECRET: Final = 16  # characters of a key that is one
 _SHOWN: Final = 200  # characters of a reply in an error
 _OBJECTS: Final = 50  # braces of a reply at which an object is looked for
 
@@ -94,13 +94,11 @@ class Teacher:
         model: What the server calls it.
         endpoint: Where it is asked, and paid.
         ledger: Knows the replies of earlier runs; None to keep nothing.
-        secret: The server's key, which no reply may carry on.
     """
 
     model: str
     endpoint: Endpoint
     ledger: Ledger | None = None
-    secret: str = ""
     _turns: ChatTurns = field(default_factory=ChatTurns)
     _mode: int = 0
 
@@ -158,8 +156,8 @@ class Teacher:
         except UnknownModelError as error:
             raise AtomThinkError(f"`--teacher-model {self.model}`: {error}") from None
         except QuestionError as error:
-            raise LostError(self._hidden(str(error))) from None
-        text = self._hidden(drawn.samples[0].text)
+            raise LostError(str(error)) from None
+        text = redact(drawn.samples[0].text)
         if self.ledger:
             self.ledger.replied(about, request, text)
         return text
@@ -178,10 +176,6 @@ class Teacher:
                 if mode == self._mode:
                     self._mode += 1
                     log.warning("%s: %s", error, "asked for any JSON" if self._mode == 1 else "asked for text")
-
-    def _hidden(self, text: str) -> str:
-        # A local server's key is often a word such as "none", which replies may well contain.
-        return text.replace(self.secret, "***") if len(self.secret) >= _SECRET else text
 
 
 def connect(
@@ -213,10 +207,9 @@ def connect(
     urls = addresses(base_url or OPENAI)
     if len(urls) > 1:
         raise AtomThinkError(f"`--base-url {base_url}` names {len(urls)} servers: name one")
-    secret = key()
     server = PaidServer(
         urls[0],
-        secret,
+        key(),
         meter,
         ledger,
         timeout=timeout,
@@ -224,7 +217,7 @@ def connect(
         wait=wait,
         connections=connections,
     )
-    return Teacher(model, Endpoint(server, model, logprobs=False), ledger, secret)
+    return Teacher(model, Endpoint(server, model, logprobs=False), ledger)
 
 
 def read(text: str, kind: type[R]) -> R:

@@ -1,0 +1,107 @@
+"""Keeps secrets out of all that is kept or shown, and control characters of others out of the terminal.
+
+The one place that knows what is secret. Model replies and pages are redacted; errors, log lines and whatever else of
+others is shown pass through `printable`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from itertools import takewhile
+from typing import Final
+from urllib.parse import urlsplit
+
+MASK: Final = "[redacted]"
+"""What stands in place of a secret."""
+
+MIN_SECRET: Final = 8
+"""Characters of a key that is one: servers of one's own are given words such as `none`, which replies contain."""
+
+MIN_PREFIX: Final = 12
+"""Characters of the beginning of a secret that count as the secret."""
+
+_MIN_WORD: Final = 16  # letters alone that are no word
+_NAME: Final = re.compile(r"(?:\A|_)(?:API)?(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)\Z", re.I)
+_PROXY: Final = re.compile(r"(?:https?|all)_proxy\Z", re.I)
+
+# A terminal's command as a whole, or else its first character; then what reorders the text around it.
+_CONTROLS: Final = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-~]"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)
+
+_told: set[str] = set()
+
+
+def remember(arguments: Mapping[str, object]) -> None:
+    """Makes secrets of what was typed as `api_key=` and the like."""
+    _told.update(str(value) for name, value in arguments.items() if _NAME.search(name) and _is_secret(str(value)))
+
+
+def redact(text: str) -> str:
+    """Returns a text with all secrets, and prefixes of them, cut out, in any letter case.
+
+    Secrets are the values of environment variables named like a key, token or password (`OPENAI_API_KEY`,
+    `HF_TOKEN`, ...), passwords of proxies, and the token that the model hub was given.
+    """
+    lower = text.lower()
+    for secret in sorted(_secrets(), key=len, reverse=True):
+        if secret[:MIN_PREFIX].lower() in lower:
+            text = _without(text, secret)
+    return text
+
+
+def printable(text: str) -> str:
+    """Returns a text of others as it may be shown: without secrets, terminal commands and control characters."""
+    return _CONTROLS.sub("", redact(text))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records, and errors among them, as they may be shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record."""
+        return printable(super().format(record))
+
+
+def _secrets() -> set[str]:
+    """Returns what is secret now: the environment may have changed since the last text."""
+    secrets = {os.environ[name].strip() for name in os.environ if _names_a_secret(name)}
+    secrets |= {urlsplit(os.environ[name]).password or "" for name in os.environ if _PROXY.match(name)}
+    if "huggingface_hub" in sys.modules:  # it reads its token from a file as well, once it is used
+        secrets.add(_hub_token())
+    return {secret for secret in secrets if _is_secret(secret)} | _told
+
+
+@lru_cache(maxsize=1024)
+def _names_a_secret(name: str) -> bool:
+    return _NAME.search(name) is not None
+
+
+@lru_cache(maxsize=1)
+def _hub_token() -> str:
+    from huggingface_hub import get_token
+
+    return get_token() or ""
+
+
+def _is_secret(value: str) -> bool:
+    word = value.isalpha() and value in (value.lower(), value.upper(), value.capitalize())
+    return len(value) >= (_MIN_WORD if word else MIN_SECRET)
+
+
+def _without(text: str, secret: str) -> str:
+    parts, end = [], 0
+    for found in re.finditer(re.escape(secret[:MIN_PREFIX]), text, re.IGNORECASE):
+        if found.start() >= end:
+            parts += [text[end : found.start()], MASK]
+            pairs = zip(text[found.start() :], secret, strict=False)
+            end = found.start() + sum(1 for _ in takewhile(lambda pair: pair[0].lower() == pair[1].lower(), pairs))
+    return "".join((*parts, text[end:]))
