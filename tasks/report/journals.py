@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from atomthink_plugin.runtime.journal import outcome_of
 from atomthink_plugin.runtime.records import decode, lines, rank_files
 
 _SETTINGS: Final = "settings.json"
+
+_IMAGE: Final = re.compile(r"\w+\.(webp|jpg|png)")
+"""A digest and an ending: a name with a path in it could lead out of the journal's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Entry:
         usage: What it cost.
         stopped: Why the search ended, None where it failed.
         failed: Why it failed, None where it did not.
+        images: Files with the thumbnails of its images, None in a journal of a version that kept none.
         file: Where the record is.
         start: At which byte of the file.
     """
@@ -43,6 +48,7 @@ class Entry:
     usage: Usage
     stopped: str | None
     failed: str | None
+    images: tuple[Path, ...] | None
     file: Path
     start: int
 
@@ -140,6 +146,16 @@ def _entry(record: Mapping[str, Any], file: Path, start: int) -> Entry:
         usage=Usage(**result["usage"]),
         stopped=result["stopped"] if done else None,
         failed=None if done else result["reason"],
+        images=_images(record, file.parent),
         file=file,
         start=start,
     )
+
+
+def _images(record: Mapping[str, Any], folder: Path) -> tuple[Path, ...] | None:
+    names = record.get("images")
+    if names is None:
+        return None
+    if any(not _IMAGE.fullmatch(name) for name in names):
+        raise ValueError(f"names of images in {folder} are expected, not {names!r}")
+    return tuple(folder / "images" / name for name in names)

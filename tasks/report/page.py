@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Final, TextIO
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console
+from rich.progress import track
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.redaction import redact
@@ -17,7 +20,7 @@ from atomthink_plugin.statistics import wilson
 from atomthink_plugin.tasks.report.files import base_style
 from atomthink_plugin.tasks.report.latex import Latex
 from atomthink_plugin.tasks.report.packing import packed, pieces
-from atomthink_plugin.tasks.report.pictures import Draw, Thumbnails
+from atomthink_plugin.tasks.report.pictures import Pictures
 from atomthink_plugin.tasks.report.preamble import questions_in
 from atomthink_plugin.tasks.report.reading import Answered, Recorded
 from atomthink_plugin.tasks.report.records import Asked, asked, listed, verdict, whole, words
@@ -28,55 +31,70 @@ LIMIT: Final = 60_000_000
 _RESERVE: Final = 500_000
 """For markup and the list's references to images."""
 
+_NO_RECORD: Final = "images are kept in a run's journal, and no journal has a record of this question"
+_OLDER: Final = "the journal was written by an older version, which kept no images"
+
 _SCRIPTS: Final = ("data", "maths", "dom", "list", "map", "outline", "question", "main")
 _PAGE: Final = files(__package__) / "page"
 
 
-def write_page(file: TextIO, runs: Sequence[Recorded], images: Mapping[str, Draw]) -> None:
+def write_page(file: TextIO, runs: Sequence[Recorded], progress: bool = False) -> None:
     """Writes the page of one run, or of two side by side.
 
     Args:
         file: Where it goes.
         runs: One or two.
-        images: By task, what draws the images of its documents.
+        progress: Whether a progress line is shown on a terminal.
     """
     questions = asked(runs)
     searches = [run.settings.get("search", {}) for run in runs]
     sizes, packs = [], []
     latex = Latex()
-    for size, text in pieces(latex.seen(whole(question, searches)) for question in questions):
+    tracked = _tracked(questions, "questions", progress)
+    for size, text in pieces(latex.seen(whole(question, searches)) for question in tracked):
         sizes.append(size)
         packs.append(text)
     searched = packed([words(question) for question in questions])
     alone = questions_in([(one.any.task, one.any.text, one.any.record) for one in questions])
     lines = [listed(question, text) for question, text in zip(questions, alone, strict=True)]
     taken = len(packed(lines)) + len(searched) + sum(map(len, packs)) + _RESERVE
-    thumbnails = Thumbnails(max(LIMIT - taken, 0) * 3 // 4)
-    unseen = _illustrate(lines, questions, images, thumbnails)
+    pictures = Pictures(max(LIMIT - taken, 0) * 3 // 4)
+    unseen = _illustrate(lines, _tracked(questions, "images", progress), pictures)
     tasks = len({line["task"] for line in lines})
     index = {"runs": len(runs), "tasks": tasks, "questions": lines, "pieces": sizes, "unseen": unseen}
     notes = [*_notes(runs, questions), *(f"images are missing: {reason}" for reason in unseen)]
-    _render(file, runs, notes, latex, packed(index), packs, searched, thumbnails.encoded)
+    _render(file, runs, notes, latex, packed(index), packs, searched, pictures.encoded)
 
 
-def _illustrate(
-    lines: Sequence[dict[str, Any]], questions: Sequence[Asked], images: Mapping[str, Draw], thumbnails: Thumbnails
-) -> list[str]:
+def _tracked(items: Sequence[Asked], label: str, progress: bool) -> Iterable[Asked]:
+    console = Console(stderr=True)
+    return track(items, label, console=console, transient=True, disable=not (progress and console.is_terminal))
+
+
+def _illustrate(lines: Sequence[dict[str, Any]], questions: Iterable[Asked], pictures: Pictures) -> list[str]:
     """Gives each line the numbers of its pictures, or of the reason among those returned why it has none.
 
     What is left of the room is shared evenly among the questions that are left.
     """
     reasons: dict[str, int] = {}
     for i, (line, question) in enumerate(zip(lines, questions, strict=True)):
-        try:
-            drawn = images[question.any.task](question.any.doc_id)
-        except AtomThinkError as error:
-            line["unseen"] = reasons.setdefault(str(error), len(reasons))
+        images = _images(question)
+        if images is None:
+            recorded = any(answer is not None and answer.entry is not None for answer in question.answers)
+            line["unseen"] = reasons.setdefault(_OLDER if recorded else _NO_RECORD, len(reasons))
             continue
-        share = thumbnails.room // (len(lines) - i)
-        if drawn:
-            line["pictures"] = [thumbnails.add(image, share // len(drawn)) for image in drawn]
+        share = pictures.room // (len(lines) - i) // max(len(images), 1)
+        for image in images:
+            try:
+                line.setdefault("pictures", []).append(pictures.add(image, share))
+            except AtomThinkError as error:
+                line["unseen"] = reasons.setdefault(str(error), len(reasons))
     return list(reasons)
+
+
+def _images(question: Asked) -> Sequence[Path] | None:
+    kept = (answer.images for answer in question.answers if answer is not None)
+    return next((images for images in kept if images is not None), None)
 
 
 def _notes(runs: Sequence[Recorded], questions: Sequence[Asked]) -> Iterator[str]:

@@ -1,95 +1,21 @@
-"""The images of a run's questions, which neither samples nor journals hold: taken from the task's data anew."""
+"""Images of the questions for a page, from the thumbnails that a run's journal keeps."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.discovery import install
-
-Draw = Callable[[int], Sequence[Image.Image]]
-"""Returns the images of a document by its number, or raises AtomThinkError."""
-
-_OFFLINE: Final = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 _LADDER: Final = ((640, 76), (480, 68), (384, 60), (320, 50), (256, 42), (192, 36), (128, 30))
 """Longest side in pixels and WebP quality, from what is worth reading to what is still recognised."""
 
 
-def task_images(tasks: Iterable[str]) -> Mapping[str, Draw]:
-    """Loads tasks of lmms-eval and returns for each what draws the images of its documents.
-
-    Data sets come from this machine: a report fetches nothing, unless `HF_HUB_OFFLINE=0` says so. A task that
-    cannot be loaded says why for each of its documents.
-    """
-    for name in _OFFLINE:
-        os.environ.setdefault(name, os.environ.get(_OFFLINE[0], "1"))
-    install()
-    from lmms_eval.tasks import TaskManager
-    from loguru import logger
-
-    logger.disable("lmms_eval")  # it tells of every file that is no task
-
-    manager = TaskManager()
-    return {task: _drawn(task, manager) for task in tasks}
-
-
-def _drawn(task: str, manager: Any) -> Draw:
-    from lmms_eval.tasks import get_task_dict
-
-    try:
-        return drawing(task, get_task_dict([task], manager)[task])
-    except (Exception, SystemExit) as error:  # tasks are code and data of their own
-        return _refusing(f"task `{task}` cannot be loaded here ({_reason(error)})")
-
-
-def drawing(task: str, loaded: Any) -> Draw:
-    """Returns what draws the images of a task's documents.
-
-    Args:
-        task: Its name.
-        loaded: The harness's task.
-    """
-    docs = loaded.eval_docs
-
-    def draw(doc_id: int) -> Sequence[Image.Image]:
-        try:
-            seen = list(loaded.doc_to_visual(docs[doc_id]) or ())
-            images = [one for one in seen if isinstance(one, Image.Image)]
-            for image in images:
-                image.load()  # many are opened lazily, and broken only when they are looked at
-        except Exception as error:
-            raise AtomThinkError(f"task `{task}` cannot draw it ({_reason(error)})") from error
-        if seen and not images:
-            raise AtomThinkError(f"task `{task}` shows a {type(seen[0]).__name__} in place of an image")
-        return images
-
-    return draw
-
-
-def _refusing(reason: str) -> Draw:
-    def refuse(doc_id: int) -> Sequence[Image.Image]:
-        raise AtomThinkError(reason)
-
-    return refuse
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of what was wrong in the first place, behind the harness's retries."""
-    from tenacity import RetryError
-
-    cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
-    return next(iter(str(cause).splitlines()), "") or type(cause).__name__
-
-
-class Thumbnails:
-    """Small pictures, each kept once however many questions show it.
+class Pictures:
+    """The pictures of a page, each kept once however many questions show it.
 
     Args:
         room: Bytes that all of them may take together.
@@ -98,20 +24,43 @@ class Thumbnails:
     def __init__(self, room: int) -> None:
         self.room = room
         self.encoded: list[bytes] = []
-        self._known: dict[bytes, int] = {}
+        self._known: dict[str, int] = {}
         self._rung = 0
 
-    def add(self, image: Image.Image, share: int) -> int:
-        """Returns the number of a picture; a new one is made as large as `share` bytes let it be."""
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        digest = hashlib.blake2b(repr((image.mode, image.size)).encode() + image.tobytes(), digest_size=16).digest()
-        if digest not in self._known:
-            self._known[digest] = len(self.encoded)
+    def add(self, file: Path, share: int) -> int:
+        """Returns the number of a picture; a new one is made as large as `share` bytes let it be.
+
+        Args:
+            file: The thumbnail; its name is a digest of the image.
+            share: Bytes it may take.
+
+        Raises:
+            AtomThinkError: The file is not there, or is damaged.
+        """
+        if file.name not in self._known:
             # Pictures of a run are alike: the next one is tried at the size that fitted the last one.
-            encoded, self._rung = thumbnail(image, share, self._rung)
+            encoded, self._rung = _fitting(file, share, self._rung)
+            self._known[file.name] = len(self.encoded)
             self.encoded.append(encoded)
             self.room -= len(encoded)
-        return self._known[digest]
+        return self._known[file.name]
+
+
+def _fitting(file: Path, room: int, rung: int) -> tuple[bytes, int]:
+    """A WebP file that fits as it is, any other image as large as it may be."""
+    try:
+        content = file.read_bytes()
+        image = Image.open(io.BytesIO(content))
+        image.load()  # a damaged file is noticed only when it is decoded
+    except FileNotFoundError:
+        raise AtomThinkError("its thumbnail is missing in the journal's folder `images`") from None
+    except Exception as error:  # Pillow raises many types
+        raise AtomThinkError(
+            f"its thumbnail in the journal's folder `images` is damaged ({type(error).__name__})"
+        ) from None
+    if image.format == "WEBP" and max(image.size) <= _LADDER[0][0] and len(content) <= room:
+        return content, 0
+    return thumbnail(image.convert("RGBA" if image.has_transparency_data else "RGB"), room, rung)
 
 
 def thumbnail(image: Image.Image, room: int, first: int = 0) -> tuple[bytes, int]:

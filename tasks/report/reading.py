@@ -75,6 +75,11 @@ class Answered:
         return self.task, self.doc_id, self.repeat
 
     @property
+    def images(self) -> tuple[Path, ...] | None:
+        """Files with the thumbnails of its images, None where no journal has kept them."""
+        return None if self.entry is None else self.entry.images
+
+    @property
     def outcome(self) -> Outcome | None:
         """The tree, read from the journal anew at every call; None where there is none."""
         return None if self.entry is None else self.entry.load()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
+from rich.console import Console
+
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.report.page import LIMIT, write_page
-from atomthink_plugin.tasks.report.pictures import task_images
 from atomthink_plugin.tasks.report.reading import Recorded, read_all
 
 
@@ -26,12 +27,13 @@ def view(runs: Sequence[Path], output: Path, journals: Sequence[Path]) -> None:
     """
     if len(runs) > 2:
         raise AtomThinkError(f"{len(runs)} runs were given: a page shows one, or two side by side")
-    recorded = read_all(runs, journals)
+    console = Console(stderr=True)
+    with console.status("reading the runs") if console.is_terminal else nullcontext():
+        recorded = read_all(runs, journals)
     if len(recorded) == 2:
         _check_common(*recorded)
     with _replacing(output) as file:
-        images = task_images(sorted({task for run in recorded for task in run.tasks}))
-        write_page(file, recorded, images)
+        write_page(file, recorded, progress=True)
     size = output.stat().st_size
     print(f"{output}: {len(recorded[0].questions)} questions, {size / 1e6:.1f} MB")
     if size > LIMIT:

@@ -13,7 +13,7 @@ from atomthink_plugin.api import Failure, Outcome
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from tests.tasks.report.browser import chromium
-from tests.tasks.report.pages import ANSWERS, BEAM, FAILED, TARGETS, grove, levels, page_of
+from tests.tasks.report.pages import ANSWERS, BEAM, FAILED, TARGETS, grove, levels, page_of, red
 from tests.tasks.report.runs import Written, search_all, write_run
 
 
@@ -32,7 +32,7 @@ def searched() -> list[Outcome | Failure]:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, searched: list[Outcome | Failure]) -> Written:
-    return write_run(tmp_path_factory.mktemp("run"), searched, TARGETS, search=BEAM, groups=levels)
+    return write_run(tmp_path_factory.mktemp("run"), searched, TARGETS, search=BEAM, groups=levels, images=red)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from atomthink_plugin.answers import equivalent
-from atomthink_plugin.api import AtomThinkError, Failure, Outcome, Usage
+from atomthink_plugin.api import Failure, Outcome, Usage
 from atomthink_plugin.tasks.report.page import write_page
 from atomthink_plugin.tasks.report.reading import read
 from tests.tasks.report.browser import PATIENCE
@@ -45,18 +45,14 @@ def red(doc_id: int) -> Sequence[Image.Image]:
     return [Image.new("RGB", (40 + doc_id, 30), "red")]
 
 
-def no_picture(doc_id: int) -> Sequence[Image.Image]:
-    raise AtomThinkError("the data set is elsewhere")
-
-
 def levels(doc_id: int) -> dict[str, list[str]]:
     return {"level": [str(doc_id % 2)], "subject": ["counting" if doc_id < 2 else "measuring"]}
 
 
-def page_of(folder: Path, *runs: Written, images: Callable[[int], Sequence[Image.Image]] = red) -> Path:
+def page_of(folder: Path, *runs: Written) -> Path:
     file = folder / "view.html"
     with file.open("w", encoding="utf-8") as page:
-        write_page(page, [read(run.out) for run in runs], {TASK: images})
+        write_page(page, [read(run.out) for run in runs])
     return file
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
+from PIL import Image
+
 from atomthink_plugin.answers import equivalent
-from atomthink_plugin.api import Failure, Outcome, Search
+from atomthink_plugin.api import Failure, Message, Outcome, Question, Search
 from atomthink_plugin.runtime.journal import Journal
 from tests.trees import Grove, mind_of, question
 
@@ -49,6 +51,7 @@ def write_run(
     scorer: str | None = None,
     journal: bool = True,
     extra: Mapping[str, Any] | None = None,
+    images: Callable[[int], Sequence[Image.Image]] = lambda doc_id: (),
 ) -> Written:
     """Writes what a run of the harness and its journal would be."""
     out = folder / "out"
@@ -58,7 +61,8 @@ def write_run(
     lines = []
     for doc_id, (result, target) in enumerate(zip(outcomes, targets, strict=True)):
         if kept is not None:
-            kept.put(question(asked(doc_id, task)), result)
+            text = question(asked(doc_id, task)).text
+            kept.put(Question(asked(doc_id, task), (Message("user", (text, *images(doc_id))),)), result)
         line = sample(doc_id, result, target, kept.folder.name if kept is not None else "")
         line |= {"groups": groups(doc_id)} | ({"scorer": scorer} if scorer else {}) | dict(extra or {})
         lines.append(json.dumps(line))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -19,13 +22,14 @@ from atomthink_plugin.tasks.report.fates import Tree, fates
 from tests.tasks.report.browser import PATIENCE, opened
 from tests.tasks.report.pages import (
     BEAM,
+    TARGETS,
     all_of,
     errors,
     grove,
     listed,
-    no_picture,
     page_of,
     press,
+    red,
     resize,
     rights,
     shown,
@@ -150,12 +154,56 @@ def test_keys_move_through_the_questions(browser: WebDriver, page: Path) -> None
     all_of(browser, ".row")  # the search has no hit now: the question stays
 
 
-def test_images_are_shown_or_the_reason_why_not(browser: WebDriver, page: Path, run: Written, tmp_path: Path) -> None:
+def test_images_are_the_thumbnails_of_the_journal(browser: WebDriver, page: Path) -> None:
     opened(browser, page)
-    size = "const it = document.querySelector('.pictures img'); return it && [it.naturalWidth, it.naturalHeight]"
-    WebDriverWait(browser, PATIENCE).until(lambda it: it.execute_script(size) == [40, 30])
-    opened(browser, page_of(tmp_path, run, images=no_picture))
-    assert texts(browser, ".pictures") == ["No image: the data set is elsewhere"]
+    sizes_are(browser, [[40, 30]])
+    press(browser, "j")
+    shown(browser, 1)
+    sizes_are(browser, [[41, 30]])
+
+
+def test_images_that_are_not_there_are_told_and_the_others_shown(
+    browser: WebDriver, tmp_path: Path, searched: Any
+) -> None:
+    colours = ("red", "green", "blue")
+    run = write_run(tmp_path, searched[:2], TARGETS[:2], images=lambda doc_id: [
+        Image.new("RGB", (40 + 10 * i, 30), colour) for i, colour in enumerate(colours)
+    ] if doc_id == 0 else [])  # fmt: skip
+    assert run.journal is not None
+    files = {Image.open(file).width: file for file in (run.journal / "images").iterdir()}
+    files[40].unlink()
+    files[50].write_bytes(files[50].read_bytes()[:-20])
+    opened(browser, page_of(tmp_path, run))
+    sizes_are(browser, [[60, 30]])
+    notes = [note for note in texts(browser, ".missing li") if note.startswith("images are missing")]
+    assert ["missing in the journal" in notes[0], "damaged" in notes[1]] == [True, True]
+    press(browser, "j")
+    shown(browser, 1)
+    assert texts(browser, ".pictures") == [""]  # its text is all there was
+
+
+@pytest.mark.parametrize("images", [None, ["../../secret.png"], ["a/b.webp"], [".."], [7], "a.webp"])
+def test_a_journal_without_images_or_with_foreign_names_shows_none(
+    browser: WebDriver, tmp_path: Path, searched: Any, images: Any
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "secret.png")
+    run = write_run(tmp_path, searched[:1], TARGETS[:1], images=red)
+    assert run.journal is not None
+    file = run.journal / "rank0.jsonl"
+    record, _ = json.JSONDecoder().raw_decode(file.read_text())
+    del record["images"]
+    file.write_text(json.dumps(record | ({} if images is None else {"images": images})) + "\n")
+    opened(browser, page_of(tmp_path, run))
+    assert all_of(browser, ".pictures img") == []
+    (reason,) = texts(browser, ".pictures p")
+    assert ("older version" in reason) is (images is None)
+    assert (len(all_of(browser, ".map svg")) == 1) is (images is None)  # a foreign record is left out
+
+
+def sizes_are(browser: WebDriver, wanted: list[list[int]]) -> None:
+    """Waits until the images on screen have these sizes."""
+    script = "return [...document.querySelectorAll('.pictures img')].map((it) => [it.naturalWidth, it.naturalHeight])"
+    WebDriverWait(browser, PATIENCE).until(lambda it: it.execute_script(script) == wanted)
 
 
 def test_a_phone_shows_the_list_or_a_question(browser: WebDriver, page: Path) -> None:
@@ -201,14 +249,23 @@ def test_only_rows_in_view_are_elements(browser: WebDriver, tmp_path: Path, sear
     assert len(all_of(browser, ".row")) < 60
 
 
-def test_the_command_draws_the_tasks_own_images(browser: WebDriver, tmp_path: Path, searched: Any) -> None:
-    lines = Path("tasks/demo/questions.jsonl").read_text().splitlines()[:2]
-    run = write_run(tmp_path, searched[:2], [json.loads(line)["answer"] for line in lines], task="atomthink_demo")
-    file = tmp_path / "view.html"
-    assert main(["view", str(run.out), "--output", str(file)]) == 0
-    opened(browser, file)
-    size = "const it = document.querySelector('.pictures img'); return it && [it.naturalWidth, it.naturalHeight]"
-    WebDriverWait(browser, PATIENCE).until(lambda it: it.execute_script(size) == [224, 224])
+def test_the_command_needs_neither_the_task_nor_its_folder(
+    browser: WebDriver, tmp_path: Path, run: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task may be anywhere, or nowhere: loading those of lmms-eval takes many seconds."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code = (
+        "import sys; from atomthink_plugin.cli import main; code = main(sys.argv[1:]);"
+        "print([name for name in ('lmms_eval', 'datasets', 'torch', 'transformers') if name in sys.modules]);"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "view", str(run.out)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    opened(browser, Path("view.html"))
+    sizes_are(browser, [[40, 30]])
 
 
 def test_bad_input_is_explained(
