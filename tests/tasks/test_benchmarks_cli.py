@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from atomthink_plugin.cli import main
+from atomthink_plugin.tasks.report.reading import read
 from atomthink_plugin.tasks.results import SCORER
 from tests.tasks import scripted_plugin
 from tests.tasks.cli import evaluate, results, samples
@@ -128,6 +129,18 @@ def test_with_a_key_the_builtin_tasks_are_untouched(judged: tuple[Finished, Judg
     assert "WITHOUT A JUDGE" not in run.log
     assert all(key == "Bearer secret" for key, _ in judge.asked)
     assert sum("Extracted answer: " in prompt for _, prompt in judge.asked) == len(MATHVISTA)
+
+
+def test_reports_read_the_verdicts_of_the_builtin_tasks_judge(judged: tuple[Finished, Judge]) -> None:
+    run, _ = judged
+    found = read(run.home / "out")
+    vista, verse = (
+        [question.correct for question in found.questions if question.task == task]
+        for task in ("mathvista_testmini_cot", "mathverse_testmini_text_only")
+    )
+    assert vista == [line["llm_as_judge_eval"]["true_false"] for line in samples(run.home, "mathvista_testmini_cot")]
+    assert verse == [True, True]
+    assert list(found.missing) == []
 
 
 def test_both_verdicts_are_in_the_samples_where_a_judge_is_asked_for(judged: tuple[Finished, Judge]) -> None:
