@@ -129,16 +129,16 @@ def grids(found: Scaling) -> list[Grid]:
     for point in found.points:
         by_method.setdefault(point.method.name, []).append(point)
     cells = [(name, *(percent(point.accuracy) for point in points)) for name, points in by_method.items()]
-    seconds = "s/q" if found.run.pace is not None else "latency, s"
+    seconds = "s/q" if found.run.pace is not None else "s of latency"
     costs = [
         ("policy tokens/q", *(f"{by_method[PASS.name][i].tokens:.0f}" for i in range(len(at)))),
-        (f"estimated {seconds}, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
+        (f"{seconds}, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
     ]
     scored = next((points for points in by_method.values() if points[0].method.aggregate not in (None, "last")), None)
     if scored is not None:
         costs += [
             ("PRM calls/q", *(f"{point.prm_calls:.1f}" for point in scored)),
-            (f"estimated {seconds}, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
+            (f"{seconds}, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
         ]
     curves = Grid(_title(found), ("accuracy, %, by N", *map(str, at)), [*cells, *costs])
     title = "the best search within so many policy tokens, chosen on one half of the questions"
