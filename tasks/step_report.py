@@ -12,16 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.steps import split_steps
+from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.labellers import Words
 from atomthink_plugin.tasks.atoms.scores import AbilityScore, by_ability
 from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.quality import mean, quality, summary
-from atomthink_plugin.tasks.report.tables import foreign
 from atomthink_plugin.tasks.runs import Run, Sample, read_run
 
 
@@ -138,9 +135,9 @@ def show(run: Path, file: Path | None) -> None:
     rows = report(read)
     found = {task: abilities(samples) for task, samples in read.samples.items()}
     for task in read.samples:
-        Console().print(_table(task, [one for one in rows if one.task == task]))
+        print_grid(_table(task, [one for one in rows if one.task == task]))
         if found[task]:
-            Console().print(_ability_table(found[task]))
+            print_grid(_ability_table(found[task]))
     if file is not None:
         record = {
             "rows": [asdict(one) for one in rows],
@@ -162,23 +159,20 @@ def _scores(sample: Sample) -> list[float]:
     return [score for score in sample.counts.get("step_scores") or () if score is not None]
 
 
-def _table(task: str, rows: Sequence[Row]) -> Table:
-    grid = Table(title=foreign(task), title_justify="left")
-    for heading in ("", "questions", "no reply", "steps", "well formed", "repeated", "tokens", "score", "worst"):
-        grid.add_column(heading, justify="right" if heading else "left")
+def _table(task: str, rows: Sequence[Row]) -> Grid:
+    headings = ("", "questions", "no reply", "steps", "well formed", "repeated", "tokens", "score", "worst")
+    cells = []
     for one in rows:
         shares = [_shown(value, ".1%") for value in (one.well_formed, one.repeated)]
         scores = [_shown(value, ".3f") for value in (one.score, one.worst)]
         numbers = (str(one.questions), str(one.failed), _shown(one.per_answer, ".2f"), *shares)
-        grid.add_row(foreign(one.part), *numbers, _shown(one.tokens, ".0f"), *scores)
-    return grid
+        cells.append((one.part, *numbers, _shown(one.tokens, ".0f"), *scores))
+    return Grid(task, headings, cells)
 
 
-def _ability_table(scores: Sequence[AbilityScore]) -> Table:
-    grid = Table("step scores by ability", "steps", "score", "worst")
-    for one in scores:
-        grid.add_row(one.ability, str(one.steps), f"{one.mean:.3f}", f"{one.worst:.3f}")
-    return grid
+def _ability_table(scores: Sequence[AbilityScore]) -> Grid:
+    cells = [(one.ability, str(one.steps), f"{one.mean:.3f}", f"{one.worst:.3f}") for one in scores]
+    return Grid("step scores by ability", ("ability", "steps", "score", "worst"), cells)
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -10,16 +10,15 @@ from typing import Final, TypeVar
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.behaviours import Behaviour, collect, masked
 from atomthink_plugin.tasks.atoms.labellers import Label, Labeller
 from atomthink_plugin.tasks.atoms.records import Chain, Record, seen_from, write_lines
 from atomthink_plugin.tasks.atoms.taxonomy import Taxonomy
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
-from atomthink_plugin.tasks.report.tables import foreign
 
 log = logging.getLogger(__name__)
 
@@ -100,27 +99,31 @@ def build(chains: Sequence[Chain], source: Path, out: Path, labeller: Labeller, 
     moved = [chain.model_copy(update={"images": seen_from(out, source, chain.images)}) for chain in chains]
     made, behaviours, labels = records(moved, labeller, taxonomy)
     write_lines(out, made)
-    Console().print(table(behaviours, labels))
+    print_grid(table(behaviours, labels))
     left_out = sum(len(chain.steps) for chain in chains) - len(made)
     if left_out:
         log.warning("%d steps have no ability of the taxonomy and no record", left_out)
     log.info("%d records of %d chains in %s", len(made), len(chains), out)
 
 
-def table(behaviours: Sequence[Behaviour], labels: Sequence[Label]) -> Table:
+def table(behaviours: Sequence[Behaviour], labels: Sequence[Label]) -> Grid:
     """Returns the commonest behaviours as they are printed."""
     shown_rows = 30
-    grid = Table(title=f"{len(behaviours)} behaviours" + (", the commonest" if len(behaviours) > shown_rows else ""))
-    for heading in ("behaviour", "ability", "steps", "example"):
-        grid.add_column(heading, justify="right" if heading == "steps" else "left", max_width=60)
-    for behaviour, label in list(zip(behaviours, labels, strict=True))[:shown_rows]:
-        name, example = foreign(label.name), foreign(behaviour.examples[0])
-        grid.add_row(name, label.ability or "none", str(behaviour.size), example)
+    cells = [
+        (label.name, label.ability or "none", str(behaviour.size), behaviour.examples[0])
+        for behaviour, label in list(zip(behaviours, labels, strict=True))[:shown_rows]
+    ]
     totals = Counter[str]()
     for behaviour, label in zip(behaviours, labels, strict=True):
         totals[label.ability or "none"] += behaviour.size
-    grid.caption = ", ".join(f"{ability} {count}" for ability, count in totals.most_common())
-    return grid
+    return Grid(
+        title=f"{len(behaviours)} behaviours" + (", the commonest" if len(behaviours) > shown_rows else ""),
+        headings=("behaviour", "ability", "steps", "example"),
+        cells=cells,
+        left=frozenset({1, 3}),
+        elastic=frozenset({0, 3}),
+        caption=", ".join(f"{ability} {count}" for ability, count in totals.most_common()),
+    )
 
 
 def shown(items: Sequence[T], label: str) -> Iterable[T]:

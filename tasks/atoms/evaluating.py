@@ -10,14 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.build import build
 from atomthink_plugin.config import Plan, plan
 from atomthink_plugin.model_adapters.register import CLASSES, model_class
 from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
 from atomthink_plugin.tasks.atoms.radar import HEADINGS, page, shown
 from atomthink_plugin.tasks.atoms.records import Record
@@ -105,22 +103,19 @@ def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, thinke
     )
 
 
-def table(report: Report, title: str) -> Table:
+def table(report: Report, title: str) -> Grid:
     """Returns the capabilities as they are printed; groups and all of them below the abilities."""
-    grid = Table(title=title)
-    for heading in HEADINGS:
-        grid.add_column(heading, justify="left" if heading == "ability" else "right", no_wrap=heading != "ability")
-    for index, row in enumerate(report.rows):
-        if not row.group and report.rows[index - 1].group:
-            grid.add_section()
-        cells = (shown(row.quality), shown(row.utilisation), shown(row.gain))
-        grid.add_row(row.name, *cells, str(row.records), str(row.chains))
-    return grid
+    cells = [
+        (row.name, shown(row.quality), shown(row.utilisation), shown(row.gain), str(row.records), str(row.chains))
+        for row in report.rows
+    ]
+    abilities = sum(bool(row.group) for row in report.rows)
+    return Grid(title, HEADINGS, cells, sections=frozenset({abilities}))
 
 
 def publish(report: Report, title: str, as_json: Path | None, as_html: Path | None) -> None:
     """Prints a report and writes the files that were asked for."""
-    Console().print(table(report, title))
+    print_grid(table(report, title))
     if report.failed:
         log.error(
             "%d of %d prefixes could not be asked and are left out; first: %s",

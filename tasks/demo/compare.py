@@ -9,15 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from atomthink_plugin.api import AtomThinkError, Failure, Result
 from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.statistics import wilson
+from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.demo.ask import ask, right
 from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, DemoQuestion, held_out
 
@@ -90,22 +88,21 @@ def measure(
     return row, results
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[Row]) -> Grid:
     """Returns the rows as they are printed."""
-    grid = Table(title=f"{len(rows[0].right)} held-out questions, embedded model")
-    for heading in ("thinking", "accuracy", "95 % interval", "tokens/q", "PRM calls/q", "seconds"):
-        grid.add_column(heading, justify="left" if heading == "thinking" else "right", no_wrap=True)
-    for row in rows:
-        low, high = row.interval
-        grid.add_row(
+    headings = ("thinking", "accuracy", "95 % interval", "tokens/q", "PRM calls/q", "seconds")
+    cells = [
+        (
             row.mode + (f" ({row.failed} failed)" if row.failed else ""),
             f"{row.accuracy:.1%}",
-            f"{low:.1%} to {high:.1%}",
+            f"{row.interval[0]:.1%} to {row.interval[1]:.1%}",
             f"{row.tokens:.0f}",
             f"{row.prm_calls:.1f}",
             f"{row.seconds:.0f}",
         )
-    return grid
+        for row in rows
+    ]
+    return Grid(f"{len(rows[0].right)} held-out questions, embedded model", headings, cells)
 
 
 def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
@@ -127,7 +124,7 @@ def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
         plan("transformers", arguments_of(mode), TINY_ARGUMENTS)
     demo = held_out(questions)
     rows = [measure(mode, demo, arguments_of(mode))[0] for mode in modes]
-    Console().print(table(rows))
+    print_grid(table(rows))
     if file is not None:
         records = [{**asdict(row), "accuracy": row.accuracy, "interval": row.interval} for row in rows]
         file.write_text(json.dumps(records, indent=1))

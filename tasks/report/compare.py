@@ -7,14 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tables import Grid, print_grid, print_note
 from atomthink_plugin.tasks.report.comparing import Category, Paired, Row, categories, pair, rows
 from atomthink_plugin.tasks.report.cutting import Cut, equal_tokens
 from atomthink_plugin.tasks.report.files import write_json, write_text
 from atomthink_plugin.tasks.report.reading import read_all
-from atomthink_plugin.tasks.report.tables import Grid, foreign, number, percent, points
+from atomthink_plugin.tasks.report.tables import number, percent, points
 
 
 def compare(
@@ -62,11 +61,10 @@ def show(
     """
     paired, found = compare(runs, journals, common, any_scorer)
     tables = grids(paired, found)
-    console = Console()
     for grid in tables:
-        console.print(grid.rich())
+        print_grid(grid)
     for note in found["notes"]:
-        console.print(foreign(note), style="yellow", highlight=False)
+        print_note(note)
     if markdown is not None:
         notes = "".join(f"- {note}\n" for note in found["notes"])
         write_text("--markdown", markdown, "\n".join([*(grid.markdown() for grid in tables), notes]))
@@ -100,7 +98,7 @@ def _overall(lines: Sequence[Row], first: str) -> Grid:
             (row.run + failed, row.thinking, percent(row.accuracy), *against, *cost, number(row.latency, ".1f"))
         )
     title = f"{lines[0].questions} questions, 95 % intervals, exact McNemar test against {first}"
-    return Grid(title, (*headings, *costs), cells)
+    return Grid(title, (*headings, *costs), cells, left=frozenset({1}))
 
 
 def _against(row: Row) -> tuple[str, str, str]:
@@ -165,6 +163,5 @@ def _equal(cuts: Sequence[Cut]) -> Grid:
         )
         for one in cuts
     ]
-    return Grid(
-        "accuracy at equal tokens: cut to as many candidates as the other run's tokens pay for", headings, cells
-    )
+    title = "accuracy at equal tokens: cut to as many candidates as the other run's tokens pay for"
+    return Grid(title, headings, cells, left=frozenset({1}))

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tables import Grid, print_grid, print_note
 from atomthink_plugin.tasks.report.budgeting import Best, best, known, thirds
 from atomthink_plugin.tasks.report.candidates import ALIKE, Judged, Sampled, sampled
 from atomthink_plugin.tasks.report.chart import draw
@@ -18,7 +17,7 @@ from atomthink_plugin.tasks.report.files import write_bytes, write_json
 from atomthink_plugin.tasks.report.reading import Recorded, read
 from atomthink_plugin.tasks.report.replay import PASS, Method
 from atomthink_plugin.tasks.report.scaling import Point, common_methods, curve, halves, sizes
-from atomthink_plugin.tasks.report.tables import Grid, foreign, percent
+from atomthink_plugin.tasks.report.tables import percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +79,10 @@ def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
         AtomThinkError: There is nothing to draw a curve from, or a file cannot be written.
     """
     found = scaling(run, journal)
-    console = Console()
     for grid in grids(found):
-        console.print(grid.rich())
+        print_grid(grid)
     for note in found.notes:
-        console.print(foreign(note), style="yellow", highlight=False)
+        print_note(note)
     wanted = files.keys() & {"png", "svg"}
     titles = [_title(found), found.judged.words]
     pictures = draw(found.points, titles, latency=found.run.pace is None) if wanted else {}
@@ -171,7 +169,7 @@ def _budgets(title: str, found: Sequence[Best]) -> Grid:
         )
         for one in found
     ]
-    return Grid(title, headings, cells)
+    return Grid(title, headings, cells, left=frozenset({2}))
 
 
 def _title(found: Scaling) -> str:

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-
 from atomthink_plugin.api import AtomThinkError, Scorer
 from atomthink_plugin.config import ScorerPlan, scorer_plan
+from atomthink_plugin.tables import print_grid
 from atomthink_plugin.training.chains import Reject, reasons_of, write_rejects
 from atomthink_plugin.training.evaluation.labelled import LabelledSet
 from atomthink_plugin.training.evaluation.reading import read_set
@@ -74,9 +73,8 @@ def evaluate(wanted: Wanted, typed: Mapping[str, Any]) -> None:
         threshold = _threshold(wanted.threshold, other, scorer, file)
         scores = score_chains(data.chains, scorer, file, wanted.source)
     measures = measure(scores.chains, threshold, data.format == "prmbench")
-    console = Console()
-    for table in tables(measures, f"{wanted.source}, threshold {threshold:.4g}"):
-        console.print(table)
+    for grid in tables(measures, f"{wanted.source}, threshold {threshold:.4g}"):
+        print_grid(grid)
     if wanted.json is not None:
         chosen = {"value": threshold, "chosen_on": wanted.threshold if other is not None else None}
         found = {"set": _counts(wanted, data, scores), "prm": _told(plan, scorer), "threshold": chosen}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
-
+from atomthink_plugin.tables import Grid
 from atomthink_plugin.training.evaluation.measures.best_of_n import BestOfN, best_of_n
 from atomthink_plugin.training.evaluation.measures.calibration import Calibration, calibration
 from atomthink_plugin.training.evaluation.measures.first_error import FirstError, first_error
@@ -58,7 +57,7 @@ def measure(chains: Sequence[Scored], threshold: float, prmbench: bool = False, 
     )
 
 
-def tables(measures: Measures, title: str) -> Iterator[Table]:
+def tables(measures: Measures, title: str) -> Iterator[Grid]:
     """Yields the tables as they are printed: what holds for the whole set, then by subset, then the calibration."""
     yield _whole(measures, title)
     if measures.prm_score is not None:
@@ -68,17 +67,16 @@ def tables(measures: Measures, title: str) -> Iterator[Table]:
     yield _reliability(measures.calibration)
 
 
-def _whole(measures: Measures, title: str) -> Table:
-    grid = Table("measure", title=title)
-    for heading in ("%", "95 % interval", "of"):
-        grid.add_column(heading, justify="right", no_wrap=True)
+def _whole(measures: Measures, title: str) -> Grid:
+    cells: list[tuple[str, ...]] = []
+    sections = []
     for section in _sections(measures):
+        sections.append(len(cells))
         for name, estimate, unit in section:
             plain = estimate if unit.endswith("steps off") else None
-            cells = _plain(plain) if plain else (_percent(estimate.value), _range(estimate))
-            grid.add_row(name, *cells, f"{estimate.count:,} {unit.removesuffix(' steps off')}")
-        grid.add_section()
-    return grid
+            shown = _plain(plain) if plain else (_percent(estimate.value), _range(estimate))
+            cells.append((name, *shown, f"{estimate.count:,} {unit.removesuffix(' steps off')}"))
+    return Grid(title, ("measure", "%", "95 % interval", "of"), cells, sections=frozenset(sections))
 
 
 Row = tuple[str, Estimate, str]
@@ -125,34 +123,31 @@ def _sections(measures: Measures) -> Iterator[list[Row]]:
         ]
 
 
-def _subsets(measures: Measures) -> Table:
-    grid = Table("subset", title="By subset")
-    for heading in ("first-error F1", "with an error", "without", "macro-F1", "chains", "steps"):
-        grid.add_column(heading, justify="right")
+def _subsets(measures: Measures) -> Grid:
+    headings = ("subset", "first-error F1", "with an error", "without", "macro-F1", "chains", "steps")
+    cells = []
     for name, single in measures.steps.subsets.items():
         errors = measures.first_error.subsets[name]
-        cells = (_shown(errors.f1), _shown(errors.wrong), _shown(errors.right), _shown(single.macro_f1))
-        grid.add_row(name, *cells, f"{errors.f1.count:,}", f"{single.accuracy.count:,}")
-    return grid
+        shown = (_shown(errors.f1), _shown(errors.wrong), _shown(errors.right), _shown(single.macro_f1))
+        cells.append((name, *shown, f"{errors.f1.count:,}", f"{single.accuracy.count:,}"))
+    return Grid("By subset", headings, cells)
 
 
-def _classes(scored: PrmScore) -> Table:
-    grid = Table("class", title="PRMBench, by class of changes")
-    for heading in ("PRMScore", "accuracy, changed", "accuracy, original", "first error seen", "steps"):
-        grid.add_column(heading, justify="right")
+def _classes(scored: PrmScore) -> Grid:
+    headings = ("class", "PRMScore", "accuracy, changed", "accuracy, original", "first error seen", "steps")
+    cells = []
     for name, one in (*scored.classes.items(), ("all", scored.all)):
-        cells = (_shown(one.score), _shown(one.accuracy), _shown(one.original), _shown(one.first_error))
-        grid.add_row(name, *cells, f"{one.accuracy.count:,}", end_section=name == list(scored.classes)[-1])
-    return grid
+        shown = (_shown(one.score), _shown(one.accuracy), _shown(one.original), _shown(one.first_error))
+        cells.append((name, *shown, f"{one.accuracy.count:,}"))
+    return Grid("PRMBench, by class of changes", headings, cells, sections=frozenset({len(scored.classes)}))
 
 
-def _reliability(found: Calibration) -> Table:
-    grid = Table("score", title="Reliability")
-    for heading in ("mean score, %", "right, %", "steps"):
-        grid.add_column(heading, justify="right")
-    for row in found.bins:
-        grid.add_row(f"{row.low:.1f} to {row.high:.1f}", _percent(row.score), _shown(row.right), f"{row.right.count:,}")
-    return grid
+def _reliability(found: Calibration) -> Grid:
+    cells = [
+        (f"{row.low:.1f} to {row.high:.1f}", _percent(row.score), _shown(row.right), f"{row.right.count:,}")
+        for row in found.bins
+    ]
+    return Grid("Reliability", ("score", "mean score, %", "right, %", "steps"), cells)
 
 
 def _shown(estimate: Estimate) -> str:

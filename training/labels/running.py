@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.arguments import read_pairs
 from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.formats import Format
 from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.evaluating import rollout_plan
 from atomthink_plugin.training.chains import (
     Chain,
@@ -112,7 +110,7 @@ def execute(order: Order, model: str, model_args: str) -> None:
     finally:
         if journal is not None:
             journal.close()
-    Console().print(table(summary))
+    print_grid(table(summary))
     if not summary.labelled:
         raise AtomThinkError(f"no chain could be labelled; the reasons are in {beside(order.out, 'rejects.jsonl')}")
 
@@ -161,21 +159,24 @@ def hard(chain: Chain) -> Chain:
     return chain.model_copy(update={"labels": tuple(None if x is None else float(x > 0) for x in chain.labels)})
 
 
-def table(summary: Summary) -> Table:
+def table(summary: Summary) -> Grid:
     """Returns a summary as it is printed."""
-    answers, steps = summary.answers, summary.steps
-    grid = Table(title=f"{summary.way}, {summary.rollouts_per_prefix} rollouts", show_header=False)
-    grid.add_row("records", f"{summary.records}", f"{summary.records_rejected} rejected")
-    if summary.samples:
-        grid.add_row("chains sampled", f"{summary.samples}", f"{summary.samples_rejected} rejected")
-    grid.add_row("chains", f"{summary.chains}", f"{summary.chains_rejected} rejected")
-    grid.add_row("labelled", f"{summary.labelled}", ", ".join(f"{n} with {a} answer" for a, n in answers.items()))
-    grid.add_row("their steps", f"{sum(steps.values())}", ", ".join(f"{n} {verdict}" for verdict, n in steps.items()))
+    samples = [("chains sampled", f"{summary.samples}", f"{summary.samples_rejected} rejected")]
     rolling = summary.rolling
-    grid.add_row("rollouts", f"{rolling.samples}", f"{rolling.resumed} from the journal")
-    grid.add_row("tokens", f"{rolling.usage.generated}", f"{summary.sampling.usage.generated} more for the chains")
-    grid.add_row("seconds", f"{summary.seconds:.0f}")
-    return grid
+    rows = [
+        ("records", f"{summary.records}", f"{summary.records_rejected} rejected"),
+        *(samples if summary.samples else []),
+        ("chains", f"{summary.chains}", f"{summary.chains_rejected} rejected"),
+        ("labelled", f"{summary.labelled}", ""),
+        *((f"  with {name} answer", f"{count}", "") for name, count in summary.answers.items()),
+        ("their steps", f"{sum(summary.steps.values())}", ""),
+        *((f"  {name}", f"{count}", "") for name, count in summary.steps.items()),
+        ("rollouts", f"{rolling.samples}", f"{rolling.resumed} from the journal"),
+        ("tokens", f"{rolling.usage.generated}", f"{summary.sampling.usage.generated} more for the chains"),
+        ("seconds", f"{summary.seconds:.0f}", ""),
+    ]
+    title = f"{summary.way}, {summary.rollouts_per_prefix} rollouts"
+    return Grid(title, ("", "count", "details"), rows, left=frozenset({2}))
 
 
 def _conclusion(chain: Chain, form: Format) -> str:

@@ -203,10 +203,7 @@ def test_what_has_no_verdicts_or_nothing_beside_it_is_refused(tmp_path: Path) ->
         compare([run.out, run.journal], [], False, False)
 
 
-def test_the_command_prints_and_writes_the_same_numbers(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+def test_the_command_prints_and_writes_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = write(tmp_path / "a", FIRST), write(tmp_path / "b", SECOND)
     files = {name: tmp_path / f"found.{name}" for name in ("json", "markdown")}
     options = [part for name, file in files.items() for part in (f"--{name}", str(file))]
@@ -220,10 +217,7 @@ def test_the_command_prints_and_writes_the_same_numbers(
     assert {one["value"] for one in record["categories"]} == {"first", "second", "reading", "adding"}
 
 
-def test_names_are_text_and_no_markup(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "250")
+def test_names_are_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd: Mapping[str, Any] = {"groups": {"kind": ["[bold]a|b", "x"]}}
     runs = [write_run(tmp_path / name, answered(FIRST), ["1"] * 24, extra=odd).out for name in "ab"]
     runs = [run.rename(run.with_name(name)) for run, name in zip(runs, ("first[slow]", "[red]"), strict=True)]

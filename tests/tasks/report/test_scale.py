@@ -351,9 +351,8 @@ def test_agreement_is_the_share_of_the_most_frequent_answer(outcomes: list[Outco
 
 
 def test_the_command_writes_what_it_computed(
-    outcomes: list[Outcome], tmp_path: FilePath, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    outcomes: list[Outcome], tmp_path: FilePath, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
     run = write_run(tmp_path, outcomes, ["1"] * 44, {"name": "best_of_n", "n": 8}, groups)
     files = {kind: tmp_path / f"curve.{kind}" for kind in ("json", "png", "svg")}
     assert (
@@ -370,8 +369,8 @@ def test_the_command_writes_what_it_computed(
     printed = capsys.readouterr().out
     for point in found.points:
         if point.n == 4:
-            (row,) = re.findall(rf"│ {point.method.name} +│(.*)│", printed)
-            assert f"{100 * point.accuracy[0]:.1f}" in row.split("│")[2]
+            (row,) = re.findall(rf"^{point.method.name}  +(.*)$", printed, re.MULTILINE)
+            assert f"{100 * point.accuracy[0]:.1f}" in re.split("  +", row)[2]
     picture = ElementTree.parse(files["svg"])
     texts = {element.text for element in picture.iter() if element.text}
     assert {"pass@N", "majority", "weighted", "best of N", "policy tokens per question"} <= texts
