@@ -7,19 +7,18 @@ names the argument to change.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from atomthink_plugin.api import AtomThinkError, Question, QuestionError
+from atomthink_plugin.api import AtomThinkError, QuestionError
 from atomthink_plugin.pausing import pause_after
 from atomthink_plugin.redaction import printable, remember
 from atomthink_plugin.server_reply import Checks
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 KEY: Final = "OPENAI_API_KEY"
 """Environment variable with the servers' key."""
 
@@ -39,6 +36,9 @@ _CONNECT: Final = 10.0
 
 _AGAIN: Final = 5.0
 """Seconds between tries to reach a server that went away."""
+
+_GATEWAY: Final = (502, 503, 504)
+"""HTTP statuses of a gateway in front of a server that is away."""
 
 _LIST: Final = 2**24
 """Bytes of a list of models at most: hosted servers have hundreds of them."""
@@ -60,12 +60,29 @@ class _Models(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Absence:
+    """A time in which nobody answers at a server's address.
+
+    Attributes:
+        error: The first request that did not get through.
+        since: When that was, by `time.monotonic`.
+        over: Set when the server answers again.
+    """
+
+    error: UnreachableError
+    since: float = field(default_factory=time.monotonic)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
 class _Session:
     """What belongs to one event loop: connections cannot outlive it."""
 
     client: openai.AsyncOpenAI
     places: asyncio.Semaphore
     closing: asyncio.Task[None]
+    absence: Absence | None = None
+    watch: asyncio.Task[None] | None = None
 
 
 class Server:
@@ -76,7 +93,6 @@ class Server:
         key: The secret it asks for, empty for none; never shown.
         timeout: Seconds one try of a request may take.
         max_retries: Further tries after a rate limit, a server error, a timeout or a lost connection.
-        wait: Seconds to go on trying to reach a server that was reached before: it may be restarting.
         connections: Requests in flight at most.
         prefix: Put before the names of arguments in messages: a PRM's are typed with `prm_`.
     """
@@ -88,7 +104,6 @@ class Server:
         *,
         timeout: float,
         max_retries: int,
-        wait: float,
         connections: int,
         prefix: str = "",
     ) -> None:
@@ -98,10 +113,9 @@ class Server:
         self._key = key
         self._timeout = timeout
         self._max_retries = max_retries
-        self._wait = wait
         self._connections = connections
         self._prefix = prefix
-        self._reached = False
+        self.reached = False
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
     async def post(self, path: str, body: Mapping[str, Any]) -> str:
@@ -111,34 +125,61 @@ class Server:
             openai.BadRequestError: HTTP 400; like the next two the caller's to explain.
             openai.UnprocessableEntityError: HTTP 422.
             openai.NotFoundError: HTTP 404.
-            QuestionError: The server fails, hangs, refuses the key or cannot be reached.
+            UnreachableError: It cannot be reached.
+            QuestionError: It fails, hangs or refuses the key.
         """
-        gone: float | None = None
-        while True:
-            try:
-                reply = await self._post(path, body)
-            except UnreachableError:
-                now = time.monotonic()
-                if gone is None and self._reached and self._wait:
-                    log.warning("%s went away: waiting up to %.0f s for it to come back", self.url, self._wait)
-                gone = now if gone is None else gone
-                if not self._reached or now - gone >= self._wait:
-                    raise
-                await asyncio.sleep(_AGAIN)
-            else:
-                self._reached = True
-                return reply
-
-    async def _post(self, path: str, body: Mapping[str, Any]) -> str:
         import openai
 
         try:
             async with self._session().places:
-                return await self._tried(path, body)
+                reply = await self._tried(path, body)
         except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError):
             raise
         except (openai.OpenAIError, TimeoutError) as error:
             raise self._fault(error) from None
+        self.reached = True
+        return reply
+
+    @property
+    def absence(self) -> Absence | None:
+        """The absence that lasts; None while the server is there, as far as is known."""
+        return self._session().absence
+
+    async def lost(self, error: UnreachableError) -> None:
+        """Looks whether the server still answers, after a request that did not get through.
+
+        If not, the server is away: it is tried again in the background until it answers.
+        """
+        session = self._session()
+        if session.absence is None and not await self._answers() and session.absence is None:
+            log.warning("%s went away: it is tried every %g s until it is back", self.url, _AGAIN)
+            session.absence = Absence(error)
+            session.watch = asyncio.create_task(self._watch(session, session.absence))
+
+    async def _watch(self, session: _Session, absence: Absence) -> None:
+        while True:
+            await asyncio.sleep(_AGAIN)
+            if await self._answers():
+                break
+        log.warning("%s is back after %.0f s", self.url, time.monotonic() - absence.since)
+        session.absence = None
+        absence.over.set()
+
+    async def _answers(self) -> bool:
+        """Returns whether anybody is at the server's address: the server, not a gateway that cannot reach it."""
+        import openai
+
+        from atomthink_plugin.server_client import bounded, refusal
+
+        try:
+            async with asyncio.timeout(_CONNECT):
+                with bounded(_LIST):
+                    await self._session().client.get("/models", cast_to=str)
+        except openai.APIStatusError as error:
+            return error.status_code not in _GATEWAY
+        except (openai.OpenAIError, TimeoutError) as error:
+            return refusal(error) is not None
+        return True
 
     async def _tried(self, path: str, body: Mapping[str, Any]) -> str:
         """Sends one request, again where another try may help."""
@@ -146,15 +187,18 @@ class Server:
 
         from atomthink_plugin.server_client import refusal
 
-        for tried in range(self._max_retries):
+        tried = 0
+        while True:
+            if absence := self._session().absence:  # others found out while this request waited
+                raise UnreachableError(str(absence.error))
             try:
                 return await self._send(path, body)
             except (openai.APIConnectionError, openai.APIStatusError, TimeoutError) as error:
                 pause = pause_after(error, tried)
-                if pause is None or refusal(error):
+                if tried == self._max_retries or pause is None or refusal(error):
                     raise
+            tried += 1
             await asyncio.sleep(pause)
-        return await self._send(path, body)
 
     async def _send(self, path: str, body: Mapping[str, Any]) -> str:
         """Sends one request once."""
@@ -251,12 +295,6 @@ class Server:
         finally:
             del self._sessions[loop]
             await client.close()
-
-
-def home(servers: Sequence[T], question: Question) -> T:
-    """Returns the question's own server, the same after a restart: its prefix cache then serves all steps."""
-    digest = hashlib.blake2b(question.id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return servers[int.from_bytes(digest, "big") % len(servers)]
 
 
 def key() -> str:

@@ -113,7 +113,7 @@ def ids_for(route: Route, folder: FilePath) -> list[list[list[int]]]:
 
 async def score_all(server: VllmServer, route: Route, prompts: Sequence[Sequence[list[int]]]) -> None:
     """Asks level by level, the candidates of one at the same time."""
-    asked = Server(server.url, "", timeout=120, max_retries=0, wait=0, connections=64)
+    asked = Server(server.url, "", timeout=120, max_retries=0, connections=64)
     root = server.url.removesuffix("/v1")
     for level in prompts:
         bodies = ({"model": str(server.folder), **route.body(ids)} for ids in level)

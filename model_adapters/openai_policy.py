@@ -32,7 +32,8 @@ from atomthink_plugin.model_adapters.chat_endpoint import (
 from atomthink_plugin.model_adapters.samples import to_step
 from atomthink_plugin.runtime.loop import run
 from atomthink_plugin.runtime.settings import ROOM
-from atomthink_plugin.server import Server, addresses, home, key
+from atomthink_plugin.server import Server, addresses, key
+from atomthink_plugin.server_pool import Servers
 
 OPENAI: Final = "https://api.openai.com/v1"
 
@@ -49,8 +50,8 @@ _LISTED: Final = 20
 class OpenAIPolicy:
     """Samples steps from one or several servers of one model.
 
-    A question stays with one server, whose prefix cache then serves its later steps. Samples of one
-    temperature are one request with `n=`, drawn from the seed of the first; where a server does not honour
+    A question stays with one server, whose prefix cache then serves its later steps, unless that one goes away. Samples
+    of one temperature are one request with `n=`, drawn from the seed of the first; where a server does not honour
     that they are asked one by one, each with its own seed. Greedy samples are asked once.
 
     Reproducible are, on a server that honours `seed` and computes alike in any batch: greedy steps, paths of a
@@ -69,12 +70,14 @@ class OpenAIPolicy:
         model: What the servers call the model.
         endpoints: The servers.
         format: How paths are asked.
+        wait: Seconds to wait for a server to come back when none is left.
     """
 
-    def __init__(self, model: str, endpoints: Sequence[Endpoint], format: Format) -> None:
+    def __init__(self, model: str, endpoints: Sequence[Endpoint], format: Format, wait: float) -> None:
         self.identity = f"openai:{model}"
         self._model = model
-        self._endpoints = list(endpoints)
+        self._endpoints = {endpoint.server: endpoint for endpoint in endpoints}
+        self._servers = Servers(list(self._endpoints), wait)
         self._format = format
         self._turns = ChatTurns()
 
@@ -89,10 +92,15 @@ class OpenAIPolicy:
         """
         if not path.question.text.strip():
             raise QuestionError("the question has no text")
+        return await self._servers.ask(
+            path.question.id, lambda server: self._fitting(self._endpoints[server], path, n, sampling)
+        )
+
+    async def _fitting(self, endpoint: Endpoint, path: Path, n: int, sampling: Sampling) -> Proposal:
         limit, room = sampling.max_tokens, min(ROOM, sampling.max_tokens)
         while True:
             try:
-                return await self._propose(path, n, replace(sampling, max_tokens=limit))
+                return await self._propose(endpoint, path, n, replace(sampling, max_tokens=limit))
             except ContextFullError as error:
                 limit //= 2
                 if limit < room and path.depth == 0:
@@ -103,7 +111,7 @@ class OpenAIPolicy:
                 if limit < room:
                     return Proposal(())
 
-    async def _propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+    async def _propose(self, endpoint: Endpoint, path: Path, n: int, sampling: Sampling) -> Proposal:
         prompt = self._format.render(path)
         ask = Ask(
             self._turns(prompt.messages),
@@ -116,7 +124,6 @@ class OpenAIPolicy:
         groups: dict[float, list[int]] = {}
         for index in range(n):
             groups.setdefault(sampling.temperature_of(index), []).append(index)
-        endpoint = home(self._endpoints, path.question)
         drawn = await asyncio.gather(
             *(
                 _draw(endpoint, replace(ask, temperature=temperature), [_seed(path, i, sampling) for i in indices])
@@ -146,7 +153,7 @@ class OpenAIPolicy:
             AtomThinkError: A server cannot be reached, refuses the key, does not know the model, or cannot
                 continue the assistant's turn as the format needs it.
         """
-        await asyncio.gather(*(self._check(endpoint, continuation) for endpoint in self._endpoints))
+        await asyncio.gather(*(self._check(endpoint, continuation) for endpoint in self._endpoints.values()))
 
     async def _check(self, endpoint: Endpoint, continuation: Continuation) -> None:
         ask = Ask(self._turns(self._format.render(_TRIED).messages), max_tokens=_TRIED_TOKENS)
@@ -205,7 +212,7 @@ def openai_policy(
         timeout: Seconds one try of a request may take.
         max_retries: Further tries after a rate limit, a server error or a lost connection, with growing pauses of
             at most 8 s unless the server names another.
-        wait: Seconds to go on trying to reach a server that went away during the run: it may be restarting.
+        wait: Seconds to wait for a server that went away during the run when no other is left: it may be restarting.
 
     The key is read from the environment variable OPENAI_API_KEY; a server that asks for none needs none.
 
@@ -215,13 +222,13 @@ def openai_policy(
     secret = key()
     endpoints = [
         Endpoint(
-            Server(url, secret, timeout=timeout, max_retries=max_retries, wait=wait, connections=connections),
+            Server(url, secret, timeout=timeout, max_retries=max_retries, connections=connections),
             pretrained,
             logprobs=logprobs,
         )
         for url in addresses(base_url)
     ]
-    policy = OpenAIPolicy(pretrained, endpoints, format)
+    policy = OpenAIPolicy(pretrained, endpoints, format, wait)
     run(policy.check(continuation))
     return policy
 

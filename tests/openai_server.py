@@ -84,6 +84,7 @@ class ChatServer:
     speaks: Callable[[str, float, int], str] = story
     key: str | None = None
     models: tuple[str, ...] | None = ("scripted",)
+    listing: int | None = None  # HTTP status of the list of models, None where there is one
     most: int | None = None  # choices of one reply
     refuses_n: bool = False
     logprobs: Literal["given", "silent", "refused"] = "given"
@@ -194,6 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Keeps the tests' output quiet."""
 
     def do_GET(self) -> None:
+        if self.script.listing is not None:
+            return self.send(self.script.listing, {"error": {"message": "scripted"}})
         if self.script.models is None:
             return self.send(404, {"error": {"message": "Not Found"}})
         self.send(200, {"object": "list", "data": [{"id": name} for name in self.script.models]})

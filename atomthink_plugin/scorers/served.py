@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Message, Path, Question, QuestionError, Score, Step, Usage
 from atomthink_plugin.runtime.loop import run
-from atomthink_plugin.server import Server, addresses, home, key
+from atomthink_plugin.server import Server, addresses, key
+from atomthink_plugin.server_pool import Servers
 from atomthink_plugin.server_reply import Counts, Reply
 
 _READINGS: Final = 3
@@ -34,15 +35,17 @@ class ServedPrm(ABC):
         identity: What tells its scores from another's.
         model: What the servers call it.
         servers: The servers.
+        wait: Seconds to wait for one of them to come back when none is left.
     """
 
     start: ClassVar[str]
     """How vLLM is told to serve such a PRM, for messages."""
 
-    def __init__(self, identity: str, model: str, servers: Sequence[Server]) -> None:
+    def __init__(self, identity: str, model: str, servers: Sequence[Server], wait: float) -> None:
         self.identity = identity
         self._model = model
         self._servers = servers
+        self._pool = Servers(servers, wait, "prm_")
 
     @abstractmethod
     def route(self, server: Server) -> str:
@@ -67,7 +70,7 @@ class ServedPrm(ABC):
         Raises:
             QuestionError: The server refuses the path, or fails.
         """
-        value, counts = await self._ask(home(self._servers, path.question), path)
+        value, counts = await self._pool.ask(path.question.id, lambda server: self._ask(server, path))
         usage = Usage(score_calls=1, prefilled=counts.prompt - counts.cached, cached=counts.cached)
         return Score(value, usage)
 
@@ -106,7 +109,7 @@ class ServedPrm(ABC):
             raise AtomThinkError(f"{error}; vLLM serves this kind of PRM with `{self.start}`") from None
 
 
-def prm_servers(base_url: str, connections: int, timeout: float, max_retries: int, wait: float) -> list[Server]:
+def prm_servers(base_url: str, connections: int, timeout: float, max_retries: int) -> list[Server]:
     """Returns the servers that `prm_base_url=` names; see `Server` for the other arguments.
 
     Raises:
@@ -114,15 +117,7 @@ def prm_servers(base_url: str, connections: int, timeout: float, max_retries: in
     """
     secret = key()
     return [
-        Server(
-            url,
-            secret,
-            timeout=timeout,
-            max_retries=max_retries,
-            wait=wait,
-            connections=connections,
-            prefix="prm_",
-        )
+        Server(url, secret, timeout=timeout, max_retries=max_retries, connections=connections, prefix="prm_")
         for url in addresses(base_url, "prm_")
     ]
 

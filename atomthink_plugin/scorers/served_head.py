@@ -35,7 +35,8 @@ class ServedHeadPrm(ServedPrm):
     Args:
         identity: As in `ServedPrm`.
         model: As in `ServedPrm`.
-        servers: As in `ServedPrm`.
+        servers: As in `ServedPrm`, and likewise the next one.
+        wait: Seconds to wait for a server.
         layout: Where its input has what.
     """
 
@@ -45,8 +46,8 @@ class ServedHeadPrm(ServedPrm):
         '["LastStepRewardModel"]}\''
     )
 
-    def __init__(self, identity: str, model: str, servers: Sequence[Server], layout: Conversation) -> None:
-        super().__init__(identity, model, servers)
+    def __init__(self, identity: str, model: str, servers: Sequence[Server], wait: float, layout: Conversation) -> None:
+        super().__init__(identity, model, servers, wait)
         self._layout = layout
 
     def route(self, server: Server) -> str:
@@ -88,7 +89,7 @@ def served_prm_head(
         connections: Requests in flight at most, at each server.
         timeout: Seconds one try of a request may take.
         max_retries: Further tries.
-        wait: Seconds for a server that went away.
+        wait: Seconds to wait for a server that went away when no other is left.
         trust_remote_code: Whether to run a tokenizer's Python code that comes with the checkpoint.
 
     Raises:
@@ -104,8 +105,8 @@ def served_prm_head(
     separator_id = single_token(words.tokenizer, separator_of(prm_settings(config, prm), separator), "prm_separator")
     if words.tokenizer.chat_template is None:
         raise AtomThinkError(f"prm={prm!r} has no chat template: add chat_template.jinja to its folder")
-    servers = prm_servers(base_url, connections, timeout, max_retries, wait)
+    servers = prm_servers(base_url, connections, timeout, max_retries)
     layout = Conversation(words.tokenizer, separator_id)
-    scorer = ServedHeadPrm(f"served:{words.identity}", served_name(prm, servers), servers, layout)
+    scorer = ServedHeadPrm(f"served:{words.identity}", served_name(prm, servers), servers, wait, layout)
     run(scorer.check())
     return scorer

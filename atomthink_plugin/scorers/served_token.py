@@ -43,7 +43,8 @@ class ServedTokenPrm(ServedPrm):
     Args:
         identity: As in `ServedPrm`.
         model: As in `ServedPrm`.
-        servers: As in `ServedPrm`.
+        servers: As in `ServedPrm`, and likewise the next one.
+        wait: Seconds to wait for a server.
         layout: Where its input has what.
         good_id: Id of the token for a right step.
         bad_id: Id of the token for a wrong one.
@@ -52,9 +53,16 @@ class ServedTokenPrm(ServedPrm):
     start = "vllm serve PRM --enable-prompt-tokens-details"
 
     def __init__(
-        self, identity: str, model: str, servers: Sequence[Server], layout: TextLayout, good_id: int, bad_id: int
+        self,
+        identity: str,
+        model: str,
+        servers: Sequence[Server],
+        wait: float,
+        layout: TextLayout,
+        good_id: int,
+        bad_id: int,
     ) -> None:
-        super().__init__(identity, model, servers)
+        super().__init__(identity, model, servers, wait)
         self._layout = layout
         self._ids = [good_id, bad_id]
 
@@ -100,7 +108,8 @@ class ServedChatPrm(ServedPrm):
     Args:
         identity: As in `ServedPrm`.
         model: As in `ServedPrm`.
-        servers: As in `ServedPrm`.
+        servers: As in `ServedPrm`, and likewise the next one.
+        wait: Seconds to wait for a server.
         text: Splits the reply into steps.
         format: The prompt format it was trained with.
         tag: Written behind every step.
@@ -115,13 +124,14 @@ class ServedChatPrm(ServedPrm):
         identity: str,
         model: str,
         servers: Sequence[Server],
+        wait: float,
         text: ChatText,
         format: Format,
         tag: str,
         good_id: int,
         bad_id: int,
     ) -> None:
-        super().__init__(identity, model, servers)
+        super().__init__(identity, model, servers, wait)
         self._text = text
         self._turns = ChatTurns()
         self._format = format
@@ -182,7 +192,7 @@ def served_prm_token(
         connections: As in `openai_policy`, and likewise the next three.
         timeout: Seconds one try of a request may take.
         max_retries: Further tries.
-        wait: Seconds for a server that went away.
+        wait: Seconds to wait for a server that went away when no other is left.
         trust_remote_code: Whether to run a tokenizer's Python code that comes with the checkpoint.
 
     Raises:
@@ -198,8 +208,8 @@ def served_prm_token(
         single_token(words.tokenizer, text, argument)
         for text, argument in ((tag, "prm_tag"), (good, "prm_good"), (bad, "prm_bad"))
     )
-    servers = prm_servers(base_url, connections, timeout, max_retries, wait)
-    common = f"served:{words.identity}", served_name(prm, servers), servers
+    servers = prm_servers(base_url, connections, timeout, max_retries)
+    common = f"served:{words.identity}", served_name(prm, servers), servers, wait
     scorer: ServedPrm
     if words.processor is not None:
         text = ChatText(words.processor, words.tokenizer)

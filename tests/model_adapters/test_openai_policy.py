@@ -675,7 +675,7 @@ def test_connections_end_with_the_run(server: Serve) -> None:
         asked = policy(server())
         for _ in range(2):
             ask(asked, Path(question()), Sampling())
-        assert [endpoint.server._sessions for endpoint in asked._endpoints] == [{}]
+        assert [server._sessions for server in asked._endpoints] == [{}]
         gc.collect()
     assert not [str(warning.message) for warning in seen if "transport" in str(warning.message)]
 

@@ -1,18 +1,101 @@
-"""Served PRMs before any server is asked; on real servers in tests/vllm."""
+"""Served PRMs on a scripted server; on real ones in tests/vllm."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.api import AtomThinkError, Message, Path, Question, QuestionError, Step
+from atomthink_plugin.scorers.served import ServedPrm, prm_servers
 from atomthink_plugin.scorers.served_token import served_prm_token
+from atomthink_plugin.server import Server
+from atomthink_plugin.server_reply import Reply
+from tests.openai_server import ChatServer, serve
 from tests.tiny_models import llava
 
+PATHS = [Path(Question(f"q{i}", (Message("user", ("How?",)),))).extend(Step("Step 1: Read 4.")) for i in range(12)]
 
-def test_a_template_that_servers_would_continue_in_another_way_is_refused(tmp_path: Path) -> None:
+
+class _Text(BaseModel):
+    content: str
+
+
+class _Choice(BaseModel):
+    message: _Text
+
+
+class _Chat(Reply):
+    choices: list[_Choice]
+
+
+class LengthPrm(ServedPrm):
+    """Scores by the length of what a chat server says."""
+
+    start = "serve"
+
+    def route(self, server: Server) -> str:
+        return "/chat/completions"
+
+    def body(self, path: Path) -> dict[str, Any]:
+        return {"temperature": 0, "max_tokens": 1, "messages": [{"role": "user", "content": path.question.text}]}
+
+    def read(self, text: str) -> tuple[float, Reply]:
+        read = _Chat.model_validate_json(text)
+        return float(len(read.choices[0].message.content)), read
+
+
+def prm(*scripts: ChatServer) -> LengthPrm:
+    servers = prm_servers(";".join(script.url for script in scripts), connections=1, timeout=600, max_retries=0)
+    return LengthPrm("length", "scripted", servers, wait=600)
+
+
+async def score_all(scorer: LengthPrm) -> list[float]:
+    return [score.value for score in await asyncio.gather(*(scorer.score(path) for path in PATHS))]
+
+
+def test_paths_of_a_server_that_died_are_scored_by_the_others() -> None:
+    scripts = [ChatServer(headers={"connection": "close"}) for _ in range(2)]
+    with ExitStack() as both:
+        dying = both.enter_context(ExitStack())
+        for script, stack in zip(scripts, (both, dying), strict=True):
+            stack.enter_context(serve(script))
+        scorer = prm(*scripts)
+
+        async def scenario() -> None:
+            scores = await score_all(scorer)
+            before = len(scripts[0].asked)
+            assert 0 < before < len(PATHS)
+            dying.close()
+            assert await score_all(scorer) == scores
+            assert len(scripts[0].asked) == before + len(PATHS)
+
+        asyncio.run(scenario())
+
+
+def test_counts_and_models_are_checked(caplog: pytest.LogCaptureFixture) -> None:
+    claims = {"model": "cheaper", "usage": {"prompt_tokens": -3, "completion_tokens": None}}
+    with serve(ChatServer(claims=claims)) as script:
+        scorer = prm(script)
+        for _ in range(2):
+            score = asyncio.run(scorer.score(PATHS[0]))
+            assert (score.usage.score_calls, score.usage.prefilled, score.usage.cached) == (1, 0, 0)
+    assert len(caplog.records) == 2
+
+
+def test_a_reply_of_megabytes_fails_its_path_at_once() -> None:
+    with serve(ChatServer(always="flood")) as script:
+        with pytest.raises(QuestionError, match="prm_base_url="):
+            asyncio.run(prm(script).score(PATHS[0]))
+        assert len(script.asked) == 1
+
+
+def test_a_template_that_servers_would_continue_in_another_way_is_refused(tmp_path: FilePath) -> None:
     section = {"kind": "token", "format": "continue", "tag": "<pad>", "good": "<+>", "bad": "<->"}
-    prm = llava(tmp_path / "prm", atomthink_prm=section)
+    folder = llava(tmp_path / "prm", atomthink_prm=section)
     with pytest.raises(AtomThinkError, match="chat template writes a begun reply in another way"):
-        served_prm_token(str(prm), base_url="http://127.0.0.1:9/v1", max_retries=0, wait=0)
+        served_prm_token(str(folder), base_url="http://127.0.0.1:9/v1", max_retries=0, wait=0)

@@ -35,7 +35,6 @@ class PaidServer(Server):
         ledger: Where calls are noted; None to keep nothing.
         timeout: Likewise.
         max_retries: Further tries after a rate limit, a server error, a timeout or a lost connection.
-        wait: Seconds to go on trying to connect; a server that drops what it was sent is not waited for.
         connections: Likewise.
     """
 
@@ -48,10 +47,9 @@ class PaidServer(Server):
         *,
         timeout: float,
         max_retries: int,
-        wait: float,
         connections: int,
     ) -> None:
-        super().__init__(url, key, timeout=timeout, max_retries=max_retries, wait=wait, connections=connections)
+        super().__init__(url, key, timeout=timeout, max_retries=max_retries, connections=connections)
         self._meter = meter
         self._ledger = ledger
         self._image = _IMAGE

@@ -25,6 +25,7 @@ from atomthink_plugin.model_adapters.chat_endpoint import (
 )
 from atomthink_plugin.redaction import redact
 from atomthink_plugin.server import addresses, key
+from atomthink_plugin.server_pool import Servers
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Meter
 from atomthink_plugin.training.annotation.paying import PaidServer
@@ -93,11 +94,13 @@ class Teacher:
     Attributes:
         model: What the server calls it.
         endpoint: Where it is asked, and paid.
+        servers: The endpoint's server alone; waits for it.
         ledger: Knows the replies of earlier runs; None to keep nothing.
     """
 
     model: str
     endpoint: Endpoint
+    servers: Servers
     ledger: Ledger | None = None
     _turns: ChatTurns = field(default_factory=ChatTurns)
     _mode: int = 0
@@ -167,7 +170,7 @@ class Teacher:
         while True:
             mode = self._mode
             try:
-                return await self.endpoint.complete(replace(ask, format=formats[mode]))
+                return await self._completed(replace(ask, format=formats[mode]))
             except ContextFullError:
                 raise
             except RefusedError as error:
@@ -176,6 +179,9 @@ class Teacher:
                 if mode == self._mode:
                     self._mode += 1
                     log.warning("%s: %s", error, "asked for any JSON" if self._mode == 1 else "asked for text")
+
+    async def _completed(self, ask: Ask) -> Drawn:
+        return await self.servers.ask("", lambda _: self.endpoint.complete(ask))
 
 
 def connect(
@@ -199,7 +205,8 @@ def connect(
         connections: Requests in flight at most.
         timeout: Seconds one try of a request may take.
         max_retries: Further tries after a rate limit, a server error or a lost connection, each of them paid for.
-        wait: Seconds to go on trying to reach a server that went away: it may be restarting.
+        wait: Seconds to wait for a server that went away: it may be restarting. One that drops what it was sent is
+            not waited for.
 
     Raises:
         AtomThinkError: The address or the key cannot be one.
@@ -208,16 +215,9 @@ def connect(
     if len(urls) > 1:
         raise AtomThinkError(f"`--base-url {base_url}` names {len(urls)} servers: name one")
     server = PaidServer(
-        urls[0],
-        key(),
-        meter,
-        ledger,
-        timeout=timeout,
-        max_retries=max_retries,
-        wait=wait,
-        connections=connections,
+        urls[0], key(), meter, ledger, timeout=timeout, max_retries=max_retries, connections=connections
     )
-    return Teacher(model, Endpoint(server, model, logprobs=False), ledger)
+    return Teacher(model, Endpoint(server, model, logprobs=False), Servers([server], wait), ledger)
 
 
 def read(text: str, kind: type[R]) -> R:
