@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
 from atomthink_plugin.exits import no_exit
+from atomthink_plugin.runtime.loop import at_end
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,7 +41,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._limit = max_batch
         self._waiting: list[tuple[int, Item, asyncio.Future[Result]]] = []
         self._worker: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="atomthink-batch")
+        self._thread: ThreadPoolExecutor | None = None
 
     @property
     def max_batch(self) -> int:
@@ -84,7 +85,7 @@ class MicroBatcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         try:
             with no_exit("the batch function"):
-                results = await loop.run_in_executor(self._thread, self._run, [item for item, _ in batch])
+                results = await loop.run_in_executor(self._started(), self._run, [item for item, _ in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"the batch function gave {len(results)} results for {len(batch)} items")
         except Exception as error:
@@ -104,6 +105,18 @@ class MicroBatcher(Generic[Item, Result]):
             await self._serve(batch, again=True)
         else:
             await self._halve(batch, full)
+
+    def _started(self) -> ThreadPoolExecutor:
+        """Returns the thread, the same for a whole run: libraries keep plans and handles for each."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="atomthink-batch")
+            at_end(self._end)
+        return self._thread
+
+    def _end(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown()
 
     async def _halve(self, batch: list[tuple[Item, asyncio.Future[Result]]], full: bool) -> None:
         half = len(batch) // 2

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_endings: dict[asyncio.AbstractEventLoop, list[Callable[[], object]]] = {}
+"""What is to be called at the end of each loop that runs."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -19,6 +22,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     results: list[T] = []
     errors: list[BaseException] = []
     loop = asyncio.new_event_loop()
+    endings = _endings[loop] = []
     task = loop.create_task(work)
 
     def main() -> None:
@@ -34,6 +38,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
                 left.cancel()
             loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
             loop.run_until_complete(loop.shutdown_asyncgens())
+            # Closing the loop alone would leave the threads of its executor to end at some later time.
+            loop.run_until_complete(loop.shutdown_default_executor())
+            for end in endings:
+                end()
+            del _endings[loop]
             loop.close()
 
     thread = threading.Thread(target=main, name="atomthink-loop")
@@ -48,3 +57,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def at_end(end: Callable[[], object]) -> None:
+    """Has `end` called when the running loop ends, if that is one of `run`; callers end their own loops."""
+    _endings.get(asyncio.get_running_loop(), []).append(end)

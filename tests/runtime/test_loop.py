@@ -1,0 +1,69 @@
+"""What a run leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from atomthink_plugin.api import Message, Question
+from atomthink_plugin.build import build
+from atomthink_plugin.config import plan
+from atomthink_plugin.runtime.batcher import MicroBatcher
+from atomthink_plugin.runtime.loop import run
+from tests.openai_server import ChatServer, serve
+
+
+def test_no_thread_stays_after_a_run_on_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    questions = [Question(f"q{i}", (Message("user", (f"Question number {i}?",)),)) for i in range(40)]
+    with serve(ChatServer()) as script:  # its own threads are daemons
+        before = {thread for thread in threading.enumerate() if not thread.daemon}
+        arguments = {"pretrained": "scripted", "base_url": script.url, "thinking": "slow", "search": "majority"}
+        thinker = replace(build(plan("openai", {**arguments, "continuation": "trust"})), concurrency=40)
+        thinker.run(questions)
+        assert {thread for thread in threading.enumerate() if not thread.daemon} == before
+
+
+def test_a_batchers_thread_is_one_for_a_run_and_ends_with_it() -> None:
+    threads: list[threading.Thread] = []
+
+    def double(batch: Sequence[int]) -> list[int]:
+        threads.append(threading.current_thread())
+        return [2 * item for item in batch]
+
+    batcher = MicroBatcher(double, 2)
+
+    async def work() -> list[int]:
+        first = await asyncio.gather(*(batcher.submit(item) for item in range(4)))
+        return [*first, await batcher.submit(4)]
+
+    for ran in (1, 2):
+        assert run(work()) == [0, 2, 4, 6, 8]
+        assert len({id(thread) for thread in threads}) == ran
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def test_an_interrupted_batch_ends_with_its_run() -> None:
+    started, release = threading.Event(), threading.Event()
+    ended: list[bool] = []
+
+    def hold(batch: Sequence[int]) -> list[int]:
+        started.set()
+        release.wait()
+        ended.append(True)
+        return list(batch)
+
+    batcher = MicroBatcher(hold, 2)
+
+    async def work() -> None:
+        task = asyncio.create_task(batcher.submit(1))
+        await asyncio.to_thread(started.wait)
+        task.cancel()
+        asyncio.get_running_loop().call_soon(release.set)
+
+    run(work())
+    assert ended == [True]
