@@ -27,9 +27,10 @@ _DATE: Final = re.compile(r"[-@:]\d{3,}(-\d\d)*\Z")
 
 def _number(value: Any, handler: ValidatorFunctionWrapHandler) -> int | None:
     try:
-        return handler(value)
+        number: int | None = handler(value)
     except ValidationError:
         return _NONSENSE
+    return number
 
 
 def _or_none(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
