@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from atomthink_plugin.api import Usage
@@ -19,14 +19,16 @@ class Budget:
     Attributes:
         calls: Samples that may still be drawn.
         tokens: Tokens that may still be generated.
-        deadline: `time.monotonic()` after which nothing new is started.
+        deadline: Time of `clock` after which nothing new is started.
         generated: Tokens that were generated so far.
+        clock: Tells the time.
     """
 
     calls: int | None = None
     tokens: int | None = None
     deadline: float | None = None
     generated: int = 0
+    clock: Callable[[], float] = time.monotonic
 
     def grant(self, n: int, max_tokens: int) -> tuple[int, int]:
         """Takes up to `n` samples of up to `max_tokens` tokens.
@@ -34,7 +36,7 @@ class Budget:
         Returns:
             Samples and tokens per sample that may be spent; (0, 0) when the budget is spent.
         """
-        if self.deadline is not None and time.monotonic() >= self.deadline:
+        if self.deadline is not None and self.clock() >= self.deadline:
             return 0, 0
         if self.calls is not None:
             n = min(n, self.calls)
@@ -65,7 +67,10 @@ class Budget:
         All of it goes to the parts, the first of which get what cannot be divided; `join` takes back what
         they leave.
         """
-        parts = [Budget(_share(self.calls, n, i), _share(self.tokens, n, i), self.deadline) for i in range(n)]
+        parts = [
+            Budget(_share(self.calls, n, i), _share(self.tokens, n, i), self.deadline, clock=self.clock)
+            for i in range(n)
+        ]
         self.calls = None if self.calls is None else 0
         self.tokens = None if self.tokens is None else 0
         return parts

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(file: Path, content: bytes) -> None:
+def write_atomically(file: Path, content: Iterable[bytes]) -> None:
     """Writes a file under another name in its folder and renames it.
 
     Raises:
@@ -16,7 +17,8 @@ def write_atomically(file: Path, content: bytes) -> None:
     """
     unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
-        unfinished.write_bytes(content)
+        with unfinished.open("wb") as written:
+            written.writelines(content)
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)

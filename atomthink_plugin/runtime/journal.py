@@ -12,9 +12,10 @@ from dataclasses import fields
 from pathlib import Path as FilePath
 from typing import Any, BinaryIO
 
-from atomthink_plugin.api import AtomThinkError, Node, Outcome, Question, Result, Rollout, Usage
+from atomthink_plugin.api import AtomThinkError, Node, Outcome, Policy, Question, Result, Rollout, Scorer, Usage
 from atomthink_plugin.runtime.files import write_all, write_atomically
 from atomthink_plugin.runtime.locking import JournalLock
+from atomthink_plugin.runtime.partial import PartialLog, Recorder
 from atomthink_plugin.runtime.records import decode, dump, encode, lines, rank_files
 from atomthink_plugin.runtime.thumbnails import Thumbnails
 
@@ -27,7 +28,8 @@ class Journal:
     The folder's name carries the digest of everything that changes results, and each record the digest
     of its question, so that a record is only ever read back for the same question thought about in the
     same way. Failures are written too, and asked again by the next run. The folder `images` has a thumbnail of every
-    image of a question; a record's `images` has their file names in the order of the prompt.
+    image of a question; a record's `images` has their file names in the order of the prompt. What the models answered
+    about unfinished questions is in files of its own, `partial_rank*.jsonl`.
 
     Args:
         folder: Where journals live.
@@ -51,6 +53,7 @@ class Journal:
         self._lock = JournalLock(self.folder, rank)
         self._places = self._read()
         self._file = self._open()
+        self._partial = PartialLog(self.folder, rank, self._places)
 
     def __len__(self) -> int:
         """Returns how many questions are finished."""
@@ -71,6 +74,10 @@ class Journal:
             log.warning("%s has lost question %s (%s): it is asked again", path, question.id, error)
             return None
 
+    def recorder(self, question: Question, policy: Policy, scorer: Scorer | None) -> Recorder:
+        """Returns what asks the models about a question, and remembers their answers until `put`."""
+        return Recorder(self._partial, question, policy, scorer)
+
     def put(self, question: Question, result: Result) -> None:
         """Appends one record and waits until it is on disk.
 
@@ -84,10 +91,14 @@ class Journal:
         start = self._append(encode(record))
         if done:
             self._places[question.key] = self._own, start
+            self._partial.finish(question.key)
+        else:
+            self._partial.fail(question.key)
 
     def close(self) -> None:
-        """Closes this process's file and lets other processes write it."""
+        """Closes this process's files and lets other processes write them."""
         self._file.close()
+        self._partial.close()
         self._lock.release()
 
     def _append(self, line: bytes) -> int:
@@ -130,7 +141,7 @@ class Journal:
 
     def _begin_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / "settings.json", self._settings)
+        write_atomically(self.folder / "settings.json", [self._settings])
 
     def _open(self) -> BinaryIO:
         """Opens this process's file and ends a killed run's half-written last line."""
@@ -158,6 +169,7 @@ class Journal:
         os.fsync(restored.fileno())
         self._file.close()
         self._file = restored
+        self._partial.rewrite()
         self._places = {key: (path, start + shift * (path == self._own)) for key, (path, start) in self._places.items()}
 
     def _content(self) -> Iterator[bytes]:

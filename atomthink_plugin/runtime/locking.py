@@ -39,7 +39,7 @@ class JournalLock:
         self._lock = FileLock(folder / f"rank{rank}.lock", timeout=0, thread_local=False)
         try:
             self._lock.acquire()
-            write_atomically(self._holder, self._signature)
+            write_atomically(self._holder, [self._signature])
         except Timeout:
             raise AtomThinkError(
                 f"the journal {folder} is being written by {self._other()}: wait for that run or stop it, or keep "

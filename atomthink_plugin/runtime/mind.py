@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from atomthink_plugin.aggregates import AGGREGATES
@@ -78,17 +78,19 @@ class QuestionMind:
     format: Format
     settings: Settings
     usage: Usage = field(default_factory=Usage)
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         """Starts the clock and the books."""
         self.root = _start(self.question, self.format)
         self._sampling = _sampling(self.settings.sampling, self.question.limits)
-        self._started = time.monotonic()
+        self._started = self.clock()
         seconds = self.settings.budget_seconds
         self._budget = Budget(
             self.settings.budget_calls,
             self.settings.budget_tokens,
             None if seconds is None else self._started + seconds,
+            clock=self.clock,
         )
         self._nodes: dict[str, Node] = {}
         self._scores: dict[str, asyncio.Future[float]] = {}
@@ -124,7 +126,7 @@ class QuestionMind:
                 break
             path = children[0]
         known = path.logprob if math.isfinite(path.logprob) else None
-        return path, Rollout(path.key, known, budget.generated, time.monotonic() - self._started)
+        return path, Rollout(path.key, known, budget.generated, self.clock() - self._started)
 
     async def _expand(self, paths: Sequence[Path], n: int, sampling: Sampling, budget: Budget) -> list[list[Path]]:
         children: list[list[Path]] = [[] for _ in paths]
@@ -278,7 +280,7 @@ class QuestionMind:
             scores=tuple(self._score_of(path.key) for path in choice.path.lineage),
             value=choice.value,
             stopped=choice.stopped,
-            usage=replace(self.usage, seconds=time.monotonic() - self._started),
+            usage=replace(self.usage, seconds=self.clock() - self._started),
             nodes=self._tree(),
             rollouts=tuple(self._rollouts),
         )

@@ -49,9 +49,14 @@ def dump(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
-def encode(record: Mapping[str, Any]) -> bytes:
-    """Returns a record as one line that ends with its checksum."""
-    body = dump(record)[:-1].encode("utf-8", "replace")
+def encode(record: Mapping[str, Any], errors: str = "replace") -> bytes:
+    """Returns a record as one line that ends with its checksum.
+
+    Args:
+        record: The record.
+        errors: What becomes of lone surrogates: "surrogatepass" keeps them, for files that no other tool reads.
+    """
+    body = dump(record)[:-1].encode("utf-8", errors)
     return body + _CHECKSUM % zlib.crc32(body) + b"\n"
 
 

@@ -105,24 +105,30 @@ class Thinker:
             finished(known, False)
             return known
         if self.journal is None:
-            result = await self._attempt(question)
+            mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)
+            result = await self._attempt(mind)
         else:
-            # Thumbnails take tens of milliseconds each: a thread makes them while the model thinks.
-            result, _ = await asyncio.gather(self._attempt(question), self._show(self.journal, question))
-            self.journal.put(question, result)
+            result = await self._journaled(question, self.journal)
         finished(result, True)
         return result
 
-    async def _show(self, journal: Journal, question: Question) -> None:
-        if question.images:
-            await asyncio.to_thread(journal.thumbnails.keep, question.images)
-
-    async def _attempt(self, question: Question) -> Result:
-        if question.direct:
-            mind, search = QuestionMind(question, self.policy, None, Direct(), self.settings), quick()
+    async def _journaled(self, question: Question, journal: Journal) -> Result:
+        """Thinks about a question, going on from what a killed run had of it, and writes the result down."""
+        models = journal.recorder(question, self.policy, self.scorer)
+        scorer = None if self.scorer is None else models
+        mind = QuestionMind(question, models, scorer, self.format, self.settings, clock=models.clock)
+        if question.images:  # a thumbnail takes tens of milliseconds: a thread makes them while the models think
+            pictures = asyncio.to_thread(journal.thumbnails.keep, question.images)
+            result, _ = await asyncio.gather(self._attempt(mind), pictures)
         else:
-            mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)
-            search = self.search
+            result = await self._attempt(mind)
+        journal.put(question, result)
+        return result
+
+    async def _attempt(self, mind: QuestionMind) -> Result:
+        question, search = mind.question, self.search
+        if question.direct:
+            mind, search = replace(mind, scorer=None, format=Direct()), quick()
         try:
             if question.history and not mind.format.stepwise:
                 raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")

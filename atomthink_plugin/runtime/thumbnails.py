@@ -48,7 +48,7 @@ class Thumbnails:
             if not file.exists():
                 encoded = _encoded(image)
                 self._folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(file, encoded)
+                write_atomically(file, [encoded])
         except Exception as error:  # Pillow raises many types; none of them may cost the question
             if not self._warned:
                 self._warned = True

@@ -1,6 +1,6 @@
-"""A run that can be killed: 200 scripted questions and a journal; every question that is begun is printed.
+"""A run that can be killed: 200 scripted questions and a journal; every policy call is printed with its question.
 
-    python -m tests.runtime.killed FOLDER
+    python -m tests.runtime.killed FOLDER SEARCH
 
 imports neither torch nor lmms-eval, so that it starts in a blink.
 """
@@ -14,14 +14,33 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
-from atomthink_plugin.api import Message, Outcome, Path, Proposal, Question, Result, Sampling, Score, Step, Usage
+from atomthink_plugin.api import (
+    Message,
+    Outcome,
+    Path,
+    Proposal,
+    Question,
+    QuestionError,
+    Result,
+    Sampling,
+    Score,
+    Search,
+    Step,
+    Usage,
+)
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.searches.beam import beam
+from atomthink_plugin.searches.majority import majority
 
 QUESTIONS = [Question(f"q{i}", (Message("user", (f"What is the sum of figure {i}?",)),)) for i in range(200)]
+SEARCHES: dict[str, Search] = {"beam": beam(2, 3), "majority": majority(4)}
+CONCURRENCY = 16
+DEPTH = 5
+FAILING = {"q3", "q77", "q150"}
+"""Their third step cannot be asked for, in any run."""
 
 
 @dataclass
@@ -30,18 +49,23 @@ class Slow:
 
     Attributes:
         pause: Seconds a reply takes at most.
-        shown: Whether the id of every question that is asked for its first step is printed.
+        shown: Whether every call is printed: the question and the number of samples.
+        samples: How many were asked for.
     """
 
     pause: float = 0.0
     shown: bool = False
+    samples: int = 0
     chance: random.Random = field(default_factory=random.Random)
     identity: str = "slow"
 
     async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        if self.shown and path.step is None:
-            print(path.question.id, flush=True)
+        self.samples += n
+        if self.shown:
+            print(path.question.id, n, flush=True)
         await asyncio.sleep(self.pause * self.chance.random())
+        if path.question.id in FAILING and path.depth == 2:
+            raise QuestionError("it has no third step")
         steps = tuple(_step(path.depth + 1, random.Random(sampling.seed_of(path, i))) for i in range(n))
         return Proposal(steps, Usage(policy_calls=n, generated=3 * n, prefilled=path.depth, images=1))
 
@@ -52,20 +76,22 @@ class Slow:
 
 def _step(number: int, chance: random.Random) -> Step:
     told = chance.randrange(10)
-    text = f"the final answer is: {told}" if number == 3 else f"read {told}"
+    if told < 3:
+        return Step("", (1, 2, 3), -1.0)  # invalid: drawn again where all samples are
+    text = f"the final answer is: {told}" if number == DEPTH else f"read {told}"
     return Step(f"Step {number}: {text}.", (1, 2, 3), -1.0 - told)
 
 
-def think(model: Slow, journal: Journal | None) -> list[Result]:
+def think(model: Slow, search: str, journal: Journal | None) -> list[Result]:
     """Answers all questions."""
     settings = Settings(Sampling(temperature=1.0))
-    return Thinker(model, model, Continue(), beam(2, 3), settings, journal, concurrency=16).run(QUESTIONS)
+    return Thinker(model, model, Continue(), SEARCHES[search], settings, journal, CONCURRENCY).run(QUESTIONS)
 
 
 def main() -> None:
     folder = FilePath(sys.argv[1])
-    results = think(Slow(0.02, shown=True), Journal(folder, "run", {}))
-    answers = [result.answer for result in results if isinstance(result, Outcome)]
+    results = think(Slow(0.02, shown=True), sys.argv[2], Journal(folder, "run", {}))
+    answers = [result.answer if isinstance(result, Outcome) else None for result in results]
     (folder / "answers.json").write_text(json.dumps(answers))
 
 

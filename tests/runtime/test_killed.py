@@ -13,56 +13,84 @@ from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from atomthink_plugin.api import Outcome, Usage
-from tests.runtime.killed import QUESTIONS, Slow, think
+import pytest
 
-KILLS = 20
+from atomthink_plugin.api import Outcome, Usage
+from tests.runtime.killed import CONCURRENCY, FAILING, QUESTIONS, Slow, think
+
+EXPANSION = {"beam": 6, "majority": 4}
+"""Samples of one question that can be in flight: two paths by three, or four chains."""
+
 ROOT = FilePath(__file__).parents[2]
 
 
-def start(folder: FilePath, run: int) -> subprocess.Popen[bytes]:
-    with (folder / f"begun{run}").open("w") as begun:
-        return subprocess.Popen([sys.executable, "-m", "tests.runtime.killed", str(folder)], cwd=ROOT, stdout=begun)
+def start(folder: FilePath, search: str, run: int) -> subprocess.Popen[bytes]:
+    with calls_file(folder, run).open("w") as calls:
+        return subprocess.Popen([sys.executable, "-m", "tests.runtime.killed", folder, search], cwd=ROOT, stdout=calls)
 
 
-def lines(folder: FilePath) -> list[bytes]:
-    """All whole lines of the journal."""
-    return [line for file in folder.glob("*/rank0.jsonl") for line in file.read_bytes().split(b"\n")[:-1] if line]
+def calls_file(folder: FilePath, run: int) -> FilePath:
+    return folder / f"calls{run}"
 
 
-def asked(records: list[dict[str, Any]]) -> set[str]:
-    return {record["question"] for record in records}
+def calls(folder: FilePath, run: int) -> Counter[str]:
+    """Samples that a run asked for, by question."""
+    asked = Counter[str]()
+    for line in calls_file(folder, run).read_text().split("\n")[:-1]:  # a kill may tear the last one
+        name, samples = line.split()
+        asked[name] += int(samples)
+    return asked
 
 
-def test_a_run_killed_twenty_times_answers_every_question_once(tmp_path: FilePath) -> None:
+def journaled(folder: FilePath) -> list[dict[str, Any]]:
+    """All whole records of the journal."""
+    content = [file.read_bytes() for file in folder.glob("*/rank0.jsonl")]
+    return [json.loads(line) for part in content for line in part.split(b"\n")[:-1] if line]
+
+
+def done(records: list[dict[str, Any]]) -> set[str]:
+    return {record["question"] for record in records if record["status"] == "done"}
+
+
+@pytest.mark.parametrize(("search", "kills"), [("beam", 20), ("majority", 10)])
+def test_a_run_killed_again_and_again_ends_as_if_nothing_had_happened(
+    search: str, kills: int, tmp_path: FilePath
+) -> None:
     chance = random.Random(20)
     known: list[set[str]] = []
-    for run in range(KILLS):
-        known.append(asked([json.loads(line) for line in lines(tmp_path)]))
+    for run in range(kills):
+        known.append(done(journaled(tmp_path)))
         # By what is written, not by the clock, so that kills are spread over the run on every machine; then a while.
-        moment = 0.75 * len(QUESTIONS) * (run + chance.random()) / KILLS
-        with start(tmp_path, run) as process:
-            while process.poll() is None and len(lines(tmp_path)) < moment:
-                time.sleep(0.001)
-            time.sleep(0.03 * chance.random())
+        moment = 0.75 * len(QUESTIONS) * (run + chance.random()) / kills
+        with start(tmp_path, search, run) as process:
+            while process.poll() is None and len(done(journaled(tmp_path))) < moment:
+                time.sleep(0.005)
+            time.sleep(0.1 * chance.random())
             process.kill()
         assert process.returncode == -signal.SIGKILL
-    known.append(asked([json.loads(line) for line in lines(tmp_path)]))
+    known.append(done(journaled(tmp_path)))
     assert 0 < len(known[-1]) < len(QUESTIONS)
-    with start(tmp_path, KILLS) as process:
+    with start(tmp_path, search, kills) as process:
         assert process.wait(60) == 0
 
-    records = [json.loads(line) for line in lines(tmp_path)]
-    assert Counter(record["question"] for record in records) == Counter(question.id for question in QUESTIONS)
-    begun = [set((tmp_path / f"begun{run}").read_text().split()) for run in range(KILLS + 1)]
-    assert not any(before & now for before, now in zip(known, begun, strict=True))
-    assert sum(map(len, begun)) > len(QUESTIONS)  # what a kill cut off was begun again
-    expected = think(Slow(), None)
-    answers = [result.answer for result in expected if isinstance(result, Outcome)]
+    model = Slow()
+    expected = think(model, search, None)
+    records = journaled(tmp_path)
+    finished = [record for record in records if record["status"] == "done"]
+    assert Counter(record["question"] for record in finished) == Counter(q.id for q in QUESTIONS if q.id not in FAILING)
+    assert {record["question"] for record in records if record["status"] == "failed"} == FAILING
+    asked = [calls(tmp_path, run) for run in range(kills + 1)]
+    assert not any(before & now.keys() for before, now in zip(known, asked, strict=True))
+    answers = [result.answer if isinstance(result, Outcome) else None for result in expected]
     assert json.loads((tmp_path / "answers.json").read_text()) == answers
-    assert len(answers) == len(QUESTIONS)
-    spent = [Usage(**record["outcome"]["usage"]) for record in records]
-    assert total(spent) == total([result.usage for result in expected])
+    spent = [Usage(**record["outcome"]["usage"]) for record in finished]
+    assert total(spent) == total([result.usage for result in expected if isinstance(result, Outcome)])
+
+    # A kill repeats what was in flight, and every run asks for the step that fails.
+    in_flight = kills * CONCURRENCY * EXPANSION[search]
+    again = kills * len(FAILING) * EXPANSION[search]
+    samples = sum(each.total() for each in asked)
+    assert model.samples <= samples <= model.samples + in_flight + again
 
 
 def total(spent: list[Usage]) -> Usage:

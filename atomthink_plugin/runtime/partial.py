@@ -1,0 +1,218 @@
+"""What the models answered about unfinished questions, so that a killed search repeats only what was in flight.
+
+What a search asks depends on its seeds and on earlier answers alone. A resumed search therefore asks the same
+again, gets the logged answers, and ends as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
+from functools import partial
+from pathlib import Path as FilePath
+from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
+
+from atomthink_plugin.api import Path, Policy, Proposal, Question, Sampling, Score, Scorer, Step, Usage
+from atomthink_plugin.runtime.files import write_all, write_atomically
+from atomthink_plugin.runtime.records import decode, encode, lines
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer", Proposal, Score)
+
+_SLACK: Final = 4 << 20
+"""Bytes of finished questions that a file may have before it is rewritten without them."""
+
+
+class _Place(NamedTuple):
+    file: FilePath
+    start: int
+    size: int
+
+
+class PartialLog:
+    """Answers about the questions that are under way or failed, one append-only file per process.
+
+    Answers are not synced to the disk one by one: a process that is killed loses none, a machine that crashes loses
+    the last seconds. A question's answers are dropped when it is finished. A file that cannot be written is given up
+    with a warning.
+
+    Args:
+        folder: The journal's folder.
+        rank: Index of this process; the answers of all processes are read.
+        finished: Keys of finished questions.
+    """
+
+    def __init__(self, folder: FilePath, rank: int, finished: Container[str]) -> None:
+        self._own = folder / f"partial_rank{rank}.jsonl"
+        self._places: dict[str, list[_Place]] = defaultdict(list)
+        self._asked: set[str] = set()
+        self._dropped = self._size = 0
+        self._file: BinaryIO | None = None
+        try:
+            for file in sorted(folder.glob("partial_rank*.jsonl")):
+                if file.is_file():
+                    self._scan(file, finished)
+            self._open()
+        except OSError as error:
+            self._give_up(error)
+        if self._size:
+            self.rewrite()
+
+    def earlier(self, key: str) -> Iterator[tuple[str, float, Proposal | Score]]:
+        """Yields what was answered about a question: the request, the question's seconds so far, the answer."""
+        for place in self._places.get(key, ()):
+            try:
+                with place.file.open("rb") as file:
+                    file.seek(place.start)
+                    record = decode(file.read(place.size))
+                found = record["request"], record["seconds"], _answer(record["answer"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # another process has rewritten its file: the models are asked
+            if record["key"] == key:
+                yield found
+
+    def ask(self, key: str) -> None:
+        """Notes that the models are asked about a question, not the log alone."""
+        self._asked.add(key)
+
+    def append(self, key: str, request: str, seconds: float, answer: Proposal | Score) -> None:
+        """Logs an answer."""
+        if self._file is None:
+            return
+        record = {"key": key, "request": request, "seconds": seconds, "answer": answer}
+        line = encode(record, errors="surrogatepass")
+        try:
+            write_all(self._file, line)
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._places[key].append(_Place(self._own, self._size, len(line)))
+        self._size += len(line)
+
+    def finish(self, key: str) -> None:
+        """Drops the answers about a question that is finished."""
+        self._asked.discard(key)
+        self._dropped += sum(place.size for place in self._places.pop(key, ()) if place.file == self._own)
+        if self._dropped > max(_SLACK, self._size // 2):
+            self.rewrite()
+
+    def fail(self, key: str) -> None:
+        """Keeps the answers about a question that failed, unless they alone made it fail."""
+        if key not in self._asked:
+            self.finish(key)
+        self._asked.discard(key)
+
+    def rewrite(self) -> None:
+        """Writes this process's file again, in its place, without what was dropped."""
+        if self._file is None:
+            return
+        moved: dict[str, list[_Place]] = defaultdict(list)
+        try:
+            write_atomically(self._own, self._kept(self._file, moved))
+            self._file.close()
+            self._open()
+        except OSError as error:
+            self._give_up(error)
+            return
+        self._places, self._dropped = moved, 0
+
+    def close(self) -> None:
+        """Closes this process's file, and deletes it where it has nothing that a later run needs."""
+        if self._file is None:
+            return
+        self._file.close()
+        self._file = None  # chains of a failed question may still be under way
+        if not any(place.file == self._own for places in self._places.values() for place in places):
+            self._own.unlink(missing_ok=True)
+
+    def _scan(self, file: FilePath, finished: Container[str]) -> None:
+        for line in lines(file):
+            try:
+                key = line.record()["key"]
+            except (ValueError, KeyError):
+                continue  # a killed process's half-written last line
+            if key not in finished:
+                self._places[key].append(_Place(file, line.start, len(line.content)))
+
+    def _open(self) -> None:
+        self._file = self._own.open("a+b", buffering=0)
+        self._size = self._file.seek(0, 2)
+
+    def _kept(self, file: BinaryIO, moved: dict[str, list[_Place]]) -> Iterator[bytes]:
+        """Yields the lines of `file` that are needed, and notes all places as they will be."""
+        size = 0
+        for key, places in self._places.items():
+            for place in places:
+                if place.file != self._own:
+                    moved[key].append(place)
+                    continue
+                file.seek(place.start)
+                yield file.read(place.size)
+                moved[key].append(_Place(self._own, size, place.size))
+                size += place.size
+
+    def _give_up(self, error: OSError) -> None:
+        log.warning("%s cannot be written (%s): a killed run would begin questions from the start", self._own, error)
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+
+class Recorder:
+    """Stands between a search and its models for one question: logs what they answer, and answers from the log.
+
+    Implements `Policy` and `Scorer`.
+
+    Args:
+        answers: The log.
+        question: The question.
+        policy: Proposes what is not in the log.
+        scorer: Scores what is not in the log; None for searches that do without.
+    """
+
+    def __init__(self, answers: PartialLog, question: Question, policy: Policy, scorer: Scorer | None) -> None:
+        self.identity = policy.identity
+        self._log, self._key = answers, question.key
+        self._policy, self._scorer = policy, scorer
+        self._known: dict[str, deque[tuple[float, Proposal | Score]]] = defaultdict(deque)
+        for request, seconds, answer in answers.earlier(question.key):
+            self._known[request].append((seconds, answer))
+        self._started = time.monotonic()
+
+    def clock(self) -> float:
+        """Returns the seconds that were spent on the question, those of earlier runs included."""
+        return time.monotonic() - self._started
+
+    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` candidate next steps of `path`, or returns those that were sampled before."""
+        identity = f"{path.key}\0{n}\0{sampling}".encode()
+        request = f"propose {hashlib.blake2b(identity, digest_size=8).hexdigest()}"
+        return await self._answered(request, Proposal, partial(self._policy.propose, path, n, sampling))
+
+    async def score(self, path: Path) -> Score:
+        """Scores the last step of `path`, or returns the score it was given before."""
+        assert self._scorer is not None
+        return await self._answered(f"score {path.key}", Score, partial(self._scorer.score, path))
+
+    async def _answered(self, request: str, kind: type[Answer], ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        if known := self._known.get(request):
+            seconds, logged = known.popleft()
+            assert isinstance(logged, kind)
+            # It is as late as it was when the answer came, so that a budget in seconds ends where it would have.
+            self._started -= max(0.0, seconds - self.clock())
+            return logged
+        self._log.ask(self._key)
+        answer = await ask()
+        self._log.append(self._key, request, self.clock(), answer)
+        return answer
+
+
+def _answer(record: Mapping[str, Any]) -> Proposal | Score:
+    usage = Usage(**record["usage"])
+    if "value" in record:
+        return Score(record["value"], usage)
+    return Proposal(tuple(Step(**{**step, "token_ids": tuple(step["token_ids"])}) for step in record["steps"]), usage)
