@@ -42,7 +42,11 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Setting:
-    """A policy, a PRM in both ways, and what steps are like."""
+    """A policy, a PRM in both ways, and what steps are like.
+
+    `lengths` gives the tokens of a step from a seed, for models that end no step by themselves; without it every step
+    has as many as `sampling` allows.
+    """
 
     name: str
     policy: Checkpoint
@@ -51,6 +55,7 @@ class Setting:
     judge: Callable[[Checkpoint], Judge]
     sampling: Sampling
     levels: int
+    lengths: Callable[[int], int] | None = None
 
 
 class TagJudge:
@@ -112,6 +117,7 @@ class Published:
         self._encoder = Encoder(setting.policy, remember=0)
         self._judge = setting.judge(setting.prm)
         self._draws = torch.Generator(self._device).manual_seed(0)
+        self._lengths, self._drawn = setting.lengths, 0
 
     async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
         """Samples one step after another."""
@@ -138,6 +144,9 @@ class Published:
 
     def _sample(self, path: Path, temperature: float) -> tuple[Step, Usage]:
         checkpoint, limit = self._setting.policy, self._setting.sampling.max_tokens
+        if self._lengths is not None:
+            self._drawn += 1
+            limit = self._lengths(self._drawn)
         encoding = self.prompt(path)
         stops = Continue().render(path).stops
         tokenizer, new, cache = checkpoint.tokenizer, [], None
@@ -165,14 +174,28 @@ class Ours:
     """The plugin's policy and PRM."""
 
     def __init__(self, setting: Setting) -> None:
-        self._sampling = setting.sampling
+        self._sampling, self._lengths = setting.sampling, setting.lengths
         self._policy = TransformersPolicy(setting.policy, Continue(), batch_size=128, cache_gib=CACHE_GIB)
         self._prm = setting.scorer(setting.prm)
         self._encoder = Encoder(setting.policy)
 
+    @property
+    def rows(self) -> int:
+        """Rows of a batch at most; fewer than at first where memory ran out."""
+        return self._policy._batcher.max_batch
+
     async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
-        proposal = await self._policy.propose(path, n, self._sampling)
-        return list(proposal.steps), proposal.usage
+        if self._lengths is None:
+            proposal = await self._policy.propose(path, n, self._sampling)
+            return list(proposal.steps), proposal.usage
+        draws = [self._alone(path, index, self._lengths) for index in range(n)]
+        proposals = await asyncio.gather(*(self._policy.propose(path, 1, draw) for draw in draws))
+        return [step for one in proposals for step in one.steps], sum((one.usage for one in proposals), Usage())
+
+    def _alone(self, path: Path, index: int, lengths: Callable[[int], int]) -> Sampling:
+        """The sampling of one candidate, with its own length; batches are the same as for all candidates at once."""
+        temperature, seed = self._sampling.temperature_of(index), self._sampling.seed_of(path, index)
+        return replace(self._sampling, first=index, temperature=temperature, rise=0.0, max_tokens=lengths(seed))
 
     async def score(self, path: Path) -> tuple[float, Usage]:
         score = await self._prm.score(path)
@@ -289,13 +312,19 @@ async def search(way: Way, question: Question, levels: int, arm: Arm) -> None:
     arm.trees.append(tree)
 
 
-async def run(way: Way, questions: Sequence[Question], levels: int, arm: Arm) -> None:
-    """Searches a turn of questions, ours together and the published way one after the other, and takes the time."""
+async def run(way: Way, questions: Sequence[Question], levels: int, arm: Arm, in_flight: int | None = None) -> None:
+    """Searches a turn of questions and takes the time.
+
+    Ours has `in_flight` of them under way at any time, all if it is not given; the published way one after the other.
+    """
     began, busy = time.monotonic(), time.process_time()
-    if isinstance(way, Ours):
-        await asyncio.gather(*(search(way, question, levels, arm) for question in questions))
-    else:
-        for question in questions:
+    waiting = iter(questions)
+
+    async def work() -> None:
+        for question in waiting:
             await search(way, question, levels, arm)
+
+    together = (in_flight or len(questions)) if isinstance(way, Ours) else 1
+    await asyncio.gather(*(work() for _ in range(together)))
     arm.seconds.append(time.monotonic() - began)
     arm.cpu.append(time.process_time() - busy)
