@@ -63,11 +63,11 @@ class Trial:
     def fault(self, decoder: Decoder) -> str | None:
         """Says how `decoder` differs from plain `generate`, None if it does not.
 
-        The prompts share a batch, so that the shorter one is padded; the one that goes on comes after them, so that a
-        cache holds its beginning.
+        A shorter prompt shares a batch with the longest one, so that it is padded. The one that goes on comes second,
+        so that a cache holds its beginning.
         """
         short, long, later = self.rows
-        for batch in ((short, long), (later,)):
+        for batch in ((short, long), (later, long)):
             try:
                 replies = decoder.generate([one.row for one in batch])
             except Exception as error:

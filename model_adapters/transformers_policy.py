@@ -184,13 +184,9 @@ def transformers_policy(
     policy = TransformersPolicy(checkpoint, format, batch_size=batch_size, cache_gib=cache_gib)
     try:
         policy.check()
-    except AtomThinkError:
-        raise
     except Exception as error:
-        raise AtomThinkError(
-            f"pretrained={pretrained!r} cannot answer a question ({type(error).__name__}: {first_line(error)}): name "
-            "another checkpoint"
-        ) from error
+        reason = str(error) if isinstance(error, AtomThinkError) else f"{type(error).__name__}: {first_line(error)}"
+        raise AtomThinkError(f"pretrained={pretrained!r} cannot answer a question: {reason}") from error
     return policy
 
 

@@ -184,9 +184,9 @@ class BatchedScorer(ABC):
 
         The last path goes on from the first, so it comes after it: a cache holds its beginning.
         """
-        for batch in (self._trial[:2], self._trial[2:]):
+        for batch in (self._trial[:2], self._trial[1:]):
             if not batch:
-                continue
+                return None
             try:
                 verdicts = read([reading for reading, _ in batch])
             except Exception as error:
