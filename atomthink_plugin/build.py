@@ -72,5 +72,9 @@ def journal_folder(journal: str | None) -> Path | None:
         return None
     if journal is not None:
         return Path(journal).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "atomthink" / "journal"
+    return cache_folder() / "journal"
+
+
+def cache_folder() -> Path:
+    """Returns the plugin's folder in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "atomthink"

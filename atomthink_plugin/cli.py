@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError
@@ -20,6 +23,9 @@ from atomthink_plugin.training.data import command as data
 from atomthink_plugin.training.evaluation import command as prm
 from atomthink_plugin.training.labels import command as labels
 
+INTERRUPTED: Final = 130
+"""Exit status after Ctrl-C, as of a shell."""
+
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -28,15 +34,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0, or 2 for input that cannot be used: the reason is on standard error.
+        0, 2 for input that cannot be used, 130 after an interrupt (Ctrl-C): the reason is on standard error.
     """
-    options = _parser().parse_args(arguments)
-    _show_logs()
     try:
+        options = _parser().parse_args(arguments)
+        _show_logs()
+        _leave_interrupts_to_this_process()
         options.command(options)
     except AtomThinkError as error:
         print(f"atomthink: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("atomthink: interrupted", file=sys.stderr)
+        if arguments is None:  # this is the whole program
+            # A batch may still run in a thread: the usual exit would wait for it for seconds, or crash in it.
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+        return INTERRUPTED
     return 0
 
 
@@ -44,6 +58,12 @@ def _show_logs() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+@cache
+def _leave_interrupts_to_this_process() -> None:
+    """Keeps forked workers from printing a traceback each: a terminal sends the interrupt to all of them."""
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,6 +133,7 @@ def _add_steps(commands: Commands) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
+    print("loading torch and the embedded model ...", file=sys.stderr, flush=True)  # takes seconds
     from atomthink_plugin.tasks.demo.compare import run
 
     run(options.questions, options.modes, options.json)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError, Failure, Result
-from atomthink_plugin.build import build
+from atomthink_plugin.build import build, cache_folder, open_journal
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.progress import RunProgress
@@ -18,6 +18,8 @@ from atomthink_plugin.statistics import wilson
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.demo.ask import ask, right
 from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, DemoQuestion, held_out
+from atomthink_plugin.tasks.demo.showing import NEXT, show_example, write_trees
+from atomthink_plugin.tasks.report.files import write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,19 @@ def measure(
     Args:
         mode: The row's name.
         demo: What to ask.
-        arguments: Model arguments, as a user would type them.
+        arguments: Model arguments, as a user would type them; without `journal`, none is kept.
         models: Those that hold where they are silent; the embedded model's by default.
     """
     started = time.monotonic()
-    thinker = build(plan("transformers", arguments, models))
-    with RunProgress(len(demo), mode) as progress:
-        results = thinker.run(ask(demo), progress.finished)
+    planned = plan("transformers", {"journal": "off", **arguments}, models)
+    thinker = build(planned)
+    journal = open_journal(planned, thinker, "demo")
+    try:
+        with RunProgress(len(demo), mode) as progress:
+            results = replace(thinker, journal=journal).run(ask(demo), progress.finished)
+    finally:
+        if journal is not None:
+            journal.close()
     seconds = time.monotonic() - started
     usage = [result.usage for result in results]
     row = Row(
@@ -106,7 +114,9 @@ def table(rows: Sequence[Row]) -> Grid:
 
 
 def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
-    """Runs the demo and prints its table.
+    """Runs the demo and prints its table, one example, and where the page with all search trees of the last mode is.
+
+    An interrupt (Ctrl-C) ends it with the table of the modes that are finished.
 
     Args:
         questions: How many of the demo task's questions.
@@ -114,7 +124,9 @@ def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
         file: Where the rows go as JSON, if anywhere.
 
     Raises:
-        AtomThinkError: A mode or the number of questions is not possible; raised before any question is asked.
+        AtomThinkError: A mode or the number of questions is not possible; raised before any question is asked. Or a
+            file cannot be written.
+        KeyboardInterrupt: See above.
     """
     if not 1 <= questions <= DEMO_SIZE:
         raise AtomThinkError(f"`--questions {questions}`: the demo task has 1 to {DEMO_SIZE} questions")
@@ -123,8 +135,30 @@ def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
     for mode in modes:
         plan("transformers", arguments_of(mode), TINY_ARGUMENTS)
     demo = held_out(questions)
-    rows = [measure(mode, demo, arguments_of(mode))[0] for mode in modes]
-    print_grid(table(rows))
+    rows: list[Row] = []
+    with TemporaryDirectory() as folder:
+        try:
+            for number, mode in enumerate(modes, 1):
+                kept = {"journal": folder} if number == len(modes) else {}
+                row, results = measure(mode, demo, {**arguments_of(mode), **kept})
+                rows.append(row)
+        except KeyboardInterrupt:
+            print(f"stopped: {len(rows)} of {len(modes)} ways of thinking are finished")
+            _tell(rows, file)
+            raise
+        _tell(rows, file)
+        show_example(mode, demo, results, row.right)
+        (journal,) = Path(folder).iterdir()
+        page = cache_folder() / "demo.html"
+        write_trees(page, journal, mode, demo, row.right)
+    print(f"\nAll search trees of `{mode}`: {page}")
+    print(f"Next, a model of your own: {NEXT}")
+
+
+def _tell(rows: Sequence[Row], file: Path | None) -> None:
+    """Prints the table and writes the rows."""
+    if rows:
+        print_grid(table(rows))
     if file is not None:
         records = [{**asdict(row), "accuracy": row.accuracy, "interval": row.interval} for row in rows]
-        file.write_text(json.dumps(records, indent=1))
+        write_json("--json", file, records)
