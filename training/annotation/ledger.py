@@ -49,7 +49,7 @@ class Ledger:
         except BlockingIOError:
             raise AtomThinkError(f"`--out {self.folder}`: another run is writing there; wait for its end") from None
         except OSError as error:
-            raise AtomThinkError(f"`--out {self.folder}` cannot be written: {error.strerror}") from None
+            raise self._unwritable(error) from None
         self._replies: dict[str, dict[str, str]] = {}
         self._calls = 0
         self._read()
@@ -83,11 +83,20 @@ class Ledger:
 
     def close(self) -> None:
         """Closes the file; another run may write it then."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # writes again what could not be written before
+            raise self._unwritable(error) from None
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> AtomThinkError:
+        return AtomThinkError(f"`--out {self.folder}` cannot be written: {error.strerror}")
 
     def _read(self) -> None:
         in_flight: dict[Any, Cost] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.tasks.report.files import write_json
 from atomthink_plugin.training.annotation.filters import STAGES, Stage
 from atomthink_plugin.training.annotation.meter import Cost
 from atomthink_plugin.training.chains import Chain, write_lines
@@ -85,7 +85,7 @@ def write(folder: Path, made: Made, told: Mapping[str, Any], cost: Cost | None) 
         "steps": sum(len(chain.steps) for chain in made.chains),
         **({"spent": {**asdict(cost), "tokens": cost.tokens}} if cost else {}),
     }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json("--out", folder / "summary.json", summary)
     return summary
 
 

@@ -214,6 +214,7 @@ def saved(image: Any, folder: Path, out: Path) -> str:
 
     Raises:
         OSError: It cannot be read; SyntaxError and ValueError come from Pillow as well.
+        AtomThinkError: It cannot be written.
     """
     data = image.get("bytes") if isinstance(image, dict) else None
     if data is None:
@@ -230,6 +231,11 @@ def saved(image: Any, folder: Path, out: Path) -> str:
             data, suffix = png.getvalue(), "png"
     name = f"{IMAGES}/{hashlib.blake2b(data, digest_size=10).hexdigest()}.{suffix}"
     if not (out / name).exists():
-        (out / IMAGES).mkdir(parents=True, exist_ok=True)
-        (out / name).write_bytes(data)
+        part = out / f"{name}.part"
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            part.replace(out / name)
+        except OSError as error:
+            raise AtomThinkError(f"`--out {out}` cannot be written: {error.strerror}") from None
     return name

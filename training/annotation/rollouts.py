@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin import __version__
-from atomthink_plugin.api import Choice, Failure, Mind, Outcome, Search
+from atomthink_plugin.api import AtomThinkError, Choice, Failure, Mind, Outcome, Search
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
@@ -36,6 +36,9 @@ def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: 
         thinker: The policy and its settings; its search is not used.
         model: What the chains say they are from.
         samples: Rollouts per question.
+
+    Raises:
+        AtomThinkError: The journal cannot be written.
     """
     settings = {
         "version": __version__,
@@ -44,12 +47,15 @@ def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: 
         "settings": asdict(thinker.settings),
         "samples": samples,
     }
-    with (
-        closing(Journal(folder / "journal", WAY, settings)) as journal,
-        RunProgress(len(found.items), f"{samples} rollouts") as progress,
-    ):
-        rolling = replace(thinker, search=_collecting(samples), journal=journal, trees=True)
-        results = rolling.run(AsQuestions(found.items, folder), progress.finished)
+    try:
+        with (
+            closing(Journal(folder / "journal", WAY, settings)) as journal,
+            RunProgress(len(found.items), f"{samples} rollouts") as progress,
+        ):
+            rolling = replace(thinker, search=_collecting(samples), journal=journal, trees=True)
+            results = rolling.run(AsQuestions(found.items, folder), progress.finished)
+    except OSError as error:
+        raise AtomThinkError(f"`--out {folder}` cannot be written: {error.strerror}") from error
     lost = [Lost(one.where, "input", "unusable record", one.reason, one.record) for one in found.unusable]
     chains: list[Chain] = []
     counts = Counter(dict.fromkeys(ROLLOUTS, 0))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -263,3 +265,44 @@ def test_the_embedded_policy_is_its_own_teacher(tmp_path: Path) -> None:
     first = contents(tmp_path / "out")
     assert main([*typed, "--model", "atomthink_tiny", "--samples", "4"]) == 0  # from the journal
     assert contents(tmp_path / "out") == first
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Lets writes fail in the middle of a run, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_ends_a_run_and_what_is_done_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = questions(tmp_path / "in", 2), tmp_path / "out"
+    with serve(teacher(2)) as script:
+        with files_of_at_most(2000):
+            assert main(command(file, out, script.url)) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"atomthink: `--out {out}")
+        before = script.billed.total()
+        assert main(command(file, out, script.url)) == 0
+        assert summary(out)["good"] == 2
+        again = out.with_name("again")
+        assert main(command(file, again, script.url)) == 0
+        assert 0 < before < script.billed.total()
+    assert contents(again) == contents(out)
+
+
+@pytest.mark.parametrize("taken", ["images", "journal"])
+def test_an_output_that_cannot_be_written_is_no_fault_of_the_questions(
+    taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = questions(tmp_path / "in", 1), tmp_path / "out"
+    out.mkdir()
+    (out / taken).write_text("a file where a folder has to be")
+    assert main(["annotate", str(file), "--out", str(out), "--model", "atomthink_tiny", "--samples", "1"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"atomthink: `--out {out}` cannot be written")
+    assert not (out / "rejects.jsonl").exists()
