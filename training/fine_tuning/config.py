@@ -130,7 +130,7 @@ class Recipe(Strict):
         seed: Of the order of rows, of dropout and of new adapters.
         save_every: Steps between two checkpoints to resume from; None for none.
         keep: How many of these are kept.
-        resume: Whether to go on from the newest of them, if there is one.
+        resume: Whether to go on from the newest complete one of them, if there is one.
         log_every: Steps between two lines of the log.
     """
 

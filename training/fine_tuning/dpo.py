@@ -23,6 +23,7 @@ from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
 from atomthink_plugin.training.fine_tuning.measuring import measured
 from atomthink_plugin.training.fine_tuning.pairs import Pair, no_pairs, read_pairs
 from atomthink_plugin.training.fine_tuning.records import Forms, drawn, fits
+from atomthink_plugin.training.fine_tuning.resuming import resume_from
 from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, closing_id, packable, posed
 from atomthink_plugin.training.fine_tuning.trainer import (
     OwnOptimiser,
@@ -30,7 +31,6 @@ from atomthink_plugin.training.fine_tuning.trainer import (
     check_rates,
     quietly,
     report,
-    resume_from,
     run,
     sharded,
 )

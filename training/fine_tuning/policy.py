@@ -15,6 +15,7 @@ from atomthink_plugin.training.fine_tuning.collating import Batch, collate
 from atomthink_plugin.training.fine_tuning.config import PolicyRecipe
 from atomthink_plugin.training.fine_tuning.encoding import row_encoder
 from atomthink_plugin.training.fine_tuning.records import Samples, row_of, samples_of
+from atomthink_plugin.training.fine_tuning.resuming import resume_from
 from atomthink_plugin.training.fine_tuning.rows import Renderer, closing_id
 from atomthink_plugin.training.fine_tuning.trainer import (
     OwnOptimiser,
@@ -23,7 +24,6 @@ from atomthink_plugin.training.fine_tuning.trainer import (
     check_rates,
     quietly,
     report,
-    resume_from,
     run,
     sharded,
 )

@@ -21,6 +21,7 @@ from atomthink_plugin.training.fine_tuning.checkpoint import unfit
 from atomthink_plugin.training.fine_tuning.collating import IGNORED
 from atomthink_plugin.training.fine_tuning.config import Recipe, Schedule
 from atomthink_plugin.training.fine_tuning.log import JsonLog
+from atomthink_plugin.training.fine_tuning.resuming import set_aside
 from atomthink_plugin.training.optimiser import optimiser
 
 log = logging.getLogger(__name__)
@@ -157,25 +158,6 @@ def arguments(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def resume_from(recipe: Recipe) -> str | None:
-    """Returns the newest checkpoint of an earlier run of this recipe, None to begin anew.
-
-    Raises:
-        AtomThinkError: The recipe does not resume, and `out` holds a training already.
-    """
-    # The state is written last: without it a checkpoint is one that its run was killed over.
-    states = recipe.checkpoints.glob("checkpoint-*/trainer_state.json")
-    found = max((state.parent for state in states), key=lambda folder: int(folder.name.split("-")[1]), default=None)
-    if recipe.resume:
-        return None if found is None else str(found)
-    if found is not None or (recipe.out / "config.json").exists() or (recipe.out / "adapter_config.json").exists():
-        raise AtomThinkError(
-            f"`out: {recipe.out}` holds a training already: name another folder, delete this one, or go on from its "
-            "newest checkpoint with `resume=true`"
-        )
-    return None
-
-
 def check_rates(rates: Mapping[str, float], model: torch.nn.Module) -> None:
     """Refuses learning rates for parameters that the model does not have.
 
@@ -214,6 +196,8 @@ def run(trainer: Any, recipe: Recipe, resumed: str | None) -> None:
     """Trains, with our log instead of transformers' own."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(JsonLog(recipe.out / "log.jsonl"))
+    if trainer.is_world_process_zero():
+        set_aside(recipe, resumed)
     if resumed is not None:
         log.info("going on from %s", os.path.basename(resumed))
     trainer.train(resume_from_checkpoint=resumed)

@@ -18,12 +18,12 @@ from atomthink_plugin.prompting import Encoding
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, freeze, save, write
 from atomthink_plugin.training.fine_tuning.collating import inputs_of
 from atomthink_plugin.training.fine_tuning.config import Lora
+from atomthink_plugin.training.fine_tuning.resuming import resume_from
 from atomthink_plugin.training.fine_tuning.trainer import (
     OwnOptimiser,
     arguments,
     check_rates,
     report,
-    resume_from,
     run,
     sharded,
 )

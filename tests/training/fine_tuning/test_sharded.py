@@ -24,6 +24,7 @@ from atomthink_plugin.training.fine_tuning.config import PolicyRecipe
 from atomthink_plugin.training.fine_tuning.encoding import row_encoder
 from atomthink_plugin.training.fine_tuning.policy import Collator, train_policy
 from atomthink_plugin.training.fine_tuning.records import samples_of
+from atomthink_plugin.training.fine_tuning.resuming import resume_from
 from atomthink_plugin.training.fine_tuning.rows import Renderer, closing_id
 from atomthink_plugin.training.fine_tuning.trainer import OwnOptimiser
 from atomthink_plugin.training.optimiser import optimiser
@@ -96,7 +97,9 @@ def test_fsdp_trains_the_policy_that_one_process_trains(data: Path, tmp_path: Pa
     file = tmp_path / "r.yaml"
     file.write_text(recipe(data, out=tmp_path / "shared", batch_size=1, **told).model_dump_json(exclude_none=True))
     done = in_two_processes("tests.training.fsdp_cli", "train", "policy", str(file))
-    assert (tmp_path / "shared" / "checkpoints" / "checkpoint-2" / "pytorch_model_fsdp.bin").exists(), done.stderr
+    checkpoint = tmp_path / "shared" / "checkpoints" / "checkpoint-2"
+    assert (checkpoint / "pytorch_model_fsdp.bin").exists(), done.stderr
+    assert resume_from(recipe(data, out=tmp_path / "shared", resume=True)) == str(checkpoint)
     same_training(tmp_path / "alone", tmp_path / "shared")
 
 
