@@ -83,7 +83,9 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
-            async for output in self._engine.generate(prompt, params, request_id=f"step-{next(self._numbers)}"):
+            # `generate` takes raw prompts too, which vLLM has deprecated.
+            (rendered,) = await self._engine.renderer.render_cmpl_async([prompt])
+            async for output in self._engine.generate(rendered, params, request_id=f"step-{next(self._numbers)}"):
                 finished = output
         except EngineDeadError as error:
             raise AtomThinkError(
