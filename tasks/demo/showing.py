@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from atomthink_plugin.api import AtomThinkError, Outcome, Result
-from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from atomthink_plugin.tasks.report.page import write_page
 from atomthink_plugin.tasks.report.reading import read
@@ -66,10 +65,9 @@ def write_trees(page: Path, journal: Path, mode: str, demo: Sequence[DemoQuestio
         for one in run.questions
     ]
     shown = replace(run, name=f"demo, {mode}", questions=judged, scorer="the demo", missing=())
-    images = dict.fromkeys(run.tasks, lambda doc_id: [draw(demo[doc_id])])
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         with page.open("w", encoding="utf-8") as file:
-            write_page(file, [shown], images)
+            write_page(file, [shown])
     except OSError as error:
         raise AtomThinkError(f"the page {page} cannot be written: {error.strerror}") from None
