@@ -18,7 +18,7 @@ from typing import Final
 
 from atomthink_plugin.api import AtomThinkError
 
-CPU_SECONDS: Final = 1.5
+CPU_SECONDS: Final = 1.0
 """CPU time that one comparison may take; expressions that take longer are not the same."""
 
 PATIENCE: Final = 120.0
@@ -88,7 +88,7 @@ class AlgebraWorker:
             with theirs:
                 process = subprocess.Popen(
                     [sys.executable, "-c", _CODE, json.dumps([str(folder) for folder in sys.path])],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     env={**os.environ, "PYTHONHASHSEED": "0"},  # sympy's order, and so its time, depends on hashes

@@ -174,13 +174,13 @@ def main() -> None:
     report: dict[str, Any] = {"scorer_version": SCORER_VERSION, "files": {}}
     console = Console(width=140)
     for path in arguments.files:
-        began = time.process_time()
+        began = time.monotonic()  # formulas are compared in another process
         rows = read(path)
-        seconds = time.process_time() - began
+        seconds = time.monotonic() - began
         show(console, path.name, rows)
-        console.print(f"{seconds / max(1, len(rows)) * 10_000:.1f} s of CPU time per 10,000 responses\n")
+        console.print(f"{seconds / max(1, len(rows)) * 10_000:.1f} s per 10,000 responses\n")
         report["files"][path.name] = {
-            "cpu_seconds_per_10000": seconds / max(1, len(rows)) * 10_000,
+            "seconds_per_10000": seconds / max(1, len(rows)) * 10_000,
             "agreement": {
                 group: {part: {**asdict(value), "share": value.share} for part, value in parts.items()}
                 for group, parts in tally(rows).items()
