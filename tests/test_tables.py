@@ -120,8 +120,11 @@ def test_atoms_build() -> None:
     check(building.table(behaviours, labels))
 
 
-def test_prm_eval() -> None:
-    for grid in prm_tables(measure(TEN, 0.5, prmbench=False), "org/a-set-with-a-long-name/test, threshold 0.5"):
+@pytest.mark.parametrize("prmbench", [False, True])
+def test_prm_eval(prmbench: bool) -> None:
+    grids = list(prm_tables(measure(TEN, 0.5, prmbench), "org/a-set-with-a-long-name/test, threshold 0.5"))
+    assert len(grids) == 3
+    for grid in grids:
         check(grid)
 
 

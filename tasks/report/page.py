@@ -57,7 +57,7 @@ def write_page(file: TextIO, runs: Sequence[Recorded], progress: bool = False) -
     searched = packed([words(question) for question in questions])
     alone = questions_in([(one.any.task, one.any.text, one.any.record) for one in questions])
     lines = [listed(question, text) for question, text in zip(questions, alone, strict=True)]
-    taken = len(packed(lines)) + len(searched) + sum(map(len, packs)) + _RESERVE
+    taken = len(packed(lines)) + len(searched) + sum(map(len, packs)) + len(latex.script() + latex.style()) + _RESERVE
     pictures = Pictures(max(LIMIT - taken, 0) * 3 // 4)
     unseen = _illustrate(lines, _tracked(questions, "images", progress), pictures)
     tasks = len({line["task"] for line in lines})

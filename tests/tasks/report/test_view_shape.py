@@ -12,7 +12,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from atomthink_plugin.searches.best_of_n import best_of_n
 from tests.tasks.report.browser import PATIENCE, opened
 from tests.tasks.report.pages import all_of, page_of, press, resize, shown, texts
-from tests.tasks.report.runs import search_all, write_run
+from tests.tasks.report.runs import TASK, search_all, write_run
 from tests.trees import Grove
 
 PREAMBLE = "Please solve the problem step by step.\nPut your answer in one box.\n"
@@ -67,6 +67,21 @@ def test_a_deep_tree_is_seen_as_a_whole_or_says_that_there_is_more(browser: WebD
     assert str(DEPTHS[-1]) in texts(browser, ".hint")[0]
     browser.execute_script("const it = document.querySelector('.map'); it.scrollLeft = it.scrollWidth")
     WebDriverWait(browser, PATIENCE).until(lambda it: _all_in_view(it) and not all_of(it, ".map.cut-off"))
+
+
+def test_a_deep_outline_keeps_room_for_its_text(browser: WebDriver, depths: Path) -> None:
+    for width in (1440, 390):
+        resize(browser, width)
+        opened(browser, depths, f"{TASK}%2F{len(DEPTHS) - 1}%2F0")
+        script = (
+            "const it = document.getElementById('question');"
+            "const text = [...document.querySelectorAll('.outline .written')].at(-1);"
+            "return [it.scrollWidth - it.clientWidth, text.getBoundingClientRect().width]"
+        )
+        beyond, room = browser.execute_script(script)
+        assert beyond <= 0
+        assert room > 120
+    resize(browser, 1440)
 
 
 def _all_in_view(browser: WebDriver) -> bool:
