@@ -61,9 +61,9 @@ class Grid:
         narrow = self._narrow(width)
         if _total(narrow) <= width:
             return list(self._block(range(len(narrow)), narrow, ruled=True))
-        turned = self._transposed()
-        if self.cells and _total(turned._whole()) <= width:
-            return list(turned._block(range(len(turned.headings)), turned._whole(), ruled=True))
+        transposed = self._transposed()
+        if self.cells and _total(transposed._whole()) <= width:
+            return list(transposed._block(range(len(transposed.headings)), transposed._whole(), ruled=True))
         return list(self._blocks(narrow, width))
 
     def _column(self, index: int) -> list[str]:
