@@ -76,7 +76,7 @@ def row_bytes(config: Any, itemsize: int) -> int:
         itemsize: Bytes of one number in its precision.
     """
     text = config.get_text_config()
-    return _COPIES * _TOKENS * token_bytes(config, itemsize) + _PER_WORD * text.vocab_size
+    return _COPIES * _TOKENS * token_bytes(config, itemsize) + _PER_WORD * int(text.vocab_size)
 
 
 def token_bytes(config: Any, itemsize: int) -> int:

@@ -37,7 +37,7 @@ def without_cudnn_attention() -> Iterator[None]:
     global _running, _before
     with _guard:
         if _running == 0:
-            _before = torch.backends.cuda.cudnn_sdp_enabled()
+            _before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
             torch.backends.cuda.enable_cudnn_sdp(False)
         _running += 1
     try:

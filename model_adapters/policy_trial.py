@@ -17,6 +17,7 @@ from atomthink_plugin.formats import SEPARATOR, Prompt
 from atomthink_plugin.model_adapters.decoding import Decoder, Row, reply_ids
 from atomthink_plugin.model_adapters.sampling import Completion, Draw
 from atomthink_plugin.prompting import Encoder, Encoding, collate
+from atomthink_plugin.source import first_line
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ def trials(checkpoint: Checkpoint, encoder: Encoder) -> list[Trial]:
     Raises:
         Exception: What the model or its processor raised, if they answer neither kind of question.
     """
-    made, failed = [], {}
+    made: list[Trial] = []
+    failed: dict[bool, Exception] = {}
     for images in (True, False):
         try:
             prompts = _prompts(encoder, images)
@@ -97,9 +99,9 @@ def trials(checkpoint: Checkpoint, encoder: Encoder) -> list[Trial]:
             failed[images] = error
     if len(failed) == 2:
         raise failed[True]
-    for images, error in failed.items():
+    for images, failure in failed.items():
         level, which = (logging.WARNING, "with an image") if images else (logging.INFO, "without an image")
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(failure).__name__}: {first_line(failure)}"
         log.log(level, "%s fails at questions %s (%s)", checkpoint.identity, which, reason)
     return made
 
