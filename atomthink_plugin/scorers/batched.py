@@ -148,13 +148,13 @@ class BatchedScorer(ABC):
         if context is not None and max(reading.encoding.length for reading in readings) > context:
             return
         with forward_passes(self._checkpoint):
-            alone = [self._read_anew([reading])[0].value for reading in readings]
+            alone = [self._read_in_full([reading])[0].value for reading in readings]
             if not all(map(math.isfinite, alone)):
                 raise self._no_number(next(value for value in alone if not math.isfinite(value)))
             self._trial = list(zip(readings, alone, strict=True))
             if self._reader is None:
                 self._check_padding()
-            elif fault := self._fault(partial(self._read_new, self._reader)):
+            elif fault := self._fault(partial(self._read_from_cache, self._reader)):
                 self._cannot_fork(fault)
             else:
                 self._reader.tree.clear()
@@ -170,11 +170,11 @@ class BatchedScorer(ABC):
 
     def _forward(self, readings: Sequence[Reading]) -> list[Verdict]:
         if self._alone:
-            return [verdict for reading in readings for verdict in self._read_anew([reading])]
+            return [verdict for reading in readings for verdict in self._read_in_full([reading])]
         if self._reader is None:
-            return self._read_anew(readings)
+            return self._read_in_full(readings)
         try:
-            return self._read_new(self._reader, readings)
+            return self._read_from_cache(self._reader, readings)
         except CannotForkError as error:
             self._cannot_fork(str(error))
             return self._forward(readings)
@@ -196,7 +196,7 @@ class BatchedScorer(ABC):
                 return f"its score is another one than alone, by {far:.2g}"
         return None
 
-    def _read_new(self, reader: PrefixReader, readings: Sequence[Reading]) -> list[Verdict]:
+    def _read_from_cache(self, reader: PrefixReader, readings: Sequence[Reading]) -> list[Verdict]:
         with reader.bounded():
             batch = reader.read([reading.encoding for reading in readings], [reading.first for reading in readings])
         behind = [reading.encoding.length - reading.first for reading in readings]  # logits are aligned at the end
@@ -207,7 +207,7 @@ class BatchedScorer(ABC):
             for value, reading, read, looked in zip(values, readings, batch.read, batch.looked, strict=True)
         ]
 
-    def _read_anew(self, readings: Sequence[Reading]) -> list[Verdict]:
+    def _read_in_full(self, readings: Sequence[Reading]) -> list[Verdict]:
         # Padding on the right leaves every real token's position and attention as they are alone.
         inputs = collate([reading.encoding for reading in readings], self._checkpoint, "right")
         wanted = sorted({at for reading in readings for at in range(reading.first, reading.last + 1)})
@@ -234,7 +234,7 @@ class BatchedScorer(ABC):
 
     def _check_padding(self) -> None:
         """Gives each path a forward pass of its own if a longer one beside it changes its score."""
-        if fault := self._fault(self._read_anew):
+        if fault := self._fault(self._read_in_full):
             log.warning("the PRM %s cannot be asked in batches (%s): each path has its own", self.identity, fault)
             self._alone = True
 
