@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 from transformers import AddedToken, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import __version__ as transformers_version
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Sampling
 from atomthink_plugin.checkpoints import load_multimodal
@@ -20,7 +22,7 @@ from atomthink_plugin.model_adapters.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
 from atomthink_plugin.prompting import Encoder
 from tests.model_adapters.test_transformers_policy import ALL, GREEDY, QUESTIONS, ask, plain
-from tests.tiny_models import chain, folder, llava, picture, question, t5gemma2
+from tests.tiny_models import chain, folder, llava, mllama, picture, question, t5gemma2
 
 Forward = Callable[..., Any]
 
@@ -95,6 +97,8 @@ def counted(model: Any) -> Iterator[list[int]]:
 
 @ALL
 def test_models_that_need_no_fallback_keep_their_caches_and_their_batches(build: Any, caplog: Any) -> None:
+    if build is mllama and Version(transformers_version) < Version("5.18"):
+        pytest.skip("transformers before 5.18 reads its prompts at once only")
     policy = load(build, batch_size=32)
     assert isinstance(policy._decoder, ForkingDecoder)
     assert not caplog.records
