@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from loguru import logger
+
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.formats import SEPARATOR
 from atomthink_plugin.tasks.atoms.quality import ALL, capabilities, steps_of
@@ -69,28 +71,28 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     return dict.fromkeys(METRICS, scored)
 
 
-def overall(results: Sequence[Mapping[str, Any]]) -> float:
+def overall(results: Sequence[Mapping[str, Any]]) -> float | None:
     """The quality of all steps."""
     return _quality(results, ALL)
 
 
-def data_extraction(results: Sequence[Mapping[str, Any]]) -> float:
+def data_extraction(results: Sequence[Mapping[str, Any]]) -> float | None:
     """The quality of readings."""
     return _quality(results, "Data Extraction")
 
 
-def calculation(results: Sequence[Mapping[str, Any]]) -> float:
+def calculation(results: Sequence[Mapping[str, Any]]) -> float | None:
     """The quality of calculations."""
     return _quality(results, "Calculation")
 
 
-def decision_making(results: Sequence[Mapping[str, Any]]) -> float:
+def decision_making(results: Sequence[Mapping[str, Any]]) -> float | None:
     """The quality of conclusions."""
     return _quality(results, "Decision Making")
 
 
-def _quality(results: Sequence[Mapping[str, Any]], name: str) -> float:
-    """What the rollouts say of one ability; not a number where they say nothing."""
+def _quality(results: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """Returns what the rollouts say of one ability; None, with a warning, where they say nothing."""
     rolled: defaultdict[tuple[str, int], list[bool]] = defaultdict(list)
     for result in results:
         rolled[result["chain"], result["given"]].append(result["right"])
@@ -101,8 +103,17 @@ def _quality(results: Sequence[Mapping[str, Any]], name: str) -> float:
         records += _records(result)
     known = [r for r in records if {(r.chain, n) for n in (0, len(r.history) - 1, len(r.history))} <= measured.keys()]
     rows = capabilities(steps_of(known, measured), load_taxonomy())
-    estimate = next((row.quality for row in rows if row.name == name), None)
-    return float("nan") if estimate is None else estimate.value
+    row = next((row for row in rows if row.name == name), None)
+    if row is not None and row.quality is not None:
+        return row.quality.value
+    if not known and name == ALL:
+        logger.warning(
+            f"atomic_capability: {len(results)} rollouts give no number: a step takes those from the question alone, "
+            f"from before the step and from after it, {ROLLOUTS} each; leave --limit out, or raise it"
+        )
+    elif known:
+        logger.warning(f"atomic_capability: no number for `{name}`: no rollout from after such a step is right")
+    return None
 
 
 def _records(result: Mapping[str, Any]) -> Iterator[Record]:

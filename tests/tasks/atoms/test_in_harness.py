@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from atomthink_plugin.tasks.atoms import in_harness
 from atomthink_plugin.tasks.demo.questions import held_out
@@ -46,8 +46,19 @@ def test_metrics_give_the_outcomes_back_to_the_abilities() -> None:
     assert in_harness.decision_making(values["decision_making"]) == 1.0
     assert in_harness.data_extraction(values["data_extraction"]) == 0.0
     assert 0.0 < in_harness.overall(values["quality"]) < 1.0
+
+
+def test_too_few_rollouts_give_no_number_and_one_reason() -> None:
     nothing = [in_harness.process_results(DOCS[0], ["no idea"])["calculation"]]
-    assert math.isnan(in_harness.calculation(nothing))  # a run with a limit may not have any pair of prefixes
+    said: list[str] = []
+    sink = logger.add(said.append)
+    try:
+        found = [metric(nothing) for metric in (in_harness.overall, in_harness.calculation, in_harness.data_extraction)]
+    finally:
+        logger.remove(sink)
+    assert found == [None, None, None]
+    (reason,) = said
+    assert "--limit" in reason
 
 
 @pytest.fixture(scope="module")
