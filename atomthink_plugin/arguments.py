@@ -126,7 +126,7 @@ def pick(what: str, name: str, options: Mapping[str, Any]) -> Any:
         AtomThinkError: There is no such option; lists those there are.
     """
     if name not in options:
-        raise AtomThinkError(f"`{what}={name}` is unknown{_hint(name, options)}; valid: {', '.join(options)}")
+        raise AtomThinkError(f"`{what}={name}` is unknown{hint(name, options)}; valid: {', '.join(options)}")
     return options[name]
 
 
@@ -146,12 +146,13 @@ def reject_unknown(typed: Iterable[str], valid: Iterable[str], elsewhere: Mappin
     if not unknown:
         return
     reasons = [
-        f"`{name}` goes with {elsewhere[name]}" if name in elsewhere else f"`{name}`{_hint(name, valid)}"
+        f"`{name}` goes with {elsewhere[name]}" if name in elsewhere else f"`{name}`{hint(name, valid)}"
         for name in unknown
     ]
     raise AtomThinkError(f"unknown argument: {'; '.join(reasons)}. Valid here: {', '.join(sorted(valid))}")
 
 
-def _hint(name: str, options: Iterable[str]) -> str:
+def hint(name: str, options: Iterable[str]) -> str:
+    """Returns ` (did you mean ...?)` with the option that is most like `name`, or nothing."""
     close = get_close_matches(name, list(options), 1)
     return f" (did you mean `{close[0]}`?)" if close else ""

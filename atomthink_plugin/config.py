@@ -168,7 +168,7 @@ def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
     given = {name: value for name, value in typed.items() if value is not None}
     common = _common({name: given[name] for name in ("prm", "scorer") if name in given})
     if common.prm is None and common.scorer is None:
-        raise AtomThinkError(f"no scorer is named: pass `prm=CHECKPOINT`; scorers: {', '.join(scorers)}")
+        raise AtomThinkError(f"no scorer is named: pass `--prm CHECKPOINT`; scorers: {', '.join(scorers)}")
     kind = common.scorer or _detected(common.prm or "", given)
     factory: ScorerFactory = pick("scorer", kind, scorers)
     names = parameters(factory, "prm_")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
@@ -23,11 +23,15 @@ from pydantic import (
 )
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.arguments import hint
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "linear", "cosine", "trapezoid"]
 
 R = TypeVar("R", bound="Recipe")
+
+RECIPES: Final = Path(__file__).parents[1] / "recipes"
+"""The recipes that come with the package."""
 
 
 def _pattern(text: str) -> str:
@@ -224,6 +228,11 @@ def load_recipe(kind: type[R], file: Path, overrides: Sequence[str] = ()) -> R:
     """
     try:
         told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        shipped = sorted(path.name for path in RECIPES.glob("*.yaml"))
+        raise AtomThinkError(
+            f"there is no recipe {str(file)!r}{hint(file.name, shipped)}; {RECIPES} has {', '.join(shipped)}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise AtomThinkError(f"the recipe {str(file)!r} cannot be read: {error}") from None
     except yaml.YAMLError as error:
@@ -255,12 +264,18 @@ def _set(told: dict[str, Any], override: str) -> None:
     told[last] = value
 
 
+def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Returns the names that a recipe or, at a place within it, one of its parts has."""
+    part = {"lora": Lora, "data": Data}.get(str(place[0]), kind) if place else kind
+    return list(part.model_fields)
+
+
 def _told(kind: type[BaseModel], fault: Any) -> str:
     """Names the argument, the value and the way out."""
     where = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
-        known = f": use {', '.join(kind.model_fields)}" if len(fault["loc"]) == 1 else ""
-        return f"`{where}` is unknown{known}"
+        valid = _fields(kind, fault["loc"][:-1])
+        return f"`{where}` is unknown{hint(str(fault['loc'][-1]), valid)}; valid: {', '.join(valid)}"
     if fault["type"] == "missing":
         return f"`{where}` is missing: it has to be given"
     return f"`{where}: {fault['input']!r}`: {fault['msg']}" if where else str(fault["msg"])

@@ -162,7 +162,7 @@ def test_a_set_without_labels_or_a_prm_is_refused(tmp_path: Path, capsys: pytest
     assert main(["prm", "eval", lines(tmp_path, [{**CHAIN, "labels": [None, None]}]), "--prm", EMBEDDED]) == 2
     assert "has a label: there is nothing to measure" in capsys.readouterr().err
     assert main(["prm", "eval", lines(tmp_path, [CHAIN])]) == 2
-    assert "no scorer is named: pass `prm=CHECKPOINT`" in capsys.readouterr().err
+    assert "`--prm CHECKPOINT`" in capsys.readouterr().err
     assert main(["prm", "eval", lines(tmp_path, [CHAIN]), "--scorer", "confidence"]) == 2
     assert "name a process reward model with prm=" in capsys.readouterr().err
 

@@ -66,8 +66,9 @@ def test_the_command_line_goes_before_the_file(file: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("learning_rat=1", "`learning_rat` is unknown: use model, "),
-        ("lora.rank=1", "`lora.rank` is unknown"),
+        ("learning_rat=1", "`learning_rat` is unknown (did you mean `learning_rate`?)"),
+        ("lora.rank=1", "`lora.rank` is unknown; valid: r, alpha,"),
+        ("lora.alhpa=1", "`lora.alhpa` is unknown (did you mean `alpha`?)"),
         ("learning_rate=fast", "`learning_rate: 'fast'`"),
         ("batch_size=0", "`batch_size: 0`"),
         ("precision=bf17", "`precision: 'bf17'`"),
@@ -83,8 +84,10 @@ def test_what_is_wrong_is_named(file: Path, override: str, message: str, capsys:
 
 
 def test_files_that_are_no_recipes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AtomThinkError, match=r"llava1_5_7b\.yaml`\?\).*training/recipes has dpo\.yaml"):
+        load_recipe(PolicyRecipe, tmp_path / "llava1_5_7.yaml")
     with pytest.raises(AtomThinkError, match="cannot be read"):
-        load_recipe(PolicyRecipe, tmp_path / "none.yaml")
+        load_recipe(PolicyRecipe, tmp_path)
     for text, message in (("a: [", "is no YAML"), ("- a", "holds no"), ("out: o", "`model` is missing")):
         (tmp_path / "r.yaml").write_text(text)
         with pytest.raises(AtomThinkError, match=message):
