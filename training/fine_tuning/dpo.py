@@ -29,6 +29,8 @@ from atomthink_plugin.training.fine_tuning.trainer import (
     OwnOptimiser,
     arguments,
     check_rates,
+    conclude,
+    evaluation,
     quietly,
     report,
     run,
@@ -136,6 +138,7 @@ def train_dpo(recipe: DpoRecipe) -> None:
     run(trainer, recipe, resumed)
     assert checkpoint.processor is not None
     save(trainer, recipe, checkpoint.processor)
+    conclude(trainer, recipe, evaluation(recipe))
 
 
 def contests_of(

@@ -46,6 +46,11 @@ class JsonLog(TrainerCallback):
         self._file.write_text("".join(f"{json.dumps(record)}\n" for record in kept), encoding="utf-8")
         self._before = self._tokens = kept[-1].get("tokens", 0) if kept else 0
 
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Asks for a measurement of the first step and of the last, whatever `log_every` says."""
+        if state.global_step in (self._first + 1, state.max_steps):
+            control.should_log = True
+
     def on_log(
         self,
         args: TrainingArguments,

@@ -22,6 +22,8 @@ from atomthink_plugin.training.fine_tuning.trainer import (
     PlainLoss,
     arguments,
     check_rates,
+    conclude,
+    evaluation,
     quietly,
     report,
     run,
@@ -104,3 +106,4 @@ def train_policy(recipe: PolicyRecipe) -> None:
     run(trainer, recipe, resumed)
     assert checkpoint.processor is not None
     save(trainer, recipe, checkpoint.processor)
+    conclude(trainer, recipe, evaluation(recipe))

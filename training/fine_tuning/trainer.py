@@ -19,7 +19,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.chains import Reject, write_rejects
 from atomthink_plugin.training.fine_tuning.checkpoint import unfit
 from atomthink_plugin.training.fine_tuning.collating import IGNORED
-from atomthink_plugin.training.fine_tuning.config import Recipe, Schedule
+from atomthink_plugin.training.fine_tuning.config import DpoRecipe, PolicyRecipe, Recipe, Schedule
 from atomthink_plugin.training.fine_tuning.log import JsonLog
 from atomthink_plugin.training.fine_tuning.resuming import set_aside
 from atomthink_plugin.training.optimiser import optimiser
@@ -201,3 +201,25 @@ def run(trainer: Any, recipe: Recipe, resumed: str | None) -> None:
     if resumed is not None:
         log.info("going on from %s", os.path.basename(resumed))
     trainer.train(resume_from_checkpoint=resumed)
+
+
+def conclude(trainer: Any, recipe: Recipe, following: str) -> None:
+    """Prints what the training came to and the next command, once it is written."""
+    if not trainer.is_world_process_zero():
+        return
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    course = f", loss {losses[0]:.4f} at first and {losses[-1]:.4f} at last" if losses else ""
+    print(f"{trainer.state.global_step} steps{course}; written to {recipe.out}\nnext: {following}")
+
+
+def evaluation(recipe: PolicyRecipe | DpoRecipe) -> str:
+    """Returns the command that evaluates a trained policy."""
+    if recipe.lora is not None and not recipe.lora.merge:
+        return f"merge the adapters of {recipe.out} into {recipe.model}, or train with `lora.merge=true`"
+    thinking = recipe.format if recipe.format in ("direct", "cot") else "quick"
+    form = f",format={recipe.format}" if thinking == "quick" else ""
+    code = ",trust_remote_code=True" if recipe.trust_remote_code else ""
+    return (
+        "lmms-eval --model atomthink_hf --tasks mathvision_testmini "
+        f"--model_args pretrained={recipe.out},thinking={thinking}{form}{code}"
+    )

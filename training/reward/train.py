@@ -23,6 +23,7 @@ from atomthink_plugin.training.fine_tuning.trainer import (
     OwnOptimiser,
     arguments,
     check_rates,
+    conclude,
     report,
     run,
     sharded,
@@ -182,6 +183,8 @@ def train_prm(recipe: PrmRecipe) -> None:
     elif trainer.is_world_process_zero():
         merged = trained.merge_and_unload()
         write(merged, merged.state_dict(), recipe.saved, model.words, recipe.out)
+    code = " --args prm_trust_remote_code=True" if recipe.trust_remote_code else ""
+    conclude(trainer, recipe, f"atomthink prm eval SET --prm {recipe.out}{code}")
 
 
 def _adapted(lora: Lora, model: Trainable) -> Any:

@@ -59,6 +59,18 @@ def test_it_trains_what_is_not_frozen_and_writes_a_complete_checkpoint(data: Pat
         train_policy(recipe(data, out=tmp_path / "out"))
 
 
+def test_a_training_ends_with_its_losses_its_folder_and_the_next_command(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_policy(recipe(data, out=tmp_path / "out", max_steps=3, log_every=10, learning_rate=1e-2))
+    first, last = lines(tmp_path / "out" / "log.jsonl")
+    assert (first["step"], last["step"]) == (1, 3)
+    told = capsys.readouterr().out
+    assert all(part in told for part in ("3 steps", f"{first['loss']:.4f}", f"{last['loss']:.4f}"))
+    assert told.count(str(tmp_path / "out")) == 2
+    assert f"pretrained={tmp_path / 'out'}" in told.splitlines()[-1]
+
+
 class KilledError(Exception):
     pass
 
