@@ -45,7 +45,7 @@ def run(home: Path, *arguments: str, cwd: Path | None = None, **kwargs: Any) -> 
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=3600,
     )
     return done.stdout + done.stderr
 

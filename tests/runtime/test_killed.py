@@ -71,7 +71,7 @@ def test_a_run_killed_again_and_again_ends_as_if_nothing_had_happened(
     known.append(done(journaled(tmp_path)))
     assert 0 < len(known[-1]) < len(QUESTIONS)
     with start(tmp_path, search, kills) as process:
-        assert process.wait(60) == 0
+        assert process.wait(3600) == 0
 
     model = Slow()
     expected = think(model, search, None)

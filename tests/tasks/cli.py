@@ -31,7 +31,7 @@ def evaluate(home: Path, data: Path, tasks: str, *options: str, extra: Mapping[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=3600,
     )
     return done.stdout + done.stderr
 

@@ -26,7 +26,7 @@ def in_two_processes(module: str, *arguments: str) -> subprocess.CompletedProces
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=3600)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # processes that wait for each other would stay

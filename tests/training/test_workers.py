@@ -109,6 +109,6 @@ def test_processes_may_be_started_afresh(data: Path, tmp_path: Path) -> None:
         "    multiprocessing.set_start_method('spawn')\n"
         f"    sys.exit(main(['train', 'policy', {str(file)!r}]))\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=3600)
     assert done.returncode == 0, done.stderr
     assert (out / "model.safetensors").exists()
