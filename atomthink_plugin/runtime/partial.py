@@ -189,8 +189,7 @@ class Recorder:
 
     async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` candidate next steps of `path`, or returns those that were sampled before."""
-        identity = f"{path.key}\0{n}\0{sampling}".encode()
-        request = f"propose {hashlib.blake2b(identity, digest_size=8).hexdigest()}"
+        request = request_of(path, n, sampling)
         return await self._answered(request, Proposal, partial(self._policy.propose, path, n, sampling))
 
     async def score(self, path: Path) -> Score:
@@ -209,6 +208,12 @@ class Recorder:
         answer = await ask()
         self._log.append(self._key, request, self.clock(), answer)
         return answer
+
+
+def request_of(path: Path, n: int, sampling: Sampling) -> str:
+    """Returns what tells a call of the policy from all others about its question."""
+    identity = f"{path.key}\0{n}\0{sampling}".encode()
+    return f"propose {hashlib.blake2b(identity, digest_size=8).hexdigest()}"
 
 
 def _answer(record: Mapping[str, Any]) -> Proposal | Score:

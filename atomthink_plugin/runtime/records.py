@@ -7,6 +7,7 @@ import logging
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -46,7 +47,7 @@ class Line:
 
 def dump(value: Any) -> str:
     """Returns a value as JSON: dataclasses by their fields, whatever else JSON has no type for as text."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return _ENCODER.encode(value)
 
 
 def encode(record: Mapping[str, Any], errors: str = "replace") -> bytes:
@@ -106,5 +107,14 @@ def rank_files(folder: FilePath) -> list[FilePath]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {item.name: getattr(value, item.name) for item in fields(value)}
+        return {name: getattr(value, name) for name in _fields(type(value))}
     return str(value)
+
+
+@cache
+def _fields(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind))
+
+
+# Made once: it is called for every answer of a model.
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
