@@ -107,7 +107,8 @@ def rank_files(folder: FilePath) -> list[FilePath]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {name: getattr(value, name) for name in _fields(type(value))}
+        kind: Any = type(value)
+        return {name: getattr(value, name) for name in _fields(kind)}
     return str(value)
 
 
