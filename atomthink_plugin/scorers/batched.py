@@ -235,7 +235,9 @@ class BatchedScorer(ABC):
     def _check_padding(self) -> None:
         """Gives each path a forward pass of its own if a longer one beside it changes its score."""
         if fault := self._fault(self._read_in_full):
-            log.warning("the PRM %s cannot be asked in batches (%s): each path has its own", self.identity, fault)
+            log.warning(
+                "the PRM %s cannot be asked in batches (%s): each path has its own forward pass", self.identity, fault
+            )
             self._alone = True
 
     def _no_number(self, value: float) -> AtomThinkError:
