@@ -74,6 +74,7 @@ class TransformersPolicy:
         Raises:
             Exception: What the model or its processor raised, if it answers questions neither with nor without images.
         """
+        log.info("trying %s on a few prompts", self.identity)
         with forward_passes(self._checkpoint):
             self._trials = trials(self._checkpoint, self._encoder)
             if not isinstance(self._decoder, ForkingDecoder):
