@@ -266,8 +266,8 @@ def _set(told: dict[str, Any], override: str) -> None:
 
 def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:
     """Returns the names that a recipe or, at a place within it, one of its parts has."""
-    part = {"lora": Lora, "data": Data}.get(str(place[0]), kind) if place else kind
-    return list(part.model_fields)
+    parts: dict[str, type[BaseModel]] = {"lora": Lora, "data": Data}
+    return list(parts.get(str(place[0]), kind).model_fields if place else kind.model_fields)
 
 
 def _told(kind: type[BaseModel], fault: Any) -> str:
