@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 from annotated_types import Ge
 
-from atomthink_plugin.redaction import printable
+from atomthink_plugin.redaction import printable, redact
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -273,6 +273,10 @@ class Proposal:
 
     steps: tuple[Step, ...]
     usage: Usage = field(default_factory=Usage)
+
+    def redacted(self) -> Proposal:
+        """Returns the proposal without secrets in its texts: a reply may echo the key of the server that gave it."""
+        return replace(self, steps=tuple(replace(step, text=redact(step.text)) for step in self.steps))
 
 
 @dataclass(frozen=True, slots=True)

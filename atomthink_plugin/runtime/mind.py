@@ -30,7 +30,6 @@ from atomthink_plugin.api import (
 )
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats import SEPARATOR, Format
-from atomthink_plugin.redaction import redact
 from atomthink_plugin.runtime.budget import Budget
 from atomthink_plugin.runtime.settings import RETRY_HEAT, Settings
 from atomthink_plugin.steps import check, first_step
@@ -183,7 +182,7 @@ class QuestionMind:
             proposal = await self.policy.propose(ask.path, ask.n, ask.sampling)
         self.usage += proposal.usage
         ask.budget.settle(ask.n, ask.sampling.max_tokens, proposal.usage)
-        return replace(proposal, steps=tuple(replace(step, text=redact(step.text)) for step in proposal.steps))
+        return proposal.redacted()
 
     def _grow(self, path: Path, steps: Sequence[Step]) -> list[Path]:
         """Cuts, drops invalid steps, merges identical ones, and enters all of them in the tree."""

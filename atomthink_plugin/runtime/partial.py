@@ -190,7 +190,10 @@ class Recorder:
     async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` candidate next steps of `path`, or returns those that were sampled before."""
         request = request_of(path, n, sampling)
-        return await self._answered(request, Proposal, partial(self._policy.propose, path, n, sampling))
+        return await self._answered(request, Proposal, partial(self._proposed, path, n, sampling))
+
+    async def _proposed(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        return (await self._policy.propose(path, n, sampling)).redacted()  # a reply may echo a key, and is logged
 
     async def score(self, path: Path) -> Score:
         """Scores the last step of `path`, or returns the score it was given before."""
