@@ -153,6 +153,15 @@ def test_a_run_of_failures_has_no_accuracy_and_a_status(tmp_path: Path) -> None:
     assert {record["status"] for record in journaled(tmp_path)} == {"failed"}
 
 
+def test_examples_that_a_task_does_not_have_are_refused_in_one_line(tmp_path: Path) -> None:
+    few = ("--limit", "2", "--num_fewshot", "2")
+    line = command(tmp_path, "--tasks", "atomthink_demo", *few, model_args="thinking=quick")
+    done = subprocess.run(line, env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "`--num_fewshot 2`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.skipif(not SHARED_HUB.is_dir(), reason="the real MATH-Vision questions are not on this machine")
 @pytest.mark.parametrize("model_args", ["thinking=quick", "thinking=slow,candidates=2"])
 def test_real_questions_of_a_built_in_task_pass_through(tmp_path: Path, model_args: str) -> None:
