@@ -38,11 +38,13 @@ def show_example(mode: str, demo: Sequence[DemoQuestion], results: Sequence[Resu
     chosen = max(answered, key=lambda i: right[i])
     outcome = results[chosen]
     assert isinstance(outcome, Outcome)
+    scored = any(score is not None for score in outcome.scores)
     steps = Table.grid(padding=(0, 2))
     for score, step in zip(outcome.scores, outcome.steps, strict=True):
-        steps.add_row("     " if score is None else f" {score:.2f}", Text(step))
+        steps.add_row("" if score is None else f" {score:.2f}", Text(step))
     verdict = "right" if right[chosen] else f"wrong: it is {demo[chosen].answer}"
-    title = Text(f"\nQuestion {chosen} by `{mode}`, with the PRM's score of each step: {demo[chosen].text}")
+    scores = ", with the PRM's score of each step" if scored else ""
+    title = Text(f"\nQuestion {chosen} by `{mode}`{scores}: {demo[chosen].text}")
     Console().print(Group(title, steps, Text(f"Answer: {outcome.answer}, {verdict}")))
 
 
