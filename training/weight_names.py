@@ -42,7 +42,7 @@ def hub_names(model: PreTrainedModel, names: Iterable[str]) -> dict[str, str]:
 
 def _cut(module: torch.nn.Module) -> bool:
     """Returns whether transformers removes the prefix from the names of a module's weights when it loads them."""
-    known = get_checkpoint_conversion_mapping(type(module).__name__) or ()
+    known = get_checkpoint_conversion_mapping(type(module).__name__) or ()  # type: ignore[no-untyped-call]
     return any(isinstance(change, PrefixChange) and change.prefix_to_remove == PREFIX for change in known)
 
 
