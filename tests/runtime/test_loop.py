@@ -25,7 +25,7 @@ def test_no_thread_stays_after_a_run_on_a_server(monkeypatch: pytest.MonkeyPatch
         arguments = {"pretrained": "scripted", "base_url": script.url, "thinking": "slow", "search": "majority"}
         thinker = replace(build(plan("openai", {**arguments, "continuation": "trust"})), concurrency=40)
         thinker.run(questions)
-        assert {thread for thread in threading.enumerate() if not thread.daemon} == before
+        assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
 
 
 def test_a_batchers_thread_is_one_for_a_run_and_ends_with_it() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from atomthink_plugin.cli import main
 from atomthink_plugin.pausing import pause_after
+from atomthink_plugin.server import Server
 from atomthink_plugin.training.annotation.command import LIMIT_REACHED
 from tests.openai_server import ChatServer, serve
 from tests.training.annotation.teaching import TeacherServer, command, lines, questions, summary, teacher
@@ -135,6 +136,13 @@ def test_a_failed_try_is_made_good_by_the_next(tmp_path: Path) -> None:
 
 def test_a_server_that_goes_away_is_waited_for_at_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atomthink_plugin.server._AGAIN", 0.05)
+    away, watch = threading.Event(), Server._watch
+
+    async def watched(server: Server, *session: Any) -> None:
+        away.set()
+        await watch(server, *session)
+
+    monkeypatch.setattr(Server, "_watch", watched)
     file, port = questions(tmp_path / "in", 3), silent_port()
     script = teacher(3, headers={"connection": "close"})
     typed = ["--max-retries", "1", "--wait", "60"]
@@ -151,9 +159,8 @@ def test_a_server_that_goes_away_is_waited_for_at_no_cost(tmp_path: Path, monkey
         with serve(script, port):
             while len(script.digests) < whole + whole // 2 and not over.is_set():
                 time.sleep(0.01)
-        reached = len(script.digests) - whole
-        while len(made()) <= reached + 4 and not over.is_set():  # four are in flight: others reached nobody
-            time.sleep(0.01)
+        while not away.wait(0.01) and not over.is_set():
+            pass
         with serve(script, port):
             over.wait()
 

@@ -144,7 +144,8 @@ def test_a_killed_run_goes_on_where_it_stopped(way: str, tmp_path: FilePath) -> 
     found = labelled(chains, second, way, 4, journal=Journal(tmp_path, "label", {}), concurrency=3)
     assert found.chains == whole.chains
     assert found.spent.resumed == kept
-    assert len(second.asked) == whole.spent.samples - kept
+    # What a killed run had begun of a rollout is not asked again either.
+    assert whole.spent.samples - 15 <= len(second.asked) <= whole.spent.samples - kept
     assert found.spent.samples == whole.spent.samples
     assert found.spent.usage.generated == whole.spent.usage.generated
 
