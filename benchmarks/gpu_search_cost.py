@@ -1,7 +1,7 @@
 """What a beam search costs on a GPU with models of 7 B, by questions in flight, beside the published way.
 
     python benchmarks/gpu_search_cost.py --json benchmarks/results/gpu_search_cost.json
-    python benchmarks/gpu_search_cost.py --device cpu --size tiny --in-flight 1 2 --json /tmp/cost.json  # to see it run
+    python benchmarks/gpu_search_cost.py --device cpu --size tiny --in-flight 1 2 --json cost.json  # to see it run
 
 A LLaVA and a text PRM of Qwen2-7B's shape are made on the device with random weights, nothing is downloaded. Both ways
 (`ways.py`) search with 576 image tokens, B = 2, C = 3 and six levels. Ours answers twice as many questions as are in
