@@ -9,7 +9,7 @@ from math import comb
 from typing import Any, Final
 
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Add, Basic, Expr, Integer, MatrixBase, Mul, Pow
+from sympy import Add, Basic, Eq, Expr, Integer, MatrixBase, Mul, Pow, srepr
 
 from atomthink_plugin.answers import TOLERANCE
 
@@ -28,6 +28,8 @@ def same(first: str, second: str) -> bool:
         left, right = _parsed(first)[0], _parsed(second)[0]
         if isinstance(left, Expr) and isinstance(right, Expr):
             return _agree(left, right)
+        if _shape(left) == _shape(right):
+            return True
         if _FUNCTION.search(first + second) or not _expandable(left, right):
             return False
         return any(verify(a, b, timeout_seconds=None) for a, b in ((left, right), (right, left)))
@@ -55,6 +57,13 @@ def _agree(first: Any, second: Any) -> bool:
         if not difference <= TOLERANCE * size:
             return False
     return True
+
+
+def _shape(side: Any) -> str:
+    """Returns a text that is the same for expressions that differ in the order of terms, factors or sides alone."""
+    args = getattr(side, "args", ())
+    parts = list(map(_shape, args)) if args else [srepr(side)]
+    return f"{type(side).__name__}({','.join(sorted(parts) if isinstance(side, Add | Mul | Eq) else parts)})"
 
 
 def _expandable(*sides: Any) -> bool:

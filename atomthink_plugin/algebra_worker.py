@@ -34,6 +34,10 @@ _READY: Final = b"ready"
 _Running = tuple[subprocess.Popen[bytes], socket.socket]
 
 
+class WorkerLostError(AtomThinkError):
+    """Two expressions could not be compared, for a reason that is not theirs."""
+
+
 class AlgebraWorker:
     """Compares expressions in a process of its own. Works in every thread and in forked processes."""
 
@@ -52,6 +56,7 @@ class AlgebraWorker:
         """Returns whether two LaTeX expressions are the same; False if that takes longer than `CPU_SECONDS`.
 
         Raises:
+            WorkerLostError: Something else than its time ended the process, twice.
             AtomThinkError: The process cannot be started.
         """
         request = json.dumps([first, second]).encode() + b"\n"
@@ -60,7 +65,7 @@ class AlgebraWorker:
                 verdict = self._verdict(request)
                 if verdict is not None:
                     return verdict
-        return False
+        raise WorkerLostError("the process that compares formulas ended twice: look whether memory is left")
 
     def _verdict(self, request: bytes) -> bool | None:
         """Returns the answer to a request, None if something else than its time ended the process."""
@@ -69,9 +74,9 @@ class AlgebraWorker:
             connection.sendall(request)
             if reply := connection.recv(1):
                 return reply == b"1"
-        except TimeoutError:
+        except TimeoutError:  # it was stopped, or the machine is far too busy: that says nothing of the expressions
             self.stop()
-            return False
+            return None
         except OSError:
             pass  # the process has ended
         except BaseException:
@@ -87,7 +92,7 @@ class AlgebraWorker:
         try:
             with theirs:
                 process = subprocess.Popen(
-                    [sys.executable, "-c", _CODE, json.dumps([str(folder) for folder in sys.path])],
+                    [sys.executable, "-P", "-c", _CODE, json.dumps([str(folder) for folder in sys.path])],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
-from atomthink_plugin.algebra_worker import AlgebraWorker
+from atomthink_plugin.algebra_worker import AlgebraWorker, WorkerLostError
+
+log = logging.getLogger(__name__)
 
 MAX_ANSWER: Final = 2000
 """Characters of an answer; what is longer is not an answer. Bounds the work per statement."""
@@ -338,8 +341,16 @@ def _finite(text: str) -> bool:
     return growth <= 1000 and expansion <= 10
 
 
-@lru_cache(maxsize=4096)
 def _verified(first: str, second: str) -> bool:
+    try:
+        return _compared(first, second)
+    except WorkerLostError as error:  # not cached: the next time it may be compared
+        log.warning("%s and %s count as different: %s", first, second, error)
+        return False
+
+
+@lru_cache(maxsize=4096)
+def _compared(first: str, second: str) -> bool:
     return _ALGEBRA.same(first, second)
 
 

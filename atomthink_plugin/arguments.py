@@ -31,7 +31,7 @@ def read_pairs(option: str, text: str) -> dict[str, Any]:
     from lmms_eval import utils
 
     if not isinstance(text, str):  # lmms-eval's own `--config` files may hold anything
-        raise AtomThinkError(f"`{option}: {text}` has to be text, such as `thinking=slow,search=beam`")
+        raise AtomThinkError(f"`{option}: {text}` has to be text: `NAME=VALUE,NAME=VALUE`")
     if (split := getattr(utils, "_smart_comma_split", None)) is None:  # lmms-eval may rename what is its own
         return dict(utils.simple_parse_args_string(text))
     pairs: dict[str, Any] = {}

@@ -24,7 +24,7 @@ from atomthink_plugin.training.evaluation import command as prm
 from atomthink_plugin.training.labels import command as labels
 
 INTERRUPTED: Final = 130
-"""Exit status after Ctrl-C, as of a shell."""
+"""Exit status after Ctrl-C, as shells report it: 128 + SIGINT."""
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -16,6 +16,7 @@ from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats import Cot, Direct, Format, PerQuestion
 from atomthink_plugin.hookspecs import PolicyFactory, ScorerFactory
 from atomthink_plugin.image_input import MAX_PIXELS
+from atomthink_plugin.redaction import masked
 from atomthink_plugin.registry import Registry, registry
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.runtime.thinker import OnError
@@ -178,7 +179,10 @@ def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
 
 
 def _matters(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that change results; a path counts by where it leads, a template file by what it says."""
+    """The arguments that change results; a path counts by where it leads, a template file by what it says.
+
+    Secrets are left out: they are written into the journal's folder, and another key changes no result.
+    """
     matters = {
         name: os.path.expanduser(value) if name in _PATHS and isinstance(value, str) else value
         for name, value in arguments.items()
@@ -187,7 +191,8 @@ def _matters(arguments: Mapping[str, Any]) -> dict[str, Any]:
     template = matters.get("chat_template")
     if template is not None and Path(template).is_file():
         matters["chat_template"] = Path(template).read_text(encoding="utf-8")
-    return matters
+    kept: dict[str, Any] = masked(matters)
+    return kept
 
 
 def _fields(form: Format) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Final
 from PIL import ExifTags, Image, ImageOps
 
 MAX_PIXELS: Final = 4096 * 4096
-"""Default bound on the pixels of an image. No published image processor keeps more; Qwen2.5-VL's keeps 12.8 million."""
+"""Default bound on the pixels of an image: more than Qwen2.5-VL's processor keeps (12.8 million)."""
 
 _SIDEWAYS: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""

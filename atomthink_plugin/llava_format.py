@@ -55,8 +55,12 @@ TEMPLATE: Final = (
 )
 """`USER: <image>\\n{question}\\nASSISTANT:`, as AtomThink's own evaluation asks (arXiv 2503.06252, published code)."""
 
-_LANGUAGE_MODEL: Final = frozenset(LlamaConfig().to_dict()) - {"architectures", "model_type", "transformers_version"}
-"""What of a config.json is about the language model."""
+_LANGUAGE_MODEL: Final = (frozenset(LlamaConfig().to_dict()) | {"rope_theta", "rope_scaling"}) - {
+    "architectures",
+    "model_type",
+    "transformers_version",
+}
+"""What of a config.json is about the language model; transformers 5 reads the older names of the rotary embeddings."""
 
 
 def in_llava_format(config: Mapping[str, Any]) -> bool:

@@ -13,36 +13,37 @@ import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import takewhile
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 MASK: Final = "[redacted]"
 """What stands in place of a secret."""
 
 MIN_SECRET: Final = 8
-"""Characters of a key that is one: servers of one's own are given words such as `none`, which replies contain."""
+"""Shortest value that counts as a secret: local servers often get a word such as `none`, which replies contain."""
 
 MIN_PREFIX: Final = 12
 """Characters of the beginning of a secret that count as the secret."""
 
-_MIN_WORD: Final = 16  # letters alone that are no word
+_MIN_WORD: Final = 16  # characters of letters or digits alone that are neither a word nor a number
 _NAME: Final = re.compile(r"(?:\A|_)(?:API)?(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)\Z", re.I)
+_MARKER: Final = re.compile(r"(?:image|video|audio|pad|bos|eos|unk|sep|cls|mask|stop)_token\Z", re.I)  # of a tokenizer
 _PROXY: Final = re.compile(r"(?:https?|all)_proxy\Z", re.I)
 
 # A terminal's command as a whole, or else its first character; then what reorders the text around it.
 _CONTROLS: Final = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\x9d\x90\x98\x9e\x9f]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
 
-_told: set[str] = set()
+_typed: set[str] = set()
 
 
 def remember(arguments: Mapping[str, object]) -> None:
     """Makes secrets of what was typed as `api_key=` and the like."""
-    _told.update(str(value) for name, value in arguments.items() if _NAME.search(name) and _is_secret(str(value)))
+    _typed.update(str(value) for name, value in arguments.items() if _names_a_secret(name) and _is_secret(str(value)))
 
 
 def redact(text: str) -> str:
@@ -59,8 +60,22 @@ def redact(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Returns a text of others as it may be shown: without secrets, terminal commands and control characters."""
+    """Returns a text from a server, file or plugin without secrets, terminal commands and control characters."""
     return _CONTROLS.sub("", redact(text))
+
+
+def masked(value: Any) -> Any:
+    """Returns arguments with the mask in place of those that are named like a key, token or password.
+
+    Args:
+        value: What was typed; mappings and lists are searched.
+    """
+    if isinstance(value, Mapping):
+        return {
+            name: MASK if _names_a_secret(str(name)) and isinstance(inner, str) else masked(inner)
+            for name, inner in value.items()
+        }
+    return [masked(inner) for inner in value] if isinstance(value, list) else value
 
 
 class PrintableFormatter(logging.Formatter):
@@ -77,12 +92,12 @@ def _secrets() -> set[str]:
     secrets |= {urlsplit(os.environ[name]).password or "" for name in os.environ if _PROXY.match(name)}
     if "huggingface_hub" in sys.modules:  # it reads its token from a file as well, once it is used
         secrets.add(_hub_token())
-    return {secret for secret in secrets if _is_secret(secret)} | _told
+    return {secret for secret in secrets if _is_secret(secret)} | _typed
 
 
 @lru_cache(maxsize=1024)
 def _names_a_secret(name: str) -> bool:
-    return _NAME.search(name) is not None
+    return _NAME.search(name) is not None and _MARKER.search(name) is None
 
 
 @lru_cache(maxsize=1)
@@ -92,9 +107,13 @@ def _hub_token() -> str:
     return get_token() or ""
 
 
+@lru_cache(maxsize=1024)
 def _is_secret(value: str) -> bool:
     word = value.isalpha() and value in (value.lower(), value.upper(), value.capitalize())
-    return len(value) >= (_MIN_WORD if word else MIN_SECRET)
+    if len(value) < (_MIN_WORD if word or value.isdigit() else MIN_SECRET):
+        return False
+    # `SSH_KEY` and the like name a file, whose folder is in many messages.
+    return not (value.startswith(("/", "~", ".")) and os.path.exists(os.path.expanduser(value)))
 
 
 def _without(text: str, secret: str) -> str:

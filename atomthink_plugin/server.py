@@ -227,7 +227,7 @@ class Server:
 
     def quote(self, text: str) -> str:
         """Returns what came from the server, shortened and as it may be shown."""
-        return printable(" ".join(text.split()))[:_QUOTED]
+        return printable(" ".join(text[: 20 * _QUOTED].split()))[:_QUOTED]
 
     def _fault(self, error: Exception) -> QuestionError:
         """Says what went wrong and which argument to change; the key is never part of it."""

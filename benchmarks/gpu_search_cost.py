@@ -9,7 +9,7 @@ flight, the published way one, since it has nothing in flight. Steps have 32 tok
 log-normal distribution with that mean (`lognormal`). Both ways use the same attention kernels: torch's own, cuDNN's
 left out. `cudnn` measurements leave torch the choice of cuDNN's, in both ways.
 
-A lease of ten minutes is short, so the most telling measurements come first, the file is written after each, and none
+Time on a GPU may be limited, so the most telling measurements come first, the file is written after each, and none
 begins once `--minutes` have passed. The file holds `device`, `torch`, `cudnn` (versions), `size`, `minutes` (of all
 measurements so far) and:
 

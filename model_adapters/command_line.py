@@ -118,5 +118,5 @@ def _check(run: Namespace) -> None:
         return
     from atomthink_plugin.model_adapters.harness import read_gen_kwargs
 
-    model_class(run.model).check(run.model_args, {"batch_size": run.batch_size, "device": run.device})
-    read_gen_kwargs(run.gen_kwargs)
+    model_class(run.model).check(run.model_args or "", {"batch_size": run.batch_size, "device": run.device})
+    read_gen_kwargs(run.gen_kwargs or "")

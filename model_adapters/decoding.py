@@ -64,7 +64,7 @@ class PrefillDecoder:
         """Generates all rows in one batch.
 
         Raises:
-            AtomThinkError: The model's `generate` does not return the prompt, so its reply cannot be told from it.
+            AtomThinkError: The model's `generate` does not return the prompt, so where its reply begins is not known.
         """
         draws = [row.draw for row in rows]
         inputs = collate([row.prompt for row in rows], self._checkpoint, "left")

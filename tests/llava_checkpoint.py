@@ -25,7 +25,8 @@ TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "nu
 def original(folder: Path, tower: Path, with_tower: bool, **changes: Any) -> LlavaForConditionalGeneration:
     """Writes a checkpoint as LLaVA's code does, and returns the same model as transformers has it."""
     torch.manual_seed(0)
-    text = LlamaConfig(vocab_size=len(WORDS), max_position_embeddings=512, **TEXT)
+    rope = {"rope_type": "default", "rope_theta": changes.get("rope_theta", 10000.0)}
+    text = LlamaConfig(vocab_size=len(WORDS), max_position_embeddings=512, rope_parameters=rope, **TEXT)
     vision = tiny_models.clip_vision()
     twin = LlavaForConditionalGeneration(
         LlavaConfig(vision_config=vision, text_config=text, image_token_index=len(WORDS))

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
 
-from atomthink_plugin.algebra_worker import AlgebraWorker
+from atomthink_plugin.algebra_worker import AlgebraWorker, WorkerLostError
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.scoring import judge
@@ -56,9 +57,31 @@ def test_a_worker_that_does_not_answer_is_replaced(worker: AlgebraWorker) -> Non
     os.kill(stopped, signal.SIGSTOP)
     assert worker._running is not None
     worker._running[1].settimeout(0.05)
-    assert not worker.same("3x", "x+2x")
-    assert not _runs(stopped)
     assert worker.same("3x", "x+2x")
+    assert not _runs(stopped)
+
+
+def test_a_comparison_that_is_lost_twice_is_an_error_and_not_remembered(worker: AlgebraWorker) -> None:
+    class Lost(AlgebraWorker):
+        def _verdict(self, request: bytes) -> bool | None:
+            return None
+
+    with pytest.raises(WorkerLostError):
+        Lost().same("4x", "x+3x")
+
+
+def test_the_same_equation_in_another_order_is_the_same_whatever_its_degree(worker: AlgebraWorker) -> None:
+    assert worker.same("x^{12}+1=0", "1+x^{12}=0")
+    assert worker.same("y=x^{11}", "x^{11}=y")
+    assert not worker.same("y=x^{11}", "x^{12}=y")
+
+
+def test_the_worker_runs_no_code_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    worker = AlgebraWorker()
+    assert worker.same("2x", "x+x")
+    worker.stop()
 
 
 def test_an_interrupted_comparison_leaves_no_reply_for_the_next_one(worker: AlgebraWorker) -> None:

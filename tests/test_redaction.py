@@ -158,6 +158,38 @@ def test_tables_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.rstrip() for line in capsys.readouterr().out.split("\n") if "said" in line] == [f"{MASK} said"] * 3
 
 
+@pytest.mark.parametrize("value", ["12345678", "123456789012345"])
+def test_numbers_and_files_are_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: FilePath, value: str) -> None:
+    monkeypatch.setenv("SERVICE_PASSWORD", value)
+    monkeypatch.setenv("SSH_KEY", str(tmp_path))
+    text = f"Step 1: The sum is {value}. The journal {tmp_path}/run cannot be written."
+    assert redact(text) == text
+
+
+def test_markers_of_a_tokenizer_are_no_secrets() -> None:
+    remember({"image_token": "<|image_pad|>", "api_key": "sk-typed-0123456789"})
+    assert redact("<|image_pad|> sk-typed-0123456789") == f"<|image_pad|> {MASK}"
+
+
+@given(st.text(alphabet="\x1b\x9d\x90\x07\x9c[]\\ab", max_size=200))
+def test_no_control_character_is_left(text: str) -> None:
+    assert set(printable(text)) <= set("[]\\ab")
+
+
+def test_a_server_is_quoted_in_a_time_that_is_linear_in_its_words() -> None:
+    # Each opens a command for the terminal; looked for up to the end of the text, they would take hours.
+    assert printable("\x9d" * 2_000_000) == ""
+
+
+def test_a_typed_key_is_neither_in_the_journals_settings_nor_part_of_its_name() -> None:
+    def identity(key: str) -> object:
+        typed = {"base": "openai", "base_args": {"api_key": key, "headers": [{"token": key}], "model": "m"}}
+        return plan("lmms", {**typed, "format": "atomic"}).identity
+
+    assert identity("sk-typed-0123456789") == identity("sk-other-0123456789")
+    assert "'model': 'm'" in str(identity("sk-typed-0123456789"))
+
+
 # --- what is kept --------------------------------------------------------------------------------
 
 

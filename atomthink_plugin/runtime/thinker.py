@@ -74,10 +74,11 @@ class Thinker:
         """As `run`, for callers that have an event loop."""
         results: dict[int, Result] = {}
         todo = iter(range(len(questions)))
+        building = asyncio.Lock()
 
         async def work(queue: Iterator[int]) -> None:
             for i in queue:
-                result = await self._answer(questions, i, finished)
+                result = await self._answer(questions, i, finished, building)
                 results[i] = result if self.trees or not isinstance(result, Outcome) else _bare(result)
 
         tasks = [asyncio.create_task(work(todo)) for _ in range(min(self.concurrency, len(questions)))]
@@ -89,10 +90,12 @@ class Thinker:
             await asyncio.gather(*tasks, return_exceptions=True)
         return [results[i] for i in range(len(questions))]
 
-    async def _answer(self, questions: Questions, index: int, finished: Finished) -> Result:
+    async def _answer(self, questions: Questions, index: int, finished: Finished, building: asyncio.Lock) -> Result:
         """Takes one question from the journal or thinks about it; what cannot be built is not journaled."""
         try:
-            question = questions[index]
+            # A large image takes seconds to decode. One at a time: the code of tasks is not made for several threads.
+            async with building:
+                question = await asyncio.to_thread(questions.__getitem__, index)
         except QuestionError as error:
             if self.on_error == "raise":
                 raise

@@ -40,6 +40,8 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, str]]
     tiny = ["--model", "atomthink_tiny"]
     lines = {name: [*tiny, *options] for name, (options, _) in MISTAKES.items()}
     lines |= {"right": [*tiny, *RIGHT], "another model": ["--model", "dummy", "--gen_kwargs", "num_beams=2"]}
+    (folder / "empty.yaml").write_text("- {model: atomthink_tiny, model_args: , gen_kwargs: }\n")
+    lines["empty in a file"] = ["--config", "empty.yaml"]
     lines["nothing to load"] = ["--model", "atomthink_hf"]
     done = subprocess.run(
         [sys.executable, SCRIPT],
@@ -71,6 +73,7 @@ def test_other_errors_of_our_runs_end_with_a_status_and_other_models_are_left_al
 ) -> None:
     assert ends["right"][0] == 1
     assert "TasksAreReadError" in ends["right"][1]
+    assert "TasksAreReadError" in ends["empty in a file"][1]
     assert ends["another model"][0] is None
     assert "TasksAreReadError" in ends["another model"][1]
 

@@ -34,6 +34,14 @@ def test_it_computes_what_the_converted_model_computes(with_tower: bool, type_na
     assert inputs["pixel_values"][0, :, :10].std() < 0.1 < inputs["pixel_values"][0, :, 20:36].std()
 
 
+def test_its_rotary_embeddings_are_those_of_its_config(tmp_path: Path) -> None:
+    twin = original(tmp_path / "model", tmp_path / "tower", with_tower=True, rope_theta=500.0)
+    loaded = load_multimodal(str(tmp_path / "model"), device="cpu")
+    ids = torch.arange(3, 60)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.model(input_ids=ids).logits[..., : len(WORDS)], twin(input_ids=ids).logits)
+
+
 def test_its_image_token_is_never_written(tmp_path: Path) -> None:
     original(tmp_path / "model", tmp_path / "tower", with_tower=True)
     loaded = load_multimodal(str(tmp_path / "model"), device="cpu")

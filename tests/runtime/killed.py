@@ -1,7 +1,8 @@
 """A run that can be killed: 200 scripted questions and a journal; every policy call is printed with its question.
 
-    python -m tests.runtime.killed FOLDER SEARCH
+    python -m tests.runtime.killed FOLDER SEARCH [FINISHED]
 
+kills itself a moment after so many questions are finished, those of earlier runs included. It
 imports neither torch nor lmms-eval, so that it starts in a blink.
 """
 
@@ -9,8 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import sys
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
@@ -31,7 +36,7 @@ from atomthink_plugin.api import (
 from atomthink_plugin.formats import Continue
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.settings import Settings
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.thinker import Finished, Thinker
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
 
@@ -82,15 +87,34 @@ def _step(number: int, chance: random.Random) -> Step:
     return Step(f"Step {number}: {text}.", (1, 2, 3), -1.0 - told)
 
 
-def think(model: Slow, search: str, journal: Journal | None) -> list[Result]:
+def think(
+    model: Slow, search: str, journal: Journal | None, finished: Finished = lambda result, asked: None
+) -> list[Result]:
     """Answers all questions."""
     settings = Settings(Sampling(temperature=1.0))
-    return Thinker(model, model, Continue(), SEARCHES[search], settings, journal, CONCURRENCY).run(QUESTIONS)
+    thinker = Thinker(model, model, Continue(), SEARCHES[search], settings, journal, CONCURRENCY)
+    return thinker.run(QUESTIONS, finished)
 
 
 def main() -> None:
-    folder = FilePath(sys.argv[1])
-    results = think(Slow(0.02, shown=True), sys.argv[2], Journal(folder, "run", {}))
+    folder, last = FilePath(sys.argv[1]), int(sys.argv[3]) if len(sys.argv) > 3 else len(QUESTIONS) + 1
+    reached, done = threading.Event(), 0
+
+    def finished(result: Result, asked: bool) -> None:
+        nonlocal done
+        done += isinstance(result, Outcome)
+        if done >= last:
+            reached.set()
+
+    def die() -> None:
+        reached.wait()
+        time.sleep(0.02 * random.random())  # at any point of the work
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=die, daemon=True).start()
+    results = think(Slow(0.02, shown=True), sys.argv[2], Journal(folder, "run", {}), finished)
+    if last <= len(QUESTIONS):
+        signal.pause()  # until the other thread has its turn
     answers = [result.answer if isinstance(result, Outcome) else None for result in results]
     (folder / "answers.json").write_text(json.dumps(answers))
 
