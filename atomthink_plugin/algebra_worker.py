@@ -61,8 +61,13 @@ class AlgebraWorker:
         """
         request = json.dumps([first, second]).encode() + b"\n"
         with self._lock:
-            for _ in range(2):
-                verdict = self._verdict(request)
+            for last in (False, True):
+                try:
+                    verdict = self._verdict(request)
+                except AtomThinkError:  # it may have been killed while it started
+                    if last:
+                        raise
+                    continue
                 if verdict is not None:
                     return verdict
         raise WorkerLostError("the process that compares formulas ended twice: look whether memory is left")

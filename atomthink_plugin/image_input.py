@@ -14,8 +14,8 @@ MAX_PIXELS: Final = 4096 * 4096
 _SIDEWAYS: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
-_RESIZABLE: Final = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr")
-"""Modes that Pillow resizes with interpolation."""
+_RESIZABLE: Final = ("L", "RGB", "CMYK", "YCbCr")
+"""Modes that are resized as they are. Pillow would make hidden colours of a transparent image black."""
 
 
 def read_image(file: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -6,6 +6,7 @@ others is shown pass through `printable`.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -92,7 +93,14 @@ def _secrets() -> set[str]:
     secrets |= {urlsplit(os.environ[name]).password or "" for name in os.environ if _PROXY.match(name)}
     if "huggingface_hub" in sys.modules:  # it reads its token from a file as well, once it is used
         secrets.add(_hub_token())
-    return {secret for secret in secrets if _is_secret(secret)} | _typed
+    plain = {secret for secret in secrets if _is_secret(secret)} | _typed
+    return plain.union(*map(_escaped, plain))
+
+
+@lru_cache(maxsize=1024)
+def _escaped(secret: str) -> tuple[str, str]:
+    """Returns a secret as JSON and Python write it within quotes."""
+    return json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]
 
 
 @lru_cache(maxsize=1024)
@@ -117,6 +125,7 @@ def _is_secret(value: str) -> bool:
 
 
 def _without(text: str, secret: str) -> str:
+    text = re.sub(re.escape(secret), MASK, text, flags=re.IGNORECASE)
     parts, end = [], 0
     for found in re.finditer(re.escape(secret[:MIN_PREFIX]), text, re.IGNORECASE):
         if found.start() >= end:

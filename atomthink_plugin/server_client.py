@@ -62,7 +62,10 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
                     raise OversizeError(f"more than {_limit.get()} bytes")
         finally:
             await response.aclose()
-        headers = [(name, value) for name, value in response.headers.multi_items() if name != "content-encoding"]
+        # The protocol is JSON in UTF-8. A server may name any of Python's codecs: some are slow, some give no text.
+        named = ("content-encoding", "content-type")
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in named]
+        headers.append(("content-type", "application/json; charset=utf-8"))
         return type(response)(response.status_code, headers=headers, content=bytes(content), request=response.request)
 
     async def _followed(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:

@@ -90,6 +90,12 @@ def test_an_image_of_any_mode_is_scaled_down(mode: str) -> None:
     assert small.size == (40, 10)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_hidden_colours_of_a_transparent_image_stay(mode: str) -> None:
+    image = Image.new("RGBA", (400, 100), (255, 255, 255, 0)).convert(mode)
+    assert upright(image, 400).convert("RGB").getextrema() == ((255, 255),) * 3
+
+
 def test_a_jpeg_file_is_not_decoded_whole() -> None:
     lazy = Image.open(BytesIO(photograph("JPEG", 6, (4800, 3200))))
     assert upright(lazy, 600 * 400).size == (400, 600)

@@ -166,6 +166,15 @@ def test_numbers_and_files_are_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert redact(text) == text
 
 
+@pytest.mark.parametrize("secret", ["sk-a\"b<c&d'e\\f/0123456789", "ababababababab-SECRET-99", "aaaaaaaaaaaaaaaaaaaab"])
+def test_a_secret_of_any_characters_is_cut_out_whole(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", secret)
+    assert redact(f"It is {secret[:2]}{secret}.").endswith(f"{MASK}.")
+    for written in (json.dumps({"it is": secret}), repr(secret), repr({"it is": secret})):
+        assert secret[-6:] not in redact(written)
+    assert json.loads(redact(json.dumps({"it is": secret}))) == {"it is": MASK}
+
+
 def test_markers_of_a_tokenizer_are_no_secrets() -> None:
     remember({"image_token": "<|image_pad|>", "api_key": "sk-typed-0123456789"})
     assert redact("<|image_pad|> sk-typed-0123456789") == f"<|image_pad|> {MASK}"

@@ -133,9 +133,10 @@ class PartialLog:
         for line in lines(file):
             try:
                 key = line.record()["key"]
-            except (ValueError, KeyError):
-                continue  # a killed process's half-written last line
-            if key not in finished:
+                known = key in finished
+            except (ValueError, KeyError, TypeError):
+                continue  # a killed process's half-written last line, or not ours
+            if not known:
                 self._places[key].append(_Place(file, line.start, len(line.content)))
 
     def _open(self) -> None:

@@ -7,17 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
-
 from atomthink_plugin.api import AtomThinkError, Outcome, Result
+from atomthink_plugin.redaction import printable
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from atomthink_plugin.tasks.report.page import write_page
 from atomthink_plugin.tasks.report.reading import read
 
 NEXT: Final = (
-    "lmms-eval --model atomthink_hf --tasks mathvision_testmini "
+    "lmms-eval --model atomthink_hf --tasks mathvision_testmini --log_samples --output_path out "
     "--model_args pretrained=ORG/MODEL,thinking=slow,search=beam,prm=ORG/PRM"
 )
 """The README's first command for a model of the user's own."""
@@ -39,13 +36,12 @@ def show_example(mode: str, demo: Sequence[DemoQuestion], results: Sequence[Resu
     outcome = results[chosen]
     assert isinstance(outcome, Outcome)
     scored = any(score is not None for score in outcome.scores)
-    steps = Table.grid(padding=(0, 2))
-    for score, step in zip(outcome.scores, outcome.steps, strict=True):
-        steps.add_row("" if score is None else f" {score:.2f}", Text(step))
     verdict = "right" if right[chosen] else f"wrong: it is {demo[chosen].answer}"
     scores = ", with the PRM's score of each step" if scored else ""
-    title = Text(f"\nQuestion {chosen} by `{mode}`{scores}: {demo[chosen].text}")
-    Console().print(Group(title, steps, Text(f"Answer: {outcome.answer}, {verdict}")))
+    print(f"\nQuestion {chosen} by `{mode}`{scores}: {demo[chosen].text}")
+    for score, step in zip(outcome.scores, outcome.steps, strict=True):
+        print(f"{'' if score is None else f' {score:.2f}  '}{printable(step)}")
+    print(f"Answer: {printable(str(outcome.answer))}, {verdict}")
 
 
 def write_trees(page: Path, journal: Path, mode: str, demo: Sequence[DemoQuestion], right: Sequence[bool]) -> None:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-_SENTENCE: Final = re.compile(r"[^\n]*?(?:[.!?:](?=\s)|\n|\Z)\s*")
-"""A line or a sentence with the space after it."""
+_SENTENCE: Final = re.compile(r"[^\n]*?(?:[.!?:](?=\s|[A-Z<])|(?<=[\"”)}])[.!?:]|\n|\Z)\s*")
+"""A line or a sentence with the space after it, which some tasks leave out."""
 
 _READ: Final = 4000
 """Characters of each text that may be instructions."""

@@ -127,7 +127,6 @@ def _require_complete(benchmark: Name, samples: Sequence[Sample], unasked: int, 
         f"{benchmark}: {states['answered']} questions answered, {states['empty']} without a reply, "
         f"{states['failed']} failed, {unasked} not asked"
     )
-    log.info("%s", told)
     for sample in samples:
         if sample.state == "failed":
             log.info("%s question %d failed: %s", sample.task, sample.doc_id, sample.counts.get("error"))
@@ -136,6 +135,7 @@ def _require_complete(benchmark: Name, samples: Sequence[Sample], unasked: int, 
             f"{told}: nothing is written. Run again, which asks what failed; or pass --allow-incomplete, which leaves "
             "out what failed or was not asked and keeps empty replies as the wrong answers they are"
         )
+    log.info("%s", told)
 
 
 def _entry(benchmark: Name, sample: Sample, model: str) -> dict[str, Any]:

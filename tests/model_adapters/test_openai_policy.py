@@ -464,6 +464,12 @@ def test_the_bound_of_replies_grows_with_what_is_asked_for(server: Serve, fault:
     assert len(ask(asked, Path(question()), replace(WARM, max_tokens=tokens)).steps) == 1
 
 
+@pytest.mark.parametrize("codec", ["punycode", "hex", "utf-16", "no-such-codec"])
+def test_a_server_does_not_choose_how_its_reply_is_decoded(server: Serve, codec: str) -> None:
+    script = server(headers={"Content-Type": f"application/json; charset={codec}"})
+    assert len(ask(policy(script), Path(question()), WARM).steps) == 1
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_redirect_to_another_server_gets_nothing(server: Serve, status: int, host: str) -> None:

@@ -57,7 +57,7 @@ def resume_from(recipe: Recipe) -> str | None:
     return None
 
 
-def set_aside(recipe: Recipe, resumed: str | None) -> None:
+def rename_newer(recipe: Recipe, resumed: str | None) -> None:
     """Renames the checkpoints that are newer than the one a training is resumed from.
 
     The trainer keeps the checkpoints with the highest steps and would delete the ones it writes before those.
@@ -90,12 +90,13 @@ def _fault(folder: Path) -> str | None:
     """Returns why a checkpoint is not complete, as far as can be seen without reading its tensors."""
     try:
         state = json.loads((folder / STATE).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"{STATE} cannot be read ({error})"
     if not isinstance(state, dict) or state.get("global_step") != _step(folder):
         return f"{STATE} is not that of step {_step(folder)}"
     for part, patterns in PARTS.items():
-        if not any(any(folder.glob(pattern)) for pattern in patterns):
+        found = [path for pattern in patterns for path in folder.glob(pattern)]
+        if not any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in found):
             return f"it has no {part}"
     torn = next((file for file in sorted(folder.rglob("*")) if file.is_file() and _is_torn(file)), None)
     return None if torn is None else f"{torn.relative_to(folder)} is not complete"
@@ -122,7 +123,9 @@ def _is_whole_json(file: Path) -> bool:
     """Returns whether a JSON file can be read; the index of split weights also needs all of its files."""
     try:
         index = json.loads(file.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
-    shards = set(index.get("weight_map", {}).values()) if isinstance(index, dict) else set()
-    return all((file.parent / shard).exists() for shard in shards)
+    shards = index.get("weight_map", {}) if isinstance(index, dict) else {}
+    if not isinstance(shards, dict):
+        return False
+    return all(isinstance(shard, str) and (file.parent / shard).is_file() for shard in set(shards.values()))

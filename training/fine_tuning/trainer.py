@@ -21,7 +21,7 @@ from atomthink_plugin.training.fine_tuning.checkpoint import unfit
 from atomthink_plugin.training.fine_tuning.collating import IGNORED
 from atomthink_plugin.training.fine_tuning.config import DpoRecipe, PolicyRecipe, Recipe, Schedule
 from atomthink_plugin.training.fine_tuning.log import JsonLog
-from atomthink_plugin.training.fine_tuning.resuming import set_aside
+from atomthink_plugin.training.fine_tuning.resuming import rename_newer
 from atomthink_plugin.training.optimiser import optimiser
 
 log = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def run(trainer: Any, recipe: Recipe, resumed: str | None) -> None:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(JsonLog(recipe.out / "log.jsonl"))
     if trainer.is_world_process_zero():
-        set_aside(recipe, resumed)
+        rename_newer(recipe, resumed)
     if resumed is not None:
         log.info("going on from %s", os.path.basename(resumed))
     trainer.train(resume_from_checkpoint=resumed)

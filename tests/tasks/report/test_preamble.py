@@ -31,6 +31,12 @@ def test_what_all_texts_begin_with_is_left_out() -> None:
     assert shown(*(BOXED + question for question in QUESTIONS)) == list(QUESTIONS)
 
 
+def test_instructions_may_lack_the_space_after_them() -> None:
+    glued = BOXED.partition("\n")[0]  # as lmms-eval's own MATH-Vision
+    questions = [*QUESTIONS, "<image1> 3 of 5 remain.", "$x$ is 2.5. Find $2x$.", "5 + 5 is"]
+    assert shown(*(glued + question for question in questions)) == questions
+
+
 def test_instructions_may_be_of_several_kinds() -> None:
     texts = [(CHOICE if i % 2 else NUMBER) + question for i, question in enumerate(QUESTIONS * 2)]
     assert shown(*(f"{text} {i}" for i, text in enumerate(texts))) == [f"{q} {i}" for i, q in enumerate(QUESTIONS * 2)]
