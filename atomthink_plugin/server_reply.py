@@ -24,6 +24,9 @@ _IMAGE: Final = 65_536
 _DATE: Final = re.compile(r"[-@:]\d{3,}(-\d\d)*\Z")
 """What hosted servers add to the name of a model: `-2024-08-06`, `-0613`, `-001`."""
 
+_LATEST: Final = re.compile(r"[-:]latest\Z")
+"""What names the newest version of a model: `claude-3-5-sonnet-latest`, and `llama3.2:latest` in Ollama's replies."""
+
 
 def _number(value: Any, handler: ValidatorFunctionWrapHandler) -> int | None:
     try:
@@ -129,8 +132,8 @@ class Checks:
 
 
 def same_model(asked: str, replied: str) -> bool:
-    """Whether two names may be one model's: hosted servers add a date, or leave out who published it."""
-    asked, replied = asked.casefold().removesuffix("-latest"), replied.casefold()
+    """Whether two names may be one model's: servers add a date or `latest`, or leave out who published it."""
+    asked, replied = (_LATEST.sub("", name.casefold()) for name in (asked, replied))
     pairs = ((asked, replied), (_DATE.sub("", asked), replied), (asked, _DATE.sub("", replied)))
     return any(one == other or one.endswith(f"/{other}") or other.endswith(f"/{one}") for one, other in pairs)
 
