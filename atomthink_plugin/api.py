@@ -42,6 +42,10 @@ class QuestionError(AtomThinkError):
     """One question cannot be asked (broken image, empty text, too long); the others go on."""
 
 
+class ServerError(QuestionError):
+    """A server failed, whatever it was asked: it cannot be reached, gives no reply in time or refuses the key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What an answer cost. Additive: `a + b` is the cost of doing both.

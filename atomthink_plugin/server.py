@@ -1,6 +1,6 @@
 """One server that speaks OpenAI's protocol, as policies and process reward models ask it: keys, retries, faults.
 
-What is sent and what comes back is the caller's; whatever goes wrong on the way ends as a `QuestionError` that
+What is sent and what comes back is the caller's; whatever goes wrong on the way ends as a `ServerError` that
 names the argument to change.
 """
 
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from atomthink_plugin.api import AtomThinkError, QuestionError
+from atomthink_plugin.api import AtomThinkError, ServerError
 from atomthink_plugin.pausing import pause_after
 from atomthink_plugin.redaction import printable, remember
 from atomthink_plugin.server_reply import Checks
@@ -40,6 +40,9 @@ _AGAIN: Final = 5.0
 _GATEWAY: Final = (502, 503, 504)
 """HTTP statuses of a gateway in front of a server that is away."""
 
+_UNSENT: Final = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+"""Errors of requests that were never sent; by name, as the client library has them of one of two packages."""
+
 _LIST: Final = 2**24
 """Bytes of a list of models at most: hosted servers have hundreds of them."""
 
@@ -47,8 +50,8 @@ _QUOTED: Final = 300
 """Characters of a server's own words in an error."""
 
 
-class UnreachableError(QuestionError):
-    """Nobody answers at the server's address, or the connection was dropped."""
+class UnreachableError(ServerError):
+    """Nobody answers at the server's address or behind its gateway, or the connection was dropped."""
 
 
 class _Model(BaseModel):
@@ -126,7 +129,7 @@ class Server:
             openai.UnprocessableEntityError: HTTP 422.
             openai.NotFoundError: HTTP 404.
             UnreachableError: It cannot be reached.
-            QuestionError: It fails, hangs or refuses the key.
+            ServerError: It fails, hangs or refuses the key.
         """
         import openai
 
@@ -136,7 +139,7 @@ class Server:
         except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError):
             raise
         except (openai.OpenAIError, TimeoutError) as error:
-            raise self._fault(error) from None
+            raise self._fault(error, path) from None
         self.reached = True
         return reply
 
@@ -229,42 +232,62 @@ class Server:
         """Returns what came from the server, shortened and as it may be shown."""
         return printable(" ".join(text[: 20 * _QUOTED].split()))[:_QUOTED]
 
-    def _fault(self, error: Exception) -> QuestionError:
-        """Says what went wrong and which argument to change; the key is never part of it."""
+    def _fault(self, error: Exception, path: str) -> ServerError:
+        """Says what went wrong and which argument to change; the key is never part of it.
+
+        Args:
+            error: How the last try failed.
+            path: As in `post`.
+        """
         import openai
 
         from atomthink_plugin.server_client import OversizeError, RedirectError, refusal
 
+        tried = f"also after `{self._prefix}max_retries={self._max_retries}`"
+        if unsent(error) or (isinstance(error, openai.APIStatusError) and error.status_code in _GATEWAY):
+            return self._unreachable(error, tried)
         match refusal(error):
             case OversizeError() as oversize:
-                return QuestionError(
+                return ServerError(
                     f"{self.name} gave a reply of {oversize}, which is no reply to what it was asked: look at the "
                     "server's log"
                 )
             case RedirectError(location=location):
-                return QuestionError(
+                route = path.removeprefix(self.url.rstrip("/").removesuffix("/v1"))
+                address = location.rstrip("/").removesuffix(route)
+                return ServerError(
                     f"{self.name} redirects a request to another address, which is not followed: if that one is to be "
-                    f"trusted with the questions, pass it as `{self._prefix}base_url=` ({self.quote(location)})"
+                    f"trusted with the questions, pass it as `{self._prefix}base_url=` ({self.quote(address)})"
                 )
-        tried = f"also after `{self._prefix}max_retries={self._max_retries}`"
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 # Its words may repeat a part of the key.
                 held = f"the key in the environment variable {KEY}" if self._key else "a request without a key"
-                return QuestionError(
+                return ServerError(
                     f"{self.name} refuses {held} (HTTP {error.status_code}): set {KEY} to one it accepts"
                 )
             case openai.APIStatusError():
-                return QuestionError(
+                return ServerError(
                     f"{self.name} fails (HTTP {error.status_code}: {self.said(error)}), {tried}: look at the server's "
                     f"log, or raise {self._prefix}max_retries="
                 )
             case openai.APITimeoutError() | TimeoutError():
-                return QuestionError(
+                return ServerError(
                     f"{self.name} gave no reply within `{self._prefix}timeout={self._timeout:g}` seconds, {tried}: "
                     f"look whether it hangs, or raise {self._prefix}timeout="
                 )
-        reason = self.quote(str(error.__cause__ or error))
+        return self._unreachable(error, tried)
+
+    def _unreachable(self, error: Exception, tried: str) -> UnreachableError:
+        import openai
+
+        if isinstance(error, openai.APIStatusError):
+            return UnreachableError(
+                f"{self.name} is away or overloaded (HTTP {error.status_code}: {self.said(error)}), {tried}: start the "
+                f"server, or raise {self._prefix}max_retries="
+            )
+        cause = error.__cause__ or error
+        reason = self.quote(str(cause)) or type(cause).__name__  # timeouts often have no text
         return UnreachableError(
             f"{self.name} cannot be reached ({reason}), {tried}: start the server, or correct the address"
         )
@@ -295,6 +318,11 @@ class Server:
         finally:
             del self._sessions[loop]
             await client.close()
+
+
+def unsent(error: Exception) -> bool:
+    """Returns whether the error shows that the request was never sent."""
+    return type(error.__cause__).__name__ in _UNSENT
 
 
 def key() -> str:

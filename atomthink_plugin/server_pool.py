@@ -20,8 +20,8 @@ class Servers:
     """Chooses the server for each request.
 
     Each question has its own order of the servers (rendezvous hashing), the same after a restart: the prefix cache of
-    the first serves all its steps. While the first is away the next one is asked; the others' questions stay where
-    they are.
+    the first serves all its steps. While it is away, the next one in that order is asked; questions of other servers
+    do not move.
 
     Args:
         servers: The servers of one model.

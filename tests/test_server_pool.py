@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from importlib import import_module
+from typing import Any, ClassVar
 
 import pytest
 
 from atomthink_plugin.server import Server, UnreachableError
+from atomthink_plugin.server_client import BoundedClient
 from atomthink_plugin.server_pool import Servers
-from tests.openai_server import ChatServer, serve
+from tests.openai_server import ChatServer, Fault, serve
 
 QUESTIONS = [f"q{i}" for i in range(24)]
 
@@ -30,19 +33,65 @@ class Place:
         self._stack.enter_context(serve(self.script))
         self.server = Server(self.script.url, "", timeout=60, max_retries=0, connections=64)
 
-    def leave(self) -> None:
+    @property
+    def port(self) -> int:
+        return int(self.script.url.split(":")[2].split("/")[0])
+
+    def close(self) -> None:
         self._stack.close()
 
+    def leave(self) -> None:
+        self.close()
+
     def come(self) -> None:
-        self._stack.enter_context(serve(self.script, int(self.script.url.split(":")[2].split("/")[0])))
+        self._stack.enter_context(serve(self.script, self.port))
+
+
+class GatewayPlace(Place):
+    """A gateway that stays while the server behind it comes and goes."""
+
+    def leave(self) -> None:
+        self.script.always = self.script.listing = 502
+
+    def come(self) -> None:
+        self.script.always = self.script.listing = None
+
+
+class HostPlace(Place):
+    """A whole host that comes and goes: packets to it get no answer, so connecting times out."""
+
+    gone: ClassVar[set[int]] = set()
+
+    def leave(self) -> None:
+        self.gone.add(self.port)
+
+    def come(self) -> None:
+        self.gone.remove(self.port)
 
 
 @pytest.fixture
-def places() -> object:
-    made = [Place() for _ in range(3)]
-    yield made
-    for place in made:
-        place.leave()
+def hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = next(kind for kind in BoundedClient.__mro__ if kind.__name__ == "AsyncClient")
+    httpx = import_module(kind.__module__.partition(".")[0])  # the client library has one of two
+    send = BoundedClient.send
+
+    async def send_to_hosts(client: BoundedClient, request: Any, **options: Any) -> Any:
+        if request.url.port in HostPlace.gone:
+            raise httpx.ConnectTimeout("")
+        return await send(client, request, **options)
+
+    monkeypatch.setattr(BoundedClient, "send", send_to_hosts)
+    monkeypatch.setattr(HostPlace, "gone", set())
+
+
+@pytest.fixture
+def places(request: pytest.FixtureRequest) -> Iterator[list[Place]]:
+    kind: type[Place] = getattr(request, "param", Place)
+    with ExitStack() as all_places:
+        made = [kind() for _ in range(3)]
+        for place in made:
+            all_places.callback(place.close)
+        yield made
 
 
 async def post(server: Server) -> str:
@@ -66,6 +115,8 @@ def run(places: list[Place], scenario: Callable[[Servers], Awaitable[None]], wai
     asyncio.run(reach_then_run())
 
 
+@pytest.mark.parametrize("places", [Place, GatewayPlace, HostPlace], indirect=True)
+@pytest.mark.usefixtures("hosts")
 def test_questions_of_a_server_that_went_away_move_and_return(
     places: list[Place], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,11 +174,12 @@ def test_a_server_that_was_never_reached_is_not_waited_for(places: list[Place]) 
         asyncio.run(Servers([places[0].server], 600.0).ask("q", post))
 
 
-def test_a_connection_that_is_lost_every_time_fails_its_question_alone(places: list[Place]) -> None:
+@pytest.mark.parametrize("fault", ["drop", 502])
+def test_a_connection_that_is_lost_every_time_fails_its_question_alone(places: list[Place], fault: Fault) -> None:
     place = places[0]
 
     async def scenario(pool: Servers) -> None:
-        place.script.always = "drop"
+        place.script.always = fault
         with pytest.raises(UnreachableError):
             await pool.ask("q", post)
         assert place.server.absence is None

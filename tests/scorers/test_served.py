@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from atomthink_plugin.api import AtomThinkError, Message, Path, Question, QuestionError, Step
+from atomthink_plugin.api import AtomThinkError, Message, Path, Question, QuestionError, ServerError, Step
 from atomthink_plugin.scorers.served import ServedPrm, prm_servers
 from atomthink_plugin.scorers.served_token import served_prm_token
 from atomthink_plugin.server import Server
 from atomthink_plugin.server_reply import Reply
-from tests.openai_server import ChatServer, serve
+from tests.openai_server import ChatServer, Fault, serve
 from tests.tiny_models import llava
 
 PATHS = [Path(Question(f"q{i}", (Message("user", ("How?",)),))).extend(Step("Step 1: Read 4.")) for i in range(12)]
@@ -92,6 +92,26 @@ def test_a_reply_of_megabytes_fails_its_path_at_once() -> None:
         with pytest.raises(QuestionError, match="prm_base_url="):
             asyncio.run(prm(script).score(PATHS[0]))
         assert len(script.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "servers"), [(400, False), (401, True), (500, True), (502, True), ("drop", True), ("flood", True)]
+)
+def test_a_servers_own_fault_is_told_from_a_path_it_refuses(fault: Fault, servers: bool) -> None:
+    with serve(ChatServer(always=fault)) as script, pytest.raises(QuestionError) as failed:
+        asyncio.run(prm(script).score(PATHS[0]))
+    assert isinstance(failed.value, ServerError) is servers
+
+
+def test_a_redirect_of_a_route_outside_the_protocol_names_an_address_to_pass() -> None:
+    class ClassPrm(LengthPrm):
+        def route(self, server: Server) -> str:
+            return server.url.removesuffix("/v1") + "/classify"
+
+    with serve(ChatServer(redirects={"/classify": (307, "http://other/api/classify")})) as script:
+        scorer = ClassPrm("length", "scripted", prm_servers(script.url, 1, 600, 0), wait=600)
+        with pytest.raises(ServerError, match=r"http://other/api\b(?!/)"):
+            asyncio.run(scorer.score(PATHS[0]))
 
 
 def test_a_template_that_servers_would_continue_in_another_way_is_refused(tmp_path: FilePath) -> None:

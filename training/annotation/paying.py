@@ -8,17 +8,14 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from atomthink_plugin.api import QuestionError
-from atomthink_plugin.server import Server
+from atomthink_plugin.api import ServerError
+from atomthink_plugin.server import Server, unsent
 from atomthink_plugin.server_reply import Counts, Reply, content_of
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Cost, Meter
 
 _TURN: Final = 16  # tokens of a chat template around one message, at most
 _IMAGE: Final = 4096  # tokens of one image, at most; what a server counts beyond that raises it
-
-# The client library has these of one of two packages, by its version.
-_UNSENT: Final = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
 
 
 class PaidServer(Server):
@@ -68,7 +65,7 @@ class PaidServer(Server):
             cost = Cost(calls=1)
             raise
         except openai.APIConnectionError as error:
-            cost = Cost() if _unsent(error) else cost
+            cost = Cost() if unsent(error) else cost
             raise
         finally:
             self._meter.settle(worst, cost)
@@ -76,9 +73,9 @@ class PaidServer(Server):
                 self._ledger.answered(call, cost)
         return reply
 
-    def _fault(self, error: Exception) -> QuestionError:
-        fault = super()._fault(error)
-        return fault if _unsent(error) else QuestionError(str(fault))  # waiting would cost something with every try
+    def _fault(self, error: Exception, path: str) -> ServerError:
+        fault = super()._fault(error, path)
+        return fault if unsent(error) else ServerError(str(fault))  # waiting would cost something with every try
 
     def _most(self, body: Mapping[str, Any]) -> tuple[int, Cost]:
         """Returns a request's images, and the most it may cost: a token is at least one byte."""
@@ -99,8 +96,3 @@ class PaidServer(Server):
         if images and counts.prompt > worst.prompt:
             self._image = max(self._image, -(-counts.prompt // images))
         return self._meter.cost(counts.prompt, counts.completion, counts.cached)
-
-
-def _unsent(error: Exception) -> bool:
-    """Whether a request cannot have arrived."""
-    return type(error.__cause__).__name__ in _UNSENT
