@@ -24,6 +24,7 @@ from atomthink_plugin.api import (
     Rollout,
     Sampling,
     Scorer,
+    ServerError,
     Step,
     Stopped,
     Usage,
@@ -250,7 +251,7 @@ class QuestionMind:
             with no_exit("the scorer"):
                 score = await self.scorer.score(path)
         except QuestionError as error:
-            if path.depth <= self.root.depth + 1:
+            if isinstance(error, ServerError) or path.depth <= self.root.depth + 1:
                 raise
             # One candidate that the scorer cannot read must not cost the question; the journal says why it lost.
             self._nodes[path.key] = replace(self._nodes[path.key], rejected=f"cannot be scored: {error}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Choice, Path, Proposal, QuestionError, Sampling, Score
+from atomthink_plugin.api import Choice, Path, Proposal, QuestionError, Sampling, Score, ServerError
 from atomthink_plugin.formats import SEPARATOR, Continue
 from atomthink_plugin.runtime.mind import QuestionMind
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
@@ -102,6 +103,27 @@ def test_a_path_the_scorer_cannot_read_loses_and_the_tree_says_why() -> None:
         return [await mind.score(one), await mind.score(two)]
 
     assert asyncio.run(search()) == [0.5, 0.0]
+
+
+def test_a_scorer_whose_server_fails_in_the_middle_fails_the_question() -> None:
+    class Served(ScriptedScorer):
+        async def score(self, path: Path) -> Score:
+            if path.depth > 1:
+                raise ServerError("the server is down")
+            return await super().score(path)
+
+    first = "Step 1: Look."
+    policy = ScriptedPolicy({"": {first: 1.0}, first: {"Step 2: Look again.": 1.0}})
+    mind = QuestionMind(question(), policy, Served({first: 0.5}), Continue(), settings())
+
+    async def search() -> None:
+        ((one,),) = await mind.expand([mind.root], 1)
+        assert await mind.score(one) == 0.5
+        ((two,),) = await mind.expand([one], 1)
+        await mind.score(two)
+
+    with pytest.raises(ServerError):
+        asyncio.run(search())
 
 
 @given(groves(depth=4), st.integers(1, 20), st.integers(0, 99))
