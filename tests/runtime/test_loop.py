@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +16,7 @@ from atomthink_plugin.api import Message, Question
 from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.runtime.batcher import MicroBatcher
-from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.runtime.loop import at_end, run
 from tests.openai_server import ChatServer, serve
 
 
@@ -67,3 +70,56 @@ def test_an_interrupted_batch_ends_with_its_run() -> None:
 
     run(work())
     assert ended == [True]
+
+
+def waits(thread: int) -> bool:
+    """Whether a thread that called `run` has started the loop's thread and waits for it."""
+    called = {frame.f_code.co_name for frame, _ in traceback.walk_stack(sys._current_frames()[thread])}
+    return bool(called & {"wait", "join"}) and "start" not in called
+
+
+def test_an_interrupt_waits_for_the_clean_up() -> None:
+    returned = threading.Event()
+    ended: list[bool] = []
+    main = threading.main_thread().ident
+    assert main is not None
+
+    async def work() -> None:
+        while not waits(main):
+            await asyncio.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.to_thread(returned.wait, 0.5)  # the event is set only if `run` does not wait
+            ended.append(not returned.is_set())
+
+    def interrupted() -> None:
+        try:
+            run(work())
+        finally:
+            returned.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert ended == [True]
+
+
+def test_an_end_that_fails_is_raised_and_leaks_neither_the_loop_nor_other_ends() -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+    ended: list[str] = []
+
+    def fail() -> None:
+        ended.append("failed")
+        raise ValueError("no end")
+
+    async def work() -> None:
+        loops.append(asyncio.get_running_loop())
+        at_end(lambda: ended.append("before"))
+        at_end(fail)
+        at_end(lambda: ended.append("after"))
+
+    with pytest.raises(ValueError, match="no end"):
+        run(work())
+    assert sorted(ended) == ["after", "before", "failed"]
+    assert loops[0].is_closed()
