@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path as FilePath
 from typing import Any, BinaryIO
@@ -51,9 +51,12 @@ class Journal:
         self._own = self.folder / f"rank{rank}.jsonl"
         self._begin_folder()
         self._lock = JournalLock(self.folder, rank)
-        self._places = self._read()
-        self._file = self._open()
-        self._partial = PartialLog(self.folder, rank, self._places)
+        with ExitStack() as opened:  # undone if a file cannot be read or opened
+            opened.callback(self._lock.release)
+            self._places = self._read()
+            self._file = opened.enter_context(self._open())
+            self._partial = PartialLog(self.folder, rank, self._places)
+            opened.pop_all()
 
     def __len__(self) -> int:
         """Returns how many questions are finished."""

@@ -168,8 +168,11 @@ def test_a_file_of_its_own_that_is_a_folder_is_named(tmp_path: FilePath) -> None
     file = written(tmp_path, rank=0)
     file.unlink()
     file.mkdir()
-    with pytest.raises(AtomThinkError, match=r"rank0\.jsonl"):
+    with pytest.raises(AtomThinkError, match=r"rank0\.jsonl") as kept:  # the traceback keeps the journal alive
         open_journal(tmp_path)
+    file.rmdir()
+    assert known(tmp_path, A) == [None]  # the lock is free
+    assert kept.value
 
 
 def test_a_second_run_is_refused_by_name_while_the_first_goes_on(tmp_path: FilePath) -> None:
