@@ -19,9 +19,12 @@ log = logging.getLogger(__name__)
 
 
 class JournalLock:
-    """The operating system's lock for one process's part of a journal; a killed process loses it at once.
+    """The operating system's lock for one process's part of a journal.
 
-    Where the file system has no locks, a warning says so and nothing is locked.
+    It ends with the process; with older versions of filelock, its forked children hold it too.
+
+    Where the file system has no locks, filelock may use a lock file instead; one left by a killed process may have to
+    be deleted by hand. Where that fails too, a warning says so and nothing is locked.
 
     Args:
         folder: The journal's folder.
