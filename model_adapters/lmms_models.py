@@ -193,10 +193,10 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         try:
             with RunProgress(len(questions), label, shown=self.rank == 0) as progress:
 
-                def finished(result: Result, asked: bool) -> None:
-                    progress.finished(result, asked)
-                    if asked:
-                        spent.append(result.usage)
+                def finished(result: Result, cost: Usage | None) -> None:
+                    progress.finished(result, cost)
+                    if cost is not None:
+                        spent.append(cost)
 
                 results = thinker.run(questions, finished)
         finally:
@@ -213,7 +213,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     def _report(self, results: Sequence[Result], spent: Sequence[Usage], seconds: float) -> None:
         """Tells the harness and the user what was spent now, and what became of all questions.
 
-        What the journal knew costs nothing now; calls per question count it.
+        What the journal has costs nothing now, answers about unfinished questions too; calls per question count both.
         """
         failed = [result for result in results if isinstance(result, Failure)]
         unanswered = sum(isinstance(result, Outcome) and result.answer is None for result in results)

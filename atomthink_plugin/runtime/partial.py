@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 
-from atomthink_plugin.api import Path, Policy, Proposal, Question, Sampling, Score, Scorer, Step, Usage
+from atomthink_plugin.api import AtomThinkError, Path, Policy, Proposal, Question, Sampling, Score, Scorer, Step, Usage
 from atomthink_plugin.runtime.files import write_all, write_atomically
 from atomthink_plugin.runtime.records import decode, encode, lines
 
@@ -37,8 +37,8 @@ class PartialLog:
     """Answers about the questions that are under way or failed, one append-only file per process.
 
     Answers are not synced to the disk one by one: a process that is killed loses none, a machine that crashes loses
-    the last seconds. A question's answers are dropped when it is finished. A file that cannot be written is given up
-    with a warning.
+    the last seconds. A question's answers are dropped when it is finished. A file that cannot be read or written is
+    given up with a warning.
 
     Args:
         folder: The journal's folder.
@@ -55,7 +55,10 @@ class PartialLog:
         try:
             for file in sorted(folder.glob("partial_rank*.jsonl")):
                 if file.is_file():
-                    self._scan(file, finished)
+                    try:
+                        self._scan(file, finished)
+                    except AtomThinkError as error:
+                        log.warning("%s; the models are asked again for the answers in it", error)
             self._open()
         except OSError as error:
             self._give_up(error)
@@ -168,6 +171,9 @@ class Recorder:
 
     Implements `Policy` and `Scorer`.
 
+    Attributes:
+        spent: What the models' answers cost in this run; answers from the log are left out.
+
     Args:
         answers: The log.
         question: The question.
@@ -177,6 +183,7 @@ class Recorder:
 
     def __init__(self, answers: PartialLog, question: Question, policy: Policy, scorer: Scorer | None) -> None:
         self.identity = policy.identity
+        self.spent = Usage()
         self._log, self._key = answers, question.key
         self._policy, self._scorer = policy, scorer
         self._known: dict[str, deque[tuple[float, Proposal | Score]]] = defaultdict(deque)
@@ -210,6 +217,7 @@ class Recorder:
             return logged
         self._log.ask(self._key)
         answer = await ask()
+        self.spent += answer.usage
         self._log.append(self._key, request, self.clock(), answer)
         return answer
 

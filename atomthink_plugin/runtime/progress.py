@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from atomthink_plugin.api import Outcome, Result
+from atomthink_plugin.api import Outcome, Result, Usage
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +62,9 @@ class RunProgress:
         """Stops drawing and leaves the last state."""
         self._bar.stop()
 
-    def finished(self, result: Result, asked: bool = True) -> None:
-        """Counts one question; one that was not asked in this run says nothing about speed."""
-        self.count(result.usage.generated if asked else 0, asked, not isinstance(result, Outcome))
+    def finished(self, result: Result, spent: Usage | None) -> None:
+        """Counts one question by what it cost in this run; None for one that was not asked."""
+        self.count(spent.generated if spent else 0, spent is not None, not isinstance(result, Outcome))
 
     def count(self, tokens: int, asked: bool, failed: bool) -> None:
         """Counts one question by what it took in this run."""

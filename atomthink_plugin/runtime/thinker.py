@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from atomthink_plugin.api import Failure, Outcome, Policy, Question, QuestionError, Result, Scorer, Search
+from atomthink_plugin.api import Failure, Outcome, Policy, Question, QuestionError, Result, Scorer, Search, Usage
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats import Direct, Format
 from atomthink_plugin.redaction import printable
@@ -24,8 +24,11 @@ OnError = Literal["record", "raise"]
 """What a question that fails does to the run: it is recorded and the others go on, or the run stops."""
 
 
-Finished = Callable[[Result, bool], None]
-"""Told once per question, with its tree, as soon as it is answered or failed; False for what the journal knew."""
+Finished = Callable[[Result, Usage | None], None]
+"""Called once per question, with its tree, as soon as it is answered or failed, and with what it cost in this run.
+
+The cost leaves out what earlier runs spent on the question; it is None for an outcome that the journal has.
+"""
 
 
 class Questions(Protocol):
@@ -66,11 +69,11 @@ class Thinker:
     on_error: OnError = "record"
     trees: bool = False
 
-    def run(self, questions: Questions, finished: Finished = lambda result, asked: None) -> list[Result]:
+    def run(self, questions: Questions, finished: Finished = lambda result, spent: None) -> list[Result]:
         """Answers all questions and returns their results in order; those the journal knows are not asked again."""
         return run(self.think_all(questions, finished))
 
-    async def think_all(self, questions: Questions, finished: Finished = lambda result, asked: None) -> list[Result]:
+    async def think_all(self, questions: Questions, finished: Finished = lambda result, spent: None) -> list[Result]:
         """As `run`, for callers that have an event loop."""
         results: dict[int, Result] = {}
         todo = iter(range(len(questions)))
@@ -101,22 +104,27 @@ class Thinker:
                 raise
             log.warning("%s", error)
             failure = Failure(str(error))
-            finished(failure, True)
+            finished(failure, failure.usage)
             return failure
         known = self.journal.get(question) if self.journal is not None else None
         if known is not None:
-            finished(known, False)
+            finished(known, None)
             return known
         if self.journal is None:
             mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)
             result = await self._attempt(mind)
+            spent = result.usage
         else:
-            result = await self._journaled(question, self.journal)
-        finished(result, True)
+            result, spent = await self._journaled(question, self.journal)
+        finished(result, spent)
         return result
 
-    async def _journaled(self, question: Question, journal: Journal) -> Result:
-        """Thinks about a question, going on from what a killed run had of it, and writes the result down."""
+    async def _journaled(self, question: Question, journal: Journal) -> tuple[Result, Usage]:
+        """Thinks about a question, going on from what a killed run had of it, and writes the result down.
+
+        Returns:
+            The result, and what it cost in this run.
+        """
         models = journal.recorder(question, self.policy, self.scorer)
         scorer = None if self.scorer is None else models
         mind = QuestionMind(question, models, scorer, self.format, self.settings, clock=models.clock)
@@ -126,7 +134,7 @@ class Thinker:
         else:
             result = await self._attempt(mind)
         journal.put(question, result)
-        return result
+        return result, models.spent
 
     async def _attempt(self, mind: QuestionMind) -> Result:
         question, search = mind.question, self.search

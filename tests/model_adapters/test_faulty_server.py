@@ -108,7 +108,7 @@ def test_questions_that_get_no_reply_keep_no_other_waiting() -> None:
     answered = []
     with serve(Hanging()) as script:
 
-        def finished(result: Result, asked: bool) -> None:
+        def finished(result: Result, spent: Usage | None) -> None:
             answered.append(result)
             if len(answered) == lucky:
                 script.closing.set()  # the connections that hang are dropped, and the next tries are replied to
@@ -140,7 +140,7 @@ def test_a_server_that_dies_leaves_its_questions_to_the_others(caplog: pytest.Lo
             stack.enter_context(serve(script))
         answered = []
 
-        def finished(result: Result, asked: bool) -> None:
+        def finished(result: Result, spent: Usage | None) -> None:
             answered.append(result)
             if len(answered) == 10:
                 dying.close()
@@ -165,7 +165,7 @@ def test_a_server_that_is_killed_and_comes_back_answers_every_question_once(tmp_
     server, counted = start(port), Counter[str]()
     down: list[subprocess.Popen[bytes]] = [server]
 
-    def finished(result: Result, asked: bool) -> None:
+    def finished(result: Result, spent: Usage | None) -> None:
         counted["asked"] += 1
         if counted["asked"] == 10:
             down[-1].kill()

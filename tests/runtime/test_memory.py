@@ -66,7 +66,7 @@ class Census:
         self.alive: dict[int, Counter[type]] = {}
         self.bytes: list[int] = []
 
-    def finished(self, result: Result, asked: bool) -> None:
+    def finished(self, result: Result, spent: Usage | None) -> None:
         assert isinstance(result, Outcome)
         assert len(result.nodes) == NODES
         self.done += 1

@@ -226,3 +226,25 @@ def test_answers_outlive_a_folder_that_is_deleted_during_the_run(tmp_path: FileP
     with opened(tmp_path) as journal:
         thinker(GROVE, quick(), second, journal=journal).run(asked)
     assert [(name, history) for name, history, _ in second.calls] == [("q1", "\n\n".join(TEXTS[:2]))]
+
+
+def test_a_file_that_cannot_be_read_is_given_up_with_a_warning(
+    tmp_path: FilePath, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = killed(tmp_path, 1)
+    (file.parent / "partial_rank1.jsonl").symlink_to("/proc/self/mem")  # its first byte cannot be read, even by root
+    assert resumed(tmp_path) == [TEXTS[0], "\n\n".join(TEXTS[:2])]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_run_is_told_what_it_spent_itself(tmp_path: FilePath) -> None:
+    killed(tmp_path, 1)
+    told: list[tuple[int, Usage | None]] = []
+    for _ in range(2):
+        with opened(tmp_path) as journal:
+            asking = thinker(GROVE, beam(1, 1), ScriptedPolicy(CHAIN), journal=journal)
+            asking.run([question()], lambda result, spent: told.append((result.usage.policy_calls, spent)))
+    (whole, spent), again = told
+    assert spent is not None
+    assert (whole, spent.policy_calls) == (3, 2)
+    assert again == (3, None)

@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from atomthink_plugin.api import Node, Outcome, Result
+from atomthink_plugin.api import Node, Outcome, Result, Usage
 from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
@@ -71,7 +71,7 @@ def test_a_run_outlives_its_server(policy_server: VllmServer) -> None:
         killed.set()
         policy_server.restart()
 
-    def on_finished(result: Result, asked: bool) -> None:
+    def on_finished(result: Result, spent: Usage | None) -> None:
         finished.append(result)
         if len(finished) == 10:
             threading.Thread(target=kill_and_restart).start()

@@ -90,7 +90,7 @@ class Engine:
                 self._in_a_row += 1
                 if self._in_a_row >= MOST_LOST:
                     done.fault = f"{error}; {MOST_LOST} questions in a row had no reply"
-                progress.finished(Failure(str(error)))
+                progress.finished(Failure(str(error)), Usage())
             except AtomThinkError as error:
                 done.fault = str(error)
             else:
@@ -98,7 +98,8 @@ class Engine:
                     self.ledger.finish(task.key, result)
                     self._in_a_row = 0
                 done.results[task.key] = result
-                progress.finished(self._shown(result), known is None)
+                shown = self._shown(result)
+                progress.finished(shown, shown.usage if known is None else None)
 
     def _shown(self, result: Mapping[str, Any]) -> Result:
         """What the progress counts: tokens since the last question, and whether there is a chain."""

@@ -76,8 +76,8 @@ class Roller:
             (result,) = await self._thinker.think_all([question], self._count)
         return result
 
-    def _count(self, result: Result, asked: bool) -> None:
-        self.spent += Spent(1, int(not asked), result.usage)
+    def _count(self, result: Result, cost: Usage | None) -> None:
+        self.spent += Spent(1, int(cost is None), result.usage)
 
 
 def _answer(result: Result, kept: int) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atomthink_plugin.api import Failure, Limits, Question, Result
+from atomthink_plugin.api import Failure, Limits, Question, Result, Usage
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.training.chains import Asked, Chain, Reject, Text, asked, none_usable, pictures, read_records
@@ -78,9 +78,9 @@ def sample(questions: Questions, thinker: Thinker, n: int, temperature: float | 
     samples = _Samples(questions, n, temperature)
     with RunProgress(len(samples), "chains") as progress:
 
-        def finished(result: Result, asked: bool) -> None:
-            spent.append(Spent(1, int(not asked), result.usage))
-            progress.finished(result, asked)
+        def finished(result: Result, cost: Usage | None) -> None:
+            spent.append(Spent(1, int(cost is None), result.usage))
+            progress.finished(result, cost)
 
         results = thinker.run(samples, finished)
     chains: list[Chain] = []
