@@ -88,7 +88,7 @@ def _step(number: int, chance: random.Random) -> Step:
 
 
 def think(
-    model: Slow, search: str, journal: Journal | None, finished: Finished = lambda result, asked: None
+    model: Slow, search: str, journal: Journal | None, finished: Finished = lambda result, spent: None
 ) -> list[Result]:
     """Answers all questions."""
     settings = Settings(Sampling(temperature=1.0))
@@ -100,7 +100,7 @@ def main() -> None:
     folder, last = FilePath(sys.argv[1]), int(sys.argv[3]) if len(sys.argv) > 3 else len(QUESTIONS) + 1
     reached, done = threading.Event(), 0
 
-    def finished(result: Result, asked: bool) -> None:
+    def finished(result: Result, spent: Usage | None) -> None:
         nonlocal done
         done += isinstance(result, Outcome)
         if done >= last:
