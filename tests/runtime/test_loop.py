@@ -100,8 +100,12 @@ def test_an_interrupt_waits_for_the_clean_up() -> None:
         finally:
             returned.set()
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended == [True]
 
 
