@@ -48,7 +48,7 @@ class Place:
 
 
 class GatewayPlace(Place):
-    """A gateway that stays while the server behind it comes and goes."""
+    """A gateway that answers while the server it stands for goes away and comes back."""
 
     def leave(self) -> None:
         self.script.always = self.script.listing = 502
