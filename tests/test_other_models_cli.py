@@ -37,7 +37,7 @@ def test_a_chat_model_of_the_harness_is_searched_with_a_prm(tmp_path: Path) -> N
     pixels = {"min_pixels": 28 * 28, "max_pixels": 28 * 28 * 16}
     config = {"base": "qwen2_5_vl", "base_args": {"pretrained": str(folder(qwen)), "device_map": "cpu", **pixels}}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({**config, "prm": str(WEIGHTS / "prm")}))
-    # In batches, samples depend on their companions, and those on timing; many retries give every question a valid step.
+    # In batches, samples depend on their companions, and so on timing; many retries give each question a valid step.
     short = SHORT.replace("retries=1", "retries=20")
     typed = f"config=run.yaml,device=cpu,thinking=slow,search=beam,candidates=2,budget_calls=1000,{short}"
     log = run(tmp_path, *DEMO, "--batch_size", "4", model="atomthink_lmms", model_args=typed)
