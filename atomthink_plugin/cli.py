@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.redaction import PrintableFormatter
+from atomthink_plugin.report import command as report
 from atomthink_plugin.tasks.atoms import command
-from atomthink_plugin.tasks.report import command as report
 from atomthink_plugin.training import command as training
 from atomthink_plugin.training.annotation import command as annotation
 from atomthink_plugin.training.data import command as data
@@ -148,7 +148,7 @@ def _submit(options: argparse.Namespace) -> None:
 
 
 def _steps(options: argparse.Namespace) -> None:
-    from atomthink_plugin.tasks.step_report import show
+    from atomthink_plugin.report.step_report import show
 
     show(options.run, options.json)
 

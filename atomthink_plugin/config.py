@@ -11,15 +11,15 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Policy, Sampling, Scorer, Search, SearchKind
-from atomthink_plugin.arguments import NUMBERS_AS_TEXT, bind, convert, parameters, pick, reject_unknown
 from atomthink_plugin.exits import no_exit
-from atomthink_plugin.formats import Cot, Direct, Format, PerQuestion
-from atomthink_plugin.hookspecs import PolicyFactory, ScorerFactory
-from atomthink_plugin.image_input import MAX_PIXELS
+from atomthink_plugin.formats.base import Cot, Direct, Format, PerQuestion
+from atomthink_plugin.inference.image_input import MAX_PIXELS
+from atomthink_plugin.plugins.arguments import NUMBERS_AS_TEXT, bind, convert, parameters, pick, reject_unknown
+from atomthink_plugin.plugins.hookspecs import PolicyFactory, ScorerFactory
+from atomthink_plugin.plugins.registry import Registry, registry
 from atomthink_plugin.redaction import masked
-from atomthink_plugin.registry import Registry, registry
+from atomthink_plugin.runtime.runner import OnError
 from atomthink_plugin.runtime.settings import Settings
-from atomthink_plugin.runtime.thinker import OnError
 from atomthink_plugin.scorers.detect import detect_kind
 from atomthink_plugin.searches.quick import quick
 

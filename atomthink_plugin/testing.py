@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from atomthink_plugin.api import Path, Proposal, Sampling, Score, Step, Usage
-from atomthink_plugin.formats import SEPARATOR
+from atomthink_plugin.formats.base import SEPARATOR
 
 Tree = Mapping[str, Mapping[str, float]]
 """For each history (step texts joined by a blank line, "" for the root) the next steps' probabilities."""

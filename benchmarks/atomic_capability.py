@@ -39,7 +39,7 @@ from scipy.stats import kendalltau
 from atomthink_plugin.api import Choice, Mind, Policy, Proposal, Sampling, Step
 from atomthink_plugin.api import Path as Chain
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.tasks.atoms.building import demo_chains, records
 from atomthink_plugin.tasks.atoms.evaluating import thinker_of
 from atomthink_plugin.tasks.atoms.labellers import Words

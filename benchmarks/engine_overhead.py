@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.api import Message, Outcome, Path, Proposal, Question, Sampling, Score, Search, Step, Usage
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats.base import Continue
 from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.runtime.settings import Settings
-from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
 

@@ -47,14 +47,13 @@ from rich.table import Table
 from transformers import PreTrainedModel
 from ways import BEAMS, CANDIDATES, Arm, Ours, Published, Setting, TagJudge, Way, run, tagged
 
-from atomthink_plugin import inference
 from atomthink_plugin.api import Path, Question, Sampling
-from atomthink_plugin.checkpoints import Checkpoint
-from atomthink_plugin.formats import Continue
-from atomthink_plugin.model_adapters.decoding import Row
-from atomthink_plugin.model_adapters.forking import ForkingDecoder
-from atomthink_plugin.model_adapters.sampling import Draw
-from atomthink_plugin.prompting import Encoder
+from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.inference.checkpoints import Checkpoint
+from atomthink_plugin.inference.decoding import Row
+from atomthink_plugin.inference.encoding import Encoder
+from atomthink_plugin.inference.forking import ForkingDecoder
+from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out
 
@@ -105,7 +104,7 @@ def kernels(cudnn: bool) -> Iterator[None]:
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(cudnn)
     try:
-        with mock.patch.object(inference, "without_cudnn_attention", nullcontext):
+        with mock.patch.object(forward_passes, "without_cudnn_attention", nullcontext):
             yield
     finally:
         torch.backends.cuda.enable_cudnn_sdp(before)
@@ -158,7 +157,7 @@ def decode_step(checkpoint: Checkpoint, questions: Sequence[Question], tokens: i
 
     def generate(count: int) -> None:
         draws = [Draw(seed, 0.8, max_tokens=count, stops=("\n\n",)) for seed in range(BEAMS * CANDIDATES)]
-        with inference.forward_passes(checkpoint):
+        with forward_passes.forward_passes(checkpoint):
             decoder.generate([Row(prompt, draw) for prompt in prompts for draw in draws])
 
     long, short = (seconds(partial(generate, count), checkpoint.device) for count in (tokens + 1, 1))

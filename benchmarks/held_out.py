@@ -30,17 +30,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from atomthink_plugin.aggregates import AGGREGATES
+from atomthink_plugin.accuracy_stats import mcnemar
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import Aggregate, Choice, Mind, Path, Search, Stopped
-from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS, WEIGHTS
+from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.weighted import weighted
-from atomthink_plugin.statistics import mcnemar
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.compare import Row, measure
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out

@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.api import Outcome
-from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-from atomthink_plugin.runtime import partial
+from atomthink_plugin.runtime import partial_log as partial
+from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.thumbnails import Thumbnails
 from atomthink_plugin.tasks.demo.ask import ask

@@ -36,8 +36,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from atomthink_plugin.build import open_journal
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.build import open_journal
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.tasks.atoms.building import demo_chains
 from atomthink_plugin.tasks.atoms.evaluating import rollout_plan, thinker_of
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.api import Path, Step
-from atomthink_plugin.prefixes.reader import ids_of
+from atomthink_plugin.inference.checkpoint_files import load_words
+from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.scorers.prm_head import Conversation
 from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout
-from atomthink_plugin.server import Server
-from atomthink_plugin.source import load_words
+from atomthink_plugin.servers.openai_client import Server
 from tests.tiny_models import question
 from tests.vllm.serving import VllmServer, causal_prm, head_prm, qwen_prm, serve
 

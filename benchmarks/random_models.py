@@ -18,7 +18,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from atomthink_plugin.checkpoints import Checkpoint, neutral
+from atomthink_plugin.inference.checkpoints import Checkpoint, neutral
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.scorers.prm_token import PUBLISHED
 

@@ -16,11 +16,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from atomthink_plugin.tasks.report.compare import show as compare
-from atomthink_plugin.tasks.report.reading import read
-from atomthink_plugin.tasks.report.replay import Method
-from atomthink_plugin.tasks.report.scale import Scaling, grids, scaling
-from atomthink_plugin.tasks.report.scale import show as scale
+from atomthink_plugin.report.compare import show as compare
+from atomthink_plugin.report.replay import Method
+from atomthink_plugin.report.run_reader import read
+from atomthink_plugin.report.scale import Scaling, grids, scaling
+from atomthink_plugin.report.scale import show as scale
 
 RESULTS = Path(__file__).parent / "results"
 WAYS = {

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from atomthink_plugin.aggregates import AGGREGATES
 from atomthink_plugin.api import Message, Node, Outcome, Question, Usage
 from atomthink_plugin.api import Path as Chain
 from atomthink_plugin.api import Step as ChainStep
+from atomthink_plugin.report.page_html import write_page
+from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.tasks.report.page import write_page
-from atomthink_plugin.tasks.report.reading import read
-from tests.tasks.report.browser import chromium, opened
-from tests.tasks.report.runs import DATE, sample
+from atomthink_plugin.searches.aggregates import AGGREGATES
+from tests.report.browser import chromium, opened
+from tests.report.runs import DATE, sample
 
 TASK = "made_up"
 CHAINS = 8

@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from atomthink_plugin.tasks.report.view import view
+from atomthink_plugin.report.view import view
 from benchmarks.report_curves import WAYS, evaluate
-from tests.tasks.report.browser import chromium, opened
+from tests.report.browser import chromium, opened
 
 PICTURE = Path(__file__).parent / "results" / "view.png"
 

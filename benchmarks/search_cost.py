@@ -29,7 +29,7 @@ from rich.table import Table
 from ways import BEAMS, CANDIDATES, Arm, Ours, Published, SeeingJudge, Setting, TagJudge, embedded, run, tagged
 
 from atomthink_plugin.api import Question, Sampling
-from atomthink_plugin.checkpoints import load_multimodal
+from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out

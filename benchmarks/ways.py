@@ -18,11 +18,11 @@ from PIL.Image import Image
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Path, Question, Sampling, Step, Usage
-from atomthink_plugin.checkpoints import Checkpoint
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.inference.checkpoints import Checkpoint
+from atomthink_plugin.inference.encoding import Encoder, Encoding, text_encoding
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from atomthink_plugin.prompting import Encoder, Encoding, text_encoding
 from atomthink_plugin.scorers.batched import BatchedScorer
 from atomthink_plugin.scorers.detect import SECTION, PrmSettings
 from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, TokenPrm, prm_token

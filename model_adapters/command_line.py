@@ -116,7 +116,7 @@ def _check(run: Namespace) -> None:
     """Raises AtomThinkError if an argument of the model or of its generation cannot be used; loads nothing."""
     if run.model not in CLASSES:
         return
-    from atomthink_plugin.model_adapters.harness import read_gen_kwargs
+    from atomthink_plugin.model_adapters.lmms_requests import read_gen_kwargs
 
     model_class(run.model).check(run.model_args or "", {"batch_size": run.batch_size, "device": run.device})
     read_gen_kwargs(run.gen_kwargs or "")

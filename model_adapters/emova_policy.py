@@ -12,12 +12,12 @@ import torch
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import Message
-from atomthink_plugin.batch_size import BatchSize
-from atomthink_plugin.checkpoints import Checkpoint, load_remote_multimodal, own_code
-from atomthink_plugin.formats import Format, joined
+from atomthink_plugin.formats.base import Format, joined
+from atomthink_plugin.inference.batch_size import BatchSize
+from atomthink_plugin.inference.checkpoints import Checkpoint, load_remote_multimodal, own_code
+from atomthink_plugin.inference.encoding import Encoder, Encoding, turn_of
+from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from atomthink_plugin.prefixes.reader import CACHE_GIB
-from atomthink_plugin.prompting import Encoder, Encoding, turn_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

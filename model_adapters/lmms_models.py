@@ -20,10 +20,10 @@ from lmms_eval.models.model_utils.usage_metrics import log_usage
 from loguru import logger
 
 from atomthink_plugin.api import AtomThinkError, Failure, Limits, Outcome, Result, Usage
-from atomthink_plugin.arguments import read_pairs
-from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.config import Plan, plan
-from atomthink_plugin.model_adapters.harness import (
+from atomthink_plugin.formats.task_form import in_task_form
+from atomthink_plugin.inference.checkpoint_files import choose_device
+from atomthink_plugin.model_adapters.lmms_requests import (
     Requested,
     Tally,
     asks_directly,
@@ -36,11 +36,11 @@ from atomthink_plugin.model_adapters.harness import (
     to_result,
 )
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.plugins.arguments import read_pairs
 from atomthink_plugin.redaction import printable
+from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.thinker import Thinker
-from atomthink_plugin.source import choose_device
-from atomthink_plugin.task_form import in_task_form
+from atomthink_plugin.runtime.runner import Thinker
 
 log = logging.getLogger(__name__)
 

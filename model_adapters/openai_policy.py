@@ -20,20 +20,20 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
-from atomthink_plugin.chat_turns import ChatTurns
-from atomthink_plugin.formats import Format
-from atomthink_plugin.model_adapters.chat_endpoint import (
+from atomthink_plugin.formats.base import Format
+from atomthink_plugin.inference.text_samples import to_step
+from atomthink_plugin.runtime.event_loop import run
+from atomthink_plugin.runtime.settings import ROOM
+from atomthink_plugin.servers.chat_endpoint import (
     Ask,
     ContextFullError,
     Drawn,
     Endpoint,
     UnknownModelError,
 )
-from atomthink_plugin.model_adapters.samples import to_step
-from atomthink_plugin.runtime.loop import run
-from atomthink_plugin.runtime.settings import ROOM
-from atomthink_plugin.server import Server, addresses, key
-from atomthink_plugin.server_pool import Servers
+from atomthink_plugin.servers.chat_turns import ChatTurns
+from atomthink_plugin.servers.openai_client import Server, addresses, key
+from atomthink_plugin.servers.pool import Servers
 
 OPENAI: Final = "https://api.openai.com/v1"
 

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from atomthink_plugin.api import AtomThinkError, Message, QuestionError
-from atomthink_plugin.arguments import pick
-from atomthink_plugin.formats import joined
+from atomthink_plugin.formats.base import joined
+from atomthink_plugin.plugins.arguments import pick
 from atomthink_plugin.redaction import remember
 
 TASK: Final = "atomthink"

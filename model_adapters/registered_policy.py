@@ -23,12 +23,12 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
-from atomthink_plugin.batch_size import BatchSize
-from atomthink_plugin.formats import Format
+from atomthink_plugin.formats.base import Format
+from atomthink_plugin.inference.batch_size import BatchSize
+from atomthink_plugin.inference.checkpoint_files import weights
+from atomthink_plugin.inference.text_samples import Sample, to_step
 from atomthink_plugin.model_adapters.registered_base import Conversation, RegisteredBase, Reply, load_base, seed_all
-from atomthink_plugin.model_adapters.samples import Sample, to_step
 from atomthink_plugin.runtime.batcher import MicroBatcher
-from atomthink_plugin.source import weights
 
 _GATHERED: Final = 256
 """Requests that are sorted into calls at the same time: those that may share one have to be found first."""

@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import AtomThinkError, Path, Proposal, QuestionError, Sampling, Step, Usage
-from atomthink_plugin.batch_size import BatchSize, batch_limit
-from atomthink_plugin.checkpoints import Checkpoint, load_multimodal
-from atomthink_plugin.formats import Format
-from atomthink_plugin.inference import forward_passes
-from atomthink_plugin.model_adapters.decoding import Decoder, PrefillDecoder, Reply, Row
-from atomthink_plugin.model_adapters.forking import ForkingDecoder
-from atomthink_plugin.model_adapters.policy_trial import Trial, first_fault, trials
-from atomthink_plugin.model_adapters.sampling import Completion, Draw
-from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError
-from atomthink_plugin.prompting import Encoder, group
+from atomthink_plugin.formats.base import Format
+from atomthink_plugin.inference.batch_size import BatchSize, batch_limit
+from atomthink_plugin.inference.checkpoint_files import first_line
+from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
+from atomthink_plugin.inference.decoding import Decoder, PrefillDecoder, Reply, Row
+from atomthink_plugin.inference.encoding import Encoder, group
+from atomthink_plugin.inference.forking import ForkingDecoder
+from atomthink_plugin.inference.forward_passes import forward_passes
+from atomthink_plugin.inference.policy_trial import Trial, first_fault, trials
+from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB, CannotForkError
+from atomthink_plugin.inference.sampling import Completion, Draw
+from atomthink_plugin.inference.trial import reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher
 from atomthink_plugin.runtime.settings import ROOM
-from atomthink_plugin.source import first_line
-from atomthink_plugin.trial import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class TransformersPolicy:
     Args:
         checkpoint: The loaded model; several policies may share it.
         format: How paths are asked.
-        batch_size: Rows in one batch at most; `auto` for as many as fit, see `atomthink_plugin.batch_size`.
+        batch_size: Rows in one batch at most; `auto` for as many as fit, see `atomthink_plugin.inference.batch_size`.
         cache_gib: GiB of keys and values kept between batches; 0 reads every prompt in full.
         encoder: Makes the model's inputs, where its processor is not called as most are.
     """

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
-from atomthink_plugin.prompting import MAX_PIXELS
+from atomthink_plugin.inference.encoding import MAX_PIXELS
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs, RequestOutput, SamplingParams

@@ -12,13 +12,13 @@ from annotated_types import Gt, Le
 from pydantic import PositiveInt
 
 from atomthink_plugin.api import FinishReason, Path, Proposal, QuestionError, Sampling, Step, Usage
-from atomthink_plugin.batch_size import BatchSize
-from atomthink_plugin.formats import Format, Prompt
-from atomthink_plugin.images import PerImage
+from atomthink_plugin.formats.base import Format, Prompt
+from atomthink_plugin.inference.batch_size import BatchSize
+from atomthink_plugin.inference.checkpoint_files import Words, load_words
+from atomthink_plugin.inference.encoding import ChatText, fitted, to_rgb
+from atomthink_plugin.inference.image_memo import PerImage
 from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
-from atomthink_plugin.prompting import ChatText, fitted, to_rgb
 from atomthink_plugin.runtime.settings import ROOM
-from atomthink_plugin.source import Words, load_words
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from atomthink_plugin.answers import final_answer
-from atomthink_plugin.steps import check, split_steps
+from atomthink_plugin.formats.steps import check, split_steps
 
 MAX_TEXT: Final = 100_000
 """Characters of a reply that are looked at: what is longer is no chain of thought."""

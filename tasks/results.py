@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from atomthink_plugin.statistics import wilson
+from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.tasks.benchmarks import Benchmark, Document, answer_of
 from atomthink_plugin.tasks.llm_judge import opinion
 from atomthink_plugin.tasks.quality import Quality, quality, summary

@@ -16,13 +16,13 @@ from loguru import logger
 from atomthink_plugin.api import AtomThinkError, Failure, Message, Outcome, Question, QuestionError
 from atomthink_plugin.cli import main
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats.base import Continue
 from atomthink_plugin.model_adapters.lmms_models import show_logs
 from atomthink_plugin.redaction import MASK, PrintableFormatter, printable, redact, remember
+from atomthink_plugin.report.packed_tree import packed
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.tables import Grid, print_grid
-from atomthink_plugin.tasks.report.packing import packed
 from atomthink_plugin.testing import ScriptedPolicy
 
 KEY = "sk-Echoed-0123456789abcdef"

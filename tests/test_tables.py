@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from atomthink_plugin.cli import main
+from atomthink_plugin.report import compare, scale
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms import building, evaluating
@@ -21,13 +22,12 @@ from atomthink_plugin.tasks.atoms.behaviours import Behaviour
 from atomthink_plugin.tasks.atoms.labellers import Label
 from atomthink_plugin.tasks.atoms.quality import Capability, Estimate
 from atomthink_plugin.tasks.demo import compare as demo
-from atomthink_plugin.tasks.report import compare, scale
 from atomthink_plugin.training.evaluation.report import measure
 from atomthink_plugin.training.evaluation.report import tables as prm_tables
 from atomthink_plugin.training.labels import running
 from atomthink_plugin.training.labels.rollouts import Spent
-from tests.tasks.report.pages import grove
-from tests.tasks.report.runs import search_all, write_run
+from tests.report.pages import grove
+from tests.report.runs import search_all, write_run
 from tests.training.evaluation.ten import TEN
 
 WIDTH = 80
@@ -90,7 +90,7 @@ def test_scale(tmp_path: Path) -> None:
 def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (run,) = runs(tmp_path, 1)
     found: list[Grid] = []
-    monkeypatch.setattr("atomthink_plugin.tasks.step_report.print_grid", found.append)
+    monkeypatch.setattr("atomthink_plugin.report.step_report.print_grid", found.append)
     assert main(["steps", str(run)]) == 0
     assert found
     for grid in found:

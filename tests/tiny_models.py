@@ -51,7 +51,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 from atomthink_plugin.api import Message, Question, Step
 from atomthink_plugin.api import Path as Chain
-from atomthink_plugin.checkpoints import Checkpoint, load_multimodal
+from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
 
 LLAVA_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] | upper }}: "

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Message, Question, Sampling
-from atomthink_plugin.formats import SEPARATOR, Continue
-from atomthink_plugin.runtime.mind import QuestionMind
+from atomthink_plugin.formats.base import SEPARATOR, Continue
 from atomthink_plugin.runtime.settings import Settings
+from atomthink_plugin.runtime.tree import QuestionMind
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
 
 REDUCE: dict[str, Callable[[Sequence[float]], float]] = {

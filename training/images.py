@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from atomthink_plugin.image_input import read_image
+from atomthink_plugin.inference.image_input import read_image
 
 _DECODERS: Final = 4  # threads that check images
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
 from atomthink_plugin.exits import no_exit
-from atomthink_plugin.runtime.loop import at_end
+from atomthink_plugin.runtime.event_loop import at_end
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

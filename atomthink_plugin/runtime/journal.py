@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from atomthink_plugin.api import AtomThinkError, Node, Outcome, Policy, Question, Result, Rollout, Scorer, Usage
 from atomthink_plugin.runtime.files import write_all, write_atomically
 from atomthink_plugin.runtime.locking import JournalLock
-from atomthink_plugin.runtime.partial import PartialLog, Recorder
+from atomthink_plugin.runtime.partial_log import PartialLog, Recorder
 from atomthink_plugin.runtime.records import decode, dump, encode, lines, rank_files
 from atomthink_plugin.runtime.thumbnails import Thumbnails
 

@@ -15,14 +15,14 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Score, Step, Usage
-from atomthink_plugin.batch_size import BatchSize, batch_limit
-from atomthink_plugin.checkpoints import Checkpoint
-from atomthink_plugin.inference import forward_passes
-from atomthink_plugin.prefixes.reader import CACHE_GIB, CannotForkError, PrefixReader
-from atomthink_plugin.prompting import Encoding, collate, group
+from atomthink_plugin.inference.batch_size import BatchSize, batch_limit
+from atomthink_plugin.inference.checkpoint_files import first_line
+from atomthink_plugin.inference.checkpoints import Checkpoint
+from atomthink_plugin.inference.encoding import Encoding, collate, group
+from atomthink_plugin.inference.forward_passes import forward_passes
+from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB, CannotForkError, PrefixReader
+from atomthink_plugin.inference.trial import STEPS, questions, reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher
-from atomthink_plugin.source import first_line
-from atomthink_plugin.trial import STEPS, questions, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class BatchedScorer(ABC):
 
     Args:
         checkpoint: The loaded PRM; a policy may share it.
-        batch_size: Paths in one batch at most; `auto` for as many as fit, see `atomthink_plugin.batch_size`.
+        batch_size: Paths in one batch at most; `auto` for as many as fit, see `atomthink_plugin.inference.batch_size`.
         cache_gib: GiB of keys and values kept between batches; 0 reads every path in full.
     """
 

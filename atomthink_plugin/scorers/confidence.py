@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from atomthink_plugin.api import AtomThinkError, Path, Score
-from atomthink_plugin.scorers.steps import last_step
+from atomthink_plugin.scorers.scored_step import last_step
 
 
 class Confidence:

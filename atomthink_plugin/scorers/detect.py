@@ -62,7 +62,9 @@ def detect_kind(prm: str, revision: str | None = None) -> str:
     Raises:
         AtomThinkError: Its config.json does not tell.
     """
-    from atomthink_plugin.source import load_config  # imports torch, which naming a scorer needs not
+    from atomthink_plugin.inference.checkpoint_files import (
+        load_config,  # imports torch, which naming a scorer needs not
+    )
 
     config = load_config(prm, revision=revision, argument="prm")
     settings = prm_settings(config, prm)

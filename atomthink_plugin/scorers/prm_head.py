@@ -12,10 +12,10 @@ from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.batch_size import BatchSize
-from atomthink_plugin.checkpoints import Checkpoint, load_head_prm
-from atomthink_plugin.prefixes.reader import CACHE_GIB
-from atomthink_plugin.prompting import (
+from atomthink_plugin.inference.batch_size import BatchSize
+from atomthink_plugin.inference.checkpoint_files import load_config
+from atomthink_plugin.inference.checkpoints import Checkpoint, load_head_prm
+from atomthink_plugin.inference.encoding import (
     Encoder,
     Encoding,
     control_tokens,
@@ -23,12 +23,12 @@ from atomthink_plugin.prompting import (
     text_encoding,
     tokenise_pieces,
 )
+from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
-from atomthink_plugin.scorers.chat import format_named
+from atomthink_plugin.scorers.chat_layout import format_named
 from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
 from atomthink_plugin.scorers.prm_token import ChatLayout, Layout
-from atomthink_plugin.scorers.steps import TextAlone, last_step
-from atomthink_plugin.source import load_config
+from atomthink_plugin.scorers.scored_step import TextAlone, last_step
 
 SYSTEM: Final = r"Please reason step by step, and put your final answer within \boxed{}."
 """The system turn of the published model's training data."""

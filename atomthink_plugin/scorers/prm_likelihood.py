@@ -12,15 +12,15 @@ import torch
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import AtomThinkError, Path
-from atomthink_plugin.batch_size import BatchSize
-from atomthink_plugin.checkpoints import Checkpoint, end_ids, load_multimodal
-from atomthink_plugin.formats import SEPARATOR, Format
-from atomthink_plugin.prefixes.reader import CACHE_GIB
-from atomthink_plugin.prompting import Encoder
+from atomthink_plugin.formats.base import SEPARATOR, Format
+from atomthink_plugin.inference.batch_size import BatchSize
+from atomthink_plugin.inference.checkpoint_files import load_config
+from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids, load_multimodal
+from atomthink_plugin.inference.encoding import Encoder
+from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading
-from atomthink_plugin.scorers.chat import format_named, question_and_steps
+from atomthink_plugin.scorers.chat_layout import format_named, question_and_steps
 from atomthink_plugin.scorers.detect import SECTION, PrmSettings, prm_settings
-from atomthink_plugin.source import load_config
 
 
 class LikelihoodPrm(BatchedScorer):

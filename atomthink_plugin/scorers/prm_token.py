@@ -14,17 +14,24 @@ from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.batch_size import BatchSize
-from atomthink_plugin.checkpoints import Checkpoint, Source, load_multimodal, load_text_prm
-from atomthink_plugin.formats import SEPARATOR, Format
-from atomthink_plugin.prefixes.reader import CACHE_GIB
-from atomthink_plugin.prefixes.tree import common
-from atomthink_plugin.prompting import Encoder, Encoding, control_tokens, neutralise, text_encoding, tokenise_pieces
+from atomthink_plugin.formats.base import SEPARATOR, Format
+from atomthink_plugin.inference.batch_size import BatchSize
+from atomthink_plugin.inference.checkpoint_files import load_config
+from atomthink_plugin.inference.checkpoints import Checkpoint, Source, load_multimodal, load_text_prm
+from atomthink_plugin.inference.encoding import (
+    Encoder,
+    Encoding,
+    control_tokens,
+    neutralise,
+    text_encoding,
+    tokenise_pieces,
+)
+from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
+from atomthink_plugin.inference.prefix_cache.tree import common
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
-from atomthink_plugin.scorers.chat import format_named, question_and_steps
+from atomthink_plugin.scorers.chat_layout import format_named, question_and_steps
 from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
-from atomthink_plugin.scorers.steps import TextAlone
-from atomthink_plugin.source import load_config
+from atomthink_plugin.scorers.scored_step import TextAlone
 
 PUBLISHED: Final = PrmSettings(kind="token", tag=" \n\n\n\n\n", good=" +", bad=" -")
 """AtomThinkPRM and Math-psa: one tag behind every step, `+` and `-` with the space before them."""

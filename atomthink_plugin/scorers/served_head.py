@@ -8,15 +8,15 @@ from typing import Any
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.prefixes.reader import ids_of
-from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.inference.checkpoint_files import load_config, load_words
+from atomthink_plugin.inference.prefix_cache.reader import ids_of
+from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.detect import prm_settings
 from atomthink_plugin.scorers.prm_head import Conversation, separator_of
-from atomthink_plugin.scorers.served import ServedPrm, prm_servers, served_name
-from atomthink_plugin.server import Server
-from atomthink_plugin.server_reply import Reply
-from atomthink_plugin.source import load_config, load_words
+from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers, served_name
+from atomthink_plugin.servers.openai_client import Server
+from atomthink_plugin.servers.replies import Reply
 
 
 class _Class(BaseModel):

@@ -9,20 +9,20 @@ from typing import Any
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.chat_turns import ChatTurns
-from atomthink_plugin.formats import SEPARATOR, Format
-from atomthink_plugin.prefixes.reader import ids_of
-from atomthink_plugin.prompting import ChatText
-from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.formats.base import SEPARATOR, Format
+from atomthink_plugin.inference.checkpoint_files import load_config, load_words
+from atomthink_plugin.inference.encoding import ChatText
+from atomthink_plugin.inference.prefix_cache.reader import ids_of
+from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
-from atomthink_plugin.scorers.chat import format_named
+from atomthink_plugin.scorers.chat_layout import format_named
 from atomthink_plugin.scorers.detect import prm_settings
 from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, markers
-from atomthink_plugin.scorers.served import ServedPrm, prm_servers, served_name
-from atomthink_plugin.scorers.steps import last_step
-from atomthink_plugin.server import Server
-from atomthink_plugin.server_reply import Reply
-from atomthink_plugin.source import load_config, load_words
+from atomthink_plugin.scorers.scored_step import last_step
+from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers, served_name
+from atomthink_plugin.servers.chat_turns import ChatTurns
+from atomthink_plugin.servers.openai_client import Server
+from atomthink_plugin.servers.replies import Reply
 
 
 class _TopLogprobs(BaseModel):

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from atomthink_plugin.steps import body
+from atomthink_plugin.formats.steps import body
 
 NUMBER: Final = re.compile(r"\${1,2}[^$]+\${1,2}|\\\(.+?\\\)|\\\[.+?\\\]|\d+(?:[.,]\d+)*", re.DOTALL)
 """Numbers, and formulas in LaTeX: what a step does is told by its words."""

@@ -81,7 +81,7 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from atomthink_plugin.arguments import read_pairs
+    from atomthink_plugin.plugins.arguments import read_pairs
     from atomthink_plugin.tasks.atoms.evaluating import evaluate, publish, thinker_of
     from atomthink_plugin.tasks.atoms.records import read_records, writable
     from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy

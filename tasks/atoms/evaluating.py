@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.build import build
 from atomthink_plugin.config import Plan, plan
 from atomthink_plugin.model_adapters.register import CLASSES, model_class
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.build import build
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
 from atomthink_plugin.tasks.atoms.radar import HEADINGS, page, shown

@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from atomthink_plugin.statistics import wilson
+from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.tasks.atoms.records import Record
 from atomthink_plugin.tasks.atoms.rollouts import Results
 from atomthink_plugin.tasks.atoms.taxonomy import Taxonomy

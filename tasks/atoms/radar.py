@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Final
 
+from atomthink_plugin.report.output_files import base_style
 from atomthink_plugin.tasks.atoms.quality import Capability, Estimate
-from atomthink_plugin.tasks.report.files import base_style
 
 WIDTH: Final = 720
 HEIGHT: Final = 480

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from atomthink_plugin.answers import count_equivalent
 from atomthink_plugin.api import AtomThinkError, Choice, Failure, Message, Mind, Question, QuestionError, Search
-from atomthink_plugin.image_input import read_image
+from atomthink_plugin.inference.image_input import read_image
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.tasks.atoms.records import Record
 
 

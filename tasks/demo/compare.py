@@ -9,17 +9,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.api import AtomThinkError, Failure, Result
-from atomthink_plugin.build import build, cache_folder, open_journal
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.report.output_files import write_json
+from atomthink_plugin.runtime.build import build, cache_folder, open_journal
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.statistics import wilson
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.demo.ask import ask, right
 from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, DemoQuestion, held_out
 from atomthink_plugin.tasks.demo.showing import NEXT, show_example, write_trees
-from atomthink_plugin.tasks.report.files import write_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from atomthink_plugin.answers import equivalent, final_answer
-from atomthink_plugin.steps import split_steps
+from atomthink_plugin.formats.steps import split_steps
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from atomthink_plugin.api import AtomThinkError, Outcome, Result
 from atomthink_plugin.redaction import printable
+from atomthink_plugin.report.page_html import write_page
+from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
-from atomthink_plugin.tasks.report.page import write_page
-from atomthink_plugin.tasks.report.reading import read
 
 NEXT: Final = (
     "lmms-eval --model atomthink_hf --tasks mathvision_testmini --log_samples --output_path out "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from atomthink_plugin.api import Choice, Count, Mind, Path, Score, Search, SearchKind
-from atomthink_plugin.hookspecs import ScorerFactory, hookimpl
+from atomthink_plugin.plugins.hookspecs import ScorerFactory, hookimpl
 
 
 def shortest(n: Count = 4) -> Search:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from atomthink_plugin.api import Usage
-from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out
 

@@ -8,9 +8,9 @@ from statistics import fmean
 import pytest
 
 from atomthink_plugin.api import Outcome, Path, Step
-from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.ask import ask, right
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.tiny.labels import verdicts

@@ -16,12 +16,12 @@ import torch
 from transformers import AutoModel, AutoProcessor
 
 from atomthink_plugin.api import AtomThinkError, Message, Path, Proposal, Question, QuestionError, Sampling
-from atomthink_plugin.checkpoints import load_remote_multimodal
-from atomthink_plugin.formats import Atomic, Continue, Direct, Format, Prompt
-from atomthink_plugin.model_adapters.decoding import PrefillDecoder
+from atomthink_plugin.formats.base import Atomic, Continue, Direct, Format, Prompt
+from atomthink_plugin.inference.checkpoints import load_remote_multimodal
+from atomthink_plugin.inference.decoding import PrefillDecoder
+from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.emova import AtomThinkEmova
 from atomthink_plugin.model_adapters.emova_policy import ConversationEncoder, emova_policy
-from atomthink_plugin.model_adapters.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from tests.emova_standin import emova, emova_merging
 from tests.tiny_models import chain, folder, head_prm, llava, picture, question

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from atomthink_plugin.api import Failure, Message, Outcome, Question, Result, Usage
-from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
+from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from tests.openai_server import Body, ChatServer, Fault, serve, text_of
 
 KINDS: tuple[Fault, ...] = (

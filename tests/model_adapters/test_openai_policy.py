@@ -32,14 +32,14 @@ from atomthink_plugin.api import (
     Sampling,
     Step,
 )
-from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats import SEPARATOR, Atomic, Continue, Cot, Direct, Format
-from atomthink_plugin.model_adapters.chat_endpoint import Endpoint
+from atomthink_plugin.formats.base import SEPARATOR, Atomic, Continue, Cot, Direct, Format
 from atomthink_plugin.model_adapters.openai_policy import OpenAIPolicy, openai_policy
+from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.thinker import Thinker
-from atomthink_plugin.server import Server
+from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.servers.chat_endpoint import Endpoint
+from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.testing import ScriptedScorer
 from tests.openai_server import (
     ChatServer,

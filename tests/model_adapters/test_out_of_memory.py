@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from atomthink_plugin.api import Outcome, Path, Result, Sampling
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from atomthink_plugin.prefixes.tree import PrefixTree
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.runtime.settings import Settings
-from atomthink_plugin.runtime.thinker import Thinker
 from atomthink_plugin.scorers.prm_likelihood import LikelihoodPrm, prm_likelihood
 from atomthink_plugin.searches.beam import beam
 from tests.model_adapters.test_transformers_policy import QUESTIONS, grow

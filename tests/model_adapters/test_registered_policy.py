@@ -22,7 +22,7 @@ from atomthink_plugin.api import (
     QuestionError,
     Sampling,
 )
-from atomthink_plugin.formats import ATOMIC_INSTRUCTION, Atomic, Continue, Cot, Direct, Format
+from atomthink_plugin.formats.base import ATOMIC_INSTRUCTION, Atomic, Continue, Cot, Direct, Format
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
 from atomthink_plugin.model_adapters.registered_model import AtomThinkLmms
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy, registered_policy

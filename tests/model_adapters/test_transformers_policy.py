@@ -25,9 +25,9 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
-from atomthink_plugin.formats import Atomic, Continue, Direct, Format
+from atomthink_plugin.formats.base import Atomic, Continue, Direct, Format
+from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
-from atomthink_plugin.prompting import Encoder
 from tests.tiny_models import (
     causal_prm,
     chain,

@@ -33,10 +33,10 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats.base import Continue
 from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.runtime.runner import Finished, Thinker
 from atomthink_plugin.runtime.settings import Settings
-from atomthink_plugin.runtime.thinker import Finished, Thinker
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
 

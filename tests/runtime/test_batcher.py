@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomthink_plugin.runtime.batcher import MicroBatcher, out_of_memory
-from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.runtime.event_loop import run
 
 
 def submit_all(batcher: MicroBatcher[int, int], items: Sequence[int]) -> list[int | BaseException]:

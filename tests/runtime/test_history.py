@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from atomthink_plugin.api import Failure, Outcome, Question
-from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats import SEPARATOR, Continue, Direct, Format
+from atomthink_plugin.formats.base import SEPARATOR, Continue, Direct, Format
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-from atomthink_plugin.runtime.mind import QuestionMind
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.build import build
+from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.tree import QuestionMind
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.tasks.demo.ask import ask

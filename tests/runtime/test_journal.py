@@ -30,12 +30,12 @@ from atomthink_plugin.api import (
     Rollout,
     Usage,
 )
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.report.journals import read_journal
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.records import lines
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.searches.quick import quick
-from atomthink_plugin.tasks.report.journals import read_journal
 from atomthink_plugin.testing import ScriptedPolicy
 from atomthink_plugin.training.fine_tuning.journals import finished, journal_files
 from atomthink_plugin.training.fine_tuning.tally import Tally

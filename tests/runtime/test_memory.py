@@ -12,10 +12,10 @@ from pathlib import Path as FilePath
 import pytest
 
 from atomthink_plugin.api import Message, Node, Outcome, Path, Proposal, Question, Result, Sampling, Score, Step, Usage
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats.base import Continue
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.mind import QuestionMind
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.tree import QuestionMind
 from atomthink_plugin.searches.greedy import greedy
 from tests.trees import settings
 

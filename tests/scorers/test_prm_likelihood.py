@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from atomthink_plugin.api import AtomThinkError, Path
-from atomthink_plugin.formats import Continue
-from atomthink_plugin.prompting import Encoder
+from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.scorers.detect import detect_kind
 from atomthink_plugin.scorers.prm_likelihood import prm_likelihood
 from tests.scorers.scoring import FINAL, PATHS, copy, logits_of, scores

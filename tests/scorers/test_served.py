@@ -11,10 +11,10 @@ import pytest
 from pydantic import BaseModel
 
 from atomthink_plugin.api import AtomThinkError, Message, Path, Question, QuestionError, ServerError, Step
-from atomthink_plugin.scorers.served import ServedPrm, prm_servers
+from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers
 from atomthink_plugin.scorers.served_token import served_prm_token
-from atomthink_plugin.server import Server
-from atomthink_plugin.server_reply import Reply
+from atomthink_plugin.servers.openai_client import Server
+from atomthink_plugin.servers.replies import Reply
 from tests.openai_server import ChatServer, Fault, serve
 from tests.tiny_models import llava
 

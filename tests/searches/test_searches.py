@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Aggregate, Choice, Path, Search
-from atomthink_plugin.formats import SEPARATOR
-from atomthink_plugin.runtime.mind import QuestionMind
+from atomthink_plugin.formats.base import SEPARATOR
+from atomthink_plugin.runtime.tree import QuestionMind
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy

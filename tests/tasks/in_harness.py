@@ -20,7 +20,7 @@ from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.tasks import TaskManager
 
-from atomthink_plugin.model_adapters import harness
+from atomthink_plugin.model_adapters import lmms_requests as harness
 from atomthink_plugin.tasks import discovery
 from tests.tasks.builtin_forms import logged
 

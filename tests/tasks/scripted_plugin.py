@@ -10,7 +10,7 @@ from typing import Any
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 
-from atomthink_plugin.model_adapters.harness import ThoughtCounts
+from atomthink_plugin.model_adapters.lmms_requests import ThoughtCounts
 
 MODULE = """
 from lmms_eval.models.registry_v2 import ModelManifest

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.tasks.report.reading import read
+from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.tasks.results import SCORER
 from tests.tasks import scripted_plugin
 from tests.tasks.cli import evaluate, results, samples

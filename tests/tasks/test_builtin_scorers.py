@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from atomthink_plugin.tasks.report.verdicts import Verdicts
-from atomthink_plugin.tasks.runs import Run, Sample
+from atomthink_plugin.report.run_samples import Run, Sample
+from atomthink_plugin.report.verdicts import Verdicts
 
 SCRIPT = Path(__file__).with_name("in_harness.py")
 

@@ -21,13 +21,13 @@ from atomthink_plugin.api import (
     Sampling,
     Usage,
 )
-from atomthink_plugin.build import build
-from atomthink_plugin.checkpoints import load_multimodal
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats import Continue, Format, Prompt
+from atomthink_plugin.formats.base import Continue, Format, Prompt
+from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.model_adapters.vllm_policy import VllmPolicy, vllm_policy
-from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.runtime.build import build
+from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.vllm.serving import ENGINE

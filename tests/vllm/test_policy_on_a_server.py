@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from atomthink_plugin.api import Node, Outcome, Result, Usage
-from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.build import build
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.vllm.serving import PATIENCE, VllmServer, server_is_up

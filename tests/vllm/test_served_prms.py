@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2Model
 
 from atomthink_plugin.api import AtomThinkError, Outcome, Path, Scorer
-from atomthink_plugin.build import build
 from atomthink_plugin.config import plan
+from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from atomthink_plugin.prefixes.reader import ids_of
-from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.runtime.build import build
+from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.prm_head import Conversation, prm_head
 from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.scorers.served_head import served_prm_head
@@ -104,7 +104,7 @@ def twin(prm: FilePath, path: Path) -> float:
 
 
 def served_layout(prm: FilePath) -> Conversation:
-    from atomthink_plugin.source import load_words
+    from atomthink_plugin.inference.checkpoint_files import load_words
 
     tokenizer = load_words(str(prm), images=False).tokenizer
     return Conversation(tokenizer, tokenizer.convert_tokens_to_ids("<extra_0>"))

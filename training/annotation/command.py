@@ -138,7 +138,7 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _by_teacher(options: argparse.Namespace) -> None:
-    from atomthink_plugin.runtime.loop import run
+    from atomthink_plugin.runtime.event_loop import run
     from atomthink_plugin.training.annotation.engine import Engine
     from atomthink_plugin.training.annotation.ledger import Ledger
     from atomthink_plugin.training.annotation.meter import Meter, read_price
@@ -186,7 +186,7 @@ async def _work(
 
 
 def _by_rollouts(options: argparse.Namespace) -> None:
-    from atomthink_plugin.arguments import read_pairs
+    from atomthink_plugin.plugins.arguments import read_pairs
     from atomthink_plugin.tasks.atoms.evaluating import thinker_of
     from atomthink_plugin.training.annotation.outputs import write
     from atomthink_plugin.training.annotation.rollouts import WAY, roll_out

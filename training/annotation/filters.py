@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from atomthink_plugin.answers import final_answer
-from atomthink_plugin.steps import body, check
+from atomthink_plugin.formats.steps import body, check
 
 Stage = Literal["input", "unfinished", "server", "teacher", "steps", "format", "answer", "check"]
 """Where a question was lost: its record, the run that ended before it, the server, replies that cannot be used, no

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.report.files import write_json
+from atomthink_plugin.report.output_files import write_json
 from atomthink_plugin.training.annotation.filters import STAGES, Stage
 from atomthink_plugin.training.annotation.meter import Cost
 from atomthink_plugin.training.chains import Chain, write_lines

@@ -9,8 +9,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from atomthink_plugin.api import ServerError
-from atomthink_plugin.server import Server, unsent
-from atomthink_plugin.server_reply import Counts, Reply, content_of
+from atomthink_plugin.servers.openai_client import Server, unsent
+from atomthink_plugin.servers.replies import Counts, Reply, content_of
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Cost, Meter
 

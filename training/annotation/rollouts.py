@@ -13,7 +13,7 @@ from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError, Choice, Failure, Mind, Outcome, Search
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.training.annotation.filters import FaultError, require_format
 from atomthink_plugin.training.annotation.outputs import Lost, Made
 from atomthink_plugin.training.annotation.questions import Item, Items

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Message, QuestionError
-from atomthink_plugin.chat_turns import ChatTurns
-from atomthink_plugin.model_adapters.chat_endpoint import (
+from atomthink_plugin.redaction import redact
+from atomthink_plugin.servers.chat_endpoint import (
     Ask,
     ContextFullError,
     Drawn,
@@ -23,9 +23,9 @@ from atomthink_plugin.model_adapters.chat_endpoint import (
     RefusedError,
     UnknownModelError,
 )
-from atomthink_plugin.redaction import redact
-from atomthink_plugin.server import addresses, key
-from atomthink_plugin.server_pool import Servers
+from atomthink_plugin.servers.chat_turns import ChatTurns
+from atomthink_plugin.servers.openai_client import addresses, key
+from atomthink_plugin.servers.pool import Servers
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Meter
 from atomthink_plugin.training.annotation.paying import PaidServer

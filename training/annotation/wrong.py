@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import QuestionError
-from atomthink_plugin.steps import body, check
+from atomthink_plugin.formats.steps import body, check
 from atomthink_plugin.training.annotation import prompts
 from atomthink_plugin.training.annotation.annotating import digest_of
 from atomthink_plugin.training.annotation.engine import Engine, Finished, Task

@@ -79,7 +79,7 @@ def _read(options: argparse.Namespace) -> None:
 
 
 def _quality(options: argparse.Namespace) -> None:
-    from atomthink_plugin.runtime.loop import run
+    from atomthink_plugin.runtime.event_loop import run
     from atomthink_plugin.training.annotation.meter import Meter
     from atomthink_plugin.training.annotation.teacher import connect
     from atomthink_plugin.training.chains import read_chains, reasons_of

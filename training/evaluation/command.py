@@ -66,7 +66,7 @@ def _add_scorer(parser: argparse.ArgumentParser) -> None:
 
 def _scorer(options: argparse.Namespace) -> dict[str, Any]:
     """Returns `prm`, `scorer` and the scorer's arguments as they were typed."""
-    from atomthink_plugin.arguments import read_pairs
+    from atomthink_plugin.plugins.arguments import read_pairs
 
     named = {"prm": options.prm, "scorer": options.scorer}
     return {**read_pairs("--args", options.args), **{k: v for k, v in named.items() if v is not None}}

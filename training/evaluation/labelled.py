@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin.api import Question
-from atomthink_plugin.image_input import read_image
+from atomthink_plugin.inference.image_input import read_image
 from atomthink_plugin.training.chains import Chain, Reject, asked
 from atomthink_plugin.training.images import Picture
 

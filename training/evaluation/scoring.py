@@ -10,7 +10,7 @@ from typing import Final
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Scorer, Step
-from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.training.evaluation.labelled import Labelled
 from atomthink_plugin.training.evaluation.progress import StepProgress
 from atomthink_plugin.training.evaluation.score_file import ScoreFile

@@ -20,9 +20,17 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.checkpoints import Checkpoint, load_remote_multimodal, neutral
-from atomthink_plugin.prompting import MAX_PIXELS
-from atomthink_plugin.source import checked, config_of, explained, processor_of, require, set_chat_template, weights
+from atomthink_plugin.inference.checkpoint_files import (
+    checked,
+    config_of,
+    explained,
+    processor_of,
+    require,
+    set_chat_template,
+    weights,
+)
+from atomthink_plugin.inference.checkpoints import Checkpoint, load_remote_multimodal, neutral
+from atomthink_plugin.inference.encoding import MAX_PIXELS
 from atomthink_plugin.training.fine_tuning.config import Lora, Precision, Recipe
 from atomthink_plugin.training.weight_names import hub_names
 

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch.nn.functional import pad
 
-from atomthink_plugin.prompting import CROSS, Encoding
+from atomthink_plugin.inference.encoding import CROSS, Encoding
 from atomthink_plugin.training.fine_tuning.rows import Row
 
 IGNORED: Final = -100

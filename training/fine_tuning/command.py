@@ -78,7 +78,7 @@ def _dpo(options: argparse.Namespace) -> None:
 
 
 def _pairs(options: argparse.Namespace) -> None:
-    from atomthink_plugin.arguments import read_pairs
+    from atomthink_plugin.plugins.arguments import read_pairs
     from atomthink_plugin.training.fine_tuning.pairing import Limits
     from atomthink_plugin.training.fine_tuning.searching import make_pairs, search
 

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.arguments import hint
+from atomthink_plugin.plugins.arguments import hint
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "linear", "cosine", "trapezoid"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
-from atomthink_plugin.formats import Format
+from atomthink_plugin.formats.base import Format
 from atomthink_plugin.training.chains import Reject
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, brings_code, freeze, load_trainable, save
 from atomthink_plugin.training.fine_tuning.collating import IGNORED, Batch, collate

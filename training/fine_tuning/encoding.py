@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from atomthink_plugin.checkpoints import Checkpoint
-from atomthink_plugin.formats import Prompt
+from atomthink_plugin.formats.base import Prompt
+from atomthink_plugin.inference.checkpoints import Checkpoint
+from atomthink_plugin.inference.encoding import CROSS, Encoder, Encoding, fitted, to_rgb
 from atomthink_plugin.model_adapters.emova_policy import ConversationEncoder
-from atomthink_plugin.prompting import CROSS, Encoder, Encoding, fitted, to_rgb
 from atomthink_plugin.training.fine_tuning.checkpoint import brings_code
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.prompting import Encoding
+from atomthink_plugin.inference.encoding import Encoding
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, brings_code, freeze, load_trainable, save
 from atomthink_plugin.training.fine_tuning.collating import Batch, collate
 from atomthink_plugin.training.fine_tuning.config import PolicyRecipe

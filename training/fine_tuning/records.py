@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError
 from atomthink_plugin.api import Path as Steps
-from atomthink_plugin.formats import Format
+from atomthink_plugin.formats.base import Format
 from atomthink_plugin.training.chains import Chain, Chains, Reject, first_of, read_chains
 from atomthink_plugin.training.fine_tuning.config import Data, PolicyRecipe
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder

@@ -17,12 +17,12 @@ from PIL import Image as Pictures
 
 from atomthink_plugin.api import AtomThinkError, Message, Question, QuestionError, Step
 from atomthink_plugin.api import Path as Steps
-from atomthink_plugin.checkpoints import Checkpoint, end_ids
-from atomthink_plugin.formats import Cot, Direct, Format, Prompt
-from atomthink_plugin.hookspecs import FormatFactory
-from atomthink_plugin.image_input import fitting, read_image, upright_size
-from atomthink_plugin.prompting import Encoder, Encoding, fitted
-from atomthink_plugin.registry import registry
+from atomthink_plugin.formats.base import Cot, Direct, Format, Prompt
+from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
+from atomthink_plugin.inference.encoding import Encoder, Encoding, fitted
+from atomthink_plugin.inference.image_input import fitting, read_image, upright_size
+from atomthink_plugin.plugins.hookspecs import FormatFactory
+from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.training.chains import Asked, asked
 
 if TYPE_CHECKING:

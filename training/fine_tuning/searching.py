@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.build import build, open_journal
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.register import CLASSES
+from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.training.chains import AsQuestions, beside, write_lines, write_rejects
 from atomthink_plugin.training.fine_tuning.journals import finished, journal_files
 from atomthink_plugin.training.fine_tuning.pairing import Known, Limits, from_chains, from_journal, read_known

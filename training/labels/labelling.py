@@ -11,9 +11,9 @@ from typing import Final
 
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import QuestionError
-from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.training.chains import Chain, Chains, Reject
 from atomthink_plugin.training.labels.estimates import Rollouts, monte_carlo, right_steps
 from atomthink_plugin.training.labels.rollouts import Roller, Spent

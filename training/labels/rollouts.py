@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from atomthink_plugin.answers import count_equivalent, equivalent
 from atomthink_plugin.api import Failure, Question, QuestionError, Result, Usage
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.training.chains import Chain
 
 

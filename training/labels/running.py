@@ -10,10 +10,10 @@ from pathlib import Path
 
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.arguments import read_pairs
-from atomthink_plugin.build import build, open_journal
-from atomthink_plugin.formats import Format
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.formats.base import Format
+from atomthink_plugin.plugins.arguments import read_pairs
+from atomthink_plugin.runtime.build import build, open_journal
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.evaluating import rollout_plan
 from atomthink_plugin.training.chains import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from atomthink_plugin.api import Failure, Limits, Question, Result, Usage
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.training.chains import Asked, Chain, Reject, Text, asked, none_usable, pictures, read_records
 from atomthink_plugin.training.labels.rollouts import Spent
 

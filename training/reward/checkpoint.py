@@ -14,13 +14,7 @@ from transformers import (
 )
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.checkpoints import Checkpoint
-from atomthink_plugin.scorers.batched import single_token
-from atomthink_plugin.scorers.chat import format_named
-from atomthink_plugin.scorers.detect import SECTION, PrmSettings
-from atomthink_plugin.scorers.prm_head import Conversation
-from atomthink_plugin.scorers.prm_token import ChatLayout, Layout, TextLayout
-from atomthink_plugin.source import (
+from atomthink_plugin.inference.checkpoint_files import (
     Request,
     checked,
     config_of,
@@ -31,6 +25,12 @@ from atomthink_plugin.source import (
     tokenizer_of,
     weights,
 )
+from atomthink_plugin.inference.checkpoints import Checkpoint
+from atomthink_plugin.scorers.batched import single_token
+from atomthink_plugin.scorers.chat_layout import format_named
+from atomthink_plugin.scorers.detect import SECTION, PrmSettings
+from atomthink_plugin.scorers.prm_head import Conversation
+from atomthink_plugin.scorers.prm_token import ChatLayout, Layout, TextLayout
 from atomthink_plugin.training.fine_tuning.checkpoint import correct, held_in, load_trainable, note_pixels
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
 from atomthink_plugin.training.reward.config import PrmRecipe

@@ -12,7 +12,7 @@ from itertools import takewhile
 
 from atomthink_plugin import api
 from atomthink_plugin.api import QuestionError, Step
-from atomthink_plugin.prompting import Encoding
+from atomthink_plugin.inference.encoding import Encoding
 from atomthink_plugin.scorers.prm_token import Layout
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments, set_seed
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.prompting import Encoding
+from atomthink_plugin.inference.encoding import Encoding
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, freeze, save, write
 from atomthink_plugin.training.fine_tuning.collating import inputs_of
 from atomthink_plugin.training.fine_tuning.config import Lora

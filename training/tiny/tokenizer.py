@@ -13,7 +13,7 @@ from typing import Final
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from atomthink_plugin.formats import CONTINUE_INSTRUCTION, COT_INSTRUCTION, SEPARATOR
+from atomthink_plugin.formats.base import CONTINUE_INSTRUCTION, COT_INSTRUCTION, SEPARATOR
 from atomthink_plugin.tasks.demo.questions import COLOURS, HINT, training_stream
 
 PAD: Final = "<pad>"

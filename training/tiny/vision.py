@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlavaForConditionalGeneration
 
-from atomthink_plugin.source import choose_device
+from atomthink_plugin.inference.checkpoint_files import choose_device
 from atomthink_plugin.tasks.demo.questions import COLOURS
 from atomthink_plugin.training.fine_tuning.trainer import Rise
 from atomthink_plugin.training.optimiser import optimiser

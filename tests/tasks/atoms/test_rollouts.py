@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError, Path, Policy, Proposal, Sampling, Step, Usage
-from atomthink_plugin.formats import Continue
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.tasks.atoms.quality import capabilities, steps_of
 from atomthink_plugin.tasks.atoms.records import Record

@@ -13,8 +13,8 @@ import openai
 import pytest
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.pausing import pause_after
-from atomthink_plugin.server import Server
+from atomthink_plugin.servers.openai_client import Server
+from atomthink_plugin.servers.pauses import pause_after
 from atomthink_plugin.training.annotation.command import LIMIT_REACHED
 from tests.openai_server import ChatServer, serve
 from tests.training.annotation.teaching import TeacherServer, command, lines, questions, summary, teacher
@@ -135,7 +135,7 @@ def test_a_failed_try_is_made_good_by_the_next(tmp_path: Path) -> None:
 
 
 def test_a_server_that_goes_away_is_waited_for_at_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atomthink_plugin.server._AGAIN", 0.05)
+    monkeypatch.setattr("atomthink_plugin.servers.openai_client._AGAIN", 0.05)
     away, watch = threading.Event(), Server._watch
 
     async def watched(server: Server, *session: Any) -> None:

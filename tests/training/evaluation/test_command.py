@@ -14,9 +14,9 @@ import pytest
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.config import scorer_plan
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats.base import Continue
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from atomthink_plugin.runtime.loop import run
+from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out

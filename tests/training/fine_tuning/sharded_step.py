@@ -14,7 +14,7 @@ from torch.distributed import destroy_process_group, get_rank, init_process_grou
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from atomthink_plugin.checkpoints import load_multimodal
+from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.training.fine_tuning.encoding import row_encoder
 from atomthink_plugin.training.fine_tuning.policy import Collator
 from atomthink_plugin.training.fine_tuning.records import samples_of

@@ -11,10 +11,10 @@ from PIL import Image
 
 from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.api import QuestionError, Sampling
-from atomthink_plugin.checkpoints import Checkpoint, load_multimodal
-from atomthink_plugin.formats import Atomic, Continue, Direct, Format
+from atomthink_plugin.formats.base import Atomic, Continue, Direct, Format
+from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
+from atomthink_plugin.inference.encoding import MAX_PIXELS, Encoder, Encoding, fitted, fitting
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from atomthink_plugin.prompting import MAX_PIXELS, Encoder, Encoding, fitted, fitting
 from atomthink_plugin.training.chains import Chain, asked
 from atomthink_plugin.training.fine_tuning.collating import IGNORED, Batch, collate
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from transformers.core_model_loading import WeightRenaming
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.checkpoints import load_multimodal
 from atomthink_plugin.cli import main
+from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.training.chains import Chain, write_chains, write_lines
 from atomthink_plugin.training.fine_tuning import policy
 from atomthink_plugin.training.fine_tuning.checkpoint import correct, freeze, load_trainable

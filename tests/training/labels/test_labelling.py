@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from atomthink_plugin.api import Path, Policy, Proposal, QuestionError, Sampling, Step, Usage
-from atomthink_plugin.formats import Continue
+from atomthink_plugin.formats.base import Continue
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.thinker import Thinker
+from atomthink_plugin.runtime.runner import Thinker
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy
 from atomthink_plugin.training.chains import Chain, Chains

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from atomthink_plugin.api import Message, Path, Question, QuestionError, Step
-from atomthink_plugin.checkpoints import load_multimodal
-from atomthink_plugin.formats import Atomic, Continue, Format
+from atomthink_plugin.formats.base import Atomic, Continue, Format
+from atomthink_plugin.inference.checkpoints import load_multimodal
+from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from atomthink_plugin.prompting import Encoder
 from atomthink_plugin.scorers.prm_token import ChatLayout, TextLayout, TokenPrm
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out

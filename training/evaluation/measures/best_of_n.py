@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atomthink_plugin.aggregates import AGGREGATES
 from atomthink_plugin.api import Aggregate
+from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.training.evaluation.measures.resampling import Bootstrap, Estimate, share
 from atomthink_plugin.training.evaluation.scored import Scored
 

@@ -1,0 +1,1 @@
+"""Everything that reads and samples with torch: checkpoints, encoding, KV cache, decoding, sampling."""

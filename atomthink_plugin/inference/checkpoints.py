@@ -1,0 +1,346 @@
+"""Loads policies and process reward models, with errors the user can act on before any question."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypedDict
+
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForTokenClassification,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+from transformers import __version__ as transformers_version
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.models.auto.auto_factory import add_generation_mixin_to_remote_model
+from transformers.models.auto.image_processing_auto import get_image_processor_config
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.inference.checkpoint_files import (
+    Kind,
+    Request,
+    checked,
+    config_of,
+    explained,
+    first_line,
+    load_config,
+    processor_of,
+    require,
+    set_chat_template,
+    tokenizer_of,
+    untrusted,
+    weights,
+)
+from atomthink_plugin.inference.llava_checkpoints import in_llava_format, load_llava_format
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model, ready for inference.
+
+    Attributes:
+        model: In eval mode, without gradients; if it generates, with a `neutral` generation config.
+        tokenizer: Its tokenizer.
+        processor: Its processor; None for text-only models.
+        identity: Name, revision or, for a local folder, a digest of its files, and the precision it runs in: part of
+            the journal's key.
+        lock: Held during a forward pass: some architectures keep state (Qwen2.5-VL's rope deltas) between calls.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    processor: ProcessorMixin | None
+    identity: str
+    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.model.device
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of the longest sequence, None if the model's config states no limit."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return None if limit is None else int(limit)
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills short rows; masked everywhere, so any id does where the tokenizer names none."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if isinstance(pad, int) else 0
+
+
+class Source(TypedDict):
+    """Arguments that all loaders share, as their users typed them."""
+
+    revision: str | None
+    dtype: str
+    device: str
+    trust_remote_code: bool
+    argument: str
+
+
+def load_multimodal(
+    pretrained: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    chat_template: str | None = None,
+    attn_implementation: str | None = None,
+    argument: str = "pretrained",
+) -> Checkpoint:
+    """Loads a checkpoint that reads images and writes text.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        dtype: `auto` (the checkpoint's own on an accelerator, float32 on the CPU) or a name in `DTYPES`.
+        device: `auto` (CUDA, else MPS, else CPU) or anything `torch.device` reads.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
+        chat_template: File with a Jinja chat template, for checkpoints that bring none.
+        attn_implementation: `sdpa`, `flash_attention_2`, `eager`, ...; transformers chooses if not given.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or not used as a multimodal model.
+    """
+    request = checked(pretrained, revision, dtype, device, trust_remote_code, argument)
+    request = replace(request, attention=attn_implementation)
+    written = load_config(pretrained, revision=revision, argument=argument)
+    if in_llava_format(written):
+        model, processor = load_llava_format(request, written)
+    else:
+        require(request, config_of(request), "multimodal")
+        processor = processor_of(request)
+        model = _load(AutoModelForImageTextToText, "multimodal", request)
+    model.generation_config = neutral(model.generation_config)
+    set_chat_template(processor, chat_template, request)
+    return _ready(model, processor.tokenizer, processor, request)
+
+
+def load_remote_multimodal(
+    pretrained: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
+    argument: str = "pretrained",
+) -> Checkpoint:
+    """Loads a checkpoint that reads images with Python code of its own, under `AutoModel`, and writes text.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        dtype: As in `load_multimodal`.
+        device: As in `load_multimodal`.
+        trust_remote_code: Whether to run that code; without it there is nothing to load.
+        attn_implementation: As in `load_multimodal`.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: The code may not or cannot run, or the checkpoint cannot be loaded.
+    """
+    request = checked(pretrained, revision, dtype, device, trust_remote_code, argument)
+    request = replace(request, attention=attn_implementation)
+    config = config_of(request)
+    if "AutoModel" not in (getattr(config, "auto_map", None) or {}):
+        raise AtomThinkError(
+            f"{argument}={pretrained!r} is of type {config.model_type!r} and brings no Python code of its own: use "
+            "--model atomthink_hf"
+        )
+    if not trust_remote_code:  # transformers itself asks only where it does not know the type
+        raise AtomThinkError(untrusted(request))
+    with own_code(config, f"{argument}={pretrained!r}"):
+        processor = processor_of(request)
+        model = _load(_remote_class(config.auto_map["AutoModel"], request), "multimodal", request)
+        model.generation_config = neutral(model.generation_config)
+        if "past_key_values" in inspect.signature(model.forward).parameters:
+            model.register_forward_pre_hook(_by_its_old_name, with_kwargs=True)
+        return _ready(model, processor.tokenizer, processor, request)
+
+
+def _by_its_old_name(model: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Gives a model's own code its cache as it knows it: transformers calls it `cache` from 5.24 on."""
+    if "cache" in named:
+        named["past_key_values"] = named.pop("cache")
+    return given, named
+
+
+def _remote_class(reference: str, request: Request) -> type[PreTrainedModel]:
+    """The model's class, able to generate; AutoModel gives that only the first time in a process."""
+    with explained(request):
+        found = get_class_from_dynamic_module(reference, request.pretrained, revision=request.revision)
+    able: type[PreTrainedModel] = add_generation_mixin_to_remote_model(found)  # type: ignore[no-untyped-call]
+    return able
+
+
+@contextmanager
+def own_code(config: PretrainedConfig, name: str) -> Iterator[None]:
+    """Says of what goes wrong inside that it is a checkpoint's own code, and which release that was written for.
+
+    Args:
+        config: The checkpoint's.
+        name: What the user called it, for the message.
+    """
+    try:
+        yield
+    except AtomThinkError:
+        raise
+    except Exception as error:
+        raise AtomThinkError(
+            f"{name}: its own Python code fails with transformers {transformers_version} ({type(error).__name__}: "
+            f"{first_line(error)}); its config.json names {config.transformers_version}: pass a revision= with newer "
+            "code, or mend the .py files in a local copy and name that folder"
+        ) from error
+
+
+def load_text_prm(
+    pretrained: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    argument: str = "prm",
+) -> Checkpoint:
+    """Loads a text-only language model that is read as a process reward model.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        dtype: As in `load_multimodal`.
+        device: As in `load_multimodal`.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or is no causal language model.
+    """
+    request = checked(pretrained, revision, dtype, device, trust_remote_code, argument)
+    require(request, config_of(request), "causal")
+    tokenizer = tokenizer_of(request)
+    return _ready(_load(AutoModelForCausalLM, "causal", request), tokenizer, None, request)
+
+
+def load_head_prm(
+    pretrained: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    argument: str = "prm",
+) -> Checkpoint:
+    """Loads a classifier of tokens; it has a processor if it reads images.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        dtype: As in `load_multimodal`.
+        device: As in `load_multimodal`.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or is no token classifier.
+    """
+    request = checked(pretrained, revision, dtype, device, trust_remote_code, argument)
+    config = config_of(request)
+    require(request, config, "head")
+    # Qwen2.5-Math-PRM brings its class as remote code under AutoModel.
+    remote = "AutoModel" in (getattr(config, "auto_map", None) or {})
+    if remote and not trust_remote_code:  # the bare model of the same type would load silently
+        raise AtomThinkError(untrusted(request))
+    model = _load(AutoModel if remote else AutoModelForTokenClassification, "head", request)
+    if not _reads_images(model, request):
+        return _ready(model, tokenizer_of(request), None, request)
+    processor = processor_of(request)
+    set_chat_template(processor, None, request)
+    return _ready(model, processor.tokenizer, processor, request)
+
+
+def neutral(config: GenerationConfig) -> GenerationConfig:
+    """Returns greedy decoding with `config`'s special tokens and none of its other habits.
+
+    Checkpoints ship repetition penalties, temperatures and the like, and `generate` falls back on them
+    for whatever a call leaves unset; they would bias samples and log-probabilities.
+    """
+    return GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False,
+        num_beams=1,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+    )
+
+
+def end_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
+    """Returns the ids that end a reply: all that a generating checkpoint's config names, else its tokenizer's."""
+    ids = checkpoint.model.generation_config.eos_token_id
+    if ids is None:
+        ids = checkpoint.tokenizer.eos_token_id
+    if ids is None:
+        return ()
+    return tuple(ids) if isinstance(ids, list) else (int(ids),)
+
+
+def _reads_images(model: PreTrainedModel, request: Request) -> bool:
+    """Whether the model takes images and its repository says how to prepare them.
+
+    A multimodal architecture that was trained on text alone comes with a tokenizer only.
+    """
+    # What the class itself says of its inputs depends on the version of transformers, and remote code need not say it.
+    if model.config.get_text_config() is model.config:
+        return False
+    with explained(request):
+        return bool(get_image_processor_config(request.pretrained, revision=request.revision))
+
+
+def _load(loader: Any, kind: Kind, request: Request) -> PreTrainedModel:
+    """Loads all weights; transformers only warns of missing ones, and random weights would answer at random."""
+    with explained(request):
+        model, loading = loader.from_pretrained(
+            request.pretrained,
+            dtype=request.dtype,
+            attn_implementation=request.attention,
+            output_loading_info=True,
+            **request.source,
+        )
+    if loading["missing_keys"]:
+        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+        raise AtomThinkError(
+            f"{request.argument}={request.pretrained!r} has no weights for {missing}: it is no {kind} model; "
+            "name another checkpoint or scorer"
+        )
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _ready(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    processor: ProcessorMixin | None,
+    request: Request,
+) -> Checkpoint:
+    model.to(request.device)  # type: ignore[arg-type]
+    model.train(False).requires_grad_(False)
+    commit: str | None = getattr(model.config, "_commit_hash", None)
+    # `dtype=auto` is another precision on another device, and a result of one is none of the other.
+    identity = f"{weights(request.pretrained, commit or request.revision)} in {str(model.dtype).removeprefix('torch.')}"
+    return Checkpoint(model, tokenizer, processor, identity)

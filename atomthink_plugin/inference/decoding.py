@@ -1,0 +1,112 @@
+"""Rows in, completions out: what a policy's batcher hands to a model in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers import LogitsProcessorList, StoppingCriteriaList
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
+from atomthink_plugin.inference.encoding import Encoding, collate
+from atomthink_plugin.inference.sampling import Completion, Draw, GumbelProcessor, StepEnd, complete
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sample of one path."""
+
+    prompt: Encoding
+    draw: Draw
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one row generated, and its share of the work.
+
+    Attributes:
+        completion: The text and its tokens.
+        prefilled: Prompt tokens that went through the model for this row.
+        cached: Prompt tokens that did not have to.
+        images: Images encoded for this row.
+    """
+
+    completion: Completion
+    prefilled: int
+    cached: int
+    images: int
+
+
+class Decoder(Protocol):
+    """Generates rows of one structure; results in their order."""
+
+    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+        """Generates all rows in one batch."""
+        ...
+
+
+class PrefillDecoder:
+    """Reads every row's whole prompt, images included, with transformers' own `generate`.
+
+    Works for every model that generates; what `ForkingDecoder` is tested against.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._ends = end_ids(checkpoint)
+        # Not passed to `generate`: some models give it to an inner one themselves.
+        checkpoint.model.generation_config.pad_token_id = checkpoint.pad_id
+
+    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+        """Generates all rows in one batch.
+
+        Raises:
+            AtomThinkError: The model's `generate` does not return the prompt, so where its reply begins is not known.
+        """
+        draws = [row.draw for row in rows]
+        inputs = collate([row.prompt for row in rows], self._checkpoint, "left")
+        given = inputs["input_ids"].clone()  # some models write into theirs
+        prompt = given.shape[1]
+        tokenizer = self._checkpoint.tokenizer
+        sampler = GumbelProcessor(draws, prompt, self._checkpoint.device)
+        end = StepEnd(draws, tokenizer, prompt)
+        model: Any = self._checkpoint.model  # the base class's type does not name the mixin that generates
+        output = model.generate(
+            **inputs,
+            max_new_tokens=max(draw.max_tokens for draw in draws),
+            logits_processor=LogitsProcessorList([sampler]),
+            stopping_criteria=StoppingCriteriaList([end]),
+        )
+        ids = reply_ids(model, output, given).tolist()
+        logprobs = sampler.logprobs.tolist()
+        return [
+            Reply(
+                complete(ids[at][: end.length(at)], logprobs[at], row.draw, tokenizer, self._ends),
+                prefilled=row.prompt.length,
+                cached=0,
+                images=row.prompt.images,
+            )
+            for at, row in enumerate(rows)
+        ]
+
+
+def reply_ids(model: Any, output: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Returns what `generate` put after its prompts, `[rows, tokens]`.
+
+    Args:
+        model: The model, for the message.
+        output: What its `generate` returned.
+        given: The ids it was given.
+
+    Raises:
+        AtomThinkError: The prompts are not there, so nothing tells where the replies begin.
+    """
+    if not torch.equal(output[:, : given.shape[1]], given):
+        raise AtomThinkError(
+            f"`generate` of {type(model).__name__} does not return the prompt before the reply, so it cannot continue "
+            "steps: name a checkpoint of another architecture"
+        )
+    return output[:, given.shape[1] :]

@@ -1,0 +1,437 @@
+"""From a prompt to token ids and image tensors, and from several prompts to one padded batch.
+
+Tokens have one identity: the question is tokenised once, each step of the assistant's prefix once and in
+pieces, so the ids of a path are a prefix of the ids of every extension of it. That is what caches and
+process reward models rely on, and what re-tokenising the whole text would not guarantee.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import torch
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from atomthink_plugin.api import AtomThinkError, Message, QuestionError
+from atomthink_plugin.formats.base import SEPARATOR, Prompt
+from atomthink_plugin.inference.checkpoints import Checkpoint
+from atomthink_plugin.inference.image_input import fitting
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_PIECE: Final = re.compile(rf".*?{SEPARATOR}|.+\Z", re.DOTALL)
+
+_PIECES: Final = 16384
+"""Pieces whose ids are remembered."""
+
+_CHATS: Final = 1024
+"""Chats whose text is remembered; the steps of a question share one."""
+
+_FIRST: Final = re.compile(r"\A\s*\S(?=\s*\S)")
+"""The first character of a text that has more than one."""
+
+_ANCHOR: Final = "\n"
+"""Pieces after the first are tokenised behind a line break, so that a tokenizer that puts a space before
+the first word of a text (SentencePiece) does not put one before every step."""
+
+_FILL: Final = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "moe_mm_token_type_ids": 0}
+"""Inputs with one number per token beside its id, and what text after the question adds to each."""
+
+MAX_PIXELS: Final = "atomthink_max_pixels"
+"""What a config.json calls the most pixels of an image that its model was trained with; larger ones are scaled down."""
+
+CROSS: Final = "cross_attention_mask"
+"""Mllama's `[1, tokens, images, tiles]`: text after the question sees what the question's last token sees."""
+
+_TARGETS: Final = "labels"
+"""What PaliGemma's processor adds for a trainer."""
+
+_PER_TOKEN: Final = {"input_ids", CROSS, *_FILL}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A prompt as the model takes it.
+
+    Attributes:
+        tokens: Inputs with one entry per token, `[1, tokens, ...]`.
+        media: All other inputs (pixel values, grids, sizes): first dimension images, tiles or patches.
+        images: How many images `media` holds.
+        root: A digest of the images; empty without any.
+        settled: First tokens that can only be read together with the images.
+        question: First tokens that all paths of the question share, as far as is known.
+    """
+
+    tokens: dict[str, torch.Tensor]
+    media: dict[str, torch.Tensor]
+    images: int
+    root: str = ""
+    settled: int = 0
+    question: int = 0
+
+    @property
+    def length(self) -> int:
+        """Number of tokens, image tokens included."""
+        return int(self.tokens["input_ids"].shape[1])
+
+    @property
+    def size(self) -> int:
+        """Bytes of its tensors."""
+        return sum(value.nbytes for value in (*self.tokens.values(), *self.media.values()))
+
+    @property
+    def structure(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """What must agree for two encodings to share a batch: names and shapes of the media."""
+        shapes = [(name, tuple(value.shape[1:])) for name, value in self.media.items()]
+        if CROSS in self.tokens:
+            shapes.append((CROSS, tuple(self.tokens[CROSS].shape[2:])))
+        return tuple(sorted(shapes))
+
+    def first(self, count: int) -> Encoding:
+        """Returns the encoding of the first `count` tokens, of which images are no part or all."""
+        return replace(self, tokens={name: value[:, :count] for name, value in self.tokens.items()})
+
+    def extend(self, ids: Sequence[int]) -> Encoding:
+        """Returns the encoding with the text tokens `ids` behind it."""
+        if not ids:
+            return self
+        return replace(self, tokens={name: _longer(name, value, ids) for name, value in self.tokens.items()})
+
+
+def _longer(name: str, value: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+    if name == CROSS:
+        more = value[:, -1:].expand(-1, len(ids), -1, -1)
+    elif name == "input_ids":
+        more = torch.tensor([list(ids)], dtype=value.dtype)
+    else:
+        more = torch.full((1, len(ids)), _FILL[name], dtype=value.dtype)
+    return torch.cat([value, more], dim=1)
+
+
+class ChatText:
+    """What a prompt says, as far as no model is needed to tell: the chat's text and the ids of the steps.
+
+    Args:
+        processor: It has a chat template.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(self, processor: ProcessorMixin, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._processor = processor
+        self._tokenizer = tokenizer
+        self._control = control_tokens(tokenizer, processor)
+        # Searches come back to the same steps, and training to the same records.
+        self._piece = _Memo(partial(_tokenise, tokenizer), _PIECES)
+        self._written = _Memo(partial(_write, processor), _CHATS)
+
+    def chat(self, messages: Sequence[Message]) -> str:
+        """Returns the turns as the chat template writes them, a placeholder for each image."""
+        turns = tuple((turn.role, tuple(map(self._part, turn.parts))) for turn in messages)
+        text: str = self._written(turns)
+        return text
+
+    def continues(self) -> bool:
+        """Returns whether the template writes a begun assistant's turn as it asks for one, which servers go on with."""
+        asked: Any = [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
+        begun = [*asked, {"role": "assistant", "content": [{"type": "text", "text": "So."}]}]
+        render = self._processor.apply_chat_template
+        as_turn = render(begun, continue_final_message=True, tokenize=False)
+        return bool(as_turn == f"{render(asked, add_generation_prompt=True, tokenize=False)}So.")
+
+    def has_bos(self, text: str) -> bool:
+        """Returns whether the template already wrote the token that begins a text."""
+        bos = self._tokenizer.bos_token
+        return isinstance(bos, str) and text.startswith(bos)
+
+    def pieces(self, prefix: str) -> list[int]:
+        """Returns the ids of the assistant's text, tokenised step by step."""
+        return [token for piece in self.split(prefix) for token in piece]
+
+    def split(self, prefix: str) -> list[list[int]]:
+        """Returns the ids of each step of the assistant's text, its blank line included."""
+        return [list(self._piece(text, index == 0)) for index, text in enumerate(self.texts(prefix))]
+
+    def texts(self, prefix: str) -> list[str]:
+        """Returns each step of the assistant's text, its blank line included, without control tokens."""
+        return _PIECE.findall(neutralise(prefix, self._control))
+
+    def _part(self, part: str | Image) -> str | None:
+        """Returns a text without control tokens, None for an image."""
+        return neutralise(part, self._control) if isinstance(part, str) else None
+
+
+class _Memo:
+    """A function that remembers its last results; it travels to other processes without them.
+
+    Args:
+        make: The function.
+        size: How many results are remembered.
+    """
+
+    def __init__(self, make: Callable[..., Any], size: int) -> None:
+        self._recipe = (make, size)
+        self._call = lru_cache(size)(make)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Memo, self._recipe
+
+
+def _write(processor: ProcessorMixin, turns: Sequence[tuple[str, Sequence[str | None]]]) -> str:
+    """Returns turns of texts, and None for each image, as the chat template writes them."""
+    told: Any = [turn_of(role, parts) for role, parts in turns]
+    text: str = processor.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
+    return text
+
+
+def turn_of(role: str, parts: Sequence[str | None]) -> dict[str, Any]:
+    """Returns a turn of texts, and None for each image, as processors take it."""
+    content = [{"type": "image"} if part is None else {"type": "text", "text": part} for part in parts]
+    return {"role": role, "content": content}
+
+
+class Encoder(ChatText):
+    """Encodes prompts for one checkpoint; images are prepared once per question.
+
+    Args:
+        checkpoint: A checkpoint with a processor.
+        remember: Bytes of images, as they came and prepared, to keep for later steps, those used last.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, remember: int = 2**30) -> None:
+        if checkpoint.processor is None:
+            raise AtomThinkError(f"{checkpoint.identity} has no processor, so it cannot take a multimodal prompt")
+        super().__init__(checkpoint.processor, checkpoint.tokenizer)
+        self._context = checkpoint.context
+        self._most_pixels: int | None = getattr(checkpoint.model.config, MAX_PIXELS, None)
+        self._placeholder = _placeholder(checkpoint.processor, "image")
+        self._splits: bool | None = None  # not known before the first prompt with an image
+        self._remember = remember
+        self._kept = 0
+        # The images themselves are kept in the value: while they live, their ids name them.
+        self._heads: OrderedDict[tuple[str, tuple[int, ...]], tuple[Encoding, list[Image]]] = OrderedDict()
+
+    def encode(self, prompt: Prompt) -> Encoding:
+        """Returns the prompt's inputs, the assistant's prefix included.
+
+        Raises:
+            QuestionError: An image cannot be read, or the processor refuses it.
+        """
+        images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
+        asked = self._question(self.chat(prompt.messages), images)
+        return replace(asked, question=asked.length).extend(self.pieces(prompt.prefix))
+
+    def fit(self, encoding: Encoding, wanted: int) -> int:
+        """Returns how many tokens may follow, `wanted` at most; 0 or less if the context is full."""
+        return wanted if self._context is None else min(wanted, self._context - encoding.length)
+
+    def too_long(self, encoding: Encoding, room: int) -> QuestionError:
+        """Returns the error for a question that leaves no room for a step."""
+        return QuestionError(
+            f"question has {encoding.length} tokens, context is {self._context}; a step needs {room} more: shorten "
+            "the question, use a smaller image, or name a checkpoint with a longer context"
+        )
+
+    def _question(self, text: str, images: list[Image]) -> Encoding:
+        """Encodes up to the last image with the processor, once, and the text behind it alone."""
+        at = text.rfind(self._placeholder) if images and self._placeholder else -1
+        if at < 0 or self._placeholder is None:
+            return self._process(text, images)
+        if self._splits is False:
+            return self._head(text, images)
+        head = self._head(text[: at + len(self._placeholder)], images)
+        # A tokenizer splits at special tokens, so behind the placeholder the rest has the ids it has in the whole.
+        tail: list[int] = self._piece(text[at:], True)
+        parts = head.extend(tail[1:])
+        if self._splits is None:  # but a processor may write something behind the text (PaliGemma does)
+            whole = self._process(text, images)
+            self._splits = bool(torch.equal(whole.tokens["input_ids"], parts.tokens["input_ids"]))
+            return parts if self._splits else whole
+        return parts
+
+    def _head(self, text: str, images: list[Image]) -> Encoding:
+        key = (text, tuple(id(image) for image in images))
+        if key not in self._heads:
+            self._heads[key] = (self._process(text, images), images)
+            self._kept += _held(*self._heads[key])
+        self._heads.move_to_end(key)
+        while self._kept > self._remember and len(self._heads) > 1:
+            self._kept -= _held(*self._heads.popitem(last=False)[1])
+        return self._heads[key][0]
+
+    def _process(self, text: str, images: list[Image]) -> Encoding:
+        pictures = [fitted(to_rgb(image), self._most_pixels) for image in images]
+        try:
+            inputs = self._prepare(text, pictures)
+        except (ValueError, IndexError, KeyError, TypeError, StopIteration, ZeroDivisionError) as error:
+            sizes = ", ".join(f"{width}x{height}" for width, height in (image.size for image in pictures))
+            raise QuestionError(
+                f"the processor refuses {len(pictures)} images ({sizes}) with this text: {error}"
+            ) from error
+        inputs = {name: value for name, value in inputs.items() if value is not None and name != _TARGETS}
+        odd = sorted(name for name, value in inputs.items() if not isinstance(value, torch.Tensor))
+        if odd or "input_ids" not in inputs:
+            found = f"{', '.join(odd)} as lists, not tensors" if odd else "no input_ids"
+            raise AtomThinkError(
+                f"{type(self._processor).__name__} returns {found}: name a checkpoint of another architecture"
+            )
+        tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
+        media = {name: value for name, value in inputs.items() if name not in tokens}
+        settled = inputs["input_ids"].shape[1] if pictures else 0
+        return Encoding(tokens, media, len(pictures), _digest(media) if pictures else "", settled)
+
+    def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
+        """Calls the processor."""
+        given: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": not self.has_bos(text)}
+        try:
+            return self._call(text, [pictures] if pictures else None, given)
+        except ValueError as error:  # GOT-OCR takes a flat list only
+            if "nested" not in str(error).lower():
+                raise
+            return self._call(text, pictures, given)
+
+    def _call(self, text: str, images: Sequence[Any] | None, given: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+        inputs: Mapping[str, torch.Tensor] = self._processor(text=[text], images=images, **given)
+        return inputs
+
+
+def _held(encoding: Encoding, images: Sequence[Image]) -> int:
+    """Bytes that remembering takes: photographs are often larger than what a processor makes of them."""
+    return encoding.size + sum(image.width * image.height * len(image.getbands()) for image in images)
+
+
+def _digest(media: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(media.items()):
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def text_encoding(ids: Sequence[int]) -> Encoding:
+    """Returns the encoding of a question that is text alone."""
+    row = torch.tensor([list(ids)], dtype=torch.long)
+    return Encoding({"input_ids": row, "attention_mask": torch.ones_like(row)}, {}, 0, question=len(ids))
+
+
+def tokenise_pieces(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str]) -> list[list[int]]:
+    """Returns the ids of consecutive pieces of one text; each piece's ids do not depend on later pieces."""
+    return [_tokenise(tokenizer, piece, first=index == 0) for index, piece in enumerate(pieces)]
+
+
+def _tokenise(tokenizer: PreTrainedTokenizerBase, piece: str, first: bool) -> list[int]:
+    plain: list[int] = tokenizer.encode(piece, add_special_tokens=False)
+    if first:
+        return plain
+    anchor: list[int] = tokenizer.encode(_ANCHOR, add_special_tokens=False)
+    anchored: list[int] = tokenizer.encode(_ANCHOR + piece, add_special_tokens=False)
+    return anchored[len(anchor) :] if anchored[: len(anchor)] == anchor else plain
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin | None) -> re.Pattern[str]:
+    """Returns what user text must not contain: special tokens and media placeholders."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    media = {_placeholder(processor, kind) for kind in ("image", "video", "audio")}
+    names = sorted({name for name in special | media if name and not name.isspace()}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+
+def _placeholder(processor: ProcessorMixin | None, kind: str) -> str | None:
+    """The text that stands for an image, a video or a sound; BLIP-2 names a token where others name its text."""
+    token = getattr(processor, f"{kind}_token", None)
+    text: str | None = getattr(token, "content", token)
+    return text
+
+
+def neutralise(text: str, control: re.Pattern[str]) -> str:
+    """Returns `text` with a space inside every control token, so that it is read as ordinary characters.
+
+    A token of one character has no inside and stays: it may well be a sign of the text, such as `+`.
+    """
+    while (apart := control.sub(lambda match: _FIRST.sub(r"\g<0> ", match[0]), text)) != text:
+        text = apart
+    return text
+
+
+def to_rgb(image: Image) -> Image:
+    """Returns `image` in RGB, converted as the models' own evaluation code does.
+
+    Raises:
+        QuestionError: It is no image, has no pixels, or its file is broken.
+    """
+    from PIL import Image as Pictures
+
+    if not isinstance(image, Pictures.Image):
+        raise QuestionError(f"an image is {type(image).__name__}, not a PIL image: check the task's doc_to_visual")
+    if 0 in image.size:
+        raise QuestionError(f"an image has no pixels ({image.size[0]}x{image.size[1]})")
+    try:
+        return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:  # PIL reports broken PNG chunks as SyntaxError
+        raise QuestionError(f"an image cannot be read: {error}") from error
+
+
+def fitted(image: Image, most: int | None) -> Image:
+    """Returns `image`, scaled down if it has more pixels than `most`."""
+    from PIL import Image as Pictures
+
+    size = fitting(image.size, most)
+    return image if image.size == size else image.resize(size, Pictures.Resampling.BICUBIC)
+
+
+def collate(
+    encodings: Sequence[Encoding], checkpoint: Checkpoint, side: Literal["left", "right"]
+) -> dict[str, torch.Tensor]:
+    """Pads encodings of one structure into a batch on the checkpoint's device.
+
+    Args:
+        encodings: Rows of one structure.
+        checkpoint: Whose padding id, device and precision to use.
+        side: Where short rows are padded: `left` to generate, `right` to score.
+
+    Returns:
+        Tokens `[rows, longest, ...]`; media concatenated along their first dimension.
+    """
+    longest = max(encoding.length for encoding in encodings)
+    batch = {}
+    for name in encodings[0].tokens:
+        fill = checkpoint.pad_id if name == "input_ids" else 0
+        batch[name] = torch.cat([_pad(encoding.tokens[name], longest, fill, side) for encoding in encodings])
+    for name in encodings[0].media:
+        media = torch.cat([encoding.media[name] for encoding in encodings])
+        batch[name] = media.to(checkpoint.model.dtype) if media.is_floating_point() else media
+    return {name: value.to(checkpoint.device) for name, value in batch.items()}
+
+
+def _pad(value: torch.Tensor, longest: int, fill: int, side: Literal["left", "right"]) -> torch.Tensor:
+    padding = value.new_full((1, longest - value.shape[1], *value.shape[2:]), fill)
+    return torch.cat([padding, value] if side == "left" else [value, padding], dim=1)
+
+
+def group(encodings: Sequence[Encoding], waste: float = 0.5, slack: int = 64) -> list[list[int]]:
+    """Splits encodings into batches that can share a forward pass, by index.
+
+    A batch has one structure, and its longest row is at most `1 + waste` times its shortest plus
+    `slack` tokens, so that short rows do not pay for one long one.
+    """
+    order = sorted(range(len(encodings)), key=lambda at: (encodings[at].structure, encodings[at].length))
+    groups: list[list[int]] = []
+    for at in order:
+        first = encodings[groups[-1][0]] if groups else None
+        if (
+            first is None
+            or first.structure != encodings[at].structure
+            or encodings[at].length > first.length * (1 + waste) + slack
+        ):
+            groups.append([])
+        groups[-1].append(at)
+    return groups

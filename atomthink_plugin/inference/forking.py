@@ -1,0 +1,105 @@
+"""Decoding from forked caches: a prompt is read once, its samples, later steps and other beams go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+
+from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
+from atomthink_plugin.inference.decoding import Reply, Row
+from atomthink_plugin.inference.prefix_cache.reader import Batch, PrefixReader, ids_of
+from atomthink_plugin.inference.sampling import RowEnd, Sampler, complete
+
+_IDLE: Final = 0.25
+"""Share of rows that have ended at which they leave the batch: leaving copies the others' keys and values."""
+
+
+class ForkingDecoder:
+    """Reads only what is new of every row's prompt; rows that have ended leave the batch.
+
+    Args:
+        checkpoint: The model.
+        limit: Bytes of keys and values kept between batches.
+
+    Raises:
+        CannotForkError: The model's architecture does not allow it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, limit: int) -> None:
+        self._checkpoint = checkpoint
+        self._ends = end_ids(checkpoint)
+        self._reader = PrefixReader(checkpoint, limit)
+
+    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+        """Generates all rows in one batch.
+
+        Raises:
+            CannotForkError: The model's states turn out to be such that they cannot be forked.
+        """
+        places: dict[tuple[str, tuple[int, ...]], int] = {}
+        owners = [places.setdefault((row.prompt.root, ids_of(row.prompt)), len(places)) for row in rows]
+        # The first sample of a prompt pays for reading it.
+        payers = [owners.index(place) for place in range(len(places))]
+        prompts = [rows[payer].prompt for payer in payers]
+        with self._reader.bounded():
+            batch = self._reader.read(prompts, [prompt.length - 1 for prompt in prompts])
+            batch.take(owners)
+            sampled = self._decode(batch, rows)
+        replies = []
+        for at, (row, owner, (ids, logprobs)) in enumerate(zip(rows, owners, sampled, strict=True)):
+            pays = payers[owner] == at
+            read = batch.read[owner] if pays else 0
+            replies.append(
+                Reply(
+                    complete(ids, logprobs, row.draw, self._checkpoint.tokenizer, self._ends),
+                    prefilled=read,
+                    cached=row.prompt.length - read,
+                    images=batch.looked[owner] if pays else 0,
+                )
+            )
+        return replies
+
+    def forget(self) -> None:
+        """Drops all kept keys and values."""
+        self._reader.tree.clear()
+
+    def _decode(self, batch: Batch, rows: Sequence[Row]) -> list[tuple[list[int], list[float]]]:
+        """Samples every row to its end; returns ids and their log-probabilities."""
+        sampler = Sampler([row.draw for row in rows], self._checkpoint.device)
+        ends = [RowEnd(row.draw, self._checkpoint.tokenizer) for row in rows]
+        sampled: list[list[int]] = [[] for _ in rows]
+        trace: list[tuple[list[int], torch.Tensor]] = []  # fetched at the end: one wait for the device per token
+        places = list(range(len(rows)))  # the row in each place of the batch, those that have ended included
+        alive = set(places)
+        while True:
+            logits = batch.logits[:, -1].float()
+            chosen = sampler.noisy(logits, len(trace)).argmax(dim=-1)
+            trace.append((places, torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None])[:, 0]))
+            for place, (row, token) in enumerate(zip(places, chosen.tolist(), strict=True)):
+                if row not in alive:
+                    continue
+                ids = sampled[row]
+                ids.append(token)
+                if token in self._ends or ends[row].reached(ids):
+                    self._reader.keep_generated(batch, place, rows[row].prompt, ids[:-1])
+                    alive.remove(row)
+            if not alive:
+                return list(zip(sampled, _by_row(trace, len(rows)), strict=True))
+            if len(alive) <= (1 - _IDLE) * len(places):
+                going = [place for place, row in enumerate(places) if row in alive]
+                batch.take(going)
+                kept = torch.tensor(going, device=chosen.device)
+                sampler.take(kept)
+                chosen, places = chosen[kept], [places[place] for place in going]
+            self._reader.advance(batch, chosen)
+
+
+def _by_row(trace: Sequence[tuple[Sequence[int], torch.Tensor]], count: int) -> list[list[float]]:
+    """Log-probabilities of each row, those of rows that had ended included; fetched in one piece."""
+    values: list[list[float]] = [[] for _ in range(count)]
+    rows = [row for places, _ in trace for row in places]
+    for row, value in zip(rows, torch.cat([logprobs for _, logprobs in trace]).tolist(), strict=True):
+        values[row].append(value)
+    return values

@@ -1,0 +1,1 @@
+"""How plugins are found: hook specifications, the registry, the default plugins, typed arguments."""

@@ -1,0 +1,70 @@
+"""What this package itself offers, through the hooks that other packages use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from atomthink_plugin.api import SearchKind
+from atomthink_plugin.formats.base import Atomic, Continue
+from atomthink_plugin.plugins.hookspecs import FormatFactory, PolicyFactory, ScorerFactory, hookimpl
+from atomthink_plugin.searches.beam import beam
+from atomthink_plugin.searches.best_of_n import best_of_n
+from atomthink_plugin.searches.greedy import greedy
+from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.weighted import weighted
+
+
+@hookimpl
+def atomthink_policies() -> Mapping[str, PolicyFactory]:
+    """Returns the policies."""
+    from atomthink_plugin.model_adapters.emova_policy import emova_policy
+    from atomthink_plugin.model_adapters.openai_policy import openai_policy
+    from atomthink_plugin.model_adapters.registered_policy import registered_policy
+    from atomthink_plugin.model_adapters.transformers_policy import transformers_policy
+    from atomthink_plugin.model_adapters.vllm_policy import vllm_policy
+
+    return {
+        "transformers": transformers_policy,
+        "openai": openai_policy,
+        "vllm": vllm_policy,
+        "lmms": registered_policy,
+        "emova": emova_policy,
+    }
+
+
+@hookimpl
+def atomthink_scorers() -> Mapping[str, ScorerFactory]:
+    """Returns the scorers."""
+    from atomthink_plugin.scorers.confidence import confidence
+    from atomthink_plugin.scorers.prm_head import prm_head
+    from atomthink_plugin.scorers.prm_likelihood import prm_likelihood
+    from atomthink_plugin.scorers.prm_token import prm_token
+    from atomthink_plugin.scorers.served_head import served_prm_head
+    from atomthink_plugin.scorers.served_token import served_prm_token
+
+    return {
+        "prm_token": prm_token,
+        "prm_head": prm_head,
+        "prm_likelihood": prm_likelihood,
+        "served_prm_token": served_prm_token,
+        "served_prm_head": served_prm_head,
+        "confidence": confidence,
+    }
+
+
+@hookimpl
+def atomthink_searches() -> Mapping[str, SearchKind]:
+    """Returns the searches: path-wise ones sample at 1.0, step-wise ones from greedy upwards."""
+    return {
+        "majority": SearchKind(majority, scored=False),
+        "weighted": SearchKind(weighted, scored=True),
+        "best_of_n": SearchKind(best_of_n, scored=True),
+        "greedy": SearchKind(greedy, scored=True, temperature=0.0, rise=0.5),
+        "beam": SearchKind(beam, scored=True, temperature=0.0, rise=0.5),
+    }
+
+
+@hookimpl
+def atomthink_formats() -> Mapping[str, FormatFactory]:
+    """Returns the formats in which steps are asked for."""
+    return {"continue": Continue, "atomic": Atomic}

@@ -1,0 +1,134 @@
+"""Why a path was chosen, in one sentence, as far as the journal's record shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from atomthink_plugin.answers import group
+from atomthink_plugin.api import Aggregate, Node, Outcome
+from atomthink_plugin.report.node_status import Fate, Tree, ranked_by
+
+
+def why(outcome: Outcome, search: Mapping[str, Any], tree: Tree, became: Mapping[str, Fate]) -> str:
+    """Returns the sentence.
+
+    It names a reason only where the recorded scores and votes confirm that the search chose by it.
+
+    Args:
+        outcome: What the search returned.
+        search: The search as the journal's settings name it.
+        tree: The outcome's tree.
+        became: By node, what became of it.
+    """
+    name = str(search.get("name") or "the search")
+    end = tree.nodes[tree.chosen[-1]] if tree.chosen else None
+    if outcome.answer is None or end is None or end.answer is None:
+        return _unfinished(outcome, name)
+    if len(tree.finished) == 1 and end.multiplicity == 1 and _alone(tree):
+        return f"{name} had one path, so there was nothing to choose from."
+    return _reason(end, name, search, tree, became) or _recorded(outcome, name)
+
+
+def _reason(end: Node, name: str, search: Mapping[str, Any], tree: Tree, became: Mapping[str, Fate]) -> str | None:
+    aggregate = ranked_by(search)
+    if name == "majority" or (name == "weighted" and aggregate is not None):
+        return _voted(end, name, aggregate, tree)
+    if name == "best_of_n" and aggregate is not None:
+        count = sum(node.multiplicity for node in tree.finished)
+        return _highest(end, aggregate, tree, tree.finished, f"{name} chose {_named(end)}", f"{count} finished paths")
+    if name == "beam" and aggregate is not None:
+        pool = [node for node in tree.finished if became[node.id].kind in ("chosen", "finished")]
+        called = f"{len(pool)} finished paths that it kept"  # identical samples are one path of a beam
+        return _highest(end, aggregate, tree, pool, f"{name} chose {_named(end)}", called)
+    if name == "greedy":
+        steps = [became[key] for key in tree.chosen]
+        if all(step.rank == 1 for step in steps):
+            return f"greedy took the candidate with the highest score at each of {len(steps)} steps."
+    return None
+
+
+def _highest(end: Node, aggregate: Aggregate, tree: Tree, paths: Sequence[Node], start: str, called: str) -> str | None:
+    """The path with the highest aggregate; None where scores are missing or say otherwise."""
+    values = {node.id: value for node in paths if (value := tree.value(node, aggregate)) is not None}
+    if len(values) < len(paths) or end.id not in values or values[end.id] < max(values.values()):
+        return None
+    best = values[end.id]
+    if len(paths) == 1:
+        return f"{start}: no other path has a final answer that counts; its {aggregate} score is {_unlike(best)}."
+    others = [node for node in paths if not _same(node, end)]
+    rival = max(others, key=lambda node: values[node.id], default=None)
+    second = math.nan if rival is None else values[rival.id]
+    said = f"{start}: the highest {aggregate} score, {_unlike(best, second)}, of {called}"
+    if rival is None:
+        return f"{said}; all of them reach this answer."
+    if second == best:
+        return f"{said}; {_named(rival)} has the same score, and the likelier path is taken."
+    return f"{said}; the best path to another answer, {_named(rival)}, has {_unlike(second, best)}."
+
+
+def _voted(end: Node, name: str, aggregate: Aggregate | None, tree: Tree) -> str | None:
+    """The answer with the largest weight; None where scores are missing or say otherwise."""
+    votes = [node for node in tree.finished for _ in range(node.multiplicity)]
+    weights = [1.0 if aggregate is None else tree.value(node, aggregate) for node in votes]
+    known = [weight for weight in weights if weight is not None]
+    if len(known) < len(votes):
+        return None
+    groups = group([node.answer or "" for node in votes])
+    own = next(members for members in groups if any(votes[i].id == end.id for i in members))
+    rivals = sorted((members for members in groups if members is not own), key=lambda it: -_sum(known, it))
+    weight, total = _sum(known, own), sum(known)
+    if not total or (rivals and _sum(known, rivals[0]) > weight):
+        return None
+    if aggregate is None:
+        said, shown = f"{len(own)} of {len(votes)} votes", f"{len(rivals[0])}" if rivals else ""
+    else:
+        said = f"{weight / total:.0%} of all votes, weighted by {aggregate} score ({len(own)} of {len(votes)} paths)"
+        shown = _unlike(_sum(known, rivals[0]) / total, weight / total, "%") if rivals else ""
+    if not rivals:
+        return f"{name} chose {_named(end)}: all {len(votes)} votes."
+    rival = _named(votes[rivals[0][0]])
+    if _sum(known, rivals[0]) == weight:
+        return f"{name} chose {_named(end)}: {said}; {rival} has as many, and the likelier paths decide."
+    return f"{name} chose {_named(end)}: {said}; the next answer, {rival}, has {shown}."
+
+
+def _unfinished(outcome: Outcome, name: str) -> str:
+    before = " before the budget was spent" if outcome.stopped == "budget" else ""
+    return f"{name} found no path to a final answer{before}, and returned an unfinished one."
+
+
+def _recorded(outcome: Outcome, name: str) -> str:
+    value = f", with a value of {_unlike(outcome.value)}" if outcome.value else ""
+    return f"{name} chose this path{value}; the journal does not record why."
+
+
+def _alone(tree: Tree) -> bool:
+    """Whether nothing was sampled beside the chosen path but what the step check rejected."""
+    return all(node.id in tree.chosen or node.rejected is not None for node in tree.nodes.values())
+
+
+def _same(one: Node, other: Node) -> bool:
+    return len(group([one.answer or "", other.answer or ""])) == 1
+
+
+def _sum(weights: Sequence[float], members: Sequence[int]) -> float:
+    return sum(weights[i] for i in members)
+
+
+def _unlike(number: float, other: float = math.nan, kind: str = "f") -> str:
+    """A number, rounded as the page's others are, with as many digits as it takes to tell it from another."""
+    text = ""
+    for digits in (0, 1, 2) if kind == "%" else (2, 3, 4):
+        text = f"{float(f'{number:.4g}'):.{digits}{kind}}"
+        if text != f"{float(f'{other:.4g}'):.{digits}{kind}}":
+            break
+    return text
+
+
+def _named(node: Node) -> str:
+    """The answer as a page draws it: a formula stands in its delimiters."""
+    answer = " ".join((node.answer or "").split())
+    answer = answer if len(answer) <= 60 else f"{answer[:59]}…"
+    return rf"\({answer}\)" if ("\\" in answer or "^" in answer) and "$" not in answer else answer

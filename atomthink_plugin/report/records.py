@@ -1,0 +1,231 @@
+"""What the page knows of a question: a line for the list, and all of it for when it is looked at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from atomthink_plugin.answers import group
+from atomthink_plugin.api import Node, Outcome
+from atomthink_plugin.report.error_reasons import why
+from atomthink_plugin.report.node_status import Fate, Tree, fates, ranked_by
+from atomthink_plugin.report.run_reader import Answered, Recorded
+from atomthink_plugin.searches.aggregates import AGGREGATES
+
+_LISTED: Final = 160
+"""Characters of a question's text in the list."""
+
+_SEARCHED: Final = 4000
+"""Characters of each question's text and replies that free text is looked for in."""
+
+_ORDER: Final = ("chosen", "continued", "finished", "ended", "pruned", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question as one run or two asked it.
+
+    Attributes:
+        answers: By run; None where that run did not ask it.
+    """
+
+    answers: tuple[Answered | None, ...]
+
+    @property
+    def any(self) -> Answered:
+        """The first run's that asked it; where `alike`, what was asked is the same in all."""
+        return next(answer for answer in self.answers if answer is not None)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all runs that asked it mean the same question, and not only the same number of a task."""
+        given = [answer for answer in self.answers if answer is not None]
+        targets = {answer.target for answer in given if answer.target is not None}
+        texts = {answer.text for answer in given if answer.text}
+        return len(targets) < 2 and (len(texts) < 2 or bool(targets))
+
+
+def asked(runs: Sequence[Recorded]) -> list[Asked]:
+    """Returns the questions of all runs, in the first's order, then those that only others asked."""
+    found: dict[tuple[str, int, int], list[Answered | None]] = {}
+    for i, run in enumerate(runs):
+        for question in run.questions:
+            found.setdefault(question.id, [None] * len(runs))[i] = question
+    return [Asked(tuple(answers)) for answers in found.values()]
+
+
+def verdict(answer: Answered) -> str:
+    """Returns `right`, `wrong`, `failed`, or `unscored` where nothing gave a verdict."""
+    if answer.failed is not None:
+        return "failed"
+    return {True: "right", False: "wrong", None: "unscored"}[answer.correct]
+
+
+def listed(question: Asked, text: str) -> dict[str, Any]:
+    """Returns what the list shows and filters by.
+
+    Args:
+        question: The question.
+        text: What was asked, without instructions that are the same for other questions.
+    """
+    one = question.any
+    runs = [a and _known(verdict=verdict(a), stopped=a.stopped, tokens=a.tokens) for a in question.answers]
+    return _known(
+        task=one.task,
+        doc=one.doc_id,
+        repeat=one.repeat or None,
+        text=" ".join(text[: 2 * _LISTED].split())[:_LISTED],
+        groups={name: list(values) for name, values in one.groups.items()} or None,
+        runs=runs,
+    )
+
+
+def words(question: Asked) -> str:
+    """Returns the text that is searched for free text."""
+    one = question.any
+    parts = [f"{one.task}/{one.doc_id}", one.text[:_SEARCHED], *one.options, one.target or ""]
+    for answer in question.answers:
+        if answer is not None:
+            parts += [answer.reply[:_SEARCHED], answer.extracted or "", answer.failed or "", answer.rule or ""]
+    return "\n".join(part for part in parts if part)
+
+
+def whole(question: Asked, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns all that is known of a question.
+
+    Args:
+        question: The question.
+        searches: By run, the search as its journal's settings name it.
+    """
+    one = question.any
+    pairs = zip(question.answers, searches, strict=True)
+    runs = [answer and _answer(answer, search) for answer, search in pairs]
+    return _known(text=one.text, options=list(one.options) or None, target=one.target, runs=runs)
+
+
+def _answer(answer: Answered, search: Mapping[str, Any]) -> dict[str, Any]:
+    outcome = answer.outcome
+    tree = Tree(outcome) if outcome is not None and outcome.nodes else None
+    became = fates(tree, search) if tree is not None else {}
+    return _known(
+        extracted=answer.extracted,
+        rule=answer.rule,
+        failed=answer.failed,
+        tokens=answer.tokens,
+        policy_calls=answer.policy_calls,
+        prm_calls=answer.prm_calls,
+        seconds=_rounded(answer.seconds),
+        stopped=answer.stopped,
+        reply=answer.reply or None,
+        won=_won(outcome, search) if outcome is not None else None,
+        by=ranked_by(search),
+        why=why(outcome, search, tree, became) if outcome is not None and tree is not None else None,
+        tree=_drawn(tree, became, search, answer.target) if tree is not None else None,
+    )
+
+
+def _won(outcome: Outcome, search: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the chosen path won by, in the words of its search; None for searches that choose nothing."""
+    if search.get("name") in ("majority", "weighted"):
+        by = "share of votes"
+    elif (aggregate := ranked_by(search)) is not None:
+        by = f"{aggregate} score"
+    else:
+        return None
+    return {"by": by, "value": _rounded(outcome.value)}
+
+
+def _drawn(tree: Tree, became: Mapping[str, Fate], search: Mapping[str, Any], target: str | None) -> dict[str, Any]:
+    """The nodes, parents before children and better ones first, and the paths that concluded."""
+    order = _preorder(tree, became)
+    numbers = {node.id: number for number, node in enumerate(order)}
+    nodes = [_node(node, numbers.get(node.parent, -1), became[node.id]) for node in order]
+    return {"nodes": nodes, "finished": _finished(tree, numbers, search, target)}
+
+
+def _preorder(tree: Tree, became: Mapping[str, Fate]) -> list[Node]:
+    def place(node: Node) -> tuple[int, float, float]:
+        likely = -math.inf if node.logprob is None else node.logprob
+        return _ORDER.index(became[node.id].kind), -(node.score or 0.0), -likely
+
+    order: list[Node] = []
+    waiting = sorted(tree.roots, key=place, reverse=True)
+    while waiting:
+        order.append(waiting.pop())
+        waiting += sorted(tree.children.get(order[-1].id, ()), key=place, reverse=True)
+    return order
+
+
+def _node(node: Node, parent: int, fate: Fate) -> dict[str, Any]:
+    rank = {"place": fate.rank, "of": fate.of, "kept": fate.kept, "value": _rounded(fate.value)}
+    return _known(
+        parent=parent,
+        depth=fate.depth,
+        kind=fate.kind,
+        text=node.text,
+        score=_rounded(node.score),
+        probability=None if node.logprob is None else _rounded(math.exp(node.logprob / max(node.tokens, 1))),
+        tokens=node.tokens,
+        times=node.multiplicity if node.multiplicity > 1 else None,
+        answer=node.answer,
+        reason=node.rejected,
+        rank=rank if fate.rank is not None else None,
+    )
+
+
+def _finished(
+    tree: Tree, numbers: Mapping[str, int], search: Mapping[str, Any], target: str | None
+) -> list[dict[str, Any]]:
+    """The concluded paths with their aggregates, those of equivalent answers with the same group's number.
+
+    The chosen one comes first, then the others by what the search decides by: votes, or a score.
+    """
+    answers = [node.answer or "" for node in tree.finished]
+    groups = group([*answers, *([] if target is None else [target])])
+    of = {index: number for number, members in enumerate(groups) for index in members}
+    chosen = tree.chosen[-1:]
+    paths = [
+        _known(
+            node=numbers[node.id],
+            votes=node.multiplicity,
+            group=of[i],
+            right=(target is not None and of[i] == of[len(answers)]) or None,
+            chosen=node.id in chosen or None,
+            likelihood=_rounded(tree.likelihood(node)),
+            **{name: _rounded(tree.value(node, name)) for name in AGGREGATES},
+        )
+        for i, node in enumerate(tree.finished)
+    ]
+    return sorted(paths, key=_deciding(paths, search), reverse=True)
+
+
+def _deciding(
+    paths: Sequence[Mapping[str, Any]], search: Mapping[str, Any]
+) -> Callable[[Mapping[str, Any]], tuple[float, ...]]:
+    """What orders finished paths; where a search is none of ours, votes."""
+    by = ranked_by(search)
+    scored = by is not None and search.get("name") != "weighted"
+    chosen = next((path["group"] for path in paths if "chosen" in path), None)
+    votes: dict[int, float] = {}
+    for path in paths:
+        weight = 1.0 if by is None else path.get(by, 0.0)
+        votes[path["group"]] = votes.get(path["group"], 0.0) + path["votes"] * weight
+
+    def key(path: Mapping[str, Any]) -> tuple[float, ...]:
+        first, score = float("chosen" in path), path.get(by or "likelihood", 0.0)
+        if scored:
+            return first, score
+        return float(path["group"] == chosen), votes[path["group"]], -path["group"], first, score
+
+    return key
+
+
+def _rounded(number: float | None) -> float | None:
+    """Four digits are more than anyone reads, and half the page's size; JSON has no infinity."""
+    return None if number is None or not math.isfinite(number) else float(f"{number:.4g}")
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,201 @@
+"""What a path-wise search would have chosen from some of its candidates: many subsets at once.
+
+The choices are those of `searches/`: tests hold them against the searches themselves, subset by subset.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atomthink_plugin.answers import equivalent, group
+from atomthink_plugin.api import Aggregate, Search
+from atomthink_plugin.report.candidates import Candidate
+from atomthink_plugin.searches.aggregates import AGGREGATES
+from atomthink_plugin.searches.best_of_n import best_of_n
+from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.weighted import weighted
+
+Subsets = NDArray[np.intp]
+"""Indices of candidates, ascending; shape (subsets, size)."""
+
+_SEARCHES: Final[Mapping[str, Callable[..., Search]]] = {
+    "majority": majority,
+    "weighted": weighted,
+    "best_of_n": best_of_n,
+}
+
+MOST: Final = 500
+"""Subsets of one size that are looked at per question; all of them where there are no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to choose among candidates.
+
+    Attributes:
+        search: The search's registered name, or `pass`: whether any candidate is right.
+        aggregate: How it ranks a path's step scores, None where it scores nothing.
+    """
+
+    search: str
+    aggregate: Aggregate | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is printed."""
+        if self.search == "pass":
+            return "pass@N"
+        return f"{self.search} {self.aggregate}" if self.aggregate else self.search
+
+    @property
+    def scored(self) -> bool:
+        """Whether it needs step scores."""
+        return self.aggregate is not None
+
+
+PASS: Final = Method("pass")
+MAJORITY: Final = Method("majority")
+
+
+def method_of(settings: Mapping[str, Any]) -> Method | None:
+    """Returns how a run chose among candidates, by its journal's settings; None for searches that do not."""
+    search = dict(settings.get("search", {}))
+    factory = _SEARCHES.get(search.get("name", ""))
+    if factory is None:
+        return None
+    default = inspect.signature(factory).parameters.get("aggregate")
+    return Method(search["name"], search.get("aggregate", default.default if default else None))
+
+
+def methods(candidates: Sequence[Candidate]) -> list[Method]:
+    """Returns the methods that the scores of a question's candidates allow; all where there is nothing to choose."""
+    many = len(candidates) > 1
+    known: list[Aggregate] = [name for name in AGGREGATES if not many or all(name in one.values for one in candidates)]
+    scored = [Method(search, aggregate) for search in ("weighted", "best_of_n") for aggregate in known]
+    return [MAJORITY, *scored, PASS]
+
+
+def subsets(total: int, size: int, seed: str) -> Subsets:
+    """Returns all subsets of a size, or `MOST` random ones: the beginnings, in order, of shuffled candidates.
+
+    For one seed the random subsets of a smaller size are parts of those of a larger one.
+    """
+    if math.comb(total, size) <= MOST:
+        return np.array(list(combinations(range(total), size)), dtype=np.intp).reshape(-1, size)
+    chance = random.Random(seed)
+    orders = [chance.sample(range(total), total) for _ in range(MOST)]
+    return np.sort(np.array(orders, dtype=np.intp)[:, :size], axis=1)
+
+
+class Replay:
+    """Chooses from subsets of one question's candidates.
+
+    Args:
+        candidates: All of them.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self._candidates = candidates
+        self._right = np.array([one.correct for one in candidates])
+        self._logprobs = np.array([one.logprob for one in candidates])
+        self._voters = np.array([one.answer is not None for one in candidates])
+        self._groups = _partition([one.answer for one in candidates])
+
+    def accuracy(self, method: Method, drawn: Subsets) -> float:
+        """Returns the share of subsets of which the method chooses a right candidate."""
+        if method == PASS:
+            return float(self._right[drawn].any(axis=1).mean())
+        return float(self._right[self.chosen(method, drawn)].mean())
+
+    def chosen(self, method: Method, drawn: Subsets) -> NDArray[np.intp]:
+        """Returns for each subset which candidate the search would return."""
+        if len(self._candidates) == 1:
+            return drawn[:, 0]
+        if method.search == "best_of_n":
+            return self._best(drawn, self._values(method))
+        weights = np.ones(len(self._candidates)) if method.aggregate is None else self._values(method)
+        return self._elected(drawn, weights)
+
+    def _values(self, method: Method) -> NDArray[np.float64]:
+        assert method.aggregate is not None
+        return np.array([one.values[method.aggregate] for one in self._candidates])
+
+    def _best(self, drawn: Subsets, values: NDArray[np.float64]) -> NDArray[np.intp]:
+        order = _ranks(lambda i: (self._candidates[i].answer is not None, values[i], self._logprobs[i]), len(values))
+        return _first_highest(drawn, order[drawn])
+
+    def _elected(self, drawn: Subsets, weights: NDArray[np.float64]) -> NDArray[np.intp]:
+        chosen = np.empty(len(drawn), dtype=np.intp)
+        voted = self._voters[drawn].any(axis=1)
+        silent = _ranks(lambda i: (bool(self._candidates[i].nodes), self._logprobs[i]), len(weights))
+        chosen[~voted] = _first_highest(drawn[~voted], silent[drawn[~voted]])
+        if self._groups is not None:
+            chosen[voted] = self._vote(drawn[voted], weights, self._groups)
+        else:
+            for row in np.flatnonzero(voted):
+                own = _grouped([self._candidates[i].answer for i in drawn[row]])
+                groups = np.full(len(self._candidates), -1)
+                groups[drawn[row]] = own
+                chosen[row] = self._vote(drawn[row : row + 1], weights, groups)[0]
+        return chosen
+
+    def _vote(self, drawn: Subsets, weights: NDArray[np.float64], groups: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The likeliest member of the heaviest group; ties by mean log-probability, then by who came first."""
+        rows, columns = np.nonzero(groups[drawn] >= 0)
+        members = drawn[rows, columns]
+        shape = (len(drawn), max(int(groups.max()) + 1, 1))
+        cells = np.ravel_multi_index((rows, groups[members]), shape)
+
+        def total(of: NDArray[Any]) -> NDArray[np.float64]:
+            sums: NDArray[np.float64] = np.bincount(cells, of[members], math.prod(shape)).astype(np.float64)
+            return sums.reshape(shape)
+
+        count = total(np.ones(len(groups)))
+        mean = np.where(count > 0, total(self._logprobs) / np.maximum(count, 1), -math.inf)
+        first = np.full(math.prod(shape), len(groups))
+        np.minimum.at(first, cells, members)
+        weight = np.where(count > 0, total(weights), -math.inf)
+        heaviest = weight == weight.max(axis=1, keepdims=True)
+        likely = np.where(heaviest, mean, -math.inf)
+        tied = heaviest & (likely == likely.max(axis=1, keepdims=True))
+        winner = np.where(tied, first.reshape(shape), len(groups)).argmin(axis=1)
+        own = _ranks(lambda i: self._logprobs[i], len(groups))
+        return _first_highest(drawn, np.where(groups[drawn] == winner[:, None], own[drawn], -1))
+
+
+def _ranks(key: Callable[[int], Any], count: int) -> NDArray[np.intp]:
+    """Returns for each index the rank of its key among all distinct ones, from 0."""
+    keys = [key(i) for i in range(count)]
+    rank = {value: place for place, value in enumerate(sorted(set(keys)))}
+    return np.array([rank[value] for value in keys], dtype=np.intp)
+
+
+def _first_highest(drawn: Subsets, rank: NDArray[np.intp]) -> NDArray[np.intp]:
+    if not len(drawn):
+        return np.empty(0, dtype=np.intp)
+    return np.take_along_axis(drawn, rank.argmax(axis=1)[:, None], axis=1)[:, 0]
+
+
+def _partition(answers: Sequence[str | None]) -> NDArray[np.intp] | None:
+    """The group of each answer, -1 for none; None where an answer fits two groups, so that subsets group otherwise."""
+    ids = _grouped(answers)
+    known = sorted({(int(ids[i]), answer) for i, answer in enumerate(answers) if answer is not None})
+    clean = not any(a != b and equivalent(first, second) for (a, first), (b, second) in combinations(known, 2))
+    return ids if clean else None
+
+
+def _grouped(answers: Sequence[str | None]) -> NDArray[np.intp]:
+    voters = [i for i, answer in enumerate(answers) if answer is not None]
+    ids = np.full(len(answers), -1, dtype=np.intp)
+    for number, members in enumerate(group([answers[i] or "" for i in voters])):
+        ids[[voters[j] for j in members]] = number
+    return ids

@@ -1,0 +1,191 @@
+"""What `atomthink scale` prints, draws and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.report.budget_curve import Best, best, known, thirds
+from atomthink_plugin.report.candidates import ALIKE, Judged, Sampled, sampled
+from atomthink_plugin.report.chart import draw
+from atomthink_plugin.report.comparison import thinking
+from atomthink_plugin.report.output_files import write_bytes, write_json
+from atomthink_plugin.report.replay import PASS, Method
+from atomthink_plugin.report.run_reader import Recorded, read
+from atomthink_plugin.report.scaling_curve import Point, common_methods, curve, halves, sizes
+from atomthink_plugin.report.text_tables import percent
+from atomthink_plugin.tables import Grid, print_grid, print_note
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """All that a run tells of fewer candidates.
+
+    Attributes:
+        run: The run.
+        questions: Its questions that have a verdict and a record.
+        judged: How the candidates were judged.
+        points: A point for each method and size.
+        best: The best uses of token budgets, overall and by the task's difficulty.
+        by_agreement: The same with half of the candidates, by how far the others agree.
+        notes: What is missing or to be known, in words.
+    """
+
+    run: Recorded
+    questions: Sequence[Sampled]
+    judged: Judged
+    points: Sequence[Point]
+    best: Sequence[Best]
+    by_agreement: Sequence[Best]
+    notes: Sequence[str]
+
+
+def scaling(run: Path, journal: Path | None) -> Scaling:
+    """Returns what a run tells of fewer candidates.
+
+    Raises:
+        AtomThinkError: It has no candidates, only one per question, or no verdicts.
+    """
+    found = read(run, journal)
+    questions, judged = sampled(found)
+    at = sizes(questions)
+    if at == [1]:
+        raise AtomThinkError(f"`{found.name}` has one candidate per question, and a curve needs more: run with n=16")
+    methods = common_methods(questions)
+    points = curve(questions, at, methods, found.pace)
+    chosen = best(questions, points, known(questions))
+    notes = _notes(found, questions, judged)
+    return Scaling(found, questions, judged, points, chosen, _by_agreement(questions, methods), notes)
+
+
+def _by_agreement(questions: Sequence[Sampled], methods: Sequence[Method]) -> list[Best]:
+    """Half of the candidates tell the difficulty, the other half what is best for it."""
+    told, tried = zip(*map(halves, questions), strict=True)
+    return best(tried, curve(tried, sizes(tried), methods), thirds(told))
+
+
+def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
+    """Prints the curve and the best uses of token budgets.
+
+    Args:
+        run: See `reading.read`.
+        journal: Where its journal is, if not where the run says.
+        files: By `png`, `svg` and `json`, where those go.
+
+    Raises:
+        AtomThinkError: There is nothing to draw a curve from, or a file cannot be written.
+    """
+    found = scaling(run, journal)
+    for grid in grids(found):
+        print_grid(grid)
+    for note in found.notes:
+        print_note(note)
+    wanted = files.keys() & {"png", "svg"}
+    titles = [_title(found), found.judged.words]
+    pictures = draw(found.points, titles, latency=found.run.pace is None) if wanted else {}
+    for kind, file in files.items():
+        if kind == "json":
+            write_json("--json", file, plain(found))
+        else:
+            write_bytes(f"--{kind}", file, pictures[kind])
+
+
+def plain(found: Scaling) -> dict[str, Any]:
+    """Returns everything as plain data; accuracies in [0, 1]."""
+    points = [
+        {
+            "search": point.method.search,
+            "aggregate": point.method.aggregate,
+            "n": point.n,
+            "tokens": point.tokens,
+            "prm_calls": point.prm_calls,
+            "estimated_seconds": point.seconds,
+            **dict(zip(("accuracy", "low", "high"), point.accuracy, strict=True)),
+        }
+        for point in found.points
+    ]
+    return {
+        "run": found.run.name,
+        "model": found.run.model,
+        "thinking": thinking(found.run.settings),
+        "questions": len(found.questions),
+        "judged": asdict(found.judged),
+        "points": points,
+        "best": [asdict(one) for one in found.best],
+        "by_agreement": [asdict(one) for one in found.by_agreement],
+        "notes": list(found.notes),
+    }
+
+
+def grids(found: Scaling) -> list[Grid]:
+    """Returns the tables: accuracy by method and size with its cost, and the best use of each budget."""
+    at = sorted({point.n for point in found.points})
+    by_method: dict[str, list[Point]] = {}
+    for point in found.points:
+        by_method.setdefault(point.method.name, []).append(point)
+    cells = [(name, *(percent(point.accuracy) for point in points)) for name, points in by_method.items()]
+    seconds = "s/q" if found.run.pace is not None else "s of latency"
+    costs = [
+        ("policy tokens/q", *(f"{by_method[PASS.name][i].tokens:.0f}" for i in range(len(at)))),
+        (f"{seconds}, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
+    ]
+    scored = next((points for points in by_method.values() if points[0].method.aggregate not in (None, "last")), None)
+    if scored is not None:
+        costs += [
+            ("PRM calls/q", *(f"{point.prm_calls:.1f}" for point in scored)),
+            (f"{seconds}, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
+        ]
+    curves = Grid(_title(found), ("accuracy, %, by N", *map(str, at)), [*cells, *costs])
+    title = "the best search within so many policy tokens, chosen on one half of the questions"
+    agreed = f"{title}: with half of the candidates, by how far the other half agree"
+    tables = ((title, found.best), (agreed, found.by_agreement))
+    return [curves, *(_budgets(title, rows) for title, rows in tables if rows)]
+
+
+def _budgets(title: str, found: Sequence[Best]) -> Grid:
+    headings = (
+        "questions",
+        "budget",
+        "best on one half",
+        "N",
+        "tokens/q",
+        "accuracy on the other, %",
+        "best overall there",
+        "of",
+    )
+    cells = [
+        (
+            one.part,
+            f"{one.budget:.0f}",
+            one.method.name,
+            str(one.n),
+            f"{one.tokens:.0f}",
+            percent(one.accuracy),
+            f"{100 * one.overall:.1f}",
+            str(one.reported_on),
+        )
+        for one in found
+    ]
+    return Grid(title, headings, cells, left=frozenset({2}))
+
+
+def _title(found: Scaling) -> str:
+    return f"{found.run.name}, {len(found.questions)} questions: {thinking(found.run.settings)}"
+
+
+def _notes(run: Recorded, questions: Sequence[Sampled], judged: Judged) -> list[str]:
+    words = [f"`{run.name}`: {word}" for word in run.missing]
+    if len(questions) < len(run.questions):
+        left = len(run.questions) - len(questions)
+        words.append(f"{left} questions without a verdict, a record or a reference answer are left out")
+    alike = judged.agreed / judged.of
+    words.append(judged.words + (": the curve is that judge's, not the task's" if alike < ALIKE else ""))
+    spent = sum(one.question.stopped == "budget" for one in questions)
+    if spent:
+        words.append(f"{spent} questions were stopped by their budget: fewer candidates would have had more each")
+    taken = "from a question's first call to its outcome, others in flight" if run.pace is None else "of the whole run"
+    words.append(f"seconds are estimated from those {taken}: by tokens for the policy, by scored steps for the PRM")
+    return words

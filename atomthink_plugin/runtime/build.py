@@ -1,0 +1,80 @@
+"""From a checked plan to something that can be asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from atomthink_plugin import __version__
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.config import Plan
+from atomthink_plugin.exits import no_exit
+from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.runtime.runner import Thinker
+
+log = logging.getLogger(__name__)
+
+
+def build(plan: Plan) -> Thinker:
+    """Loads the policy and the scorer of a plan; the thinker has no journal yet.
+
+    Raises:
+        AtomThinkError: A checkpoint cannot be loaded or used; names the argument and the way out.
+    """
+    with no_exit(f"the policy {plan.identity['policy']['name']!r}"):
+        policy = plan.policy()
+    with no_exit(f"the scorer {plan.identity['scorer']['kind']!r}"):
+        scorer = plan.scorer() if plan.scorer is not None else None
+    return Thinker(
+        policy=policy,
+        scorer=scorer,
+        format=plan.format,
+        search=plan.search,
+        settings=plan.settings,
+        concurrency=plan.arguments.concurrency,
+        on_error=plan.arguments.on_error,
+    )
+
+
+def open_journal(plan: Plan, thinker: Thinker, name: str, rank: int = 0) -> Journal | None:
+    """Opens the journal that belongs to a plan, None for `journal=off`.
+
+    Args:
+        plan: Its identity, with those of the loaded models, is what records are keyed by.
+        thinker: The built plan.
+        name: Readable beginning of the folder's name.
+        rank: Index of this process.
+    """
+    folder = journal_folder(plan.arguments.journal)
+    if folder is None:
+        return None
+    settings: Mapping[str, Any] = {
+        "version": __version__,
+        "policy_weights": thinker.policy.identity,
+        "scorer_weights": thinker.scorer.identity if thinker.scorer is not None else None,
+        **plan.identity,
+    }
+    try:
+        return Journal(folder, f"{name}-{plan.search_name}", settings, rank)
+    except OSError as error:
+        raise AtomThinkError(
+            f"the journal cannot be written to {folder} ({error.strerror}): pass `journal=FOLDER`, or `journal=off` "
+            "to do without resuming"
+        ) from None
+
+
+def journal_folder(journal: str | None) -> Path | None:
+    """Returns where journals are kept: the argument, else the user's cache; None for `off`."""
+    if journal == "off":
+        return None
+    if journal is not None:
+        return Path(journal).expanduser()
+    return cache_folder() / "journal"
+
+
+def cache_folder() -> Path:
+    """Returns the plugin's folder in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "atomthink"

@@ -1,0 +1,54 @@
+"""Messages as OpenAI's chat protocol writes them, images as data URLs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from atomthink_plugin.api import Message
+from atomthink_plugin.formats.base import joined
+from atomthink_plugin.inference.encoding import to_rgb
+from atomthink_plugin.inference.image_memo import PerImage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Turn = Mapping[str, Any]
+"""One message as the protocol writes it."""
+
+
+class ChatTurns:
+    """Writes messages; an image is encoded once while it lives."""
+
+    def __init__(self) -> None:
+        self._url = PerImage(_data_url)
+
+    def __call__(self, messages: Sequence[Message]) -> tuple[Turn, ...]:
+        """Returns the messages as turns.
+
+        Raises:
+            QuestionError: An image cannot be read.
+        """
+        return tuple({"role": message.role, "content": self._content(message)} for message in messages)
+
+    def _content(self, message: Message) -> str | list[dict[str, Any]]:
+        """Texts that follow each other are joined here: servers would put line breaks between them."""
+        parts: list[dict[str, Any]] = [
+            {"type": "text", "text": part}
+            if isinstance(part, str)
+            else {"type": "image_url", "image_url": {"url": self._url(part)}}
+            for part in joined(message.parts)
+        ]
+        # A plain string is what every server and every chat template takes.
+        return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
+
+
+def _data_url(image: Image) -> str:
+    picture = to_rgb(image)
+    # What a file says beside its pixels (a transparent colour, a profile) would change them on the way.
+    picture.info.clear()
+    png = BytesIO()
+    picture.save(png, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"

@@ -1,0 +1,98 @@
+"""`batch_size=auto` changes no sample, takes as many rows as memory holds, and every model takes or refuses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from atomthink_plugin.api import AtomThinkError, Path, Sampling
+from atomthink_plugin.config import plan
+from atomthink_plugin.formats.base import Atomic, Continue
+from atomthink_plugin.inference.batch_size import MOST, row_bytes, rows_that_fit, token_bytes
+from atomthink_plugin.inference.encoding import text_encoding
+from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
+from atomthink_plugin.model_adapters.registered_policy import registered_policy
+from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
+from tests.model_adapters.test_out_of_memory import limited
+from tests.model_adapters.test_transformers_policy import QUESTIONS, ask, grow
+from tests.tiny_models import causal_prm, folder, gemma3, llava, loaded, mllama, qwen
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize("build", [llava, qwen, gemma3])
+def test_a_tokens_bytes_are_those_of_a_real_cache(build: Any) -> None:
+    model: Any = loaded(build).model
+    inputs = text_encoding(range(10, 18)).tokens
+    with torch.inference_mode():
+        output = model(**inputs, use_cache=True)
+    cache = getattr(output, "cache", None) or output.past_key_values
+    held = sum(half.nbytes for layer in cache.layers for half in (layer.keys, layer.values))
+    assert token_bytes(model.config, model.dtype.itemsize) == held / 8
+
+
+@pytest.mark.parametrize("build", [llava, qwen, mllama, gemma3])
+def test_a_row_takes_more_in_a_wider_precision(build: Any) -> None:
+    config = loaded(build).model.config
+    assert 0 < row_bytes(config, 2) < row_bytes(config, 4) < 2 * row_bytes(config, 2)
+
+
+def test_rows_grow_with_the_free_memory_up_to_a_limit() -> None:
+    row = GIB // 2
+    counts = {free: rows_that_fit(free * GIB, 4 * GIB, row) for free in (0, 1, 8, 20, 40, 80, 10_000)}
+    assert list(counts.values()) == [1, 1, 1, 12, 32, 72, MOST]
+    # Half of it is left to another model, and the kept states take their part.
+    assert all(counts[free] * row + 4 * GIB <= free * GIB / 2 for free in (20, 40, 80))
+
+
+def test_samples_are_those_of_any_other_batch_size() -> None:
+    paths = [Path(asked) for asked in QUESTIONS]
+    expected, _ = grow(TransformersPolicy(loaded(llava), Continue(), batch_size=3), paths, 2)
+    samples, _ = grow(TransformersPolicy(loaded(llava), Continue(), batch_size="auto"), paths, 2)
+    assert samples == expected
+
+
+def test_it_is_halved_where_memory_runs_out() -> None:
+    paths = [Path(asked) for asked in QUESTIONS]
+    policy = TransformersPolicy(loaded(llava), Continue(), batch_size="auto")
+    before = policy._batcher.max_batch
+    with limited(loaded(llava).model, lambda rows, tokens: rows > before // 2) as refused:
+        ask(policy, paths, Sampling(1.0, max_tokens=6), 4)
+    assert refused.reading + refused.decoding > 0
+    assert policy._batcher.max_batch == before // 2
+
+
+def test_free_memory_is_asked_for_when_the_first_batch_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy is loaded first: what it finds free then, the PRM takes a part of."""
+    asked: list[str] = []
+    monkeypatch.setattr("atomthink_plugin.inference.batch_size._measured", lambda *given: asked.append("now") or 5)
+    policy = transformers_policy(str(folder(llava)), format=Continue(), device="cpu")
+    assert not asked
+    ask(policy, [Path(each) for each in QUESTIONS], Sampling(max_tokens=2))
+    assert asked == ["now"]
+    assert policy._batcher.max_batch == 5
+
+
+def test_the_commands_option_goes_to_policy_and_prm() -> None:
+    arguments: dict[str, Any] = {"pretrained": str(folder(llava)), "prm": str(folder(causal_prm)), "journal": "off"}
+    made = AtomThinkModel(
+        batch_size="auto", thinking="slow", scorer="prm_token", device="cpu", prm_device="cpu", **arguments
+    )
+    scorer: Any = made._thinker.scorer
+    policy: Any = made._thinker.policy
+    assert policy._batcher.max_batch == scorer._batcher.max_batch > 1
+
+
+@pytest.mark.parametrize("name", ["batch_size", "prm_batch_size"])
+@pytest.mark.parametrize("value", ["many", "0", "2.5"])
+def test_another_word_is_refused_with_what_would_do(name: str, value: str) -> None:
+    typed = {"pretrained": "ORG/MODEL", "prm": "ORG/PRM", "scorer": "prm_token", "thinking": "slow", name: value}
+    with pytest.raises(AtomThinkError, match=f"`{name}={value}`.*auto"):
+        plan("transformers", typed)
+
+
+def test_models_of_lmms_eval_need_a_number() -> None:
+    with pytest.raises(AtomThinkError, match=r"batch_size=auto.*base=qwen2_5_vl"):
+        registered_policy("qwen2_5_vl", format=Atomic(), batch_size="auto")

@@ -1,0 +1,200 @@
+"""Plugins: another package adds to ours without touching it, and a broken one does no harm."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+USE = """
+import asyncio
+from atomthink_plugin.api import Message, Question
+from atomthink_plugin.config import plan
+from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.testing import ScriptedPolicy
+
+typed = {"thinking": "slow", "search": "shortest", "scorer": "brevity", "n": "16", "prm_words": "7"}
+chosen = plan("transformers", {"pretrained": "any", **typed})
+long, short = "Step 1: Look at it for a while.", "Step 1: The final answer is: 5."
+policy = ScriptedPolicy({"": {long: 0.5, short: 0.5}, long: {"Step 2: The final answer is: 5.": 1.0}})
+thinker = Thinker(policy, chosen.scorer(), Continue(), chosen.search, chosen.settings)
+(result,) = thinker.run([Question("q", (Message("user", ("How many?",)),))])
+print(result.steps, result.scores)
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example plugin, installed by pip into a folder of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    source = tmp_path_factory.mktemp("source")
+    for file in (HERE / "example_plugin").iterdir():
+        if file.is_file():
+            (source / file.name).write_text(file.read_text())
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", folder]
+    subprocess.run([*pip, source], check=True, capture_output=True)
+    return folder
+
+
+def plugin(folder: Path, **modules: str) -> None:
+    """Installs modules into `folder` as entry points of one package."""
+    info = folder / "broken-0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0\n")
+    (info / "entry_points.txt").write_text(
+        "[atomthink_plugin]\n" + "".join(f"{name} = {name}_module\n" for name in modules)
+    )
+    for name, code in modules.items():
+        (folder / f"{name}_module.py").write_text(code)
+
+
+def run(code: str, site: Path) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_an_installed_package_adds_a_search_and_a_scorer(site: Path) -> None:
+    done = run(USE, site)
+    assert done.stdout.strip() == "('Step 1: The final answer is: 5.',) (0.5,)", done.stderr
+
+
+def test_a_broken_package_is_reported_by_name_and_the_others_still_count(site: Path, tmp_path: Path) -> None:
+    late = (
+        "from atomthink_plugin.plugins.hookspecs import hookimpl\n"
+        "@hookimpl\ndef atomthink_searches():\n    raise KeyError('no such thing')\n"
+        "@hookimpl\ndef atomthink_scorers():\n    return {'confidence': None}\n"
+    )
+    plugin(tmp_path, broken="raise RuntimeError('half installed')", late=late)
+    done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{USE}", site)
+    assert done.stdout.startswith("('Step 1: The final answer is: 5.',)"), done.stderr
+    assert "plugin broken (broken_module) is left out: RuntimeError: half installed" in done.stderr
+    assert "late (late_module) is left out of atomthink_searches: KeyError" in done.stderr
+    assert "offers 'confidence' in atomthink_scorers, which is taken" in done.stderr
+
+
+MALFORMED = """
+from atomthink_plugin.api import SearchKind
+from atomthink_plugin.plugins.hookspecs import hookimpl
+
+def usable(words: int = 1): ...
+
+@hookimpl
+def atomthink_searches():
+    return {"bare": usable, "hollow": SearchKind("usable", scored=False), "good": SearchKind(usable, scored=False)}
+
+@hookimpl
+def atomthink_scorers():
+    return {"named": "usable", "opaque": dict, "kind": SearchKind(usable, scored=True), "fine": usable, 3: usable}
+
+@hookimpl
+def atomthink_policies():
+    return {"nothing": None, "own": usable}
+
+@hookimpl
+def atomthink_formats():
+    return {"text": "Question: {}", "plain": usable}
+"""
+
+NAMES = """
+from atomthink_plugin.plugins.registry import registry
+offers = registry()
+registry()
+for kind in (offers.searches, offers.scorers, offers.policies, offers.formats):
+    print(sorted(kind.keys() - {"shortest", "brevity"}))
+"""
+
+
+def test_an_offer_that_cannot_be_used_is_reported_once_and_the_rest_of_the_run_is_unharmed(
+    site: Path, tmp_path: Path
+) -> None:
+    plugin(tmp_path, odd=MALFORMED)
+    done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{USE}\n{NAMES}", site)
+    used, searches, scorers, policies, formats = done.stdout.splitlines()
+    assert used == "('Step 1: The final answer is: 5.',) (0.5,)", done.stderr
+    assert searches == "['beam', 'best_of_n', 'good', 'greedy', 'majority', 'weighted']"
+    prms = ["prm_head", "prm_likelihood", "prm_token", "served_prm_head", "served_prm_token"]
+    assert scorers == str(["confidence", "fine", *prms])
+    assert policies == "['emova', 'lmms', 'openai', 'own', 'transformers', 'vllm']"
+    assert formats == "['atomic', 'continue', 'plain']"
+    for name in ("'bare'", "'hollow'", "'named'", "'opaque'", "'kind'", "3", "'nothing'", "'text'"):
+        assert done.stderr.count(f"plugin odd (odd_module) offers {name} in ") == 1, done.stderr
+    assert "not a SearchKind: wrap it, as in SearchKind(factory, scored=False): left out" in done.stderr
+
+
+EXITING = """
+import sys
+from atomthink_plugin.api import SearchKind
+from atomthink_plugin.plugins.hookspecs import hookimpl
+
+async def search(mind):
+    sys.exit(0)
+
+@hookimpl
+def atomthink_searches():
+    return {"exits": SearchKind(lambda: search, scored=False), "refuses": SearchKind(sys.exit, scored=False)}
+
+@hookimpl
+def atomthink_scorers():
+    sys.exit("no licence")
+"""
+
+ASK = """
+import sys
+from atomthink_plugin.api import AtomThinkError, Failure, Message, Question
+from atomthink_plugin.config import plan
+from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
+
+class ExitingPolicy(ScriptedPolicy):
+    async def propose(self, path, n, sampling):
+        sys.exit(0)
+
+class ExitingScorer(ScriptedScorer):
+    async def score(self, path):
+        sys.exit(0)
+
+def run(policy, search, scorer=None):
+    typed = {"thinking": "slow", "search": search} | ({"scorer": "confidence"} if scorer else {})
+    chosen = plan("transformers", {"pretrained": "any", **typed})
+    thinker = Thinker(policy, scorer, Continue(), chosen.search, chosen.settings)
+    questions = [Question(name, (Message("user", ("?",)),)) for name in "ab"]
+    print([type(result).__name__ for result in thinker.run(questions)])
+
+policy = {"": {"Step 1: The final answer is: 5.": 1.0}}
+run(ScriptedPolicy(policy), "exits")
+run(ExitingPolicy(policy), "majority")
+run(ScriptedPolicy(policy), "beam", ExitingScorer({}))
+try:
+    plan("transformers", {"pretrained": "any", "thinking": "slow", "search": "refuses"})
+except AtomThinkError as error:
+    print("refused", "refuses" in str(error))
+run(ScriptedPolicy(policy), "majority")
+"""
+
+
+def test_a_plugin_that_exits_ends_no_program(site: Path, tmp_path: Path) -> None:
+    plugin(tmp_path, gone="import sys\nsys.exit(3)", exiting=EXITING)
+    done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{ASK}", site)
+    failed = "['Failure', 'Failure']"
+    assert done.stdout.splitlines() == [failed] * 3 + ["refused True", "['Outcome', 'Outcome']"], done.stderr
+    assert "gone (gone_module) is left out" in done.stderr
+    assert "exiting (exiting_module) is left out of atomthink_scorers" in done.stderr
+    assert done.returncode == 0
+
+
+def test_a_mistyped_hook_is_reported_with_the_one_that_is_meant(site: Path, tmp_path: Path) -> None:
+    hook = "from atomthink_plugin.plugins.hookspecs import hookimpl\n@hookimpl\ndef {}():\n    return {{}}\n"
+    plugin(tmp_path, typo=hook.format("atomthink_serches"), other=hook.format("before_everything"))
+    done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{USE}\n{NAMES}", site)
+    (typo,) = [line for line in done.stderr.splitlines() if "atomthink_serches" in line]
+    assert "typo (typo_module)" in typo
+    assert "atomthink_searches" in typo
+    (other,) = [line for line in done.stderr.splitlines() if "before_everything" in line]
+    assert "other (other_module)" in other
+    assert "atomthink_policies" in other

@@ -1,0 +1,237 @@
+"""A run is read as it was: samples of any model, joined to the trees of its journal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from atomthink_plugin.api import AtomThinkError, Failure, Node, Outcome, Rollout, Usage
+from atomthink_plugin.report.run_reader import read
+from atomthink_plugin.runtime.journal import Journal
+from tests.report.runs import DATE, TASK, Written, asked, write_run
+from tests.trees import question
+
+NODE = Node("a", "root", "Step 1: The answer is 4.", 0.5, -1.0, 7, 2, "4")
+RIGHT = Outcome(
+    "Step 1: The answer is 4.",
+    "4",
+    ("Step 1: The answer is 4.",),
+    (0.5,),
+    1.0,
+    "final",
+    Usage(policy_calls=2, score_calls=1, generated=14, seconds=0.25),
+    (NODE,),
+    (Rollout("a", -0.125, 7, 0.125), Rollout("a", -0.125, 7, 0.25)),
+)
+WRONG = replace(RIGHT, text="Step 1: The answer is 5.", answer="5", stopped="budget")
+FAILED = Failure("image 1 is truncated", Usage())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Written:
+    def groups(doc_id: int) -> dict[str, list[str]]:
+        return {"level": [str(doc_id % 2)], "skill": ["adding", "reading"]}
+
+    return write_run(tmp_path, [RIGHT, WRONG, FAILED], ["4", "4", "4"], groups=groups)
+
+
+def test_samples_and_trees_come_together(run: Written) -> None:
+    found = read(run.out)
+    assert (found.name, found.model, found.tasks) == ("out", "atomthink_scripted", (TASK,))
+    assert found.scorer == "acc of sums 1.0"
+    assert found.settings["search"] == {"name": "majority"}
+    assert list(found.missing) == []
+    assert [question.correct for question in found.questions] == [True, False, False]
+    assert [question.failed for question in found.questions] == [None, None, "image 1 is truncated"]
+    assert [question.outcome for question in found.questions] == [RIGHT, WRONG, None]
+    first = found.questions[0]
+    assert (first.tokens, first.policy_calls, first.prm_calls, first.seconds) == (14, 2, 1, 0.25)
+    assert (first.text, first.target, first.stopped) == (f"What is {asked(0)}?", "4", "final")
+    assert first.groups == {"level": ("0",), "skill": ("adding", "reading")}
+
+
+def test_the_results_file_names_a_run_as_its_folder_does(run: Written) -> None:
+    file = run.out / f"{DATE}_results.json"
+    assert read(file).questions == read(run.out).questions
+
+
+def test_a_journal_alone_has_trees_and_no_verdicts(run: Written) -> None:
+    assert run.journal is not None
+    found = read(run.journal)
+    assert [question.outcome for question in found.questions] == [RIGHT, WRONG, None]
+    assert {question.correct for question in found.questions} == {None}
+    assert "no verdicts" in found.missing[0]
+
+
+def test_another_models_samples_have_no_trees_and_miss_nothing(run: Written) -> None:
+    file = run.out / f"{DATE}_samples_{TASK}.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**line, "token_counts": [None]}) + "\n" for line in lines))
+    found = read(run.out)
+    assert [question.correct for question in found.questions] == [True, False, False]
+    assert {question.outcome for question in found.questions} == {None}
+    assert {question.tokens for question in found.questions} == {None}
+    assert list(found.missing) == []
+
+
+def test_a_moved_journal_is_named_and_found_by_its_folder_or_the_one_it_lives_in(run: Written, tmp_path: Path) -> None:
+    assert run.journal is not None
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    shutil.move(run.journal, moved)
+    lost = read(run.out)
+    assert {question.outcome for question in lost.questions} == {None}
+    assert run.journal.name in lost.missing[0]
+    for place in (moved, moved / run.journal.name):
+        assert read(run.out, place).questions[0].outcome == RIGHT
+    with pytest.raises(AtomThinkError, match=run.journal.name):
+        read(run.out, tmp_path)
+
+
+def test_a_torn_journal_opens_with_what_it_has(run: Written) -> None:
+    assert run.journal is not None
+    file = run.journal / "rank0.jsonl"
+    first, second, *_ = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + second[:-30])
+    found = read(run.out)
+    assert [question.outcome for question in found.questions] == [RIGHT, None, None]
+    words = " ".join(found.missing)
+    assert "1 lines of journal" in words
+    assert "2 of 3 questions have no record" in words
+
+
+def test_the_record_that_a_reply_came_from_is_taken(run: Written, tmp_path: Path) -> None:
+    """One configuration may have asked a question twice, with other limits for instance."""
+    assert run.journal is not None
+    journal = Journal(tmp_path / "journal", "run", json.loads((run.journal / "settings.json").read_text()), rank=1)
+    assert journal.folder == run.journal
+    longer = replace(RIGHT, usage=replace(RIGHT.usage, generated=99))
+    journal.put(replace(question(asked(0)), direct=True), longer)
+    assert read(run.out).questions[0].outcome == RIGHT
+    (run.journal / "rank0.jsonl").unlink()
+    found = read(run.out)
+    assert found.questions[0].outcome is None
+    assert "of 1 questions are of other replies" in " ".join(found.missing)
+
+
+def test_a_reply_may_hold_any_line_separator(tmp_path: Path) -> None:
+    odd = replace(RIGHT, text="Step 1: a\u2028b\x85c. The answer is 4.")
+    run = write_run(tmp_path, [odd], ["4"])
+    file = run.out / f"{DATE}_samples_{TASK}.jsonl"
+    file.write_text(json.dumps(json.loads(file.read_text()), ensure_ascii=False) + "\n")  # as lmms-eval writes it
+    assert read(run.out).questions[0].reply == odd.text
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [(1.0, True), (0, False), (True, True), ({"true_false": False}, False), ({"score": 1}, True), (0.5, None)],
+)
+def test_what_other_tasks_say_of_a_reply(said: object, verdict: bool | None, tmp_path: Path) -> None:
+    run = write_run(tmp_path, [RIGHT], ["4"], extra={"acc": said})
+    assert read(run.out).questions[0].correct is verdict
+
+
+def test_a_metric_between_0_and_1_is_no_verdict_for_any_question(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [RIGHT, WRONG, RIGHT], ["4"] * 3)
+    file = run.out / f"{DATE}_samples_{TASK}.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for share in (0.8, 0.0):
+        lines[0]["acc"] = share
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = read(run.out)
+        assert [question.correct for question in found.questions] == (
+            [None] * 3 if share == 0.8 else [False, False, True]
+        )
+        assert ("its `acc` is neither 0 nor 1" in " ".join(found.missing)) == (share == 0.8)
+
+
+def test_a_metric_of_which_less_is_better_is_no_verdict(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [RIGHT], ["4"], extra={"errors": 1.0})
+    file = run.out / f"{DATE}_results.json"
+    results = json.loads(file.read_text())
+    results["higher_is_better"] = {TASK: {"errors": False, "acc": True}}
+    file.write_text(json.dumps(results))
+    found = read(run.out)
+    assert (found.questions[0].correct, found.scorer) == (True, "acc of sums 1.0")
+
+
+def test_a_failed_question_is_wrong_and_has_spent_what_its_journal_says(tmp_path: Path) -> None:
+    failed = replace(FAILED, usage=Usage(policy_calls=3, generated=50, seconds=2.0))
+    found = read(write_run(tmp_path, [RIGHT, failed], ["4", "4"], extra={"acc": 1.0}).out)
+    question = found.questions[1]
+    assert question.correct is False
+    assert (question.tokens, question.policy_calls, question.seconds) == (50, 3, 2.0)
+    assert found.pace == 4.0
+
+
+def test_what_a_question_costs_is_not_how_long_it_is_in_flight(tmp_path: Path) -> None:
+    outcomes = [replace(RIGHT, usage=replace(RIGHT.usage, seconds=seconds)) for seconds in (30.0, 40.0, 50.0, 40.0)]
+    found = read(write_run(tmp_path, outcomes, ["4"] * 4).out)  # the run took 8 seconds
+    assert (found.pace, found.latency, found.in_flight) == (2.0, 40.0, 20.0)
+    resumed = replace(found, pace=None)
+    assert (resumed.latency, resumed.in_flight) == (40.0, None)
+
+
+def test_of_two_records_at_the_same_cost_the_one_that_gave_the_reply_is_taken(run: Written, tmp_path: Path) -> None:
+    """As with two temperatures of `--gen_kwargs`, which one journal keeps."""
+    journal = Journal(tmp_path / "journal", "run", json.loads((run.journal / "settings.json").read_text()), rank=1)  # type: ignore[operator]
+    other = replace(WRONG, usage=RIGHT.usage)
+    journal.put(replace(question(asked(0)), direct=True), other)
+    assert read(run.out).questions[0].outcome == RIGHT
+
+
+def test_a_journal_that_the_run_does_not_name_is_joined_by_its_replies(tmp_path: Path) -> None:
+    own = write_run(tmp_path / "own", [RIGHT, WRONG], ["4", "4"])
+    same = write_run(tmp_path / "same", [RIGHT, RIGHT], ["4", "4"], journal=False)
+    found = read(same.out, own.journal)
+    assert [question.outcome for question in found.questions] == [RIGHT, None]
+    assert "of 1 questions are of other replies" in " ".join(found.missing)
+    with pytest.raises(AtomThinkError, match="is no journal, and the run names none"):
+        read(same.out, tmp_path)
+
+
+def test_a_question_that_failed_and_was_finished_later_is_finished(tmp_path: Path) -> None:
+    """By a run with another number of processes, whose files may come first by their names."""
+    settings = {"search": {"name": "majority"}}
+    for rank, result in ((1, FAILED), (0, RIGHT)):
+        journal = Journal(tmp_path, "run", settings, rank=rank)
+        journal.put(question(asked(0)), result)
+        journal.close()
+    assert [one.outcome for one in read(journal.folder).questions] == [RIGHT]
+
+
+@pytest.mark.parametrize(
+    ("replies", "shown"),
+    [("a", "a"), (["a", "b"], "a"), ([], ""), ([[-1.5, False], [-0.5, True]], "[[-1.5, false], [-0.5, true]]")],
+)
+def test_replies_of_any_task_are_read(replies: object, shown: str, tmp_path: Path) -> None:
+    odd = {"filtered_resps": replies, "groups": ["not", "ours"], "breakdown": 3, "token_counts": None}
+    found = read(write_run(tmp_path, [RIGHT], ["4"], extra=odd).out)
+    assert (found.questions[0].reply, found.questions[0].groups) == (shown, {})
+
+
+def test_a_resumed_run_does_not_tell_how_long_all_of_it_took(run: Written) -> None:
+    assert read(run.out).pace == 8.0 / 3
+    file = run.out / f"{DATE}_results.json"
+    results = json.loads(file.read_text())
+    results["throughput"]["total_gen_tokens"] -= 14
+    file.write_text(json.dumps(results))
+    assert read(run.out).pace is None
+
+
+def test_no_run_is_an_error_that_says_where_runs_are(tmp_path: Path) -> None:
+    with pytest.raises(AtomThinkError, match="--output_path"):
+        read(tmp_path)
+
+
+def test_a_journal_is_not_looked_for_where_the_model_keeps_none(run: Written, tmp_path: Path) -> None:
+    file = run.out / f"{DATE}_samples_{TASK}.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**line, "token_counts": [{"output_tokens": 5}]}) + "\n" for line in lines))
+    found = read(run.out, tmp_path)
+    assert "is not used" in found.missing[0]
+    assert {question.tokens for question in found.questions} == {5}

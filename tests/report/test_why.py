@@ -1,0 +1,131 @@
+"""The sentence that says why a path was chosen tells what a search did, and nothing that the record does not show."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atomthink_plugin.api import Node, Outcome, Usage
+from atomthink_plugin.report.error_reasons import why
+from atomthink_plugin.report.node_status import Tree, fates
+from atomthink_plugin.report.records import Asked, whole
+from atomthink_plugin.searches.beam import beam
+from atomthink_plugin.searches.best_of_n import best_of_n
+from atomthink_plugin.searches.greedy import greedy
+from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.weighted import weighted
+from tests.report.runs import search_all
+from tests.trees import REDUCE, Grove, groves
+
+UNKNOWN = "does not record why"
+
+
+def said(outcome: Outcome, **search: Any) -> str:
+    tree = Tree(outcome)
+    return why(outcome, search, tree, fates(tree, search))
+
+
+def path(name: str, answer: str | None, score: float | None, times: int = 1, logprob: float = -1.0) -> Node:
+    return Node(name, "root", f"Step 1: {name}.", score, logprob * times, 9, times, answer)
+
+
+def chosen(name: str, *nodes: Node, value: float = 0.5, **changes: Any) -> Outcome:
+    """An outcome of paths with one step each."""
+    node = next(node for node in nodes if node.id == name)
+    outcome = Outcome("", node.answer, (node.text,), (node.score,), value, "final", Usage(), nodes)
+    return replace(outcome, **changes)
+
+
+A, B, C = path("a", "5", 0.88, 3), path("b", "75", 0.81, 4), path("c", "5", 0.4)
+
+
+def test_scores_and_the_next_best_answer_are_named() -> None:
+    best = said(chosen("a", A, B, C), name="best_of_n", n=8)
+    assert all(part in best for part in ("5", "mean", "0.88", "8", "75", "0.81"))
+    close = said(chosen("a", replace(A, score=0.8814), replace(B, score=0.8791), C), name="best_of_n", n=8)
+    assert all(part in close for part in ("0.881", "0.879"))
+    assert "min" in said(chosen("a", A, B, C), name="best_of_n", n=8, aggregate="min")
+
+
+def test_votes_are_counted() -> None:
+    assert all(part in said(chosen("b", A, B), name="majority", n=8) for part in ("75", "4 of 7", "3"))
+    assert all(part in said(chosen("a", A, C), name="majority") for part in ("5", "4"))
+    heavy = said(chosen("b", A, B, C), name="weighted", n=8)
+    share = 4 * 0.81 / (3 * 0.88 + 4 * 0.81 + 0.4)
+    assert f"{share:.0%}" in heavy
+    assert f"{1 - share:.0%}" in heavy
+
+
+def test_formulas_stand_in_delimiters() -> None:
+    assert r"\(\frac{1}{2}\)" in said(chosen("a", replace(A, answer=r"\frac{1}{2}"), B), name="best_of_n")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "search"),
+    [
+        (chosen("b", A, B), {"name": "best_of_n"}),  # another one has the higher score
+        (chosen("a", A, replace(B, score=None)), {"name": "best_of_n"}),
+        (chosen("a", A, B), {"name": "majority"}),  # another answer has more votes
+        (chosen("c", B, C), {"name": "weighted"}),
+        (chosen("a", A, B), {"name": "shortest"}),
+        (chosen("a", A, B), {}),
+    ],
+)
+def test_what_the_record_does_not_confirm_is_not_said(outcome: Outcome, search: dict[str, Any]) -> None:
+    words = said(outcome, **search)
+    assert UNKNOWN in words
+    assert "0.5" in words  # what the search itself reported
+
+
+def test_paths_without_an_answer() -> None:
+    end = path("d", None, 0.3)
+    assert "budget" in said(chosen("d", end, stopped="budget"), name="beam")
+    assert "budget" not in said(chosen("d", end, stopped="depth"), name="beam")
+    assert UNKNOWN not in said(chosen("c", C), name="quick")
+
+
+@given(grove=groves(), n=st.integers(1, 6), aggregate=st.sampled_from(list(REDUCE)))
+def test_every_choice_of_our_searches_is_confirmed(grove: Grove, n: int, aggregate: Any) -> None:
+    for search, settings in (
+        (best_of_n(n, aggregate), {"name": "best_of_n", "n": n, "aggregate": aggregate}),
+        (weighted(n, aggregate), {"name": "weighted", "n": n, "aggregate": aggregate}),
+        (majority(n), {"name": "majority", "n": n}),
+        (beam(2, n, aggregate), {"name": "beam", "beams": 2, "candidates": n, "aggregate": aggregate}),
+        (greedy(n), {"name": "greedy", "candidates": n}),
+    ):
+        (outcome,) = search_all(search, [grove])
+        if outcome.nodes and not all(score == 0 for score in grove.scores.values()):
+            assert UNKNOWN not in said(outcome, **settings) or settings["name"] == "weighted"
+
+
+def test_finished_paths_stand_in_the_order_of_what_decides() -> None:
+    late = path("d", "75", 0.7, 1, -0.5)
+    answer = Asked((_answered(chosen("c", A, B, C, late)),))
+    (ranked,) = whole(answer, [{"name": "best_of_n"}])["runs"]
+    order = [path["mean"] for path in ranked["tree"]["finished"]]
+    assert order == [0.4, 0.88, 0.81, 0.7]  # what was chosen comes first, whatever it was chosen by
+    answer = Asked((_answered(chosen("d", A, B, C, late)),))
+    (voted,) = whole(answer, [{"name": "majority"}])["runs"]
+    finished = voted["tree"]["finished"]
+    votes = Counter[int]()
+    for one in finished:
+        votes[one["group"]] += one["votes"]
+    assert [votes[one["group"]] for one in finished] == [5, 5, 4, 4]
+    assert [one.get("chosen") for one in finished] == [True, None, None, None]
+    assert math.isclose(finished[0]["likelihood"], math.exp(-0.5 / 9), rel_tol=1e-3)
+
+
+def _answered(outcome: Outcome) -> Any:
+    class Answer:
+        text, options, target, reply = "", (), None, ""
+        extracted = rule = failed = tokens = policy_calls = prm_calls = seconds = stopped = None
+
+    answer: Any = Answer()
+    answer.outcome = outcome
+    return answer

@@ -1,0 +1,250 @@
+"""An interrupted question goes on from what the models had answered."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path as FilePath
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atomthink_plugin.api import Outcome, Path, Proposal, QuestionError, Sampling, Score, Step, Usage
+from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.runtime import partial_log as partial
+from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.runtime.partial_log import PartialLog
+from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.searches.beam import beam
+from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.quick import quick
+from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
+from tests.runtime.test_runner import QUESTIONS, SEARCHES, thinker, timeless
+from tests.trees import Grove, groves, question, settings
+
+TEXTS = ["Step 1: Look.", "Step 2: Look again.", "Step 3: The final answer is: 4."]
+CHAIN: dict[str, dict[str, float]] = {"\n\n".join(TEXTS[:k]): {TEXTS[k]: 1.0} for k in range(3)}
+GROVE = Grove(CHAIN, {"\n\n".join(TEXTS[: k + 1]): 0.5 for k in range(3)}, {})
+
+
+@contextlib.contextmanager
+def opened(folder: FilePath, rank: int = 0) -> Iterator[Journal]:
+    with contextlib.closing(Journal(folder, "run", {}, rank)) as journal:
+        yield journal
+
+
+def dies_after(calls: int) -> ScriptedPolicy:
+    """A policy of the chain whose run is killed at the next call."""
+
+    def fails(path: Path) -> None:
+        if len(policy.calls) > calls:
+            raise RuntimeError("killed")
+
+    policy = ScriptedPolicy(CHAIN, fails=fails)
+    return policy
+
+
+def killed(folder: FilePath, calls: int, rank: int = 0) -> FilePath:
+    """Runs one question until it is killed, and returns the file of its answers."""
+    with opened(folder, rank) as journal, pytest.raises(RuntimeError):
+        thinker(GROVE, beam(1, 1), dies_after(calls), journal=journal, on_error="raise").run([question()])
+    return journal.folder / f"partial_rank{rank}.jsonl"
+
+
+def resumed(folder: FilePath, rank: int = 0) -> list[str]:
+    """Finishes that question, and returns the histories that the policy was asked to extend."""
+    policy = ScriptedPolicy(CHAIN)
+    with opened(folder, rank) as journal:
+        results = thinker(GROVE, beam(1, 1), policy, journal=journal).run([question()])
+    assert timeless(results) == timeless(thinker(GROVE, beam(1, 1)).run([question()]))
+    return [history for _, history, _ in policy.calls]
+
+
+@given(groves(), st.sampled_from(SEARCHES), st.integers(0, 60), st.integers(1, 5))
+def test_no_answer_is_asked_for_twice(
+    tmp_path_factory: pytest.TempPathFactory, grove: Grove, search: Any, calls: int, concurrency: int
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    whole = ScriptedPolicy(grove.tree)
+    whole_scorer = ScriptedScorer(grove.scores)
+    expected = timeless(thinker(grove, search, whole, scorer=whole_scorer).run(QUESTIONS[:4]))
+
+    def dies(path: Path) -> None:
+        if len(first.calls) > calls:
+            raise RuntimeError("killed")
+
+    first, second = ScriptedPolicy(grove.tree, fails=dies), ScriptedPolicy(grove.tree)
+    first_scorer, second_scorer = ScriptedScorer(grove.scores), ScriptedScorer(grove.scores)
+    common: dict[str, Any] = {"concurrency": concurrency, "on_error": "raise"}
+    with contextlib.suppress(RuntimeError), opened(folder) as journal:
+        thinker(grove, search, first, scorer=first_scorer, journal=journal, **common).run(QUESTIONS[:4])
+    with opened(folder) as journal:
+        results = thinker(grove, search, second, scorer=second_scorer, journal=journal, **common).run(QUESTIONS[:4])
+    assert timeless(results) == expected
+    assert Counter(first.calls[:calls]) + Counter(second.calls) == Counter(whole.calls)
+    assert Counter(first_scorer.calls) + Counter(second_scorer.calls) == Counter(whole_scorer.calls)
+    assert not list(folder.glob("*/partial_*"))
+
+
+def test_another_process_goes_on_and_the_file_forgets_what_is_finished(tmp_path: FilePath) -> None:
+    file = killed(tmp_path, 1, rank=3)
+    assert resumed(tmp_path, rank=0) == [TEXTS[0], "\n\n".join(TEXTS[:2])]
+    assert file.is_file()
+    with opened(tmp_path, rank=3):
+        pass
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("line", [0, 1, 2, 3])
+def test_a_damaged_answer_is_asked_for_and_no_other(line: int, tmp_path: FilePath) -> None:
+    file = killed(tmp_path, 2)
+    content = file.read_bytes().splitlines(keepends=True)
+    assert len(content) == 4  # two steps, two scores
+    content[line] = content[line].replace(b'"seconds":', b'"seconds":1')
+    file.write_bytes(b"".join(content) + b'{"torn')
+    lost = {0: [""], 2: [TEXTS[0]]}.get(line, [])
+    assert resumed(tmp_path) == [*lost, "\n\n".join(TEXTS[:2])]
+
+
+def test_a_failed_question_keeps_its_answers_for_the_next_run(tmp_path: FilePath) -> None:
+    def away(path: Path) -> None:
+        if path.depth == 2:
+            raise QuestionError("the server was away")
+
+    for calls in ([0, 1, 2], [2], [2]):
+        policy = ScriptedPolicy(CHAIN, fails=away)
+        with opened(tmp_path) as journal:
+            (result,) = thinker(GROVE, beam(1, 1), policy, journal=journal).run([question()])
+        assert not isinstance(result, Outcome)
+        assert result.usage.policy_calls == 2
+        assert [len(history.split("\n\n")) if history else 0 for _, history, _ in policy.calls] == calls
+    assert resumed(tmp_path) == ["\n\n".join(TEXTS[:2])]
+
+
+def test_a_question_that_fails_on_logged_answers_alone_is_asked_anew_by_the_next_run(tmp_path: FilePath) -> None:
+    class Wrong(ScriptedScorer):
+        async def score(self, path: Path) -> Score:
+            return replace(await super().score(path), value=math.nan)
+
+    asked = []
+    for _ in range(3):
+        policy = ScriptedPolicy(CHAIN)
+        with opened(tmp_path) as journal:
+            thinker(GROVE, beam(1, 1), policy, scorer=Wrong(GROVE.scores), journal=journal).run([question()])
+        asked.append(len(policy.calls))
+    assert asked == [1, 0, 1]
+
+
+def test_steps_come_back_as_they_were(tmp_path: FilePath) -> None:
+    step = Step("Step 1: \udcff \u2028 數", (3, 1, 2), -0.1 - 1e-17, "length", 2)
+    answers = [Proposal((step, Step("", (), None)), Usage(1, 2, 3, 4, 5, 6, 0.1)), Score(1 / 3, Usage(score_calls=1))]
+    for _ in range(2):
+        log = PartialLog(tmp_path, 0, ())
+        if not list(log.earlier("k")):
+            for i, answer in enumerate(answers):
+                log.append("k", f"{i}", float(i), answer)
+        assert list(log.earlier("k")) == [(f"{i}", float(i), answer) for i, answer in enumerate(answers)]
+        log.close()
+
+
+def test_the_file_does_not_grow_with_the_run(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, "_SLACK", 20_000)
+    sizes = []
+    log = PartialLog(tmp_path, 0, ())
+    answer = Proposal((Step("Step 1: Look.", tuple(range(100))),))
+    log.append("under way", "r", 0.0, answer)
+    for i in range(500):
+        log.append(f"q{i}", "r", 0.0, answer)
+        log.finish(f"q{i}")
+        sizes.append((tmp_path / "partial_rank0.jsonl").stat().st_size)
+    assert 20_000 < max(sizes) < 22_000
+    assert list(log.earlier("under way")) == [("r", 0.0, answer)]
+    log.append("under way", "s", 1.0, answer)
+    log.close()
+    assert [request for request, _, _ in PartialLog(tmp_path, 0, ()).earlier("under way")] == ["r", "s"]
+
+
+def test_a_run_goes_on_without_a_file_that_cannot_be_written(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(file: BinaryIO, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(partial, "write_all", full)
+    with opened(tmp_path) as journal:
+        results = thinker(GROVE, majority(3), journal=journal).run(QUESTIONS)
+        assert len(journal) == len(QUESTIONS)
+    assert all(isinstance(result, Outcome) for result in results)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+class Ponders(ScriptedPolicy):
+    """Takes a hundred seconds for a step, by a clock of its own."""
+
+    now = 0.0
+
+    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        self.now += 100
+        return await super().propose(path, n, sampling)
+
+
+def test_seconds_spent_before_count(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(path: Path) -> None:
+        if path.depth == 1:
+            raise RuntimeError("killed")
+
+    for policy in (Ponders(CHAIN, fails=dies), Ponders(CHAIN)):
+        monkeypatch.setattr(partial, "time", SimpleNamespace(monotonic=lambda clock=policy: clock.now))
+        limits = replace(settings(), budget_seconds=150.0)
+        with contextlib.suppress(RuntimeError), opened(tmp_path) as journal:
+            (result,) = Thinker(policy, None, Continue(), quick(), limits, journal, on_error="raise").run([question()])
+    assert [history for _, history, _ in policy.calls] == [TEXTS[0]]
+    assert isinstance(result, Outcome)
+    assert (result.stopped, len(result.steps), result.usage.seconds) == ("budget", 2, 200.0)
+
+
+def test_answers_outlive_a_folder_that_is_deleted_during_the_run(tmp_path: FilePath) -> None:
+    def deletes(path: Path) -> None:
+        if path.question.id == "q0" and path.depth == 1:
+            shutil.rmtree(journal.folder)
+        if path.question.id == "q1" and path.depth == 2:
+            raise RuntimeError("killed")
+
+    policy = ScriptedPolicy(CHAIN, fails=deletes)
+    asked = [question(), *QUESTIONS[:2]]
+    with opened(tmp_path) as journal, pytest.raises(RuntimeError):
+        thinker(GROVE, quick(), policy, journal=journal, on_error="raise", concurrency=1).run(asked)
+    second = ScriptedPolicy(CHAIN)
+    with opened(tmp_path) as journal:
+        thinker(GROVE, quick(), second, journal=journal).run(asked)
+    assert [(name, history) for name, history, _ in second.calls] == [("q1", "\n\n".join(TEXTS[:2]))]
+
+
+def test_a_file_that_cannot_be_read_is_given_up_with_a_warning(
+    tmp_path: FilePath, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = killed(tmp_path, 1)
+    (file.parent / "partial_rank1.jsonl").symlink_to("/proc/self/mem")  # its first byte cannot be read, even by root
+    assert resumed(tmp_path) == [TEXTS[0], "\n\n".join(TEXTS[:2])]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_run_is_told_what_it_spent_itself(tmp_path: FilePath) -> None:
+    killed(tmp_path, 1)
+    told: list[tuple[int, Usage | None]] = []
+    for _ in range(2):
+        with opened(tmp_path) as journal:
+            asking = thinker(GROVE, beam(1, 1), ScriptedPolicy(CHAIN), journal=journal)
+            asking.run([question()], lambda result, spent: told.append((result.usage.policy_calls, spent)))
+    (whole, spent), again = told
+    assert spent is not None
+    assert (whole, spent.policy_calls) == (3, 2)
+    assert again == (3, None)
