@@ -159,15 +159,20 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One atomic step as the policy wrote it.
+    """One unit of a chain: a step, a stage, a whole reply, or a reply to something asked beside the chain.
 
     Attributes:
-        text: The step, with its label (`Step 3: ...`) if it has one, without surrounding blank lines.
+        text: The text, with its label (`Step 3: ...`) or tags if it has any, without surrounding blank lines.
         token_ids: The ids that were sampled up to the step's end; empty for policies without ids.
         logprob: Sum of the log-probabilities of those ids under the unmodified policy (natural log); None where
             the policy gives none.
         finish: Why generation ended.
         multiplicity: How many identical siblings this step stands for.
+        tops: For each of `token_ids`, its log-probability and those of the likeliest tokens, descending; empty
+            unless `Sampling.tops` asked for them.
+        unit: Name of the unit it is, see `Unit`.
+        role: Which policy sampled it; empty for a text that the search wrote.
+        use: What it was asked for, see `SearchTree.ask`; empty for steps of a chain.
     """
 
     text: str
@@ -175,23 +180,35 @@ class Step:
     logprob: float | None = None
     finish: FinishReason = "stop"
     multiplicity: int = 1
+    tops: tuple[tuple[float, ...], ...] = ()
+    unit: str = "step"
+    role: str = "policy"
+    use: str = ""
 
 
 @dataclass(frozen=True)
 class Path:
     """A chain of steps, linked to its parent. Immutable: extending makes a child.
 
-    Two paths with the same question and the same step texts are the same node: `key` says so.
+    Two paths from one root with the same step texts, asked for the same use, are the same node: `key` says so.
+
+    Attributes:
+        question: The question, as the path's root asks it.
+        parent: The path without its last step, None for a root.
+        step: The last step, None for a root.
+        answer: The final answer that the last step states, None if it states none.
+        name: The key of a root; `SearchTree.begin` gives further roots names of their own.
     """
 
     question: Question
     parent: Path | None = None
     step: Step | None = None
     answer: str | None = None
+    name: str = "root"
 
     def extend(self, step: Step, answer: str | None = None) -> Path:
         """Returns the child that adds `step`; `answer` is not None when the step concludes."""
-        return Path(self.question, self, step, answer)
+        return Path(self.question, self, step, answer, self.name)
 
     @cached_property
     def lineage(self) -> tuple[Path, ...]:
@@ -215,11 +232,13 @@ class Path:
 
     @cached_property
     def key(self) -> str:
-        """Identity of this node among all nodes of its question: a digest of its step texts."""
+        """Identity of this node among all nodes of its question: a digest of its step texts and their uses."""
         if self.parent is None or self.step is None:
-            return "root"
-        identity = f"{self.parent.key}\0{self.step.text}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(identity, digest_size=8).hexdigest()
+            return self.name
+        identity = f"{self.parent.key}\0{self.step.text}"
+        if self.step.use:
+            identity += f"\0{self.step.use}"
+        return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
     @property
     def logprob(self) -> float:
@@ -231,20 +250,23 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the samples of one expansion are drawn.
+    """How the samples of one prompt are drawn.
 
-    Sample `i` of a node is drawn with its own temperature and its own seed, so that it is the same
-    token sequence whatever else is in the batch, in whatever order, on whatever process.
+    Each sample is drawn with its own temperature and its own seed, so that it is the same token sequence
+    whatever else is in the batch, in whatever order, on whatever process.
 
     Attributes:
         temperature: Temperature of sample 0; 0 is greedy.
         rise: Added to the temperature for every further sample, up to 1.0.
         top_p: Nucleus kept, in (0, 1].
         top_k: Tokens kept, 0 for all.
-        max_tokens: Token limit of one step.
+        max_tokens: Token limit of one sample.
         seed: The run's seed.
-        first: Index of the first sample at this node.
+        first: Index of the first sample at this node, from 0.
         attempt: How often this sample was drawn before and rejected.
+        key: Identity of the node that the samples extend, among all nodes of the run.
+        use: What they are for, see `SearchTree.ask`; empty for steps of a chain.
+        tops: How many of the likeliest tokens to report at each position; 0 for none.
     """
 
     temperature: float = 0.0
@@ -255,20 +277,114 @@ class Sampling:
     seed: int = 0
     first: int = 0
     attempt: int = 0
+    key: str = ""
+    use: str = ""
+    tops: int = 0
 
     def temperature_of(self, index: int) -> float:
-        """Returns the temperature of sample `index` (0-based within the expansion)."""
-        return max(self.temperature, min(self.temperature + self.rise * index, 1.0))
+        """Returns the temperature of sample `first + index`."""
+        return max(self.temperature, min(self.temperature + self.rise * (self.first + index), 1.0))
 
-    def seed_of(self, path: Path, index: int) -> int:
-        """Returns the 63-bit seed of sample `index` of this expansion at `path`."""
-        identity = f"{self.seed}\0{path.question.id}\0{path.key}\0{self.first + index}\0{self.attempt}"
+    def seed_of(self, index: int) -> int:
+        """Returns the 63-bit seed of sample `first + index`."""
+        identity = f"{self.seed}\0{self.key}\0{self.first + index}\0{self.attempt}"
+        if self.use:
+            identity += f"\0{self.use}"
         return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "big") >> 1
 
     def hotter(self, delta: float) -> Sampling:
         """Returns the sampling of the next attempt, `delta` warmer and never above 1.0 by that."""
         warmer = max(self.temperature, min(self.temperature + delta, 1.0))
         return replace(self, temperature=warmer, attempt=self.attempt + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a policy is asked.
+
+    Attributes:
+        messages: The turns, images in their places; the last is the user's.
+        begun: Beginning of the reply, which generation continues. Each piece is tokenised by itself, so that the
+            tokens of a chain are a prefix of those of every extension of it. A step that has token ids stands for
+            these ids; every other step stands for its text.
+        stops: Strings that end a sample; looked for after its first visible character.
+        session: Prompts of one session begin alike; a policy may send them to the same server.
+        depth: Steps taken so far. Deeper prompts are served first, and one that leaves no room in the context ends
+            its chain instead of failing the question.
+    """
+
+    messages: tuple[Message, ...]
+    begun: tuple[str | Step, ...] = ()
+    stops: tuple[str, ...] = ()
+    session: str = ""
+    depth: int = 0
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of the reply as text."""
+        return "".join(piece if isinstance(piece, str) else piece.text for piece in self.begun)
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All images, in reading order."""
+        return tuple(part for turn in self.messages for part in turn.parts if not isinstance(part, str))
+
+
+def no_cut(text: str) -> str:
+    """Returns the text: all of a sample is one unit."""
+    return text
+
+
+def no_fault(text: str, history: Sequence[str]) -> str | None:
+    """Returns None: every text is valid."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What one sample is: a format says so of each step, a search of what it asks beside the chain.
+
+    Attributes:
+        name: Of what it is: `step`, `SUMMARY`, `verdict`. The journal's nodes carry it.
+        tokens: Its own token limit; None for the run's limit of one step.
+        partial: Whether a sample that its token limit ended is valid.
+        closing: Written after a sample that a stop string ended: a stage keeps its end tag.
+        joint: Between it and the next unit of the chain.
+        cut: Returns the part of a sample's text that is one unit; empty for an empty one.
+        check: Says why a text is not valid after the texts before it, None if it is.
+    """
+
+    name: str = "step"
+    tokens: int | None = None
+    partial: bool = False
+    closing: str = ""
+    joint: str = "\n\n"
+    cut: Callable[[str], str] = no_cut
+    check: Callable[[str, Sequence[str]], str | None] = no_fault
+
+    def __post_init__(self) -> None:
+        if self.tokens is not None and self.tokens < 1:
+            raise AtomThinkError(f"the unit {self.name!r} has `tokens={self.tokens}`: at least 1, or None")
+
+
+WHOLE = Unit("reply", partial=True)
+"""A whole reply, taken as it is."""
+
+
+class Format(Protocol):
+    """One way to ask for a chain: what the policy is asked, and what one reply is."""
+
+    def render(self, path: Path) -> Prompt:
+        """Returns the prompt that asks for what follows `path`."""
+        ...
+
+    def unit(self, path: Path) -> Unit | None:
+        """Returns what follows `path`; None for one whole reply, whatever tokens it takes."""
+        ...
+
+    def answer(self, text: str) -> str | None:
+        """Returns the final answer if `text`, a unit or a whole reply, states one."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +408,7 @@ class Score:
 
 
 class Policy(Protocol):
-    """A multimodal model that proposes next steps.
+    """A multimodal model that answers prompts. It knows no format, no path and no question.
 
     Attributes:
         identity: What tells its results from another model's: name, revision, digest of the weights.
@@ -300,11 +416,14 @@ class Policy(Protocol):
 
     identity: str
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        """Samples `n` candidate next steps of `path`.
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` replies to `prompt`.
+
+        Returns:
+            The samples in their order. None where the context has no room for what follows a prompt of depth > 0.
 
         Raises:
-            QuestionError: The question cannot be asked of this model.
+            QuestionError: The model cannot be asked this: it is too long, or has a broken image.
         """
         ...
 
@@ -345,6 +464,9 @@ class Node:
         multiplicity: Identical siblings this node stands for.
         answer: The final answer if the step concludes.
         rejected: Why the step check dropped it, None if it was kept.
+        unit: Name of the unit it is, see `Unit`.
+        role: Which policy sampled it; empty for a text that the search wrote.
+        use: What it was asked for beside the chain ("judge", "critic"); empty for steps of a chain.
     """
 
     id: str
@@ -356,6 +478,9 @@ class Node:
     multiplicity: int
     answer: str | None
     rejected: str | None = None
+    unit: str = "step"
+    role: str = "policy"
+    use: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,26 +547,116 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a search decides: a path, the value it won by, and why the search ended."""
+    """What a search decides.
+
+    Attributes:
+        path: The chosen path.
+        value: What it won by.
+        stopped: Why the search ended.
+        answer: The final answer where it is not the path's own, such as an option under its original letter.
+    """
 
     path: Path
     value: float
     stopped: Stopped
+    answer: str | None = None
 
 
-class Mind(Protocol):
-    """All that a search may call. One per question; it keeps the tree, the budget and the costs."""
+class SearchTree(Protocol):
+    """All that a search may call. One per question; it keeps the tree, the budget and the costs.
+
+    Whatever a search asks a model goes through it: it counts in the budget and in the usage, is in the journal, and
+    is not asked again when a killed run resumes.
+    """
+
+    @property
+    def question(self) -> Question:
+        """The question, as the task asks it."""
+        ...
 
     @property
     def root(self) -> Path:
         """Where thinking starts: the path without steps, or with those the question gives."""
         ...
 
-    async def expand(self, paths: Sequence[Path], n: int) -> list[list[Path]]:
-        """Returns each path's valid, distinct children from `n` samples of it.
+    async def expand(
+        self,
+        paths: Sequence[Path],
+        n: int,
+        *,
+        first: int = 0,
+        format: Format | None = None,
+        role: str = "policy",
+    ) -> list[list[Path]]:
+        """Returns each path's valid, distinct children from its samples `first` to `first + n - 1`.
 
         A path's list is empty when it cannot go on; `why` tells the reason.
+
+        Args:
+            paths: What is extended.
+            n: Samples of each path, at least 1.
+            first: Index of the first sample; samples with other indices are other draws.
+            format: How the policy is asked; the run's format if None.
+            role: The policy that is asked.
+
+        Raises:
+            AtomThinkError: An argument has a value that it cannot have, or the search declares no such role.
+            QuestionError: The model cannot be asked this.
         """
+        ...
+
+    async def rollouts(self, n: int, *, start: Path | None = None, first: int = 0) -> list[Path]:
+        """Returns `n` QuickThink paths from `start`, the root if None, to their ends.
+
+        While no budget is spent, path `i` is the same whatever `n` is; `first` is the index of the first one.
+        """
+        ...
+
+    async def ask(
+        self,
+        at: Path,
+        prompt: Prompt,
+        n: int = 1,
+        *,
+        use: str,
+        role: str = "policy",
+        unit: Unit = WHOLE,
+        read: Callable[[str], str | None] = lambda text: None,
+        temperature: float | None = None,
+        first: int = 0,
+    ) -> list[Path]:
+        """Asks anything: a judge, a critic, a summary.
+
+        The replies count as steps of a chain only where the search goes on from them.
+
+        Args:
+            at: The node that the replies are children of.
+            prompt: What is asked.
+            n: Samples, at least 1.
+            use: The purpose (`judge`). The draws are seeded by it, and it marks the nodes, so that a reply is never the
+                same node as a step with the same text.
+            role: The policy that is asked.
+            unit: What one reply is.
+            read: Returns the final answer that a reply states, None if it states none.
+            temperature: Of the draws; the run's if None.
+            first: Index of the first sample.
+
+        Returns:
+            The valid replies in the order of their samples, equal ones included; none where the budget is spent or the
+            context has no room.
+
+        Raises:
+            AtomThinkError: An argument has a value that it cannot have, or the search declares no such role.
+            QuestionError: The model cannot be asked this.
+        """
+        ...
+
+    def write(self, path: Path, text: str, unit: Unit = WHOLE, answer: str | None = None) -> Path:
+        """Returns the child of `path` with a text that nobody sampled: a reflection, a given rationale."""
+        ...
+
+    def begin(self, question: Question) -> Path:
+        """Returns a further root: the same question with its options in another order, or with other examples."""
         ...
 
     async def score(self, path: Path) -> float:
@@ -452,17 +667,13 @@ class Mind(Protocol):
         """Returns the aggregate of all step scores of `path`."""
         ...
 
-    async def rollouts(self, n: int) -> list[Path]:
-        """Returns `n` QuickThink paths; while no budget is spent, path `i` is the same whatever `n` is."""
-        ...
-
     def why(self, path: Path) -> Stopped:
         """Returns why `path` ends where it does."""
         ...
 
 
-Search = Callable[[Mind], Awaitable[Choice]]
-"""A search over one question; it sees the question only through the mind."""
+Search = Callable[[SearchTree], Awaitable[Choice]]
+"""A search over one question; it sees the question only through the tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,12 +686,20 @@ class SearchKind:
         scored: Whether it needs a scorer.
         rise: How much warmer each further sample of one node is drawn (paper's code: T0, T0 + 0.5, 1.0).
         temperature: Default temperature of the first sample.
+        format: Name of the format that is used where the user names none.
+        roles: Further policies that it asks, each given by arguments with the role's prefix: `judge_pretrained=`.
+        optional_roles: Further policies in whose place the run's policy is asked where they are not given.
+        tops: How many of the likeliest tokens it needs to know at each position, see `Step.tops`.
     """
 
     factory: Callable[..., Search]
     scored: bool
     rise: float = 0.0
     temperature: float = 1.0
+    format: str = "continue"
+    roles: tuple[str, ...] = ()
+    optional_roles: tuple[str, ...] = ()
+    tops: int = 0
 
 
 @dataclass(frozen=True, slots=True)

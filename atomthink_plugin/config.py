@@ -10,9 +10,10 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from atomthink_plugin.api import AtomThinkError, Policy, Sampling, Scorer, Search, SearchKind
+from atomthink_plugin.api import AtomThinkError, Format, Policy, Sampling, Scorer, Search, SearchKind
 from atomthink_plugin.exits import no_exit
-from atomthink_plugin.formats.base import Cot, Direct, Format, PerQuestion
+from atomthink_plugin.formats.cot import Cot
+from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.image_input import MAX_PIXELS
 from atomthink_plugin.plugins.arguments import NUMBERS_AS_TEXT, bind, convert, parameters, pick, reject_unknown
 from atomthink_plugin.plugins.hookspecs import PolicyFactory, ScorerFactory
@@ -112,7 +113,7 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
         _refuse_scorer(given, common, offers)
     scorer_kind, scorer_factory = _scorer(common, kind, offers.scorers, typed)
 
-    policy_names = parameters(policy_factory, hidden=("format",))
+    policy_names = parameters(policy_factory)
     search_names = parameters(kind.factory)
     scorer_names = parameters(scorer_factory, "prm_") if scorer_factory else {}
     valid = everywhere | policy_names.keys() | search_names.keys() | scorer_names.keys()
@@ -127,7 +128,7 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
         search = kind.factory(**search_arguments)
     return Plan(
         arguments=common,
-        policy=lambda: policy_factory(format=PerQuestion(form), **policy_arguments),
+        policy=lambda: policy_factory(**policy_arguments),
         scorer=(lambda: scorer_factory(**scorer_arguments)) if scorer_factory else None,
         search=search,
         search_name=name,

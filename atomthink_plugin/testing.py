@@ -12,8 +12,8 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from atomthink_plugin.api import Path, Proposal, Sampling, Score, Step, Usage
-from atomthink_plugin.formats.base import SEPARATOR
+from atomthink_plugin.api import Path, Prompt, Proposal, Sampling, Score, Step, Usage
+from atomthink_plugin.formats.steps import SEPARATOR
 
 Tree = Mapping[str, Mapping[str, float]]
 """For each history (step texts joined by a blank line, "" for the root) the next steps' probabilities."""
@@ -24,36 +24,41 @@ def history_of(path: Path) -> str:
     return SEPARATOR.join(step.text for step in path.steps)
 
 
+def history_in(prompt: Prompt) -> str:
+    """Returns the key of a prompt in a tree: the steps that the reply begins with."""
+    return prompt.prefix.removesuffix(SEPARATOR)
+
+
 @dataclass
 class ScriptedPolicy:
-    """Proposes steps from a tree.
+    """Proposes steps from a tree, for prompts that hold the steps so far as the reply's beginning (`format=continue`).
 
     Attributes:
         tree: The steps and their probabilities.
         exhaustive: Sample `i` is the `i`-th step of the node (modulo their number) instead of a draw.
-        delay: Event-loop turns a call takes, by path and number of samples: to shuffle arrival orders.
+        delay: Event-loop turns a call takes, by prompt and number of samples: to shuffle arrival orders.
         fails: Called before each proposal; may raise what a broken model would.
-        calls: Paths asked so far, by history, in order.
+        calls: Calls so far, in order: the prompt's session, its history, the number of samples.
     """
 
     tree: Tree
     exhaustive: bool = False
-    delay: Callable[[Path, int], int] = lambda path, n: 0
-    fails: Callable[[Path], None] = lambda path: None
+    delay: Callable[[Prompt, int], int] = lambda prompt, n: 0
+    fails: Callable[[Prompt], None] = lambda prompt: None
     calls: list[tuple[str, str, int]] = field(default_factory=list)
     identity: str = "scripted"
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         """Draws `n` steps; temperature 0 takes the likeliest, others sharpen or flatten as usual."""
-        self.calls.append((path.question.id, history_of(path), n))
-        for _ in range(self.delay(path, n)):
+        self.calls.append((prompt.session, history_in(prompt), n))
+        for _ in range(self.delay(prompt, n)):
             await asyncio.sleep(0)
-        self.fails(path)
-        steps = tuple(self._draw(path, i, sampling) for i in range(n))
+        self.fails(prompt)
+        steps = tuple(self._draw(history_in(prompt), i, sampling) for i in range(n))
         return Proposal(steps, Usage(policy_calls=n, generated=sum(len(step.token_ids) for step in steps)))
 
-    def _draw(self, path: Path, i: int, sampling: Sampling) -> Step:
-        options = self.tree[history_of(path)]
+    def _draw(self, history: str, i: int, sampling: Sampling) -> Step:
+        options = self.tree[history]
         texts = list(options)
         temperature = sampling.temperature_of(i)
         if self.exhaustive:
@@ -62,7 +67,7 @@ class ScriptedPolicy:
             text = max(texts, key=lambda t: options[t])
         else:
             weights = [options[t] ** (1 / temperature) for t in texts]
-            text = random.Random(sampling.seed_of(path, i)).choices(texts, weights)[0]
+            text = random.Random(sampling.seed_of(i)).choices(texts, weights)[0]
         tokens = tuple(range(len(text.split())))
         cut = len(tokens) > sampling.max_tokens
         if cut:

@@ -36,12 +36,12 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from atomthink_plugin.api import Choice, Mind, Policy, Proposal, Sampling, Step
+from atomthink_plugin.api import Choice, Policy, Proposal, Sampling, SearchTree, Step
 from atomthink_plugin.api import Path as Chain
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.atoms.building import demo_chains, records
-from atomthink_plugin.tasks.atoms.evaluating import thinker_of
+from atomthink_plugin.tasks.atoms.evaluating import runner_of
 from atomthink_plugin.tasks.atoms.labellers import Words
 from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
 from atomthink_plugin.tasks.atoms.radar import shown
@@ -118,28 +118,28 @@ class Truth:
         return right / (right + wrong)
 
 
-def truth(demo: Sequence[DemoQuestion], made: Sequence[Record], folder: Path, thinker: Thinker, m: int) -> Truth:
+def truth(demo: Sequence[DemoQuestion], made: Sequence[Record], folder: Path, runner: Runner, m: int) -> Truth:
     """Judges `m` next steps of every reference prefix, and all steps of `m` chains of each question."""
     question_of = {f"demo{index}": question for index, question in enumerate(demo)}
     next_right: dict[tuple[str, int], float] = {}
     own_chains: Counter[tuple[str, bool]] = Counter()
 
-    async def look(mind: Mind) -> Choice:
-        chain = mind.root.question.id.partition("/")[0]
+    async def look(tree: SearchTree) -> Choice:
+        chain = tree.root.question.id.partition("/")[0]
         question = question_of[chain]
-        if not mind.root.final:
-            (children,) = await mind.expand([mind.root], m)
+        if not tree.root.final:
+            (children,) = await tree.expand([tree.root], m)
             drawn = [child.steps[-1].multiplicity for child in children]
             right = [verdicts(question, [step.text for step in child.steps])[-1] for child in children]
-            next_right[chain, mind.root.depth] = fmean(right, drawn)
-        if mind.root.depth == 0:
-            for path in await mind.rollouts(m):
+            next_right[chain, tree.root.depth] = fmean(right, drawn)
+        if tree.root.depth == 0:
+            for path in await tree.rollouts(m):
                 own_chains.update(zip(kinds(question), verdicts(question, [s.text for s in path.steps]), strict=False))
-        return Choice(mind.root, 0.0, "depth")
+        return Choice(tree.root, 0.0, "depth")
 
-    settings = thinker.settings
+    settings = runner.settings
     sampling = replace(settings.sampling, seed=settings.sampling.seed + TRUTH_SEED)
-    looking = replace(thinker, search=look, settings=replace(settings, sampling=sampling), on_error="raise")
+    looking = replace(runner, search=look, settings=replace(settings, sampling=sampling), on_error="raise")
     asked = AsQuestions(prefixes(made, folder))
     with RunProgress(len(asked), "truth") as progress:
         looking.run(asked, progress.finished)
@@ -197,7 +197,7 @@ def relabelled(made: Sequence[Record], demo: Sequence[DemoQuestion]) -> tuple[li
     return [record.model_copy(update={"ability": kind}) for kind, record in zip(of, made, strict=True)], wrong
 
 
-def policies(whole: Thinker) -> Iterator[tuple[str, Thinker]]:
+def policies(whole: Runner) -> Iterator[tuple[str, Runner]]:
     yield "embedded", whole
     yield "weak at reading", replace(whole, policy=Damaged(whole.policy, "Read", DAMAGE))
     yield "weak at arithmetic", replace(whole, policy=Damaged(whole.policy, "Compute", DAMAGE))
@@ -226,10 +226,10 @@ def main() -> None:
         made, _, _ = records(demo_chains(demo, folder), Words(), published)
         by_kind, wrong = relabelled(made, demo)
         print(f"{len(made)} records; the offline labeller put {wrong} of them elsewhere than their true kind belongs")
-        for policy, thinker in policies(thinker_of("atomthink_tiny", {})):
+        for policy, runner in policies(runner_of("atomthink_tiny", {})):
             started, cpu = time.monotonic(), time.process_time()
-            true = truth(demo, made, folder, thinker, options.rollouts)
-            measured = measure(prefixes(made, folder), thinker, options.rollouts)
+            true = truth(demo, made, folder, runner, options.rollouts)
+            measured = measure(prefixes(made, folder), runner, options.rollouts)
             for taxonomy, labelled in ((published, made), (operations, by_kind)):
                 capabilities_found = capabilities(steps_of(labelled, measured), taxonomy)
                 rows = [

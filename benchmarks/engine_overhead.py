@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.api import Message, Outcome, Path, Proposal, Question, Sampling, Score, Search, Step, Usage
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
@@ -73,10 +73,10 @@ def measure(name: str, count: int, journal: Journal | None) -> dict[str, float]:
     temperature, rise = TEMPERATURES[name]
     model = Instant()
     settings = Settings(Sampling(temperature, rise))
-    thinker = Thinker(model, model, Continue(), SEARCHES[name], settings, journal=journal)
+    runner = Runner(model, model, Continue(), SEARCHES[name], settings, journal=journal)
     asked = questions(count)
     started, worked = time.perf_counter(), time.process_time()
-    results = thinker.run(asked)
+    results = runner.run(asked)
     seconds, worked = time.perf_counter() - started, time.process_time() - worked
     assert all(isinstance(result, Outcome) and result.answer for result in results)
     calls = sum(result.usage.policy_calls for result in results)

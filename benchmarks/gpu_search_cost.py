@@ -48,7 +48,8 @@ from transformers import PreTrainedModel
 from ways import BEAMS, CANDIDATES, Arm, Ours, Published, Setting, TagJudge, Way, run, tagged
 
 from atomthink_plugin.api import Path, Question, Sampling
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.inference import forward_passes
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.decoding import Row
 from atomthink_plugin.inference.encoding import Encoder

@@ -25,7 +25,7 @@ from gpu_search_cost import seconds, show
 from peft import get_peft_model
 from random_models import SIZES, random_policy
 
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import training_stream

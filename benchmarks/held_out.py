@@ -32,7 +32,7 @@ from rich.table import Table
 
 from atomthink_plugin.accuracy_stats import mcnemar
 from atomthink_plugin.answers import equivalent
-from atomthink_plugin.api import Aggregate, Choice, Mind, Path, Search, Stopped
+from atomthink_plugin.api import Aggregate, Choice, Path, Search, SearchTree, Stopped
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS, WEIGHTS
 from atomthink_plugin.runtime.build import build
@@ -71,7 +71,7 @@ JUDGED = ("greedy search, C=8, T=1", "beam, B=2 C=3")
 
 @dataclass
 class Replay:
-    """A mind that remembers sampled and scored paths; implements `atomthink_plugin.api.Mind`."""
+    """A tree that remembers sampled and scored paths; implements `atomthink_plugin.api.SearchTree`."""
 
     root: Path
     paths: Sequence[Path]
@@ -98,20 +98,20 @@ def sample(demo: Sequence[DemoQuestion], n: int, models: Mapping[str, Any]) -> t
     """Samples and scores `n` paths per question; returns them, generated tokens per path, and seconds."""
     replays: dict[str, Replay] = {}
 
-    async def collect(mind: Mind) -> Choice:
-        paths = await mind.rollouts(n)
-        scores = [await asyncio.gather(*(mind.score(node) for node in path.lineage)) for path in paths]
-        replays[mind.root.question.id] = Replay(mind.root, paths, scores)
-        return Choice(paths[0], 0.0, mind.why(paths[0]))
+    async def collect(tree: SearchTree) -> Choice:
+        paths = await tree.rollouts(n)
+        scores = [await asyncio.gather(*(tree.score(node) for node in path.lineage)) for path in paths]
+        replays[tree.root.question.id] = Replay(tree.root, paths, scores)
+        return Choice(paths[0], 0.0, tree.why(paths[0]))
 
     started = time.monotonic()
     # 16 long chains may take more than the default budget of 300 samples.
     typed = {"thinking": "slow", "search": "best_of_n", "budget_calls": None}
     scored = plan("transformers", typed, models)
-    thinker = replace(build(scored), search=collect)
+    runner = replace(build(scored), search=collect)
     questions = ask(demo)
     with RunProgress(len(demo), f"{n} paths") as progress:
-        results = thinker.run(questions, progress.finished)
+        results = runner.run(questions, progress.finished)
     tokens = fmean(result.usage.generated for result in results) / n
     return [replays[question.id] for question in questions], tokens, time.monotonic() - started
 
@@ -135,9 +135,9 @@ def is_right(path: Path, item: DemoQuestion) -> bool:
 def likeliest(n: int) -> Search:
     """The policy's own likelihood instead of a PRM."""
 
-    async def search(mind: Mind) -> Choice:
-        path = max(await mind.rollouts(n), key=lambda p: (p.final, sum(step.logprob or 0.0 for step in p.steps)))
-        return Choice(path, 0.0, mind.why(path))
+    async def search(tree: SearchTree) -> Choice:
+        path = max(await tree.rollouts(n), key=lambda p: (p.final, sum(step.logprob or 0.0 for step in p.steps)))
+        return Choice(path, 0.0, tree.why(path))
 
     return search
 

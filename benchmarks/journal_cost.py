@@ -83,13 +83,13 @@ def clocks() -> Iterator[tuple[Clock, Clock]]:
 
 def measure(search: str, count: int) -> dict[str, float]:
     """One run of `count` questions."""
-    thinker = build(plan("transformers", {"thinking": "slow", "search": search}, TINY_ARGUMENTS))
+    runner = build(plan("transformers", {"thinking": "slow", "search": search}, TINY_ARGUMENTS))
     asked = ask(held_out(count, 7))
-    replace(thinker, concurrency=8).run(asked[:8])  # what is done once per process
+    replace(runner, concurrency=8).run(asked[:8])  # what is done once per process
     with tempfile.TemporaryDirectory() as folder, clocks() as (loop, thread):
         journal = Journal(FilePath(folder), "cost", {})
         started = time.process_time()
-        results = replace(thinker, journal=journal).run(asked)
+        results = replace(runner, journal=journal).run(asked)
         worked = time.process_time() - started
         journal.close()
     assert all(isinstance(result, Outcome) for result in results)

@@ -37,9 +37,9 @@ from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.runtime.build import open_journal
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.atoms.building import demo_chains
-from atomthink_plugin.tasks.atoms.evaluating import rollout_plan, thinker_of
+from atomthink_plugin.tasks.atoms.evaluating import rollout_plan, runner_of
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.chains import Chain, Chains
 from atomthink_plugin.training.labels.labelling import WAYS, Labelled, label
@@ -148,7 +148,7 @@ def monotone(labels: Sequence[float | None]) -> list[float | None]:
     return [1.0] * (last + 1) + list(labels[last + 1 :])
 
 
-def compare(source: Chains, demo: Sequence[DemoQuestion], thinker: Thinker) -> tuple[list[Row], dict[str, float]]:
+def compare(source: Chains, demo: Sequence[DemoQuestion], runner: Runner) -> tuple[list[Row], dict[str, float]]:
     """All rows of the two ways by rollouts, and what limits them."""
     truth = {chain.id: verdicts(demo[int(chain.id[4:].split("/")[0])], chain.steps) for chain in source.chains}
     rows: dict[tuple[str, int], Row] = {}
@@ -156,7 +156,7 @@ def compare(source: Chains, demo: Sequence[DemoQuestion], thinker: Thinker) -> t
     for n in sorted(NUMBERS, reverse=True):  # the most first: all others are read from the journal
         for way in ("monte_carlo", "omega"):
             cpu = time.process_time()
-            found = label(source, thinker, WAYS[way], n)
+            found = label(source, runner, WAYS[way], n)
             cpu = time.process_time() - cpu
             if found.rejects:
                 raise SystemExit(f"{len(found.rejects)} chains were not labelled; first: {found.rejects[0].reason}")
@@ -170,7 +170,7 @@ def compare(source: Chains, demo: Sequence[DemoQuestion], thinker: Thinker) -> t
                 rows["monte_carlo, monotone", n] = row("monte_carlo, monotone", n, proven, **costs)
     most = max(NUMBERS)
     cpu = time.process_time()
-    label(source, replace(thinker, journal=None), WAYS["omega"], most)
+    label(source, replace(runner, journal=None), WAYS["omega"], most)
     rows["omega", most] = replace(rows["omega", most], cpu_seconds=time.process_time() - cpu)
     ways = dict.fromkeys(way for way, _ in rows)
     return [rows[way, n] for way in ways for n in NUMBERS], limits(estimated, truth)
@@ -230,17 +230,17 @@ def table(rows: Sequence[Row]) -> Table:
     return grid
 
 
-def own_chains(demo: Sequence[DemoQuestion], folder: Path, thinker: Thinker) -> Chains:
+def own_chains(demo: Sequence[DemoQuestion], folder: Path, runner: Runner) -> Chains:
     made = demo_chains(demo, folder)
     asked = [Answered(**chain.model_dump(include={"id", "question", "images", "answer"})) for chain in made]
-    sampled = sample(Questions(folder, asked), thinker, 1)
+    sampled = sample(Questions(folder, asked), runner, 1)
     if sampled.rejects:
         raise SystemExit(f"{len(sampled.rejects)} chains were not sampled; first: {sampled.rejects[0].reason}")
     return Chains(folder, sampled.chains)
 
 
-def chain_counts(chains: Sequence[Chain], demo: Sequence[DemoQuestion], thinker: Thinker) -> dict[str, int]:
-    right = [thinker.format.answer(chain.steps[-1]) == chain.answer for chain in chains]
+def chain_counts(chains: Sequence[Chain], demo: Sequence[DemoQuestion], runner: Runner) -> dict[str, int]:
+    right = [runner.format.answer(chain.steps[-1]) == chain.answer for chain in chains]
     sound = [all(verdicts(question, chain.steps)) for question, chain in zip(demo, chains, strict=True)]
     return {
         "chains": len(chains),
@@ -262,12 +262,12 @@ def main() -> None:
     teacher = [judged for question in demo for judged in taught(question, rng)]
     with tempfile.TemporaryDirectory() as temporary:
         typed = {"journal": options.journal or str(Path(temporary) / "journal")}
-        thinker = thinker_of("atomthink_tiny", typed)
-        journal = open_journal(rollout_plan("atomthink_tiny", typed), thinker, "label")
-        thinker = replace(thinker, journal=journal)
-        source = own_chains(demo, Path(temporary), thinker)
-        found, noise = compare(source, demo, thinker)
-        counts = chain_counts(source.chains, demo, thinker)
+        runner = runner_of("atomthink_tiny", typed)
+        journal = open_journal(rollout_plan("atomthink_tiny", typed), runner, "label")
+        runner = replace(runner, journal=journal)
+        source = own_chains(demo, Path(temporary), runner)
+        found, noise = compare(source, demo, runner)
+        counts = chain_counts(source.chains, demo, runner)
     rows = [row("teacher", None, teacher), *found]
     accidents = sum(judged.true is None and judged.said is not None for judged in teacher)
     Console(width=150).print(table(rows))

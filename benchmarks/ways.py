@@ -18,7 +18,7 @@ from PIL.Image import Image
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Path, Question, Sampling, Step, Usage
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoder, Encoding, text_encoding
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
@@ -82,7 +82,7 @@ class SeeingJudge(TagJudge):
         self._encoder, self._tag = Encoder(checkpoint, remember=0), self._words.convert_tokens_to_ids(signs.tag)
 
     def write(self, path: Path) -> Encoding:
-        steps = self._encoder.split(text_of(path))
+        steps = self._encoder.split(texts_of(path))
         return asked_again(self._encoder, path).extend([id for step in steps for id in (*step, self._tag)])
 
 
@@ -208,13 +208,13 @@ class Ours:
         return self._prm.encode(path).encoding
 
 
-def text_of(path: Path) -> str:
-    return "".join(step.text + "\n\n" for step in path.steps)
+def texts_of(path: Path) -> list[str]:
+    return [step.text + "\n\n" for step in path.steps]
 
 
 def written(encoder: Encoder, path: Path) -> Encoding:
     """The image, prepared again as the published code does, the question, and the steps so far."""
-    return asked_again(encoder, path).extend(encoder.pieces(text_of(path)))
+    return asked_again(encoder, path).extend(encoder.pieces(texts_of(path)))
 
 
 def asked_again(encoder: Encoder, path: Path) -> Encoding:

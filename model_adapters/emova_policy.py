@@ -12,7 +12,7 @@ import torch
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import Message
-from atomthink_plugin.formats.base import Format, joined
+from atomthink_plugin.formats.parts import joined
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_remote_multimodal, own_code
 from atomthink_plugin.inference.encoding import Encoder, Encoding, turn_of
@@ -68,7 +68,6 @@ class ConversationEncoder(Encoder):
 def emova_policy(
     pretrained: str,
     *,
-    format: Format,
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
@@ -92,6 +91,6 @@ def emova_policy(
     )
     with own_code(checkpoint.model.config, f"pretrained={pretrained!r}"):
         encoder = ConversationEncoder(checkpoint)
-        policy = TransformersPolicy(checkpoint, format, batch_size=batch_size, cache_gib=cache_gib, encoder=encoder)
+        policy = TransformersPolicy(checkpoint, batch_size=batch_size, cache_gib=cache_gib, encoder=encoder)
         policy.check()
     return policy

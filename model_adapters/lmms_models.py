@@ -21,6 +21,7 @@ from loguru import logger
 
 from atomthink_plugin.api import AtomThinkError, Failure, Limits, Outcome, Result, Usage
 from atomthink_plugin.config import Plan, plan
+from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.inference.checkpoint_files import choose_device
 from atomthink_plugin.model_adapters.lmms_requests import (
@@ -40,7 +41,7 @@ from atomthink_plugin.plugins.arguments import read_pairs
 from atomthink_plugin.redaction import printable
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         self._model_args = {**(read_config(config) if config else {}), **model_args}
         show_logs()
         self._plan = self._planned(self._model_args, batch_size, device)
-        self._loaded: Thinker | None = build(self._plan)
+        self._loaded: Runner | None = build(self._plan)
         self._journal = ""
         self._tasks: dict[int, Any] = {}
 
@@ -148,7 +149,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         return choose_device()
 
     @property
-    def _thinker(self) -> Thinker:
+    def _runner(self) -> Runner:
         """The loaded plan; loaded again where one model object is evaluated twice."""
         if self._loaded is None:
             self._loaded = build(self._plan)
@@ -172,7 +173,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         return replies
 
     def _stepwise(self, request: Instance) -> bool:
-        return self._thinker.format.stepwise and not asks_directly(request)
+        return stepwise(self._runner.format) and not asks_directly(request)
 
     def _limits(self, request: Instance) -> Limits:
         limits = to_limits(generation_arguments(request, self._model_args, self._stepwise(request)))
@@ -182,8 +183,8 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
 
     def _think(self, questions: Requested) -> list[Result]:
         """Answers the questions and tells the harness and the user what it took."""
-        journal = open_journal(self._plan, self._thinker, self.name, self.rank)
-        thinker = replace(self._thinker, journal=journal)
+        journal = open_journal(self._plan, self._runner, self.name, self.rank)
+        runner = replace(self._runner, journal=journal)
         self._journal = journal.folder.name if journal is not None else ""
         label = f"{self._plan.arguments.thinking} ({self._plan.search_name})"
         if journal is not None:
@@ -198,7 +199,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
                     if cost is not None:
                         spent.append(cost)
 
-                results = thinker.run(questions, finished)
+                results = runner.run(questions, finished)
         finally:
             if journal is not None:
                 journal.close()

@@ -12,15 +12,12 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from atomthink_plugin.api import (
     AtomThinkError,
     Message,
-    Path,
+    Prompt,
     Proposal,
-    Question,
     QuestionError,
     Sampling,
-    Step,
     Usage,
 )
-from atomthink_plugin.formats.base import Format
 from atomthink_plugin.inference.text_samples import to_step
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.settings import ROOM
@@ -40,7 +37,7 @@ OPENAI: Final = "https://api.openai.com/v1"
 Continuation = Literal["check", "trust"]
 """Whether to look, before the first question, if servers continue the assistant's turn, or to believe it."""
 
-_TRIED: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),)))
+_TRIED: Final = (Message("user", ("What is 1 + 1?",)),)
 _TRIED_TOKENS: Final = 16
 
 _LISTED: Final = 20
@@ -69,41 +66,41 @@ class OpenAIPolicy:
     Args:
         model: What the servers call the model.
         endpoints: The servers.
-        format: How paths are asked.
         wait: Seconds to wait for a server to come back when none is left.
+        continuation: What `check_prompts` does about prompts that continue the assistant's turn.
     """
 
-    def __init__(self, model: str, endpoints: Sequence[Endpoint], format: Format, wait: float) -> None:
+    def __init__(
+        self, model: str, endpoints: Sequence[Endpoint], wait: float, continuation: Continuation = "check"
+    ) -> None:
         self.identity = f"openai:{model}"
         self._model = model
         self._endpoints = {endpoint.server: endpoint for endpoint in endpoints}
         self._servers = Servers(list(self._endpoints), wait)
-        self._format = format
+        self._continuation = continuation
         self._turns = ChatTurns()
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` replies to `prompt`.
 
         A chain that fills the context has no next step: the proposal is empty. A server tells that the wanted
         tokens do not fit, not how many would: half as many are asked for, down to what a step needs.
 
         Raises:
-            QuestionError: The question is empty, too long or has a broken image, or the server fails it.
+            QuestionError: The question is too long or has a broken image, or the server fails it.
         """
-        if not path.question.text.strip():
-            raise QuestionError("the question has no text")
         return await self._servers.ask(
-            path.question.id, lambda server: self._fitting(self._endpoints[server], path, n, sampling)
+            prompt.session, lambda server: self._fitting(self._endpoints[server], prompt, n, sampling)
         )
 
-    async def _fitting(self, endpoint: Endpoint, path: Path, n: int, sampling: Sampling) -> Proposal:
+    async def _fitting(self, endpoint: Endpoint, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         limit, room = sampling.max_tokens, min(ROOM, sampling.max_tokens)
         while True:
             try:
-                return await self._propose(endpoint, path, n, replace(sampling, max_tokens=limit))
+                return await self._propose(endpoint, prompt, n, replace(sampling, max_tokens=limit))
             except ContextFullError as error:
                 limit //= 2
-                if limit < room and path.depth == 0:
+                if limit < room and prompt.depth == 0:
                     raise QuestionError(
                         f"{error}; a step needs {room} tokens more: shorten the question, use a smaller image, or "
                         "serve a model with a longer context"
@@ -111,8 +108,7 @@ class OpenAIPolicy:
                 if limit < room:
                     return Proposal(())
 
-    async def _propose(self, endpoint: Endpoint, path: Path, n: int, sampling: Sampling) -> Proposal:
-        prompt = self._format.render(path)
+    async def _propose(self, endpoint: Endpoint, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         ask = Ask(
             self._turns(prompt.messages),
             prompt.prefix,
@@ -126,7 +122,7 @@ class OpenAIPolicy:
             groups.setdefault(sampling.temperature_of(index), []).append(index)
         drawn = await asyncio.gather(
             *(
-                _draw(endpoint, replace(ask, temperature=temperature), [_seed(path, i, sampling) for i in indices])
+                _draw(endpoint, replace(ask, temperature=temperature), [_seed(i, sampling) for i in indices])
                 for temperature, indices in groups.items()
             )
         )
@@ -143,20 +139,34 @@ class OpenAIPolicy:
 
     # --- before the first question -------------------------------------------------------------
 
-    async def check(self, continuation: Continuation) -> None:
-        """Asks every server for a few tokens, as the questions will.
+    async def check(self) -> None:
+        """Asks every server for a few tokens.
 
         A list of models is no such check: some servers have none, some show it to anyone, some take names that
         are not on it.
 
         Raises:
-            AtomThinkError: A server cannot be reached, refuses the key, does not know the model, or cannot
-                continue the assistant's turn as the format needs it.
+            AtomThinkError: A server cannot be reached, refuses the key, or does not know the model.
         """
-        await asyncio.gather(*(self._check(endpoint, continuation) for endpoint in self._endpoints.values()))
+        await asyncio.gather(*map(self._check, self._endpoints.values()))
 
-    async def _check(self, endpoint: Endpoint, continuation: Continuation) -> None:
-        ask = Ask(self._turns(self._format.render(_TRIED).messages), max_tokens=_TRIED_TOKENS)
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Has every server continue the assistant's turn, if a run's prompts need that.
+
+        Raises:
+            AtomThinkError: A server cannot.
+        """
+        begun = next((prompt for prompt in prompts if prompt.begun), None)
+        if begun is not None and self._continuation == "check":
+            run(self._check_all_continue(begun))
+
+    async def _check_all_continue(self, prompt: Prompt) -> None:
+        ask = Ask(self._turns(prompt.messages), max_tokens=_TRIED_TOKENS)
+        checks = (self._check_continuation(endpoint, ask, prompt.prefix) for endpoint in self._endpoints.values())
+        await asyncio.gather(*checks)
+
+    async def _check(self, endpoint: Endpoint) -> None:
+        ask = Ask(self._turns(_TRIED), max_tokens=_TRIED_TOKENS)
         try:
             await endpoint.complete(ask)
         except UnknownModelError as error:
@@ -164,9 +174,6 @@ class OpenAIPolicy:
             raise AtomThinkError(f"{error}; it serves {names}") from None
         except QuestionError as error:
             raise AtomThinkError(str(error)) from None
-        later = self._format.render(_TRIED.extend(Step("Step 1: Add the two numbers.")))
-        if later.prefix and continuation == "check":
-            await self._check_continuation(endpoint, replace(ask, turns=self._turns(later.messages)), later.prefix)
 
     async def _check_continuation(self, endpoint: Endpoint, ask: Ask, prefix: str) -> None:
         """Compares prompts: a turn that is continued has neither an end nor a new turn behind it."""
@@ -191,7 +198,6 @@ class OpenAIPolicy:
 def openai_policy(
     pretrained: str,
     *,
-    format: Format,
     base_url: str = OPENAI,
     continuation: Continuation = "check",
     logprobs: bool = True,
@@ -204,9 +210,9 @@ def openai_policy(
 
     Args:
         pretrained: What the server calls the model.
-        format: How paths are asked; one that continues the assistant's turn needs vLLM, SGLang or their like.
         base_url: The server's address, with `/v1` where it has that; several of one model separated by `;`.
-        continuation: `check` or `trust` that the server continues the assistant's turn; see `Continuation`.
+        continuation: `check` or `trust` that the server continues the assistant's turn, as `format=continue` needs
+            it and vLLM and SGLang do; see `Continuation`.
         logprobs: Whether to ask for log-probabilities; dropped with a warning where the server has none.
         connections: Requests in flight at most, at each server.
         timeout: Seconds one try of a request may take.
@@ -228,8 +234,8 @@ def openai_policy(
         )
         for url in addresses(base_url)
     ]
-    policy = OpenAIPolicy(pretrained, endpoints, format, wait)
-    run(policy.check(continuation))
+    policy = OpenAIPolicy(pretrained, endpoints, wait, continuation)
+    run(policy.check())
     return policy
 
 
@@ -241,9 +247,9 @@ async def _draw(endpoint: Endpoint, ask: Ask, seeds: list[int]) -> Drawn:
     return Drawn(drawn.samples * len(seeds), drawn.usage)
 
 
-def _seed(path: Path, index: int, sampling: Sampling) -> int:
+def _seed(index: int, sampling: Sampling) -> int:
     """Returns the sample's seed; many servers keep 32 bits, some of them signed."""
-    return sampling.seed_of(path, index) >> 32
+    return sampling.seed_of(index) >> 32
 
 
 def _prompt(drawn: Drawn) -> int:

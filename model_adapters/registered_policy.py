@@ -14,16 +14,12 @@ from pydantic import Json
 
 from atomthink_plugin.api import (
     AtomThinkError,
-    Message,
-    Path,
+    Prompt,
     Proposal,
-    Question,
     QuestionError,
     Sampling,
-    Step,
     Usage,
 )
-from atomthink_plugin.formats.base import Format
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import weights
 from atomthink_plugin.inference.text_samples import Sample, to_step
@@ -35,8 +31,6 @@ _GATHERED: Final = 256
 
 _BYTES_PER_TOKEN: Final = 4
 """Counts tokens where a base does not."""
-
-_LATER: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),))).extend(Step("Step 1: Add."))
 
 Arguments = tuple[tuple[str, Any], ...]
 """Generation arguments by the harness's names."""
@@ -71,41 +65,39 @@ class RegisteredPolicy:
     Args:
         base: The model.
         identity: What tells its results from another's.
-        format: How paths are asked.
         batch_size: Requests in one call at most; all of one call have the same generation arguments.
-
-    Raises:
-        AtomThinkError: The format goes on with the assistant's turn.
     """
 
-    def __init__(self, base: RegisteredBase, identity: str, format: Format, *, batch_size: int = 1) -> None:
-        _require_whole_prompts(format)
+    def __init__(self, base: RegisteredBase, identity: str, *, batch_size: int = 1) -> None:
         self.identity = identity
         self.base = base
-        self._format = format
         self._size = batch_size
         self._batcher: MicroBatcher[Asked, Reply] = MicroBatcher(self._serve, max(_GATHERED, batch_size))
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` replies to `prompt`.
 
         Raises:
-            QuestionError: The question has no text, or the base fails it.
+            AtomThinkError: The prompt goes on with the assistant's turn.
+            QuestionError: The base fails it.
         """
-        if not path.question.text.strip():
-            raise QuestionError("the question has no text")
-        prompt = self._format.render(path)
-        draws = [_draw(path, index, sampling) for index in range(n)]
+        _require_whole(prompt)
+        draws = [_draw(index, sampling) for index in range(n)]
         asked = {draw: Asked(prompt.messages, *draw) for draw in draws}
         replies = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
         usage = Usage(
             policy_calls=n,
             generated=sum(map(_tokens, replies.values())),
             prefilled=sum(reply.prompt_tokens or 0 for reply in replies.values()),
-            images=len(replies) * len(path.question.images),
+            images=len(replies) * len(prompt.images),
         )
         samples = {draw: _sample(reply, sampling.max_tokens) for draw, reply in replies.items()}
         return Proposal(tuple(to_step(samples[draw], prompt.stops) for draw in draws), usage)
+
+    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Raises AtomThinkError if a run's prompts go on with the assistant's turn."""
+        for prompt in prompts:
+            _require_whole(prompt)
 
     async def _ask(self, asked: Asked) -> Reply:
         try:
@@ -151,7 +143,6 @@ class RegisteredPolicy:
 def registered_policy(
     base: str,
     *,
-    format: Format,
     pretrained: str | None = None,
     base_args: dict[str, Any] | Json[dict[str, Any]] | None = None,
     batch_size: BatchSize = 1,
@@ -161,7 +152,6 @@ def registered_policy(
 
     Args:
         base: What the harness calls the model, as in `lmms-eval --model NAME`.
-        format: How paths are asked; the assistant's turn cannot be continued.
         pretrained: The base's argument of that name, which most of them have.
         base_args: All its other arguments; a mapping in a `config=` file, or JSON.
         batch_size: Requests in one call, and the base's own `batch_size`; many bases insist on 1.
@@ -170,7 +160,6 @@ def registered_policy(
     Raises:
         AtomThinkError: The format or the batch size cannot be used, or the base cannot be made.
     """
-    _require_whole_prompts(format)
     if batch_size == "auto":
         raise AtomThinkError(
             f"`batch_size=auto` cannot be used with `base={base}`, a model of lmms-eval: pass a number, such as "
@@ -188,18 +177,18 @@ def registered_policy(
     loaded = load_base(base, {name: value for name, value in given.items() if value is not None})
     digest = f" {weights(source)}" if isinstance(source, str) else ""
     identity = f"lmms-eval {version('lmms-eval')}: {base}{digest}"
-    return RegisteredPolicy(loaded, identity, format, batch_size=batch_size)
+    return RegisteredPolicy(loaded, identity, batch_size=batch_size)
 
 
-def _require_whole_prompts(format: Format) -> None:
-    if format.render(_LATER).prefix:
+def _require_whole(prompt: Prompt) -> None:
+    if prompt.begun:
         raise AtomThinkError(
             "a model of lmms-eval cannot go on with the assistant's turn, which this format asks for: pass "
             "`format=atomic`, which asks for each step in a prompt of its own"
         )
 
 
-def _draw(path: Path, index: int, sampling: Sampling) -> tuple[Arguments, int | None]:
+def _draw(index: int, sampling: Sampling) -> tuple[Arguments, int | None]:
     """Generation arguments and seed of one sample; greedy ones have none and are all the same."""
     temperature = sampling.temperature_of(index)
     arguments: dict[str, Any] = {"max_new_tokens": sampling.max_tokens, "temperature": temperature}
@@ -208,7 +197,7 @@ def _draw(path: Path, index: int, sampling: Sampling) -> tuple[Arguments, int | 
     arguments |= {"do_sample": True, "top_p": sampling.top_p}
     if sampling.top_k:
         arguments["top_k"] = sampling.top_k
-    return tuple(arguments.items()), sampling.seed_of(path, index)
+    return tuple(arguments.items()), sampling.seed_of(index)
 
 
 def _tokens(reply: Reply) -> int:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from pydantic import NonNegativeFloat
 
-from atomthink_plugin.api import AtomThinkError, Path, Proposal, QuestionError, Sampling, Step, Usage
-from atomthink_plugin.formats.base import Format
+from atomthink_plugin.api import AtomThinkError, Prompt, Proposal, QuestionError, Sampling, Step, Usage
 from atomthink_plugin.inference.batch_size import BatchSize, batch_limit
 from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
@@ -36,7 +35,6 @@ class TransformersPolicy:
 
     Args:
         checkpoint: The loaded model; several policies may share it.
-        format: How paths are asked.
         batch_size: Rows in one batch at most; `auto` for as many as fit, see `atomthink_plugin.inference.batch_size`.
         cache_gib: GiB of keys and values kept between batches; 0 reads every prompt in full.
         encoder: Makes the model's inputs, where its processor is not called as most are.
@@ -45,7 +43,6 @@ class TransformersPolicy:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        format: Format,
         *,
         batch_size: BatchSize = "auto",
         cache_gib: float = CACHE_GIB,
@@ -53,7 +50,6 @@ class TransformersPolicy:
     ) -> None:
         self.identity = checkpoint.identity
         self._checkpoint = checkpoint
-        self._format = format
         self._encoder = encoder or Encoder(checkpoint)
         self._trials: list[Trial] = []
         self._alone = False
@@ -84,28 +80,25 @@ class TransformersPolicy:
             else:
                 self._decoder.forget()
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` replies to `prompt`.
 
-        Greedy samples of one node are one text, generated once. A chain that fills the context has
+        Greedy samples of one prompt are one text, generated once. A chain that fills the context has
         no next step: the proposal is empty.
 
         Raises:
-            QuestionError: The question itself is empty, too long, or has a broken image.
+            QuestionError: The question itself is too long, or has a broken image.
         """
-        if not path.question.text.strip():
-            raise QuestionError("the question has no text")
-        prompt = self._format.render(path)
         encoding = self._encoder.encode(prompt)
         room = min(ROOM, sampling.max_tokens)
         limit = self._encoder.fit(encoding, sampling.max_tokens)
         if limit < room:
-            if path.depth:
+            if prompt.depth:
                 return Proposal(())
             raise self._encoder.too_long(encoding, room)
-        draws = [_draw(path, index, sampling, limit, prompt.stops) for index in range(n)]
+        draws = [_draw(index, sampling, limit, prompt.stops) for index in range(n)]
         distinct = list(dict.fromkeys(draws))
-        replies = await asyncio.gather(*(self._reply(Row(encoding, draw), path.depth) for draw in distinct))
+        replies = await asyncio.gather(*(self._reply(Row(encoding, draw), prompt.depth) for draw in distinct))
         reply_of = dict(zip(distinct, replies, strict=True))
         usage = Usage(
             policy_calls=n,
@@ -158,7 +151,6 @@ class TransformersPolicy:
 def transformers_policy(
     pretrained: str,
     *,
-    format: Format,
     revision: str | None = None,
     dtype: str = "auto",
     device: str = "auto",
@@ -182,7 +174,7 @@ def transformers_policy(
         chat_template=chat_template,
         attn_implementation=attn_implementation,
     )
-    policy = TransformersPolicy(checkpoint, format, batch_size=batch_size, cache_gib=cache_gib)
+    policy = TransformersPolicy(checkpoint, batch_size=batch_size, cache_gib=cache_gib)
     try:
         policy.check()
     except Exception as error:
@@ -191,11 +183,11 @@ def transformers_policy(
     return policy
 
 
-def _draw(path: Path, index: int, sampling: Sampling, limit: int, stops: tuple[str, ...]) -> Draw:
+def _draw(index: int, sampling: Sampling, limit: int, stops: tuple[str, ...]) -> Draw:
     temperature = sampling.temperature_of(index)
     if temperature == 0:  # one draw for all greedy samples: filters and seeds do not change an argmax
         return Draw(seed=0, max_tokens=limit, stops=stops)
-    return Draw(sampling.seed_of(path, index), temperature, sampling.top_k, sampling.top_p, limit, stops)
+    return Draw(sampling.seed_of(index), temperature, sampling.top_k, sampling.top_p, limit, stops)
 
 
 def _step(completion: Completion) -> Step:

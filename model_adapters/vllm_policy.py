@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from annotated_types import Gt, Le
 from pydantic import PositiveInt
 
-from atomthink_plugin.api import FinishReason, Path, Proposal, QuestionError, Sampling, Step, Usage
-from atomthink_plugin.formats.base import Format, Prompt
+from atomthink_plugin.api import FinishReason, Prompt, Proposal, QuestionError, Sampling, Step, Usage
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import Words, load_words
 from atomthink_plugin.inference.encoding import ChatText, fitted, to_rgb
@@ -43,46 +42,41 @@ class VllmPolicy:
     Args:
         engine: The running engine.
         words: The model's tokenizer and processor.
-        format: How paths are asked.
     """
 
-    def __init__(self, engine: VllmEngine, words: Words, format: Format) -> None:
+    def __init__(self, engine: VllmEngine, words: Words) -> None:
         assert words.processor is not None
         self.identity = f"vllm:{words.identity} in {engine.dtype}"
         self._engine = engine
-        self._format = format
         self._tokenizer = words.tokenizer
         self._text = ChatText(words.processor, words.tokenizer)
         self._image_id: int | None = getattr(words.processor, "image_token_id", None)
         self._digest = PerImage(_digest)
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        """Samples `n` next steps of `path`, or whole replies if the format is not stepwise.
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` replies to `prompt`.
 
         A chain that fills the context has no next step: the proposal is empty.
 
         Raises:
-            QuestionError: The question is empty, too long, or vLLM cannot take its images.
+            QuestionError: The question is too long, or vLLM cannot take its images.
         """
-        if not path.question.text.strip():
-            raise QuestionError("the question has no text")
-        prompt = self._format.render(path)
         encoded = self._encode(prompt)
-        draws = [_draw(path, index, sampling) for index in range(n)]
+        draws = [_draw(index, sampling) for index in range(n)]
         distinct = list(dict.fromkeys(draws))
         try:
             asked = (self._sample(encoded, _params(sampling, prompt.stops, *draw)) for draw in distinct)
             outputs = await asyncio.gather(*asked)
         except QuestionError as error:
-            if path.depth and _FULL.search(str(error)):
+            if prompt.depth and _FULL.search(str(error)):
                 return Proposal(())
             raise
-        images = len(path.question.images)
+        images = len(prompt.images)
         usage = sum((self._usage(o, images) for tries in outputs for o in tries), Usage(policy_calls=n))
         last = {draw: tries[-1] for draw, tries in zip(distinct, outputs, strict=True)}
         length = len(last[distinct[0]].prompt_token_ids or ())
         if self._engine.context - length < min(ROOM, sampling.max_tokens):
-            if path.depth:
+            if prompt.depth:
                 return Proposal((), usage)
             raise QuestionError(
                 f"question has {length} tokens, context is {self._engine.context}; a step needs "
@@ -97,8 +91,8 @@ class VllmPolicy:
 
         text = self._text.chat(prompt.messages)
         ids = self._tokenizer.encode(text, add_special_tokens=not self._text.has_bos(text))
-        encoded = TokensPrompt(prompt_token_ids=[*ids, *self._text.pieces(prompt.prefix)])
-        images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
+        encoded = TokensPrompt(prompt_token_ids=[*ids, *self._text.pieces(prompt.begun)])
+        images = prompt.images
         if images:
             encoded["multi_modal_data"] = {
                 "image": [fitted(to_rgb(image), self._engine.most_pixels) for image in images]
@@ -135,7 +129,6 @@ class VllmPolicy:
 def vllm_policy(
     pretrained: str,
     *,
-    format: Format,
     revision: str | None = None,
     dtype: str = "auto",
     batch_size: BatchSize = "auto",
@@ -150,7 +143,6 @@ def vllm_policy(
 
     Args:
         pretrained: A folder or the id of a repository on the model hub.
-        format: How paths are asked.
         revision: Branch, tag or commit on the hub.
         dtype: `auto` (vLLM's choice) or a precision vLLM knows.
         batch_size: Sequences decoded at once at most; `auto` leaves it to vLLM.
@@ -183,13 +175,13 @@ def vllm_policy(
         **{name: value for name, value in given.items() if value is not None},
         **(engine or {}),
     }
-    return VllmPolicy(VllmEngine(arguments), words, format)
+    return VllmPolicy(VllmEngine(arguments), words)
 
 
-def _draw(path: Path, index: int, sampling: Sampling) -> tuple[float, int | None]:
+def _draw(index: int, sampling: Sampling) -> tuple[float, int | None]:
     """Returns a sample's temperature and seed; greedy samples are one."""
     temperature = sampling.temperature_of(index)
-    return temperature, sampling.seed_of(path, index) if temperature else None
+    return temperature, sampling.seed_of(index) if temperature else None
 
 
 def _params(sampling: Sampling, stops: tuple[str, ...], temperature: float, seed: int | None) -> SamplingParams:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.api import AtomThinkError, Format
 from atomthink_plugin.config import Plan, plan
-from atomthink_plugin.formats.base import Continue, Format
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.plugins.registry import registry
 from tests.tiny_models import folder, head_prm

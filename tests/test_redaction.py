@@ -16,12 +16,12 @@ from loguru import logger
 from atomthink_plugin.api import AtomThinkError, Failure, Message, Outcome, Question, QuestionError
 from atomthink_plugin.cli import main
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.model_adapters.lmms_models import show_logs
 from atomthink_plugin.redaction import MASK, PrintableFormatter, printable, redact, remember
 from atomthink_plugin.report.packed_tree import packed
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.testing import ScriptedPolicy
 
@@ -211,8 +211,8 @@ def test_a_reply_that_echoes_the_key_is_kept_and_returned_without_it(tmp_path: F
     tree = {"": {step: 1.0}, step.replace(KEY, MASK): {last: 1.0}}
     chosen = plan("transformers", {"pretrained": "any", "thinking": "quick"})
     journal = Journal(tmp_path, "run", {})
-    thinker = Thinker(ScriptedPolicy(tree, fails=fails), None, Continue(), chosen.search, chosen.settings, journal)
-    done, failed = thinker.run([Question(name, (Message("user", ("Say it.",)),)) for name in ("do", "fail")])
+    runner = Runner(ScriptedPolicy(tree, fails=fails), None, Continue(), chosen.search, chosen.settings, journal)
+    done, failed = runner.run([Question(name, (Message("user", ("Say it.",)),)) for name in ("do", "fail")])
     assert isinstance(done, Outcome)
     assert isinstance(failed, Failure)
     assert done.steps == (f"Step 1: My key is {MASK}.", f"Step 2: The final answer is: {MASK}.")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Message, Question, Sampling
-from atomthink_plugin.formats.base import SEPARATOR, Continue
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.runtime.settings import Settings
-from atomthink_plugin.runtime.tree import QuestionMind
+from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
 
 REDUCE: dict[str, Callable[[Sequence[float]], float]] = {
@@ -86,6 +87,6 @@ def settings(temperature: float = 1.0, seed: int = 0, rise: float = 0.0, **limit
     return Settings(sampling=Sampling(temperature=temperature, rise=rise, seed=seed), **values)  # type: ignore[arg-type]
 
 
-def mind_of(grove: Grove, exhaustive: bool = False, id: str = "q", **values: int) -> QuestionMind:
+def tree_of(grove: Grove, exhaustive: bool = False, id: str = "q", **values: int) -> QuestionTree:
     policy = ScriptedPolicy(grove.tree, exhaustive=exhaustive)
-    return QuestionMind(question(id), policy, ScriptedScorer(grove.scores), Continue(), settings(**values))
+    return QuestionTree(question(id), policy, ScriptedScorer(grove.scores), Continue(), settings(**values))

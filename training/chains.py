@@ -19,8 +19,7 @@ from PIL.Image import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from atomthink_plugin import api
-from atomthink_plugin.api import AtomThinkError, Message, Question, QuestionError, Step
-from atomthink_plugin.formats.base import Format
+from atomthink_plugin.api import AtomThinkError, Format, Message, Question, QuestionError, Step
 from atomthink_plugin.tasks.atoms.records import seen_from
 from atomthink_plugin.training.images import BROKEN, image_faults, shared_image
 from atomthink_plugin.training.jsonl import NoJson, entries
@@ -131,7 +130,7 @@ class Chains:
 
 @dataclass(frozen=True, slots=True)
 class AsQuestions:
-    """Records as questions to a thinker, each built when it is its turn.
+    """Records as questions to a runner, each built when it is its turn.
 
     Attributes:
         records: Chains, or anything that asks.

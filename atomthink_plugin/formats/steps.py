@@ -1,4 +1,4 @@
-"""Atomic steps as text: splitting a reply into steps, and the check that every candidate must pass."""
+"""Atomic steps as text: where one ends, how a reply splits into steps, and the check of every candidate."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
+
+from atomthink_plugin.api import Format, Path, Question, Unit
+
+SEPARATOR: Final = "\n\n"
+"""Between steps, as in the published training records."""
 
 MAX_WORDS: Final = 500
 """Words of a step, the published limit; a CJK character is a word and so are 16 signs without a space."""
@@ -186,3 +191,17 @@ def _repeated(parts: Sequence[object]) -> float:
 
 def _has_content(text: str) -> bool:
     return any(sign.isalnum() for sign in text)
+
+
+ATOMIC_STEP: Final = Unit("step", joint=SEPARATOR, cut=first_step, check=check)
+"""One atomic step: the first of several that an untuned model writes at once."""
+
+
+def step_stops(path: Path) -> tuple[str, ...]:
+    """Returns where a step ends: at a blank line, or where an untuned model begins the step after it."""
+    return (SEPARATOR, f"\nStep {path.depth + 2}")
+
+
+def stepwise(format: Format) -> bool:
+    """Returns whether a format asks for a chain of units, not for one whole reply."""
+    return format.unit(Path(Question("", ()))) is not None

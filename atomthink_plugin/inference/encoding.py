@@ -18,15 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import torch
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from atomthink_plugin.api import AtomThinkError, Message, QuestionError
-from atomthink_plugin.formats.base import SEPARATOR, Prompt
+from atomthink_plugin.api import AtomThinkError, Message, Prompt, QuestionError, Step
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.image_input import fitting
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_PIECE: Final = re.compile(rf".*?{SEPARATOR}|.+\Z", re.DOTALL)
 
 _PIECES: Final = 16384
 """Pieces whose ids are remembered."""
@@ -150,17 +147,24 @@ class ChatText:
         bos = self._tokenizer.bos_token
         return isinstance(bos, str) and text.startswith(bos)
 
-    def pieces(self, prefix: str) -> list[int]:
-        """Returns the ids of the assistant's text, tokenised step by step."""
-        return [token for piece in self.split(prefix) for token in piece]
+    def pieces(self, begun: Sequence[str | Step]) -> list[int]:
+        """Returns the ids of the reply's beginning, tokenised piece by piece."""
+        return [token for piece in self.split(begun) for token in piece]
 
-    def split(self, prefix: str) -> list[list[int]]:
-        """Returns the ids of each step of the assistant's text, its blank line included."""
-        return [list(self._piece(text, index == 0)) for index, text in enumerate(self.texts(prefix))]
+    def split(self, begun: Sequence[str | Step]) -> list[list[int]]:
+        """Returns the ids of each piece of the reply's beginning; a step that was sampled here keeps its own."""
+        return [self._ids(piece, index == 0) for index, piece in enumerate(begun)]
 
-    def texts(self, prefix: str) -> list[str]:
-        """Returns each step of the assistant's text, its blank line included, without control tokens."""
-        return _PIECE.findall(neutralise(prefix, self._control))
+    def texts(self, begun: Sequence[str | Step]) -> list[str]:
+        """Returns the text of each piece of the reply's beginning, without control tokens."""
+        pieces = (piece.text if isinstance(piece, Step) else piece for piece in begun)
+        return [neutralise(piece, self._control) for piece in pieces]
+
+    def _ids(self, piece: str | Step, leads: bool) -> list[int]:
+        if isinstance(piece, Step) and piece.token_ids and min(piece.token_ids) >= 0:
+            return list(piece.token_ids)
+        (text,) = self.texts([piece])
+        return list(self._piece(text, leads))
 
     def _part(self, part: str | Image) -> str | None:
         """Returns a text without control tokens, None for an image."""
@@ -221,14 +225,14 @@ class Encoder(ChatText):
         self._heads: OrderedDict[tuple[str, tuple[int, ...]], tuple[Encoding, list[Image]]] = OrderedDict()
 
     def encode(self, prompt: Prompt) -> Encoding:
-        """Returns the prompt's inputs, the assistant's prefix included.
+        """Returns the prompt's inputs, the reply's beginning included.
 
         Raises:
             QuestionError: An image cannot be read, or the processor refuses it.
         """
         images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
         asked = self._question(self.chat(prompt.messages), images)
-        return replace(asked, question=asked.length).extend(self.pieces(prompt.prefix))
+        return replace(asked, question=asked.length).extend(self.pieces(prompt.begun))
 
     def fit(self, encoding: Encoding, wanted: int) -> int:
         """Returns how many tokens may follow, `wanted` at most; 0 or less if the context is full."""

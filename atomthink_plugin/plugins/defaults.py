@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from atomthink_plugin.api import SearchKind
-from atomthink_plugin.formats.base import Atomic, Continue
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.plugins.hookspecs import FormatFactory, PolicyFactory, ScorerFactory, hookimpl
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 
 import pluggy
 
-from atomthink_plugin.api import Policy, Scorer, SearchKind
-from atomthink_plugin.formats.base import Format
+from atomthink_plugin.api import Format, Policy, Scorer, SearchKind
 
 PROJECT = "atomthink_plugin"
 

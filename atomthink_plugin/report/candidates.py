@@ -10,7 +10,7 @@ from typing import Final
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import Aggregate, AtomThinkError, Node
-from atomthink_plugin.formats.base import SEPARATOR
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.report.run_reader import Answered, Recorded
 from atomthink_plugin.searches.aggregates import AGGREGATES

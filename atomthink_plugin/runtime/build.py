@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from pathlib import Path as FilePath
+from typing import Any, Final
 
 from atomthink_plugin import __version__
-from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.api import AtomThinkError, Message, Path, Question, Step
 from atomthink_plugin.config import Plan
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 
 log = logging.getLogger(__name__)
 
+_QUESTION: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),)))
+_TRIED: Final = (_QUESTION, _QUESTION.extend(Step("Step 1: Add the two numbers.")))
+"""What policies that cannot answer every prompt are shown before the first question."""
 
-def build(plan: Plan) -> Thinker:
-    """Loads the policy and the scorer of a plan; the thinker has no journal yet.
+
+def build(plan: Plan) -> Runner:
+    """Loads the policy and the scorer of a plan; the runner has no journal yet.
 
     Raises:
         AtomThinkError: A checkpoint cannot be loaded or used; names the argument and the way out.
@@ -28,7 +32,9 @@ def build(plan: Plan) -> Thinker:
         policy = plan.policy()
     with no_exit(f"the scorer {plan.identity['scorer']['kind']!r}"):
         scorer = plan.scorer() if plan.scorer is not None else None
-    return Thinker(
+    if (check := getattr(policy, "check_prompts", None)) is not None:
+        check([plan.format.render(path) for path in _TRIED])
+    return Runner(
         policy=policy,
         scorer=scorer,
         format=plan.format,
@@ -39,12 +45,12 @@ def build(plan: Plan) -> Thinker:
     )
 
 
-def open_journal(plan: Plan, thinker: Thinker, name: str, rank: int = 0) -> Journal | None:
+def open_journal(plan: Plan, runner: Runner, name: str, rank: int = 0) -> Journal | None:
     """Opens the journal that belongs to a plan, None for `journal=off`.
 
     Args:
         plan: Its identity, with those of the loaded models, is what records are keyed by.
-        thinker: The built plan.
+        runner: The built plan.
         name: Readable beginning of the folder's name.
         rank: Index of this process.
     """
@@ -53,8 +59,8 @@ def open_journal(plan: Plan, thinker: Thinker, name: str, rank: int = 0) -> Jour
         return None
     settings: Mapping[str, Any] = {
         "version": __version__,
-        "policy_weights": thinker.policy.identity,
-        "scorer_weights": thinker.scorer.identity if thinker.scorer is not None else None,
+        "policy_weights": runner.policy.identity,
+        "scorer_weights": runner.scorer.identity if runner.scorer is not None else None,
         **plan.identity,
     }
     try:
@@ -66,15 +72,15 @@ def open_journal(plan: Plan, thinker: Thinker, name: str, rank: int = 0) -> Jour
         ) from None
 
 
-def journal_folder(journal: str | None) -> Path | None:
+def journal_folder(journal: str | None) -> FilePath | None:
     """Returns where journals are kept: the argument, else the user's cache; None for `off`."""
     if journal == "off":
         return None
     if journal is not None:
-        return Path(journal).expanduser()
+        return FilePath(journal).expanduser()
     return cache_folder() / "journal"
 
 
-def cache_folder() -> Path:
+def cache_folder() -> FilePath:
     """Returns the plugin's folder in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "atomthink"
+    return FilePath(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "atomthink"

@@ -77,9 +77,9 @@ class Journal:
             log.warning("%s has lost question %s (%s): it is asked again", path, question.id, error)
             return None
 
-    def recorder(self, question: Question, policy: Policy, scorer: Scorer | None) -> Recorder:
+    def recorder(self, question: Question, policies: Mapping[str, Policy], scorer: Scorer | None) -> Recorder:
         """Returns what asks the models about a question, and remembers their answers until `put`."""
-        return Recorder(self._partial, question, policy, scorer)
+        return Recorder(self._partial, question, policies, scorer)
 
     def put(self, question: Question, result: Result) -> None:
         """Appends one record and waits until it is on disk.

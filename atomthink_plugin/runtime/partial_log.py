@@ -15,7 +15,19 @@ from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 
-from atomthink_plugin.api import AtomThinkError, Path, Policy, Proposal, Question, Sampling, Score, Scorer, Step, Usage
+from atomthink_plugin.api import (
+    AtomThinkError,
+    Path,
+    Policy,
+    Prompt,
+    Proposal,
+    Question,
+    Sampling,
+    Score,
+    Scorer,
+    Step,
+    Usage,
+)
 from atomthink_plugin.runtime.files import write_all, write_atomically
 from atomthink_plugin.runtime.records import decode, encode, lines
 
@@ -169,23 +181,27 @@ class PartialLog:
 class Recorder:
     """Stands between a search and its models for one question: logs what they answer, and answers from the log.
 
-    Implements `Policy` and `Scorer`.
+    Implements `Scorer`; `policies` are its policies.
 
     Attributes:
+        policies: Policies by role that ask those given.
         spent: What the models' answers cost in this run; answers from the log are left out.
 
     Args:
         answers: The log.
         question: The question.
-        policy: Proposes what is not in the log.
+        policies: By role; they propose what is not in the log.
         scorer: Scores what is not in the log; None for searches that do without.
     """
 
-    def __init__(self, answers: PartialLog, question: Question, policy: Policy, scorer: Scorer | None) -> None:
-        self.identity = policy.identity
+    def __init__(
+        self, answers: PartialLog, question: Question, policies: Mapping[str, Policy], scorer: Scorer | None
+    ) -> None:
+        self.identity = scorer.identity if scorer is not None else ""
+        self.policies = {role: _RecordedPolicy(self, role, policy) for role, policy in policies.items()}
         self.spent = Usage()
         self._log, self._key = answers, question.key
-        self._policy, self._scorer = policy, scorer
+        self._scorer = scorer
         self._known: dict[str, deque[tuple[float, Proposal | Score]]] = defaultdict(deque)
         for request, seconds, answer in answers.earlier(question.key):
             self._known[request].append((seconds, answer))
@@ -195,20 +211,13 @@ class Recorder:
         """Returns the seconds that were spent on the question, those of earlier runs included."""
         return time.monotonic() - self._started
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        """Samples `n` candidate next steps of `path`, or returns those that were sampled before."""
-        request = request_of(path, n, sampling)
-        return await self._answered(request, Proposal, partial(self._proposed, path, n, sampling))
-
-    async def _proposed(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        return (await self._policy.propose(path, n, sampling)).redacted()  # a reply may echo a key, and is logged
-
     async def score(self, path: Path) -> Score:
         """Scores the last step of `path`, or returns the score it was given before."""
         assert self._scorer is not None
-        return await self._answered(f"score {path.key}", Score, partial(self._scorer.score, path))
+        return await self.answered(f"score {path.key}", Score, partial(self._scorer.score, path))
 
-    async def _answered(self, request: str, kind: type[Answer], ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def answered(self, request: str, kind: type[Answer], ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Returns the logged answer to `request`, or asks for it and logs it."""
         if known := self._known.get(request):
             seconds, logged = known.popleft()
             assert isinstance(logged, kind)
@@ -222,9 +231,26 @@ class Recorder:
         return answer
 
 
-def request_of(path: Path, n: int, sampling: Sampling) -> str:
-    """Returns what tells a call of the policy from all others about its question."""
-    identity = f"{path.key}\0{n}\0{sampling}".encode()
+class _RecordedPolicy:
+    """One role's policy, whose answers a recorder logs."""
+
+    def __init__(self, recorder: Recorder, role: str, policy: Policy) -> None:
+        self.identity = policy.identity
+        self._recorder, self._role, self._policy = recorder, role, policy
+
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        """Samples `n` replies, or returns those that were sampled before."""
+        request = request_of(self._role, prompt, n, sampling)
+        return await self._recorder.answered(request, Proposal, partial(self._proposed, prompt, n, sampling))
+
+    async def _proposed(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        return (await self._policy.propose(prompt, n, sampling)).redacted()  # a reply may echo a key, and is logged
+
+
+def request_of(role: str, prompt: Prompt, n: int, sampling: Sampling) -> str:
+    """Returns what tells a call of a policy from all others about its question."""
+    said = [[part if isinstance(part, str) else "image" for part in turn.parts] for turn in prompt.messages]
+    identity = repr((role, said, prompt.prefix, prompt.stops, n, sampling)).encode("utf-8", "surrogatepass")
     return f"propose {hashlib.blake2b(identity, digest_size=8).hexdigest()}"
 
 
@@ -232,4 +258,9 @@ def _answer(record: Mapping[str, Any]) -> Proposal | Score:
     usage = Usage(**record["usage"])
     if "value" in record:
         return Score(record["value"], usage)
-    return Proposal(tuple(Step(**{**step, "token_ids": tuple(step["token_ids"])}) for step in record["steps"]), usage)
+    return Proposal(tuple(map(_step, record["steps"])), usage)
+
+
+def _step(record: Mapping[str, Any]) -> Step:
+    tops = tuple(tuple(position) for position in record["tops"])
+    return Step(**{**record, "token_ids": tuple(record["token_ids"]), "tops": tops})

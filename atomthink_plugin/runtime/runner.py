@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from atomthink_plugin.api import Failure, Outcome, Policy, Question, QuestionError, Result, Scorer, Search, Usage
+from atomthink_plugin.api import (
+    Failure,
+    Format,
+    Node,
+    Outcome,
+    Policy,
+    Question,
+    QuestionError,
+    Result,
+    Scorer,
+    Search,
+    Usage,
+)
 from atomthink_plugin.exits import no_exit
-from atomthink_plugin.formats.base import Direct, Format
+from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.redaction import printable
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.settings import Settings
-from atomthink_plugin.runtime.tree import QuestionMind
+from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.searches.quick import quick
 
 log = logging.getLogger(__name__)
@@ -31,6 +45,10 @@ The cost leaves out what earlier runs spent on the question; it is None for an o
 """
 
 
+OnNode = Callable[[Node], None]
+"""Called with a node of a question's tree while the search goes on."""
+
+
 class Questions(Protocol):
     """What is asked: a list, or something that builds each question when it is its turn."""
 
@@ -44,8 +62,8 @@ class Questions(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Thinker:
-    """A policy, a scorer and a search, ready to be asked.
+class Runner:
+    """Policies, a scorer and a search, ready to be asked.
 
     Attributes:
         policy: Proposes steps.
@@ -56,6 +74,7 @@ class Thinker:
         journal: Where finished questions are kept; None to keep nothing.
         concurrency: Questions in flight at most.
         on_error: What a failing question does.
+        roles: Further policies that the search asks, by role.
         trees: Whether the returned outcomes keep their trees: those of thousands of questions may not fit in memory.
     """
 
@@ -67,6 +86,7 @@ class Thinker:
     journal: Journal | None = None
     concurrency: int = 64
     on_error: OnError = "record"
+    roles: Mapping[str, Policy] = field(default_factory=dict)
     trees: bool = False
 
     def run(self, questions: Questions, finished: Finished = lambda result, spent: None) -> list[Result]:
@@ -110,47 +130,80 @@ class Thinker:
         if known is not None:
             finished(known, None)
             return known
-        if self.journal is None:
-            mind = QuestionMind(question, self.policy, self.scorer, self.format, self.settings)
-            result = await self._attempt(mind)
-            spent = result.usage
-        else:
-            result, spent = await self._journaled(question, self.journal)
+        result, spent = await self._result(question)
         finished(result, spent)
         return result
 
-    async def _journaled(self, question: Question, journal: Journal) -> tuple[Result, Usage]:
-        """Thinks about a question, going on from what a killed run had of it, and writes the result down.
+    async def think(self, question: Question, on_node: OnNode | None = None) -> Outcome:
+        """Answers one question.
+
+        Args:
+            question: The question.
+            on_node: Called with each node of the tree as soon as it is there, and again when it is scored. Not called
+                for a question that the journal knows.
 
         Returns:
-            The result, and what it cost in this run.
+            The outcome, with its tree.
+
+        Raises:
+            QuestionError: The question cannot be asked.
         """
-        models = journal.recorder(question, self.policy, self.scorer)
+        known = self.journal.get(question) if self.journal is not None else None
+        if known is not None:
+            return known
+        result, _ = await replace(self, on_error="raise")._result(question, on_node)
+        assert isinstance(result, Outcome)  # failures are raised
+        return result
+
+    async def _result(self, question: Question, on_node: OnNode | None = None) -> tuple[Result, Usage]:
+        """Thinks about a question and writes down what came of it.
+
+        Returns:
+            The result, and what it cost in this run: a killed run may have begun it.
+        """
+        policies = {"policy": self.policy, **self.roles}
+        if self.journal is None:
+            result = await self._attempt(question, policies, self.scorer, time.monotonic, on_node)
+            return result, result.usage
+        models = self.journal.recorder(question, policies, self.scorer)
         scorer = None if self.scorer is None else models
-        mind = QuestionMind(question, models, scorer, self.format, self.settings, clock=models.clock)
+        attempt = self._attempt(question, models.policies, scorer, models.clock, on_node)
         if question.images:  # a thumbnail takes tens of milliseconds: a thread makes them while the models think
-            pictures = asyncio.to_thread(journal.thumbnails.keep, question.images)
-            result, _ = await asyncio.gather(self._attempt(mind), pictures)
+            pictures = asyncio.to_thread(self.journal.thumbnails.keep, question.images)
+            result, _ = await asyncio.gather(attempt, pictures)
         else:
-            result = await self._attempt(mind)
-        journal.put(question, result)
+            result = await attempt
+        self.journal.put(question, result)
         return result, models.spent
 
-    async def _attempt(self, mind: QuestionMind) -> Result:
-        question, search = mind.question, self.search
-        if question.direct:
-            mind, search = replace(mind, scorer=None, format=Direct()), quick()
+    async def _attempt(
+        self,
+        question: Question,
+        policies: Mapping[str, Policy],
+        scorer: Scorer | None,
+        clock: Callable[[], float],
+        on_node: OnNode | None,
+    ) -> Result:
+        format, search = (Direct(), quick()) if question.direct else (self.format, self.search)
+        tree: QuestionTree | None = None
         try:
-            if question.history and not mind.format.stepwise:
-                raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")
+            _check(question, format)
+            tree = QuestionTree(question, policies, scorer, format, self.settings, clock, on_node)
             with no_exit("the search"):
-                return mind.outcome(await search(mind))
+                return tree.outcome(await search(tree))
         except Exception as error:
             if self.on_error == "raise":
                 raise
             reason = str(error) if isinstance(error, QuestionError) else printable(f"{type(error).__name__}: {error}")
             log.warning("question %s failed: %s", question.id, reason)
-            return Failure(reason, mind.usage)
+            return Failure(reason, tree.usage if tree is not None else Usage())
+
+
+def _check(question: Question, format: Format) -> None:
+    if not question.text.strip():
+        raise QuestionError("the question has no text")
+    if question.history and not stepwise(format):
+        raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")
 
 
 def _bare(outcome: Outcome) -> Outcome:

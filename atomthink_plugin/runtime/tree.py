@@ -1,47 +1,53 @@
-"""The one object a search works with: it samples, checks, merges, scores and keeps the books."""
+"""The search tree of one question: samples, checks, merges and scores steps, and pays for them."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from atomthink_plugin.api import (
+    WHOLE,
     Aggregate,
     AtomThinkError,
     Choice,
+    Format,
     Limits,
     Node,
     Outcome,
     Path,
     Policy,
+    Prompt,
     Proposal,
     Question,
     QuestionError,
     Rollout,
     Sampling,
     Scorer,
-    ServerError,
     Step,
     Stopped,
+    Unit,
     Usage,
 )
 from atomthink_plugin.exits import no_exit
-from atomthink_plugin.formats.base import SEPARATOR, Format
-from atomthink_plugin.formats.steps import check, first_step
 from atomthink_plugin.runtime.budget import Budget
+from atomthink_plugin.runtime.nodes import NodeTable
 from atomthink_plugin.runtime.settings import RETRY_HEAT, Settings
-from atomthink_plugin.searches.aggregates import AGGREGATES
+from atomthink_plugin.runtime.step_scores import StepScores
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One granted expansion: how many samples of a path, drawn how.
+class Grant:
+    """One prompt that the budget pays for.
 
     Attributes:
         path: What is extended.
+        prompt: What is asked.
+        unit: What one sample is.
+        role: The policy that is asked.
         n: Samples.
         sampling: How they are drawn, with the tokens that were granted.
         budget: What pays for them.
@@ -50,10 +56,13 @@ class Ask:
     """
 
     path: Path
+    prompt: Prompt
+    unit: Unit
+    role: str
     n: int
     sampling: Sampling
     budget: Budget
-    bound: Stopped | None
+    bound: Stopped | None = None
 
     def cut_short(self, steps: Sequence[Step]) -> Stopped | None:
         """Why drawing again would not help: no sample had the tokens that one step may take."""
@@ -64,25 +73,47 @@ class Ask:
         return self.bound
 
 
+@dataclass(frozen=True, slots=True)
+class _Expansion:
+    """How paths are expanded."""
+
+    format: Format
+    role: str
+    sampling: Sampling
+    budget: Budget
+
+
 @dataclass
-class QuestionMind:
-    """Thinks about one question; implements `atomthink_plugin.api.Mind`.
+class QuestionTree:
+    """Thinks about one question; implements `atomthink_plugin.api.SearchTree`.
 
     Whatever runs at the same time, in this question or in others, the tree is the same: samples carry
     their own seeds, and budgets are granted in the order of the search, never in the order of arrival.
+
+    Attributes:
+        question: The question.
+        policies: By role; `policy` is the run's.
+        scorer: Scores steps; None for searches that do without.
+        format: How the policies are asked.
+        settings: Limits and sampling.
+        usage: What the policies have cost so far.
+        clock: Tells the time, in seconds.
+        on_node: Called with each node that is entered, and again when it is scored.
     """
 
     question: Question
-    policy: Policy
+    policies: Mapping[str, Policy]
     scorer: Scorer | None
     format: Format
     settings: Settings
-    usage: Usage = field(default_factory=Usage)
     clock: Callable[[], float] = time.monotonic
+    on_node: Callable[[Node], None] | None = None
+    _sampled: Usage = field(default_factory=Usage, init=False)
 
     def __post_init__(self) -> None:
-        """Starts the clock and the books."""
-        self.root = _start(self.question, self.format)
+        """Starts the clock."""
+        self._joints: dict[str, str] = {}
+        self.root = self._start(Path(self.question))
         self._sampling = _sampling(self.settings.sampling, self.question.limits)
         self._started = self.clock()
         seconds = self.settings.budget_seconds
@@ -92,75 +123,138 @@ class QuestionMind:
             None if seconds is None else self._started + seconds,
             clock=self.clock,
         )
-        self._nodes: dict[str, Node] = {}
-        self._scores: dict[str, asyncio.Future[float]] = {}
+        self._nodes = NodeTable(self.on_node)
+        self._scores = StepScores(self.scorer, self._nodes, self.root.depth)
         self._why: dict[str, Stopped] = {}
         self._rollouts: list[Rollout] = []
 
+    @property
+    def usage(self) -> Usage:
+        """What the question has cost so far."""
+        return self._sampled + self._scores.usage
+
     # --- growing -------------------------------------------------------------------------------
 
-    async def expand(self, paths: Sequence[Path], n: int) -> list[list[Path]]:
-        """Returns each path's valid, distinct children from `n` samples of it."""
-        return await self._expand(paths, n, self._sampling, self._budget)
+    async def expand(
+        self,
+        paths: Sequence[Path],
+        n: int,
+        *,
+        first: int = 0,
+        format: Format | None = None,
+        role: str = "policy",
+    ) -> list[list[Path]]:
+        """Returns each path's valid, distinct children from its samples `first` to `first + n - 1`."""
+        _check_range(n, first)
+        sampling = replace(self._sampling, first=first)
+        return await self._expand(paths, n, _Expansion(format or self.format, role, sampling, self._budget))
 
-    async def rollouts(self, n: int) -> list[Path]:
+    async def rollouts(self, n: int, *, start: Path | None = None, first: int = 0) -> list[Path]:
         """Returns `n` QuickThink paths, at the same time as many as the budget surely pays for."""
-        limit = self._chain_limit
+        _check_range(n, first)
+        root = start or self.root
         paths: list[Path] = []
         while len(paths) < n:
-            wave = self._budget.affordable(n - len(paths), self.settings.max_steps, limit)
+            wave = self._budget.affordable(n - len(paths), self.settings.max_steps, self._chain_limit)
             budgets = self._budget.split(wave)
-            done = await asyncio.gather(*(self._rollout(len(paths) + i, part) for i, part in enumerate(budgets)))
+            indices = range(first + len(paths), first + len(paths) + wave)
+            done = await asyncio.gather(*(self._rollout(root, *each) for each in zip(indices, budgets, strict=True)))
             paths += [path for path, _ in done]
-            self._rollouts += [record for _, record in done]
+            if start is None:
+                self._rollouts += [record for _, record in done]
             self._budget.join(budgets)
         return paths
 
-    async def _rollout(self, index: int, budget: Budget) -> tuple[Path, Rollout]:
+    async def ask(
+        self,
+        at: Path,
+        prompt: Prompt,
+        n: int = 1,
+        *,
+        use: str,
+        role: str = "policy",
+        unit: Unit = WHOLE,
+        read: Callable[[str], str | None] = lambda text: None,
+        temperature: float | None = None,
+        first: int = 0,
+    ) -> list[Path]:
+        """Returns the valid replies to `prompt` as children of `at`; none where the budget is spent."""
+        _check_range(n, first)
+        if not use:
+            raise AtomThinkError("`use` is empty: name the purpose, such as `judge`")
+        if temperature is not None and temperature < 0:
+            raise AtomThinkError(f"`temperature={temperature}` has to be 0 or more")
+        granted, tokens = self._budget.grant(n, unit.tokens or self._chain_limit)
+        if granted == 0:
+            return []
+        asked = self._prompt(at, prompt, role, "the search")
+        sampling = replace(self._sampling, first=first, max_tokens=tokens, key=_key(at), use=f"{use}#{_digest(prompt)}")
+        if temperature is not None:
+            sampling = replace(sampling, temperature=temperature, rise=0.0)
+        # Asks that are made at the same time are all granted before one of them gives back what it did not use.
+        await asyncio.sleep(0)
+        grant = Grant(at, asked, unit, role, granted, sampling, self._budget)
+        steps = [_shaped(step, grant) for step in (await self._propose(grant)).steps]
+        return self._enter(at, steps, unit, read)
+
+    def write(self, path: Path, text: str, unit: Unit = WHOLE, answer: str | None = None) -> Path:
+        """Returns the child of `path` with a text that nobody sampled."""
+        child = path.extend(Step(text, logprob=0.0, unit=unit.name, role=""), answer)
+        self._joints[child.key] = unit.joint
+        self._nodes.enter(child, None)
+        return child
+
+    def begin(self, question: Question) -> Path:
+        """Returns a further root."""
+        if question.key == self.question.key:
+            return self.root
+        digest = hashlib.blake2b(question.key.encode(), digest_size=8).hexdigest()
+        return self._start(Path(question, name=f"root-{digest}"))
+
+    async def _rollout(self, path: Path, index: int, budget: Budget) -> tuple[Path, Rollout]:
         # The rollout's index is its sample index at every node: two rollouts that meet part ways again.
-        sampling = replace(self._sampling, rise=0.0, first=index)
-        path = self.root
+        way = _Expansion(self.format, "policy", replace(self._sampling, rise=0.0, first=index), budget)
         while not path.final:
-            children = (await self._expand([path], 1, sampling, budget))[0]
+            children = (await self._expand([path], 1, way))[0]
             if not children:
                 break
             path = children[0]
         known = path.logprob if math.isfinite(path.logprob) else None
         return path, Rollout(path.key, known, budget.generated, self.clock() - self._started)
 
-    async def _expand(self, paths: Sequence[Path], n: int, sampling: Sampling, budget: Budget) -> list[list[Path]]:
+    async def _expand(self, paths: Sequence[Path], n: int, way: _Expansion) -> list[list[Path]]:
         children: list[list[Path]] = [[] for _ in paths]
         open_slots = list(range(len(paths)))
         for _ in range(self.settings.retries + 1):
-            parts = budget.split(len(open_slots))
-            granted = [self._ask(paths[s], n, sampling, part) for s, part in zip(open_slots, parts, strict=True)]
-            asks = {slot: ask for slot, ask in zip(open_slots, granted, strict=True) if ask is not None}
-            proposals = await asyncio.gather(*(self._propose(ask) for ask in asks.values()))
-            budget.join(parts)
+            parts = way.budget.split(len(open_slots))
+            granted = [self._grant(paths[s], n, replace(way, budget=p)) for s, p in zip(open_slots, parts, strict=True)]
+            grants = {slot: grant for slot, grant in zip(open_slots, granted, strict=True) if grant is not None}
+            proposals = await asyncio.gather(*(self._propose(grant) for grant in grants.values()))
+            way.budget.join(parts)
             open_slots = []
-            for (slot, ask), proposal in zip(asks.items(), proposals, strict=True):
-                children[slot] = self._grow(ask.path, proposal.steps)
-                if not children[slot] and not self._ended(ask, proposal.steps):
+            for (slot, grant), proposal in zip(grants.items(), proposals, strict=True):
+                children[slot] = self._grow(grant, proposal.steps, way.format)
+                if not children[slot] and not self._ended(grant, proposal.steps):
                     open_slots.append(slot)
             if not open_slots:
                 break
-            sampling = sampling.hotter(RETRY_HEAT)
+            way = replace(way, sampling=way.sampling.hotter(RETRY_HEAT))
         for slot in open_slots:
             self._why[paths[slot].key] = "invalid"
         return children
 
-    def _ended(self, ask: Ask, steps: Sequence[Step]) -> bool:
+    def _ended(self, grant: Grant, steps: Sequence[Step]) -> bool:
         """Notes why a path without a valid child cannot go on, unless another draw may help."""
-        why = ask.cut_short(steps) if steps else "length"  # without a step the policy's context is full
+        why = grant.cut_short(steps) if steps else "length"  # without a step the policy's context is full
         if why is not None:
-            self._why[ask.path.key] = why
+            self._why[grant.path.key] = why
         return why is not None
 
     @property
     def _chain_limit(self) -> int:
         return self.question.limits.max_new_tokens or self.settings.max_new_tokens
 
-    def _ask(self, path: Path, n: int, sampling: Sampling, budget: Budget) -> Ask | None:
+    def _grant(self, path: Path, n: int, way: _Expansion) -> Grant | None:
         """Grants an expansion, or notes why the path cannot go on."""
         left = self._chain_limit - sum(len(step.token_ids) for step in path.steps)
         if path.depth >= self.settings.max_steps:
@@ -169,65 +263,67 @@ class QuestionMind:
         if left <= 0:
             self._why[path.key] = "length"
             return None
-        step_limit = sampling.max_tokens if self.format.stepwise else left
-        wanted = min(left, step_limit)
-        granted, tokens = budget.grant(n, wanted)
+        unit = way.format.unit(path)
+        limit = left if unit is None else unit.tokens or way.sampling.max_tokens
+        wanted = min(left, limit)
+        granted, tokens = way.budget.grant(n, wanted)
         if granted == 0:
             self._why[path.key] = "budget"
             return None
-        bound: Stopped | None = "budget" if tokens < wanted else "length" if left < step_limit else None
-        return Ask(path, granted, replace(sampling, max_tokens=tokens), budget, bound)
+        bound: Stopped | None = "budget" if tokens < wanted else "length" if left < limit else None
+        prompt = self._prompt(path, way.format.render(path), way.role, f"the format {type(way.format).__name__}")
+        sampling = replace(way.sampling, max_tokens=tokens, key=_key(path))
+        return Grant(path, prompt, unit or WHOLE, way.role, granted, sampling, way.budget, bound)
 
-    async def _propose(self, ask: Ask) -> Proposal:
-        with no_exit("the policy"):
-            proposal = await self.policy.propose(ask.path, ask.n, ask.sampling)
-        self.usage += proposal.usage
-        ask.budget.settle(ask.n, ask.sampling.max_tokens, proposal.usage)
+    def _prompt(self, path: Path, prompt: Prompt, role: str, author: str) -> Prompt:
+        """Returns what `role` is asked; the token ids of another model's steps mean nothing to it."""
+        if not isinstance(prompt, Prompt) or not prompt.messages:
+            raise QuestionError(f"{author} gave no prompt: it has to be a `Prompt` with at least one message")
+        own = self._policy(role).identity
+        begun = tuple(
+            piece.text if isinstance(piece, Step) and self._identity(piece.role) != own else piece
+            for piece in prompt.begun
+        )
+        return replace(prompt, begun=begun, session=path.question.id, depth=path.depth)
+
+    def _policy(self, role: str) -> Policy:
+        if role not in self.policies:
+            raise AtomThinkError(
+                f"the search asks the role {role!r} and its SearchKind declares {', '.join(self.policies)}: add it to "
+                "`roles` or `optional_roles`"
+            )
+        return self.policies[role]
+
+    def _identity(self, role: str) -> str | None:
+        return self.policies[role].identity if role in self.policies else None
+
+    async def _propose(self, grant: Grant) -> Proposal:
+        with no_exit(f"the policy {grant.role!r}" if grant.role != "policy" else "the policy"):
+            proposal = await self._policy(grant.role).propose(grant.prompt, grant.n, grant.sampling)
+        self._sampled += proposal.usage
+        grant.budget.settle(grant.n, grant.sampling.max_tokens, proposal.usage)
         return proposal.redacted()
 
-    def _grow(self, path: Path, steps: Sequence[Step]) -> list[Path]:
-        """Cuts, drops invalid steps, merges identical ones, and enters all of them in the tree."""
-        steps = [_alone(step) for step in steps] if self.format.stepwise else steps
-        history = [step.text for step in path.steps]
+    def _grow(self, grant: Grant, steps: Sequence[Step], format: Format) -> list[Path]:
+        """Cuts, merges identical steps, and enters all of them; returns the valid ones."""
         merged: dict[str, Step] = {}
-        for step in steps:
+        for step in (_shaped(step, grant) for step in steps):
             twin = merged.get(step.text)
             merged[step.text] = replace(twin, multiplicity=twin.multiplicity + step.multiplicity) if twin else step
+        return self._enter(grant.path, list(merged.values()), grant.unit, format.answer)
+
+    def _enter(self, path: Path, steps: Sequence[Step], unit: Unit, read: Callable[[str], str | None]) -> list[Path]:
+        history = [step.text for step in path.steps]
         children = []
-        for step in merged.values():
-            rejected = self._fault(step, history)
-            child = path.extend(step, self.format.answer(step.text))
-            self._enter(child, rejected)
+        for step in steps:
+            cut = step.finish == "length" and not unit.partial
+            rejected = "cut at the token limit" if cut else unit.check(step.text, history)
+            child = path.extend(step, read(step.text))
+            self._joints[child.key] = unit.joint
+            self._nodes.enter(child, rejected)
             if rejected is None:
                 children.append(child)
         return children
-
-    def _fault(self, step: Step, history: Sequence[str]) -> str | None:
-        """Why a step is invalid; whole replies are taken as they are."""
-        if not self.format.stepwise:
-            return None
-        return "cut at the token limit" if step.finish == "length" else check(step.text, history)
-
-    def _enter(self, path: Path, rejected: str | None) -> None:
-        """Adds a node, or what is new about it: rollouts may reach one node by different token ids."""
-        assert path.parent is not None
-        assert path.step is not None
-        step = path.step
-        node = Node(
-            id=path.key,
-            parent=path.parent.key,
-            text=step.text,
-            score=None,
-            logprob=step.logprob,
-            tokens=len(step.token_ids),
-            multiplicity=step.multiplicity,
-            answer=path.answer,
-            rejected=rejected,
-        )
-        if (twin := self._nodes.get(node.id)) is not None:
-            likelier = max(node, twin, key=_preference)
-            node = replace(likelier, multiplicity=node.multiplicity + twin.multiplicity)
-        self._nodes[node.id] = node
 
     def why(self, path: Path) -> Stopped:
         """Returns why `path` ends where it does; "depth" for a path nobody tried to extend."""
@@ -237,86 +333,72 @@ class QuestionMind:
 
     async def score(self, path: Path) -> float:
         """Returns the score of the last step; concurrent calls for one node share one request."""
-        return await self._verdict(path)
-
-    def _verdict(self, path: Path) -> asyncio.Future[float]:
-        if path.key not in self._scores:
-            self._scores[path.key] = asyncio.ensure_future(self._ask_scorer(path))
-        return self._scores[path.key]
-
-    async def _ask_scorer(self, path: Path) -> float:
-        if self.scorer is None:
-            raise AtomThinkError("this search scores steps and the run has no scorer: pass `prm=` or `scorer=`")
-        try:
-            with no_exit("the scorer"):
-                score = await self.scorer.score(path)
-        except QuestionError as error:
-            if isinstance(error, ServerError) or path.depth <= self.root.depth + 1:
-                raise
-            # One candidate that the scorer cannot read must not cost the question; the journal says why it lost.
-            self._nodes[path.key] = replace(self._nodes[path.key], rejected=f"cannot be scored: {error}")
-            return 0.0
-        self.usage += score.usage
-        if not 0.0 <= score.value <= 1.0:
-            raise AtomThinkError(f"the scorer gave {score.value!r} for a step; scores must be in [0, 1]")
-        return score.value
+        return await self._scores.score(path)
 
     async def value(self, path: Path, aggregate: Aggregate) -> float:
         """Returns the aggregate of all step scores of `path`; 0.0 for the root."""
-        if aggregate == "last":
-            return await self.score(path) if path.step else 0.0
-        verdicts = [self._verdict(node) for node in path.lineage]
-        await asyncio.gather(*(verdict for verdict in verdicts if not verdict.done()))
-        return AGGREGATES[aggregate]([verdict.result() for verdict in verdicts]) if verdicts else 0.0
+        return await self._scores.value(path, aggregate)
 
     # --- the end -------------------------------------------------------------------------------
 
     def outcome(self, choice: Choice) -> Outcome:
         """Returns what the search decided, with the whole tree and its cost."""
+        path, scores = choice.path, self._scores.known()
         return Outcome(
-            text=SEPARATOR.join(step.text for step in choice.path.steps),
-            answer=choice.path.answer,
-            steps=tuple(step.text for step in choice.path.steps),
-            scores=tuple(self._score_of(path.key) for path in choice.path.lineage),
+            text=self._text(path),
+            answer=path.answer if choice.answer is None else choice.answer,
+            steps=tuple(step.text for step in path.steps),
+            scores=tuple(scores.get(node.key) for node in path.lineage),
             value=choice.value,
             stopped=choice.stopped,
             usage=replace(self.usage, seconds=self.clock() - self._started),
-            nodes=self._tree(),
+            nodes=self._nodes.finished(scores),
             rollouts=tuple(self._rollouts),
         )
 
-    def _tree(self) -> tuple[Node, ...]:
-        """All nodes, siblings together, in an order that does not depend on who arrived first."""
-        nodes = sorted(self._nodes.values(), key=lambda node: (node.parent, node.id))
-        return tuple(replace(node, score=self._score_of(node.id)) for node in nodes)
+    def _text(self, path: Path) -> str:
+        """Returns the chain as one text, each unit followed by its joint, the last one by nothing."""
+        joints = (self._joints[node.key] for node in path.lineage[:-1])
+        pieces = [text for step, joint in zip(path.steps, joints, strict=False) for text in (step.text, joint)]
+        return "".join([*pieces, path.step.text]) if path.step is not None else ""
 
-    def _score_of(self, key: str) -> float | None:
-        future = self._scores.get(key)
-        if future is None or not future.done() or future.cancelled() or future.exception() is not None:
-            return None
-        return future.result()
-
-
-def _start(question: Question, format: Format) -> Path:
-    """The path of the steps that the question gives; the last of them may conclude."""
-    path = Path(question)
-    for text in question.history:
-        path = path.extend(Step(text), format.answer(text) if format.stepwise else None)
-    return path
+    def _start(self, path: Path) -> Path:
+        """Returns the path of the steps that the question gives; the last of them may conclude."""
+        for text in path.question.history:
+            unit = self.format.unit(path)
+            path = path.extend(Step(text), None if unit is None else self.format.answer(text))
+            self._joints[path.key] = (unit or WHOLE).joint
+        return path
 
 
-def _preference(node: Node) -> tuple[bool, float, int]:
-    """Which of two entries of one node stays: a valid one, then the likelier, then the shorter."""
-    return node.rejected is None, -math.inf if node.logprob is None else node.logprob, -node.tokens
+def _shaped(step: Step, grant: Grant) -> Step:
+    """Returns a sample as the unit that it is; its ids and likelihood stay those of all that was sampled."""
+    unit = grant.unit
+    text = unit.cut(step.text)
+    finish = step.finish if text == step.text else "stop"  # what was cut out is whole even if the rest was cut off
+    if unit.closing and finish == "stop":
+        text += unit.closing
+    return replace(step, text=text, finish=finish, unit=unit.name, role=grant.role, use=grant.sampling.use)
 
 
-def _alone(step: Step) -> Step:
-    """The first of several steps an untuned model wrote at once; it is whole even if the last was cut.
+def _key(path: Path) -> str:
+    return f"{path.question.id}\0{path.key}"
 
-    Its ids and likelihood stay those of all that was sampled.
-    """
-    first = first_step(step.text)
-    return step if first == step.text else replace(step, text=first, finish="stop")
+
+def _digest(prompt: Prompt) -> str:
+    """Returns what tells prompts about one node apart."""
+    said = [
+        (turn.role, [part if isinstance(part, str) else "image" for part in turn.parts]) for turn in prompt.messages
+    ]
+    identity = repr((said, prompt.prefix, prompt.stops)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(identity, digest_size=8).hexdigest()
+
+
+def _check_range(n: int, first: int) -> None:
+    if n < 1:
+        raise AtomThinkError(f"`n={n}` has to be at least 1")
+    if first < 0:
+        raise AtomThinkError(f"`first={first}` has to be 0 or more")
 
 
 def _sampling(run: Sampling, limits: Limits) -> Sampling:

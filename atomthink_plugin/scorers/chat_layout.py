@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from atomthink_plugin.api import AtomThinkError, Path
-from atomthink_plugin.formats.base import Format
+from atomthink_plugin.api import AtomThinkError, Format, Path
 from atomthink_plugin.inference.encoding import Encoder, Encoding
 from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.scorers.scored_step import last_step
@@ -34,5 +33,5 @@ def question_and_steps(encoder: Encoder, format: Format, path: Path, end: str) -
     """
     step = last_step(path)
     prompt = format.render(path.parent or path)
-    question = encoder.encode(replace(prompt, prefix=""))
-    return question, encoder.split(prompt.prefix + step.text + end)
+    question = encoder.encode(replace(prompt, begun=()))
+    return question, encoder.split([*prompt.begun, step.text + end])

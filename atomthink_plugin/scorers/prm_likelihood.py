@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from pydantic import NonNegativeFloat
 
-from atomthink_plugin.api import AtomThinkError, Path
-from atomthink_plugin.formats.base import SEPARATOR, Format
+from atomthink_plugin.api import AtomThinkError, Format, Path
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids, load_multimodal

@@ -13,8 +13,8 @@ import torch
 from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
-from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.formats.base import SEPARATOR, Format
+from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.checkpoints import Checkpoint, Source, load_multimodal, load_text_prm

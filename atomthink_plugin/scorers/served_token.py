@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.formats.base import SEPARATOR, Format
+from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.inference.checkpoint_files import load_config, load_words
 from atomthink_plugin.inference.encoding import ChatText
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
@@ -145,7 +145,7 @@ class ServedChatPrm(ServedPrm):
     def body(self, path: Path) -> dict[str, Any]:
         """Returns a request to go on with the reply by one token."""
         prompt = self._format.render(path.parent or path)
-        steps = self._text.texts(prompt.prefix + last_step(path).text + SEPARATOR)
+        steps = self._text.texts([*prompt.begun, last_step(path).text + SEPARATOR])
         reply = {"role": "assistant", "content": "".join(step + self._tag for step in steps)}
         return {
             "messages": [*self._turns(prompt.messages), reply],

@@ -1,1 +1,1 @@
-"""Searches, one per file; each sees a question only through `atomthink_plugin.api.Mind`."""
+"""Searches, one per file; each sees a question only through `atomthink_plugin.api.SearchTree`."""

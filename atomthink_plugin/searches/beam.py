@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Literal
 
-from atomthink_plugin.api import Aggregate, Choice, Count, Mind, Path, Search
+from atomthink_plugin.api import Aggregate, Choice, Count, Path, Search, SearchTree
 
 Ranked = tuple[float, Path]
 """A path with its aggregate."""
@@ -31,27 +31,27 @@ def beam(
         stop: `first_final` ends at the first level whose beam holds a concluded path, as published.
     """
 
-    async def search(mind: Mind) -> Choice:
+    async def search(tree: SearchTree) -> Choice:
         pool: list[Ranked] = []
         stuck: list[Ranked] = []
-        live: list[Ranked] = [(0.0, mind.root)]
+        live: list[Ranked] = [(0.0, tree.root)]
         enough = beams if stop == "pool" else 1
         while live and len(pool) < enough:
-            samples = beams * candidates if live[0][1] is mind.root else candidates
-            families = await mind.expand([path for _, path in live], samples)
+            samples = beams * candidates if live[0][1] is tree.root else candidates
+            families = await tree.expand([path for _, path in live], samples)
             stuck += [parent for parent, family in zip(live, families, strict=True) if not family]
-            kept = await _best(mind, [child for family in families for child in family], beams, aggregate)
+            kept = await _best(tree, [child for family in families for child in family], beams, aggregate)
             pool += [ranked for ranked in kept if ranked[1].final]
             live = [ranked for ranked in kept if not ranked[1].final]
         value, path = max(pool or live + stuck, key=_rank)
-        return Choice(path, value, mind.why(path))
+        return Choice(path, value, tree.why(path))
 
     return search
 
 
-async def _best(mind: Mind, paths: Sequence[Path], keep: int, aggregate: Aggregate) -> list[Ranked]:
+async def _best(tree: SearchTree, paths: Sequence[Path], keep: int, aggregate: Aggregate) -> list[Ranked]:
     """Returns the `keep` best paths, best first."""
-    values = await asyncio.gather(*(mind.value(path, aggregate) for path in paths))
+    values = await asyncio.gather(*(tree.value(path, aggregate) for path in paths))
     return sorted(zip(values, paths, strict=True), key=_rank, reverse=True)[:keep]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from atomthink_plugin.api import Aggregate, Choice, Count, Mind, Search
+from atomthink_plugin.api import Aggregate, Choice, Count, Search, SearchTree
 
 
 def best_of_n(n: Count = 8, aggregate: Aggregate = "mean") -> Search:
@@ -17,10 +17,10 @@ def best_of_n(n: Count = 8, aggregate: Aggregate = "mean") -> Search:
         aggregate: `min` is the paper's worst action, `last` its last action, `mean` its average.
     """
 
-    async def search(mind: Mind) -> Choice:
-        paths = await mind.rollouts(n)
-        values = await asyncio.gather(*(mind.value(path, aggregate) for path in paths))
+    async def search(tree: SearchTree) -> Choice:
+        paths = await tree.rollouts(n)
+        values = await asyncio.gather(*(tree.value(path, aggregate) for path in paths))
         best = max(range(n), key=lambda i: (paths[i].final, values[i], paths[i].logprob))
-        return Choice(paths[best], values[best], mind.why(paths[best]))
+        return Choice(paths[best], values[best], tree.why(paths[best]))
 
     return search

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from atomthink_plugin.api import Choice, Count, Mind, Search
+from atomthink_plugin.api import Choice, Count, Search, SearchTree
 
 
 def greedy(candidates: Count = 3) -> Search:
@@ -13,14 +13,14 @@ def greedy(candidates: Count = 3) -> Search:
     Ties go to the likelier step.
     """
 
-    async def search(mind: Mind) -> Choice:
-        path, value = mind.root, 0.0
+    async def search(tree: SearchTree) -> Choice:
+        path, value = tree.root, 0.0
         while not path.final:
-            (children,) = await mind.expand([path], candidates)
+            (children,) = await tree.expand([path], candidates)
             if not children:
                 break
-            scores = await asyncio.gather(*(mind.score(child) for child in children))
+            scores = await asyncio.gather(*(tree.score(child) for child in children))
             value, path = max(zip(scores, children, strict=True), key=lambda pair: (pair[0], pair[1].logprob))
-        return Choice(path, value, mind.why(path))
+        return Choice(path, value, tree.why(path))
 
     return search

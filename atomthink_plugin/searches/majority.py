@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from atomthink_plugin.api import Choice, Count, Mind, Search
+from atomthink_plugin.api import Choice, Count, Search, SearchTree
 from atomthink_plugin.searches.voting import elect
 
 
 def majority(n: Count = 8) -> Search:
     """Returns the search over `n` QuickThink paths in which each path has one vote."""
 
-    async def search(mind: Mind) -> Choice:
-        paths = await mind.rollouts(n)
-        return await elect(mind, paths, [1.0] * len(paths))
+    async def search(tree: SearchTree) -> Choice:
+        paths = await tree.rollouts(n)
+        return await elect(tree, paths, [1.0] * len(paths))
 
     return search

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from atomthink_plugin.answers import group
-from atomthink_plugin.api import Choice, Mind, Path
+from atomthink_plugin.api import Choice, Path, SearchTree
 
 
-async def elect(mind: Mind, paths: Sequence[Path], weights: Sequence[float]) -> Choice:
+async def elect(tree: SearchTree, paths: Sequence[Path], weights: Sequence[float]) -> Choice:
     """Returns the likeliest path of the group of equivalent answers with the largest weight.
 
     Only concluded paths vote. Ties go to the group with the higher mean log-probability. Without any
     concluded path the likeliest one with a step is returned, with the reason why it ended.
 
     Args:
-        mind: Knows why a path ended.
+        tree: Knows why a path ended.
         paths: The candidates.
         weights: One weight per path.
 
@@ -27,7 +27,7 @@ async def elect(mind: Mind, paths: Sequence[Path], weights: Sequence[float]) -> 
     voters = [i for i, path in enumerate(paths) if path.answer is not None]
     if not voters:
         best = max(paths, key=lambda path: (path.step is not None, path.logprob))
-        return Choice(best, 0.0, mind.why(best))
+        return Choice(best, 0.0, tree.why(best))
     # In a thread: math-verify takes seconds to be imported, and sympy its time over expressions; others go on.
     members = await asyncio.to_thread(group, [paths[i].answer or "" for i in voters])
     groups = [[voters[j] for j in own] for own in members]

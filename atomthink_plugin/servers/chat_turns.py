@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.api import Message
-from atomthink_plugin.formats.base import joined
+from atomthink_plugin.formats.parts import joined
 from atomthink_plugin.inference.encoding import to_rgb
 from atomthink_plugin.inference.image_memo import PerImage
 

@@ -14,7 +14,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.config import Plan, plan
 from atomthink_plugin.model_adapters.register import CLASSES, model_class
 from atomthink_plugin.runtime.build import build
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
 from atomthink_plugin.tasks.atoms.radar import HEADINGS, page, shown
@@ -49,7 +49,7 @@ class Report:
     rows: tuple[Capability, ...]
 
 
-def thinker_of(model: str, typed: Mapping[str, Any]) -> Thinker:
+def runner_of(model: str, typed: Mapping[str, Any]) -> Runner:
     """Loads a model for rollouts, by its name and arguments in lmms-eval; without a journal.
 
     Raises:
@@ -74,14 +74,14 @@ def rollout_plan(model: str, typed: Mapping[str, Any]) -> Plan:
     return plan(given.pop("policy", adapter.policy), given, {**adapter.defaults, **SAMPLED})
 
 
-def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, thinker: Thinker, rollouts: int) -> Report:
+def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, runner: Runner, rollouts: int) -> Report:
     """Rolls out from all prefixes and returns what that says about the abilities.
 
     Args:
         records: The set.
         folder: What their images are relative to.
         taxonomy: Has the records' abilities.
-        thinker: The policy and its settings.
+        runner: The policy and its settings.
         rollouts: From each prefix.
 
     Raises:
@@ -89,7 +89,7 @@ def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, thinke
     """
     needed = prefixes(records, folder)
     started = time.monotonic()
-    measured = measure(needed, thinker, rollouts)
+    measured = measure(needed, runner, rollouts)
     failed = [result for result in measured.values() if result.share is None]
     if len(failed) == len(needed):
         raise AtomThinkError(f"none of the {len(needed)} prefixes could be asked; first: {failed[0].reason}")

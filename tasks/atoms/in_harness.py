@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from loguru import logger
 
 from atomthink_plugin.answers import equivalent, final_answer
-from atomthink_plugin.formats.base import SEPARATOR
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.tasks.atoms.quality import ALL, capabilities, steps_of
 from atomthink_plugin.tasks.atoms.records import Record
 from atomthink_plugin.tasks.atoms.rollouts import Measured

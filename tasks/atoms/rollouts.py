@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atomthink_plugin.answers import count_equivalent
-from atomthink_plugin.api import AtomThinkError, Choice, Failure, Message, Mind, Question, QuestionError, Search
+from atomthink_plugin.api import AtomThinkError, Choice, Failure, Message, Question, QuestionError, Search, SearchTree
 from atomthink_plugin.inference.image_input import read_image
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.atoms.records import Record
 
 
@@ -102,7 +102,7 @@ class AsQuestions:
         return Question(prefix.id, (turn,), history=prefix.history)
 
 
-def measure(prefixes: Sequence[Prefix], thinker: Thinker, m: int) -> Results:
+def measure(prefixes: Sequence[Prefix], runner: Runner, m: int) -> Results:
     """Counts the right ones of `m` rollouts from each prefix.
 
     A rollout is a path of its own from the prefix on, with seeds of its own: nothing that one of them writes is
@@ -110,12 +110,12 @@ def measure(prefixes: Sequence[Prefix], thinker: Thinker, m: int) -> Results:
 
     Args:
         prefixes: What is asked.
-        thinker: The policy and its settings; its search is not used.
+        runner: The policy and its settings; its search is not used.
         m: Rollouts per prefix.
     """
     answer_of = {prefix.id: prefix.answer for prefix in prefixes}
     right: dict[str, int] = {}
-    rolling = replace(thinker, search=_collecting(m, answer_of, right))
+    rolling = replace(runner, search=_collecting(m, answer_of, right))
     with RunProgress(len(prefixes), f"{m} rollouts") as progress:
         results = rolling.run(AsQuestions(prefixes), progress.finished)
     measured = {}
@@ -130,13 +130,13 @@ def measure(prefixes: Sequence[Prefix], thinker: Thinker, m: int) -> Results:
 
 
 def _collecting(m: int, answer_of: Mapping[str, str], right: dict[str, int]) -> Search:
-    async def search(mind: Mind) -> Choice:
-        paths = await mind.rollouts(m)
-        question = mind.root.question
-        if mind.why(mind.root) == "length":
+    async def search(tree: SearchTree) -> Choice:
+        paths = await tree.rollouts(m)
+        question = tree.root.question
+        if tree.why(tree.root) == "length":
             raise QuestionError(f"prefix {question.id}: its history leaves no room for a step")
         answers = [path.answer for path in paths]
         right[question.id] = await asyncio.to_thread(count_equivalent, answers, answer_of[question.id])
-        return Choice(paths[0], right[question.id] / m, mind.why(paths[0]))
+        return Choice(paths[0], right[question.id] / m, tree.why(paths[0]))
 
     return search

@@ -75,11 +75,11 @@ def measure(
     """
     started = time.monotonic()
     planned = plan("transformers", {"journal": "off", **arguments}, models)
-    thinker = build(planned)
-    journal = open_journal(planned, thinker, "demo")
+    runner = build(planned)
+    journal = open_journal(planned, runner, "demo")
     try:
         with RunProgress(len(demo), mode) as progress:
-            results = replace(thinker, journal=journal).run(ask(demo), progress.finished)
+            results = replace(runner, journal=journal).run(ask(demo), progress.finished)
     finally:
         if journal is not None:
             journal.close()

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
-from atomthink_plugin.api import Choice, Count, Mind, Path, Score, Search, SearchKind
+from atomthink_plugin.api import Choice, Count, Path, Score, Search, SearchKind, SearchTree
 from atomthink_plugin.plugins.hookspecs import ScorerFactory, hookimpl
 
 
 def shortest(n: Count = 4) -> Search:
     """Returns the search that keeps the concluded path with the fewest steps."""
 
-    async def search(mind: Mind) -> Choice:
-        paths = await mind.rollouts(n)
+    async def search(tree: SearchTree) -> Choice:
+        paths = await tree.rollouts(n)
         path = min(paths, key=lambda p: (not p.final, p.depth))
-        return Choice(path, await mind.value(path, "mean"), mind.why(path))
+        return Choice(path, await tree.value(path, "mean"), tree.why(path))
 
     return search
 

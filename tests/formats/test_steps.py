@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomthink_plugin.formats.base import SEPARATOR
-from atomthink_plugin.formats.steps import MAX_WORDS, body, check, first_step, split_steps
+from atomthink_plugin.formats.steps import MAX_WORDS, SEPARATOR, body, check, first_step, split_steps
 
 relaxed = settings(deadline=None, max_examples=100)
 BODIES = st.sampled_from(

@@ -9,7 +9,8 @@ import torch
 
 from atomthink_plugin.api import AtomThinkError, Path, Sampling
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats.base import Atomic, Continue
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.batch_size import MOST, row_bytes, rows_that_fit, token_bytes
 from atomthink_plugin.inference.encoding import text_encoding
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
@@ -80,8 +81,8 @@ def test_the_commands_option_goes_to_policy_and_prm() -> None:
     made = AtomThinkModel(
         batch_size="auto", thinking="slow", scorer="prm_token", device="cpu", prm_device="cpu", **arguments
     )
-    scorer: Any = made._thinker.scorer
-    policy: Any = made._thinker.policy
+    scorer: Any = made._runner.scorer
+    policy: Any = made._runner.policy
     assert policy._batcher.max_batch == scorer._batcher.max_batch > 1
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from atomthink_plugin.api import Path, Sampling
-from atomthink_plugin.formats.base import Direct
+from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.forward_passes import without_cudnn_attention
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.scorers.prm_token import prm_token

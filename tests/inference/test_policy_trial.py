@@ -16,7 +16,8 @@ from transformers import AddedToken, LlavaForConditionalGeneration, LlavaProcess
 from transformers import __version__ as transformers_version
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Sampling
-from atomthink_plugin.formats.base import Continue, Direct
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.inference.decoding import PrefillDecoder
 from atomthink_plugin.inference.encoding import Encoder

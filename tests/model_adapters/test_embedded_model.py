@@ -20,8 +20,8 @@ DEMO = held_out(60)
 
 @pytest.fixture(scope="module")
 def answered() -> list[Outcome]:
-    thinker = build(plan("transformers", {"thinking": "quick"}, TINY_ARGUMENTS))
-    results = thinker.run(ask(DEMO))
+    runner = build(plan("transformers", {"thinking": "quick"}, TINY_ARGUMENTS))
+    results = runner.run(ask(DEMO))
     return [result for result in results if isinstance(result, Outcome)]
 
 

@@ -15,8 +15,20 @@ import pytest
 import torch
 from transformers import AutoModel, AutoProcessor
 
-from atomthink_plugin.api import AtomThinkError, Message, Path, Proposal, Question, QuestionError, Sampling
-from atomthink_plugin.formats.base import Atomic, Continue, Direct, Format, Prompt
+from atomthink_plugin.api import (
+    AtomThinkError,
+    Format,
+    Message,
+    Path,
+    Prompt,
+    Proposal,
+    Question,
+    QuestionError,
+    Sampling,
+)
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.checkpoints import load_remote_multimodal
 from atomthink_plugin.inference.decoding import PrefillDecoder
 from atomthink_plugin.inference.forking import ForkingDecoder
@@ -233,7 +245,7 @@ def test_it_takes_the_arguments_of_the_other_families() -> None:
         journal="off",
     )
     assert made._plan.identity["format"]["name"] == "continue"
-    assert made._thinker.policy.identity.endswith(" in bfloat16")
+    assert made._runner.policy.identity.endswith(" in bfloat16")
 
 
 def test_an_image_too_many_is_the_questions_own_fault() -> None:

@@ -19,7 +19,7 @@ from atomthink_plugin.api import Failure, Message, Outcome, Question, Result, Us
 from atomthink_plugin.config import plan
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from tests.openai_server import Body, ChatServer, Fault, serve, text_of
 
 KINDS: tuple[Fault, ...] = (
@@ -56,7 +56,7 @@ class Shaky(ChatServer):
         return self.chance.choice(self.kinds) if self.chance.random() < 0.3 else None
 
 
-def thinker_of(url: str, **typed: Any) -> Thinker:
+def runner_of(url: str, **typed: Any) -> Runner:
     arguments = {"pretrained": "scripted", "base_url": url, "continuation": "trust", "timeout": 600.0, "max_retries": 2}
     return build(plan("openai", arguments | {"wait": 600} | typed))
 
@@ -78,11 +78,11 @@ def test_every_question_is_answered_as_without_faults_or_fails_by_the_servers_na
     typed: dict[str, Any], kinds: tuple[Fault, ...], tmp_path: FilePath
 ) -> None:
     with serve(Shaky()) as script:
-        thinker = thinker_of(script.url, **typed)
-        expected = free(thinker.run(QUESTIONS))
+        runner = runner_of(script.url, **typed)
+        expected = free(runner.run(QUESTIONS))
         assert all(isinstance(result, Outcome) and result.answer for result in expected)
         journal, script.kinds = Journal(tmp_path, "run", {}), kinds
-        results = free(replace(thinker, journal=journal).run(QUESTIONS))
+        results = free(replace(runner, journal=journal).run(QUESTIONS))
         journal.close()
         failed = [i for i, result in enumerate(results) if isinstance(result, Failure)]
         assert {i for i, question in enumerate(QUESTIONS) if UNLUCKY in question.text} <= set(failed)
@@ -91,7 +91,7 @@ def test_every_question_is_answered_as_without_faults_or_fails_by_the_servers_na
         assert all(results[i] == expected[i] for i in range(len(QUESTIONS)) if i not in failed)
         # The server is well again: the next run asks what failed, and that alone.
         script.kinds, before = (), len(script.asked)
-        assert free(replace(thinker, journal=Journal(tmp_path, "run", {})).run(QUESTIONS)) == expected
+        assert free(replace(runner, journal=Journal(tmp_path, "run", {})).run(QUESTIONS)) == expected
         asked = {text_of(body["messages"][0]["content"]).split("?")[0] for body in script.asked[before:]}
         assert asked == {QUESTIONS[i].text.rstrip("?") for i in failed}
 
@@ -103,7 +103,7 @@ def test_questions_that_get_no_reply_keep_no_other_waiting() -> None:
             return "hang" if hangs else None
 
     with serve(ChatServer()) as script:
-        expected = free(thinker_of(script.url, **BEAM).run(QUESTIONS))
+        expected = free(runner_of(script.url, **BEAM).run(QUESTIONS))
     lucky = sum(UNLUCKY not in question.text for question in QUESTIONS)
     answered = []
     with serve(Hanging()) as script:
@@ -113,15 +113,15 @@ def test_questions_that_get_no_reply_keep_no_other_waiting() -> None:
             if len(answered) == lucky:
                 script.closing.set()  # the connections that hang are dropped, and the next tries are replied to
 
-        results = thinker_of(script.url, **BEAM).run(QUESTIONS, finished)
+        results = runner_of(script.url, **BEAM).run(QUESTIONS, finished)
     assert free(results) == expected
 
 
 def test_parts_of_groups_lose_no_question() -> None:
     with serve(Shaky()) as script:
-        thinker = thinker_of(script.url, **BEAM)
+        runner = runner_of(script.url, **BEAM)
         script.kinds = ("few", "many", 500)
-        results = thinker.run(QUESTIONS)
+        results = runner.run(QUESTIONS)
     for question, result in zip(QUESTIONS, results, strict=True):
         if isinstance(result, Failure):
             assert UNLUCKY in question.text or "HTTP 500" in result.reason
@@ -132,7 +132,7 @@ def test_parts_of_groups_lose_no_question() -> None:
 
 def test_a_server_that_dies_leaves_its_questions_to_the_others(caplog: pytest.LogCaptureFixture) -> None:
     with serve(ChatServer()) as script:
-        expected = free(thinker_of(script.url, **BEAM).run(QUESTIONS))
+        expected = free(runner_of(script.url, **BEAM).run(QUESTIONS))
     scripts = [ChatServer(headers={"connection": "close"}) for _ in range(2)]
     with ExitStack() as both:
         dying = both.enter_context(ExitStack())
@@ -147,7 +147,7 @@ def test_a_server_that_dies_leaves_its_questions_to_the_others(caplog: pytest.Lo
 
         # As few places as can be: a question that waited for the dead server would keep one for ten minutes.
         typed = BEAM | {"wait": 600, "max_retries": 0, "concurrency": 2, "connections": 1}
-        results = thinker_of(";".join(script.url for script in scripts), **typed).run(QUESTIONS, finished)
+        results = runner_of(";".join(script.url for script in scripts), **typed).run(QUESTIONS, finished)
     assert free(results) == expected
     assert [scripts[1].url in record.getMessage() for record in caplog.records] == [True]
 
@@ -158,7 +158,7 @@ def start(port: int) -> subprocess.Popen[bytes]:
 
 def test_a_server_that_is_killed_and_comes_back_answers_every_question_once(tmp_path: FilePath) -> None:
     with serve(ChatServer()) as script:
-        expected = free(thinker_of(script.url, **BEAM).run(QUESTIONS))
+        expected = free(runner_of(script.url, **BEAM).run(QUESTIONS))
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]
@@ -173,8 +173,8 @@ def test_a_server_that_is_killed_and_comes_back_answers_every_question_once(tmp_
             down.append(start(port))
 
     try:
-        thinker = thinker_of(f"http://127.0.0.1:{port}/v1", **BEAM, concurrency=8, connections=8)
-        results = replace(thinker, journal=Journal(tmp_path, "run", {})).run(QUESTIONS, finished)
+        runner = runner_of(f"http://127.0.0.1:{port}/v1", **BEAM, concurrency=8, connections=8)
+        results = replace(runner, journal=Journal(tmp_path, "run", {})).run(QUESTIONS, finished)
     finally:
         for process in down:
             process.kill()

@@ -22,6 +22,7 @@ from PIL import Image
 from atomthink_plugin.api import (
     AtomThinkError,
     Failure,
+    Format,
     Limits,
     Message,
     Outcome,
@@ -33,11 +34,15 @@ from atomthink_plugin.api import (
     Step,
 )
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats.base import SEPARATOR, Atomic, Continue, Cot, Direct, Format
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.cot import Cot
+from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.model_adapters.openai_policy import OpenAIPolicy, openai_policy
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.servers.chat_endpoint import Endpoint
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.testing import ScriptedScorer
@@ -327,8 +332,8 @@ def test_a_cut_step_counts_its_tokens_whatever_the_server_counts(server: Serve) 
 
 def test_the_chain_limit_holds_without_ids(server: Serve) -> None:
     script = server(speaks=lambda history, t, seed: f"Step {history.count('Step') + 1}: word {len(history)} more.")
-    thinker = thinker_of({"thinking": "quick", "base_url": script.url, "max_new_tokens": "20"})
-    (result,) = thinker.run([question()])
+    runner = runner_of({"thinking": "quick", "base_url": script.url, "max_new_tokens": "20"})
+    (result,) = runner.run([question()])
     assert isinstance(result, Outcome)
     assert result.stopped == "length"
     assert sum(node.tokens for node in result.nodes if node.rejected is None) <= 20
@@ -501,9 +506,9 @@ def test_one_failing_question_leaves_the_others_alone(server: Serve) -> None:
             return (400, {"message": "no such thing"}) if "poison" in str(body["messages"]) else super().refusal(body)
 
     with serve(Picky()) as script:
-        thinker = thinker_of({"thinking": "quick", "base_url": script.url})
+        runner = runner_of({"thinking": "quick", "base_url": script.url})
         bad = Question("bad", (Message("user", ("poison",)),))
-        results = thinker.run([question("a"), bad, question("b")])
+        results = runner.run([question("a"), bad, question("b")])
     assert [type(result) for result in results] == [Outcome, Failure, Outcome]
     assert isinstance(results[1], Failure)
     assert "no such thing" in results[1].reason
@@ -598,10 +603,10 @@ def test_a_key_that_is_none_is_refused_and_not_repeated(monkeypatch: pytest.Monk
 # --- whole searches ------------------------------------------------------------------------------
 
 
-def thinker_of(typed: dict[str, str], scorer: ScriptedScorer | None = None) -> Thinker:
+def runner_of(typed: dict[str, str], scorer: ScriptedScorer | None = None) -> Runner:
     """A run as the command line builds it, with a scripted scorer where one is needed."""
-    thinker = replace(build(plan("openai", {"pretrained": "scripted", "max_retries": "2", **typed})), trees=True)
-    return thinker if scorer is None else replace(thinker, scorer=scorer)
+    runner = replace(build(plan("openai", {"pretrained": "scripted", "max_retries": "2", **typed})), trees=True)
+    return runner if scorer is None else replace(runner, scorer=scorer)
 
 
 def parity(history: str) -> float:
@@ -622,15 +627,15 @@ def test_searches_run_over_several_servers_and_stay_with_one(server: Serve, type
     urls = ";".join(script.url for script in scripts)
     arguments = {"thinking": "slow", "scorer": "confidence", "format": form, **typed}
     questions = [Question(f"q{i}", (Message("user", (f"Question number {i}?",)),)) for i in range(8)]
-    thinker = thinker_of({**arguments, "base_url": urls}, ScriptedScorer(parity))
-    results = thinker.run(questions)
+    runner = runner_of({**arguments, "base_url": urls}, ScriptedScorer(parity))
+    results = runner.run(questions)
     assert all(isinstance(result, Outcome) and result.answer and len(result.steps) == 3 for result in results)
     seen = [{i for i in range(8) if f"number {i}?" in str([b["messages"] for b in s.sampled()])} for s in scripts]
     assert seen[0] | seen[1] == set(range(8))
     assert not seen[0] & seen[1]
     assert all(seen)
     # Once more, with the same policy on a new event loop, one question at a time.
-    again = replace(thinker, concurrency=1, scorer=ScriptedScorer(parity)).run(questions)
+    again = replace(runner, concurrency=1, scorer=ScriptedScorer(parity)).run(questions)
     assert [_timeless(result) for result in again] == [_timeless(result) for result in results]
 
 
@@ -643,7 +648,7 @@ def test_best_of_n_takes_the_best_of_its_rollouts(server: Serve) -> None:
     asked = question()
     arguments = {"thinking": "slow", "search": "best_of_n", "n": "4", "aggregate": "last", "scorer": "confidence"}
     scorer = ScriptedScorer(parity)
-    (result,) = thinker_of({**arguments, "base_url": server().url}, scorer).run([asked])
+    (result,) = runner_of({**arguments, "base_url": server().url}, scorer).run([asked])
     chains = []
     for index in range(4):
         path, sampling = Path(asked), Sampling(temperature=1.0, first=index)
@@ -657,22 +662,22 @@ def test_best_of_n_takes_the_best_of_its_rollouts(server: Serve) -> None:
 
 def test_confidence_reads_the_servers_logprobs(server: Serve) -> None:
     arguments = {"thinking": "slow", "search": "greedy", "scorer": "confidence", "base_url": server().url}
-    (result,) = thinker_of(arguments).run([question()])
+    (result,) = runner_of(arguments).run([question()])
     assert isinstance(result, Outcome)
     assert all(score is not None and 0 < score < 1 for score in result.scores)
 
 
 def test_confidence_without_logprobs_is_told_and_scores_nothing(server: Serve) -> None:
     arguments = {"thinking": "slow", "search": "greedy", "scorer": "confidence"}
-    (result,) = thinker_of({**arguments, "base_url": server(logprobs="silent").url}).run([question()])
+    (result,) = runner_of({**arguments, "base_url": server(logprobs="silent").url}).run([question()])
     assert isinstance(result, Failure)
     assert re.search(r"scorer=confidence needs.*prm=", result.reason)
 
 
 def test_votes_need_no_logprobs(server: Serve, tmp_path: FilePath) -> None:
     script = server(logprobs="silent", speaks=lambda *_: "Step 1: To sum up, the final answer is: 4.")
-    thinker = thinker_of({"thinking": "slow", "search": "majority", "base_url": script.url})
-    written = replace(thinker, journal=Journal(tmp_path, "run", {}))
+    runner = runner_of({"thinking": "slow", "search": "majority", "base_url": script.url})
+    written = replace(runner, journal=Journal(tmp_path, "run", {}))
     for _ in range(2):  # thought, then read back
         (result,) = written.run([question()])
         assert isinstance(result, Outcome)
@@ -682,8 +687,8 @@ def test_votes_need_no_logprobs(server: Serve, tmp_path: FilePath) -> None:
 
 def test_requests_in_flight_are_bounded(server: Serve) -> None:
     script = server()
-    thinker = thinker_of({"thinking": "quick", "base_url": script.url, "connections": "3"})
-    assert len(thinker.run([question(f"q{i}") for i in range(30)])) == 30
+    runner = runner_of({"thinking": "quick", "base_url": script.url, "connections": "3"})
+    assert len(runner.run([question(f"q{i}") for i in range(30)])) == 30
     assert script.most_in_flight <= 3
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from atomthink_plugin.api import Outcome, Path, Result, Sampling
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.scorers.prm_likelihood import LikelihoodPrm, prm_likelihood
 from atomthink_plugin.searches.beam import beam
@@ -139,7 +139,7 @@ def test_a_search_loses_no_question() -> None:
         policy = TransformersPolicy(loaded(llava), Continue(), batch_size=batch_size)
         scorer = LikelihoodPrm(loaded(llava), Continue(), 0.02, 1.5, batch_size=batch_size)
         settings = Settings(Sampling(1.0, rise=0.0, max_tokens=12), max_new_tokens=40, max_steps=3, retries=1)
-        return Thinker(policy, scorer, Continue(), beam(2, 3), settings, trees=True).run(questions)
+        return Runner(policy, scorer, Continue(), beam(2, 3), settings, trees=True).run(questions)
 
     expected = results(8)
     with limited(loaded(llava).model, lambda rows, tokens: rows * tokens > 300) as refused:

@@ -15,6 +15,7 @@ from lmms_eval.models.model_utils.gen_metrics import get_logged_metrics_history
 
 from atomthink_plugin.api import (
     AtomThinkError,
+    Format,
     Message,
     Path,
     Proposal,
@@ -22,7 +23,10 @@ from atomthink_plugin.api import (
     QuestionError,
     Sampling,
 )
-from atomthink_plugin.formats.base import ATOMIC_INSTRUCTION, Atomic, Continue, Cot, Direct, Format
+from atomthink_plugin.formats.atomic import ATOMIC_INSTRUCTION, Atomic
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.cot import Cot
+from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
 from atomthink_plugin.model_adapters.registered_model import AtomThinkLmms
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy, registered_policy

@@ -15,6 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 
 from atomthink_plugin.api import (
     AtomThinkError,
+    Format,
     Limits,
     Message,
     Path,
@@ -25,7 +26,9 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
-from atomthink_plugin.formats.base import Atomic, Continue, Direct, Format
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
 from tests.tiny_models import (

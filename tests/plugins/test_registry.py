@@ -14,16 +14,16 @@ USE = """
 import asyncio
 from atomthink_plugin.api import Message, Question
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats.base import Continue
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.testing import ScriptedPolicy
 
 typed = {"thinking": "slow", "search": "shortest", "scorer": "brevity", "n": "16", "prm_words": "7"}
 chosen = plan("transformers", {"pretrained": "any", **typed})
 long, short = "Step 1: Look at it for a while.", "Step 1: The final answer is: 5."
 policy = ScriptedPolicy({"": {long: 0.5, short: 0.5}, long: {"Step 2: The final answer is: 5.": 1.0}})
-thinker = Thinker(policy, chosen.scorer(), Continue(), chosen.search, chosen.settings)
-(result,) = thinker.run([Question("q", (Message("user", ("How many?",)),))])
+runner = Runner(policy, chosen.scorer(), Continue(), chosen.search, chosen.settings)
+(result,) = runner.run([Question("q", (Message("user", ("How many?",)),))])
 print(result.steps, result.scores)
 """
 
@@ -131,7 +131,7 @@ import sys
 from atomthink_plugin.api import SearchKind
 from atomthink_plugin.plugins.hookspecs import hookimpl
 
-async def search(mind):
+async def search(tree):
     sys.exit(0)
 
 @hookimpl
@@ -147,8 +147,8 @@ ASK = """
 import sys
 from atomthink_plugin.api import AtomThinkError, Failure, Message, Question
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats.base import Continue
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
 
 class ExitingPolicy(ScriptedPolicy):
@@ -162,9 +162,9 @@ class ExitingScorer(ScriptedScorer):
 def run(policy, search, scorer=None):
     typed = {"thinking": "slow", "search": search} | ({"scorer": "confidence"} if scorer else {})
     chosen = plan("transformers", {"pretrained": "any", **typed})
-    thinker = Thinker(policy, scorer, Continue(), chosen.search, chosen.settings)
+    runner = Runner(policy, scorer, Continue(), chosen.search, chosen.settings)
     questions = [Question(name, (Message("user", ("?",)),)) for name in "ab"]
-    print([type(result).__name__ for result in thinker.run(questions)])
+    print([type(result).__name__ for result in runner.run(questions)])
 
 policy = {"": {"Step 1: The final answer is: 5.": 1.0}}
 run(ScriptedPolicy(policy), "exits")

@@ -14,7 +14,7 @@ from PIL import Image
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import Failure, Message, Outcome, Question, Search
 from atomthink_plugin.runtime.journal import Journal
-from tests.trees import Grove, mind_of, question
+from tests.trees import Grove, question, tree_of
 
 TASK = "sums"
 DATE = "20260101_120000"
@@ -28,8 +28,8 @@ def search_all(search: Search, groves: Sequence[Grove], **settings: int) -> list
     """Runs a search on each grove as question 0, 1, ... of the task."""
     outcomes = []
     for doc_id, grove in enumerate(groves):
-        mind = mind_of(grove, id=asked(doc_id), **settings)
-        outcomes.append(mind.outcome(asyncio.run(search(mind))))
+        tree = tree_of(grove, id=asked(doc_id), **settings)
+        outcomes.append(tree.outcome(asyncio.run(search(tree))))
     return outcomes
 
 

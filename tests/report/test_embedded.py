@@ -22,8 +22,8 @@ from tests.report.runs import write_run
 
 
 def voted(demo: Sequence[DemoQuestion], n: int) -> list[Outcome]:
-    thinker = build(plan("transformers", {"thinking": "slow", "search": "majority", "n": n}, TINY_ARGUMENTS))
-    results = replace(thinker, trees=True).run(ask(demo))
+    runner = build(plan("transformers", {"thinking": "slow", "search": "majority", "n": n}, TINY_ARGUMENTS))
+    results = replace(runner, trees=True).run(ask(demo))
     return [result for result in results if isinstance(result, Outcome)]
 
 

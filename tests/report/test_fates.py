@@ -14,21 +14,21 @@ from atomthink_plugin.report.node_status import Tree, fates
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
-from tests.trees import REDUCE, Grove, groves, mind_of
+from tests.trees import REDUCE, Grove, groves, tree_of
 
 
 def searched(search: Any, grove: Grove) -> tuple[Outcome, set[str]]:
     """The outcome, and the keys of the paths that the search went on from."""
-    mind = mind_of(grove)
+    tree = tree_of(grove)
     expanded: set[str] = set()
-    expand = mind.expand
+    expand = tree.expand
 
     async def watched(paths: Sequence[Path], n: int) -> list[list[Path]]:
         expanded.update(path.key for path in paths)
         return await expand(paths, n)
 
-    mind.expand = watched  # type: ignore[method-assign]
-    return mind.outcome(asyncio.run(search(mind))), expanded
+    tree.expand = watched  # type: ignore[method-assign]
+    return tree.outcome(asyncio.run(search(tree))), expanded
 
 
 @given(grove=groves(), beams=st.integers(1, 3), candidates=st.integers(1, 3), aggregate=st.sampled_from(list(REDUCE)))

@@ -29,7 +29,7 @@ ANSWERS = [None, "1", "2", "1/2", "0.5", "12", "12 cm", "12 m"]  # the last thre
 
 @dataclass
 class Given:
-    """A mind whose rollouts are given: what a search would see of some candidates."""
+    """A tree whose rollouts are given: what a search would see of some candidates."""
 
     paths: Sequence[Path]
     scores: dict[str, float]
@@ -70,8 +70,8 @@ def searched(given: Sequence[Candidate], subset: Sequence[int], method: Method) 
     for i in subset:
         logprob = None if math.isinf(given[i].logprob) else given[i].logprob
         paths.append(Path(asked).extend(Step(f"step {i}", (0,), logprob), given[i].answer))
-    mind: Any = Given(paths, {f"step {i}": given[i].values.get("mean", 0.0) for i in subset})
-    choice = asyncio.run(search_of(method, len(paths))(mind))
+    tree: Any = Given(paths, {f"step {i}": given[i].values.get("mean", 0.0) for i in subset})
+    choice = asyncio.run(search_of(method, len(paths))(tree))
     return int(choice.path.steps[0].text.removeprefix("step "))
 
 

@@ -36,7 +36,7 @@ from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.searches.weighted import weighted
 from tests.report.runs import asked, search_all, write_run
 from tests.report.test_replay import Given, search_of
-from tests.trees import Grove, groves, mind_of
+from tests.trees import Grove, groves, tree_of
 
 SEED = 7
 SEARCHES = {"majority": majority, "weighted": weighted, "best_of_n": best_of_n}
@@ -52,7 +52,7 @@ def journaled(folder: FilePath, trees: Sequence[Grove], n: int, search: str = "b
 
 
 def paths_of(tree: Grove, doc_id: int, n: int) -> list[Path]:
-    return asyncio.run(mind_of(tree, id=asked(doc_id), seed=SEED).rollouts(n))
+    return asyncio.run(tree_of(tree, id=asked(doc_id), seed=SEED).rollouts(n))
 
 
 class Scored(Given):
@@ -72,8 +72,8 @@ def brute_force(tree: Grove, paths: Sequence[Path], method: Method, size: int) -
     def right(subset: Sequence[Path]) -> bool:
         if method == PASS:
             return any(equivalent(path.answer or "", "1") for path in subset)
-        mind: Any = Scored(subset, tree)
-        choice = asyncio.run(search_of(method, size)(mind))
+        scored: Any = Scored(subset, tree)
+        choice = asyncio.run(search_of(method, size)(scored))
         return equivalent(choice.path.answer or "", "1")
 
     return fmean(right(subset) for subset in combinations(paths, size))

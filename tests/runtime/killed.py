@@ -33,9 +33,9 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.runner import Finished, Thinker
+from atomthink_plugin.runtime.runner import Finished, Runner
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
@@ -92,8 +92,8 @@ def think(
 ) -> list[Result]:
     """Answers all questions."""
     settings = Settings(Sampling(temperature=1.0))
-    thinker = Thinker(model, model, Continue(), SEARCHES[search], settings, journal, CONCURRENCY)
-    return thinker.run(QUESTIONS, finished)
+    runner = Runner(model, model, Continue(), SEARCHES[search], settings, journal, CONCURRENCY)
+    return runner.run(QUESTIONS, finished)
 
 
 def main() -> None:

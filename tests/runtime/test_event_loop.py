@@ -26,8 +26,8 @@ def test_no_thread_stays_after_a_run_on_a_server(monkeypatch: pytest.MonkeyPatch
     with serve(ChatServer()) as script:  # its own threads are daemons
         before = {thread for thread in threading.enumerate() if not thread.daemon}
         arguments = {"pretrained": "scripted", "base_url": script.url, "thinking": "slow", "search": "majority"}
-        thinker = replace(build(plan("openai", {**arguments, "continuation": "trust"})), concurrency=40)
-        thinker.run(questions)
+        runner = replace(build(plan("openai", {**arguments, "continuation": "trust"})), concurrency=40)
+        runner.run(questions)
         assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
 
 

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from atomthink_plugin.api import Failure, Outcome, Question
+from atomthink_plugin.api import Failure, Format, Outcome, Question
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats.base import SEPARATOR, Continue, Direct, Format
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.build import build
-from atomthink_plugin.runtime.runner import Thinker
-from atomthink_plugin.runtime.tree import QuestionMind
+from atomthink_plugin.runtime.runner import Runner
+from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.tasks.demo.ask import ask
@@ -33,32 +35,32 @@ def given(*history: str) -> Question:
     return replace(question(), history=history)
 
 
-def thinker(format: Format) -> Thinker:
-    return Thinker(ScriptedPolicy(TREE), None, format, quick(), settings())
+def runner(format: Format) -> Runner:
+    return Runner(ScriptedPolicy(TREE), None, format, quick(), settings())
 
 
 def test_rollouts_and_searches_start_behind_the_given_steps() -> None:
-    mind = QuestionMind(given(FIRST), ScriptedPolicy(TREE), None, Continue(), settings())
-    paths = asyncio.run(mind.rollouts(8))
+    tree = QuestionTree(given(FIRST), ScriptedPolicy(TREE), None, Continue(), settings())
+    paths = asyncio.run(tree.rollouts(8))
     assert {path.answer for path in paths} == {"1", "2"}
     assert all(path.steps[0].text == FIRST and path.depth == 3 for path in paths)
     policy = ScriptedPolicy(TREE, exhaustive=True)
     scorer = ScriptedScorer(lambda history: 0.9 if "right" in history else 0.1)
-    mind = QuestionMind(given(FIRST), policy, scorer, Continue(), settings())
-    choice = asyncio.run(beam()(mind))
+    tree = QuestionTree(given(FIRST), policy, scorer, Continue(), settings())
+    choice = asyncio.run(beam()(tree))
     assert choice.path.answer == "2"
-    assert mind.outcome(choice).steps == (FIRST, "Step 2: Go right.", "Step 3: The answer is 2.")
+    assert tree.outcome(choice).steps == (FIRST, "Step 2: Go right.", "Step 3: The answer is 2.")
 
 
 def test_given_steps_that_conclude_leave_nothing_to_do() -> None:
     policy = ScriptedPolicy({})
-    (result,) = replace(thinker(Continue()), policy=policy).run([given("Step 1: The answer is 3.")])
+    (result,) = replace(runner(Continue()), policy=policy).run([given("Step 1: The answer is 3.")])
     assert isinstance(result, Outcome)
     assert (result.answer, result.stopped, policy.calls) == ("3", "final", [])
 
 
 def test_whole_replies_cannot_go_on_from_steps() -> None:
-    (result,) = thinker(Direct()).run([given(FIRST)])
+    (result,) = runner(Direct()).run([given(FIRST)])
     assert isinstance(result, Failure)
     assert "it gives steps to go on from" in result.reason
 

@@ -30,11 +30,11 @@ from atomthink_plugin.api import (
     Rollout,
     Usage,
 )
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.report.journals import read_journal
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.records import lines
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy
 from atomthink_plugin.training.fine_tuning.journals import finished, journal_files
@@ -330,7 +330,7 @@ def test_thumbnails_that_cannot_be_written_cost_no_question(
 def test_a_run_writes_thumbnails_of_what_it_asks(tmp_path: FilePath) -> None:
     journal = open_journal(tmp_path)
     policy = ScriptedPolicy({"": {"Step 1: The final answer is: 1.": 1.0}})
-    Thinker(policy, None, Continue(), quick(), settings(), journal).run([shown(RED), shown(CLEAR, id="r")])
+    Runner(policy, None, Continue(), quick(), settings(), journal).run([shown(RED), shown(CLEAR, id="r")])
     assert {name for record in records(journal) for name in record["images"]} == {
         file.name for file in (journal.folder / "images").iterdir()
     }

@@ -12,10 +12,10 @@ from pathlib import Path as FilePath
 import pytest
 
 from atomthink_plugin.api import Message, Node, Outcome, Path, Proposal, Question, Result, Sampling, Score, Step, Usage
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.runner import Thinker
-from atomthink_plugin.runtime.tree import QuestionMind
+from atomthink_plugin.runtime.runner import Runner
+from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.searches.greedy import greedy
 from tests.trees import settings
 
@@ -86,11 +86,11 @@ def test_ten_thousand_questions_leave_their_answers_in_memory_and_nothing_else(
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda file: None)
     journal, census, model = Journal(tmp_path, "run", {}), Census(), Instant()
-    thinker = Thinker(model, model, Continue(), greedy(2), settings(), journal, CONCURRENCY)
-    results = thinker.run(Lazy(), census.finished)
+    runner = Runner(model, model, Continue(), greedy(2), settings(), journal, CONCURRENCY)
+    results = runner.run(Lazy(), census.finished)
     assert len(results) == len(journal) == COUNT
     for living in census.alive.values():
-        assert 0 < max(living[Question], living[QuestionMind]) <= CONCURRENCY
+        assert 0 < max(living[Question], living[QuestionTree]) <= CONCURRENCY
         # What is thought about, and each worker's last outcome.
         assert 0 < max(living[Path], living[Node] / 2) <= CONCURRENCY * (NODES + 1)
     grown = {kind: more for kind, more in (census.alive[LATE] - census.alive[EARLY]).items() if more > 10 * CONCURRENCY}

@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Outcome, Path, Proposal, QuestionError, Sampling, Score, Step, Usage
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime import partial_log as partial
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.partial_log import PartialLog
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
-from tests.runtime.test_runner import QUESTIONS, SEARCHES, thinker, timeless
+from tests.runtime.test_runner import QUESTIONS, SEARCHES, runner, timeless
 from tests.trees import Grove, groves, question, settings
 
 TEXTS = ["Step 1: Look.", "Step 2: Look again.", "Step 3: The final answer is: 4."]
@@ -55,7 +55,7 @@ def dies_after(calls: int) -> ScriptedPolicy:
 def killed(folder: FilePath, calls: int, rank: int = 0) -> FilePath:
     """Runs one question until it is killed, and returns the file of its answers."""
     with opened(folder, rank) as journal, pytest.raises(RuntimeError):
-        thinker(GROVE, beam(1, 1), dies_after(calls), journal=journal, on_error="raise").run([question()])
+        runner(GROVE, beam(1, 1), dies_after(calls), journal=journal, on_error="raise").run([question()])
     return journal.folder / f"partial_rank{rank}.jsonl"
 
 
@@ -63,8 +63,8 @@ def resumed(folder: FilePath, rank: int = 0) -> list[str]:
     """Finishes that question, and returns the histories that the policy was asked to extend."""
     policy = ScriptedPolicy(CHAIN)
     with opened(folder, rank) as journal:
-        results = thinker(GROVE, beam(1, 1), policy, journal=journal).run([question()])
-    assert timeless(results) == timeless(thinker(GROVE, beam(1, 1)).run([question()]))
+        results = runner(GROVE, beam(1, 1), policy, journal=journal).run([question()])
+    assert timeless(results) == timeless(runner(GROVE, beam(1, 1)).run([question()]))
     return [history for _, history, _ in policy.calls]
 
 
@@ -75,7 +75,7 @@ def test_no_answer_is_asked_for_twice(
     folder = tmp_path_factory.mktemp("journal")
     whole = ScriptedPolicy(grove.tree)
     whole_scorer = ScriptedScorer(grove.scores)
-    expected = timeless(thinker(grove, search, whole, scorer=whole_scorer).run(QUESTIONS[:4]))
+    expected = timeless(runner(grove, search, whole, scorer=whole_scorer).run(QUESTIONS[:4]))
 
     def dies(path: Path) -> None:
         if len(first.calls) > calls:
@@ -85,9 +85,9 @@ def test_no_answer_is_asked_for_twice(
     first_scorer, second_scorer = ScriptedScorer(grove.scores), ScriptedScorer(grove.scores)
     common: dict[str, Any] = {"concurrency": concurrency, "on_error": "raise"}
     with contextlib.suppress(RuntimeError), opened(folder) as journal:
-        thinker(grove, search, first, scorer=first_scorer, journal=journal, **common).run(QUESTIONS[:4])
+        runner(grove, search, first, scorer=first_scorer, journal=journal, **common).run(QUESTIONS[:4])
     with opened(folder) as journal:
-        results = thinker(grove, search, second, scorer=second_scorer, journal=journal, **common).run(QUESTIONS[:4])
+        results = runner(grove, search, second, scorer=second_scorer, journal=journal, **common).run(QUESTIONS[:4])
     assert timeless(results) == expected
     assert Counter(first.calls[:calls]) + Counter(second.calls) == Counter(whole.calls)
     assert Counter(first_scorer.calls) + Counter(second_scorer.calls) == Counter(whole_scorer.calls)
@@ -122,7 +122,7 @@ def test_a_failed_question_keeps_its_answers_for_the_next_run(tmp_path: FilePath
     for calls in ([0, 1, 2], [2], [2]):
         policy = ScriptedPolicy(CHAIN, fails=away)
         with opened(tmp_path) as journal:
-            (result,) = thinker(GROVE, beam(1, 1), policy, journal=journal).run([question()])
+            (result,) = runner(GROVE, beam(1, 1), policy, journal=journal).run([question()])
         assert not isinstance(result, Outcome)
         assert result.usage.policy_calls == 2
         assert [len(history.split("\n\n")) if history else 0 for _, history, _ in policy.calls] == calls
@@ -138,7 +138,7 @@ def test_a_question_that_fails_on_logged_answers_alone_is_asked_anew_by_the_next
     for _ in range(3):
         policy = ScriptedPolicy(CHAIN)
         with opened(tmp_path) as journal:
-            thinker(GROVE, beam(1, 1), policy, scorer=Wrong(GROVE.scores), journal=journal).run([question()])
+            runner(GROVE, beam(1, 1), policy, scorer=Wrong(GROVE.scores), journal=journal).run([question()])
         asked.append(len(policy.calls))
     assert asked == [1, 0, 1]
 
@@ -180,7 +180,7 @@ def test_a_run_goes_on_without_a_file_that_cannot_be_written(
 
     monkeypatch.setattr(partial, "write_all", full)
     with opened(tmp_path) as journal:
-        results = thinker(GROVE, majority(3), journal=journal).run(QUESTIONS)
+        results = runner(GROVE, majority(3), journal=journal).run(QUESTIONS)
         assert len(journal) == len(QUESTIONS)
     assert all(isinstance(result, Outcome) for result in results)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -205,7 +205,7 @@ def test_seconds_spent_before_count(tmp_path: FilePath, monkeypatch: pytest.Monk
         monkeypatch.setattr(partial, "time", SimpleNamespace(monotonic=lambda clock=policy: clock.now))
         limits = replace(settings(), budget_seconds=150.0)
         with contextlib.suppress(RuntimeError), opened(tmp_path) as journal:
-            (result,) = Thinker(policy, None, Continue(), quick(), limits, journal, on_error="raise").run([question()])
+            (result,) = Runner(policy, None, Continue(), quick(), limits, journal, on_error="raise").run([question()])
     assert [history for _, history, _ in policy.calls] == [TEXTS[0]]
     assert isinstance(result, Outcome)
     assert (result.stopped, len(result.steps), result.usage.seconds) == ("budget", 2, 200.0)
@@ -221,10 +221,10 @@ def test_answers_outlive_a_folder_that_is_deleted_during_the_run(tmp_path: FileP
     policy = ScriptedPolicy(CHAIN, fails=deletes)
     asked = [question(), *QUESTIONS[:2]]
     with opened(tmp_path) as journal, pytest.raises(RuntimeError):
-        thinker(GROVE, quick(), policy, journal=journal, on_error="raise", concurrency=1).run(asked)
+        runner(GROVE, quick(), policy, journal=journal, on_error="raise", concurrency=1).run(asked)
     second = ScriptedPolicy(CHAIN)
     with opened(tmp_path) as journal:
-        thinker(GROVE, quick(), second, journal=journal).run(asked)
+        runner(GROVE, quick(), second, journal=journal).run(asked)
     assert [(name, history) for name, history, _ in second.calls] == [("q1", "\n\n".join(TEXTS[:2]))]
 
 
@@ -242,7 +242,7 @@ def test_a_run_is_told_what_it_spent_itself(tmp_path: FilePath) -> None:
     told: list[tuple[int, Usage | None]] = []
     for _ in range(2):
         with opened(tmp_path) as journal:
-            asking = thinker(GROVE, beam(1, 1), ScriptedPolicy(CHAIN), journal=journal)
+            asking = runner(GROVE, beam(1, 1), ScriptedPolicy(CHAIN), journal=journal)
             asking.run([question()], lambda result, spent: told.append((result.usage.policy_calls, spent)))
     (whole, spent), again = told
     assert spent is not None

@@ -27,9 +27,9 @@ from atomthink_plugin.api import (
     Search,
     Usage,
 )
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches import voting
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
@@ -52,9 +52,9 @@ SEARCHES = (
 searches = st.sampled_from(SEARCHES)
 
 
-def thinker(grove: Grove, search: Search, policy: ScriptedPolicy | None = None, **changes: object) -> Thinker:
+def runner(grove: Grove, search: Search, policy: ScriptedPolicy | None = None, **changes: object) -> Runner:
     scripted = policy or ScriptedPolicy(grove.tree)
-    plain = Thinker(scripted, ScriptedScorer(grove.scores), Continue(), search, settings(), trees=True)
+    plain = Runner(scripted, ScriptedScorer(grove.scores), Continue(), search, settings(), trees=True)
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -76,12 +76,12 @@ QUESTIONS = [question(f"q{i}") for i in range(12)]
 def test_order_concurrency_and_arrival_change_nothing(
     grove: Grove, search: Search, concurrency: int, seed: int
 ) -> None:
-    expected = timeless(thinker(grove, search, concurrency=1).run(QUESTIONS))
+    expected = timeless(runner(grove, search, concurrency=1).run(QUESTIONS))
     chance = random.Random(seed)
     shuffled = list(range(len(QUESTIONS)))
     chance.shuffle(shuffled)
     slow = ScriptedPolicy(grove.tree, delay=lambda path, n: chance.randrange(6))
-    results = thinker(grove, search, slow, concurrency=concurrency).run([QUESTIONS[i] for i in shuffled])
+    results = runner(grove, search, slow, concurrency=concurrency).run([QUESTIONS[i] for i in shuffled])
     assert timeless(results) == [expected[i] for i in shuffled]
 
 
@@ -90,7 +90,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     tmp_path_factory: pytest.TempPathFactory, grove: Grove, search: Search, calls: int
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
-    expected = timeless(thinker(grove, search).run(QUESTIONS))
+    expected = timeless(runner(grove, search).run(QUESTIONS))
 
     def dies(path: Path) -> None:
         if len(first.calls) > calls:
@@ -98,11 +98,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
 
     first = ScriptedPolicy(grove.tree, fails=dies)
     with contextlib.suppress(RuntimeError), contextlib.closing(journal(folder)) as begun:
-        thinker(grove, search, first, journal=begun, on_error="raise", concurrency=3).run(QUESTIONS)
+        runner(grove, search, first, journal=begun, on_error="raise", concurrency=3).run(QUESTIONS)
     second = ScriptedPolicy(grove.tree)
     with contextlib.closing(journal(folder)) as resumed:
         finished = {one.id for one in QUESTIONS if resumed.get(one) is not None}
-        results = thinker(grove, search, second, journal=resumed).run(QUESTIONS)
+        results = runner(grove, search, second, journal=resumed).run(QUESTIONS)
     assert timeless(results) == expected
     assert not finished & {asked for asked, _, _ in second.calls}
 
@@ -115,7 +115,7 @@ def journal(folder: FilePath, **settings: object) -> Journal:
 def test_no_search_exceeds_its_budget(grove: Grove, search: Search, calls: int, tokens: int) -> None:
     bounded = settings(budget_calls=calls, budget_tokens=tokens)
     policy = ScriptedPolicy(grove.tree)
-    (result,) = thinker(grove, search, policy, settings=bounded).run([question()])
+    (result,) = runner(grove, search, policy, settings=bounded).run([question()])
     assert result.usage.policy_calls <= calls
     assert result.usage.generated <= tokens
     assert result.usage.policy_calls == sum(n for _, _, n in policy.calls)
@@ -126,7 +126,7 @@ def test_no_search_exceeds_its_budget(grove: Grove, search: Search, calls: int, 
 
 @given(groves(depth=4), searches, st.integers(1, 3))
 def test_no_chain_has_more_steps_than_allowed(grove: Grove, search: Search, steps: int) -> None:
-    (result,) = thinker(grove, search, settings=settings(max_steps=steps)).run([question()])
+    (result,) = runner(grove, search, settings=settings(max_steps=steps)).run([question()])
     assert isinstance(result, Outcome)
     assert len(result.steps) <= steps
     assert result.stopped in {"final", "depth"}
@@ -135,7 +135,7 @@ def test_no_chain_has_more_steps_than_allowed(grove: Grove, search: Search, step
 def test_a_spent_clock_returns_the_best_path_so_far() -> None:
     grove = Grove({"": {"Step 1: go.": 1.0}}, {}, {})
     spent = replace(settings(), budget_seconds=1e-9)
-    (result,) = thinker(grove, quick(), settings=spent).run([question()])
+    (result,) = runner(grove, quick(), settings=spent).run([question()])
     assert isinstance(result, Outcome)
     assert (result.stopped, result.steps, result.usage.policy_calls) == ("budget", (), 0)
 
@@ -149,24 +149,24 @@ def test_a_question_that_fails_is_recorded_and_asked_again_while_the_others_go_o
 
     policy = ScriptedPolicy(grove.tree, fails=broken)
     with contextlib.closing(journal(tmp_path)) as begun:
-        results = thinker(grove, quick(), policy, journal=begun).run(QUESTIONS[:3])
+        results = runner(grove, quick(), policy, journal=begun).run(QUESTIONS[:3])
     assert results[1] == Failure("image 1 is truncated", Usage())
     assert [getattr(result, "answer", None) for result in results] == ["1", None, "1"]
     again = ScriptedPolicy(grove.tree)
     with contextlib.closing(journal(tmp_path)) as resumed:
-        thinker(grove, quick(), again, journal=resumed).run(QUESTIONS[:3])
+        runner(grove, quick(), again, journal=resumed).run(QUESTIONS[:3])
     assert [asked for asked, _, _ in again.calls] == ["q1"]
 
 
 def test_on_error_raise_stops_the_run() -> None:
     grove = Grove({}, {}, {})
     with pytest.raises(KeyError):
-        thinker(grove, quick(), on_error="raise").run(QUESTIONS)
+        runner(grove, quick(), on_error="raise").run(QUESTIONS)
 
 
 def test_a_score_outside_zero_and_one_is_an_error() -> None:
     grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {"Step 1: The final answer is: 1.": float("nan")}, {})
-    (result,) = thinker(grove, greedy(2)).run([question()])
+    (result,) = runner(grove, greedy(2)).run([question()])
     assert isinstance(result, Failure)
     assert "scores must be in [0, 1]" in result.reason
 
@@ -175,7 +175,7 @@ def test_each_node_is_scored_once_however_many_paths_share_it() -> None:
     first, final = "Step 1: Look.", "Step 2: The final answer is: 4."
     grove = Grove({"": {first: 1.0}, first: {final: 1.0}}, {first: 0.5, f"{first}\n\n{final}": 0.25}, {})
     scorer = ScriptedScorer(grove.scores)
-    (result,) = thinker(grove, best_of_n(7), scorer=scorer).run([question()])
+    (result,) = runner(grove, best_of_n(7), scorer=scorer).run([question()])
     assert Counter(scorer.calls) == {first: 1, f"{first}\n\n{final}": 1}
     assert isinstance(result, Outcome)
     assert (result.scores, result.usage.score_calls) == ((0.5, 0.25), 2)
@@ -191,7 +191,7 @@ def test_an_invalid_step_is_drawn_again_hotter_until_a_valid_one_comes() -> None
             return await ScriptedPolicy({"": {text: 1.0}}).propose(path, n, sampling)
 
     policy = Stutter({})
-    (result,) = thinker(Grove({}, {}, {}), quick(), policy, settings=settings(temperature=0.2)).run([question()])
+    (result,) = runner(Grove({}, {}, {}), quick(), policy, settings=settings(temperature=0.2)).run([question()])
     assert isinstance(result, Outcome)
     assert result.answer == "2"
     assert temperatures == [0.2, 0.3, 0.4, 0.5]
@@ -206,7 +206,7 @@ def test_of_several_steps_in_one_reply_the_first_is_kept_even_if_the_last_was_cu
 
     first, final = "Step 1: Look.", "Step 2: The final answer is: 7."
     policy = Verbose({"": {f"{first}\nStep 2: Look aga": 1.0}, first: {f"{final}\nStep 3: Hm": 1.0}})
-    (result,) = thinker(Grove({}, {}, {}), quick(), policy).run([question()])
+    (result,) = runner(Grove({}, {}, {}), quick(), policy).run([question()])
     assert isinstance(result, Outcome)
     assert (result.steps, result.answer) == ((first, final), "7")
 
@@ -215,14 +215,14 @@ def test_a_step_that_is_cut_at_the_token_limit_is_no_step() -> None:
     grove = Grove({"": {"Step 1: one two three four five.": 1.0}}, {}, {})
     plain = settings()
     short = replace(plain, retries=0, sampling=replace(plain.sampling, max_tokens=3))
-    (result,) = thinker(grove, quick(), settings=short).run([question()])
+    (result,) = runner(grove, quick(), settings=short).run([question()])
     assert isinstance(result, Outcome)
     assert (result.stopped, result.nodes[0].rejected) == ("invalid", "cut at the token limit")
 
 
 def test_a_node_without_any_valid_step_ends_its_path_as_invalid() -> None:
     grove = Grove({"": {"Step 1: Look.": 1.0}, "Step 1: Look.": {"": 1.0}}, {}, {})
-    (result,) = thinker(grove, quick(), settings=replace(settings(), retries=2)).run([question()])
+    (result,) = runner(grove, quick(), settings=replace(settings(), retries=2)).run([question()])
     assert isinstance(result, Outcome)
     assert (result.stopped, result.steps, result.usage.policy_calls) == ("invalid", ("Step 1: Look.",), 4)
 
@@ -245,7 +245,7 @@ def test_a_slow_vote_holds_up_no_other_question(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(voting, "group", slow)
     policy = Waits({"": {"Step 1: The final answer is: 1.": 1.0}})
-    results = thinker(Grove({}, {}, {}), majority(2), policy).run(QUESTIONS[:2])
+    results = runner(Grove({}, {}, {}), majority(2), policy).run(QUESTIONS[:2])
     assert [getattr(result, "answer", None) for result in results] == ["1", "1"]
 
 
@@ -253,7 +253,7 @@ def test_it_runs_where_a_loop_is_already_running() -> None:
     grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {}, {})
 
     async def notebook() -> list[Result]:
-        return thinker(grove, quick()).run([question()])
+        return runner(grove, quick()).run([question()])
 
     (result,) = asyncio.run(notebook())
     assert isinstance(result, Outcome)

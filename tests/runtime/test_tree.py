@@ -1,4 +1,4 @@
-"""What the searches rely on, for searches that combine the mind's calls as ours do not."""
+"""What the searches rely on, for searches that combine the tree's calls as ours do not."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Choice, Path, Proposal, QuestionError, Sampling, Score, ServerError
-from atomthink_plugin.formats.base import SEPARATOR, Continue
-from atomthink_plugin.runtime.tree import QuestionMind
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
-from tests.trees import Grove, groves, mind_of, question, settings
+from tests.trees import Grove, groves, question, settings, tree_of
 
 
 @given(groves(depth=4), st.integers(1, 40), st.lists(st.integers(1, 6), min_size=1, max_size=5))
 def test_any_sequence_of_calls_stays_within_one_budget_and_can_use_all_of_it(
     grove: Grove, calls: int, sizes: list[int]
 ) -> None:
-    mind = mind_of(grove, budget_calls=calls)
+    tree = tree_of(grove, budget_calls=calls)
 
     async def search() -> None:
         for size in sizes:
-            await mind.rollouts(size)
-            await mind.expand([mind.root, mind.root], size)
+            await tree.rollouts(size)
+            await tree.expand([tree.root, tree.root], size)
 
     asyncio.run(search())
-    assert mind.usage.policy_calls <= calls
-    asyncio.run(mind.expand([mind.root], calls))
-    assert mind.usage.policy_calls == calls
+    assert tree.usage.policy_calls <= calls
+    asyncio.run(tree.expand([tree.root], calls))
+    assert tree.usage.policy_calls == calls
 
 
 def test_more_rollouts_than_calls_still_gives_some_of_them_an_answer() -> None:
     grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {}, {})
-    paths = asyncio.run(mind_of(grove, budget_calls=3).rollouts(8))
+    paths = asyncio.run(tree_of(grove, budget_calls=3).rollouts(8))
     assert [path.answer for path in paths] == ["1"] * 3 + [None] * 5
 
 
@@ -42,20 +43,20 @@ def test_a_wide_vote_spends_its_budget_on_chains_that_conclude() -> None:
     texts = [f"Step {k}: Take the road {k}." for k in range(1, 6)]
     last = "Step 6: To sum up, the final answer is: 1."
     tree = {SEPARATOR.join(texts[:k]): {text: 1.0} for k, text in enumerate([*texts, last])}
-    mind = mind_of(Grove(tree, {}, {}), budget_calls=300)
-    answers = [path.answer for path in asyncio.run(mind.rollouts(64))]
-    assert mind.usage.policy_calls == 300
+    tree = tree_of(Grove(tree, {}, {}), budget_calls=300)
+    answers = [path.answer for path in asyncio.run(tree.rollouts(64))]
+    assert tree.usage.policy_calls == 300
     assert answers == ["1"] * 50 + [None] * 14
 
 
 def test_what_one_beam_may_still_write_is_not_reserved_by_another() -> None:
     first, second = "Step 1: Look left.", "Step 1: Look right."
     tree = {"": {first: 0.5, second: 0.5}, first: {"Step 2: On.": 1.0}, second: {"Step 2: On.": 1.0}}
-    mind = mind_of(Grove(tree, {}, {}), exhaustive=True, budget_tokens=768)
+    tree = tree_of(Grove(tree, {}, {}), exhaustive=True, budget_tokens=768)
 
     async def search() -> list[list[Path]]:
-        (beams,) = await mind.expand([mind.root], 2)
-        return await mind.expand(beams, 3)
+        (beams,) = await tree.expand([tree.root], 2)
+        return await tree.expand(beams, 3)
 
     assert [len(family) for family in asyncio.run(search())] == [1, 1]
 
@@ -63,15 +64,15 @@ def test_what_one_beam_may_still_write_is_not_reserved_by_another() -> None:
 def test_a_step_that_the_chains_limit_cuts_ends_it_by_length_and_is_not_drawn_again() -> None:
     first = "Step 1: one two three four five six."
     tree = {"": {first: 1.0}, first: {"Step 2: one two three four five.": 1.0}}
-    mind = mind_of(Grove(tree, {}, {}), max_new_tokens=10)
+    tree = tree_of(Grove(tree, {}, {}), max_new_tokens=10)
 
     async def search() -> Path:
-        ((path,),) = await mind.expand([mind.root], 1)
-        assert await mind.expand([path], 1) == [[]]
+        ((path,),) = await tree.expand([tree.root], 1)
+        assert await tree.expand([path], 1) == [[]]
         return path
 
-    assert mind.why(asyncio.run(search())) == "length"
-    assert mind.usage.policy_calls == 2
+    assert tree.why(asyncio.run(search())) == "length"
+    assert tree.usage.policy_calls == 2
 
 
 def test_a_full_context_ends_a_path_by_its_length_without_asking_again() -> None:
@@ -81,9 +82,9 @@ def test_a_full_context_ends_a_path_by_its_length_without_asking_again() -> None
             return Proposal(())
 
     policy = Full({})
-    mind = QuestionMind(question(), policy, None, Continue(), settings())
-    assert asyncio.run(mind.expand([mind.root], 2)) == [[]]
-    assert (mind.why(mind.root), len(policy.calls)) == ("length", 1)
+    tree = QuestionTree(question(), policy, None, Continue(), settings())
+    assert asyncio.run(tree.expand([tree.root], 2)) == [[]]
+    assert (tree.why(tree.root), len(policy.calls)) == ("length", 1)
 
 
 def test_a_path_the_scorer_cannot_read_loses_and_the_tree_says_why() -> None:
@@ -95,12 +96,12 @@ def test_a_path_the_scorer_cannot_read_loses_and_the_tree_says_why() -> None:
 
     first = "Step 1: Look."
     policy = ScriptedPolicy({"": {first: 1.0}, first: {"Step 2: Look again.": 1.0}})
-    mind = QuestionMind(question(), policy, Picky({first: 0.5}), Continue(), settings())
+    tree = QuestionTree(question(), policy, Picky({first: 0.5}), Continue(), settings())
 
     async def search() -> list[float]:
-        ((one,),) = await mind.expand([mind.root], 1)
-        ((two,),) = await mind.expand([one], 1)
-        return [await mind.score(one), await mind.score(two)]
+        ((one,),) = await tree.expand([tree.root], 1)
+        ((two,),) = await tree.expand([one], 1)
+        return [await tree.score(one), await tree.score(two)]
 
     assert asyncio.run(search()) == [0.5, 0.0]
 
@@ -114,13 +115,13 @@ def test_a_scorer_whose_server_fails_in_the_middle_fails_the_question() -> None:
 
     first = "Step 1: Look."
     policy = ScriptedPolicy({"": {first: 1.0}, first: {"Step 2: Look again.": 1.0}})
-    mind = QuestionMind(question(), policy, Served({first: 0.5}), Continue(), settings())
+    tree = QuestionTree(question(), policy, Served({first: 0.5}), Continue(), settings())
 
     async def search() -> None:
-        ((one,),) = await mind.expand([mind.root], 1)
-        assert await mind.score(one) == 0.5
-        ((two,),) = await mind.expand([one], 1)
-        await mind.score(two)
+        ((one,),) = await tree.expand([tree.root], 1)
+        assert await tree.score(one) == 0.5
+        ((two,),) = await tree.expand([one], 1)
+        await tree.score(two)
 
     with pytest.raises(ServerError):
         asyncio.run(search())
@@ -128,9 +129,9 @@ def test_a_scorer_whose_server_fails_in_the_middle_fails_the_question() -> None:
 
 @given(groves(depth=4), st.integers(1, 20), st.integers(0, 99))
 def test_the_outcome_has_every_rollout_in_order_with_what_it_took(grove: Grove, n: int, seed: int) -> None:
-    mind = mind_of(grove, seed=seed)
-    paths = asyncio.run(mind.rollouts(n))
-    outcome = mind.outcome(Choice(paths[0], 0.0, mind.why(paths[0])))
+    tree = tree_of(grove, seed=seed)
+    paths = asyncio.run(tree.rollouts(n))
+    outcome = tree.outcome(Choice(paths[0], 0.0, tree.why(paths[0])))
     assert [rollout.end for rollout in outcome.rollouts] == [path.key for path in paths]
     assert [rollout.logprob for rollout in outcome.rollouts] == [path.logprob for path in paths]
     assert sum(rollout.tokens for rollout in outcome.rollouts) == outcome.usage.generated
@@ -141,9 +142,9 @@ def test_the_outcome_has_every_rollout_in_order_with_what_it_took(grove: Grove, 
 @given(groves(depth=4), st.integers(1, 8), st.integers(1, 8))
 def test_a_smaller_search_has_the_first_rollouts_of_a_larger_one(grove: Grove, few: int, more: int) -> None:
     def ends(n: int) -> list[tuple[str, float | None, int]]:
-        mind = mind_of(grove, seed=7)
-        path = asyncio.run(mind.rollouts(n))[0]
-        rollouts = mind.outcome(Choice(path, 0.0, mind.why(path))).rollouts
+        tree = tree_of(grove, seed=7)
+        path = asyncio.run(tree.rollouts(n))[0]
+        rollouts = tree.outcome(Choice(path, 0.0, tree.why(path))).rollouts
         return [(rollout.end, rollout.logprob, rollout.tokens) for rollout in rollouts]
 
     assert ends(few + more)[:few] == ends(few)

@@ -20,8 +20,9 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
-from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.formats.base import Atomic, Continue, Format
+from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.scorers.detect import detect_kind
 from atomthink_plugin.scorers.prm_head import SYSTEM, prm_head
 from tests.scorers.scoring import ASKED, PATHS, STEPS, TEXT, copy, logits_of, scores

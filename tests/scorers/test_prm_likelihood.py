@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from atomthink_plugin.api import AtomThinkError, Path
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.scorers.detect import detect_kind
 from atomthink_plugin.scorers.prm_likelihood import prm_likelihood

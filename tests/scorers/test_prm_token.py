@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Scorer
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.scorers.detect import detect_kind
 from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, prm_token
 from tests.scorers.scoring import ASKED, PATHS, STEPS, copy, logits_of, scores

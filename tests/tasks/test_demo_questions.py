@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from atomthink_plugin.answers import final_answer
-from atomthink_plugin.formats.base import SEPARATOR
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.tasks.demo import figures
 from atomthink_plugin.tasks.demo.figures import CELL, PALETTE, SIZE, draw
 from atomthink_plugin.tasks.demo.questions import (

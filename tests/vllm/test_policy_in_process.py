@@ -12,9 +12,11 @@ from PIL import Image
 
 from atomthink_plugin.api import (
     AtomThinkError,
+    Format,
     Message,
     Outcome,
     Path,
+    Prompt,
     Proposal,
     Question,
     QuestionError,
@@ -22,7 +24,7 @@ from atomthink_plugin.api import (
     Usage,
 )
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats.base import Continue, Format, Prompt
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.model_adapters.vllm_policy import VllmPolicy, vllm_policy
@@ -128,9 +130,9 @@ def test_a_beam_search_encodes_its_image_once_and_reads_four_fifths_from_the_cac
         "step_tokens": 48,
         "max_steps": 6,
     }
-    thinker = build(plan("vllm", arguments))
+    runner = build(plan("vllm", arguments))
     questions = [long(question) for question in ask(held_out(6, seed=31))]
-    outcomes = [result for result in thinker.run(questions) if isinstance(result, Outcome)]
+    outcomes = [result for result in runner.run(questions) if isinstance(result, Outcome)]
     assert [outcome.usage.images for outcome in outcomes] == [1] * len(questions)
     usage = sum((outcome.usage for outcome in outcomes if len(outcome.steps) >= 4), Usage())
     assert usage.policy_calls >= 40

@@ -10,7 +10,7 @@ from atomthink_plugin.api import Node, Outcome, Result, Usage
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.build import build
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.vllm.serving import PATIENCE, VllmServer, server_is_up
@@ -19,7 +19,7 @@ from tests.vllm.test_policy_in_process import long
 LIMITS = {"step_tokens": 48, "max_new_tokens": 512, "max_steps": 16}
 
 
-def served(server: VllmServer, **arguments: Any) -> Thinker:
+def served(server: VllmServer, **arguments: Any) -> Runner:
     typed = {"pretrained": str(server.folder), "base_url": server.url, **LIMITS, **arguments}
     return replace(build(plan("openai", typed)), trees=True)
 
@@ -47,9 +47,9 @@ def test_quick_thinking_is_that_of_transformers(policy_server: VllmServer) -> No
 
 
 def test_a_beam_search_with_an_image_reads_four_fifths_of_its_prompts_from_the_cache(policy_server: VllmServer) -> None:
-    thinker = served(policy_server, thinking="slow", search="beam", scorer="confidence", max_steps=6)
+    runner = served(policy_server, thinking="slow", search="beam", scorer="confidence", max_steps=6)
     before = policy_server.prefix_cache()
-    results = thinker.run([long(question) for question in ask(held_out(6, seed=31))])
+    results = runner.run([long(question) for question in ask(held_out(6, seed=31))])
     asked, found = (after - start for after, start in zip(policy_server.prefix_cache(), before, strict=True))
     usage = [result.usage for result in results]
     told = sum(one.cached for one in usage) / sum(one.cached + one.prefilled for one in usage)
@@ -61,8 +61,8 @@ def test_a_beam_search_with_an_image_reads_four_fifths_of_its_prompts_from_the_c
 def test_a_run_outlives_its_server(policy_server: VllmServer) -> None:
     """Killed in the middle and started again: the run waits, and every question is answered once."""
     questions = ask(held_out(40, seed=5))
-    thinker = served(policy_server, concurrency=4, max_retries=1, wait=PATIENCE)
-    expected = texts(thinker.run(questions))
+    runner = served(policy_server, concurrency=4, max_retries=1, wait=PATIENCE)
+    expected = texts(runner.run(questions))
     finished: list[Result] = []
     killed = threading.Event()
 
@@ -77,7 +77,7 @@ def test_a_run_outlives_its_server(policy_server: VllmServer) -> None:
             threading.Thread(target=kill_and_restart).start()
             killed.wait()
 
-    results = thinker.run(questions, on_finished)
+    results = runner.run(questions, on_finished)
     server_is_up(policy_server)
     assert len(finished) == len(questions)
     assert texts(results) == expected

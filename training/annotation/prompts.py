@@ -8,7 +8,7 @@ from typing import Final
 from PIL import Image
 
 from atomthink_plugin.api import Message
-from atomthink_plugin.formats.base import SEPARATOR
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.training.annotation.questions import Item
 
 Pictures = Sequence[Image.Image]

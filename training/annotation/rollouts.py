@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin import __version__
-from atomthink_plugin.api import AtomThinkError, Choice, Failure, Mind, Outcome, Search
+from atomthink_plugin.api import AtomThinkError, Choice, Failure, Outcome, Search, SearchTree
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.annotation.filters import FaultError, require_format
 from atomthink_plugin.training.annotation.outputs import Lost, Made
 from atomthink_plugin.training.annotation.questions import Item, Items
@@ -25,7 +25,7 @@ ROLLOUTS: Final = ("kept", "again", "answer", "format", "steps")
 """What a rollout comes to: a chain, one that was there before, or the stage it did not pass."""
 
 
-def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: int) -> tuple[Made, Mapping[str, int]]:
+def roll_out(found: Items, folder: Path, runner: Runner, model: str, samples: int) -> tuple[Made, Mapping[str, int]]:
     """Returns the distinct right chains of several rollouts per question, and what all rollouts came to.
 
     Finished questions are kept in the folder's journal.
@@ -33,7 +33,7 @@ def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: 
     Args:
         found: The questions and what is none.
         folder: What their images are relative to; the journal goes there too.
-        thinker: The policy and its settings; its search is not used.
+        runner: The policy and its settings; its search is not used.
         model: What the chains say they are from.
         samples: Rollouts per question.
 
@@ -42,9 +42,9 @@ def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: 
     """
     settings = {
         "version": __version__,
-        "policy": thinker.policy.identity,
-        "format": repr(thinker.format),
-        "settings": asdict(thinker.settings),
+        "policy": runner.policy.identity,
+        "format": repr(runner.format),
+        "settings": asdict(runner.settings),
         "samples": samples,
     }
     try:
@@ -52,7 +52,7 @@ def roll_out(found: Items, folder: Path, thinker: Thinker, model: str, samples: 
             closing(Journal(folder / "journal", WAY, settings)) as journal,
             RunProgress(len(found.items), f"{samples} rollouts") as progress,
         ):
-            rolling = replace(thinker, search=_collecting(samples), journal=journal, trees=True)
+            rolling = replace(runner, search=_collecting(samples), journal=journal, trees=True)
             results = rolling.run(AsQuestions(found.items, folder), progress.finished)
     except OSError as error:
         raise AtomThinkError(f"`--out {folder}` cannot be written: {error.strerror}") from error
@@ -120,8 +120,8 @@ def _none_right(item: Item, outcomes: Mapping[str, int]) -> Lost:
 
 
 def _collecting(samples: int) -> Search:
-    async def search(mind: Mind) -> Choice:
-        paths = await mind.rollouts(samples)
-        return Choice(paths[0], 0.0, mind.why(paths[0]))
+    async def search(tree: SearchTree) -> Choice:
+        paths = await tree.rollouts(samples)
+        return Choice(paths[0], 0.0, tree.why(paths[0]))
 
     return search

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from atomthink_plugin.formats.base import SEPARATOR
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.training.chains import Chain, Chains, MaybeText, Reject, faults
 from atomthink_plugin.training.data.records import PLACE, TAG
 from atomthink_plugin.training.images import image_fault

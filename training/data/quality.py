@@ -13,8 +13,7 @@ from pydantic import Field
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import AtomThinkError, Message, QuestionError
-from atomthink_plugin.formats.base import SEPARATOR
-from atomthink_plugin.formats.steps import check
+from atomthink_plugin.formats.steps import SEPARATOR, check
 from atomthink_plugin.training.annotation.filters import well_formed
 from atomthink_plugin.training.annotation.meter import LimitError
 from atomthink_plugin.training.annotation.teacher import Reply, Teacher

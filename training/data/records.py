@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from atomthink_plugin.api import Message, Path, Question, Step
-from atomthink_plugin.formats.base import SEPARATOR, Atomic
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.training.chains import Chain, Reject
 
 PLACE: Final = "<image>"

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atomthink_plugin.api import AtomThinkError, Question, QuestionError
-from atomthink_plugin.formats.base import Format
+from atomthink_plugin.api import AtomThinkError, Format, Question, QuestionError
+from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.training.chains import Reject
 from atomthink_plugin.training.fine_tuning.checkpoint import adapters, brings_code, freeze, load_trainable, save
 from atomthink_plugin.training.fine_tuning.collating import IGNORED, Batch, collate
@@ -190,7 +190,7 @@ def _measure(recipe: DpoRecipe, encoder: RowEncoder, renderer: Renderer, longest
     pair, form = contest.pair, contest.form
     if not packable(form) and len(pair.chosen) + len(pair.rejected) != 2:
         raise QuestionError("several steps on a side, whose format asks for each anew: make it one step, or `continue`")
-    if not form.stepwise and pair.history:
+    if not stepwise(form) and pair.history:
         raise QuestionError("steps to go on from, in a format of whole replies: leave `history` out")
     question = posed(pair, contest.folder, recipe.max_pixels, empty=True)
     written = []

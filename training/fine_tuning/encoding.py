@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from atomthink_plugin.formats.base import Prompt
+from atomthink_plugin.api import Prompt
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import CROSS, Encoder, Encoding, fitted, to_rgb
 from atomthink_plugin.model_adapters.emova_policy import ConversationEncoder

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from atomthink_plugin.api import AtomThinkError, Question, QuestionError
+from atomthink_plugin.api import AtomThinkError, Format, Question, QuestionError
 from atomthink_plugin.api import Path as Steps
-from atomthink_plugin.formats.base import Format
+from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.training.chains import Chain, Chains, Reject, first_of, read_chains
 from atomthink_plugin.training.fine_tuning.config import Data, PolicyRecipe
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
@@ -149,7 +149,7 @@ class Forms:
         """
         if name not in self._made:
             form = format_of(name)
-            if self._packed and form.stepwise and not packable(form):
+            if self._packed and stepwise(form) and not packable(form):
                 raise AtomThinkError(
                     f"`packed: true` with the format {name!r}: its question changes with every step, so that a chain "
                     "is no single sequence; leave `packed` out, or use `format: continue`"
@@ -178,7 +178,7 @@ def _rows(
     wrong = None if record.chain.labels is None else record.chain.first_error()
     if wrong is not None:
         raise QuestionError(f"step {wrong + 1} is labelled wrong: not to be learned")
-    if not form.stepwise and len(steps) != 1:
+    if not stepwise(form) and len(steps) != 1:
         raise QuestionError(f"{len(steps)} steps for a format of whole replies: make them one, or name another format")
     question = record.question(recipe.max_pixels, empty=True)
     if recipe.packed:

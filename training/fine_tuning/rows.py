@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image as Pictures
 
-from atomthink_plugin.api import AtomThinkError, Message, Question, QuestionError, Step
+from atomthink_plugin.api import AtomThinkError, Format, Message, Prompt, Question, QuestionError, Step
 from atomthink_plugin.api import Path as Steps
-from atomthink_plugin.formats.base import Cot, Direct, Format, Prompt
+from atomthink_plugin.formats.cot import Cot
+from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.inference.encoding import Encoder, Encoding, fitted
 from atomthink_plugin.inference.image_input import fitting, read_image, upright_size
@@ -65,7 +67,7 @@ def packable(form: Format) -> bool:
     """Returns whether a format's question stays the same over all steps, so that one sequence holds a whole chain."""
     asked = Steps(Question("", (Message("user", ("Why?",)),)))
     before, after = form.render(asked), form.render(asked.extend(Step("So.")))
-    return form.stepwise and before.messages == after.messages and _goes_on(before, after, "So.")
+    return stepwise(form) and before.messages == after.messages and _goes_on(before, after, "So.")
 
 
 def closing_id(checkpoint: Checkpoint) -> int:
@@ -134,9 +136,9 @@ class Renderer:
         cut = next((stop for stop in prompt.stops if stop in step), None)
         if cut is not None:
             raise QuestionError(f"step {path.depth} holds {cut!r}, where a policy's step ends: make it two steps")
-        goes_on = form.stepwise and not path.final and _goes_on(prompt, after, step)
-        whole = self._encoder.pieces(after.prefix if goes_on else prompt.prefix + step)
-        before = self._encoder.pieces(prompt.prefix)
+        goes_on = stepwise(form) and not path.final and _goes_on(prompt, after, step)
+        whole = self._encoder.pieces(after.begun if goes_on else (*prompt.begun, step))
+        before = self._encoder.pieces(prompt.begun)
         if whole[: len(before)] != before:
             raise QuestionError(f"step {path.depth} changes the tokens of those before it")
         return whole[len(before) :] if goes_on else [*whole[len(before) :], self._end]

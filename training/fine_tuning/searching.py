@@ -81,13 +81,13 @@ def search(model: str, typed: Mapping[str, Any], questions: Path, out: Path) -> 
     adapter = getattr(import_module(module), name)
     given = {"journal": str(out.absolute().parent / "journal"), **typed}
     run = plan(given.pop("policy", adapter.policy), given, adapter.defaults)
-    thinker = build(run)
-    journal = open_journal(run, thinker, model)
+    runner = build(run)
+    journal = open_journal(run, runner, model)
     if journal is None:
         raise AtomThinkError("`journal=off`: pairs are made from the journal; leave it out, or name a folder")
     known, _ = read_known(questions, questions)
     with closing(journal):
-        replace(thinker, journal=journal).run(AsQuestions(list(known.values()), questions.parent))
+        replace(runner, journal=journal).run(AsQuestions(list(known.values()), questions.parent))
     return journal.folder
 
 

@@ -13,7 +13,7 @@ from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import QuestionError
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.chains import Chain, Chains, Reject
 from atomthink_plugin.training.labels.estimates import Rollouts, monte_carlo, right_steps
 from atomthink_plugin.training.labels.rollouts import Roller, Spent
@@ -60,32 +60,32 @@ class Labelled:
     spent: Spent
 
 
-def label(source: Chains, thinker: Thinker, way: Way, n: int) -> Labelled:
+def label(source: Chains, runner: Runner, way: Way, n: int) -> Labelled:
     """Labels chains by rollouts.
 
     Args:
         source: Chains without labels; its own rejects are left alone.
-        thinker: The policy, its settings and the journal; its search follows one path.
+        runner: The policy, its settings and the journal; its search follows one path.
         way: How.
         n: Rollouts from a prefix, at most.
 
     Raises:
-        QuestionError: A rollout failed and `thinker.on_error` is "raise".
+        QuestionError: A rollout failed and `runner.on_error` is "raise".
     """
-    return run(_label(source, thinker, way, n))
+    return run(_label(source, runner, way, n))
 
 
-async def _label(source: Chains, thinker: Thinker, way: Way, n: int) -> Labelled:
+async def _label(source: Chains, runner: Runner, way: Way, n: int) -> Labelled:
     groups = _by_question(source.chains)
     todo = iter(groups)
-    free = asyncio.Semaphore(thinker.concurrency)
+    free = asyncio.Semaphore(runner.concurrency)
     done: dict[str, Chain | Reject] = {}
     costs: list[Spent] = []
 
     async def work(queue: Iterator[Sequence[Chain]], progress: RunProgress) -> None:
         for chains in queue:
-            roller = Roller(replace(source.question(chains[0]), id=_identity(chains[0])), thinker, free)
-            results = await asyncio.gather(*(_labelled(chain, roller, thinker, way, n) for chain in chains))
+            roller = Roller(replace(source.question(chains[0]), id=_identity(chains[0])), runner, free)
+            results = await asyncio.gather(*(_labelled(chain, roller, runner, way, n) for chain in chains))
             await roller.finish()
             done.update(zip((chain.id for chain in chains), results, strict=True))
             costs.append(roller.spent)
@@ -94,7 +94,7 @@ async def _label(source: Chains, thinker: Thinker, way: Way, n: int) -> Labelled
             progress.count(roller.spent.usage.generated if fresh else 0, fresh, failed)
 
     with RunProgress(len(groups), "labels") as progress:
-        await asyncio.gather(*(work(todo, progress) for _ in range(min(thinker.concurrency, len(groups)))))
+        await asyncio.gather(*(work(todo, progress) for _ in range(min(runner.concurrency, len(groups)))))
     results = [done[chain.id] for chain in source.chains]
     return Labelled(
         [result for result in results if isinstance(result, Chain)],
@@ -103,14 +103,14 @@ async def _label(source: Chains, thinker: Thinker, way: Way, n: int) -> Labelled
     )
 
 
-async def _labelled(chain: Chain, roller: Roller, thinker: Thinker, way: Way, n: int) -> Chain | Reject:
+async def _labelled(chain: Chain, roller: Roller, runner: Runner, way: Way, n: int) -> Chain | Reject:
     if fault := _fault(chain):
         return _reject(chain, fault)
-    stated = thinker.format.answer(chain.steps[-1])
+    stated = runner.format.answer(chain.steps[-1])
     try:
         labels = await way(chain, stated, partial(roller.right, chain), n)
     except QuestionError as error:
-        if thinker.on_error == "raise":
+        if runner.on_error == "raise":
             raise
         return _reject(chain, str(error))
     return chain.model_copy(update={"labels": labels})

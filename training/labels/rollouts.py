@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from atomthink_plugin.answers import count_equivalent, equivalent
 from atomthink_plugin.api import Failure, Question, QuestionError, Result, Usage
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.chains import Chain
 
 
@@ -32,17 +32,17 @@ class Spent:
 class Roller:
     """Samples from the prefixes of all chains of one question.
 
-    A sample is known by the steps that are kept and its index: chains that begin alike share it, and the thinker's
+    A sample is known by the steps that are kept and its index: chains that begin alike share it, and the runner's
     journal has it for the next run.
 
     Args:
         question: What the chains answer, without steps.
-        thinker: The policy, its settings and the journal; its search follows one path.
+        runner: The policy, its settings and the journal; its search follows one path.
         free: Lets as many samples be in flight as there may be.
     """
 
-    def __init__(self, question: Question, thinker: Thinker, free: asyncio.Semaphore) -> None:
-        self._question, self._thinker, self._free = question, thinker, free
+    def __init__(self, question: Question, runner: Runner, free: asyncio.Semaphore) -> None:
+        self._question, self._runner, self._free = question, runner, free
         self._asked: dict[tuple[tuple[str, ...], int], asyncio.Task[Result]] = {}
         self.spent = Spent()
 
@@ -54,7 +54,7 @@ class Roller:
         Raises:
             QuestionError: A sample could not be drawn; says why.
         """
-        stated = self._thinker.format.answer(chain.steps[kept - 1]) if kept else None
+        stated = self._runner.format.answer(chain.steps[kept - 1]) if kept else None
         if stated is not None:
             return len(samples) * await asyncio.to_thread(equivalent, stated, chain.answer)
         results = await asyncio.gather(*(self._sample(chain.steps[:kept], index) for index in samples))
@@ -73,7 +73,7 @@ class Roller:
     async def _ask(self, steps: tuple[str, ...], index: int) -> Result:
         question = Question(f"{self._question.id}/{index}", self._question.messages, history=steps)
         async with self._free:
-            (result,) = await self._thinker.think_all([question], self._count)
+            (result,) = await self._runner.think_all([question], self._count)
         return result
 
     def _count(self, result: Result, cost: Usage | None) -> None:

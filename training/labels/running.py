@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from atomthink_plugin.answers import equivalent
-from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.formats.base import Format
+from atomthink_plugin.api import AtomThinkError, Format
 from atomthink_plugin.plugins.arguments import read_pairs
 from atomthink_plugin.runtime.build import build, open_journal
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.evaluating import rollout_plan
 from atomthink_plugin.training.chains import (
@@ -103,10 +102,10 @@ def execute(order: Order, model: str, model_args: str) -> None:
         raise AtomThinkError(f"`--out {order.out}`: has to be a file, and not the input")
     source = read_questions(order.input) if order.sample else read_chains(order.input)
     plan = rollout_plan(model, read_pairs("--model_args", model_args))
-    thinker = build(plan)
-    journal = open_journal(plan, thinker, "label")
+    runner = build(plan)
+    journal = open_journal(plan, runner, "label")
     try:
-        summary = fulfil(order, source, replace(thinker, journal=journal))
+        summary = fulfil(order, source, replace(runner, journal=journal))
     finally:
         if journal is not None:
             journal.close()
@@ -115,20 +114,20 @@ def execute(order: Order, model: str, model_args: str) -> None:
         raise AtomThinkError(f"no chain could be labelled; the reasons are in {beside(order.out, 'rejects.jsonl')}")
 
 
-def fulfil(order: Order, source: Questions | Chains, thinker: Thinker) -> Summary:
+def fulfil(order: Order, source: Questions | Chains, runner: Runner) -> Summary:
     """Samples chains where that is wanted, labels them, and writes the files.
 
     Args:
         order: What is wanted.
         source: The input.
-        thinker: The policy, its settings and the journal; its search follows one path.
+        runner: The policy, its settings and the journal; its search follows one path.
     """
     started = time.monotonic()
     if isinstance(source, Questions):
-        given, sampled = len(source.asked), sample(source, thinker, order.sample or 1, order.temperature)
+        given, sampled = len(source.asked), sample(source, runner, order.sample or 1, order.temperature)
     else:
         given, sampled = len(source.chains), Sampled(source.chains, (), Spent())
-    labelled = label(Chains(source.folder, sampled.chains), thinker, WAYS[order.way], order.rollouts)
+    labelled = label(Chains(source.folder, sampled.chains), runner, WAYS[order.way], order.rollouts)
     chains = labelled.chains if order.soft else [hard(chain) for chain in labelled.chains]
     summary = Summary(
         way=order.way,
@@ -140,7 +139,7 @@ def fulfil(order: Order, source: Questions | Chains, thinker: Thinker) -> Summar
         chains=len(sampled.chains),
         chains_rejected=len(labelled.rejects),
         labelled=len(chains),
-        answers=dict(Counter(_conclusion(chain, thinker.format) for chain in chains)),
+        answers=dict(Counter(_conclusion(chain, runner.format) for chain in chains)),
         errors=sum(chain.first_error() is not None for chain in map(hard, chains)),
         steps=dict(Counter(_verdict(label) for chain in chains for label in chain.labels or ())),
         sampling=sampled.spent,

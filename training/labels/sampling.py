@@ -8,7 +8,7 @@ from pathlib import Path
 
 from atomthink_plugin.api import Failure, Limits, Question, Result, Usage
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.chains import Asked, Chain, Reject, Text, asked, none_usable, pictures, read_records
 from atomthink_plugin.training.labels.rollouts import Spent
 
@@ -65,14 +65,14 @@ def read_questions(file: Path) -> Questions:
     return Questions(file.parent, found, rejects)
 
 
-def sample(questions: Questions, thinker: Thinker, n: int, temperature: float | None = None) -> Sampled:
+def sample(questions: Questions, runner: Runner, n: int, temperature: float | None = None) -> Sampled:
     """Samples `n` chains of each question; sample `i` of question `q` has the id `q/i`.
 
     Args:
         questions: What is asked.
-        thinker: The policy, its settings and the journal; its search follows one path.
+        runner: The policy, its settings and the journal; its search follows one path.
         n: Chains per question.
-        temperature: Of all samples; None for the thinker's own.
+        temperature: Of all samples; None for the runner's own.
     """
     spent: list[Spent] = []
     samples = _Samples(questions, n, temperature)
@@ -82,7 +82,7 @@ def sample(questions: Questions, thinker: Thinker, n: int, temperature: float | 
             spent.append(Spent(1, int(cost is None), result.usage))
             progress.finished(result, cost)
 
-        results = thinker.run(samples, finished)
+        results = runner.run(samples, finished)
     chains: list[Chain] = []
     rejects: list[Reject] = []
     for index, result in enumerate(results):
@@ -97,7 +97,7 @@ def sample(questions: Questions, thinker: Thinker, n: int, temperature: float | 
 
 @dataclass(frozen=True, slots=True)
 class _Samples:
-    """All samples as questions to the thinker, each built when it is its turn."""
+    """All samples as questions to the runner, each built when it is its turn."""
 
     questions: Questions
     n: int

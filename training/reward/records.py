@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError, Step
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.training.chains import Chain, Reject, first_of, read_chains
 from atomthink_plugin.training.fine_tuning.measuring import measured
 from atomthink_plugin.training.fine_tuning.records import Record, drawn, fits

@@ -13,7 +13,9 @@ from typing import Final
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from atomthink_plugin.formats.base import CONTINUE_INSTRUCTION, COT_INSTRUCTION, SEPARATOR
+from atomthink_plugin.formats.continuation import CONTINUE_INSTRUCTION
+from atomthink_plugin.formats.cot import COT_INSTRUCTION
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.tasks.demo.questions import COLOURS, HINT, training_stream
 
 PAD: Final = "<pad>"

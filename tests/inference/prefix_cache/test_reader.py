@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from atomthink_plugin.api import AtomThinkError, Path
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.encoding import Encoder, Encoding, text_encoding
 from atomthink_plugin.inference.prefix_cache.reader import CannotForkError, PrefixReader, ids_of
 from tests.tiny_models import gemma3, llava, loaded, mllama, paligemma, picture, question

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError, Path, Policy, Proposal, Sampling, Step, Usage
-from atomthink_plugin.formats.base import Continue
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.tasks.atoms.quality import capabilities, steps_of
 from atomthink_plugin.tasks.atoms.records import Record
@@ -66,8 +66,8 @@ class Watching:
         return Proposal((Step(f"{label} The final answer is: 7."),))
 
 
-def thinker(policy: Policy, **limits: int) -> Thinker:
-    return Thinker(policy, None, Continue(), quick(), settings(**limits))
+def runner(policy: Policy, **limits: int) -> Runner:
+    return Runner(policy, None, Continue(), quick(), settings(**limits))
 
 
 def records(chains: int) -> list[Record]:
@@ -89,7 +89,7 @@ def records(chains: int) -> list[Record]:
 )
 def test_the_estimates_find_the_skills_of_a_policy(skill: dict[str, float]) -> None:
     made = records(40)
-    measured = measure(prefixes(made, FilePath()), thinker(Skilled(skill)), 15)
+    measured = measure(prefixes(made, FilePath()), runner(Skilled(skill)), 15)
     rows = {row.name: row for row in capabilities(steps_of(made, measured), load_taxonomy())}
     for verb, chance in skill.items():
         quality = rows[ABILITY[verb]].quality
@@ -102,7 +102,7 @@ def test_no_rollout_sees_what_another_one_wrote() -> None:
     policy = Watching()
     m, history = 6, CHAIN[:2]
     prefix = Prefix("c", "How many?", (), "7", history)
-    measured = measure([prefix], thinker(policy), m)
+    measured = measure([prefix], runner(policy), m)
     assert measured["c", 2].share == 1.0
     starts = [ask for ask in policy.asked if len(ask[1]) == 2]
     assert starts == [("c/2", history, i) for i in range(m)]
@@ -114,7 +114,7 @@ def test_no_rollout_sees_what_another_one_wrote() -> None:
 
 def test_a_concluded_prefix_is_right_without_asking() -> None:
     policy = Watching()
-    measured = measure([Prefix("c", "How many?", (), "7", CHAIN)], thinker(policy), 5)
+    measured = measure([Prefix("c", "How many?", (), "7", CHAIN)], runner(policy), 5)
     assert (measured["c", 4].share, measured["c", 4].concluded, policy.asked) == (1.0, True, [])
 
 
@@ -126,7 +126,7 @@ def test_a_chain_that_never_concludes_is_wrong() -> None:
         async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
             return Proposal((Step(f"Step {path.depth + 1}: Go on to {path.depth}."),))
 
-    measured = measure([Prefix("c", "How many?", (), "7", ())], thinker(Rambling(), max_steps=5), 3)
+    measured = measure([Prefix("c", "How many?", (), "7", ())], runner(Rambling(), max_steps=5), 3)
     assert (measured["c", 0].share, measured["c", 0].concluded) == (0.0, False)
 
 
@@ -147,7 +147,7 @@ def test_a_broken_picture_fails_its_prefix_and_no_other(tmp_path: FilePath) -> N
     (tmp_path / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (4, 4)).save(tmp_path / "whole.png")
     asked = [Prefix(name, "How many?", (tmp_path / f"{name}.png",), "7", ()) for name in ("broken", "whole")]
-    measured = measure(asked, thinker(Watching()), 2)
+    measured = measure(asked, runner(Watching()), 2)
     assert measured["broken", 0].share is None
     assert "prefix broken/0: cannot identify image file" in measured["broken", 0].reason
     assert measured["whole", 0].share == 1.0
@@ -161,6 +161,6 @@ def test_a_history_that_fills_the_context_is_a_failure_not_a_wrong_answer() -> N
         async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
             return Proposal(())
 
-    measured = measure([Prefix("c", "How many?", (), "7", CHAIN[:1])], thinker(Full()), 2)
+    measured = measure([Prefix("c", "How many?", (), "7", CHAIN[:1])], runner(Full()), 2)
     assert measured["c", 1].share is None
     assert "its history leaves no room for a step" in measured["c", 1].reason

@@ -12,7 +12,7 @@ from PIL import Image
 from atomthink_plugin.api import Path as Node
 from atomthink_plugin.api import Step
 from atomthink_plugin.cli import main
-from atomthink_plugin.formats.base import Atomic
+from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.training.chains import Chain, read_chains, write_chains
 from tests.training.annotation.teaching import lines
 from tests.training.damaged import HALF, LATIN, append, oversized

@@ -14,7 +14,7 @@ import pytest
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.config import scorer_plan
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.prm_token import prm_token

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from atomthink_plugin.api import AtomThinkError, Failure, Node, Outcome, Usage
 from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.cli import main
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.runtime.journal import Journal

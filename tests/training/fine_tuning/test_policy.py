@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.emova_policy import emova_policy
 from atomthink_plugin.model_adapters.transformers_policy import transformers_policy

@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from atomthink_plugin.api import Format, QuestionError, Sampling
 from atomthink_plugin.api import Path as Steps
-from atomthink_plugin.api import QuestionError, Sampling
-from atomthink_plugin.formats.base import Atomic, Continue, Direct, Format
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.inference.encoding import MAX_PIXELS, Encoder, Encoding, fitted, fitting
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy

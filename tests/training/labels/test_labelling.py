@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from atomthink_plugin.api import Path, Policy, Proposal, QuestionError, Sampling, Step, Usage
-from atomthink_plugin.formats.base import Continue
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.runtime.runner import Thinker
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy
 from atomthink_plugin.training.chains import Chain, Chains
@@ -51,13 +51,13 @@ def chain(name: str, steps: int, error: int | None, ends: str | None = None, **v
     return Chain.model_validate({"id": name, "question": "How many?", "answer": "7", "steps": texts} | values)
 
 
-def thinker(policy: Policy, **values: object) -> Thinker:
-    made = Thinker(policy, None, Continue(), quick(), settings())
+def runner(policy: Policy, **values: object) -> Runner:
+    made = Runner(policy, None, Continue(), quick(), settings())
     return replace(made, **values)  # type: ignore[arg-type]
 
 
 def labelled(chains: list[Chain], policy: Policy, way: str, n: int, **values: object) -> Labelled:
-    return label(Chains(FilePath(), chains), thinker(policy, **values), WAYS[way], n)
+    return label(Chains(FilePath(), chains), runner(policy, **values), WAYS[way], n)
 
 
 @pytest.mark.parametrize("steps", range(1, 8))
@@ -197,7 +197,7 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
         "Step 1: Look right.": {"Step 2: The answer is 8.": 1.0},
     }
     policy = ScriptedPolicy(tree)
-    sampled = sample(Questions(tmp_path, asked), thinker(policy), 12)
+    sampled = sample(Questions(tmp_path, asked), runner(policy), 12)
     assert [made.id for made in sampled.chains] == [f"whole/{i}" for i in range(12)]
     assert {made.steps[1] for made in sampled.chains} == {"Step 2: The answer is 7.", "Step 2: The answer is 8."}
     assert {(made.answer, made.images, made.labels) for made in sampled.chains} == {("7", ("whole.png",), None)}
@@ -205,12 +205,12 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
     assert (sampled.rejects[0].where, sampled.rejects[12].where) == ("sample 'broken/0'", "sample 'none/0'")
     assert sampled.rejects[0].reason.startswith("question 'broken': UnidentifiedImageError")
     assert sampled.spent.samples == 36
-    greedy = sample(Questions(tmp_path, asked[1:2]), thinker(policy), 4, temperature=0.0)
+    greedy = sample(Questions(tmp_path, asked[1:2]), runner(policy), 4, temperature=0.0)
     assert len({made.steps for made in greedy.chains}) == 1
 
 
 def test_a_question_without_a_valid_step_gives_no_chain(tmp_path: FilePath) -> None:
     policy = ScriptedPolicy({"": {"...": 1.0}})
-    sampled = sample(Questions(tmp_path, [Answered(id="q", question="?", answer="7")]), thinker(policy), 1)
+    sampled = sample(Questions(tmp_path, [Answered(id="q", question="?", answer="7")]), runner(policy), 1)
     assert sampled.chains == []
     assert sampled.rejects[0].reason == "no valid step in it (invalid)"

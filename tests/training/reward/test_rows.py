@@ -8,8 +8,9 @@ from itertools import accumulate
 import pytest
 import torch
 
-from atomthink_plugin.api import Message, Path, Question, QuestionError, Step
-from atomthink_plugin.formats.base import Atomic, Continue, Format
+from atomthink_plugin.api import Format, Message, Path, Question, QuestionError, Step
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.model_adapters.tiny import WEIGHTS

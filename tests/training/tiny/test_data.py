@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from atomthink_plugin.formats.base import CONTINUE_INSTRUCTION, COT_INSTRUCTION, SEPARATOR
+from atomthink_plugin.formats.continuation import CONTINUE_INSTRUCTION
+from atomthink_plugin.formats.cot import COT_INSTRUCTION
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import HINT, DemoQuestion, held_out, training_stream
 from atomthink_plugin.training.chains import read_chains

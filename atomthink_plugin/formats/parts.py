@@ -1,0 +1,32 @@
+"""Changes to a prompt's turns that formats share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from atomthink_plugin.api import Message
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def append(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
+    """Returns the turns with `text` at the end of the last one."""
+    last = messages[-1]
+    return (*messages[:-1], replace(last, parts=(*last.parts, text)))
+
+
+def prepend(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
+    """Returns the turns with `text` before the last one's first text, after images that lead it."""
+    last = messages[-1]
+    at = next((i for i, part in enumerate(last.parts) if isinstance(part, str)), len(last.parts))
+    return (*messages[:-1], replace(last, parts=(*last.parts[:at], text, *last.parts[at:])))
+
+
+def joined(parts: Sequence[str | Image]) -> list[str | Image]:
+    """Returns the parts with texts that follow each other as one: others would put line breaks between them."""
+    runs = groupby(parts, lambda part: isinstance(part, str))
+    return [part for textual, run in runs for part in (["".join(map(str, run))] if textual else run)]
