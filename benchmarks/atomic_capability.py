@@ -36,8 +36,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from atomthink_plugin.api import Choice, Policy, Proposal, Sampling, SearchTree, Step
-from atomthink_plugin.api import Path as Chain
+from atomthink_plugin.api import Choice, Policy, Prompt, Proposal, Sampling, SearchTree, Step
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.atoms.building import demo_chains, records
@@ -76,9 +75,9 @@ class Damaged:
     def identity(self) -> str:
         return f"{self.policy.identity}, {self.share:.0%} of {self.word} damaged"
 
-    async def propose(self, path: Chain, n: int, sampling: Sampling) -> Proposal:
-        proposal = await self.policy.propose(path, n, sampling)
-        steps = tuple(self._damage(step, sampling.seed_of(path, i)) for i, step in enumerate(proposal.steps))
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        proposal = await self.policy.propose(prompt, n, sampling)
+        steps = tuple(self._damage(step, sampling.seed_of(i)) for i, step in enumerate(proposal.steps))
         return replace(proposal, steps=steps)
 
     def _damage(self, step: Step, seed: int) -> Step:

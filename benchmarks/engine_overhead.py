@@ -22,7 +22,19 @@ from pathlib import Path as FilePath
 from rich.console import Console
 from rich.table import Table
 
-from atomthink_plugin.api import Message, Outcome, Path, Proposal, Question, Sampling, Score, Search, Step, Usage
+from atomthink_plugin.api import (
+    Message,
+    Outcome,
+    Path,
+    Prompt,
+    Proposal,
+    Question,
+    Sampling,
+    Score,
+    Search,
+    Step,
+    Usage,
+)
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
@@ -42,18 +54,18 @@ class Instant:
     identity: str = "instant"
     requests: int = 0
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         self.requests += 1
-        steps = tuple(step_of(path, random.Random(sampling.seed_of(path, i))) for i in range(n))
+        steps = tuple(step_of(prompt.depth, random.Random(sampling.seed_of(i))) for i in range(n))
         return Proposal(steps, Usage(policy_calls=n, generated=sum(len(step.token_ids) for step in steps)))
 
     async def score(self, path: Path) -> Score:
         return Score(int(path.key, 16) / 2**64, Usage(score_calls=1))
 
 
-def step_of(path: Path, chance: random.Random) -> Step:
+def step_of(depth: int, chance: random.Random) -> Step:
     """One of four next steps; the last states one of four answers."""
-    k, a, b = path.depth + 1, path.depth + 12, chance.randrange(4)
+    k, a, b = depth + 1, depth + 12, chance.randrange(4)
     if k == DEPTH:
         text = f"Step {k}: To sum up, the final answer is: {b}.5 square units."
     else:

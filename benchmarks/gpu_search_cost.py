@@ -4,8 +4,8 @@
     python benchmarks/gpu_search_cost.py --device cpu --size tiny --in-flight 1 2 --json cost.json  # to see it run
 
 A LLaVA and a text PRM of Qwen2-7B's shape are made on the device with random weights, nothing is downloaded. Both ways
-(`ways.py`) search with 576 image tokens, B = 2, C = 3 and six levels. Ours answers twice as many questions as are in
-flight, the published way one, since it has nothing in flight. Steps have 32 tokens (`fixed`) or a length drawn from a
+(`baselines.py`) search with 576 image tokens, B = 2, C = 3 and six levels. Ours answers twice as many questions as are
+in flight, the published way one, since it has nothing in flight. Steps have 32 tokens (`fixed`) or a length drawn from a
 log-normal distribution with that mean (`lognormal`). Both ways use the same attention kernels: torch's own, cuDNN's
 left out. `cudnn` measurements leave torch the choice of cuDNN's, in both ways.
 
@@ -41,11 +41,11 @@ from typing import Any, Literal
 from unittest import mock
 
 import torch
+from baselines import BEAMS, CANDIDATES, Arm, Ours, Published, Setting, TagJudge, Way, run, tagged
 from random_models import SIZES, random_policy, random_prm
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
-from ways import BEAMS, CANDIDATES, Arm, Ours, Published, Setting, TagJudge, Way, run, tagged
 
 from atomthink_plugin.api import Path, Question, Sampling
 from atomthink_plugin.formats.continuation import Continue

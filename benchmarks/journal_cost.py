@@ -28,7 +28,7 @@ from rich.table import Table
 from atomthink_plugin.api import Outcome
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-from atomthink_plugin.runtime import partial_log as partial
+from atomthink_plugin.runtime import partial_log
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.thumbnails import Thumbnails
@@ -41,10 +41,10 @@ PARTS: Final[dict[str, tuple[tuple[Any, str], ...]]] = {
     "records": ((Journal, "put"), (Journal, "get")),
     "thumbnails": ((Thumbnails, "keep"),),
     "answers": (
-        (partial.Recorder, "__init__"),
-        (partial.PartialLog, "append"),
-        (partial.PartialLog, "finish"),
-        (partial, "request_of"),
+        (partial_log.Recorder, "__init__"),
+        (partial_log.PartialLog, "append"),
+        (partial_log.PartialLog, "finish"),
+        (partial_log, "request_of"),
     ),
 }
 

@@ -2,8 +2,8 @@
 
     python benchmarks/search_cost.py --json benchmarks/results/search_cost.json
 
-Both ways (`ways.py`) search the same questions, in turns of a few questions, in one process. Two models: the embedded
-one with its own multimodal PRM, and a LLaVA with random weights and 576 image tokens whose steps have 32 tokens, six of
+Both ways (`baselines.py`) search the same questions, in turns of a few questions, in one process. Two models: the
+embedded one with its own multimodal PRM, and a LLaVA with random weights and 576 image tokens whose steps have 32 tokens, six of
 them, with a text PRM of the published kind, a causal language model with random weights that is read at a tag.
 
 Reading is given over what is distinct: the tokens of one question's search tree, each counted once, in the ids of the
@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path as FilePath
 
 import torch
+from baselines import BEAMS, CANDIDATES, Arm, Ours, Published, SeeingJudge, Setting, TagJudge, embedded, run, tagged
 from random_models import SIZES, random_policy, random_prm
 from rich.console import Console
 from rich.table import Table
-from ways import BEAMS, CANDIDATES, Arm, Ours, Published, SeeingJudge, Setting, TagJudge, embedded, run, tagged
 
 from atomthink_plugin.api import Question, Sampling
 from atomthink_plugin.inference.checkpoints import load_multimodal

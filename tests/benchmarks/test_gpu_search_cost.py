@@ -109,6 +109,6 @@ def test_a_decode_step_reads_the_language_model_and_no_table_of_embeddings(monke
 
 def test_distinct_tokens_are_the_nodes_of_a_trie(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
-    from ways import distinct
+    from baselines import distinct
 
     assert distinct([[1, 2, 3], [1, 2, 4], [1, 2, 3, 5], [2, 2]]) == 7

@@ -17,7 +17,7 @@ import torch
 from PIL.Image import Image
 
 from atomthink_plugin.answers import final_answer
-from atomthink_plugin.api import Path, Question, Sampling, Step, Usage
+from atomthink_plugin.api import Path, Prompt, Question, Sampling, Step, Usage
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoder, Encoding, text_encoding
@@ -175,7 +175,7 @@ class Ours:
 
     def __init__(self, setting: Setting) -> None:
         self._sampling, self._lengths = setting.sampling, setting.lengths
-        self._policy = TransformersPolicy(setting.policy, Continue(), batch_size=128, cache_gib=CACHE_GIB)
+        self._policy = TransformersPolicy(setting.policy, batch_size=128, cache_gib=CACHE_GIB)
         self._prm = setting.scorer(setting.prm)
         self._encoder = Encoder(setting.policy)
 
@@ -186,16 +186,20 @@ class Ours:
 
     async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
         if self._lengths is None:
-            proposal = await self._policy.propose(path, n, self._sampling)
+            proposal = await self._policy.propose(prompt_of(path), n, self._sampling_of(path))
             return list(proposal.steps), proposal.usage
         draws = [self._alone(path, index, self._lengths) for index in range(n)]
-        proposals = await asyncio.gather(*(self._policy.propose(path, 1, draw) for draw in draws))
+        proposals = await asyncio.gather(*(self._policy.propose(prompt_of(path), 1, draw) for draw in draws))
         return [step for one in proposals for step in one.steps], sum((one.usage for one in proposals), Usage())
 
     def _alone(self, path: Path, index: int, lengths: Callable[[int], int]) -> Sampling:
         """The sampling of one candidate, with its own length; batches are the same as for all candidates at once."""
-        temperature, seed = self._sampling.temperature_of(index), self._sampling.seed_of(path, index)
-        return replace(self._sampling, first=index, temperature=temperature, rise=0.0, max_tokens=lengths(seed))
+        sampling = self._sampling_of(path)
+        temperature, seed = sampling.temperature_of(index), sampling.seed_of(index)
+        return replace(sampling, first=index, temperature=temperature, rise=0.0, max_tokens=lengths(seed))
+
+    def _sampling_of(self, path: Path) -> Sampling:
+        return replace(self._sampling, key=f"{path.question.id}\0{path.key}")
 
     async def score(self, path: Path) -> tuple[float, Usage]:
         score = await self._prm.score(path)
@@ -206,6 +210,11 @@ class Ours:
 
     def history(self, path: Path) -> Encoding:
         return self._prm.encode(path).encoding
+
+
+def prompt_of(path: Path) -> Prompt:
+    """What a search tree asks for the step after `path`."""
+    return replace(Continue().render(path), session=path.question.id, depth=path.depth)
 
 
 def texts_of(path: Path) -> list[str]:
