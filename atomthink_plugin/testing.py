@@ -34,14 +34,15 @@ class ScriptedPolicy:
     """Proposes steps from a tree, for prompts that hold the steps so far as the reply's beginning (`format=continue`).
 
     Attributes:
-        tree: The steps and their probabilities.
+        tree: The steps and their probabilities, or a function that gives those of a prompt: for other formats and for
+            what a search asks beside the chain.
         exhaustive: Sample `i` is the `i`-th step of the node (modulo their number) instead of a draw.
         delay: Event-loop turns a call takes, by prompt and number of samples: to shuffle arrival orders.
         fails: Called before each proposal; may raise what a broken model would.
         calls: Calls so far, in order: the prompt's session, its history, the number of samples.
     """
 
-    tree: Tree
+    tree: Tree | Callable[[Prompt], Mapping[str, float]]
     exhaustive: bool = False
     delay: Callable[[Prompt, int], int] = lambda prompt, n: 0
     fails: Callable[[Prompt], None] = lambda prompt: None
@@ -54,11 +55,13 @@ class ScriptedPolicy:
         for _ in range(self.delay(prompt, n)):
             await asyncio.sleep(0)
         self.fails(prompt)
-        steps = tuple(self._draw(history_in(prompt), i, sampling) for i in range(n))
+        steps = tuple(self._draw(self._options(prompt), i, sampling) for i in range(n))
         return Proposal(steps, Usage(policy_calls=n, generated=sum(len(step.token_ids) for step in steps)))
 
-    def _draw(self, history: str, i: int, sampling: Sampling) -> Step:
-        options = self.tree[history]
+    def _options(self, prompt: Prompt) -> Mapping[str, float]:
+        return self.tree(prompt) if callable(self.tree) else self.tree[history_in(prompt)]
+
+    def _draw(self, options: Mapping[str, float], i: int, sampling: Sampling) -> Step:
         texts = list(options)
         temperature = sampling.temperature_of(i)
         if self.exhaustive:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Message, Question, Sampling
+from atomthink_plugin.api import Format, Message, Policy, Question, Sampling, Scorer
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.runtime.settings import Settings
@@ -87,6 +87,19 @@ def settings(temperature: float = 1.0, seed: int = 0, rise: float = 0.0, **limit
     return Settings(sampling=Sampling(temperature=temperature, rise=rise, seed=seed), **values)  # type: ignore[arg-type]
 
 
+def question_tree(
+    policy: Policy,
+    scorer: Scorer | None = None,
+    *,
+    asked: Question | None = None,
+    format: Format | None = None,
+    limits: Settings | None = None,
+    **roles: Policy,
+) -> QuestionTree:
+    policies = {"policy": policy, **roles}
+    return QuestionTree(asked or question(), policies, scorer, format or Continue(), limits or settings())
+
+
 def tree_of(grove: Grove, exhaustive: bool = False, id: str = "q", **values: int) -> QuestionTree:
     policy = ScriptedPolicy(grove.tree, exhaustive=exhaustive)
-    return QuestionTree(question(id), policy, ScriptedScorer(grove.scores), Continue(), settings(**values))
+    return question_tree(policy, ScriptedScorer(grove.scores), asked=question(id), limits=settings(**values))

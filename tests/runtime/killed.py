@@ -23,6 +23,7 @@ from atomthink_plugin.api import (
     Message,
     Outcome,
     Path,
+    Prompt,
     Proposal,
     Question,
     QuestionError,
@@ -64,15 +65,15 @@ class Slow:
     chance: random.Random = field(default_factory=random.Random)
     identity: str = "slow"
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         self.samples += n
         if self.shown:
-            print(path.question.id, n, flush=True)
+            print(prompt.session, n, flush=True)
         await asyncio.sleep(self.pause * self.chance.random())
-        if path.question.id in FAILING and path.depth == 2:
+        if prompt.session in FAILING and prompt.depth == 2:
             raise QuestionError("it has no third step")
-        steps = tuple(_step(path.depth + 1, random.Random(sampling.seed_of(path, i))) for i in range(n))
-        return Proposal(steps, Usage(policy_calls=n, generated=3 * n, prefilled=path.depth, images=1))
+        steps = tuple(_step(prompt.depth + 1, random.Random(sampling.seed_of(i))) for i in range(n))
+        return Proposal(steps, Usage(policy_calls=n, generated=3 * n, prefilled=prompt.depth, images=1))
 
     async def score(self, path: Path) -> Score:
         await asyncio.sleep(self.pause * self.chance.random())

@@ -15,13 +15,12 @@ from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
-from tests.trees import question, settings
+from tests.trees import question, question_tree, settings
 
 FIRST = "Step 1: Look."
 TREE = {
@@ -40,13 +39,13 @@ def runner(format: Format) -> Runner:
 
 
 def test_rollouts_and_searches_start_behind_the_given_steps() -> None:
-    tree = QuestionTree(given(FIRST), ScriptedPolicy(TREE), None, Continue(), settings())
+    tree = question_tree(ScriptedPolicy(TREE), asked=given(FIRST))
     paths = asyncio.run(tree.rollouts(8))
     assert {path.answer for path in paths} == {"1", "2"}
     assert all(path.steps[0].text == FIRST and path.depth == 3 for path in paths)
     policy = ScriptedPolicy(TREE, exhaustive=True)
     scorer = ScriptedScorer(lambda history: 0.9 if "right" in history else 0.1)
-    tree = QuestionTree(given(FIRST), policy, scorer, Continue(), settings())
+    tree = question_tree(policy, scorer, asked=given(FIRST))
     choice = asyncio.run(beam()(tree))
     assert choice.path.answer == "2"
     assert tree.outcome(choice).steps == (FIRST, "Step 2: Go right.", "Step 3: The answer is 2.")

@@ -11,7 +11,20 @@ from pathlib import Path as FilePath
 
 import pytest
 
-from atomthink_plugin.api import Message, Node, Outcome, Path, Proposal, Question, Result, Sampling, Score, Step, Usage
+from atomthink_plugin.api import (
+    Message,
+    Node,
+    Outcome,
+    Path,
+    Prompt,
+    Proposal,
+    Question,
+    Result,
+    Sampling,
+    Score,
+    Step,
+    Usage,
+)
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
@@ -42,8 +55,8 @@ class Instant:
 
     identity = "instant"
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        name, depth = path.question.id, path.depth + 1
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        name, depth = prompt.session, prompt.depth + 1
         end = "the road ends" if depth == 1 else "to sum up, the final answer is: 4"
         texts = [f"Step {depth}: On {'left' if i % 2 else 'right'} of {name} {end}." for i in range(n)]
         return Proposal(tuple(Step(text, (1, 2, 3), -1.0) for text in texts), Usage(policy_calls=n, generated=3 * n))

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Outcome, Path, Proposal, QuestionError, Sampling, Score, Step, Usage
+from atomthink_plugin.api import Outcome, Path, Prompt, Proposal, QuestionError, Sampling, Score, Step, Usage
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime import partial_log as partial
 from atomthink_plugin.runtime.journal import Journal
@@ -44,7 +44,7 @@ def opened(folder: FilePath, rank: int = 0) -> Iterator[Journal]:
 def dies_after(calls: int) -> ScriptedPolicy:
     """A policy of the chain whose run is killed at the next call."""
 
-    def fails(path: Path) -> None:
+    def fails(prompt: Prompt) -> None:
         if len(policy.calls) > calls:
             raise RuntimeError("killed")
 
@@ -77,7 +77,7 @@ def test_no_answer_is_asked_for_twice(
     whole_scorer = ScriptedScorer(grove.scores)
     expected = timeless(runner(grove, search, whole, scorer=whole_scorer).run(QUESTIONS[:4]))
 
-    def dies(path: Path) -> None:
+    def dies(prompt: Prompt) -> None:
         if len(first.calls) > calls:
             raise RuntimeError("killed")
 
@@ -115,8 +115,8 @@ def test_a_damaged_answer_is_asked_for_and_no_other(line: int, tmp_path: FilePat
 
 
 def test_a_failed_question_keeps_its_answers_for_the_next_run(tmp_path: FilePath) -> None:
-    def away(path: Path) -> None:
-        if path.depth == 2:
+    def away(prompt: Prompt) -> None:
+        if prompt.depth == 2:
             raise QuestionError("the server was away")
 
     for calls in ([0, 1, 2], [2], [2]):
@@ -191,14 +191,14 @@ class Ponders(ScriptedPolicy):
 
     now = 0.0
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         self.now += 100
-        return await super().propose(path, n, sampling)
+        return await super().propose(prompt, n, sampling)
 
 
 def test_seconds_spent_before_count(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dies(path: Path) -> None:
-        if path.depth == 1:
+    def dies(prompt: Prompt) -> None:
+        if prompt.depth == 1:
             raise RuntimeError("killed")
 
     for policy in (Ponders(CHAIN, fails=dies), Ponders(CHAIN)):
@@ -212,10 +212,10 @@ def test_seconds_spent_before_count(tmp_path: FilePath, monkeypatch: pytest.Monk
 
 
 def test_answers_outlive_a_folder_that_is_deleted_during_the_run(tmp_path: FilePath) -> None:
-    def deletes(path: Path) -> None:
-        if path.question.id == "q0" and path.depth == 1:
+    def deletes(prompt: Prompt) -> None:
+        if prompt.session == "q0" and prompt.depth == 1:
             shutil.rmtree(journal.folder)
-        if path.question.id == "q1" and path.depth == 2:
+        if prompt.session == "q1" and prompt.depth == 2:
             raise RuntimeError("killed")
 
     policy = ScriptedPolicy(CHAIN, fails=deletes)

@@ -19,7 +19,7 @@ from atomthink_plugin.answers import group
 from atomthink_plugin.api import (
     Failure,
     Outcome,
-    Path,
+    Prompt,
     Proposal,
     QuestionError,
     Result,
@@ -80,7 +80,7 @@ def test_order_concurrency_and_arrival_change_nothing(
     chance = random.Random(seed)
     shuffled = list(range(len(QUESTIONS)))
     chance.shuffle(shuffled)
-    slow = ScriptedPolicy(grove.tree, delay=lambda path, n: chance.randrange(6))
+    slow = ScriptedPolicy(grove.tree, delay=lambda prompt, n: chance.randrange(6))
     results = runner(grove, search, slow, concurrency=concurrency).run([QUESTIONS[i] for i in shuffled])
     assert timeless(results) == [expected[i] for i in shuffled]
 
@@ -92,7 +92,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     folder = tmp_path_factory.mktemp("journal")
     expected = timeless(runner(grove, search).run(QUESTIONS))
 
-    def dies(path: Path) -> None:
+    def dies(prompt: Prompt) -> None:
         if len(first.calls) > calls:
             raise RuntimeError("killed")
 
@@ -143,8 +143,8 @@ def test_a_spent_clock_returns_the_best_path_so_far() -> None:
 def test_a_question_that_fails_is_recorded_and_asked_again_while_the_others_go_on(tmp_path: FilePath) -> None:
     grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {}, {})
 
-    def broken(path: Path) -> None:
-        if path.question.id == "q1":
+    def broken(prompt: Prompt) -> None:
+        if prompt.session == "q1":
             raise QuestionError("image 1 is truncated")
 
     policy = ScriptedPolicy(grove.tree, fails=broken)
@@ -185,10 +185,10 @@ def test_an_invalid_step_is_drawn_again_hotter_until_a_valid_one_comes() -> None
     temperatures: list[float] = []
 
     class Stutter(ScriptedPolicy):
-        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
             temperatures.append(round(sampling.temperature, 3))
             text = "" if sampling.attempt < 3 else "Step 1: The final answer is: 2."
-            return await ScriptedPolicy({"": {text: 1.0}}).propose(path, n, sampling)
+            return await ScriptedPolicy({"": {text: 1.0}}).propose(prompt, n, sampling)
 
     policy = Stutter({})
     (result,) = runner(Grove({}, {}, {}), quick(), policy, settings=settings(temperature=0.2)).run([question()])
@@ -200,8 +200,8 @@ def test_an_invalid_step_is_drawn_again_hotter_until_a_valid_one_comes() -> None
 
 def test_of_several_steps_in_one_reply_the_first_is_kept_even_if_the_last_was_cut() -> None:
     class Verbose(ScriptedPolicy):
-        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-            proposal = await super().propose(path, n, sampling)
+        async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+            proposal = await super().propose(prompt, n, sampling)
             return replace(proposal, steps=tuple(replace(step, finish="length") for step in proposal.steps))
 
     first, final = "Step 1: Look.", "Step 2: The final answer is: 7."
@@ -236,12 +236,12 @@ def test_a_slow_vote_holds_up_no_other_question(monkeypatch: pytest.MonkeyPatch)
         return group(answers)
 
     class Waits(ScriptedPolicy):
-        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-            while path.question.id == "q1" and not voting_now.is_set():
+        async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+            while prompt.session == "q1" and not voting_now.is_set():
                 await asyncio.sleep(0)
-            if path.question.id == "q1":
+            if prompt.session == "q1":
                 gone_on.set()
-            return await super().propose(path, n, sampling)
+            return await super().propose(prompt, n, sampling)
 
     monkeypatch.setattr(voting, "group", slow)
     policy = Waits({"": {"Step 1: The final answer is: 1.": 1.0}})

@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Choice, Path, Proposal, QuestionError, Sampling, Score, ServerError
-from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.api import Choice, Path, Prompt, Proposal, QuestionError, Sampling, Score, ServerError
 from atomthink_plugin.formats.steps import SEPARATOR
-from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
-from tests.trees import Grove, groves, question, settings, tree_of
+from tests.trees import Grove, groves, question_tree, tree_of
 
 
 @given(groves(depth=4), st.integers(1, 40), st.lists(st.integers(1, 6), min_size=1, max_size=5))
@@ -77,12 +75,12 @@ def test_a_step_that_the_chains_limit_cuts_ends_it_by_length_and_is_not_drawn_ag
 
 def test_a_full_context_ends_a_path_by_its_length_without_asking_again() -> None:
     class Full(ScriptedPolicy):
-        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
             self.calls.append(("", "", n))
             return Proposal(())
 
     policy = Full({})
-    tree = QuestionTree(question(), policy, None, Continue(), settings())
+    tree = question_tree(policy)
     assert asyncio.run(tree.expand([tree.root], 2)) == [[]]
     assert (tree.why(tree.root), len(policy.calls)) == ("length", 1)
 
@@ -96,7 +94,7 @@ def test_a_path_the_scorer_cannot_read_loses_and_the_tree_says_why() -> None:
 
     first = "Step 1: Look."
     policy = ScriptedPolicy({"": {first: 1.0}, first: {"Step 2: Look again.": 1.0}})
-    tree = QuestionTree(question(), policy, Picky({first: 0.5}), Continue(), settings())
+    tree = question_tree(policy, Picky({first: 0.5}))
 
     async def search() -> list[float]:
         ((one,),) = await tree.expand([tree.root], 1)
@@ -115,7 +113,7 @@ def test_a_scorer_whose_server_fails_in_the_middle_fails_the_question() -> None:
 
     first = "Step 1: Look."
     policy = ScriptedPolicy({"": {first: 1.0}, first: {"Step 2: Look again.": 1.0}})
-    tree = QuestionTree(question(), policy, Served({first: 0.5}), Continue(), settings())
+    tree = question_tree(policy, Served({first: 0.5}))
 
     async def search() -> None:
         ((one,),) = await tree.expand([tree.root], 1)
