@@ -20,7 +20,7 @@ from lmms_eval.models.model_utils.usage_metrics import log_usage
 from loguru import logger
 
 from atomthink_plugin.api import AtomThinkError, Failure, Limits, Outcome, Result, Usage
-from atomthink_plugin.config import Plan, plan
+from atomthink_plugin.config import Plan
 from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.inference.checkpoint_files import choose_device
@@ -36,7 +36,8 @@ from atomthink_plugin.model_adapters.lmms_requests import (
     to_limits,
     to_result,
 )
-from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.model_adapters.models import plan_for
+from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy
 from atomthink_plugin.plugins.arguments import read_pairs
 from atomthink_plugin.redaction import printable
 from atomthink_plugin.runtime.build import build, open_journal
@@ -95,9 +96,8 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     """
 
     is_simple = False
-    name: ClassVar[str] = "hf"
-    policy: ClassVar[str] = "transformers"
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    model: ClassVar[str] = "atomthink_hf"
+    """Its name in `MODELS`."""
 
     def __init__(
         self,
@@ -136,12 +136,17 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
 
     @classmethod
     def _planned(cls, model_args: Mapping[str, Any], batch_size: int | str, device: str | None) -> Plan:
-        given, defaults = dict(model_args), dict(cls.defaults)  # what the harness passes is a default
-        if batch_size != 1:  # the command line's "1" is a string, and meant
+        defaults: dict[str, Any] = {}
+        if batch_size != 1:  # the harness passes the int 1 where the user gives no size, and text where they do
             defaults["batch_size"] = defaults["prm_batch_size"] = batch_size
         if device is not None:
             defaults["device"] = defaults["prm_device"] = device
-        return plan(given.pop("policy", cls.policy), given, defaults)
+        return plan_for(cls.model, model_args, defaults)
+
+    @property
+    def name(self) -> str:
+        """The model's name in journals and in the harness's usage reports."""
+        return self.model.removeprefix("atomthink_")
 
     @property
     def device(self) -> torch.device:
@@ -288,5 +293,52 @@ def _of_all_processes(own: Tally) -> list[Tally]:
 class AtomThinkTiny(AtomThinkModel):
     """The embedded model: nothing to download, an answer within milliseconds on a laptop."""
 
-    name: ClassVar[str] = "tiny"
-    defaults: ClassVar[Mapping[str, Any]] = TINY_ARGUMENTS
+    model: ClassVar[str] = "atomthink_tiny"
+
+
+class AtomThinkLlava(AtomThinkModel):
+    """LLaVA, in the format of transformers or, as AtomThink-LLaVA1.5-7B is published, in that of LLaVA's own code."""
+
+    model: ClassVar[str] = "atomthink_llava"
+
+
+class AtomThinkLlamaVision(AtomThinkModel):
+    """Llama 3.2 Vision; the default checkpoint (arXiv 2411.11930) was trained on the `atomic` format."""
+
+    model: ClassVar[str] = "atomthink_llama_vision"
+
+
+class AtomThinkQwenVL(AtomThinkModel):
+    """Qwen-VL. It was not trained on atomic steps, so it continues its own turn: the `continue` format."""
+
+    model: ClassVar[str] = "atomthink_qwen_vl"
+
+
+class AtomThinkEmova(AtomThinkModel):
+    """EMOVA (arXiv 2409.18042) by its `-hf` checkpoints, whose code needs `trust_remote_code=True`."""
+
+    model: ClassVar[str] = "atomthink_emova"
+
+
+class AtomThinkOpenAI(AtomThinkModel):
+    """A served model, by `pretrained=` and `base_url=`; the key is OPENAI_API_KEY of the environment."""
+
+    model: ClassVar[str] = "atomthink_openai"
+
+
+class AtomThinkVllm(AtomThinkModel):
+    """Any multimodal checkpoint that vLLM can run, by `pretrained=`."""
+
+    model: ClassVar[str] = "atomthink_vllm"
+
+
+class AtomThinkLmms(AtomThinkModel):
+    """Another model of the harness's, by `base=`; its own arguments are `base_args:` of the `config=` file."""
+
+    model: ClassVar[str] = "atomthink_lmms"
+
+    def clean(self) -> None:
+        """Lets the base free what it holds, in its own way."""
+        if self._loaded is not None and isinstance(self._loaded.policy, RegisteredPolicy):
+            self._loaded.policy.base.model.clean()
+        super().clean()

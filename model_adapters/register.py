@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MODULE: Final = "atomthink_plugin.model_adapters.lmms_models"
+
 CLASSES: Final = {
-    "atomthink_tiny": "atomthink_plugin.model_adapters.lmms_models.AtomThinkTiny",
-    "atomthink_hf": "atomthink_plugin.model_adapters.lmms_models.AtomThinkModel",
-    "atomthink_llava": "atomthink_plugin.model_adapters.llava.AtomThinkLlava",
-    "atomthink_llama_vision": "atomthink_plugin.model_adapters.llama_vision.AtomThinkLlamaVision",
-    "atomthink_emova": "atomthink_plugin.model_adapters.emova.AtomThinkEmova",
-    "atomthink_lmms": "atomthink_plugin.model_adapters.registered_model.AtomThinkLmms",
-    "atomthink_openai": "atomthink_plugin.model_adapters.openai_model.AtomThinkOpenAI",
-    "atomthink_qwen_vl": "atomthink_plugin.model_adapters.qwen_vl.AtomThinkQwenVL",
-    "atomthink_vllm": "atomthink_plugin.model_adapters.vllm_model.AtomThinkVllm",
+    "atomthink_tiny": f"{_MODULE}.AtomThinkTiny",
+    "atomthink_hf": f"{_MODULE}.AtomThinkModel",
+    "atomthink_llava": f"{_MODULE}.AtomThinkLlava",
+    "atomthink_llama_vision": f"{_MODULE}.AtomThinkLlamaVision",
+    "atomthink_emova": f"{_MODULE}.AtomThinkEmova",
+    "atomthink_lmms": f"{_MODULE}.AtomThinkLmms",
+    "atomthink_openai": f"{_MODULE}.AtomThinkOpenAI",
+    "atomthink_qwen_vl": f"{_MODULE}.AtomThinkQwenVL",
+    "atomthink_vllm": f"{_MODULE}.AtomThinkVllm",
 }
 """Model id to class path; the harness imports a class only when its id is asked for."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.config import Plan, plan
-from atomthink_plugin.model_adapters.register import CLASSES, model_class
+from atomthink_plugin.config import Plan
+from atomthink_plugin.model_adapters.models import plan_for
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tables import Grid, print_grid
@@ -64,14 +64,10 @@ def rollout_plan(model: str, typed: Mapping[str, Any]) -> Plan:
     Raises:
         AtomThinkError: There is no such model, or an argument cannot be used.
     """
-    if model not in CLASSES:
-        raise AtomThinkError(f"`--model {model}` is unknown: it may be {', '.join(CLASSES)}")
     for name in ("thinking", "search", "prm", "scorer"):
         if name in typed:
             raise AtomThinkError(f"`{name}={typed[name]}`: rollouts are QuickThink chains, without search or scorer")
-    adapter = model_class(model)
-    given = dict(typed)
-    return plan(given.pop("policy", adapter.policy), given, {**adapter.defaults, **SAMPLED})
+    return plan_for(model, typed, SAMPLED)
 
 
 def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, runner: Runner, rollouts: int) -> Report:

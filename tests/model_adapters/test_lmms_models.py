@@ -11,10 +11,13 @@ from lmms_eval.api.instance import Instance, unwrap_generation_output
 from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
-from atomthink_plugin.model_adapters.llama_vision import AtomThinkLlamaVision
-from atomthink_plugin.model_adapters.llava import AtomThinkLlava
-from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel, AtomThinkTiny
-from atomthink_plugin.model_adapters.qwen_vl import AtomThinkQwenVL
+from atomthink_plugin.model_adapters.lmms_models import (
+    AtomThinkLlamaVision,
+    AtomThinkLlava,
+    AtomThinkModel,
+    AtomThinkQwenVL,
+    AtomThinkTiny,
+)
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.tiny_models import folder, head_prm, llava, mllama, qwen

@@ -27,8 +27,7 @@ from atomthink_plugin.formats.atomic import ATOMIC_INSTRUCTION, Atomic
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
-from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
-from atomthink_plugin.model_adapters.registered_model import AtomThinkLmms
+from atomthink_plugin.model_adapters.lmms_models import AtomThinkLmms, AtomThinkModel
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy, registered_policy
 from tests.scripted_base import ScriptedSimple, register
 from tests.tiny_models import chain, folder, mllama, picture, question, qwen

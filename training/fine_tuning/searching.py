@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.config import plan
-from atomthink_plugin.model_adapters.register import CLASSES
+from atomthink_plugin.model_adapters.models import plan_for
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.training.chains import AsQuestions, beside, write_lines, write_rejects
 from atomthink_plugin.training.fine_tuning.journals import finished, journal_files
@@ -75,12 +73,7 @@ def search(model: str, typed: Mapping[str, Any], questions: Path, out: Path) -> 
     Raises:
         AtomThinkError: There is no such model, or an argument cannot be used.
     """
-    if model not in CLASSES:
-        raise AtomThinkError(f"`--model {model}` is unknown: it may be {', '.join(CLASSES)}")
-    module, _, name = CLASSES[model].rpartition(".")
-    adapter = getattr(import_module(module), name)
-    given = {"journal": str(out.absolute().parent / "journal"), **typed}
-    run = plan(given.pop("policy", adapter.policy), given, adapter.defaults)
+    run = plan_for(model, {"journal": str(out.absolute().parent / "journal"), **typed})
     runner = build(run)
     journal = open_journal(run, runner, model)
     if journal is None:

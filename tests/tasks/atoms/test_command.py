@@ -89,7 +89,7 @@ def test_chains_of_ones_own_with_abilities_of_ones_own(tmp_path: Path) -> None:
         (["evaluate", "set.jsonl"], "ability 'Telepathy' is not in the taxonomy"),
         (["evaluate", "set.jsonl", "--rollouts", "0"], "`--rollouts 0`: has to be 1 or more"),
         (["evaluate", "set.jsonl", "--html", "nowhere/chart.html"], "`--html nowhere/chart.html`: not a file"),
-        (["evaluate", "known.jsonl", "--model", "gpt"], "`--model gpt` is unknown: it may be atomthink_tiny"),
+        (["evaluate", "known.jsonl", "--model", "gpt"], "`model=gpt`"),
         (["evaluate", "known.jsonl", "--model_args", "thinking=slow"], "`thinking=slow`: rollouts are QuickThink"),
         (["evaluate", "known.jsonl", "--model_args", "temprature=1"], "`temprature"),
     ],
