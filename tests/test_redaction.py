@@ -19,7 +19,7 @@ from atomthink_plugin.config import plan
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.model_adapters.lmms_models import show_logs
 from atomthink_plugin.redaction import MASK, PrintableFormatter, printable, redact, remember
-from atomthink_plugin.report.packed_tree import packed
+from atomthink_plugin.report.packed_data import packed
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tables import Grid, print_grid

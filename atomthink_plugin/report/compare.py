@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.report.comparison import Category, Paired, Row, categories, pair, rows
+from atomthink_plugin.report.equal_tokens import Cut, equal_tokens
+from atomthink_plugin.report.number_format import number, percent, points
 from atomthink_plugin.report.output_files import write_json, write_text
+from atomthink_plugin.report.paired_runs import Category, Paired, Row, categories, pair, rows
 from atomthink_plugin.report.run_reader import read_all
-from atomthink_plugin.report.subsets import Cut, equal_tokens
-from atomthink_plugin.report.text_tables import number, percent, points
 from atomthink_plugin.tables import Grid, print_grid, print_note
 
 

@@ -19,11 +19,11 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.redaction import redact
 from atomthink_plugin.report.latex import Latex
 from atomthink_plugin.report.output_files import base_style
-from atomthink_plugin.report.packed_tree import packed, pieces
+from atomthink_plugin.report.packed_data import packed, pieces
+from atomthink_plugin.report.page_data import Asked, asked, listed, verdict, whole, words
+from atomthink_plugin.report.page_images import Pictures
 from atomthink_plugin.report.preamble import questions_in
-from atomthink_plugin.report.records import Asked, asked, listed, verdict, whole, words
 from atomthink_plugin.report.run_reader import Answered, Recorded
-from atomthink_plugin.report.thumbnails import Pictures
 
 LIMIT: Final = 60_000_000
 """Bytes of the page, as far as smaller images can help."""

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.report.budget_curve import Best, best, known, thirds
+from atomthink_plugin.report.budget_choice import Best, best, known, thirds
 from atomthink_plugin.report.candidates import ALIKE, Judged, Sampled, sampled
 from atomthink_plugin.report.chart import draw
-from atomthink_plugin.report.comparison import thinking
+from atomthink_plugin.report.number_format import percent
 from atomthink_plugin.report.output_files import write_bytes, write_json
+from atomthink_plugin.report.paired_runs import thinking
 from atomthink_plugin.report.replay import PASS, Method
 from atomthink_plugin.report.run_reader import Recorded, read
 from atomthink_plugin.report.scaling_curve import Point, common_methods, curve, halves, sizes
-from atomthink_plugin.report.text_tables import percent
 from atomthink_plugin.tables import Grid, print_grid, print_note
 
 

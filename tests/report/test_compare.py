@@ -17,7 +17,7 @@ from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.api import AtomThinkError, Failure, Outcome, Usage
 from atomthink_plugin.cli import main
 from atomthink_plugin.report.compare import compare
-from atomthink_plugin.report.comparison import thinking
+from atomthink_plugin.report.paired_runs import thinking
 from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.quick import quick
 from tests.report.runs import search_all, write_run

@@ -23,7 +23,7 @@ from PIL import Image
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError, Failure, Node, Outcome, Path, Rollout, Usage
 from atomthink_plugin.cli import main
-from atomthink_plugin.report.budget_curve import LEAST, Best, _half, agreement, best, known, thirds
+from atomthink_plugin.report.budget_choice import LEAST, Best, _half, agreement, best, known, thirds
 from atomthink_plugin.report.candidates import Candidate, Sampled, sampled
 from atomthink_plugin.report.replay import MAJORITY, PASS, Method, Replay
 from atomthink_plugin.report.run_reader import Answered, read

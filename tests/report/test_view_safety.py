@@ -13,7 +13,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from atomthink_plugin.api import Failure, Node, Outcome, Usage
-from atomthink_plugin.report import thumbnails as pictures
+from atomthink_plugin.report import page_images as pictures
 from tests.report.browser import PATIENCE, opened
 from tests.report.pages import (
     BEAM,

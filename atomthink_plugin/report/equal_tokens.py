@@ -9,7 +9,7 @@ from statistics import fmean
 from atomthink_plugin.accuracy_stats import Estimate, mean_difference, mean_wilson
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.report.candidates import ALIKE, Sampled, sampled
-from atomthink_plugin.report.comparison import Paired, tokens_of, verdicts
+from atomthink_plugin.report.paired_runs import Paired, tokens_of, verdicts
 from atomthink_plugin.report.replay import Method, method_of
 from atomthink_plugin.report.run_reader import Recorded
 from atomthink_plugin.report.scaling_curve import common_methods, curve, tokens_at

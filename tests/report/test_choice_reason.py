@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Node, Outcome, Usage
-from atomthink_plugin.report.error_reasons import why
+from atomthink_plugin.report.choice_reason import why
 from atomthink_plugin.report.node_status import Tree, fates
-from atomthink_plugin.report.records import Asked, whole
+from atomthink_plugin.report.page_data import Asked, whole
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy

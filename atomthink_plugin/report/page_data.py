@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from atomthink_plugin.answers import group
 from atomthink_plugin.api import Node, Outcome
-from atomthink_plugin.report.error_reasons import why
+from atomthink_plugin.report.choice_reason import why
 from atomthink_plugin.report.node_status import Fate, Tree, fates, ranked_by
 from atomthink_plugin.report.run_reader import Answered, Recorded
 from atomthink_plugin.searches.aggregates import AGGREGATES
