@@ -348,6 +348,7 @@ class Unit:
         name: Of what it is: `step`, `SUMMARY`, `verdict`. The journal's nodes carry it.
         tokens: Its own token limit; None for the run's limit of one step.
         partial: Whether a sample that its token limit ended is valid.
+        opening: Written before a sample: a stage keeps its start tag, with which the prompt's `begun` ends.
         closing: Written after a sample that a stop string ended: a stage keeps its end tag.
         joint: Between it and the next unit of the chain.
         cut: Returns the part of a sample's text that is one unit; empty for an empty one.
@@ -357,6 +358,7 @@ class Unit:
     name: str = "step"
     tokens: int | None = None
     partial: bool = False
+    opening: str = ""
     closing: str = ""
     joint: str = "\n\n"
     cut: Callable[[str], str] = no_cut

@@ -378,7 +378,7 @@ def _shaped(step: Step, grant: Grant) -> Step:
     finish = step.finish if text == step.text else "stop"  # what was cut out is whole even if the rest was cut off
     if unit.closing and finish == "stop":
         text += unit.closing
-    return replace(step, text=text, finish=finish, unit=unit.name, role=grant.role, use=grant.sampling.use)
+    return replace(step, text=unit.opening + text, finish=finish, unit=unit.name, role=grant.role, use=grant.sampling.use)
 
 
 def _key(path: Path) -> str:
