@@ -89,8 +89,9 @@ class PrintableFormatter(logging.Formatter):
 
 def _secrets() -> set[str]:
     """Returns what is secret now: the environment may have changed since the last text."""
-    secrets = {os.environ[name].strip() for name in os.environ if _names_a_secret(name)}
-    secrets |= {urlsplit(os.environ[name]).password or "" for name in os.environ if _PROXY.match(name)}
+    names = list(os.environ)  # each pass decodes all of them, and this is called for every reply
+    secrets = {os.environ[name].strip() for name in names if _names_a_secret(name)}
+    secrets |= {urlsplit(os.environ[name]).password or "" for name in names if _PROXY.match(name)}
     if "huggingface_hub" in sys.modules:  # it reads its token from a file as well, once it is used
         secrets.add(_hub_token())
     plain = {secret for secret in secrets if _is_secret(secret)} | _typed
