@@ -688,7 +688,7 @@ class SearchKind:
         scored: Whether it needs a scorer.
         rise: How much warmer each further sample of one node is drawn (paper's code: T0, T0 + 0.5, 1.0).
         temperature: Default temperature of the first sample.
-        format: Name of the format that is used where the user names none.
+        format: Name of the format that is used where the user names none; None for the model's own.
         roles: Further policies that it asks, each given by arguments with the role's prefix: `judge_pretrained=`.
         optional_roles: Further policies in whose place the run's policy is asked where they are not given.
         tops: How many of the likeliest tokens it needs to know at each position, see `Step.tops`.
@@ -698,7 +698,7 @@ class SearchKind:
     scored: bool
     rise: float = 0.0
     temperature: float = 1.0
-    format: str = "continue"
+    format: str | None = None
     roles: tuple[str, ...] = ()
     optional_roles: tuple[str, ...] = ()
     tops: int = 0
