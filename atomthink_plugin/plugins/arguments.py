@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from atomthink_plugin.api import AtomThinkError
 
 NUMBERS_AS_TEXT: Final = ConfigDict(coerce_numbers_to_str=True)
-"""The harness turns `revision=12345678` into a number before we see it; where text is wanted, it is text again."""
+"""lmms-eval makes a number of `revision=12345678`; a parameter that is text gets it as text."""
 
 _WHOLE_NUMBER: Final = re.compile(r"[+-]?\d+")
 
@@ -47,17 +48,37 @@ def read_pairs(option: str, text: str) -> dict[str, Any]:
     return pairs
 
 
-def parameters(factory: Callable[..., Any], prefix: str = "", hidden: Iterable[str] = ()) -> dict[str, str]:
+def parameters(factory: Callable[..., Any], prefix: str = "") -> dict[str, str]:
     """Returns what users may pass to `factory`: the name they type, and the parameter it stands for.
 
     Args:
         factory: A function with annotated parameters, or a class whose constructor has them.
         prefix: Put before each name, unless the name is the prefix without its underscore: a scorer's
             parameter `tag` is typed `prm_tag`, its parameter `prm` stays `prm`.
-        hidden: Parameters that are not the user's.
     """
-    names = [name for name in inspect.signature(factory).parameters if name not in hidden]
+    names = inspect.signature(factory).parameters
     return {name if name == prefix.rstrip("_") else prefix + name: name for name in names}
+
+
+@contextmanager
+def named_as_typed(names: Mapping[str, str], what: str) -> Iterator[None]:
+    """Makes the errors of a factory name its arguments as users type them: `judge_pretrained=` for `pretrained=`.
+
+    Args:
+        names: As returned by `parameters`.
+        what: What the factory makes, for the beginning of the message.
+
+    Raises:
+        AtomThinkError: The factory raised one.
+    """
+    typed = {parameter: name for name, parameter in names.items() if parameter != name}
+    try:
+        yield
+    except AtomThinkError as error:
+        if not typed:
+            raise
+        text = re.sub(r"\b(\w+)(?==)", lambda found: typed.get(found[1], found[1]), str(error))
+        raise AtomThinkError(f"{what}: {text}") from error
 
 
 def bind(factory: Callable[..., Any], typed: Mapping[str, Any], names: Mapping[str, str], what: str) -> dict[str, Any]:
