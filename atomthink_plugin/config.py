@@ -1,24 +1,24 @@
-"""The border: what a user typed becomes a checked plan, before any model is loaded."""
+"""Turns what a user typed into a checked plan, before any model is loaded."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from atomthink_plugin.api import AtomThinkError, Format, Policy, Sampling, Scorer, Search, SearchKind
+from atomthink_plugin.api import AtomThinkError, Format, Sampling, Scorer, Search, SearchKind
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.identity import matters
 from atomthink_plugin.inference.image_input import MAX_PIXELS
 from atomthink_plugin.plugins.arguments import NUMBERS_AS_TEXT, bind, convert, parameters, pick, reject_unknown
-from atomthink_plugin.plugins.hookspecs import PolicyFactory, ScorerFactory
+from atomthink_plugin.plugins.hookspecs import FormatFactory, ScorerFactory
+from atomthink_plugin.plugins.old_contract import outdated_format
 from atomthink_plugin.plugins.registry import Registry, registry
-from atomthink_plugin.redaction import masked
+from atomthink_plugin.policies import PolicyPlan, Roles, role_arguments, run_policy
 from atomthink_plugin.runtime.runner import OnError
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.scorers.detect import detect_kind
@@ -28,13 +28,8 @@ Thinking = Literal["direct", "cot", "quick", "slow"]
 
 QUICK = SearchKind(quick, scored=False, temperature=0.0)
 
-_HOW: Final = frozenset(
-    {"batch_size", "device", "cache_gib", "connections", "timeout", "max_retries", "wait", "continuation"}
-)
-"""Arguments that say how something is computed, not what."""
-
-_PATHS: Final = ("pretrained", "prm", "chat_template")
-"""Arguments that may name a file or folder, from the home folder on."""
+_WHOLE_REPLY: Final[Mapping[str, FormatFactory]] = {"direct": Direct, "cot": Cot}
+"""The formats of the ways of thinking that take no other."""
 
 
 class RunArguments(BaseModel):
@@ -47,7 +42,7 @@ class RunArguments(BaseModel):
 
     thinking: Thinking = "quick"
     search: str | None = None
-    format: str = "continue"
+    format: str | None = None
     prm: str | None = None
     scorer: str | None = None
     temperature: float | None = Field(None, ge=0)
@@ -74,6 +69,7 @@ class Plan:
     Attributes:
         arguments: The common arguments.
         policy: Makes the policy.
+        roles: Makes the policy of each role of the search; the run's own where an optional role is not given.
         scorer: Makes the scorer; None where the search does without.
         search: The search, ready.
         search_name: `direct`, `cot`, `quick` or the registered name of a slow search.
@@ -83,7 +79,8 @@ class Plan:
     """
 
     arguments: RunArguments
-    policy: Callable[[], Policy]
+    policy: PolicyPlan
+    roles: Mapping[str, PolicyPlan]
     scorer: Callable[[], Scorer] | None
     search: Search
     search_name: str
@@ -105,30 +102,36 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     """
     offers = registry()
     everywhere = set(RunArguments.model_fields)
-    given, typed = typed, {**(defaults or {}), **typed}
+    given, defaults = typed, defaults or {}
+    typed = {**defaults, **given}
     common = _common({name: value for name, value in typed.items() if name in everywhere and value is not None})
-    policy_factory: PolicyFactory = pick("policy", policy, offers.policies)
+    chosen = run_policy(policy, offers.policies)
     name, kind = _search(common, offers.searches)
     if not kind.scored:
         _refuse_scorer(given, common, offers)
     scorer_kind, scorer_factory = _scorer(common, kind, offers.scorers, typed)
+    roles = Roles(name, kind, policy, typed, offers.policies)
+    form_name, form_factory = _format_factory(common, kind, given, offers.formats)
 
-    policy_names = parameters(policy_factory)
     search_names = parameters(kind.factory)
+    form_names = parameters(form_factory, "format_")
     scorer_names = parameters(scorer_factory, "prm_") if scorer_factory else {}
-    valid = everywhere | policy_names.keys() | search_names.keys() | scorer_names.keys()
-    reject_unknown(given, valid, _elsewhere(offers.searches, offers.scorers))
+    valid = everywhere.union(chosen.names, roles.names, search_names, form_names, scorer_names)
+    reject_unknown(given, valid, {**_elsewhere(offers), **role_arguments(kind, offers.policies)})
 
-    form_name, form = _format(common, offers.formats)
+    form_arguments = bind(form_factory, typed, form_names, f"format={form_name}")
     search_arguments = bind(kind.factory, typed, search_names, f"search={name}")
-    policy_arguments = bind(policy_factory, typed, policy_names, "the model")
     scorer_arguments = bind(scorer_factory, typed, scorer_names, f"scorer={scorer_kind}") if scorer_factory else {}
+    policy_plan = chosen.plan(typed)
+    role_plans = roles.plan(policy_plan)
     settings = _settings(common, kind)
+    form = _format(form_name, form_factory, form_arguments)
     with no_exit(f"the search {name!r}"):
         search = kind.factory(**search_arguments)
     return Plan(
         arguments=common,
-        policy=lambda: policy_factory(**policy_arguments),
+        policy=policy_plan,
+        roles=role_plans,
         scorer=(lambda: scorer_factory(**scorer_arguments)) if scorer_factory else None,
         search=search,
         search_name=name,
@@ -136,10 +139,11 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
         settings=settings,
         identity={
             "thinking": common.thinking,
-            "format": {"name": form_name, "fields": _fields(form)},
-            "policy": {"name": policy, **_matters(policy_arguments)},
+            "format": {"name": form_name, "fields": {**form_arguments, **_fields(form)}},
+            "policy": policy_plan.identity,
+            "roles": {role: planned.identity for role, planned in role_plans.items() if planned != policy_plan},
             "search": {"name": name, **search_arguments},
-            "scorer": {"kind": scorer_kind, **_matters(scorer_arguments)},
+            "scorer": {"kind": scorer_kind, **matters(scorer_arguments)},
             "settings": asdict(settings),
         },
     )
@@ -174,30 +178,14 @@ def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
     kind = common.scorer or _detected(common.prm or "", given)
     factory: ScorerFactory = pick("scorer", kind, scorers)
     names = parameters(factory, "prm_")
-    reject_unknown(given, {"scorer", *names}, _elsewhere({}, scorers))
+    elsewhere = _places((f"scorer={name}", parameters(other, "prm_")) for name, other in scorers.items())
+    reject_unknown(given, {"scorer", *names}, elsewhere)
     arguments = bind(factory, given, names, f"scorer={kind}")
-    return ScorerPlan(kind, lambda: factory(**arguments), {"kind": kind, **_matters(arguments)})
-
-
-def _matters(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that change results; a path counts by where it leads, a template file by what it says.
-
-    Secrets are left out: they are written into the journal's folder, and another key changes no result.
-    """
-    matters = {
-        name: os.path.expanduser(value) if name in _PATHS and isinstance(value, str) else value
-        for name, value in arguments.items()
-        if name not in _HOW
-    }
-    template = matters.get("chat_template")
-    if template is not None and Path(template).is_file():
-        matters["chat_template"] = Path(template).read_text(encoding="utf-8")
-    kept: dict[str, Any] = masked(matters)
-    return kept
+    return ScorerPlan(kind, lambda: factory(**arguments), {"kind": kind, **matters(arguments)})
 
 
 def _fields(form: Format) -> dict[str, Any]:
-    """What tells one format of a name from another; the repr of an ordinary class differs in every process."""
+    """What distinguishes formats of one name; the repr of an ordinary class differs in every process."""
     return {field.name: getattr(form, field.name) for field in fields(form)} if is_dataclass(form) else {}
 
 
@@ -216,7 +204,7 @@ def _search(common: RunArguments, searches: Mapping[str, SearchKind]) -> tuple[s
         return name, pick("search", name, searches)
     if common.search is not None:
         raise AtomThinkError(
-            f"`search={common.search}` goes with thinking=slow, and this run has `thinking={common.thinking}`"
+            f"`search={common.search}` needs `thinking=slow`, and this run has `thinking={common.thinking}`"
         )
     return common.thinking, QUICK
 
@@ -263,12 +251,24 @@ def _detected(prm: str, typed: Mapping[str, Any]) -> str:
     return f"served_{name}"
 
 
-def _format(common: RunArguments, formats: Mapping[str, Callable[[], Format]]) -> tuple[str, Format]:
-    chosen: Callable[[], Format] = pick("format", common.format, formats)
-    whole_reply: Mapping[str, Callable[[], Format]] = {"direct": Direct, "cot": Cot}
-    if common.thinking in whole_reply:
-        return common.thinking, whole_reply[common.thinking]()
-    return common.format, chosen()
+def _format_factory(
+    common: RunArguments, kind: SearchKind, given: Mapping[str, Any], formats: Mapping[str, FormatFactory]
+) -> tuple[str, FormatFactory]:
+    """Returns the user's format, else the search's, else the model's, else `continue`."""
+    named = common.format if given.get("format") not in (None, "None") else kind.format or common.format
+    name = named or "continue"
+    factory: FormatFactory = pick("format", name, formats)
+    if common.thinking in _WHOLE_REPLY:
+        return common.thinking, _WHOLE_REPLY[common.thinking]
+    return name, factory
+
+
+def _format(name: str, factory: FormatFactory, arguments: Mapping[str, Any]) -> Format:
+    with no_exit(f"the format {name!r}"):
+        form = factory(**arguments)
+    if (change := outdated_format(form)) is not None:
+        raise AtomThinkError(f"`format={name}` cannot be used: {change}")
+    return form
 
 
 def _settings(common: RunArguments, kind: SearchKind) -> Settings:
@@ -280,6 +280,7 @@ def _settings(common: RunArguments, kind: SearchKind) -> Settings:
         top_k=common.top_k,
         max_tokens=common.step_tokens,
         seed=common.seed,
+        tops=kind.tops,
     )
     return Settings(
         sampling=sampling,
@@ -292,13 +293,25 @@ def _settings(common: RunArguments, kind: SearchKind) -> Settings:
     )
 
 
-def _elsewhere(searches: Mapping[str, SearchKind], scorers: Mapping[str, ScorerFactory]) -> dict[str, str]:
-    """Arguments of all searches and scorers, with what they go with."""
+def _elsewhere(offers: Registry) -> dict[str, str]:
+    """Returns the arguments of all searches, scorers and formats, and which they belong to."""
+    searches = {f"search={name}": kind for name, kind in offers.searches.items()}
+    formats = {f"format={name}": factory for name, factory in offers.formats.items()}
+    formats |= {f"thinking={name}": factory for name, factory in _WHOLE_REPLY.items()}
+    return _places(
+        [
+            *((where, parameters(kind.factory)) for where, kind in searches.items()),
+            *((where, role_arguments(kind, offers.policies)) for where, kind in searches.items()),
+            *((f"scorer={name}", parameters(factory, "prm_")) for name, factory in offers.scorers.items()),
+            *((where, parameters(factory, "format_")) for where, factory in formats.items()),
+        ]
+    )
+
+
+def _places(arguments: Iterable[tuple[str, Iterable[str]]]) -> dict[str, str]:
+    """Returns each argument with all that it belongs to: `search=beam or search=greedy`."""
     places: dict[str, list[str]] = {}
-    for name, kind in searches.items():
-        for argument in parameters(kind.factory):
-            places.setdefault(argument, []).append(f"search={name}")
-    for name, factory in scorers.items():
-        for argument in parameters(factory, "prm_"):
-            places.setdefault(argument, []).append(f"scorer={name}")
-    return {argument: " or ".join(where) for argument, where in places.items()}
+    for where, names in arguments:
+        for name in names:
+            places.setdefault(name, []).append(where)
+    return {name: " or ".join(where) for name, where in places.items()}

@@ -9,9 +9,10 @@ from pathlib import Path as FilePath
 from typing import Any, Final
 
 from atomthink_plugin import __version__
-from atomthink_plugin.api import AtomThinkError, Message, Path, Question, Step
+from atomthink_plugin.api import AtomThinkError, Message, Path, Policy, Question, Step
 from atomthink_plugin.config import Plan
 from atomthink_plugin.exits import no_exit
+from atomthink_plugin.policies import PolicyPlan
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
 
@@ -23,13 +24,13 @@ _TRIED: Final = (_QUESTION, _QUESTION.extend(Step("Step 1: Add the two numbers."
 
 
 def build(plan: Plan) -> Runner:
-    """Loads the policy and the scorer of a plan; the runner has no journal yet.
+    """Loads the policies and the scorer of a plan; the runner has no journal yet.
 
     Raises:
-        AtomThinkError: A checkpoint cannot be loaded or used; names the argument and the way out.
+        AtomThinkError: A checkpoint cannot be loaded or used; names the argument and what to do.
     """
-    with no_exit(f"the policy {plan.identity['policy']['name']!r}"):
-        policy = plan.policy()
+    roles = _policies(plan)
+    policy = roles.pop("policy")
     with no_exit(f"the scorer {plan.identity['scorer']['kind']!r}"):
         scorer = plan.scorer() if plan.scorer is not None else None
     if (check := getattr(policy, "check_prompts", None)) is not None:
@@ -42,7 +43,21 @@ def build(plan: Plan) -> Runner:
         settings=plan.settings,
         concurrency=plan.arguments.concurrency,
         on_error=plan.arguments.on_error,
+        roles=roles,
     )
+
+
+def _policies(plan: Plan) -> dict[str, Policy]:
+    """Loads the policy of the run and of each role; those that are planned alike are one object."""
+    loaded: list[tuple[PolicyPlan, Policy]] = []
+    found: dict[str, Policy] = {}
+    for role, planned in {"policy": plan.policy, **plan.roles}.items():
+        policy = next((made for other, made in loaded if other == planned), None)
+        if policy is None:
+            policy = planned()
+            loaded.append((planned, policy))
+        found[role] = policy
+    return found
 
 
 def open_journal(plan: Plan, runner: Runner, name: str, rank: int = 0) -> Journal | None:
@@ -60,6 +75,7 @@ def open_journal(plan: Plan, runner: Runner, name: str, rank: int = 0) -> Journa
     settings: Mapping[str, Any] = {
         "version": __version__,
         "policy_weights": runner.policy.identity,
+        "role_weights": {role: policy.identity for role, policy in runner.roles.items()},
         "scorer_weights": runner.scorer.identity if runner.scorer is not None else None,
         **plan.identity,
     }

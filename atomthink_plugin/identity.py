@@ -1,0 +1,36 @@
+"""What of a run's arguments changes its results: the journal is keyed by it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from atomthink_plugin.redaction import masked
+
+_HOW: Final = frozenset(
+    {"batch_size", "device", "cache_gib", "connections", "timeout", "max_retries", "wait", "continuation"}
+)
+"""Arguments that say how something is computed, not what."""
+
+_PATHS: Final = ("pretrained", "prm", "chat_template")
+"""Arguments that may name a file or folder relative to the home folder."""
+
+
+def matters(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a policy or a scorer that change results.
+
+    A path counts with its home folder filled in, a template file by its content. Secrets are left out: the identity is
+    written into the journal's folder, and another key changes no result.
+    """
+    kept = {
+        name: os.path.expanduser(value) if name in _PATHS and isinstance(value, str) else value
+        for name, value in arguments.items()
+        if name not in _HOW
+    }
+    template = kept.get("chat_template")
+    if template is not None and Path(template).is_file():
+        kept["chat_template"] = Path(template).read_text(encoding="utf-8")
+    found: dict[str, Any] = masked(kept)
+    return found
