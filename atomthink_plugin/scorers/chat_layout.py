@@ -1,11 +1,11 @@
-"""A path as the policy's own prompt format writes it: the question, and the steps as the reply."""
+"""A path in the prompt format that a PRM was trained with: the question as the prompt, the steps as the reply."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from atomthink_plugin.api import AtomThinkError, Format, Path
-from atomthink_plugin.inference.encoding import Encoder, Encoding
+from atomthink_plugin.api import WHOLE, AtomThinkError, Format, Path, Prompt
 from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.scorers.scored_step import last_step
 
@@ -22,16 +22,55 @@ def format_named(name: str) -> Format:
     return formats[name]()
 
 
-def question_and_steps(encoder: Encoder, format: Format, path: Path, end: str) -> tuple[Encoding, list[list[int]]]:
-    """Returns the question's encoding and the ids of each step that stands in the reply, the last included.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the reply, tokenised by itself.
+
+    Attributes:
+        text: The text.
+        ends: Whether it is a step, with the joint after it, and not text that the format puts between steps.
+    """
+
+    text: str
+    ends: bool
+
+
+def prompt_and_reply(format: Format, path: Path) -> tuple[Prompt, list[Piece]]:
+    """Returns the prompt that asks for the last step, and the reply up to the end of that step.
+
+    The reply is cut at the start and the end of each step, so that the tokens of a path are a prefix of those of every
+    extension of it. Token ids of sampled steps are not used: they may be those of another tokenizer.
 
     Args:
-        encoder: The PRM's.
-        format: What asked for the last step; it may keep earlier steps in the question.
+        format: The PRM's format; it may keep earlier steps in the question.
         path: The path to score.
-        end: Written behind the last step, so that its ids are those it has when the chain goes on.
     """
     step = last_step(path)
-    prompt = format.render(path.parent or path)
-    question = encoder.encode(replace(prompt, begun=()))
-    return question, encoder.split([*prompt.begun, step.text + end])
+    asked = path.parent or path
+    prompt = format.render(asked)
+    return prompt, [*_begun(format, asked, prompt.prefix), Piece(step.text + _joint(format, asked), ends=True)]
+
+
+def _begun(format: Format, path: Path, reply: str) -> Iterator[Piece]:
+    """Yields the pieces of a begun reply that holds the steps of `path`, or some of them."""
+    at = 0
+    for node in path.lineage if reply else ():
+        assert node.parent is not None
+        assert node.step is not None
+        before = format.render(node.parent).prefix
+        end = len(before) + len(node.step.text)
+        if not reply.startswith(before + node.step.text):
+            continue
+        joint = _joint(format, node.parent)
+        end += len(joint) if reply.startswith(joint, end) else 0
+        if at < len(before):
+            yield Piece(reply[at : len(before)], ends=False)
+        yield Piece(reply[len(before) : end], ends=True)
+        at = end
+    if at < len(reply):
+        yield Piece(reply[at:], ends=False)
+
+
+def _joint(format: Format, path: Path) -> str:
+    """Returns what stands after the step that follows `path`."""
+    return (format.unit(path) or WHOLE).joint

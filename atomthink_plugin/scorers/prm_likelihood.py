@@ -8,25 +8,27 @@ good-or-bad read-out has to learn first.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import AtomThinkError, Format, Path
-from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids, load_multimodal
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading
-from atomthink_plugin.scorers.chat_layout import format_named, question_and_steps
+from atomthink_plugin.scorers.chat_layout import format_named, prompt_and_reply
 from atomthink_plugin.scorers.detect import SECTION, PrmSettings, prm_settings
+from atomthink_plugin.scorers.scored_step import last_step
 
 
 class LikelihoodPrm(BatchedScorer):
     """Scores a step by the calibrated likelihood of its tokens, those that end it included.
 
-    A step ends with a blank line, a concluding step with the end of the reply.
+    A step ends with what the format joins it to the next one with, a concluding step with the end of the reply.
 
     Args:
         checkpoint: The loaded PRM.
@@ -56,11 +58,13 @@ class LikelihoodPrm(BatchedScorer):
 
     def encode(self, path: Path) -> Reading:
         """Returns the path's input; read where each of the last step's tokens is predicted."""
-        end = "" if path.final else SEPARATOR
-        question, steps = question_and_steps(self._encoder, self._format, path, end)
-        step = (*steps[-1], *self._end) if path.final else tuple(steps[-1])
-        encoding = question.extend([token for earlier in steps[:-1] for token in earlier]).extend(step)
-        return Reading(encoding, encoding.length - len(step) - 1, encoding.length - 2, step)
+        prompt, reply = prompt_and_reply(self._format, path)
+        written = last_step(path).text if path.final else reply[-1].text
+        *before, step = self._encoder.split([*(piece.text for piece in reply[:-1]), written])
+        step = [*step, *self._end] if path.final else step
+        encoding = self._encoder.encode(replace(prompt, begun=()))
+        encoding = encoding.extend([token for piece in before for token in piece]).extend(step)
+        return Reading(encoding, encoding.length - len(step) - 1, encoding.length - 2, tuple(step))
 
     def probability(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Returns the calibrated likelihood."""

@@ -6,7 +6,9 @@ Sources: Math-Shepherd (arXiv 2312.08935) for the read-out; AtomThink (arXiv 241
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Final, Protocol
 
 import torch
@@ -14,7 +16,6 @@ from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
-from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.checkpoints import Checkpoint, Source, load_multimodal, load_text_prm
@@ -29,12 +30,14 @@ from atomthink_plugin.inference.encoding import (
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.prefix_cache.tree import common
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
-from atomthink_plugin.scorers.chat_layout import format_named, question_and_steps
+from atomthink_plugin.scorers.chat_layout import format_named, prompt_and_reply
 from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
 from atomthink_plugin.scorers.scored_step import TextAlone
 
 PUBLISHED: Final = PrmSettings(kind="token", tag=" \n\n\n\n\n", good=" +", bad=" -")
 """AtomThinkPRM and Math-psa: one tag behind every step, `+` and `-` with the space before them."""
+
+_BLANK_LINE: Final = "\n\n"
 
 
 class Layout(Protocol):
@@ -59,8 +62,8 @@ class TextLayout:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, tag: str, tag_id: int) -> None:
         self._tokenizer = tokenizer
         self._tag = tag.strip(" ")
-        # What stands for a tag in a text must not hold one itself.
-        self._gap = SEPARATOR if self._tag.isspace() and self._tag not in SEPARATOR else " "
+        # What replaces a tag in a text must not contain one.
+        self._gap = _BLANK_LINE if self._tag.isspace() and self._tag not in _BLANK_LINE else " "
         self._tag_id = tag_id
         self._control = control_tokens(tokenizer, None)
         self._asked = TextAlone()
@@ -84,7 +87,13 @@ class TextLayout:
 
 @dataclass(frozen=True)
 class ChatLayout:
-    """A prompt format's own rendering, images in their places, a tag behind every step of the reply."""
+    """The rendering of the format that the PRM was trained with, images included, and a tag after each step.
+
+    Args:
+        encoder: The PRM's.
+        format: It also says what joins a step to the next; the tag follows that.
+        tag_id: Id of the tag.
+    """
 
     encoder: Encoder
     format: Format
@@ -92,8 +101,10 @@ class ChatLayout:
 
     def encode(self, path: Path) -> Encoding:
         """Returns the prompt that asked for the last step, the steps and their tags."""
-        question, steps = question_and_steps(self.encoder, self.format, path, end=SEPARATOR)
-        return question.extend(_tagged(steps, self.tag_id))
+        prompt, reply = prompt_and_reply(self.format, path)
+        pieces = self.encoder.split([piece.text for piece in reply])
+        ids = _tagged(pieces, self.tag_id, [piece.ends for piece in reply])
+        return self.encoder.encode(replace(prompt, begun=())).extend(ids)
 
 
 class TokenPrm(BatchedScorer):
@@ -201,12 +212,15 @@ def markers(prm: str, settings: PrmSettings) -> tuple[str, str, str]:
     return tag, good, bad
 
 
-def _tagged(pieces: list[list[int]], tag_id: int) -> list[int]:
-    """Puts the tag behind each step.
+def _tagged(pieces: Sequence[Sequence[int]], tag_id: int, ends: Iterable[bool] = repeat(True)) -> list[int]:
+    """Returns the ids of all pieces, with the tag after each piece that ends a step.
 
     Raises:
-        QuestionError: A step's own text is read as a tag.
+        QuestionError: A piece's own text is read as a tag.
     """
     if any(tag_id in piece for piece in pieces):
         raise QuestionError("a step contains the PRM's tag, so its steps cannot be told apart")
-    return [token for piece in pieces for token in (*piece, tag_id)]
+    ids: list[int] = []
+    for piece, end in zip(pieces, ends, strict=False):
+        ids += [*piece, tag_id] if end else piece
+    return ids

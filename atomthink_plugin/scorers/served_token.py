@@ -9,16 +9,14 @@ from typing import Any
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
-from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.inference.checkpoint_files import load_config, load_words
 from atomthink_plugin.inference.encoding import ChatText
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
-from atomthink_plugin.scorers.chat_layout import format_named
+from atomthink_plugin.scorers.chat_layout import format_named, prompt_and_reply
 from atomthink_plugin.scorers.detect import prm_settings
 from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, markers
-from atomthink_plugin.scorers.scored_step import last_step
 from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers, served_name
 from atomthink_plugin.servers.chat_turns import ChatTurns
 from atomthink_plugin.servers.openai_client import Server
@@ -144,11 +142,11 @@ class ServedChatPrm(ServedPrm):
 
     def body(self, path: Path) -> dict[str, Any]:
         """Returns a request to go on with the reply by one token."""
-        prompt = self._format.render(path.parent or path)
-        steps = self._text.texts([*prompt.begun, last_step(path).text + SEPARATOR])
-        reply = {"role": "assistant", "content": "".join(step + self._tag for step in steps)}
+        prompt, pieces = prompt_and_reply(self._format, path)
+        texts = zip(self._text.texts([piece.text for piece in pieces]), pieces, strict=True)
+        reply = "".join(text + self._tag if piece.ends else text for text, piece in texts)
         return {
-            "messages": [*self._turns(prompt.messages), reply],
+            "messages": [*self._turns(prompt.messages), {"role": "assistant", "content": reply}],
             "continue_final_message": True,
             "add_generation_prompt": False,
             "logprobs": True,
