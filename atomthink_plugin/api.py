@@ -11,7 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
 
 from annotated_types import Ge
 
@@ -25,6 +25,12 @@ Count = Annotated[int, Ge(1)]
 
 FinishReason = Literal["stop", "eos", "length"]
 """Why a step ended: a stop string, the model's end of sequence, or the token limit."""
+
+ROOT: Final = "root"
+"""Key of the question's own root."""
+
+FURTHER_ROOT: Final = "root-"
+"""Beginning of the keys of further roots, see `SearchTree.begin`."""
 
 
 class AtomThinkError(Exception):
@@ -204,7 +210,7 @@ class Path:
     parent: Path | None = None
     step: Step | None = None
     answer: str | None = None
-    name: str = "root"
+    name: str = ROOT
 
     def extend(self, step: Step, answer: str | None = None) -> Path:
         """Returns the child that adds `step`; `answer` is not None when the step concludes."""
@@ -484,6 +490,11 @@ class Node:
     role: str = "policy"
     use: str = ""
 
+    @property
+    def is_step(self) -> bool:
+        """Whether a policy sampled it as part of a chain: it was not asked for beside the chain, and not written."""
+        return not self.use and self.role != ""
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -529,9 +540,13 @@ class Outcome:
     rollouts: tuple[Rollout, ...] = ()
 
     def chains(self) -> dict[str, tuple[str, ...]]:
-        """Returns the texts of the steps up to each node, by its id; nodes behind a rejected one are left out."""
+        """Returns the texts of the chain that ends at each step of the question's own tree, by the step's id.
+
+        Left out are steps after a rejected one and the trees of further roots, which answer another prompt than the
+        question's. What was asked or written beside a chain is no step; it is in the chains of the steps after it.
+        """
         kept = {node.id: node for node in self.nodes if node.rejected is None}
-        dropped = {node.id for node in self.nodes} - kept.keys()
+        rejected = {node.id for node in self.nodes} - kept.keys()
         found: dict[str, tuple[str, ...]] = {}
         for start in kept.values():  # nodes come in no order
             line: list[Node] = []
@@ -539,12 +554,13 @@ class Outcome:
             while node is not None and node.id not in found:
                 line.append(node)
                 node = kept.get(node.parent)
-            if node is None and line[-1].parent in dropped:
+            root = line[-1].parent if line else ""
+            if node is None and (root in rejected or root.startswith(FURTHER_ROOT)):
                 continue
             before = () if node is None else found[node.id]
             for one in reversed(line):
                 before = found[one.id] = (*before, one.text)
-        return found
+        return {key: texts for key, texts in found.items() if kept[key].is_step}
 
 
 @dataclass(frozen=True, slots=True)

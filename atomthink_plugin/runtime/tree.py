@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from atomthink_plugin.api import (
+    FURTHER_ROOT,
     WHOLE,
     Aggregate,
     AtomThinkError,
@@ -209,7 +210,7 @@ class QuestionTree:
         if question.key == self.question.key:
             return self.root
         digest = hashlib.blake2b(question.key.encode(), digest_size=8).hexdigest()
-        return self._start(Path(question, name=f"root-{digest}"))
+        return self._start(Path(question, name=FURTHER_ROOT + digest))
 
     async def _rollout(self, path: Path, index: int, budget: Budget) -> tuple[Path, Rollout]:
         # The rollout's index is its sample index at every node: two rollouts that meet part ways again.

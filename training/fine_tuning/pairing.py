@@ -136,7 +136,7 @@ def siblings(
     """Yields history, better and worse step of siblings whose scores are far enough apart."""
     at: dict[str, list[Node]] = {}
     for node in nodes:
-        if node.score is not None and node.rejected is None and node.parent in steps:
+        if node.score is not None and node.id in steps and node.parent in steps:
             at.setdefault(node.parent, []).append(node)
     least = limits.margin - 1e-9  # 0.5 - 0.45 is a little less than 0.05
     for parent, children in at.items():
