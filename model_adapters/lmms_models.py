@@ -19,21 +19,18 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from lmms_eval.models.model_utils.usage_metrics import log_usage
 from loguru import logger
 
-from atomthink_plugin.api import AtomThinkError, Failure, Limits, Outcome, Result, Usage
+from atomthink_plugin.api import AtomThinkError, Failure, Outcome, Result, Usage
 from atomthink_plugin.config import Plan
 from atomthink_plugin.formats.steps import stepwise
-from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.inference.checkpoint_files import choose_device
 from atomthink_plugin.model_adapters.lmms_requests import (
     Requested,
     Tally,
-    asks_directly,
-    generation_arguments,
+    asked,
     is_padding,
     repeats,
     tally,
     task_of,
-    to_limits,
     to_result,
 )
 from atomthink_plugin.model_adapters.models import plan_for
@@ -162,29 +159,18 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Thinks about all requests at the same time and returns their replies in order."""
-        asked = [i for i, request in enumerate(requests) if not is_padding(request)]
+        kept = [i for i, request in enumerate(requests) if not is_padding(request)]
         self._tasks |= {id(task): task for task in map(task_of, requests) if task is not None}
-        known_repeats = repeats(requests)
+        known_repeats, in_steps = repeats(requests), stepwise(self._runner.format)
         questions = Requested(
-            [requests[i] for i in asked],
-            [known_repeats[i] for i in asked],
+            [asked(requests[i], known_repeats[i], self._model_args, in_steps) for i in kept],
             self.task_dict,
-            [self._limits(requests[i]) for i in asked],
             self._plan.arguments.max_pixels,
         )
         replies = [GenerationResult("")] * len(requests)  # padding's is thrown away by the harness
-        for n, (i, result) in enumerate(zip(asked, self._think(questions), strict=True)):
-            replies[i] = self._reply(result, questions.prompts.get(n, ""), self._stepwise(requests[i]))
+        for i, result in zip(kept, self._think(questions), strict=True):
+            replies[i] = to_result(result, self._journal)
         return replies
-
-    def _stepwise(self, request: Instance) -> bool:
-        return stepwise(self._runner.format) and not asks_directly(request)
-
-    def _limits(self, request: Instance) -> Limits:
-        limits = to_limits(generation_arguments(request, self._model_args, self._stepwise(request)))
-        if asks_directly(request) and limits.temperature is None:
-            return replace(limits, temperature=0.0)  # the run's own is its search's
-        return limits
 
     def _think(self, questions: Requested) -> list[Result]:
         """Answers the questions and tells the harness and the user what it took."""
@@ -210,11 +196,6 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
                 journal.close()
         self._report(results, spent, time.monotonic() - started)
         return results
-
-    def _reply(self, result: Result, prompt: str, stepwise: bool) -> GenerationResult:
-        if isinstance(result, Outcome) and stepwise:
-            result = replace(result, text=in_task_form(result.text, result.answer, prompt))
-        return to_result(result, self._journal)
 
     def _report(self, results: Sequence[Result], spent: Sequence[Usage], seconds: float) -> None:
         """Tells the harness and the user what was spent now, and what became of all questions.

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from atomthink_plugin.api import AtomThinkError, Failure, Limits, Message, Question, QuestionError, Result
 from atomthink_plugin.formats.steps import split_steps
 from atomthink_plugin.inference.image_input import MAX_PIXELS, read_image, upright
+from atomthink_plugin.model_adapters.answer_options import answer_options
 from atomthink_plugin.plugins.arguments import read_pairs, reject_unknown
 
 Arguments = Mapping[str, Any]
@@ -59,70 +60,87 @@ def repeats(requests: Sequence[Instance]) -> list[int]:
     return counts
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A chat request, and what it asks for before its document is read.
+
+    Attributes:
+        request: Its arguments are `(context, doc_to_messages, gen_kwargs, doc_id, task, split)`.
+        repeat: Its number among the requests about the same document, see `repeats`.
+        direct: Whether the task wants the question answered in one reply.
+        limits: Generation limits.
+    """
+
+    request: Instance
+    repeat: int
+    direct: bool
+    limits: Limits
+
+
+def asked(request: Instance, repeat: int = 0, model_args: Arguments | None = None, stepwise: bool = False) -> Asked:
+    """Reads a chat request.
+
+    Args:
+        request: A chat request, as it came from the harness.
+        repeat: Its number among the requests about the same document, see `repeats`.
+        model_args: What the user gave in `--model_args`, defaults left out.
+        stepwise: Whether the run thinks in steps.
+
+    Raises:
+        AtomThinkError: A generation argument has a value that it cannot have.
+    """
+    direct = asks_directly(request)
+    limits = to_limits(generation_arguments(request, model_args or {}, stepwise and not direct))
+    if direct and limits.temperature is None:
+        limits = replace(limits, temperature=0.0)  # the run's temperature is chosen for its search
+    return Asked(request, repeat, direct, limits)
+
+
 class Requested:
     """The questions of a run, each built when it is its turn: the images of a whole task may not fit in memory.
 
     Args:
-        requests: Chat requests, padding left out.
-        repeats: For each its number among the requests about the same document, see `repeats`.
+        asked: The requests, padding left out.
         docs: Task to split to documents: the model's `task_dict`.
-        limits: For each what `to_limits` returned.
         max_pixels: Pixels of an image; a larger one is scaled down.
-
-    Attributes:
-        prompts: The text of each question that was built, by index.
     """
 
-    def __init__(
-        self,
-        requests: Sequence[Instance],
-        repeats: Sequence[int],
-        docs: Mapping[str, Any],
-        limits: Sequence[Limits],
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
-        self._given = list(zip(requests, limits, repeats, strict=True))
+    def __init__(self, asked: Sequence[Asked], docs: Mapping[str, Any], max_pixels: int = MAX_PIXELS) -> None:
+        self._asked = asked
         self._docs = docs
         self._max_pixels = max_pixels
-        self.prompts: dict[int, str] = {}
 
     def __len__(self) -> int:
         """Returns how many questions there are."""
-        return len(self._given)
+        return len(self._asked)
 
     def __getitem__(self, index: int) -> Question:
         """Builds one question; see `to_question` for what it raises."""
-        request, limits, repeat = self._given[index]
-        question = to_question(request, self._docs, limits, repeat, self._max_pixels)
-        texts = (part for turn in question.messages for part in turn.parts if isinstance(part, str))
-        self.prompts[index] = "\n".join(texts)
-        return question
+        return to_question(self._asked[index], self._docs, self._max_pixels)
 
 
-def to_question(
-    request: Instance, docs: Mapping[str, Any], limits: Limits, repeat: int = 0, max_pixels: int = MAX_PIXELS
-) -> Question:
+def to_question(asked: Asked, docs: Mapping[str, Any], max_pixels: int = MAX_PIXELS) -> Question:
     """Returns the question that a chat request asks.
 
     Args:
-        request: Its arguments are `(context, doc_to_messages, gen_kwargs, doc_id, task, split)`.
+        asked: The request.
         docs: Task to split to documents: the model's `task_dict`.
-        limits: What `to_limits` returned for this request.
-        repeat: Its number among the requests about the same document, see `repeats`.
         max_pixels: Pixels of an image; a larger one is scaled down.
 
     Raises:
         QuestionError: The task cannot build its messages or they hold what cannot be asked.
     """
-    _, doc_to_messages, _, doc_id, task, split = request.args
-    identity = f"{task}/{split}/{doc_id}/{repeat}"
+    _, doc_to_messages, _, doc_id, task, split = asked.request.args
+    identity = f"{task}/{split}/{doc_id}/{asked.repeat}"
     try:
-        messages, history = _messages(doc_to_messages, docs[task][split][doc_id], max_pixels)
+        document = docs[task][split][doc_id]
+        messages, history = _messages(doc_to_messages, document, max_pixels)
     except QuestionError as error:
         raise QuestionError(f"question {identity}: {error}") from error
     except Exception as error:  # the task's own code and data: broken images, missing fields
         raise QuestionError(f"question {identity}: the task cannot build its messages: {error!r}") from error
-    return Question(identity, messages, limits=limits, history=history, direct=asks_directly(request))
+    choices = answer_options(document, "\n".join(part for part in messages[-1].parts if isinstance(part, str)))
+    return Question(identity, messages, choices, asked.limits, history, asked.direct)
 
 
 def _messages(

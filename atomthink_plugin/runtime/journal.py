@@ -88,6 +88,7 @@ class Journal:
             AtomThinkError: It cannot be written.
         """
         record: dict[str, Any] = {"key": question.key, "question": question.id, "text": question.text}
+        record["choices"] = question.choices
         record["images"] = self.thumbnails.keep(question.images)
         done = isinstance(result, Outcome)
         record |= {"status": "done", "outcome": result} if done else {"status": "failed", "failure": result}

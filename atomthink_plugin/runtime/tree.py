@@ -34,6 +34,8 @@ from atomthink_plugin.api import (
     Usage,
 )
 from atomthink_plugin.exits import no_exit
+from atomthink_plugin.formats.steps import stepwise
+from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.runtime.budget import Budget
 from atomthink_plugin.runtime.nodes import NodeTable
 from atomthink_plugin.runtime.settings import RETRY_HEAT, Settings
@@ -345,9 +347,10 @@ class QuestionTree:
     def outcome(self, choice: Choice) -> Outcome:
         """Returns what the search decided, with the whole tree and its cost."""
         path, scores = choice.path, self._scores.known()
+        answer = path.answer if choice.answer is None else choice.answer
         return Outcome(
-            text=self._text(path),
-            answer=path.answer if choice.answer is None else choice.answer,
+            text=self._reply(path, answer),
+            answer=answer,
             steps=tuple(step.text for step in path.steps),
             scores=tuple(scores.get(node.key) for node in path.lineage),
             value=choice.value,
@@ -356,6 +359,13 @@ class QuestionTree:
             nodes=self._nodes.finished(scores),
             rollouts=tuple(self._rollouts),
         )
+
+    def _reply(self, path: Path, answer: str | None) -> str:
+        """Returns the chain in the form that the task asks for; a reply to the task's own prompt stays as it is."""
+        if not stepwise(self.format):
+            return self._text(path)
+        asked = (part for turn in self.question.messages for part in turn.parts if isinstance(part, str))
+        return in_task_form(self._text(path), answer, "\n".join(asked))
 
     def _text(self, path: Path) -> str:
         """Returns the chain as one text, each unit followed by its joint, the last one by nothing."""

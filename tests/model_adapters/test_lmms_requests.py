@@ -21,7 +21,6 @@ from atomthink_plugin.api import (
     QuestionError,
     Usage,
 )
-from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.model_adapters import lmms_requests as harness
 
 IMAGE = Image.new("RGB", (2, 2), "red")
@@ -55,7 +54,7 @@ DOCS = {"sums": {"test": [{"ask": "2 + 3?"}, {"ask": "4 + 4?"}]}}
 
 def question(asked: Any, **given: Any) -> Question:
     req = request(asked if callable(asked) else Task(asked).doc_to_messages)
-    return harness.to_question(req, DOCS, harness.to_limits(given))
+    return harness.to_question(harness.asked(req, model_args=given), DOCS)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +63,26 @@ def question(asked: Any, **given: Any) -> Question:
 def test_a_task_may_want_direct_answers(metadata: Any, direct: bool) -> None:
     task = Task([])
     task.config.metadata = metadata
-    assert harness.asks_directly(request(task.doc_to_messages)) is direct
     assert question(task.doc_to_messages).direct is direct
     assert not question([]).direct
+
+
+@pytest.mark.parametrize(
+    ("stepwise", "direct", "typed", "expected"),
+    [
+        (True, True, {}, Limits(8, temperature=0.0)),  # the run's temperature is its search's
+        (True, True, {"temperature": 0.7}, Limits(8, temperature=0.7)),
+        (True, False, {}, Limits()),
+        (False, False, {}, Limits(8)),
+    ],
+)
+def test_a_direct_answer_has_the_tasks_own_limits(
+    stepwise: bool, direct: bool, typed: dict[str, Any], expected: Limits
+) -> None:
+    task = Task([])
+    task.config.metadata = {"thinking": "direct"} if direct else None
+    req = request(task.doc_to_messages, {"max_new_tokens": 8})
+    assert harness.asked(req, model_args=typed, stepwise=stepwise).limits == expected
 
 
 def test_all_turns_arrive_whole_and_in_order() -> None:
@@ -108,10 +124,9 @@ def test_images_are_upright_and_bounded(tmp_path: Path) -> None:
     file = tmp_path / "photograph.jpg"
     Image.new("RGB", (60, 20)).save(file, exif=exif)
     content = [{"type": "image", "url": Image.open(file)}, {"type": "image", "url": str(file)}]
-    asked = request(Task(content).doc_to_messages)
-    limits = harness.to_limits({})
-    assert [image.size for image in harness.to_question(asked, DOCS, limits).images] == [(20, 60)] * 2
-    bounded = harness.Requested([asked], [0], DOCS, [limits], max_pixels=300)[0]
+    asked = harness.asked(request(Task(content).doc_to_messages))
+    assert [image.size for image in harness.to_question(asked, DOCS).images] == [(20, 60)] * 2
+    bounded = harness.Requested([asked], DOCS, max_pixels=300)[0]
     assert [image.size for image in bounded.images] == [(10, 30)] * 2
 
 
@@ -150,7 +165,7 @@ def test_repeats_are_counted_per_document_and_padding_is_not() -> None:
     requests = [first, first, second, padding, second, first]
     assert harness.repeats(requests) == [0, 1, 0, 1, 1, 2]
     assert [harness.is_padding(r) for r in requests] == [False, False, False, True, False, False]
-    assert harness.to_question(second, DOCS, Limits(), 1).id == "sums/test/1/1"
+    assert harness.to_question(harness.asked(second, 1), DOCS).id == "sums/test/1/1"
 
 
 def test_command_line_before_model_args_before_task() -> None:
@@ -228,39 +243,6 @@ def test_a_limit_that_is_no_positive_integer_is_refused(value: Any) -> None:
 
 
 CHAIN = "Step 1: 2 + 3 = 5.\n\nStep 2: To sum up, the final answer is: "
-
-
-@pytest.mark.parametrize(
-    ("stated", "answer", "ending"),
-    [
-        ("5.", "5", r"\boxed{5}."),
-        ("-5.", "-5", r"\boxed{-5}."),
-        ("$\\frac{1}{2}$.", "\\frac{1}{2}", r"$\boxed{\frac{1}{2}}$."),
-        ("(A) Apple.", "A", r"(\boxed{A}) Apple."),
-        (r"\boxed{5}.", "5", r"\boxed{5}."),
-        ("\n$$\\boxed{ 5 }$$\nDone.", "5", "\n$$\\boxed{ 5 }$$\nDone."),
-        ("five.", "5", r"five. The final answer is: \boxed{5}."),
-    ],
-)
-def test_the_answer_is_boxed_where_the_prompt_asks_for_it(stated: str, answer: str, ending: str) -> None:
-    asked = r'put your answer in one "\boxed{}".'
-    assert in_task_form(CHAIN + stated, answer, asked) == CHAIN + ending
-    assert in_task_form(CHAIN + stated, answer, "Be brief.") == CHAIN + stated
-
-
-def test_a_box_on_the_way_is_not_the_answers() -> None:
-    asked = r"Use \boxed{}."
-    assert in_task_form(r"\boxed{2}" + "\nIt is 5.", "5", asked).endswith(r"answer is: \boxed{5}.")
-    assert in_task_form("\\boxed{2}\n" + CHAIN + "5.", "5", asked).endswith(r"is: \boxed{5}.")
-
-
-def test_a_prompt_that_asks_for_an_answer_tag_gets_it() -> None:
-    asked = "the final answer enclosed in <answer>...</answer> tags"
-    assert in_task_form(CHAIN + "5.", "5", asked) == CHAIN + "5.\n<answer>5</answer>"
-
-
-def test_a_chain_without_an_answer_stays_as_it_is() -> None:
-    assert in_task_form("Step 1: Hm.", None, r"\boxed{} and <answer>") == "Step 1: Hm."
 
 
 def test_a_result_is_what_the_harness_unwraps() -> None:
