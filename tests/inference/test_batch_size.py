@@ -9,15 +9,15 @@ import torch
 
 from atomthink_plugin.api import AtomThinkError, Path, Sampling
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.batch_size import MOST, row_bytes, rows_that_fit, token_bytes
 from atomthink_plugin.inference.encoding import text_encoding
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
 from atomthink_plugin.model_adapters.registered_policy import registered_policy
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
+from tests.asking import ask
 from tests.model_adapters.test_out_of_memory import limited
-from tests.model_adapters.test_transformers_policy import QUESTIONS, ask, grow
+from tests.model_adapters.test_transformers_policy import QUESTIONS, grow
 from tests.tiny_models import causal_prm, folder, gemma3, llava, loaded, mllama, qwen
 
 GIB = 2**30
@@ -50,17 +50,17 @@ def test_rows_grow_with_the_free_memory_up_to_a_limit() -> None:
 
 def test_samples_are_those_of_any_other_batch_size() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(llava), Continue(), batch_size=3), paths, 2)
-    samples, _ = grow(TransformersPolicy(loaded(llava), Continue(), batch_size="auto"), paths, 2)
+    expected, _ = grow(TransformersPolicy(loaded(llava), batch_size=3), Continue(), paths, 2)
+    samples, _ = grow(TransformersPolicy(loaded(llava), batch_size="auto"), Continue(), paths, 2)
     assert samples == expected
 
 
 def test_it_is_halved_where_memory_runs_out() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    policy = TransformersPolicy(loaded(llava), Continue(), batch_size="auto")
+    policy = TransformersPolicy(loaded(llava), batch_size="auto")
     before = policy._batcher.max_batch
     with limited(loaded(llava).model, lambda rows, tokens: rows > before // 2) as refused:
-        ask(policy, paths, Sampling(1.0, max_tokens=6), 4)
+        ask(policy, Continue(), paths, Sampling(1.0, max_tokens=6), 4)
     assert refused.reading + refused.decoding > 0
     assert policy._batcher.max_batch == before // 2
 
@@ -69,9 +69,9 @@ def test_free_memory_is_asked_for_when_the_first_batch_begins(monkeypatch: pytes
     """The policy is loaded first: what it finds free then, the PRM takes a part of."""
     asked: list[str] = []
     monkeypatch.setattr("atomthink_plugin.inference.batch_size._measured", lambda *given: asked.append("now") or 5)
-    policy = transformers_policy(str(folder(llava)), format=Continue(), device="cpu")
+    policy = transformers_policy(str(folder(llava)), device="cpu")
     assert not asked
-    ask(policy, [Path(each) for each in QUESTIONS], Sampling(max_tokens=2))
+    ask(policy, Continue(), [Path(each) for each in QUESTIONS], Sampling(max_tokens=2))
     assert asked == ["now"]
     assert policy._batcher.max_batch == 5
 
@@ -96,4 +96,4 @@ def test_another_word_is_refused_with_what_would_do(name: str, value: str) -> No
 
 def test_models_of_lmms_eval_need_a_number() -> None:
     with pytest.raises(AtomThinkError, match=r"batch_size=auto.*base=qwen2_5_vl"):
-        registered_policy("qwen2_5_vl", format=Atomic(), batch_size="auto")
+        registered_policy("qwen2_5_vl", batch_size="auto")

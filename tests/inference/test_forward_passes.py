@@ -15,7 +15,8 @@ from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.forward_passes import without_cudnn_attention
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.scorers.prm_token import prm_token
-from tests.model_adapters.test_transformers_policy import QUESTIONS, ask
+from tests.asking import ask
+from tests.model_adapters.test_transformers_policy import QUESTIONS
 from tests.scorers.scoring import PATHS, scores
 from tests.tiny_models import causal_prm, folder, llava, loaded
 
@@ -42,10 +43,10 @@ def asked_inside(model: Any) -> Iterator[list[bool]]:
 
 @pytest.mark.parametrize("cache_gib", [4, 0])
 def test_it_is_off_while_a_policy_generates(cache_gib: float, chosen: bool) -> None:
-    policy = TransformersPolicy(loaded(llava), Direct(), cache_gib=cache_gib)
+    policy = TransformersPolicy(loaded(llava), cache_gib=cache_gib)
     with asked_inside(loaded(llava).model) as seen:
         policy.check()
-        ask(policy, [Path(asked) for asked in QUESTIONS], Sampling(max_tokens=3))
+        ask(policy, Direct(), [Path(asked) for asked in QUESTIONS], Sampling(max_tokens=3))
     assert len(seen) > 3
     assert not any(seen)
     assert torch.backends.cuda.cudnn_sdp_enabled() == chosen

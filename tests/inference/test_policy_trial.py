@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections.abc import Callable, Iterator
@@ -23,7 +22,8 @@ from atomthink_plugin.inference.decoding import PrefillDecoder
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
-from tests.model_adapters.test_transformers_policy import ALL, GREEDY, QUESTIONS, ask, plain
+from tests.asking import ask, ask_each
+from tests.model_adapters.test_transformers_policy import ALL, GREEDY, QUESTIONS, plain
 from tests.tiny_models import chain, folder, llava, mllama, picture, question, t5gemma2
 
 Forward = Callable[..., Any]
@@ -65,7 +65,7 @@ def images_only(real: Forward, model: Any, named: dict[str, Any]) -> Any:
 
 
 def load(build: Any = llava, **arguments: Any) -> TransformersPolicy:
-    return transformers_policy(str(folder(build)), format=Direct(), device="cpu", **arguments)
+    return transformers_policy(str(folder(build)), device="cpu", **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def replies() -> list[list[int]]:
 
 def asked_together(policy: TransformersPolicy) -> list[list[int]]:
     """What a policy replies to all questions at once."""
-    return [list(one.steps[0].token_ids) for one in ask(policy, [Path(q) for q in QUESTIONS], GREEDY)]
+    return [list(one.steps[0].token_ids) for one in ask(policy, Direct(), [Path(q) for q in QUESTIONS], GREEDY)]
 
 
 def warnings(caplog: Any) -> list[str]:
@@ -110,12 +110,12 @@ def test_models_that_need_no_fallback_keep_their_caches_and_their_batches(build:
     assert isinstance(policy._decoder, ForkingDecoder)
     assert not warnings(caplog)
     with counted(policy._checkpoint.model) as rows:
-        ask(policy, [Path(q) for q in QUESTIONS], Sampling(max_tokens=4))
+        ask(policy, Direct(), [Path(q) for q in QUESTIONS], Sampling(max_tokens=4))
     assert max(rows) > 1
 
 
 def test_the_trial_takes_few_forward_passes_and_leaves_no_states_behind() -> None:
-    policy = TransformersPolicy(load_multimodal(str(folder(llava)), device="cpu"), Direct())
+    policy = TransformersPolicy(load_multimodal(str(folder(llava)), device="cpu"))
     with counted(policy._checkpoint.model) as rows:
         policy.check()
     assert 0 < len(rows) <= 80
@@ -131,7 +131,7 @@ def test_a_model_that_sees_padding_gets_a_forward_pass_for_each_row(
     assert len(warnings(caplog)) == 2
     assert asked_together(policy) == replies
     with counted(policy._checkpoint.model) as rows:
-        ask(policy, [Path(q) for q in QUESTIONS], Sampling(temperature=1.0, max_tokens=3), 2)
+        ask(policy, Direct(), [Path(q) for q in QUESTIONS], Sampling(temperature=1.0, max_tokens=3), 2)
     assert set(rows) == {1}
 
 
@@ -144,7 +144,7 @@ def test_a_model_that_fails_to_read_in_parts_reads_prompts_in_full(
     assert "IndexError" in caplog.text
     assert asked_together(policy) == replies
     with counted(policy._checkpoint.model) as rows:
-        ask(policy, [Path(q) for q in QUESTIONS], GREEDY)
+        ask(policy, Direct(), [Path(q) for q in QUESTIONS], GREEDY)
     assert max(rows) > 1  # batches are right, only caches are not
 
 
@@ -192,11 +192,7 @@ def test_a_question_that_the_model_cannot_read_fails_alone_and_in_one_line(
     policy = load()
     assert not warnings(caplog)  # a model for images alone is as it should be
 
-    async def together() -> list[Any]:
-        jobs = [policy.propose(Path(asked), 1, GREEDY) for asked in QUESTIONS]
-        return await asyncio.gather(*jobs, return_exceptions=True)
-
-    given = asyncio.run(together())
+    given = ask_each(policy, Direct(), [Path(asked) for asked in QUESTIONS], GREEDY)
     failed = [reply for reply in given if isinstance(reply, Exception)]
     assert [type(error) for error in failed] == [QuestionError]
     assert given.index(failed[0]) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import shutil
@@ -21,9 +20,7 @@ from atomthink_plugin.api import (
     Message,
     Path,
     Prompt,
-    Proposal,
     Question,
-    QuestionError,
     Sampling,
 )
 from atomthink_plugin.formats.atomic import Atomic
@@ -35,6 +32,7 @@ from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.emova_policy import ConversationEncoder, emova_policy
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkEmova
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
+from tests.asking import ask
 from tests.emova_standin import emova, emova_merging
 from tests.tiny_models import chain, folder, head_prm, llava, picture, question
 
@@ -51,15 +49,8 @@ QUESTIONS = [
 
 
 @cache
-def policy(build: Build, form: Format, **arguments: Any) -> TransformersPolicy:
-    return emova_policy(str(folder(build)), format=form, trust_remote_code=True, device="cpu", **arguments)
-
-
-def ask(policy: TransformersPolicy, paths: list[Path], sampling: Sampling, n: int = 1) -> list[Proposal]:
-    async def together() -> list[Proposal]:
-        return await asyncio.gather(*(policy.propose(path, n, sampling) for path in paths))
-
-    return asyncio.run(together())
+def policy(build: Build, **arguments: Any) -> TransformersPolicy:
+    return emova_policy(str(folder(build)), trust_remote_code=True, device="cpu", **arguments)
 
 
 @cache
@@ -105,7 +96,7 @@ def test_its_code_does_not_run_untold(trust: dict[str, bool], tmp_path: FilePath
     with pytest.raises(AtomThinkError, match=r"own Python code: read it, then pass trust_remote_code=True to run it"):
         AtomThinkEmova(pretrained=str(copy), thinking="quick", journal="off", **trust)
     assert not (tmp_path / "ran").exists()
-    emova_policy(str(copy), format=Continue(), trust_remote_code=True, device="cpu")
+    emova_policy(str(copy), trust_remote_code=True, device="cpu")
     assert (tmp_path / "ran").exists()
 
 
@@ -114,7 +105,7 @@ def test_its_code_does_not_run_untold(trust: dict[str, bool], tmp_path: FilePath
 def test_greedy_steps_are_those_of_forward_passes_from_scratch(build: Build, form: Format) -> None:
     paths = [Path(asked) for asked in QUESTIONS]
     paths += [chain(QUESTIONS[0], "Step 1: Compute 1 + 1 = 2."), chain(QUESTIONS[3], "Step 1: Compute 2 + 2 = 4.")]
-    for path, proposal in zip(paths, ask(policy(build, form), paths, Sampling(max_tokens=10)), strict=True):
+    for path, proposal in zip(paths, ask(policy(build), form, paths, Sampling(max_tokens=10)), strict=True):
         (step,) = proposal.steps
         expected = from_scratch(build, form.render(path), 10)
         assert list(step.token_ids) == expected[: len(step.token_ids)]
@@ -154,25 +145,25 @@ def test_a_task_may_bring_its_own_system_turn_and_name_the_placeholder() -> None
 
 def test_caches_are_forked_and_rows_share_a_batch_where_the_code_allows_it(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        able = policy(emova, Continue(), batch_size=5)
+        able = policy(emova, batch_size=5)
     assert isinstance(able._decoder, ForkingDecoder)
     assert able._batcher.max_batch == 5
     assert "forked" not in caplog.text
-    proposals = ask(able, [Path(QUESTIONS[0])], Sampling(temperature=1.0, max_tokens=5), 4)
-    proposals += ask(able, [chain(QUESTIONS[0], "Step 1: Compute 1 + 1 = 2.")], Sampling(max_tokens=5))
+    proposals = ask(able, Continue(), [Path(QUESTIONS[0])], Sampling(temperature=1.0, max_tokens=5), 4)
+    proposals += ask(able, Continue(), [chain(QUESTIONS[0], "Step 1: Compute 1 + 1 = 2.")], Sampling(max_tokens=5))
     assert [proposal.usage.images for proposal in proposals] == [1, 0]
     assert proposals[1].usage.cached > proposals[1].usage.prefilled
 
 
 def test_code_that_allows_neither_is_found_out_before_the_first_question(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        unable = policy(emova_merging, Continue(), batch_size=5)
+        unable = policy(emova_merging, batch_size=5)
     assert isinstance(unable._decoder, PrefillDecoder)
     assert "cannot be asked in batches" in caplog.text
     rows = set()
     model: Any = unable._checkpoint.model
     handle = model.register_forward_pre_hook(lambda _, __, named: rows.add(len(named["input_ids"])), with_kwargs=True)
-    ask(unable, [Path(QUESTIONS[0])], Sampling(temperature=1.0, max_tokens=3), 4)
+    ask(unable, Continue(), [Path(QUESTIONS[0])], Sampling(temperature=1.0, max_tokens=3), 4)
     handle.remove()
     assert rows == {1}
     assert "cannot be forked (it turns an image's one token into several)" in caplog.text
@@ -205,7 +196,7 @@ def test_code_that_does_not_run_here_is_told_from_a_wrong_name(
     assert old in code
     (copy / file).write_text(code.replace(old, new, 1))
     with pytest.raises(AtomThinkError, match=message):
-        emova_policy(str(copy), format=Continue(), trust_remote_code=True, device="cpu")
+        emova_policy(str(copy), trust_remote_code=True, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -220,12 +211,12 @@ def test_a_missing_file_is_named(missing: str, message: str, tmp_path: FilePath)
     copy = FilePath(shutil.copytree(folder(emova), tmp_path / "model"))
     (copy / missing).unlink()
     with pytest.raises(AtomThinkError, match=message):
-        emova_policy(str(copy), format=Continue(), trust_remote_code=True, device="cpu")
+        emova_policy(str(copy), trust_remote_code=True, device="cpu")
 
 
 def test_what_is_no_such_checkpoint_says_where_to_look(tmp_path: FilePath) -> None:
     with pytest.raises(AtomThinkError, match=r"'llava' and brings no Python code of its own: use --model atomthink_hf"):
-        emova_policy(str(folder(llava)), format=Continue(), device="cpu")
+        emova_policy(str(folder(llava)), device="cpu")
     with pytest.raises(AtomThinkError, match=r"name a folder that has its files"):
         AtomThinkEmova(thinking="quick", journal="off", trust_remote_code=True)
     config = json.loads((folder(emova) / "config.json").read_text())
@@ -246,9 +237,3 @@ def test_it_takes_the_arguments_of_the_other_families() -> None:
     )
     assert made._plan.identity["format"]["name"] == "continue"
     assert made._runner.policy.identity.endswith(" in bfloat16")
-
-
-def test_an_image_too_many_is_the_questions_own_fault() -> None:
-    broken = Question("x", (Message("user", (picture(0, (1, 1)), " ")),))
-    with pytest.raises(QuestionError, match="no text"):
-        ask(policy(emova, Direct()), [Path(broken)], Sampling(max_tokens=2))

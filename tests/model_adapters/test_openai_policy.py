@@ -46,6 +46,7 @@ from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.servers.chat_endpoint import Endpoint
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.testing import ScriptedScorer
+from tests.asking import prompt_at, propose, sampling_at
 from tests.openai_server import (
     ChatServer,
     Fault,
@@ -59,6 +60,7 @@ from tests.openai_server import (
 )
 
 SECRET = "sk-secret-0123456789"
+CONTINUE = Continue()
 WARM = Sampling(temperature=1.0, max_tokens=40, seed=3)
 
 Serve = Callable[..., ChatServer]
@@ -92,13 +94,18 @@ def chain(*steps: str) -> Path:
     return path
 
 
-def policy(script: ChatServer, form: Format | None = None, **arguments: Any) -> OpenAIPolicy:
+def policy(script: ChatServer, **arguments: Any) -> OpenAIPolicy:
     defaults: dict[str, Any] = {"base_url": script.url, "max_retries": 2, "timeout": 600.0, "wait": 0.0}
-    return openai_policy("scripted", format=form or Continue(), **(defaults | arguments))
+    return openai_policy("scripted", **(defaults | arguments))
 
 
-def ask(asked: OpenAIPolicy, path: Path, sampling: Sampling, n: int = 1) -> Proposal:
-    return asyncio.run(asked.propose(path, n, sampling))
+def ask(asked: OpenAIPolicy, path: Path, sampling: Sampling, n: int = 1, form: Format = CONTINUE) -> Proposal:
+    return asyncio.run(propose(asked, form, path, n, sampling))
+
+
+def seed_of(sampling: Sampling, path: Path, index: int) -> int:
+    """The seed that a request for the path's sample `index` has."""
+    return sampling_at(path, sampling).seed_of(index) >> 32
 
 
 def first(text: str) -> str:
@@ -111,16 +118,16 @@ def first(text: str) -> str:
 @pytest.mark.parametrize("form", [Continue(), Atomic()])
 def test_steps_are_what_the_server_writes_at_the_path(server: Serve, form: Format) -> None:
     path = chain("Step 1: Read 4.")
-    proposal = ask(policy(server(), form), path, replace(WARM, rise=0.0), 3)
+    proposal = ask(policy(server()), path, replace(WARM, rise=0.0), 3, form)
     history = "Step 1: Read 4." + (SEPARATOR if isinstance(form, Continue) else "")
-    seed = WARM.seed_of(path, 0) >> 32
+    seed = seed_of(WARM, path, 0)
     assert [step.text for step in proposal.steps] == [first(story(history, 1.0, seed + i)) for i in range(3)]
     assert {step.finish for step in proposal.steps} == {"stop"}
 
 
 @pytest.mark.parametrize("form", [Direct(), Cot()])
 def test_whole_replies_come_whole(server: Serve, form: Format) -> None:
-    (step,) = ask(policy(server(), form), Path(question()), Sampling(max_tokens=40)).steps
+    (step,) = ask(policy(server()), Path(question()), Sampling(max_tokens=40), form=form).steps
     assert (step.text, step.finish) == (story("", 0.0, 0), "eos")
 
 
@@ -133,7 +140,7 @@ def test_direct_sends_the_tasks_messages_whole(server: Serve) -> None:
         Message("assistant", ("Four.",)),
         Message("user", ("Sure?",)),
     )
-    ask(policy(script, Direct()), Path(Question("q", messages)), Sampling())
+    ask(policy(script), Path(Question("q", messages)), Sampling(), form=Direct())
     body = script.asked[-1]
     assert [(turn["role"], text_of(turn["content"])) for turn in body["messages"]] == [
         ("system", "Be brief."),
@@ -183,9 +190,9 @@ def test_samples_of_one_temperature_are_one_request(server: Serve) -> None:
     assert [(b["temperature"], b.get("n", 1)) for b in bodies] == [(0.0, 1), (0.5, 1), (1.0, 3)]
     assert "seed" not in bodies[0]
     assert "top_k" not in bodies[0]
-    assert [b["seed"] for b in bodies[1:]] == [sampling.seed_of(path, i) >> 32 for i in (1, 2)]
+    assert [b["seed"] for b in bodies[1:]] == [seed_of(sampling, path, i) for i in (1, 2)]
     assert [(b["top_p"], b["top_k"]) for b in bodies[1:]] == [(0.9, 7)] * 2
-    last = sampling.seed_of(path, 2) >> 32
+    last = seed_of(sampling, path, 2)
     texts = [story("", 0.0, 0), story("", 0.5, bodies[1]["seed"]), *(story("", 1.0, last + i) for i in range(3))]
     assert [step.text for step in proposal.steps] == [first(text) for text in texts]
     assert proposal.usage.policy_calls == 5
@@ -204,7 +211,7 @@ def test_what_a_server_does_not_give_with_n_is_asked_one_by_one(server: Serve, l
     script, path = server(**lacks), Path(question())
     asked = policy(script)
     given = min(lacks.get("most", 0), 2)
-    seeds = [WARM.seed_of(path, i) >> 32 for i in range(4)]
+    seeds = [seed_of(WARM, path, i) for i in range(4)]
     alone = [first(story("", 1.0, seed)) for seed in seeds]
     together = [first(story("", 1.0, seeds[0] + i)) for i in range(given)]
     assert [step.text for step in ask(asked, path, WARM, 4).steps] == together + alone[given:]
@@ -227,7 +234,7 @@ def test_rollouts_have_their_own_seeds(server: Serve) -> None:
     script, path = server(), Path(question())
     asked = policy(script)
     alone = [ask(asked, path, replace(WARM, first=i)).steps[0].text for i in range(3)]
-    assert alone == [first(story("", 1.0, WARM.seed_of(path, i) >> 32)) for i in range(3)]
+    assert alone == [first(story("", 1.0, seed_of(WARM, path, i))) for i in range(3)]
 
 
 # --- tokens, log-probabilities, usage ----------------------------------------------------------
@@ -271,11 +278,11 @@ def test_a_count_that_cannot_be_right_costs_neither_memory_nor_the_question(
     server: Serve, caplog: pytest.LogCaptureFixture, how: Any, count: Any
 ) -> None:
     script, path = server(logprobs=how), Path(question())
-    asked = policy(script, Atomic())
-    with_counts = ask(asked, path, WARM, 3)
+    asked = policy(script)
+    with_counts = ask(asked, path, WARM, 3, form=Atomic())
     caplog.clear()
     script.claims = {"usage": {"prompt_tokens": 40, "completion_tokens": count}}
-    proposals = [ask(asked, path, WARM, 3) for _ in range(2)]
+    proposals = [ask(asked, path, WARM, 3, form=Atomic()) for _ in range(2)]
     for proposal in proposals:
         assert [step.text for step in proposal.steps] == [step.text for step in with_counts.steps]
         assert proposal.usage.prefilled == 40
@@ -287,30 +294,30 @@ def test_a_count_that_cannot_be_right_costs_neither_memory_nor_the_question(
 @pytest.mark.parametrize("usage", ["lots", [], {"prompt_tokens": -5}, {"prompt_tokens": 10**12}])
 def test_prompt_counts_that_cannot_be_right_are_left_out(server: Serve, usage: Any) -> None:
     script = server()
-    asked = policy(script, Atomic())
+    asked = policy(script)
     script.claims = {"usage": usage}
-    proposal = ask(asked, Path(question()), WARM, 2)
+    proposal = ask(asked, Path(question()), WARM, 2, form=Atomic())
     assert len(proposal.steps) == 2
     assert (proposal.usage.prefilled, proposal.usage.cached) == (0, 0)
 
 
 def test_counts_of_choices_that_nobody_asked_for_are_right(server: Serve, caplog: pytest.LogCaptureFixture) -> None:
     script = server(speaks=lambda *_: "word " * 100)
-    asked = policy(script, Atomic())
+    asked = policy(script)
     script.faults = ["many", "few"]
     for _ in range(2):
-        ask(asked, Path(question()), WARM, 2)
+        ask(asked, Path(question()), WARM, 2, form=Atomic())
     assert not caplog.records
 
 
 def test_another_model_than_asked_for_is_reported_once(server: Serve, caplog: pytest.LogCaptureFixture) -> None:
     script = server(claims={"model": "scripted-2024-08-06"})
-    asked = policy(script, Atomic())
-    ask(asked, Path(question()), WARM)
+    asked = policy(script)
+    ask(asked, Path(question()), WARM, form=Atomic())
     assert not caplog.records
     script.claims = {"model": "cheaper"}
     for _ in range(3):
-        assert len(ask(asked, Path(question()), WARM, 2).steps) == 2
+        assert len(ask(asked, Path(question()), WARM, 2, form=Atomic()).steps) == 2
     (record,) = caplog.records
     assert "cheaper" in record.getMessage()
     assert "scripted" in record.getMessage()
@@ -353,7 +360,7 @@ def test_stops_count_from_the_first_visible_character(server: Serve) -> None:
     script = server(speaks=lambda history, t, seed: "\n\n" + story(history, t, seed))
     path = Path(question())
     proposal = ask(policy(script), path, WARM, 2)
-    texts = [first(story("", 1.0, WARM.seed_of(path, i) >> 32)) for i in range(2)]
+    texts = [first(story("", 1.0, seed_of(WARM, path, i))) for i in range(2)]
     assert [step.text for step in proposal.steps] == texts
     for step in proposal.steps:
         assert step.logprob == pytest.approx(sum(map(logprob, pieces_of(f"\n\n{step.text}\n\nStep 2:"))))
@@ -365,7 +372,7 @@ def test_stops_count_from_the_first_visible_character(server: Serve) -> None:
 def test_more_stops_than_the_protocol_allows_are_looked_for_here(server: Serve) -> None:
     script = server(speaks=lambda *_: "one two three four five six")
     until = ("zero", "ten", "eleven", "twelve", "four")
-    (step,) = ask(policy(script, Direct()), Path(question(until=until)), Sampling()).steps
+    (step,) = ask(policy(script), Path(question(until=until)), Sampling(), form=Direct()).steps
     assert (step.text, step.finish) == ("one two three", "stop")
     assert len(step.token_ids) == 6
     assert step.logprob == pytest.approx(sum(map(logprob, ["one", " ", "two", " ", "three", " "])))
@@ -377,17 +384,18 @@ def test_more_stops_than_the_protocol_allows_are_looked_for_here(server: Serve) 
 
 def test_a_full_context_ends_the_chain_and_a_long_question_fails(server: Serve) -> None:
     script = server()
-    asked = policy(script, Atomic())
+    asked = policy(script)
+    ask(asked, Path(question()), Sampling(), form=Atomic())
     room = script.prompt_tokens(script.asked[-1])
     script.context = room + 45
-    (step,) = ask(asked, Path(question()), Sampling(max_tokens=128)).steps
+    (step,) = ask(asked, Path(question()), Sampling(max_tokens=128), form=Atomic()).steps
     assert step.text == first(story("", 0.0, 0))
     assert [body["max_tokens"] for body in script.asked[-3:]] == [128, 64, 32]
-    assert ask(asked, chain("Step 1: " + "word " * 30), Sampling(max_tokens=128)).steps == ()
+    assert ask(asked, chain("Step 1: " + "word " * 30), Sampling(max_tokens=128), form=Atomic()).steps == ()
     assert "logprobs" in script.asked[-1]
     script.context = room
     with pytest.raises(QuestionError, match=r"maximum context length.*shorten the question"):
-        ask(asked, Path(question()), Sampling(max_tokens=128))
+        ask(asked, Path(question()), Sampling(max_tokens=128), form=Atomic())
 
 
 # --- faults -------------------------------------------------------------------------------------
@@ -431,10 +439,10 @@ def test_what_does_not_pass_fails_the_question_with_its_reason(
     server: Serve, fault: Fault, arguments: dict[str, Any], reason: str
 ) -> None:
     script = server()
-    asked = policy(script, Atomic(), **arguments)
+    asked = policy(script, **arguments)
     script.always = fault
     with pytest.raises(QuestionError, match=reason) as caught:
-        ask(asked, Path(question()), WARM, 2)
+        ask(asked, Path(question()), WARM, 2, form=Atomic())
     assert script.url in str(caught.value)
 
 
@@ -443,7 +451,7 @@ def test_a_server_that_never_ends_its_reply_fails_the_question_by_the_timeout(se
     script = server(always=fault)
     # Without the check before the first question: that one needs its reply in time.
     slow = Server(script.url, "", timeout=2.0, max_retries=0, connections=1)
-    asked = OpenAIPolicy("scripted", [Endpoint(slow, "scripted", logprobs=True)], Atomic(), wait=0.0)
+    asked = OpenAIPolicy("scripted", [Endpoint(slow, "scripted", logprobs=True)], wait=0.0)
     with pytest.raises(QuestionError, match="timeout=2") as caught:
         ask(asked, Path(question()), WARM, 2)
     assert script.url in str(caught.value)
@@ -533,7 +541,7 @@ def test_a_server_that_is_not_there_is_told() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         with pytest.raises(AtomThinkError, match=f"base_url={url}.*start the server"):
-            openai_policy("scripted", format=Atomic(), base_url=url, max_retries=0)
+            openai_policy("scripted", base_url=url, max_retries=0)
 
 
 def test_a_missing_key_is_told_and_a_server_without_list_is_fine(server: Serve) -> None:
@@ -543,20 +551,23 @@ def test_a_missing_key_is_told_and_a_server_without_list_is_fine(server: Serve) 
 
 
 @pytest.mark.parametrize("how", ["ignored", "refused"])
-def test_a_server_that_does_not_continue_is_told_and_atomic_works(server: Serve, how: Any) -> None:
+def test_a_server_that_does_not_continue_is_told_and_other_prompts_work(server: Serve, how: Any) -> None:
     script = server(continues=how)
-    with pytest.raises(AtomThinkError, match="pass `format=atomic`"):
-        policy(script)
+    asked, path = policy(script), chain("Step 1: Read 4.")
+    begun = [prompt_at(Continue(), each) for each in (Path(question()), path)]
+    with pytest.raises(AtomThinkError, match="format=atomic"):
+        asked.check_prompts(begun)
     for form in (Atomic(), Direct(), Cot()):
-        assert ask(policy(script, form), Path(question()), Sampling()).steps
+        asked.check_prompts([prompt_at(form, path)])
+        assert ask(asked, path, Sampling(), form=form).steps
     if how == "ignored":
-        policy(script, continuation="trust")
+        policy(script, continuation="trust").check_prompts(begun)
 
 
 @pytest.mark.parametrize("url", ["", " ; ", "localhost:8000/v1", "ftp://host/v1"])
 def test_what_is_no_address_is_told(url: str) -> None:
     with pytest.raises(AtomThinkError, match=r"base_url=.*http://localhost:8000/v1"):
-        openai_policy("scripted", format=Atomic(), base_url=url)
+        openai_policy("scripted", base_url=url)
 
 
 # --- the key -------------------------------------------------------------------------------------
@@ -589,14 +600,14 @@ def test_the_key_is_sent_and_shown_nowhere(
 @pytest.mark.parametrize("url", [f"http://me:{SECRET}@host/v1", f"https://host/v1?key={SECRET}"])
 def test_a_key_in_an_address_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(AtomThinkError, match="OPENAI_API_KEY") as caught:
-        openai_policy("scripted", format=Atomic(), base_url=url)
+        openai_policy("scripted", base_url=url)
     assert SECRET not in str(caught.value)
 
 
 def test_a_key_that_is_none_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}…")
     with pytest.raises(AtomThinkError, match="OPENAI_API_KEY") as caught:
-        openai_policy("scripted", format=Atomic(), base_url="http://localhost:1/v1")
+        openai_policy("scripted", base_url="http://localhost:1/v1")
     assert SECRET not in str(caught.value)
 
 
@@ -654,7 +665,7 @@ def test_best_of_n_takes_the_best_of_its_rollouts(server: Serve) -> None:
         path, sampling = Path(asked), Sampling(temperature=1.0, first=index)
         while path.depth < 3:
             history = "".join(step.text + SEPARATOR for step in path.steps)
-            path = path.extend(Step(first(story(history, 1.0, sampling.seed_of(path, 0) >> 32))))
+            path = path.extend(Step(first(story(history, 1.0, seed_of(sampling, path, 0)))))
         chains.append(tuple(step.text for step in path.steps))
     assert isinstance(result, Outcome)
     assert result.steps == max(chains, key=lambda steps: parity(SEPARATOR.join(steps)))
@@ -705,5 +716,5 @@ def test_connections_end_with_the_run(server: Serve) -> None:
 
 def test_the_servers_history_is_the_paths(server: Serve) -> None:
     script = server()
-    ask(policy(script, Atomic()), chain("Step 1: Read 4.", "Step 2: Read 5."), Sampling())
+    ask(policy(script), chain("Step 1: Read 4.", "Step 2: Read 5."), Sampling(), form=Atomic())
     assert history_of(script.asked[-1]) == "Step 1: Read 4.\n\nStep 2: Read 5."

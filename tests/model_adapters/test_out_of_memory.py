@@ -73,10 +73,10 @@ def tree_of(policy: TransformersPolicy) -> PrefixTree:
 @pytest.mark.parametrize("error", [CUDA, CPU])
 def test_samples_are_the_same_where_few_rows_fit(build: Any, cache_gib: float, error: Exception) -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(build), Continue(), batch_size=1, cache_gib=cache_gib), paths, 3)
-    policy = TransformersPolicy(loaded(build), Continue(), batch_size=32, cache_gib=cache_gib)
+    expected, _ = grow(TransformersPolicy(loaded(build), batch_size=1, cache_gib=cache_gib), Continue(), paths, 3)
+    policy = TransformersPolicy(loaded(build), batch_size=32, cache_gib=cache_gib)
     with limited(loaded(build).model, lambda rows, tokens: rows > 2, error) as refused:
-        samples, _ = grow(policy, paths, 3)
+        samples, _ = grow(policy, Continue(), paths, 3)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
     assert refused.reading + refused.decoding > 0
     assert policy._batcher.max_batch <= 2 * 2
@@ -85,22 +85,22 @@ def test_samples_are_the_same_where_few_rows_fit(build: Any, cache_gib: float, e
 @pytest.mark.parametrize("build", [llava, qwen])
 def test_memory_that_runs_out_between_two_tokens_costs_nothing_but_time(build: Any) -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(build), Continue(), batch_size=1), paths, 3)
-    policy = TransformersPolicy(loaded(build), Continue(), batch_size=12)
+    expected, _ = grow(TransformersPolicy(loaded(build), batch_size=1), Continue(), paths, 3)
+    policy = TransformersPolicy(loaded(build), batch_size=12)
     with limited(loaded(build).model, lambda rows, tokens: rows * tokens > 330) as refused:
-        samples, _ = grow(policy, paths, 3)
+        samples, _ = grow(policy, Continue(), paths, 3)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
     assert refused.decoding > 0
 
 
 def test_a_fault_between_two_tokens_leaves_the_kept_states_right() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(llava), Continue(), batch_size=1), paths, 3)
-    policy = TransformersPolicy(loaded(llava), Continue(), batch_size=12)
+    expected, _ = grow(TransformersPolicy(loaded(llava), batch_size=1), Continue(), paths, 3)
+    policy = TransformersPolicy(loaded(llava), batch_size=12)
     passes = iter(range(10**6))  # the rehearsals are among the first
     broken = RuntimeError("CUDA error: misaligned address")
     with limited(loaded(llava).model, lambda rows, tokens: next(passes) in (22, 25, 42), broken) as refused:
-        samples, _ = grow(policy, paths, 3)
+        samples, _ = grow(policy, Continue(), paths, 3)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
     assert refused.decoding > 0
     tree = tree_of(policy)
@@ -109,11 +109,11 @@ def test_a_fault_between_two_tokens_leaves_the_kept_states_right() -> None:
 
 def test_what_is_kept_gives_way_when_a_single_row_finds_no_memory() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(llava), Continue(), batch_size=1), paths, 3)
-    policy = TransformersPolicy(loaded(llava), Continue(), batch_size=1)
+    expected, _ = grow(TransformersPolicy(loaded(llava), batch_size=1), Continue(), paths, 3)
+    policy = TransformersPolicy(loaded(llava), batch_size=1)
     tree = tree_of(policy)
     with limited(loaded(llava).model, lambda rows, tokens: tree.size > 450_000) as refused:
-        samples, _ = grow(policy, paths, 3)
+        samples, _ = grow(policy, Continue(), paths, 3)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
     assert refused.reading + refused.decoding > 0
 
@@ -136,7 +136,7 @@ def test_a_search_loses_no_question() -> None:
     questions = [replace(asked, id=f"{asked.id}{copy}") for asked in QUESTIONS for copy in range(3)]
 
     def results(batch_size: int) -> list[Result]:
-        policy = TransformersPolicy(loaded(llava), Continue(), batch_size=batch_size)
+        policy = TransformersPolicy(loaded(llava), batch_size=batch_size)
         scorer = LikelihoodPrm(loaded(llava), Continue(), 0.02, 1.5, batch_size=batch_size)
         settings = Settings(Sampling(1.0, rise=0.0, max_tokens=12), max_new_tokens=40, max_steps=3, retries=1)
         return Runner(policy, scorer, Continue(), beam(2, 3), settings, trees=True).run(questions)

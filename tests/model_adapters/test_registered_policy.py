@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -29,10 +28,12 @@ from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkLmms, AtomThinkModel
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy, registered_policy
+from tests.asking import ask_each, prompt_at
 from tests.scripted_base import ScriptedSimple, register
 from tests.tiny_models import chain, folder, mllama, picture, question, qwen
 
 KINDS = pytest.mark.parametrize("kind", ["simple", "chat"])
+ATOMIC = Atomic()
 WARM = Sampling(temperature=1.0, max_tokens=40, seed=3)
 
 
@@ -42,21 +43,16 @@ def registered() -> None:
     ScriptedSimple.made.clear()
 
 
-def policy(kind: str = "chat", form: Format | None = None, **arguments: Any) -> tuple[RegisteredPolicy, Any]:
+def policy(kind: str = "chat", **arguments: Any) -> tuple[RegisteredPolicy, Any]:
     """A policy on a scripted base, and the base."""
     batch_size = arguments.pop("batch_size", 1)
-    made = registered_policy(f"scripted_{kind}", format=form or Atomic(), base_args=arguments, batch_size=batch_size)
+    made = registered_policy(f"scripted_{kind}", base_args=arguments, batch_size=batch_size)
     return made, made.base.model
 
 
-def ask(asked: RegisteredPolicy, paths: list[Path], sampling: Sampling, n: int = 1) -> list[Any]:
+def ask(asked: RegisteredPolicy, paths: list[Path], sampling: Sampling, n: int = 1, form: Format = ATOMIC) -> list[Any]:
     """All paths at once, as a run asks them; errors in their places."""
-
-    async def together() -> list[Any]:
-        proposals = (asked.propose(path, n, sampling) for path in paths)
-        return await asyncio.gather(*proposals, return_exceptions=True)
-
-    return asyncio.run(together())
+    return ask_each(asked, form, paths, sampling, n)
 
 
 def texts(proposal: Proposal) -> list[str]:
@@ -81,10 +77,10 @@ def test_a_chat_model_gets_the_turns_with_images_in_their_places() -> None:
 
 
 def test_a_simple_model_gets_one_text_and_the_images() -> None:
-    made, base = policy("simple", Direct(), reply="7")
+    made, base = policy("simple", reply="7")
     images = [picture(0), picture(1)]
     asked = Question("q", (Message("system", ("Be brief.",)), Message("user", (*images, "How ", "many?"))))
-    ask(made, [Path(asked), Path(question("Text alone."))], Sampling(max_tokens=5))
+    ask(made, [Path(asked), Path(question("Text alone."))], Sampling(max_tokens=5), form=Direct())
     assert [call.prompts for call in base.calls] == [["Be brief.\n\nHow many?"], ["Text alone."]]
     assert [id(image) for image in base.calls[0].images[0]] == [id(image) for image in images]
     assert base.calls[1].images == [[]]
@@ -146,7 +142,7 @@ def test_nothing_is_asked_for_twice_under_one_name(kind: str) -> None:
     ],
 )
 def test_replies_are_cut_behind_their_first_visible_character(reply: str, form: Format, expected: str) -> None:
-    ((proposal),) = ask(policy(form=form, reply=reply)[0], [Path(question())], WARM)
+    ((proposal),) = ask(policy(reply=reply)[0], [Path(question())], WARM, form=form)
     assert texts(proposal) == [expected]
 
 
@@ -189,13 +185,6 @@ def test_a_failure_that_an_api_model_writes_as_its_reply_is_a_failure() -> None:
     assert "no route" in str(found)
 
 
-def test_a_question_without_text_is_not_asked() -> None:
-    made, base = policy()
-    (found,) = ask(made, [Path(question(" ", picture(0)))], WARM)
-    assert isinstance(found, QuestionError)
-    assert not base.calls
-
-
 # --- sampling -------------------------------------------------------------------------------------
 
 
@@ -225,10 +214,16 @@ def test_a_full_call_draws_by_its_members() -> None:
 # --- what cannot be used --------------------------------------------------------------------------
 
 
-def test_a_format_that_continues_the_reply_is_refused_before_anything_is_made() -> None:
-    with pytest.raises(AtomThinkError, match="pass `format=atomic`"):
-        registered_policy("scripted_chat", format=Continue())
-    assert not ScriptedSimple.made
+def test_prompts_that_begin_the_reply_are_refused() -> None:
+    made, base = policy()
+    path = chain(question(), "Step 1: a.")
+    for form in (Atomic(), Direct()):
+        made.check_prompts([prompt_at(form, path)])
+    with pytest.raises(AtomThinkError, match="format=atomic"):
+        made.check_prompts([prompt_at(Continue(), Path(question())), prompt_at(Continue(), path)])
+    (error,) = ask(made, [path], WARM, form=Continue())
+    assert isinstance(error, AtomThinkError)
+    assert not base.calls
 
 
 @pytest.mark.parametrize(
@@ -242,25 +237,25 @@ def test_a_format_that_continues_the_reply_is_refused_before_anything_is_made() 
 )
 def test_a_base_that_cannot_be_used_is_named(base: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(AtomThinkError, match=message):
-        registered_policy(base, format=Atomic(), base_args=arguments)
+        registered_policy(base, base_args=arguments)
 
 
 def test_no_base_is_suggested_that_thinks_itself() -> None:
     with pytest.raises(AtomThinkError) as caught:
-        registered_policy("nothing", format=Atomic())
+        registered_policy("nothing")
     assert "atomthink_" not in str(caught.value)
 
 
 def test_a_checkpoint_named_twice_is_refused() -> None:
     with pytest.raises(AtomThinkError, match=r"`pretrained=a` is also in base_args, as 'b'"):
-        registered_policy("scripted_chat", format=Atomic(), pretrained="a", base_args={"pretrained": "b"})
+        registered_policy("scripted_chat", pretrained="a", base_args={"pretrained": "b"})
 
 
 @pytest.mark.parametrize("missing", ["no-such-organisation/no-such-model", "/no/such/folder"])
 def test_a_checkpoint_that_cannot_be_found_says_how_to_give_a_folder(missing: str) -> None:
     way_out = rf"pretrained={missing}.*name a folder that has all its files, with `pretrained=FOLDER` or .*base_args: "
     with pytest.raises(AtomThinkError, match=way_out):
-        registered_policy("huggingface", format=Atomic(), pretrained=missing, device="cpu")
+        registered_policy("huggingface", pretrained=missing, device="cpu")
 
 
 # --- as the harness makes it ----------------------------------------------------------------------
@@ -326,7 +321,7 @@ def test_another_checkpoint_in_the_same_folder_is_another_model(tmp_path: FilePa
     identities = []
     for content in ("one", "two", "two"):
         (tmp_path / "weights").write_text(content)
-        made = registered_policy("scripted_chat", format=Atomic(), pretrained=str(tmp_path))
+        made = registered_policy("scripted_chat", pretrained=str(tmp_path))
         identities.append(made.identity)
     assert identities[0] != identities[1] == identities[2]
     assert re.match(r"lmms-eval [\d.]+: scripted_chat ", identities[0])
@@ -338,11 +333,9 @@ def test_another_checkpoint_in_the_same_folder_is_another_model(tmp_path: FilePa
 @pytest.mark.parametrize(("base", "build"), [("qwen2_5_vl", qwen), ("llama_vision", mllama)])
 def test_direct_gives_what_a_real_base_gives_the_harness(base: str, build: Any) -> None:
     pytest.importorskip("decord", reason="the harness's own models import it")
-    made = registered_policy(
-        base, format=Direct(), pretrained=str(folder(build)), base_args={"device_map": "cpu"}, device="cpu"
-    )
+    made = registered_policy(base, pretrained=str(folder(build)), base_args={"device_map": "cpu"}, device="cpu")
     asked = [question("How many?", picture(0), name="a"), question("What is this?", picture(1, (90, 40)), name="b")]
-    proposals = ask(made, [Path(each) for each in asked], Sampling(max_tokens=8))
+    proposals = ask(made, [Path(each) for each in asked], Sampling(max_tokens=8), form=Direct())
     model = made.base.model
     model.task_dict = {"t": {"s": asked}}
 

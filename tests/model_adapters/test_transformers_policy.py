@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path as FilePath
@@ -19,7 +18,6 @@ from atomthink_plugin.api import (
     Limits,
     Message,
     Path,
-    Proposal,
     Question,
     QuestionError,
     Sampling,
@@ -31,6 +29,7 @@ from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
+from tests.asking import ask, ask_each
 from tests.tiny_models import (
     causal_prm,
     chain,
@@ -59,15 +58,6 @@ QUESTIONS = [
 ]
 
 
-def ask(policy: TransformersPolicy, paths: list[Path], sampling: Sampling, n: int = 1) -> list[Proposal]:
-    """All paths at once, as a run asks them."""
-
-    async def together() -> list[Proposal]:
-        return await asyncio.gather(*(policy.propose(path, n, sampling) for path in paths))
-
-    return asyncio.run(together())
-
-
 def plain(build: Any, asked: Question) -> tuple[Any, Any, dict[str, torch.Tensor]]:
     """Model, processor and inputs of one question, without anything of ours."""
     processor = AutoProcessor.from_pretrained(folder(build))
@@ -88,7 +78,7 @@ def plain(build: Any, asked: Question) -> tuple[Any, Any, dict[str, torch.Tensor
 
 @ALL
 def test_direct_gives_what_the_checkpoint_gives_without_us(build: Any) -> None:
-    proposals = ask(TransformersPolicy(loaded(build), Direct()), [Path(q) for q in QUESTIONS], Sampling(max_tokens=12))
+    proposals = ask(TransformersPolicy(loaded(build)), Direct(), [Path(q) for q in QUESTIONS], Sampling(max_tokens=12))
     for asked, proposal in zip(QUESTIONS, proposals, strict=True):
         model, processor, inputs = plain(build, asked)
         output = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
@@ -104,7 +94,7 @@ def test_logprobs_are_those_of_a_forward_pass_from_scratch(build: Any) -> None:
     sampling = Sampling(temperature=1.0, top_k=20, top_p=0.9, max_tokens=8, seed=5)
     for asked, proposal in zip(
         QUESTIONS,
-        ask(TransformersPolicy(loaded(build), Direct()), [Path(q) for q in QUESTIONS], sampling),
+        ask(TransformersPolicy(loaded(build)), Direct(), [Path(q) for q in QUESTIONS], sampling),
         strict=True,
     ):
         model, _, inputs = plain(build, asked)
@@ -128,7 +118,7 @@ def test_samples_depend_on_their_seed_alone(build: Any, form: Format) -> None:
     sampling = Sampling(temperature=1.0, max_tokens=10, seed=3)
 
     def tokens(batch_size: int, order: list[Path], n: int) -> dict[tuple[str, int], list[tuple[int, ...]]]:
-        proposals = ask(TransformersPolicy(loaded(build), form, batch_size=batch_size), order, sampling, n)
+        proposals = ask(TransformersPolicy(loaded(build), batch_size=batch_size), form, order, sampling, n)
         named = zip(order, proposals, strict=True)
         return {(p.question.id, p.depth): [step.token_ids for step in proposal.steps] for p, proposal in named}
 
@@ -138,11 +128,11 @@ def test_samples_depend_on_their_seed_alone(build: Any, form: Format) -> None:
     assert len({ids for siblings in together.values() for ids in siblings}) > 10
 
 
-def grow(policy: TransformersPolicy, paths: list[Path], levels: int) -> tuple[list[Any], Usage]:
+def grow(policy: TransformersPolicy, form: Format, paths: list[Path], levels: int) -> tuple[list[Any], Usage]:
     """Three samples per path and level, each path going on with another of them; all samples and the cost."""
     sampling, samples, spent = Sampling(temperature=1.0, rise=0.5, max_tokens=9, seed=3), [], Usage()
     for _ in range(levels):
-        proposals = ask(policy, paths, sampling, 3)
+        proposals = ask(policy, form, paths, sampling, 3)
         samples += [(step.token_ids, pytest.approx(step.logprob, abs=1e-3)) for p in proposals for step in p.steps]
         spent = sum((proposal.usage for proposal in proposals), spent)
         chosen = [proposal.steps[at % 3] for at, proposal in enumerate(proposals)]
@@ -156,10 +146,10 @@ def grow(policy: TransformersPolicy, paths: list[Path], levels: int) -> tuple[li
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
 def test_forked_caches_give_the_samples_of_prefilling_alone(build: Any, form: Format, batch_size: int) -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    naive = TransformersPolicy(loaded(build), form, batch_size=1, cache_gib=0)
-    forking = TransformersPolicy(loaded(build), form, batch_size=batch_size)
-    expected, before = grow(naive, paths, 3)
-    samples, after = grow(forking, paths, 3)
+    naive = TransformersPolicy(loaded(build), batch_size=1, cache_gib=0)
+    forking = TransformersPolicy(loaded(build), batch_size=batch_size)
+    expected, before = grow(naive, form, paths, 3)
+    samples, after = grow(forking, form, paths, 3)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
     assert [logprob for _, logprob in samples] == [logprob.expected for _, logprob in expected]
     assert after.images == 3  # one of the four questions has none
@@ -171,44 +161,44 @@ def test_a_model_whose_prompt_cannot_be_read_in_parts_reads_it_anew_and_says_so(
     """PaliGemma takes no question without an image, and all of its prompt sees all of it."""
     asked = [each for each in QUESTIONS if each.images]
     paths = [Path(each) for each in asked]
-    for each, proposal in zip(asked, ask(TransformersPolicy(loaded(paligemma), Direct()), paths, GREEDY), strict=True):
+    for each, proposal in zip(asked, ask(TransformersPolicy(loaded(paligemma)), Direct(), paths, GREEDY), strict=True):
         model, _, inputs = plain(paligemma, each)
         output = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         assert list(proposal.steps[0].token_ids) == output.tolist()
     assert "cannot be forked" in caplog.text
-    expected, _ = grow(TransformersPolicy(loaded(paligemma), Continue(), batch_size=1, cache_gib=0), paths, 2)
-    samples, _ = grow(TransformersPolicy(loaded(paligemma), Continue(), batch_size=8), paths, 2)
+    expected, _ = grow(TransformersPolicy(loaded(paligemma), batch_size=1, cache_gib=0), Continue(), paths, 2)
+    samples, _ = grow(TransformersPolicy(loaded(paligemma), batch_size=8), Continue(), paths, 2)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
 
 
 def test_forgotten_caches_are_built_again() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(llava), Continue()), paths, 2)
-    samples, usage = grow(TransformersPolicy(loaded(llava), Continue(), batch_size=4, cache_gib=1e-6), paths, 2)
+    expected, _ = grow(TransformersPolicy(loaded(llava)), Continue(), paths, 2)
+    samples, usage = grow(TransformersPolicy(loaded(llava), batch_size=4, cache_gib=1e-6), Continue(), paths, 2)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
     assert usage.images > 3
 
 
 def test_the_first_samples_of_a_node_do_not_depend_on_how_many_are_drawn_or_in_how_many_calls() -> None:
-    policy, sampling = TransformersPolicy(loaded(llava), Continue()), Sampling(1.0, max_tokens=8)
-    (both,) = ask(policy, [Path(QUESTIONS[0])], sampling, 2)
-    (second,) = ask(policy, [Path(QUESTIONS[0])], replace(sampling, first=1))
+    policy, sampling = TransformersPolicy(loaded(llava)), Sampling(1.0, max_tokens=8)
+    (both,) = ask(policy, Continue(), [Path(QUESTIONS[0])], sampling, 2)
+    (second,) = ask(policy, Continue(), [Path(QUESTIONS[0])], replace(sampling, first=1))
     assert second.steps[0].token_ids == both.steps[1].token_ids
 
 
 def test_greedy_siblings_are_generated_once() -> None:
-    (proposal,) = ask(TransformersPolicy(loaded(llava), Direct()), [Path(QUESTIONS[0])], Sampling(max_tokens=5), 3)
+    (proposal,) = ask(TransformersPolicy(loaded(llava)), Direct(), [Path(QUESTIONS[0])], Sampling(max_tokens=5), 3)
     assert len(proposal.steps) == 3
     assert len(set(proposal.steps)) == 1
     assert (proposal.usage.policy_calls, proposal.usage.generated, proposal.usage.images) == (3, 5, 1)
 
 
 def test_a_step_is_cut_at_the_tasks_stop_string() -> None:
-    policy = TransformersPolicy(loaded(llava), Direct())
-    (whole,) = ask(policy, [Path(QUESTIONS[0])], Sampling(max_tokens=16))
+    policy = TransformersPolicy(loaded(llava))
+    (whole,) = ask(policy, Direct(), [Path(QUESTIONS[0])], Sampling(max_tokens=16))
     stop = whole.steps[0].text[3:5]
     asked = replace(QUESTIONS[0], limits=Limits(until=(stop,)))
-    (cut,) = ask(policy, [Path(asked)], Sampling(max_tokens=16))
+    (cut,) = ask(policy, Direct(), [Path(asked)], Sampling(max_tokens=16))
     assert cut.steps[0].finish == "stop"
     assert cut.steps[0].text == whole.steps[0].text.split(stop)[0].strip()
     assert cut.usage.generated < 16
@@ -272,8 +262,6 @@ def broken() -> Image.Image:
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        (question("   "), "no text"),
-        (question("", picture(0)), "no text"),
         (question("Why?", broken()), "cannot be read"),
         (question("Why?", Image.new("RGB", (0, 5))), "no pixels"),
         (Question("q", (Message("user", (None, "Why?")),)), "not a PIL image"),  # type: ignore[arg-type]
@@ -281,12 +269,8 @@ def broken() -> Image.Image:
     ],
 )
 def test_a_question_that_cannot_be_asked_says_why(asked: Question, reason: str) -> None:
-    async def both() -> list[Any]:
-        policy = TransformersPolicy(loaded(llava), Continue())
-        jobs = (policy.propose(Path(each), 1, Sampling(max_tokens=4)) for each in (asked, QUESTIONS[0]))
-        return await asyncio.gather(*jobs, return_exceptions=True)
-
-    failed, other = asyncio.run(both())
+    paths = [Path(asked), Path(QUESTIONS[0])]
+    failed, other = ask_each(TransformersPolicy(loaded(llava)), Continue(), paths, Sampling(max_tokens=4))
     assert isinstance(failed, QuestionError)
     assert reason in str(failed)
     assert len(other.steps) == 1
@@ -297,35 +281,35 @@ def test_a_question_that_cannot_be_asked_says_why(asked: Question, reason: str) 
 def test_images_of_every_mode_are_taken(build: Any, mode: str) -> None:
     image = Image.new(mode, (40, 40)) if mode == "I;16" else picture(0, (40, 40)).convert(mode)
     (proposal,) = ask(
-        TransformersPolicy(loaded(build), Direct()), [Path(question("Why?", image))], Sampling(max_tokens=2)
+        TransformersPolicy(loaded(build)), Direct(), [Path(question("Why?", image))], Sampling(max_tokens=2)
     )
     assert len(proposal.steps) == 1
 
 
 @ALL
 def test_an_image_of_one_pixel_is_taken_or_refused_with_a_reason(build: Any) -> None:
-    policy, path = TransformersPolicy(loaded(build), Direct()), Path(question("Why?", Image.new("RGB", (1, 1))))
+    policy, path = TransformersPolicy(loaded(build)), Path(question("Why?", Image.new("RGB", (1, 1))))
     try:
-        assert len(ask(policy, [path], Sampling(max_tokens=2))[0].steps) == 1
+        assert len(ask(policy, Direct(), [path], Sampling(max_tokens=2))[0].steps) == 1
     except QuestionError as error:
         assert "1x1" in str(error)  # noqa: PT017
 
 
 def test_a_chain_that_fills_the_context_has_no_next_step() -> None:
     full = chain(QUESTIONS[0], *(f"Step {k}: Compute {k} + {k} and so on and on and on." for k in range(1, 40)))
-    assert ask(TransformersPolicy(loaded(llava), Continue()), [full], Sampling())[0].steps == ()
+    assert ask(TransformersPolicy(loaded(llava)), Continue(), [full], Sampling())[0].steps == ()
 
 
 def test_the_last_step_may_be_shorter_than_asked_but_stays_in_the_context() -> None:
-    policy, long = TransformersPolicy(loaded(llava), Direct()), Path(question("two " * 110))
-    (proposal,) = ask(policy, [long], Sampling(max_tokens=400))
+    policy, long = TransformersPolicy(loaded(llava)), Path(question("two " * 110))
+    (proposal,) = ask(policy, Direct(), [long], Sampling(max_tokens=400))
     assert 0 < len(proposal.steps[0].token_ids) <= 512 - proposal.usage.prefilled < 400
 
 
 def error_of(**arguments: Any) -> str:
     """The message of a policy that cannot be loaded."""
     with pytest.raises(AtomThinkError) as caught:
-        transformers_policy(**{"pretrained": str(folder(llava)), "device": "cpu", "format": Direct()} | arguments)
+        transformers_policy(**{"pretrained": str(folder(llava)), "device": "cpu"} | arguments)
     return str(caught.value)
 
 
@@ -379,5 +363,5 @@ def test_a_missing_chat_template_can_be_given(tmp_path: FilePath) -> None:
     assert "chat_template=FILE" in error_of(pretrained=name)
     file = tmp_path / "own.jinja"
     file.write_text("<image>Q: {{ messages[0]['content'][1]['text'] }} A:")
-    policy = transformers_policy(name, format=Direct(), device="cpu", chat_template=str(file))
-    assert len(ask(policy, [Path(QUESTIONS[0])], Sampling(max_tokens=2))[0].steps) == 1
+    policy = transformers_policy(name, device="cpu", chat_template=str(file))
+    assert len(ask(policy, Direct(), [Path(QUESTIONS[0])], Sampling(max_tokens=2))[0].steps) == 1
