@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 
 from atomthink_plugin.api import Usage
 
@@ -14,7 +16,8 @@ class Budget:
     """Policy calls, tokens and time left; None is without bound.
 
     A grant is taken off at once and what was not used of it is given back, so that concurrent
-    expansions can never spend the same call twice.
+    expansions can never spend the same call twice. What asks for a grant takes its turn first: chains may have been
+    lent all that is left, and it waits for what they give back.
 
     Attributes:
         calls: Samples that may still be drawn.
@@ -22,6 +25,7 @@ class Budget:
         deadline: Time of `clock` after which nothing new is started.
         generated: Tokens that were generated so far.
         clock: Tells the time.
+        turn: Held by whoever takes a grant, in the order of the calls.
     """
 
     calls: int | None = None
@@ -29,6 +33,7 @@ class Budget:
     deadline: float | None = None
     generated: int = 0
     clock: Callable[[], float] = time.monotonic
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False, compare=False)
 
     def grant(self, n: int, max_tokens: int) -> tuple[int, int]:
         """Takes up to `n` samples of up to `max_tokens` tokens.
@@ -52,6 +57,17 @@ class Budget:
         """Gives back what a grant of `n` samples of `max_tokens` did not use."""
         self._take(used.policy_calls - n, used.generated - n * max_tokens)
         self.generated += used.generated
+
+    @asynccontextmanager
+    async def lent(self, n: int, calls: int, tokens: int) -> AsyncIterator[list[Budget]]:
+        """Divides what is left among as many of `n` chains as it surely pays for, see `affordable`, until they end."""
+        bounded = self.calls is not None or self.tokens is not None
+        async with self.turn if bounded else nullcontext():
+            parts = self.split(self.affordable(n, calls, tokens))
+            try:
+                yield parts
+            finally:
+                self.join(parts)
 
     def affordable(self, n: int, calls: int, tokens: int) -> int:
         """Returns how many of `n` chains of up to `calls` samples and `tokens` tokens are surely paid for.

@@ -58,6 +58,20 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return results[0]
 
 
+async def together(*work: Coroutine[Any, Any, T]) -> list[T]:
+    """Runs all at the same time and returns their results in order.
+
+    Where one fails, or the caller is cancelled, the others are cancelled: none goes on after the call.
+    """
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def at_end(end: Callable[[], object]) -> None:
     """Has `end` called when the running loop ends, if that is one of `run`; callers end their own loops."""
     if (endings := _endings.get(asyncio.get_running_loop())) is not None:

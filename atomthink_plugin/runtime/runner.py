@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from atomthink_plugin.api import (
+    AtomThinkError,
     Failure,
     Format,
     Node,
@@ -24,9 +25,8 @@ from atomthink_plugin.api import (
 )
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats.direct import Direct
-from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.redaction import printable
-from atomthink_plugin.runtime.event_loop import run
+from atomthink_plugin.runtime.event_loop import run, together
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.runtime.tree import QuestionTree
@@ -104,13 +104,7 @@ class Runner:
                 result = await self._answer(questions, i, finished, building)
                 results[i] = result if self.trees or not isinstance(result, Outcome) else _bare(result)
 
-        tasks = [asyncio.create_task(work(todo)) for _ in range(min(self.concurrency, len(questions)))]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await together(*(work(todo) for _ in range(min(self.concurrency, len(questions)))))
         return [results[i] for i in range(len(questions))]
 
     async def _answer(self, questions: Questions, index: int, finished: Finished, building: asyncio.Lock) -> Result:
@@ -187,23 +181,20 @@ class Runner:
         format, search = (Direct(), quick()) if question.direct else (self.format, self.search)
         tree: QuestionTree | None = None
         try:
-            _check(question, format)
+            if not question.text.strip():
+                raise QuestionError("the question has no text")
             tree = QuestionTree(question, policies, scorer, format, self.settings, clock, on_node)
             with no_exit("the search"):
                 return tree.outcome(await search(tree))
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            reason = str(error) if isinstance(error, QuestionError) else printable(f"{type(error).__name__}: {error}")
+            reason = str(error) if isinstance(error, AtomThinkError) else printable(f"{type(error).__name__}: {error}")
             log.warning("question %s failed: %s", question.id, reason)
             return Failure(reason, tree.usage if tree is not None else Usage())
-
-
-def _check(question: Question, format: Format) -> None:
-    if not question.text.strip():
-        raise QuestionError("the question has no text")
-    if question.history and not stepwise(format):
-        raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")
+        finally:
+            if tree is not None:
+                await tree.close()
 
 
 def _bare(outcome: Outcome) -> Outcome:

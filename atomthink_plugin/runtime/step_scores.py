@@ -19,7 +19,7 @@ class StepScores:
     Args:
         scorer: None for searches that do without.
         nodes: Where the verdicts are noted.
-        given: Steps that the question gives; they are no candidates.
+        given: Number of steps that the question gives; they are no candidates.
     """
 
     def __init__(self, scorer: Scorer | None, nodes: NodeTable, given: int) -> None:
@@ -27,7 +27,7 @@ class StepScores:
         self._scorer = scorer
         self._nodes = nodes
         self._given = given
-        self._verdicts: dict[str, asyncio.Future[float]] = {}
+        self._verdicts: dict[str, asyncio.Task[float]] = {}
 
     async def score(self, path: Path) -> float:
         """Returns the score of the last step."""
@@ -44,19 +44,28 @@ class StepScores:
     def known(self) -> dict[str, float]:
         """Returns the scores that were given, by node."""
         return {
-            key: future.result()
-            for key, future in self._verdicts.items()
-            if future.done() and not future.cancelled() and future.exception() is None
+            key: verdict.result()
+            for key, verdict in self._verdicts.items()
+            if verdict.done() and not verdict.cancelled() and verdict.exception() is None
         }
 
-    def _verdict(self, path: Path) -> asyncio.Future[float]:
-        if path.key not in self._verdicts:
-            self._verdicts[path.key] = asyncio.ensure_future(self._ask(path))
-        return self._verdicts[path.key]
+    async def close(self) -> None:
+        """Cancels the requests that are under way."""
+        for verdict in self._verdicts.values():
+            verdict.cancel()
+        await asyncio.gather(*self._verdicts.values(), return_exceptions=True)
+
+    def _verdict(self, path: Path) -> asyncio.Task[float]:
+        verdict = self._verdicts.get(path.key)
+        if verdict is None or verdict.cancelled():  # whoever waited for it may have been cancelled
+            verdict = self._verdicts[path.key] = asyncio.create_task(self._ask(path))
+        return verdict
 
     async def _ask(self, path: Path) -> float:
         if self._scorer is None:
             raise AtomThinkError("this search scores steps and the run has no scorer: pass `prm=` or `scorer=`")
+        if path.step is None:
+            raise AtomThinkError("the search scores a root, which has no step: score its children")
         try:
             with no_exit("the scorer"):
                 score = await self._scorer.score(path)

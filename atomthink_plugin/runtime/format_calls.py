@@ -1,0 +1,50 @@
+"""Calls of a format, which may be a plugin's: what it returns is checked, and its errors name it."""
+
+from __future__ import annotations
+
+from atomthink_plugin.api import AtomThinkError, Format, Path, Prompt, Step, Unit
+from atomthink_plugin.runtime.plugin_errors import named
+
+
+def prompt_after(format: Format, path: Path) -> Prompt:
+    """Returns what the format asks after `path`."""
+    with named(f"the format {_name(format)}"):
+        prompt = format.render(path)
+    check_prompt(prompt, f"the format {_name(format)}")
+    return prompt
+
+
+def unit_after(format: Format, path: Path) -> Unit | None:
+    """Returns what follows `path`, None for one whole reply."""
+    with named(f"the format {_name(format)}"):
+        unit = format.unit(path)
+    if unit is not None and not isinstance(unit, Unit):
+        raise AtomThinkError(f"the format {_name(format)} gave {unit!r} as the unit: return a `Unit`, or None")
+    return unit
+
+
+def answer_in(format: Format, text: str) -> str | None:
+    """Returns the final answer that the format reads in `text`, None if there is none."""
+    with named(f"the format {_name(format)}"):
+        answer = format.answer(text)
+    if answer is not None and not isinstance(answer, str):
+        raise AtomThinkError(f"the format {_name(format)} gave {answer!r} as the answer: return a text, or None")
+    return answer
+
+
+def check_prompt(prompt: object, author: str) -> None:
+    """Checks what a format or a search gave as the prompt.
+
+    Raises:
+        AtomThinkError: No policy could be asked it.
+    """
+    if not isinstance(prompt, Prompt) or not prompt.messages:
+        raise AtomThinkError(f"{author} gave {prompt!r:.200}: return a `Prompt` with at least one message")
+    if not all(isinstance(piece, str | Step) for piece in prompt.begun):
+        raise AtomThinkError(f"{author} gave a prompt with `begun={prompt.begun!r:.200}`: texts and steps")
+    if isinstance(prompt.stops, str) or not all(isinstance(stop, str) and stop for stop in prompt.stops):
+        raise AtomThinkError(f"{author} gave a prompt with `stops={prompt.stops!r:.200}`: texts, none of them empty")
+
+
+def _name(format: Format) -> str:
+    return type(format).__name__

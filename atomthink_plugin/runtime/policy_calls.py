@@ -1,0 +1,81 @@
+"""The policies of one question, by role."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from atomthink_plugin.api import AtomThinkError, Path, Policy, Prompt, Proposal, Step, Usage
+from atomthink_plugin.exits import no_exit
+from atomthink_plugin.runtime.budget import Budget
+from atomthink_plugin.runtime.requests import Request
+
+
+class PolicyCalls:
+    """Asks the policies and counts what their answers cost.
+
+    Attributes:
+        usage: What the answers cost so far.
+
+    Args:
+        policies: By role.
+    """
+
+    def __init__(self, policies: Mapping[str, Policy]) -> None:
+        self.usage = Usage()
+        self._policies = policies
+        self._running: set[asyncio.Task[Proposal]] = set()
+
+    def prompt(self, path: Path, prompt: Prompt, role: str) -> Prompt:
+        """Returns what `role` is asked: steps that another model sampled stand for their text, not for its token ids.
+
+        Raises:
+            AtomThinkError: The search declares no such role.
+        """
+        own = self._policy(role).identity
+        begun = tuple(
+            piece.text if isinstance(piece, Step) and self._author(piece) != own else piece for piece in prompt.begun
+        )
+        return replace(prompt, begun=begun, session=path.question.id, depth=path.depth)
+
+    async def propose(self, requests: Sequence[Request], budget: Budget) -> list[Proposal]:
+        """Asks for all requests at the same time, and gives back to `budget` what they did not use.
+
+        An error is raised when all of them have ended: which one it is does not depend on the order of arrival.
+        """
+        tasks = [asyncio.create_task(self._propose(request, budget)) for request in requests]
+        self._running.update(tasks)
+        for task in tasks:
+            task.add_done_callback(self._running.discard)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return [task.result() for task in tasks]
+
+    async def close(self) -> None:
+        """Cancels what is still asked: a search may end, or fail, before all its requests have."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _propose(self, request: Request, budget: Budget) -> Proposal:
+        used = Usage()
+        try:
+            with no_exit("the policy" if request.role == "policy" else f"the policy {request.role!r}"):
+                proposal = await self._policy(request.role).propose(request.prompt, request.n, request.sampling)
+            used = proposal.usage
+        finally:
+            budget.settle(request.n, request.sampling.max_tokens, used)
+            self.usage += used
+        return proposal.redacted()
+
+    def _policy(self, role: str) -> Policy:
+        if role not in self._policies:
+            raise AtomThinkError(
+                f"the search asks the role {role!r} and has {', '.join(self._policies)}: declare it in the `roles` or "
+                "`optional_roles` of its SearchKind"
+            )
+        return self._policies[role]
+
+    def _author(self, step: Step) -> str | None:
+        policy = self._policies.get(step.role)
+        return policy.identity if policy is not None else None
