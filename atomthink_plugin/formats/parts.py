@@ -1,4 +1,4 @@
-"""Changes to a prompt's turns that formats share."""
+"""Parts of prompts, for formats and for those who read what a format renders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from atomthink_plugin.api import Message
+from atomthink_plugin.api import Message, Unit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,3 +30,14 @@ def joined(parts: Sequence[str | Image]) -> list[str | Image]:
     """Returns the parts with texts that follow each other as one: others would put line breaks between them."""
     runs = groupby(parts, lambda part: isinstance(part, str))
     return [part for textual, run in runs for part in (["".join(map(str, run))] if textual else run)]
+
+
+def begun_opening(reply: str, unit: Unit) -> str:
+    """Returns the part of the unit's opening that the beginning of the reply already ends with; empty if none.
+
+    Example:
+        >>> begun_opening("<SUMMARY>", Unit("SUMMARY", opening="<SUMMARY> "))
+        '<SUMMARY>'
+    """
+    beginnings = (unit.opening[:length] for length in range(len(unit.opening), 0, -1))
+    return next((beginning for beginning in beginnings if reply.endswith(beginning)), "")

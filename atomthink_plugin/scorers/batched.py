@@ -1,4 +1,4 @@
-"""What the model-based scorers share: one padded forward pass for all waiting paths, few logits kept."""
+"""What scorers with a model in this process share: batches of all waiting paths, and few logits kept."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from atomthink_plugin.runtime.batcher import MicroBatcher
 log = logging.getLogger(__name__)
 
 _FAR: Final = {True: 1e-3, False: 0.05}
-"""Difference of two scores that is no rounding, in float32 and below it."""
+"""Differences of two scores above this are no rounding error: in float32 (True), in lower precision (False)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One path as the PRM takes it: what the scorer's batcher gathers.
+    """The model input for one path, and which of its logits are needed.
 
     Attributes:
         encoding: The path up to its last step.
@@ -180,9 +180,9 @@ class BatchedScorer(ABC):
             return self._forward(readings)
 
     def _fault(self, read: Callable[[Sequence[Reading]], list[Verdict]]) -> str | None:
-        """Says how scores of the trial's paths differ from those of each read alone, None if they do not.
+        """Returns how scores of the trial's paths differ from those in batches of one, None if they do not.
 
-        The last path goes on from the first, so it comes after it: a cache holds its beginning.
+        The last path extends the first and is read after it, so that the cache has its beginning.
         """
         for batch in (self._trial[:2], self._trial[1:]):
             if not batch:
@@ -193,14 +193,14 @@ class BatchedScorer(ABC):
                 return reason_of(error)
             far = max(abs(verdict.value - value) for verdict, (_, value) in zip(verdicts, batch, strict=True))
             if not far <= _FAR[self._checkpoint.model.dtype == torch.float32]:
-                return f"its score is another one than alone, by {far:.2g}"
+                return f"its score differs by {far:.2g} from that of a batch of one"
         return None
 
     def _read_from_cache(self, reader: PrefixReader, readings: Sequence[Reading]) -> list[Verdict]:
         with reader.bounded():
             batch = reader.read([reading.encoding for reading in readings], [reading.first for reading in readings])
-        behind = [reading.encoding.length - reading.first for reading in readings]  # logits are aligned at the end
-        starts = [batch.logits.shape[1] - count for count in behind]
+        kept = [reading.encoding.length - reading.first for reading in readings]  # logits are aligned at the end
+        starts = [batch.logits.shape[1] - count for count in kept]
         values = self._values(batch.logits, readings, starts)
         return [
             Verdict(value, read, reading.encoding.length - read, looked)
@@ -233,10 +233,10 @@ class BatchedScorer(ABC):
         self._check_padding()
 
     def _check_padding(self) -> None:
-        """Gives each path a forward pass of its own if a longer one beside it changes its score."""
+        """Scores each path in a batch of its own from now on if a longer path in the batch changes its score."""
         if fault := self._fault(self._read_in_full):
             log.warning(
-                "the PRM %s cannot be asked in batches (%s): each path has its own forward pass", self.identity, fault
+                "the PRM %s cannot be asked in batches (%s): each path gets its own forward pass", self.identity, fault
             )
             self._alone = True
 

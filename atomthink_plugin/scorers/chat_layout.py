@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from atomthink_plugin.api import WHOLE, AtomThinkError, Format, Path, Prompt
+from atomthink_plugin.api import WHOLE, AtomThinkError, Format, Path, Prompt, Unit
+from atomthink_plugin.formats.parts import begun_opening
 from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.scorers.scored_step import last_step
 
@@ -48,7 +49,9 @@ def prompt_and_reply(format: Format, path: Path) -> tuple[Prompt, list[Piece]]:
     step = last_step(path)
     asked = path.parent or path
     prompt = format.render(asked)
-    return prompt, [*_begun(format, asked, prompt.prefix), Piece(step.text + _joint(format, asked), ends=True)]
+    unit = format.unit(asked) or WHOLE
+    before = _before(prompt, unit)
+    return prompt, [*_begun(format, asked, before), Piece(step.text + unit.joint, ends=True)]
 
 
 def _begun(format: Format, path: Path, reply: str) -> Iterator[Piece]:
@@ -57,20 +60,23 @@ def _begun(format: Format, path: Path, reply: str) -> Iterator[Piece]:
     for node in path.lineage if reply else ():
         assert node.parent is not None
         assert node.step is not None
-        before = format.render(node.parent).prefix
-        end = len(before) + len(node.step.text)
-        if not reply.startswith(before + node.step.text):
-            continue
-        joint = _joint(format, node.parent)
-        end += len(joint) if reply.startswith(joint, end) else 0
-        if at < len(before):
-            yield Piece(reply[at : len(before)], ends=False)
-        yield Piece(reply[len(before) : end], ends=True)
+        text, unit = node.step.text, format.unit(node.parent) or WHOLE
+        start = at
+        if not reply.startswith(text + unit.joint, at):  # the format put other text before the step, or left it out
+            before = _before(format.render(node.parent), unit)
+            if not reply.startswith(before + text):
+                continue
+            start = len(before)
+        end = start + len(text)
+        end += len(unit.joint) if reply.startswith(unit.joint, end) else 0
+        if at < start:
+            yield Piece(reply[at:start], ends=False)
+        yield Piece(reply[start:end], ends=True)
         at = end
     if at < len(reply):
         yield Piece(reply[at:], ends=False)
 
 
-def _joint(format: Format, path: Path) -> str:
-    """Returns what stands after the step that follows `path`."""
-    return (format.unit(path) or WHOLE).joint
+def _before(prompt: Prompt, unit: Unit) -> str:
+    """Returns the beginning of the reply without the start tag that the unit's own text has."""
+    return prompt.prefix.removesuffix(begun_opening(prompt.prefix, unit))

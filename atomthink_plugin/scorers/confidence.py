@@ -9,7 +9,10 @@ from atomthink_plugin.scorers.scored_step import last_step
 
 
 class Confidence:
-    """Scores a step by the geometric mean of its tokens' probabilities under the policy that wrote it."""
+    """Scores a step by the geometric mean of its tokens' probabilities under the policy that wrote it.
+
+    A step that the search wrote itself was not sampled: it counts as certain.
+    """
 
     identity = "confidence"
 
@@ -20,6 +23,8 @@ class Confidence:
             AtomThinkError: The policy gave no tokens or no log-probability with the step.
         """
         step = last_step(path)
+        if not step.role:
+            return Score(1.0)
         if not step.token_ids or step.logprob is None:
             raise AtomThinkError(
                 "scorer=confidence needs the policy's token ids and log-probabilities, and this policy gives none: "

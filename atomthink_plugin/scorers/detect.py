@@ -1,4 +1,4 @@
-"""What kind of process reward model a checkpoint is, as its config.json says."""
+"""Finds out from its config.json what kind of process reward model a checkpoint is."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class PrmSettings(BaseModel):
     Attributes:
         kind: `token` (read at a tag), `head` (a classifier, read at a separator) or `likelihood` (of the step's own
             tokens).
-        images: Whether it reads images; one of text alone is read in its kind's published layout.
+        images: Whether it reads images; a text-only one is read in the published layout of its kind.
         format: Name of the prompt format it was trained with, if it reads images.
-        tag: `token` and `head`: the token behind every step.
+        tag: `token` and `head`: the token after every step.
         good: `token`: the token that says the step is right.
         bad: `token`: the token that says it is wrong.
         scale: `likelihood`: factor of the log-likelihood.

@@ -1,4 +1,4 @@
-"""A classifier of tokens read at the separator behind each step.
+"""A classifier of tokens read at the separator after each step.
 
 Source: Qwen2.5-Math-PRM, "The Lessons of Developing Process Reward Models" (arXiv 2501.07301).
 """
@@ -39,13 +39,13 @@ _CLASSES: Final = 2
 
 
 class Conversation:
-    """Published text-only layout: the model's own chat, a separator behind each step of the reply.
+    """Published text-only layout: the model's own chat, a separator after each step of the reply.
 
-    The question's text is asked as it is, options and line breaks kept; images are not read, which is said once.
+    The question's text is kept as it is, with its options and line breaks. Images are not read; a warning says so once.
 
     Args:
         tokenizer: The PRM's; it has a chat template.
-        separator_id: Id of the token behind every step.
+        separator_id: Id of the token after every step.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, separator_id: int) -> None:
@@ -63,7 +63,9 @@ class Conversation:
         last_step(path)
         pieces = tokenise_pieces(self._tokenizer, [self._clean(step.text) for step in path.steps])
         if any(self._separator in piece for piece in pieces):
-            raise QuestionError("a step contains the PRM's separator, so its steps cannot be told apart")
+            raise QuestionError(
+                "a step contains the PRM's separator, so the PRM would take a part of it for a whole step"
+            )
         turns = [
             {"role": "system", "content": SYSTEM},
             {"role": "user", "content": self._clean(self._asked.text(path.question))},
@@ -137,11 +139,11 @@ def prm_head(
         trust_remote_code=trust_remote_code,
         argument="prm",
     )
-    told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
-    separator_id = single_token(checkpoint.tokenizer, separator_of(told, separator), "prm_separator")
+    section = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
+    separator_id = single_token(checkpoint.tokenizer, separator_of(section, separator), "prm_separator")
     layout: Layout
     if checkpoint.processor is not None:
-        trained = told.format if told is not None else "continue"
+        trained = section.format if section is not None else "continue"
         layout = ChatLayout(Encoder(checkpoint), format_named(trained if format is None else format), separator_id)
     elif format is not None:
         raise AtomThinkError(
@@ -156,6 +158,6 @@ def prm_head(
     return scorer
 
 
-def separator_of(told: PrmSettings | None, given: str | None) -> str:
-    """Returns the token behind every step: as given, as the PRM's config.json has it, or Qwen2.5-Math-PRM's."""
-    return given or (told.tag if told is not None else None) or SEPARATOR_TOKEN
+def separator_of(section: PrmSettings | None, given: str | None) -> str:
+    """Returns the token after every step: as given, as the PRM's config.json has it, or Qwen2.5-Math-PRM's."""
+    return given or (section.tag if section is not None else None) or SEPARATOR_TOKEN

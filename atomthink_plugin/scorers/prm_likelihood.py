@@ -1,4 +1,4 @@
-"""The likelihood of the step itself, under a model trained so that right steps are likely and wrong ones not.
+"""The likelihood of the step itself, under a model trained to find right steps likely and wrong ones unlikely.
 
     score = sigmoid(scale * log p(step tokens | image, question, earlier steps) + bias)
 
@@ -28,7 +28,7 @@ from atomthink_plugin.scorers.scored_step import last_step
 class LikelihoodPrm(BatchedScorer):
     """Scores a step by the calibrated likelihood of its tokens, those that end it included.
 
-    A step ends with what the format joins it to the next one with, a concluding step with the end of the reply.
+    A step ends with the format's joint, a concluding step with the end of the reply.
 
     Args:
         checkpoint: The loaded PRM.
@@ -85,19 +85,19 @@ def prm_likelihood(
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> LikelihoodPrm:
-    """Loads a likelihood PRM; its config.json (`atomthink_prm`) has what is not given here.
+    """Loads a likelihood PRM; arguments that are not given are read from its config.json (`atomthink_prm`).
 
     Raises:
         AtomThinkError: It cannot be loaded, or nothing says how it is calibrated.
     """
-    told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
-    if told is None and (scale is None or bias is None):
+    section = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
+    if section is None and (scale is None or bias is None):
         raise AtomThinkError(
             f"prm={prm!r} has no {SECTION} in its config.json, so its calibration is unknown: pass prm_scale= and "
             "prm_bias=, or another scorer"
         )
     given = {"format": format, "scale": scale, "bias": bias}
-    settings = (told or PrmSettings(kind="likelihood")).model_copy(
+    settings = (section or PrmSettings(kind="likelihood")).model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
     checkpoint = load_multimodal(

@@ -35,7 +35,7 @@ from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
 from atomthink_plugin.scorers.scored_step import TextAlone
 
 PUBLISHED: Final = PrmSettings(kind="token", tag=" \n\n\n\n\n", good=" +", bad=" -")
-"""AtomThinkPRM and Math-psa: one tag behind every step, `+` and `-` with the space before them."""
+"""AtomThinkPRM and Math-psa: one tag after every step, `+` and `-` with the space before them."""
 
 _BLANK_LINE: Final = "\n\n"
 
@@ -51,11 +51,11 @@ class Layout(Protocol):
 class TextLayout:
     """Published text-only layout: `question step tag step tag`, without a chat template.
 
-    Images are not read, which is said once.
+    Images are not read; a warning says so once.
 
     Args:
         tokenizer: The PRM's.
-        tag: Written behind each step.
+        tag: Written after each step.
         tag_id: Its id.
     """
 
@@ -69,7 +69,7 @@ class TextLayout:
         self._asked = TextAlone()
 
     def encode(self, path: Path) -> Encoding:
-        """Returns the question's text and all steps, a tag behind each."""
+        """Returns the question's text and all steps, a tag after each."""
         asked = self._asked.text(path.question)
         question, *steps = (self._clean(text) for text in (asked, *(s.text for s in path.steps)))
         pieces = tokenise_pieces(self._tokenizer, [f"{question} {steps[0]}", *steps[1:]])
@@ -165,10 +165,10 @@ def prm_token(
     Raises:
         AtomThinkError: It cannot be loaded, or tag, good or bad is not one token.
     """
-    told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
-    chat = (told is not None and told.images) or format is not None
+    section = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
+    chat = (section is not None and section.images) or format is not None
     given = {"format": format, "tag": tag, "good": good, "bad": bad}
-    settings = (told or PUBLISHED).model_copy(
+    settings = (section or PUBLISHED).model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
     tag, good, bad = markers(prm, settings)
@@ -196,7 +196,7 @@ def markers(prm: str, settings: PrmSettings) -> tuple[str, str, str]:
     """Returns the texts of the tag, the good and the bad token.
 
     Raises:
-        AtomThinkError: One of them is not named, or is nothing that could be told from the text around it.
+        AtomThinkError: One of them is not named, or has no visible character.
     """
     tag, good, bad = settings.tag, settings.good, settings.bad
     if tag is None or good is None or bad is None:
@@ -219,7 +219,7 @@ def _tagged(pieces: Sequence[Sequence[int]], tag_id: int, ends: Iterable[bool] =
         QuestionError: A piece's own text is read as a tag.
     """
     if any(tag_id in piece for piece in pieces):
-        raise QuestionError("a step contains the PRM's tag, so its steps cannot be told apart")
+        raise QuestionError("a step contains the PRM's tag, so the PRM would take a part of it for a whole step")
     ids: list[int] = []
     for piece, end in zip(pieces, ends, strict=False):
         ids += [*piece, tag_id] if end else piece

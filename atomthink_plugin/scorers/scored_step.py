@@ -1,4 +1,4 @@
-"""What every scorer asks of a path."""
+"""What several scorers read from a path."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def last_step(path: Path) -> Step:
 
 
 class TextAlone:
-    """What a PRM that reads text alone takes of a question; that its images are left out is said once."""
+    """Reads a question for a text-only PRM. Logs one warning when it leaves out images."""
 
     def __init__(self) -> None:
-        self._said = False
+        self._warned = False
 
     def text(self, question: Question) -> str:
         """Returns the question's text."""
-        if question.images and not self._said:
-            self._said = True
-            log.warning("the PRM reads text alone: it scores steps without their questions' images")
+        if question.images and not self._warned:
+            self._warned = True
+            log.warning("the PRM is text-only: it scores steps without the images of their questions")
         return question.text

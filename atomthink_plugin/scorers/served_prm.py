@@ -1,4 +1,4 @@
-"""Process reward models behind a server, asked so that its prefix cache serves every step but the last.
+"""Process reward models on a server, asked so that its prefix cache serves every step but the last.
 
 vLLM does not read its prefix cache for `prompt_logprobs`, nor for pooling over all tokens (`POST /pooling`): each score
 would cost the whole history, image included. Two routes do read it, and each gives the last step's score alone, which
@@ -23,7 +23,7 @@ from atomthink_plugin.servers.pool import Servers
 from atomthink_plugin.servers.replies import Counts, Reply
 
 _READINGS: Final = 3
-"""How often a reply is asked for before one that cannot be read counts as the server's last word."""
+"""How often a score is requested before a reply that cannot be read fails the path."""
 
 _TRIED: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),))).extend(Step("Step 1: 1 + 1 = 2."))
 
@@ -39,7 +39,7 @@ class ServedPrm(ABC):
     """
 
     start: ClassVar[str]
-    """How vLLM is told to serve such a PRM, for messages."""
+    """The command that serves such a PRM with vLLM, for messages."""
 
     def __init__(self, identity: str, model: str, servers: Sequence[Server], wait: float) -> None:
         self.identity = identity
@@ -101,7 +101,7 @@ class ServedPrm(ABC):
         """Has every server score a step.
 
         Raises:
-            AtomThinkError: One of them cannot; says how vLLM is told to serve such a PRM.
+            AtomThinkError: One of them cannot; names the command that serves such a PRM with vLLM.
         """
         try:
             await asyncio.gather(*(self._ask(server, _TRIED) for server in self._servers))
@@ -123,6 +123,6 @@ def prm_servers(base_url: str, connections: int, timeout: float, max_retries: in
 
 
 def served_name(prm: str, servers: Sequence[Server]) -> str:
-    """What the servers call the PRM: their only model, whatever its name, else what the user calls it."""
+    """Returns the PRM's name on the servers: that of their only model, else the name that the user gave."""
     served = run(servers[0].models())
     return served[0] if len(served) == 1 else prm

@@ -1,4 +1,4 @@
-"""A served language model that is read at a step tag: one token is generated behind it, for two log-probabilities."""
+"""A served language model that is read at a step tag: one token is generated after it, for two log-probabilities."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Continuations(Reply):
 
 
 class ServedTokenPrm(ServedPrm):
-    """A text-only language model: one token is generated behind the last tag, for its two log-probabilities.
+    """A text-only language model: one token is generated after the last tag, for its two log-probabilities.
 
     Args:
         identity: As in `ServedPrm`.
@@ -69,7 +69,7 @@ class ServedTokenPrm(ServedPrm):
         return "/completions"
 
     def body(self, path: Path) -> dict[str, Any]:
-        """Returns a request for one token behind the last tag."""
+        """Returns a request for one token after the last tag."""
         return {"prompt": list(ids_of(self._layout.encode(path))), "logprobs": 2, **_two_tokens(self._ids)}
 
     def read(self, text: str) -> tuple[float, Reply]:
@@ -110,7 +110,7 @@ class ServedChatPrm(ServedPrm):
         wait: Seconds to wait for a server.
         text: Splits the reply into steps.
         format: The prompt format it was trained with.
-        tag: Written behind every step.
+        tag: Written after every step.
         good_id: Id of the token for a right step.
         bad_id: Id of the token for a wrong one.
     """
@@ -183,7 +183,7 @@ def served_prm_token(
             model only.
         base_url: The server's address, with `/v1`; several of one model separated by `;`.
         format: As in `prm_token`, and likewise the next four.
-        tag: Behind each step.
+        tag: Written after each step.
         good: Says that the step is right.
         bad: Says that it is wrong.
         revision: Branch, tag or commit on the hub.
@@ -196,10 +196,10 @@ def served_prm_token(
     Raises:
         AtomThinkError: The PRM's folder or a server cannot be used.
     """
-    told = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
+    section = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
     given = {"format": format, "tag": tag, "good": good, "bad": bad}
-    settings = (told or PUBLISHED).model_copy(update={name: one for name, one in given.items() if one is not None})
-    chat = (told is not None and told.images) or format is not None
+    settings = (section or PUBLISHED).model_copy(update={name: one for name, one in given.items() if one is not None})
+    chat = (section is not None and section.images) or format is not None
     tag, good, bad = markers(prm, settings)
     words = load_words(prm, images=chat, revision=revision, trust_remote_code=trust_remote_code, argument="prm")
     tag_id, good_id, bad_id = (

@@ -23,6 +23,12 @@ def test_a_policy_without_tokens_or_log_probabilities_is_an_error(step: Step) ->
         scores(confidence(), [Path(ASKED).extend(step)])
 
 
+def test_a_step_that_the_search_wrote_is_certain_and_one_it_asked_for_is_not() -> None:
+    written = chain(ASKED, "Step 1: a.").extend(Step("Wait.", logprob=0.0, role=""))
+    asked = written.extend(Step("It is wrong.", (5,), math.log(0.5), use="critic#1", role="judge"))
+    assert scores(confidence(), [written, asked]) == [1.0, pytest.approx(0.5)]
+
+
 def test_a_root_has_nothing_to_score() -> None:
     with pytest.raises(ValueError, match="no step"):
         scores(confidence(), [Path(ASKED)])
