@@ -593,6 +593,11 @@ class SearchTree(Protocol):
         ...
 
     @property
+    def format(self) -> Format:
+        """The run's format, for prompts that extend its own."""
+        ...
+
+    @property
     def root(self) -> Path:
         """Where thinking starts: the path without steps, or with those the question gives."""
         ...
