@@ -60,6 +60,7 @@ class QuestionTree:
     Attributes:
         question: The question, as the task asks it.
         root: Where thinking starts: the path of the steps that the question gives.
+        format: How the policies are asked.
 
     Args:
         question: The question.
@@ -85,7 +86,7 @@ class QuestionTree:
         on_node: Callable[[Node], None] | None = None,
     ) -> None:
         self.question = question
-        self._format, self._settings, self._clock = format, settings, clock
+        self.format, self._settings, self._clock = format, settings, clock
         self._calls = PolicyCalls(policies)
         self._nodes = NodeTable(on_node)
         self.root = self._start(Path(question))
@@ -117,7 +118,7 @@ class QuestionTree:
         """Returns each path's valid, distinct children from its samples `first` to `first + n - 1`."""
         _check_range(n, first)
         sampling = replace(self._sampling, first=first)
-        return await self._expand(paths, n, _Expansion(format or self._format, role, sampling, self._budget))
+        return await self._expand(paths, n, _Expansion(format or self.format, role, sampling, self._budget))
 
     async def rollouts(self, n: int, *, start: Path | None = None, first: int = 0) -> list[Path]:
         """Returns `n` QuickThink paths, at the same time as many as the budget surely pays for."""
@@ -137,7 +138,7 @@ class QuestionTree:
 
     async def _rollout(self, path: Path, index: int, budget: Budget) -> tuple[Path, Rollout]:
         # The rollout's index is its sample index at every node: two rollouts that meet part ways again.
-        way = _Expansion(self._format, "policy", replace(self._sampling, rise=0.0, first=index), budget)
+        way = _Expansion(self.format, "policy", replace(self._sampling, rise=0.0, first=index), budget)
         while not path.final:
             children = (await self._expand([path], 1, way))[0]
             if not children:
@@ -274,10 +275,10 @@ class QuestionTree:
     def _start(self, path: Path) -> Path:
         """Returns the path of the steps that the question gives; the last of them may conclude."""
         for text in path.question.history:
-            unit = unit_after(self._format, path)
+            unit = unit_after(self.format, path)
             if unit is None:
                 raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")
-            path = path.extend(Step(text), answer_in(self._format, text))
+            path = path.extend(Step(text), answer_in(self.format, text))
             self._nodes.give(path, unit)
         return path
 
