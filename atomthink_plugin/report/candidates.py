@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from atomthink_plugin.answers import equivalent, final_answer
-from atomthink_plugin.api import Aggregate, AtomThinkError, Node
-from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.api import ROOT, Aggregate, AtomThinkError, Node
 from atomthink_plugin.formats.task_form import in_task_form
+from atomthink_plugin.report.node_status import Tree
 from atomthink_plugin.report.run_reader import Answered, Recorded
 from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.tasks.scoring import judge
 
 ALIKE: Final = 0.95
 """Share of the run's replies on which the judge of the candidates has to say what the task said."""
-
-_ROOT: Final = "root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Sampled:
     Attributes:
         question: The question; its own verdict is that of the run.
         candidates: In the order of their samples; none where the question failed, which is wrong for any number.
-        tokens: What all of them took of the policy, or what was spent before it failed.
+        tokens: Tokens that were sampled for all of them, or before the question failed.
         policy_seconds: From the question's first call until the last of them ended, or it failed.
         choosing_seconds: From then to the outcome: for scoring them, where a scorer ran, and for choosing.
         scored: How many candidates pass each node that a model has scored.
@@ -131,37 +129,30 @@ def verdict(question: Answered, reply: str) -> bool:
 def _sampled(question: Answered) -> Sampled:
     assert question.entry is not None
     usage, outcome = question.entry.usage, question.outcome
-    if outcome is None:
+    if outcome is None or not outcome.rollouts:
         return Sampled(question, (), usage.generated, usage.seconds, 0.0, {})
-    nodes = {node.id: node for node in outcome.nodes}
-    chains = [_chain(rollout.end, nodes) for rollout in outcome.rollouts]
+    tree = Tree(outcome)
+    chains = [tree.lineage(tree.nodes[one.end]) if one.end in tree.nodes else [] for one in outcome.rollouts]
     verdicts: dict[str, bool] = {}
     candidates = []
     for rollout, chain in zip(outcome.rollouts, chains, strict=True):
         logprob = -math.inf if rollout.logprob is None else rollout.logprob
-        candidates.append(_candidate(question, chain, logprob, verdicts))
-    ended = max((rollout.seconds for rollout in outcome.rollouts), default=0.0)
+        candidates.append(_candidate(question, chain, tree.text(chain), logprob, verdicts))
+    ended = max(rollout.seconds for rollout in outcome.rollouts)
     passes = Counter(node.id for chain in chains for node in chain if node.score is not None)
     scored = passes if usage.score_calls else {}  # the policy's own confidence costs no call
-    return Sampled(question, candidates, usage.generated, ended, usage.seconds - ended, scored)
+    taken = sum(rollout.tokens for rollout in outcome.rollouts)  # without what the search asked beside them
+    return Sampled(question, candidates, taken, ended, usage.seconds - ended, scored)
 
 
-def _chain(end: str, nodes: Mapping[str, Node]) -> list[Node]:
-    """The nodes up to `end`; given steps, which a question may begin with, are no nodes."""
-    chain = []
-    while end in nodes:
-        chain.append(nodes[end])
-        end = nodes[end].parent
-    return chain[::-1]
-
-
-def _candidate(question: Answered, chain: Sequence[Node], logprob: float, verdicts: dict[str, bool]) -> Candidate:
-    text = SEPARATOR.join(node.text for node in chain)
+def _candidate(
+    question: Answered, chain: Sequence[Node], text: str, logprob: float, verdicts: dict[str, bool]
+) -> Candidate:
     answer = chain[-1].answer if chain else None
     if text not in verdicts:
         prompt = question.entry.text if question.entry is not None else ""
         verdicts[text] = verdict(question, in_task_form(text, answer, prompt))
-    whole = not chain or chain[0].parent == _ROOT  # the scores of given steps are not in the tree
+    whole = not chain or chain[0].parent == ROOT  # the scores of given steps are not in the tree
     values = _values(chain) if whole else {}
     return Candidate(tuple(node.id for node in chain), text, answer, logprob, values, verdicts[text])
 

@@ -1,4 +1,4 @@
-"""Why a path was chosen, in one sentence, as far as the journal's record shows it."""
+"""Why a search chose a path, in one sentence, as far as the journal shows it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from atomthink_plugin.answers import group
 from atomthink_plugin.api import Aggregate, Node, Outcome
-from atomthink_plugin.report.node_status import Fate, Tree, ranked_by
+from atomthink_plugin.report.node_status import Status, Tree, ranked_by
 
 
-def why(outcome: Outcome, search: Mapping[str, Any], tree: Tree, became: Mapping[str, Fate]) -> str:
+def why(outcome: Outcome, search: Mapping[str, Any], tree: Tree, status: Mapping[str, Status]) -> str:
     """Returns the sentence.
 
     It names a reason only where the recorded scores and votes confirm that the search chose by it.
@@ -20,18 +20,20 @@ def why(outcome: Outcome, search: Mapping[str, Any], tree: Tree, became: Mapping
         outcome: What the search returned.
         search: The search as the journal's settings name it.
         tree: The outcome's tree.
-        became: By node, what became of it.
+        status: By node, what became of it.
     """
     name = str(search.get("name") or "the search")
     end = tree.nodes[tree.chosen[-1]] if tree.chosen else None
-    if outcome.answer is None or end is None or end.answer is None:
+    if outcome.answer is None:
         return _unfinished(outcome, name)
+    if end is None or end.answer is None:
+        return _recorded(outcome, name)
     if len(tree.finished) == 1 and end.multiplicity == 1 and _alone(tree):
         return f"{name} had one path, so there was nothing to choose from."
-    return _reason(end, name, search, tree, became) or _recorded(outcome, name)
+    return _reason(end, name, search, tree, status) or _recorded(outcome, name)
 
 
-def _reason(end: Node, name: str, search: Mapping[str, Any], tree: Tree, became: Mapping[str, Fate]) -> str | None:
+def _reason(end: Node, name: str, search: Mapping[str, Any], tree: Tree, status: Mapping[str, Status]) -> str | None:
     aggregate = ranked_by(search)
     if name == "majority" or (name == "weighted" and aggregate is not None):
         return _voted(end, name, aggregate, tree)
@@ -39,11 +41,11 @@ def _reason(end: Node, name: str, search: Mapping[str, Any], tree: Tree, became:
         count = sum(node.multiplicity for node in tree.finished)
         return _highest(end, aggregate, tree, tree.finished, f"{name} chose {_named(end)}", f"{count} finished paths")
     if name == "beam" and aggregate is not None:
-        pool = [node for node in tree.finished if became[node.id].kind in ("chosen", "finished")]
+        pool = [node for node in tree.finished if status[node.id].kind in ("chosen", "finished")]
         called = f"{len(pool)} finished paths that it kept"  # identical samples are one path of a beam
         return _highest(end, aggregate, tree, pool, f"{name} chose {_named(end)}", called)
     if name == "greedy":
-        steps = [became[key] for key in tree.chosen]
+        steps = [status[key] for key in tree.chosen]
         if all(step.rank == 1 for step in steps):
             return f"greedy took the candidate with the highest score at each of {len(steps)} steps."
     return None
@@ -105,8 +107,9 @@ def _recorded(outcome: Outcome, name: str) -> str:
 
 
 def _alone(tree: Tree) -> bool:
-    """Whether nothing was sampled beside the chosen path but what the step check rejected."""
-    return all(node.id in tree.chosen or node.rejected is not None for node in tree.nodes.values())
+    """Whether the search had no other path: all other steps were rejected."""
+    others = (node for key, node in tree.nodes.items() if key not in tree.chosen and key not in tree.beside)
+    return all(node.rejected is not None for node in others)
 
 
 def _same(one: Node, other: Node) -> bool:

@@ -1,35 +1,36 @@
-"""What became of every candidate of a finished search: read from its tree, since the journal holds nodes alone."""
+"""What became of every node of a finished search, read from its tree: the journal holds nodes alone."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
 
-from atomthink_plugin.api import Aggregate, Node, Outcome, Search
+from atomthink_plugin.api import FURTHER_ROOT, Aggregate, Node, Outcome, Search
+from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.weighted import weighted
 
-Kind = Literal["chosen", "continued", "finished", "pruned", "rejected", "ended"]
-"""On the chosen path; followed by further steps; concluded; left behind by better ones; dropped by the step check;
-the last step of a path without a conclusion."""
+Kind = Literal["chosen", "continued", "finished", "pruned", "rejected", "ended", "beside"]
+"""On the chosen path; extended by further steps; concluded; ranked below the kept ones; rejected by the format's check;
+the last step of a path without a conclusion; asked or written beside the chains, and not extended."""
 
 _FACTORIES: Final[Mapping[str, Callable[..., Search]]] = {"beam": beam, "best_of_n": best_of_n, "weighted": weighted}
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of one candidate.
+class Status:
+    """What became of one node.
 
     Attributes:
         kind: In one word.
-        depth: Which step of its path it is, from 1; pruned ones were pruned after that step.
-        rank: Its place among the candidates of that step, from 1; None where the search does not rank them.
+        depth: Its depth in the tree, from 1; pruned candidates were pruned after this step.
+        rank: Its rank among the candidates of that step, from 1; None where the search does not rank them.
         of: How many were ranked.
         kept: How many of them were kept.
         value: What it was ranked by.
@@ -47,42 +48,98 @@ class Tree:
     """A finished search tree with its paths.
 
     Args:
-        outcome: With its nodes.
+        outcome: An outcome with its nodes.
     """
 
     def __init__(self, outcome: Outcome) -> None:
         self.nodes: Mapping[str, Node] = {node.id: node for node in outcome.nodes}
-        self._outcome = outcome
+        self.outcome = outcome
 
     @cached_property
     def children(self) -> Mapping[str, Sequence[Node]]:
-        """The nodes by their parent's id; the parents of first steps are no nodes."""
+        """The nodes by their parent's id. Roots are no nodes, and neither are the steps that a question gives."""
         found: dict[str, list[Node]] = {}
         for node in self.nodes.values():
             found.setdefault(node.parent, []).append(node)
         return found
 
     @cached_property
-    def roots(self) -> Sequence[Node]:
-        """First steps: of the question, or behind the steps that it gives."""
-        return [node for node in self.nodes.values() if node.parent not in self.nodes]
+    def roots(self) -> Mapping[str, Sequence[Node]]:
+        """The first nodes of each tree by their root: the chosen path's root first, then the question's own."""
+        tops = {key: nodes for key, nodes in self.children.items() if key not in self.nodes}
+        chosen = self.nodes[self.chosen[0]].parent if self.chosen else None
+        return dict(sorted(tops.items(), key=lambda top: (top[0] != chosen, top[0].startswith(FURTHER_ROOT), top[0])))
 
     @cached_property
     def chosen(self) -> Sequence[str]:
-        """Ids along the chosen path, as far as they are nodes: steps that the question gives are none."""
-        path: list[str] = []
-        siblings = self.roots
-        for text in self._outcome.steps:
-            found = next((node for node in siblings if node.text == text), None)
-            if found is not None:
-                path.append(found.id)
-                siblings = self.children.get(found.id, ())
-        return path
+        """Ids along the chosen path, without the steps that the question gives, which are no nodes."""
+        texts, scores = self.outcome.steps, self.outcome.scores
+        for given in range(len(texts)):
+            tops = (node for node in self.nodes.values() if node.parent not in self.nodes)
+            lines = list(self._spelled(tops, texts[given:]))
+            if lines:  # several trees, or a reply to something asked, may have the same texts
+                best = max(lines, key=lambda line: self._agreement(line, scores[given:]))
+                return [node.id for node in best]
+        return []
+
+    def _spelled(self, nodes: Iterable[Node], texts: Sequence[str]) -> Iterator[list[Node]]:
+        """Yields the paths that begin with one of `nodes` and have these texts."""
+        for node in nodes:
+            if node.text != texts[0]:
+                continue
+            if len(texts) == 1:
+                yield [node]
+            else:
+                yield from ([node, *rest] for rest in self._spelled(self.children.get(node.id, ()), texts[1:]))
+
+    def _agreement(self, line: Sequence[Node], scores: Sequence[float | None]) -> tuple[int, bool, int]:
+        """How far a path has what the outcome records of the chosen one."""
+        alike = sum(node.score == score for node, score in zip(line, scores, strict=False))
+        return alike, line[-1].answer == self.outcome.answer, sum(node.is_step for node in line)
+
+    @cached_property
+    def beside(self) -> frozenset[str]:
+        """Ids of what was asked or written beside the chains: not chosen, and followed by no step."""
+        extended = set(self.chosen)
+        for node in self.nodes.values():
+            if node.is_step:
+                while (parent := self.nodes.get(node.parent)) is not None and not parent.is_step:
+                    extended.add(parent.id)
+                    node = parent
+        return frozenset(node.id for node in self.nodes.values() if not node.is_step and node.id not in extended)
 
     @cached_property
     def finished(self) -> Sequence[Node]:
-        """The conclusions that the step check let pass."""
-        return [node for node in self.nodes.values() if node.answer is not None and node.rejected is None]
+        """The valid conclusions; an answer beside the chains, such as a judge's, is none."""
+        ends = (node for node in self.nodes.values() if node.answer is not None and node.rejected is None)
+        return [node for node in ends if node.id not in self.beside]
+
+    def extended(self, node: Node) -> bool:
+        """Returns whether the search went on from `node`."""
+        return any(child.id not in self.beside for child in self.children.get(node.id, ()))
+
+    def root(self, node: Node) -> str:
+        """Returns the key of the root of `node`, or of the last step that the question gives."""
+        return self.lineage(node)[0].parent
+
+    def text(self, line: Sequence[Node]) -> str:
+        """Returns a path as one text, with what the chosen path has between units of the same names."""
+        joints = [self._joints.get(node.unit, SEPARATOR) for node in line[:-1]]
+        return "".join(part for node, joint in zip(line, [*joints, ""], strict=True) for part in (node.text, joint))
+
+    @cached_property
+    def _joints(self) -> Mapping[str, str]:
+        """What follows a unit, by its name: formats define it, and of them only the outcome's text is recorded."""
+        found: dict[str, str] = {}
+        end = 0
+        for key, following in zip(self.chosen, self.chosen[1:], strict=False):
+            begin = self.outcome.text.find(self.nodes[key].text, end)
+            end = begin + len(self.nodes[key].text)
+            after = self.outcome.text.find(self.nodes[following].text, end)
+            if begin < 0 or after < 0:
+                break
+            found.setdefault(self.nodes[key].unit, self.outcome.text[end:after])
+        return found
 
     def lineage(self, node: Node) -> Sequence[Node]:
         """The nodes from the first step to `node`."""
@@ -112,7 +169,7 @@ class Tree:
 
 
 def ranked_by(search: Mapping[str, Any]) -> Aggregate | None:
-    """Returns what a search of ours ranks paths by; None for those that do not, and for others' searches."""
+    """Returns what a built-in search ranks paths by; None for those that rank none, and for searches of plugins."""
     if search.get("name") == "greedy":
         return "last"
     aggregate: Aggregate | None = _argument(search, "aggregate") if search.get("name") in _FACTORIES else None
@@ -120,15 +177,15 @@ def ranked_by(search: Mapping[str, Any]) -> Aggregate | None:
 
 
 def _argument(search: Mapping[str, Any], name: str) -> Any:
-    """An argument as it was given, or the search's own default: settings hold the given ones alone."""
+    """An argument as it was given, or the search's default: settings hold only what was given."""
     return search.get(name, inspect.signature(_FACTORIES[search["name"]]).parameters[name].default)
 
 
-def fates(tree: Tree, search: Mapping[str, Any]) -> dict[str, Fate]:
+def statuses(tree: Tree, search: Mapping[str, Any]) -> dict[str, Status]:
     """Returns what became of each node, by its id.
 
-    Step-level searches of ours rank all candidates of a step and keep the best: that is done again here. For other
-    searches only the tree's own shape tells.
+    The built-in searches that rank all candidates of a step and keep the best are repeated here. For other searches
+    the shape of the tree decides.
 
     Args:
         tree: The tree.
@@ -141,7 +198,7 @@ def fates(tree: Tree, search: Mapping[str, Any]) -> dict[str, Fate]:
         depth = len(tree.lineage(node))
         place = ranked.get(node.id)
         kind: Kind = "chosen" if node.id in chosen else _kind(tree, node, place)
-        found[node.id] = Fate(kind, depth) if place is None else Fate(kind, depth, *place)
+        found[node.id] = Status(kind, depth) if place is None else Status(kind, depth, *place)
     return found
 
 
@@ -150,13 +207,15 @@ _Place = tuple[int, int, int, float]
 
 
 def _kind(tree: Tree, node: Node, place: _Place | None) -> Kind:
+    if node.id in tree.beside:
+        return "beside"
     if node.rejected is not None:
         return "rejected"
     if place is not None and place[0] > place[2]:
         return "pruned"
     if node.answer is not None:
         return "finished"
-    return "continued" if node.id in tree.children else "ended"
+    return "continued" if tree.extended(node) else "ended"
 
 
 def _ranked(tree: Tree, search: Mapping[str, Any]) -> dict[str, _Place]:
@@ -167,9 +226,9 @@ def _ranked(tree: Tree, search: Mapping[str, Any]) -> dict[str, _Place]:
     keep = 1 if search["name"] == "greedy" else int(_argument(search, "beams"))
     levels: dict[int, list[tuple[float, float, bool, str]]] = {}
     for node in tree.nodes.values():
-        value = tree.value(node, aggregate)
+        value = tree.value(node, aggregate) if node.is_step else None
         if value is not None:
-            followed = node.id in tree.children or node.id in tree.chosen  # the search's own way out of a tie
+            followed = tree.extended(node) or node.id in tree.chosen  # among equals, what the search went on from
             levels.setdefault(len(tree.lineage(node)), []).append((value, tree.logprob(node), followed, node.id))
     places = {}
     for level in levels.values():

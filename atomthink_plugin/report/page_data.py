@@ -1,4 +1,4 @@
-"""What the page knows of a question: a line for the list, and all of it for when it is looked at."""
+"""The data of a question in the page: a line for the list, and everything for when the question is open."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from atomthink_plugin.answers import group
-from atomthink_plugin.api import Node, Outcome
+from atomthink_plugin.answers import equivalent, group
+from atomthink_plugin.api import FURTHER_ROOT, Node, Outcome
 from atomthink_plugin.report.choice_reason import why
-from atomthink_plugin.report.node_status import Fate, Tree, fates, ranked_by
+from atomthink_plugin.report.node_status import Status, Tree, ranked_by, statuses
 from atomthink_plugin.report.run_reader import Answered, Recorded
 from atomthink_plugin.searches.aggregates import AGGREGATES
 
@@ -18,9 +18,9 @@ _LISTED: Final = 160
 """Characters of a question's text in the list."""
 
 _SEARCHED: Final = 4000
-"""Characters of each question's text and replies that free text is looked for in."""
+"""Characters of each question's text and replies that the text search covers."""
 
-_ORDER: Final = ("chosen", "continued", "finished", "ended", "pruned", "rejected")
+_ORDER: Final = ("chosen", "continued", "finished", "ended", "pruned", "rejected", "beside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def whole(question: Asked, searches: Sequence[Mapping[str, Any]]) -> dict[str, A
 def _answer(answer: Answered, search: Mapping[str, Any]) -> dict[str, Any]:
     outcome = answer.outcome
     tree = Tree(outcome) if outcome is not None and outcome.nodes else None
-    became = fates(tree, search) if tree is not None else {}
+    status = statuses(tree, search) if tree is not None else {}
     return _known(
         extracted=answer.extracted,
         rule=answer.rule,
@@ -121,8 +121,8 @@ def _answer(answer: Answered, search: Mapping[str, Any]) -> dict[str, Any]:
         reply=answer.reply or None,
         won=_won(outcome, search) if outcome is not None else None,
         by=ranked_by(search),
-        why=why(outcome, search, tree, became) if outcome is not None and tree is not None else None,
-        tree=_drawn(tree, became, search, answer.target) if tree is not None else None,
+        why=why(outcome, search, tree, status) if outcome is not None and tree is not None else None,
+        tree=_drawn(tree, status, search, answer.target) if tree is not None else None,
     )
 
 
@@ -137,41 +137,49 @@ def _won(outcome: Outcome, search: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"by": by, "value": _rounded(outcome.value)}
 
 
-def _drawn(tree: Tree, became: Mapping[str, Fate], search: Mapping[str, Any], target: str | None) -> dict[str, Any]:
+def _drawn(tree: Tree, status: Mapping[str, Status], search: Mapping[str, Any], target: str | None) -> dict[str, Any]:
     """The nodes, parents before children and better ones first, and the paths that concluded."""
-    order = _preorder(tree, became)
+    order = _preorder(tree, status)
     numbers = {node.id: number for number, node in enumerate(order)}
-    nodes = [_node(node, numbers.get(node.parent, -1), became[node.id]) for node in order]
+    roots = {key: -1 - number for number, key in enumerate(tree.roots)}
+    nodes = [_node(node, (numbers | roots)[node.parent], status[node.id]) for node in order]
     return {"nodes": nodes, "finished": _finished(tree, numbers, search, target)}
 
 
-def _preorder(tree: Tree, became: Mapping[str, Fate]) -> list[Node]:
+def _preorder(tree: Tree, status: Mapping[str, Status]) -> list[Node]:
     def place(node: Node) -> tuple[int, float, float]:
         likely = -math.inf if node.logprob is None else node.logprob
-        return _ORDER.index(became[node.id].kind), -(node.score or 0.0), -likely
+        return _ORDER.index(status[node.id].kind), -(node.score or 0.0), -likely
 
     order: list[Node] = []
-    waiting = sorted(tree.roots, key=place, reverse=True)
+    waiting = [node for top in reversed(tree.roots.values()) for node in sorted(top, key=place, reverse=True)]
     while waiting:
         order.append(waiting.pop())
         waiting += sorted(tree.children.get(order[-1].id, ()), key=place, reverse=True)
     return order
 
 
-def _node(node: Node, parent: int, fate: Fate) -> dict[str, Any]:
-    rank = {"place": fate.rank, "of": fate.of, "kept": fate.kept, "value": _rounded(fate.value)}
+def _node(node: Node, parent: int, status: Status) -> dict[str, Any]:
+    """One node; its parent is a node's number, or -1, -2, ... for the first, second, ... root."""
+    rank = {"place": status.rank, "of": status.of, "kept": status.kept, "value": _rounded(status.value)}
+    sampled = node.role != ""
     return _known(
         parent=parent,
-        depth=fate.depth,
-        kind=fate.kind,
+        depth=status.depth,
+        kind=status.kind,
         text=node.text,
         score=_rounded(node.score),
-        probability=None if node.logprob is None else _rounded(math.exp(node.logprob / max(node.tokens, 1))),
+        probability=_rounded(math.exp(node.logprob / max(node.tokens, 1)))
+        if sampled and node.logprob is not None
+        else None,
         tokens=node.tokens,
         times=node.multiplicity if node.multiplicity > 1 else None,
         answer=node.answer,
         reason=node.rejected,
-        rank=rank if fate.rank is not None else None,
+        rank=rank if status.rank is not None else None,
+        unit=node.unit if node.unit != "step" else None,
+        role=node.role if node.role != "policy" else None,
+        use=node.use or None,
     )
 
 
@@ -182,29 +190,52 @@ def _finished(
 
     The chosen one comes first, then the others by what the search decides by: votes, or a score.
     """
-    answers = [node.answer or "" for node in tree.finished]
-    groups = group([*answers, *([] if target is None else [target])])
-    of = {index: number for number, members in enumerate(groups) for index in members}
-    chosen = tree.chosen[-1:]
+    groups, right = _grouped(tree, target)
     paths = [
         _known(
             node=numbers[node.id],
             votes=node.multiplicity,
-            group=of[i],
-            right=(target is not None and of[i] == of[len(answers)]) or None,
-            chosen=node.id in chosen or None,
+            group=groups[node.id],
+            right=node.id in right or None,
+            chosen=node.id in tree.chosen[-1:] or None,
             likelihood=_rounded(tree.likelihood(node)),
             **{name: _rounded(tree.value(node, name)) for name in AGGREGATES},
         )
-        for i, node in enumerate(tree.finished)
+        for node in tree.finished
     ]
     return sorted(paths, key=_deciding(paths, search), reverse=True)
+
+
+def _grouped(tree: Tree, target: str | None) -> tuple[dict[str, int], set[str]]:
+    """Returns the group of each finished node's answer, and the nodes whose answer equals the target.
+
+    Further roots may have the question's options in another order, so that their letters mean other options: their
+    answers are groups of their own, and only the chosen one, whose answer the outcome states, is compared.
+    """
+    roots: dict[str, list[Node]] = {}
+    for node in tree.finished:
+        roots.setdefault(tree.root(node), []).append(node)
+    groups: dict[str, int] = {}
+    right: set[str] = set()
+    count = 0
+    for root, nodes in roots.items():
+        compared = [] if target is None or root.startswith(FURTHER_ROOT) else [target]
+        found = group([*(node.answer or "" for node in nodes), *compared])
+        for number, members in enumerate(found, count):
+            own = [nodes[i].id for i in members if i < len(nodes)]
+            groups |= dict.fromkeys(own, number)
+            right.update(own if len(own) < len(members) else ())
+        count += len(found)
+    stated = tree.outcome.answer
+    if target is not None and stated is not None and equivalent(stated, target):
+        right.update(key for key in tree.chosen[-1:] if tree.root(tree.nodes[key]).startswith(FURTHER_ROOT))
+    return groups, right
 
 
 def _deciding(
     paths: Sequence[Mapping[str, Any]], search: Mapping[str, Any]
 ) -> Callable[[Mapping[str, Any]], tuple[float, ...]]:
-    """What orders finished paths; where a search is none of ours, votes."""
+    """What orders finished paths: for searches of plugins, votes."""
     by = ranked_by(search)
     scored = by is not None and search.get("name") != "weighted"
     chosen = next((path["group"] for path in paths if "chosen" in path), None)
@@ -223,7 +254,7 @@ def _deciding(
 
 
 def _rounded(number: float | None) -> float | None:
-    """Four digits are more than anyone reads, and half the page's size; JSON has no infinity."""
+    """Four digits keep the page small; JSON has no infinity."""
     return None if number is None or not math.isfinite(number) else float(f"{number:.4g}")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from atomthink_plugin.api import Node, Outcome, Usage
 from atomthink_plugin.report.choice_reason import why
-from atomthink_plugin.report.node_status import Tree, fates
+from atomthink_plugin.report.node_status import Tree, statuses
 from atomthink_plugin.report.page_data import Asked, whole
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
@@ -28,7 +28,7 @@ UNKNOWN = "does not record why"
 
 def said(outcome: Outcome, **search: Any) -> str:
     tree = Tree(outcome)
-    return why(outcome, search, tree, fates(tree, search))
+    return why(outcome, search, tree, statuses(tree, search))
 
 
 def path(name: str, answer: str | None, score: float | None, times: int = 1, logprob: float = -1.0) -> Node:

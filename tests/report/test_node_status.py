@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Node, Outcome, Path, Usage
-from atomthink_plugin.report.node_status import Tree, fates
+from atomthink_plugin.report.node_status import Tree, statuses
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
@@ -38,38 +38,38 @@ def test_beam_search_went_on_from_what_was_not_pruned(
     outcome, expanded = searched(beam(beams, candidates, aggregate), grove)  # type: ignore[arg-type]
     tree = Tree(outcome)
     search = {"name": "beam", "beams": beams, "candidates": candidates, "aggregate": aggregate}
-    became = fates(tree, search)
-    for key, fate in became.items():
+    became = statuses(tree, search)
+    for key, status in became.items():
         if key in expanded:
-            assert fate.kind in ("chosen", "continued")
+            assert status.kind in ("chosen", "continued")
         elif tree.nodes[key].answer is None:
-            assert fate.kind in ("pruned", "ended")
-    for depth in {fate.depth for fate in became.values()}:
-        level = [fate for fate in became.values() if fate.depth == depth]
-        assert sum(fate.kind != "pruned" for fate in level) == min(beams, len(level))
-        pruned = [fate.value for fate in level if fate.kind == "pruned" and fate.value is not None]
-        kept = [fate.value for fate in level if fate.kind != "pruned" and fate.value is not None]
+            assert status.kind in ("pruned", "ended")
+    for depth in {status.depth for status in became.values()}:
+        level = [status for status in became.values() if status.depth == depth]
+        assert sum(status.kind != "pruned" for status in level) == min(beams, len(level))
+        pruned = [status.value for status in level if status.kind == "pruned" and status.value is not None]
+        kept = [status.value for status in level if status.kind != "pruned" and status.value is not None]
         assert not pruned or max(pruned) <= min(kept)
 
 
 @given(grove=groves(), candidates=st.integers(1, 4))
 def test_greedy_search_keeps_one_candidate_of_each_step(grove: Grove, candidates: int) -> None:
     outcome, _ = searched(greedy(candidates), grove)
-    became = fates(Tree(outcome), {"name": "greedy", "candidates": candidates})
-    kept = [fate for fate in became.values() if fate.kind != "pruned"]
-    assert {fate.kind for fate in kept} == {"chosen"}
-    assert sorted(fate.depth for fate in kept) == list(range(1, len(outcome.steps) + 1))
+    became = statuses(Tree(outcome), {"name": "greedy", "candidates": candidates})
+    kept = [status for status in became.values() if status.kind != "pruned"]
+    assert {status.kind for status in kept} == {"chosen"}
+    assert sorted(status.depth for status in kept) == list(range(1, len(outcome.steps) + 1))
 
 
 @given(grove=groves(), n=st.integers(1, 6))
 def test_rollouts_finish_and_none_is_pruned(grove: Grove, n: int) -> None:
     outcome, _ = searched(best_of_n(n), grove)
     tree = Tree(outcome)
-    became = fates(tree, {"name": "best_of_n", "n": n})
+    became = statuses(tree, {"name": "best_of_n", "n": n})
     assert tuple(tree.nodes[key].text for key in tree.chosen) == outcome.steps
-    for key, fate in became.items():
+    for key, status in became.items():
         finished = tree.nodes[key].answer is not None
-        assert fate.kind in (("chosen", "finished") if finished else ("chosen", "continued"))
+        assert status.kind in (("chosen", "finished") if finished else ("chosen", "continued"))
     assert sum(node.multiplicity for node in tree.finished) == n
     for node in tree.finished:
         scores = [step.score for step in tree.lineage(node)]
@@ -88,8 +88,8 @@ def test_among_equals_the_one_that_the_search_went_on_from_is_the_first() -> Non
     )
     steps = (texts["b"], texts["c"])
     outcome = Outcome("\n\n".join(steps), "4", steps, (0.5, 0.5), 0.5, "final", Usage(), nodes)
-    became = fates(Tree(outcome), {"name": "beam", "beams": 1, "candidates": 2})
-    assert {key: (fate.kind, fate.rank) for key, fate in became.items()} == {
+    became = statuses(Tree(outcome), {"name": "beam", "beams": 1, "candidates": 2})
+    assert {key: (status.kind, status.rank) for key, status in became.items()} == {
         "a": ("pruned", 2),
         "b": ("chosen", 1),
         "c": ("chosen", 1),

@@ -17,7 +17,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.report.node_status import Tree, fates
+from atomthink_plugin.report.node_status import Tree, statuses
 from atomthink_plugin.searches.best_of_n import best_of_n
 from tests.report.browser import PATIENCE, opened
 from tests.report.pages import (
@@ -86,8 +86,8 @@ def test_the_tree_shows_every_candidate_and_what_became_of_it(browser: WebDriver
     for doc_id, outcome in enumerate(searched[:-1]):
         opened(browser, page, f"{TASK}%2F{doc_id}%2F0")
         tree = Tree(outcome)
-        became = fates(tree, BEAM)
-        for kind in {fate.kind for fate in became.values()}:
+        became = statuses(tree, BEAM)
+        for kind in {status.kind for status in became.values()}:
             wanted = sorted(node.text for node in outcome.nodes if became[node.id].kind == kind)
             own = f".candidate.{kind} > .line > .written, .candidate.{kind} > details > summary .written"
             assert sorted(texts(browser, own)) == wanted
@@ -96,9 +96,9 @@ def test_the_tree_shows_every_candidate_and_what_became_of_it(browser: WebDriver
         assert texts(browser, ".chain .pill") == [f"{score:.2f}" for score in outcome.scores]
         times = sorted(f"×{node.multiplicity}" for node in outcome.nodes if node.multiplicity > 1)
         assert sorted(texts(browser, ".map .times")) == times
-        pruned = [fate for fate in became.values() if fate.kind == "pruned"]
-        said = " ".join(texts(browser, ".outline .fate.pruned"))
-        assert all(f"pruned after step {fate.depth}: {fate.rank} of {fate.of}" in said for fate in pruned)
+        pruned = [status for status in became.values() if status.kind == "pruned"]
+        said = " ".join(texts(browser, ".outline .status.pruned"))
+        assert all(f"pruned after step {status.depth}: {status.rank} of {status.of}" in said for status in pruned)
 
 
 def test_finished_paths_have_the_aggregates_of_their_scores(browser: WebDriver, two: Path) -> None:

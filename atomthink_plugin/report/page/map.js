@@ -1,43 +1,54 @@
-// A search tree as a map: one column for each step, the chosen path straight along the top.
+// A search tree as a map: one column for each step, the chosen path straight along the top. Trees of further roots are
+// below each other.
 
 const BOX = { width: 44, height: 22, column: 66, line: 32, left: 34, top: 30, answer: 14, formula: 60, letter: 7.5 };
+const MARKED = 7;  // letters of a box's mark
+
+// Whether a node is drawn in its parent's line: the first child is, but none in the place of its parent's answer.
+const straight = (nodes, i) => i > 0 && i < nodes.length && nodes[i].parent === i - 1
+  && !(nodes[i].kind === "beside" && nodes[i - 1].answer !== undefined);
 
 // A first child goes straight on from its parent; any other begins on the first line below that is free as far as it goes.
 const placed = (nodes) => {
   const places = [];
   const used = [];
+  const starts = [];  // the first line of each tree
   nodes.forEach((node, i) => {
-    const above = node.parent < 0 ? { column: 0, line: -1 } : places[node.parent];
+    if (node.parent < 0) starts[rootOf(node)] ??= Math.max(-1, ...used.filter((line) => line !== undefined)) + 1;
+    const above = node.parent < 0 ? { column: 0, line: starts[rootOf(node)] - 1 } : places[node.parent];
     const column = above.column + 1;
-    if (i > 0 && node.parent === i - 1) {
+    if (straight(nodes, i)) {
       places[i] = { column, line: above.line };
       return;
     }
     let end = i;
-    while (nodes[end + 1]?.parent === end) end += 1;
+    while (straight(nodes, end + 1)) end += 1;
     const last = column + end - i + (nodes[end].answer === undefined ? 0 : 2);
     let line = above.line + 1;
     for (let k = column; k <= last; k += 1) line = Math.max(line, (used[k] ?? -1) + 1);
     for (let k = column; k <= last; k += 1) used[k] = line;
     places[i] = { column, line };
   });
-  return places;
+  return { places, starts };
 };
 
 const centre = (place) => ({
   x: BOX.left + (place.column - 1) * BOX.column,
-  y: BOX.top + place.line * BOX.line + BOX.height / 2,
+  y: heightOf(place.line),
 });
 
-const edge = (node, places, i) => {
+const heightOf = (line) => BOX.top + line * BOX.line + BOX.height / 2;
+
+const edge = (node, { places, starts }, i) => {
   const to = centre(places[i]);
-  const from = node.parent < 0 ? { x: 10, y: BOX.top + BOX.height / 2 } : centre(places[node.parent]);
+  const from = node.parent < 0 ? { x: 10, y: heightOf(starts[rootOf(node)]) } : centre(places[node.parent]);
   const start = node.parent < 0 ? from.x : from.x + BOX.width;
   const bend = (start + to.x) / 2;
   return draw("path", { class: `edge ${node.kind}`, d: `M${start} ${from.y}C${bend} ${from.y} ${bend} ${to.y} ${to.x} ${to.y}` });
 };
 
 const label = (node) => {
+  if (node.score === undefined && markOf(node)) return short(markOf(node), MARKED);
   if (node.kind === "rejected" && node.score === undefined) return "×";
   return node.score === undefined ? "·" : node.score >= 0.995 ? "1.0" : node.score.toFixed(2).slice(1);
 };
@@ -54,22 +65,33 @@ const stated = (answer, x, y, right) => {
   return draw("foreignObject", box, make("div", { class: "answer" }, ...parts, right && make("span", { class: "right" }, " ✓")));
 };
 
-const box = (node, place, i, right) => {
+const box = (nodes, place, i, right) => {
+  const node = nodes[i];
   const { x, y } = centre(place);
   const shape = draw("rect", {
-    x, y: y - BOX.height / 2, width: BOX.width, height: BOX.height, rx: node.answer === undefined ? 11 : 4,
+    x, y: y - BOX.height / 2, width: BOX.width, height: BOX.height, rx: markOf(node) ? 0 : node.answer === undefined ? 11 : 4,
   });
   shape.style.fill = node.kind === "rejected" && node.score === undefined ? "" : colour(node.score);
-  const parts = [draw("title", {}, short(node.text, 300)), shape,
+  const parts = [draw("title", {}, short([...badges(node), node.text].join(": "), 300)), shape,
     draw("text", { class: "score", x: x + BOX.width / 2, y: y + 4, "text-anchor": "middle" }, label(node))];
+  if (node.score !== undefined && markOf(node)) parts.push(draw("text", { class: "use-mark", x, y: y - BOX.height / 2 - 2 }, short(markOf(node), MARKED)));
   if (node.kind === "pruned") parts.push(draw("path", { class: "cut", d: `M${x + BOX.width + 5} ${y - 8}v16` }));
   if (node.times) parts.push(draw("text", { class: "times", x: x + BOX.width - 2, y: y - BOX.height / 2 - 2, "text-anchor": "end" }, `×${node.times}`));
-  if (node.answer !== undefined) parts.push(stated(node.answer, x + BOX.width + 12, y, right));
-  return draw("g", { class: `node ${node.kind}`, "data-node": i }, ...parts);
+  if (node.answer !== undefined && !straight(nodes, i + 1)) parts.push(stated(node.answer, x + BOX.width + 12, y, right));
+  return draw("g", { class: `node ${node.kind} ${originOf(node)}`, "data-node": i }, ...parts);
+};
+
+// What a column holds: the units of its candidates, where all of them have one name.
+const heading = (tree, places, column) => {
+  const units = new Set(tree.nodes.filter((node, i) => places[i].column === column && isCandidate(node)).map((node) => node.unit));
+  const [unit] = units;
+  if (units.size === 1 && unit !== undefined) return short(unit, MARKED + 2);
+  return units.size ? `step ${column}` : "";
 };
 
 const map = (tree, select) => {
-  const places = placed(tree.nodes);
+  const layout = placed(tree.nodes);
+  const { places, starts } = layout;
   const right = new Set(tree.finished.filter((path) => path.right).map((path) => path.node));
   const columns = Math.max(...places.map((place) => place.column));
   const lines = Math.max(...places.map((place) => place.line)) + 1;
@@ -77,13 +99,13 @@ const map = (tree, select) => {
   const width = BOX.left + (columns - 1) * BOX.column + BOX.width + 18 + letters * BOX.letter;
   const height = BOX.top + lines * BOX.line;
   const heads = Array.from({ length: columns }, (_, i) =>
-    draw("text", { class: "head", x: BOX.left + i * BOX.column + BOX.width / 2, y: 14, "text-anchor": "middle" }, `step ${i + 1}`));
-  const edges = tree.nodes.map((node, i) => [node, edge(node, places, i)]);
+    draw("text", { class: "head", x: BOX.left + i * BOX.column + BOX.width / 2, y: 14, "text-anchor": "middle" }, heading(tree, places, i + 1)));
+  const edges = tree.nodes.map((node, i) => [node, edge(node, layout, i)]);
   edges.sort(([a], [b]) => (a.kind === "chosen") - (b.kind === "chosen"));  // the chosen path lies above the others
   const picture = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
-    "aria-label": `search tree of ${tree.nodes.length} candidates; the outline below tells each of them` },
-  draw("circle", { class: "root", cx: 8, cy: BOX.top + BOX.height / 2, r: 5 }), ...heads, ...edges.map(([, path]) => path),
-  ...tree.nodes.map((node, i) => box(node, places[i], i, right.has(i))));
+    "aria-label": `search tree with ${counted(tree)}; the outline below lists them` },
+  ...starts.map((line, root) => draw("circle", { class: "root", cx: 8, cy: heightOf(line), r: 5 }, draw("title", {}, treeName(root, starts.length)))), ...heads, ...edges.map(([, path]) => path),
+  ...tree.nodes.map((_, i) => box(tree.nodes, places[i], i, right.has(i))));
   picture.addEventListener("click", (event) => {
     const chosen = event.target.closest("[data-node]");
     if (chosen) select(Number(chosen.dataset.node));
@@ -99,7 +121,7 @@ const FRAME = 14;
 // smaller, then scrolled, and says so.
 const beside = ({ picture, width, height, columns }, chain) => {
   const box = make("div", { class: "map", tabindex: 0 }, picture);
-  const hint = make("p", { class: "hint", hidden: true }, `${columns} steps deep: scroll sideways to see all of it`);
+  const hint = make("p", { class: "hint", hidden: true }, `${columns} columns: scroll sideways to see all of them`);
   const tree = make("div", { class: "tree" }, make("div", { class: "map-side" }, box, hint), chain);
   const mark = () => box.classList.toggle("cut-off", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
   new ResizeObserver(() => {

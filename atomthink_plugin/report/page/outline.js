@@ -1,10 +1,35 @@
-// Every candidate with its text, nested as they were thought; and the finished paths with what they were chosen by.
+// Every node with its text, nested as in the tree; and the finished paths with what they were chosen by.
 
-const BECAME = {
-  chosen: "chosen", continued: "followed up", finished: "finished", pruned: "pruned", rejected: "rejected", ended: "led no further",
+// A candidate is a step that a policy sampled. A search may ask for other texts beside the chains (a judge's verdict), and
+// write texts itself: those are marked.
+const isWritten = (node) => node.role === "";
+const isCandidate = (node) => node.use === undefined && !isWritten(node);
+const markOf = (node) => node.use ?? (isWritten(node) ? "written" : "");
+const originOf = (node) => (node.use !== undefined ? "asked-node" : isWritten(node) ? "written-node" : "");
+
+const badges = (node) => [
+  node.use !== undefined && node.use,
+  isWritten(node) && "written by the search",
+  node.role && `role ${node.role}`,
+  node.unit !== undefined && `unit ${node.unit}`,
+].filter(Boolean);
+
+const counted = (tree) => {
+  const asked = tree.nodes.filter((node) => node.use !== undefined).length;
+  const texts = tree.nodes.filter((node) => node.use === undefined && isWritten(node)).length;
+  const candidates = tree.nodes.length - asked - texts;
+  return [`${count(candidates)} candidates`, asked && `${count(asked)} asked texts`, texts && `${count(texts)} written texts`].filter(Boolean).join(", ");
 };
 
-const fate = (node) => {
+const rootOf = (node) => -1 - node.parent;
+const treeName = (root, roots) => (roots > 1 ? `tree ${root + 1} of ${roots}` : "the question");
+
+const BECAME = {
+  chosen: "chosen", continued: "followed up", finished: "finished", pruned: "pruned", rejected: "rejected", ended: "led no further", beside: "",
+};
+
+const status = (node) => {
+  if (node.kind === "beside") return node.reason === undefined ? "" : `not valid: ${node.reason}`;
   if (node.kind === "rejected") return `rejected: ${node.reason}`;
   if (!node.rank || node.rank.of <= node.rank.kept) return BECAME[node.kind];
   const { place, of, kept, value } = node.rank;
@@ -20,7 +45,8 @@ const pill = (score) => {
 
 const line = (node) => make("span", { class: "line" },
   make("span", { class: "line-facts" }, pill(node.score), node.times && make("b", { class: "times", title: "identical samples" }, `×${node.times}`),
-    make("span", { class: `fate ${node.kind}` }, fate(node)),
+    ...badges(node).map((text) => make("span", { class: `badge ${originOf(node)}` }, text)),
+    make("span", { class: `status ${node.kind}` }, status(node)),
     node.probability !== undefined && make("span", { class: "quiet", title: "mean probability of its tokens" }, `p ${decimal(node.probability)}`),
     make("span", { class: "quiet" }, `${count(node.tokens)} tokens`)),
   written(node.text));
@@ -35,16 +61,19 @@ const outline = (tree, select) => {
       text.setAttribute("tabindex", "0");
       text.addEventListener("keydown", (event) => event.key === "Enter" && select(i));
     }
-    const item = make("li", { class: `candidate ${node.kind}`, "data-node": i }, body);
+    const item = make("li", { class: `entry ${isCandidate(node) ? "candidate" : originOf(node)} ${node.kind}`, "data-node": i }, body);
     item.addEventListener("click", (event) => {
       event.stopPropagation();
       select(i);
     });
     return { item, inner };
   });
-  const top = make("ol", { class: "outline" });
-  tree.nodes.forEach((node, i) => (node.parent < 0 ? top : items[node.parent].inner).append(items[i].item));
-  return top;
+  const tops = [];
+  tree.nodes.forEach((node, i) => {
+    const inner = node.parent < 0 ? (tops[rootOf(node)] ??= make("ol", { class: "outline" })) : items[node.parent].inner;
+    inner.append(items[i].item);
+  });
+  return make("div", { class: "outlines" }, ...tops.flatMap((top, root) => [tops.length > 1 && make("h4", {}, treeName(root, tops.length)), top]).filter(Boolean));
 };
 
 // Neighbours with equivalent answers, and how many paths of the whole tree reach that answer.

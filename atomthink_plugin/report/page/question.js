@@ -45,6 +45,8 @@ const legend = (tree) => {
   return make("p", { class: "legend" },
     scored && make("span", {}, "step score 0 ", make("i", { class: "scale" }), " 1"),
     ...kinds.map((kind) => make("span", { class: `key ${kind}` }, make("i", {}), BECAME[kind])),
+    tree.nodes.some((node) => node.use !== undefined) && make("span", { class: "key asked-node" }, make("i", {}), "asked beside the chains"),
+    tree.nodes.some((node) => node.use === undefined && isWritten(node)) && make("span", { class: "key written-node" }, make("i", {}), "written by the search"),
     tree.nodes.some((node) => node.times) && make("span", {}, "×n identical samples"));
 };
 
@@ -56,16 +58,16 @@ const thinking = (tree, by) => {
   const select = (i) => {
     for (const old of panel.querySelectorAll(".selected")) old.classList.remove("selected");
     for (const element of panel.querySelectorAll(`[data-node="${i}"]`)) element.classList.add("selected");
-    chain.replaceChildren(...lineage(tree, i).map((node) => make("li", { class: node.kind }, line(node))));
+    chain.replaceChildren(...lineage(tree, i).map((node) => make("li", { class: `${node.kind} ${originOf(node)}` }, line(node))));
     chain.scrollTop = chain.scrollHeight;
-    const item = panel.querySelector(`.candidate[data-node="${i}"]`);
+    const item = panel.querySelector(`.entry[data-node="${i}"]`);
     for (let above = item.parentElement; above !== panel; above = above.parentElement) {
       if (above.tagName === "DETAILS") above.open = true;
     }
   };
   panel.append(legend(tree), beside(map(tree, select), chain));
   if (tree.finished.length) panel.append(make("h3", {}, "Finished paths"), finishedPaths(tree, by, select));
-  panel.append(make("h3", {}, `All ${count(tree.nodes.length)} candidates`), outline(tree, select));
+  panel.append(make("h3", {}, `All ${counted(tree)}`), outline(tree, select));
   select(Math.max(tree.nodes.findLastIndex((node) => node.kind === "chosen"), 0));
   return panel;
 };
