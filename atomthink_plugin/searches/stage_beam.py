@@ -1,0 +1,106 @@
+"""LLaVA-CoT's stage-level beam search: candidates of each stage meet in duels, and the winner goes on.
+
+Source: LLaVA-CoT (arXiv 2411.10440, version 1) and its inference code. Published are 4 candidates at temperature 0.6
+and top_p 0.9, and the policy itself as the judge. The judge's prompts have the published parts, in words of our own.
+
+Different from the published code: neighbors meet in the order of their samples, not at random. Equal candidates count
+as one. A verdict that cannot be read falls to the likelier candidate, not to the second. Where all candidates of
+REASONING are called incorrect, all of them stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Final
+
+from atomthink_plugin.api import Choice, Count, Message, Path, Prompt, Search, SearchTree
+from atomthink_plugin.formats.parts import append, prepend
+from atomthink_plugin.searches.judging import VERDICT, duel, tournament
+
+_CRITERIA: Final = {
+    "SUMMARY": (
+        "better summarizes how to solve the question",
+        "A summary outlines the approach, without detailed reasoning or formulas.",
+    ),
+    "CAPTION": (
+        "better describes what the image shows that matters to the question, with fewer errors",
+        "A caption gives as many details as possible, and every detail is right.",
+    ),
+    "REASONING": (
+        "better explains the reasoning that solves the question, with fewer errors",
+        "Read the question, then examine each response by itself, and decide by where they differ.",
+    ),
+    "CONCLUSION": (
+        "better concludes what the answer to the question is",
+        "A conclusion agrees with the reasoning in the hint, and never refuses to answer.",
+    ),
+}
+_OTHER: Final = ("is the better next step towards the answer to the question", "A step has no errors and leads on.")
+"""What the judge decides by, for each stage and for units of other formats."""
+
+_HINTS: Final = {"SUMMARY": (), "CAPTION": (), "REASONING": ("CAPTION",), "CONCLUSION": ("CAPTION", "REASONING")}
+"""The earlier stages that the judge sees; of other formats it sees all earlier units."""
+
+_FORM: Final = 'Reply in this form and write nothing else: "Since [reason], I choose response [1/2]."'
+
+_CHECK: Final = (
+    "You are a judge. Decide whether the reasoning below is right, given the information about the image. Take this "
+    "information for right. Verify every calculation. Reply 'correct' if you find no error, else 'incorrect'."
+)
+
+
+def stage_beam(candidates: Count = 4) -> Search:
+    """Returns the search that samples `candidates` of each stage and follows the winner of their duels.
+
+    The role `judge` decides, the policy itself where none is given. Candidates of REASONING are first checked one by
+    one, by text alone. Those that are called incorrect take no part, unless all are. A search whose budget is spent
+    ends with the stages that it has.
+
+    Args:
+        candidates: Samples of each stage.
+    """
+
+    async def search(tree: SearchTree) -> Choice:
+        path = tree.root
+        while not path.final:
+            (children,) = await tree.expand([path], candidates)
+            if not children:
+                break
+            if _unit(children[0]) == "REASONING" and len(children) > 1:
+                faulty = await asyncio.gather(*(_called_incorrect(tree, child) for child in children))
+                children = [child for child, wrong in zip(children, faulty, strict=True) if not wrong] or children
+            path = await tournament(children, partial(_duel, tree, path))
+        return Choice(path, 0.0, tree.why(path))
+
+    return search
+
+
+async def _duel(tree: SearchTree, at: Path, first: Path, second: Path) -> Path:
+    which, criterion = _CRITERIA.get(_unit(first), _OTHER)
+    head = f"You are a judge. Decide which of two responses {which}. {criterion}\n\nQuestion: "
+    hint = f"\n\nHint about the question: {_hint(first)}" if _hint(first) else ""
+    tail = f"{hint}\n\nResponse 1: {_inner(first)}\n\nResponse 2: {_inner(second)}\n\n{criterion} {_FORM}"
+    return await duel(tree, at, Prompt(append(prepend(at.question.messages, head), tail)), (first, second))
+
+
+async def _called_incorrect(tree: SearchTree, path: Path) -> bool:
+    text = f"{_CHECK}\n\nInformation: {_hint(path)}\n\nReasoning: {_inner(path)}"
+    prompt = Prompt((Message("user", (text,)),))
+    replies = await tree.ask(path, prompt, use="check", role="judge", unit=VERDICT)
+    return any(reply.step is not None and "incorrect" in reply.step.text.casefold() for reply in replies)
+
+
+def _hint(path: Path) -> str:
+    shown = _HINTS.get(_unit(path))
+    return "\n\n".join(_inner(node) for node in path.lineage[:-1] if shown is None or _unit(node) in shown)
+
+
+def _unit(path: Path) -> str:
+    return path.step.unit if path.step is not None else ""
+
+
+def _inner(path: Path) -> str:
+    """Returns the last unit without the tags of a stage."""
+    text = path.step.text if path.step is not None else ""
+    return text.removeprefix(f"<{_unit(path)}>").removesuffix(f"</{_unit(path)}>").strip()
