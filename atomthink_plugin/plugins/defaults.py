@@ -13,6 +13,8 @@ from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
 from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.self_refine import self_refine
+from atomthink_plugin.searches.stage_beam import stage_beam
 from atomthink_plugin.searches.weighted import weighted
 
 
@@ -63,6 +65,8 @@ def atomthink_searches() -> Mapping[str, SearchKind]:
         "best_of_n": SearchKind(best_of_n, scored=True),
         "greedy": SearchKind(greedy, scored=True, temperature=0.0, rise=0.5),
         "beam": SearchKind(beam, scored=True, temperature=0.0, rise=0.5),
+        "stage_beam": SearchKind(stage_beam, scored=False, temperature=0.6, format="stages", optional_roles=("judge",)),
+        "self_refine": SearchKind(self_refine, scored=False, temperature=0.0, optional_roles=("critic",)),
     }
 
 
