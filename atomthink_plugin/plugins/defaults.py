@@ -15,6 +15,7 @@ from atomthink_plugin.searches.greedy import greedy
 from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.self_refine import self_refine
 from atomthink_plugin.searches.stage_beam import stage_beam
+from atomthink_plugin.searches.two_stage import two_stage
 from atomthink_plugin.searches.weighted import weighted
 
 
@@ -67,6 +68,7 @@ def atomthink_searches() -> Mapping[str, SearchKind]:
         "beam": SearchKind(beam, scored=True, temperature=0.0, rise=0.5),
         "stage_beam": SearchKind(stage_beam, scored=False, temperature=0.6, format="stages", optional_roles=("judge",)),
         "self_refine": SearchKind(self_refine, scored=False, temperature=0.0, optional_roles=("critic",)),
+        "two_stage": SearchKind(two_stage, scored=False, temperature=0.0, optional_roles=("answer",)),
     }
 
 

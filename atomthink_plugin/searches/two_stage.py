@@ -1,0 +1,40 @@
+"""Rationale first, then the answer: two inferences, by one model or by two.
+
+Source: Multimodal-CoT (Zhang et al., arXiv 2302.00923): a first model writes a rationale, a second one reads the
+question, the image and the rationale, and answers.
+
+Here the rationale is a chain in the run's format without the unit that concludes. The answer is asked for in the run's
+format as well, as the rest of the chain: checkpoints that were tuned to steps answer badly from any other prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from atomthink_plugin.api import Choice, Path, Search, SearchTree, Unit
+
+
+def two_stage() -> Search:
+    """Returns the search that samples a rationale and then asks for the answer that follows from it.
+
+    The role `answer` answers, the policy itself where none is given. A chain that ended without a conclusion is a
+    rationale as well. The chain's own conclusion stands where nothing comes before it, and where no answer can be
+    asked for or read.
+    """
+
+    async def search(tree: SearchTree) -> Choice:
+        (chain,) = await tree.rollouts(1)
+        rationale = chain.parent if chain.final and chain.parent is not None else chain
+        answers = await _answers(tree, rationale) if rationale.step is not None else []
+        path = next((answer for answer in answers if answer.final), chain)
+        return Choice(path, 0.0, tree.why(path))
+
+    return search
+
+
+async def _answers(tree: SearchTree, rationale: Path) -> list[Path]:
+    """Returns the reply that goes on from the rationale to the end, none where there is none."""
+    following = tree.format.unit(rationale)
+    unit = Unit("answer", opening=following.opening if following is not None else "")
+    prompt = replace(tree.format.render(rationale), stops=())
+    return await tree.ask(rationale, prompt, use="answer", role="answer", unit=unit, read=tree.format.answer)
