@@ -17,7 +17,7 @@ _COLUMNS: Final = ("{upper}", "choice_{lower}", "option_{lower}", "option_{upper
 
 _OPTION: Final = str | int | float
 
-_WORD: Final = r"(?:(?:answer )?(?:options|choices)|选项)[ \t]*[:：][ \t]*"
+_WORD: Final = r"(?:(?:answer )?(?:options?|choices?)|选项)[ \t]*[:：][ \t]*"
 _MARK: Final = r"(?:\((?P<bracketed>[A-Z])\)|(?P<letter>[A-Z])(?P<sign>[.):：]))"
 _LINE: Final = re.compile(rf"^[ \t]*(?P<word>(?i:{_WORD}))?{_MARK}", re.MULTILINE)
 _INLINE: Final = re.compile(rf"(?P<gap>[;,] *|\s+){_MARK}")

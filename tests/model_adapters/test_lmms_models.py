@@ -18,6 +18,7 @@ from atomthink_plugin.model_adapters.lmms_models import (
     AtomThinkQwenVL,
     AtomThinkTiny,
 )
+from atomthink_plugin.runtime.records import decode
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.tiny_models import folder, head_prm, llava, mllama, qwen
@@ -87,6 +88,19 @@ def test_failed_questions_keep_their_places_and_their_reasons(
     assert [unwrap_generation_output(reply)[0] for reply in again] == list(texts)
     assert logged["total_gen_tokens"] == 0  # the journal answered
     assert logged["additional_metrics"]["failed_questions"] == 2
+
+
+def test_options_are_journaled_and_the_answer_is_in_the_tasks_form(tmp_path: Path) -> None:
+    text = GOOD[0].text + "\nA. 3\nB. 4\nPut the answer in \\boxed{}."
+    journal = tmp_path / "journal"
+    made = AtomThinkTiny(journal=str(journal), thinking="quick")
+    made.task_dict = {"sums": {"test": [{"id": 0, "image": draw(GOOD[0]), "text": text, "options": ["3", "4"]}]}}
+    (reply,) = made.generate_until(requests({})[:1])
+    (file,) = journal.glob("*/rank0.jsonl")
+    record = decode(file.read_bytes())
+    assert record["choices"] == ["3", "4"]
+    assert record["outcome"]["text"] == unwrap_generation_output(reply)[0]
+    assert (r"\boxed" in record["outcome"]["text"]) == (record["outcome"]["answer"] is not None)
 
 
 def test_on_error_raise_names_the_question(model: Callable[..., AtomThinkTiny]) -> None:

@@ -295,3 +295,16 @@ def test_replies_are_counted_whatever_gave_them() -> None:
         request.token_counts.append(counts)  # None: the harness's response cache had the reply
     assert harness.tally(requests) == harness.Tally(3, 1, "no server")
     assert harness.tally(requests[1:]) + harness.tally(requests[:1]) == harness.Tally(3, 1, "no server")
+
+
+def test_a_question_has_the_options_of_its_document_and_last_turn() -> None:
+    def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
+        example = [{"type": "text", "text": "Which?\nA. red\nB. blue"}]
+        parts = [{"type": "text", "text": "Which?"}, {"type": "image", "url": IMAGE}]
+        parts.append({"type": "text", "text": f"A. {doc['options'][0]}\nB. {doc['options'][1]}"})
+        reply = [{"type": "text", "text": "A"}]
+        turns = (("user", example), ("assistant", reply), ("user", parts))
+        return [{"role": role, "content": content} for role, content in turns]
+
+    docs = {"sums": {"test": [{"options": ["one", "two"]}]}}
+    assert harness.to_question(harness.asked(request(messages)), docs).choices == ("one", "two")
