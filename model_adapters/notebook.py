@@ -1,0 +1,97 @@
+"""Thinking about single questions from Python: in a notebook, a script or a program of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from PIL import Image
+
+from atomthink_plugin.api import AtomThinkError, Message, Outcome, Question, QuestionError
+from atomthink_plugin.inference.image_input import read_image, upright
+from atomthink_plugin.model_adapters.models import plan_for
+from atomthink_plugin.runtime.build import build, open_journal
+from atomthink_plugin.runtime.event_loop import run
+from atomthink_plugin.runtime.runner import Runner
+
+
+def load(name: str, **arguments: Any) -> Runner:
+    """Loads a model, its process reward model and a search.
+
+    Args:
+        name: What `lmms-eval --model` takes: `atomthink_tiny`, `atomthink_hf`, `atomthink_qwen_vl`, ...
+        **arguments: What `--model_args` takes: `thinking`, `search`, `pretrained`, `prm`, ... Answers are kept on disk,
+            and read from there the next time, only with `journal=FOLDER`.
+
+    Raises:
+        AtomThinkError: There is no such model, or an argument or a checkpoint cannot be used.
+
+    Example:
+        >>> model = load("atomthink_tiny", thinking="slow", search="beam")
+    """
+    if "max_pixels" in arguments:
+        raise AtomThinkError(f"`max_pixels={arguments['max_pixels']}`: scale the images down before you ask about them")
+    planned = plan_for(name, arguments)
+    runner = build(planned)
+    if "journal" not in arguments:
+        return runner
+    return replace(runner, journal=open_journal(planned, runner, name.removeprefix("atomthink_")))
+
+
+def ask(model: Runner, text: str, *images: str | Path | Image.Image, choices: Sequence[str] = ()) -> Outcome:
+    """Thinks about one question; works where an event loop runs, as in a notebook, and where none does.
+
+    Args:
+        model: What `load` returned.
+        text: The question.
+        *images: Files or PIL images, shown before the text.
+        choices: The options of a multiple-choice question.
+
+    Returns:
+        The answer, the steps to it with their scores, and the whole tree.
+
+    Raises:
+        QuestionError: The question cannot be asked.
+
+    Example:
+        >>> outcome = ask(load("atomthink_tiny"), "How many bars are there?", "chart.png")  # doctest: +SKIP
+        >>> outcome.answer, outcome.steps, outcome.scores  # doctest: +SKIP
+    """
+    return run(model.think(make_question(text, *images, choices=choices)))
+
+
+def make_question(text: str, *images: str | Path | Image.Image, choices: Sequence[str] = ()) -> Question:
+    """Returns a question, for `await model.think(question, on_node=...)`.
+
+    Its id is a digest of all that is asked, so that the same question gets the same answer in every run.
+
+    Args:
+        text: The question.
+        *images: Files or PIL images, shown before the text.
+        choices: The options; they are added to the text as lines `A. ...`, `B. ...`.
+
+    Raises:
+        QuestionError: The text is empty, an image cannot be read, or the choices cannot be asked.
+    """
+    if not text.strip():
+        raise QuestionError("`text` is empty: pass the question")
+    options = tuple(choice.strip() for choice in choices)
+    if isinstance(choices, str) or len(options) == 1 or len(options) > len(ascii_uppercase) or not all(options):
+        raise QuestionError(f"`choices={choices!r}`: pass 2 to {len(ascii_uppercase)} texts, or none")
+    lines = [text, *(f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False))]
+    question = Question("", (Message("user", (*map(_image, images), "\n".join(lines))),), options)
+    return replace(question, id=f"question/{question.key.lstrip('#')}")
+
+
+def _image(given: str | Path | Image.Image) -> Image.Image:
+    try:
+        if isinstance(given, Image.Image):
+            return upright(given).convert("RGB")
+        if isinstance(given, str | Path):
+            return read_image(Path(given).expanduser())
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise QuestionError(f"the image {given} cannot be read: {error}") from error
+    raise QuestionError(f"an image is of type {type(given).__name__}: pass a file name or a PIL image")
