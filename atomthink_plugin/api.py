@@ -404,7 +404,11 @@ class Proposal:
 
     def redacted(self) -> Proposal:
         """Returns the proposal without secrets in its texts: a reply may echo the key of the server that gave it."""
-        return replace(self, steps=tuple(replace(step, text=redact(step.text)) for step in self.steps))
+        texts = [redact(step.text) for step in self.steps]
+        if all(text == step.text for text, step in zip(texts, self.steps, strict=True)):
+            return self
+        steps = (replace(step, text=text) for text, step in zip(texts, self.steps, strict=True))
+        return replace(self, steps=tuple(steps))
 
 
 @dataclass(frozen=True, slots=True)

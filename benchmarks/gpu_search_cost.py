@@ -5,8 +5,8 @@
 
 A LLaVA and a text PRM of Qwen2-7B's shape are made on the device with random weights, nothing is downloaded. Both ways
 (`baselines.py`) search with 576 image tokens, B = 2, C = 3 and six levels. Ours answers twice as many questions as are
-in flight, the published way one, since it has nothing in flight. Steps have 32 tokens (`fixed`) or a length drawn from a
-log-normal distribution with that mean (`lognormal`). Both ways use the same attention kernels: torch's own, cuDNN's
+in flight, the published way one, since it has nothing in flight. Steps have 32 tokens (`fixed`) or a length drawn from
+a log-normal distribution with that mean (`lognormal`). Both ways use the same attention kernels: torch's own, cuDNN's
 left out. `cudnn` measurements leave torch the choice of cuDNN's, in both ways.
 
 Time on a GPU may be limited, so the most telling measurements come first, the file is written after each, and none

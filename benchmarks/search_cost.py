@@ -3,8 +3,9 @@
     python benchmarks/search_cost.py --json benchmarks/results/search_cost.json
 
 Both ways (`baselines.py`) search the same questions, in turns of a few questions, in one process. Two models: the
-embedded one with its own multimodal PRM, and a LLaVA with random weights and 576 image tokens whose steps have 32 tokens, six of
-them, with a text PRM of the published kind, a causal language model with random weights that is read at a tag.
+embedded one with its own multimodal PRM, and a LLaVA with random weights and 576 image tokens whose steps have 32
+tokens, six of them, with a text PRM of the published kind, a causal language model with random weights that is read at
+a tag.
 
 Reading is given over what is distinct: the tokens of one question's search tree, each counted once, in the ids of the
 model that reads them. A token is counted again only if what stands before it differs, so the question counts once, and

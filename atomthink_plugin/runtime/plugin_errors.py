@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.exits import no_exit
 
 
-@contextmanager
-def named(what: str) -> Iterator[None]:
+class named(no_exit):  # noqa: N801
     """Names the code that raised an error.
 
     Args:
@@ -19,10 +17,13 @@ def named(what: str) -> Iterator[None]:
     Raises:
         AtomThinkError: The code raised an error of another kind, or called `sys.exit`.
     """
-    try:
-        with no_exit(what):
-            yield
-    except AtomThinkError:
-        raise
-    except Exception as error:
-        raise AtomThinkError(f"{what} failed: {type(error).__name__}: {error}") from error
+
+    __slots__ = ()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        """Raises the error with the name of the code."""
+        super().__exit__(kind, error, where)
+        if isinstance(error, Exception) and not isinstance(error, AtomThinkError):
+            raise AtomThinkError(f"{self._what} failed: {type(error).__name__}: {error}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from atomthink_plugin.api import AtomThinkError, Path, Policy, Prompt, Proposal, Step, Usage
 from atomthink_plugin.exits import no_exit
@@ -37,7 +36,7 @@ class PolicyCalls:
         begun = tuple(
             piece.text if isinstance(piece, Step) and self._author(piece) != own else piece for piece in prompt.begun
         )
-        return replace(prompt, begun=begun, session=path.question.id, depth=path.depth)
+        return Prompt(prompt.messages, begun, prompt.stops, path.question.id, path.depth)
 
     async def propose(self, requests: Sequence[Request], budget: Budget) -> list[Proposal]:
         """Asks for all requests at the same time, and gives back to `budget` what they did not use.

@@ -46,6 +46,8 @@ class Request:
         n, tokens = budget.grant(self.n, wanted)
         if n == 0:
             return None
+        if (n, tokens) == (self.n, wanted):
+            return self
         bound: Stopped | None = "budget" if tokens < wanted else self.bound
         return replace(self, n=n, sampling=replace(self.sampling, max_tokens=tokens), bound=bound)
 
@@ -67,7 +69,9 @@ class Request:
         if unit.closing and finish == "stop":
             text += unit.closing
         use = self.sampling.use.rpartition("#")[0]
-        return replace(step, text=unit.opening + text, finish=finish, unit=unit.name, role=self.role, use=use)
+        text = unit.opening + text
+        ids, known = step.token_ids, step.logprob
+        return Step(text, ids, known, finish, step.multiplicity, step.tops, unit.name, self.role, use)
 
     def rejected(self, step: Step) -> str | None:
         """Returns why a shaped sample is not valid, None if it is."""
