@@ -55,7 +55,9 @@ class QuestionTree:
     """Thinks about one question; implements `atomthink_plugin.api.SearchTree`.
 
     Whatever runs at the same time, in this question or in others, the tree is the same: samples carry their own seeds,
-    and budgets are granted in the order of the search's calls, never in the order of arrival.
+    and budgets are granted in the order of the search's calls, never in the order of arrival. The exception is a search
+    that makes calls at the same time and runs out of its budget: how often their invalid steps are drawn again, and how
+    far rollouts get, depends on what the other calls have given back by then.
 
     Attributes:
         question: The question, as the task asks it.
