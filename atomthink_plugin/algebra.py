@@ -1,4 +1,4 @@
-"""Compares LaTeX expressions by math-verify and sympy, which may hang: only `algebra_worker`'s process runs this."""
+"""Compares LaTeX by math-verify and sympy, which may hang: it runs in the process of `algebra_worker` alone."""
 
 from __future__ import annotations
 

@@ -26,10 +26,10 @@ PATIENCE: Final = 120.0
 
 _CODE: Final = """import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from atomthink_plugin.algebra_worker import serve
+from atomthink_plugin.algebra_process import serve
 serve()
 """
-_READY: Final = b"ready"
+READY: Final = b"ready"
 
 _Running = tuple[subprocess.Popen[bytes], socket.socket]
 
@@ -111,7 +111,7 @@ class AlgebraWorker:
         except BaseException:
             self.stop()
             raise
-        if self._running is None or reply != _READY:
+        if self._running is None or reply != READY:
             self.stop()
             ours.close()
             raise AtomThinkError(
@@ -137,24 +137,3 @@ class AlgebraWorker:
             connection.close()
             process.returncode = 0  # a sister, not a child: nothing to wait for
         self._running = None
-
-
-def serve() -> None:
-    """Answers the requests on standard input, a socket, until it is closed."""
-    connection = socket.socket(fileno=os.dup(0))
-    try:
-        from atomthink_plugin.algebra import same
-
-        same("x+1=2", "x^2=1")  # loads what sympy loads late, which counts for no comparison
-    except Exception as error:
-        connection.sendall(repr(error).encode()[:1000])
-        return
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, in the midst of sympy or of one long power
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
-    connection.sendall(_READY)
-    with connection.makefile("rb") as requests:
-        for request in requests:
-            signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-            verdict = same(*json.loads(request))
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            connection.sendall(b"1" if verdict else b"0")
