@@ -44,7 +44,7 @@ from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.chains import Chain, Chains
 from atomthink_plugin.training.labels.labelling import WAYS, Labelled, label
 from atomthink_plugin.training.labels.running import hard
-from atomthink_plugin.training.labels.sampling import Answered, Questions, sample
+from atomthink_plugin.training.labels.sampling import Answered, QuestionFile, sample
 from atomthink_plugin.training.tiny.labels import verdicts
 
 NUMBERS = (1, 2, 4, 8, 16)
@@ -233,7 +233,7 @@ def table(rows: Sequence[Row]) -> Table:
 def own_chains(demo: Sequence[DemoQuestion], folder: Path, runner: Runner) -> Chains:
     made = demo_chains(demo, folder)
     asked = [Answered(**chain.model_dump(include={"id", "question", "images", "answer"})) for chain in made]
-    sampled = sample(Questions(folder, asked), runner, 1)
+    sampled = sample(QuestionFile(folder, asked), runner, 1)
     if sampled.rejects:
         raise SystemExit(f"{len(sampled.rejects)} chains were not sampled; first: {sampled.rejects[0].reason}")
     return Chains(folder, sampled.chains)

@@ -44,7 +44,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepRates:
     """What rollouts said about one record's last step.
 
     Attributes:
@@ -87,7 +87,7 @@ class Capability:
     gain: Estimate | None
 
 
-def steps_of(records: Sequence[Record], measured: Results) -> list[Step]:
+def steps_of(records: Sequence[Record], measured: Results) -> list[StepRates]:
     """Returns the records' steps; those with a prefix that could not be asked are left out."""
     steps = []
     for record in records:
@@ -95,11 +95,11 @@ def steps_of(records: Sequence[Record], measured: Results) -> list[Step]:
         before, after, control = (measured[record.chain, k] for k in (n - 1, n, 0))
         if before.share is not None and after.share is not None and control.share is not None:
             shares = before.share, after.share, control.share
-            steps.append(Step(record.chain, record.ability, *shares, after.concluded))
+            steps.append(StepRates(record.chain, record.ability, *shares, after.concluded))
     return steps
 
 
-def capabilities(steps: Sequence[Step], taxonomy: Taxonomy) -> list[Capability]:
+def capabilities(steps: Sequence[StepRates], taxonomy: Taxonomy) -> list[Capability]:
     """Returns what is said about each ability that occurs, each group and all, in the taxonomy's order.
 
     Raises:
@@ -113,7 +113,7 @@ def capabilities(steps: Sequence[Step], taxonomy: Taxonomy) -> list[Capability]:
     return [*rows, _capability(ALL, "", steps)]
 
 
-def _capability(name: str, group: str, steps: Sequence[Step]) -> Capability:
+def _capability(name: str, group: str, steps: Sequence[StepRates]) -> Capability:
     going = [step for step in steps if not step.concluded]
     return Capability(
         name=name,

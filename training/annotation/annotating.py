@@ -16,7 +16,7 @@ from atomthink_plugin.training.annotation.dynamic import grow
 from atomthink_plugin.training.annotation.engine import Engine, Finished, Task
 from atomthink_plugin.training.annotation.outputs import Lost, Made
 from atomthink_plugin.training.annotation.questions import Item, Items
-from atomthink_plugin.training.annotation.solving import Settings, Way, solve
+from atomthink_plugin.training.annotation.solving import AttemptSettings, Way, solve
 from atomthink_plugin.training.annotation.teacher import Teacher
 from atomthink_plugin.training.chains import Chain, pictures
 
@@ -24,7 +24,7 @@ WAYS: Final[Mapping[str, Way]] = {"dynamic": grow, "augment": expand}
 
 
 async def annotate(
-    found: Items, folder: Path, teacher: Teacher, engine: Engine, way: str, settings: Settings
+    found: Items, folder: Path, teacher: Teacher, engine: Engine, way: str, settings: AttemptSettings
 ) -> tuple[Made, Finished]:
     """Asks a teacher for a chain for every question.
 

@@ -15,7 +15,7 @@ from atomthink_plugin.redaction import printable
 if TYPE_CHECKING:
     from atomthink_plugin.training.annotation.engine import Finished
     from atomthink_plugin.training.annotation.outputs import Made
-    from atomthink_plugin.training.annotation.solving import Settings
+    from atomthink_plugin.training.annotation.solving import AttemptSettings
 
 LIMIT_REACHED: Final = 3
 """Exit code where a spending limit ended the run; what is done is kept."""
@@ -143,12 +143,12 @@ def _by_teacher(options: argparse.Namespace) -> None:
     from atomthink_plugin.training.annotation.ledger import Ledger
     from atomthink_plugin.training.annotation.meter import Meter, read_price
     from atomthink_plugin.training.annotation.outputs import write
-    from atomthink_plugin.training.annotation.solving import Settings
+    from atomthink_plugin.training.annotation.solving import AttemptSettings
     from atomthink_plugin.training.annotation.teacher import connect
 
     price = read_price(options.prices, options.teacher_model) if options.prices else None
     Meter(price, options.max_tokens_total, options.max_usd)  # refuses before anything is written
-    settings = Settings(**_given(options, "tries", "max_steps", "checks"))
+    settings = AttemptSettings(**_given(options, "tries", "max_steps", "checks"))
     way, concurrency = options.way or "dynamic", options.concurrency or _CONCURRENCY
     with closing(Ledger(options.out)) as ledger:
         meter = Meter(price, options.max_tokens_total, options.max_usd, ledger.spent)
@@ -168,7 +168,7 @@ def _by_teacher(options: argparse.Namespace) -> None:
 
 
 async def _work(
-    options: argparse.Namespace, teacher: Any, engine: Any, way: str, settings: Settings
+    options: argparse.Namespace, teacher: Any, engine: Any, way: str, settings: AttemptSettings
 ) -> tuple[Made, Finished]:
     from atomthink_plugin.training.annotation.annotating import annotate
     from atomthink_plugin.training.annotation.questions import saved

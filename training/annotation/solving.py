@@ -20,7 +20,7 @@ _PER_TRY = 100_000  # seeds
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class AttemptSettings:
     """How hard a question is tried.
 
     Attributes:
@@ -64,7 +64,7 @@ class Try:
 
     teacher: Teacher
     about: str
-    settings: Settings
+    settings: AttemptSettings
     index: int = 0
     _asked: int = field(default=0)
 
@@ -83,7 +83,7 @@ Way = Callable[[Try, Item, Pictures], Awaitable[list[str]]]
 
 
 async def solve(
-    teacher: Teacher, about: str, item: Item, pictures: Pictures, way: Way, settings: Settings
+    teacher: Teacher, about: str, item: Item, pictures: Pictures, way: Way, settings: AttemptSettings
 ) -> Mapping[str, Any]:
     """Returns what a question comes to: its chain, or the faults of all tries.
 

@@ -21,7 +21,7 @@ from atomthink_plugin.training.annotation.engine import Engine, Finished, Task
 from atomthink_plugin.training.annotation.filters import Stage, tidy
 from atomthink_plugin.training.annotation.outputs import Lost, Made
 from atomthink_plugin.training.annotation.prompts import Pictures
-from atomthink_plugin.training.annotation.solving import Settings, Try
+from atomthink_plugin.training.annotation.solving import AttemptSettings, Try
 from atomthink_plugin.training.annotation.teacher import LostError, NonsenseError, Reply, Teacher
 from atomthink_plugin.training.chains import Chain, Chains, pictures
 
@@ -74,7 +74,9 @@ def same(wrong: str, right: str, kind: Kind) -> str | None:
     return "same figures" if kind == "calculation" and figures and figures == _FIGURES.findall(body(wrong)) else None
 
 
-async def spoil(teacher: Teacher, about: str, chain: Chain, shown: Pictures, settings: Settings) -> Mapping[str, Any]:
+async def spoil(
+    teacher: Teacher, about: str, chain: Chain, shown: Pictures, settings: AttemptSettings
+) -> Mapping[str, Any]:
     """Returns wrong versions of a chain's steps, and why others have none.
 
     Raises:
@@ -145,7 +147,7 @@ async def annotate_wrong(
     names: Mapping[str, str],
     teacher: Teacher,
     engine: Engine,
-    settings: Settings,
+    settings: AttemptSettings,
 ) -> tuple[Made, Finished]:
     """Asks a teacher for a wrong version of every step, and returns both as labelled chains.
 

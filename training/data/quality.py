@@ -27,7 +27,7 @@ use. Length alone is no merit.
 Reply with a JSON object: {"score": a whole number, "reason": one sentence}."""
 
 
-class Score(Reply):
+class ChainScore(Reply):
     """A judge's verdict on a chain."""
 
     score: Annotated[int, Field(ge=0, le=100)]
@@ -115,7 +115,7 @@ async def judge(found: Chains, chains: Sequence[Chain], teacher: Teacher, concur
                 reply = await teacher.ask(
                     chain.id,
                     [Message("system", (JUDGE,)), Message("user", (*shown, told + SEPARATOR.join(chain.steps)))],
-                    Score,
+                    ChainScore,
                     max_tokens=512,
                 )
                 result.scores[chain.id] = reply.score

@@ -79,7 +79,7 @@ def _dpo(options: argparse.Namespace) -> None:
 
 def _pairs(options: argparse.Namespace) -> None:
     from atomthink_plugin.plugins.arguments import read_pairs
-    from atomthink_plugin.training.fine_tuning.pairing import Limits
+    from atomthink_plugin.training.fine_tuning.pairing import PairLimits
     from atomthink_plugin.training.fine_tuning.searching import make_pairs, search
 
     if not 0 < options.margin <= 1:
@@ -95,5 +95,5 @@ def _pairs(options: argparse.Namespace) -> None:
         sources.append(search(options.model, typed, options.questions, options.out))
     if not sources:
         raise AtomThinkError("no source: name a journal's folder or a file of chains, or search with `--model`")
-    limits = Limits(options.margin, options.per_prefix, options.per_question)
+    limits = PairLimits(options.margin, options.per_prefix, options.per_question)
     make_pairs(sources, options.questions, options.out, limits)

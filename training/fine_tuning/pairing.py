@@ -41,7 +41,7 @@ class Tried(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PairLimits:
     """Which pairs are made.
 
     Attributes:
@@ -68,7 +68,7 @@ def read_known(file: Path, out: Path) -> tuple[dict[str, Known], list[Reject]]:
 
 
 def from_journal(
-    searches: Iterable[Search], asked: Mapping[str, Known], limits: Limits, tally: Tally
+    searches: Iterable[Search], asked: Mapping[str, Known], limits: PairLimits, tally: Tally
 ) -> Iterator[Pair]:
     """Yields the pairs of finished searches.
 
@@ -94,7 +94,7 @@ def from_journal(
             tally.counts["pairs of paths"] += 1
 
 
-def from_chains(file: Path, out: Path, limits: Limits, tally: Tally) -> Iterator[Pair]:
+def from_chains(file: Path, out: Path, limits: PairLimits, tally: Tally) -> Iterator[Pair]:
     """Yields pairs of chains of a file that are about one question and whose answers are known: right against wrong.
 
     Args:
@@ -131,7 +131,7 @@ def paths_of(outcome: Outcome, answer: str) -> tuple[dict[str, tuple[str, ...]],
 
 
 def siblings(
-    nodes: Sequence[Node], steps: Mapping[str, tuple[str, ...]], limits: Limits
+    nodes: Sequence[Node], steps: Mapping[str, tuple[str, ...]], limits: PairLimits
 ) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Yields history, better and worse step of siblings whose scores are far enough apart."""
     at: dict[str, list[Node]] = {}

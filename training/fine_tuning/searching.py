@@ -16,14 +16,14 @@ from atomthink_plugin.model_adapters.models import plan_for
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.training.chains import AsQuestions, beside, write_lines, write_rejects
 from atomthink_plugin.training.fine_tuning.journals import finished, journal_files
-from atomthink_plugin.training.fine_tuning.pairing import Known, Limits, from_chains, from_journal, read_known
+from atomthink_plugin.training.fine_tuning.pairing import Known, PairLimits, from_chains, from_journal, read_known
 from atomthink_plugin.training.fine_tuning.pairs import Pair
 from atomthink_plugin.training.fine_tuning.tally import Tally
 
 log = logging.getLogger(__name__)
 
 
-def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limits: Limits) -> None:
+def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limits: PairLimits) -> None:
     """Writes the pairs of journals and chains, beside them what was set aside, and says how many of which kind.
 
     Args:

@@ -27,7 +27,7 @@ from atomthink_plugin.training.chains import (
 )
 from atomthink_plugin.training.labels.labelling import WAYS, label
 from atomthink_plugin.training.labels.rollouts import Spent
-from atomthink_plugin.training.labels.sampling import Questions, Sampled, read_questions, sample
+from atomthink_plugin.training.labels.sampling import QuestionFile, Sampled, read_questions, sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def execute(order: Order, model: str, model_args: str) -> None:
         raise AtomThinkError(f"no chain could be labelled; the reasons are in {beside(order.out, 'rejects.jsonl')}")
 
 
-def fulfil(order: Order, source: Questions | Chains, runner: Runner) -> Summary:
+def fulfil(order: Order, source: QuestionFile | Chains, runner: Runner) -> Summary:
     """Samples chains where that is wanted, labels them, and writes the files.
 
     Args:
@@ -123,7 +123,7 @@ def fulfil(order: Order, source: Questions | Chains, runner: Runner) -> Summary:
         runner: The policy, its settings and the journal; its search follows one path.
     """
     started = time.monotonic()
-    if isinstance(source, Questions):
+    if isinstance(source, QuestionFile):
         given, sampled = len(source.asked), sample(source, runner, order.sample or 1, order.temperature)
     else:
         given, sampled = len(source.chains), Sampled(source.chains, (), Spent())

@@ -24,7 +24,7 @@ class Answered(Asked):
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class QuestionFile:
     """What a file asks: questions and rejects together are all its records.
 
     Attributes:
@@ -53,7 +53,7 @@ class Sampled:
     spent: Spent
 
 
-def read_questions(file: Path) -> Questions:
+def read_questions(file: Path) -> QuestionFile:
     """Returns the questions of a JSONL file.
 
     Raises:
@@ -62,10 +62,10 @@ def read_questions(file: Path) -> Questions:
     found, rejects = read_records(file, Answered)
     if not found:
         raise none_usable(file, "question", rejects)
-    return Questions(file.parent, found, rejects)
+    return QuestionFile(file.parent, found, rejects)
 
 
-def sample(questions: Questions, runner: Runner, n: int, temperature: float | None = None) -> Sampled:
+def sample(questions: QuestionFile, runner: Runner, n: int, temperature: float | None = None) -> Sampled:
     """Samples `n` chains of each question; sample `i` of question `q` has the id `q/i`.
 
     Args:
@@ -99,7 +99,7 @@ def sample(questions: Questions, runner: Runner, n: int, temperature: float | No
 class _Samples:
     """All samples as questions to the runner, each built when it is its turn."""
 
-    questions: Questions
+    questions: QuestionFile
     n: int
     temperature: float | None
 

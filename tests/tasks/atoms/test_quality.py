@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.atoms.quality import Capability, Step, capabilities, ratio, steps_of
+from atomthink_plugin.tasks.atoms.quality import Capability, StepRates, capabilities, ratio, steps_of
 from atomthink_plugin.tasks.atoms.records import Record
 from atomthink_plugin.tasks.atoms.rollouts import Measured
 from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
@@ -18,7 +18,7 @@ from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
 ABILITIES = ("Data Extraction", "Calculation", "Decision Making")
 
 
-def measured_exactly(chains: Sequence[Sequence[str]], success: dict[str, float]) -> list[Step]:
+def measured_exactly(chains: Sequence[Sequence[str]], success: dict[str, float]) -> list[StepRates]:
     """What endless rollouts say of a policy that does a step of each ability rightly with a known chance."""
     records, measured = [], {}
     for index, abilities in enumerate(chains):
@@ -79,7 +79,7 @@ def test_groups_and_all_pool_their_steps() -> None:
 
 
 def test_nothing_right_behind_a_step_says_nothing_about_it() -> None:
-    steps = [Step("a", "Calculation", 0.0, 0.0, 0.0), Step("b", "Calculation", 0.0, 0.0, 0.0)]
+    steps = [StepRates("a", "Calculation", 0.0, 0.0, 0.0), StepRates("b", "Calculation", 0.0, 0.0, 0.0)]
     (row, *_) = capabilities(steps, load_taxonomy())
     assert row.quality is None
     assert row.utilisation is not None
@@ -111,4 +111,4 @@ def test_one_chain_has_no_interval_to_speak_of() -> None:
 
 def test_an_ability_that_the_taxonomy_lacks_is_refused() -> None:
     with pytest.raises(AtomThinkError, match="ability 'Telepathy' is not in the taxonomy: it has Image Description"):
-        capabilities([Step("a", "Telepathy", 0.5, 1.0, 0.5)], load_taxonomy())
+        capabilities([StepRates("a", "Telepathy", 0.5, 1.0, 0.5)], load_taxonomy())

@@ -21,7 +21,7 @@ from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.training.chains import asked
 from atomthink_plugin.training.fine_tuning.config import DpoRecipe
 from atomthink_plugin.training.fine_tuning.dpo import train_dpo
-from atomthink_plugin.training.fine_tuning.pairing import Limits, Tried, contests, paths_of, siblings
+from atomthink_plugin.training.fine_tuning.pairing import PairLimits, Tried, contests, paths_of, siblings
 from atomthink_plugin.training.fine_tuning.pairs import read_pairs
 from atomthink_plugin.training.fine_tuning.rows import picture
 from tests.training.fine_tuning.demo_data import MODEL, demo_chains
@@ -50,13 +50,13 @@ TREE = Outcome("", "11", ("Step a", "Step e"), (0.9, 0.5), 0.7, "final", Usage()
 
 def test_siblings_far_enough_apart_are_pairs_the_furthest_first() -> None:
     steps, tried = paths_of(TREE, "11")
-    assert list(siblings(NODES, steps, Limits(margin=0.2))) == [((), "Step a", "Step b")]
-    assert list(siblings(NODES, steps, Limits(margin=0.3, per_prefix=9))) == [
+    assert list(siblings(NODES, steps, PairLimits(margin=0.2))) == [((), "Step a", "Step b")]
+    assert list(siblings(NODES, steps, PairLimits(margin=0.3, per_prefix=9))) == [
         ((), "Step a", "Step b"),
         ((), "Step a", "Step c"),
         ((), "Step c", "Step b"),
     ]
-    assert (("Step a",), "Step e", "Step f") in siblings(NODES, steps, Limits(margin=0.05))
+    assert (("Step a",), "Step e", "Step f") in siblings(NODES, steps, PairLimits(margin=0.05))
     assert [(path.steps[-1], path.right) for path in tried] == [
         ("Step e", True), ("Step f", False), ("Step g", False)
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy
 from atomthink_plugin.training.chains import Chain, Chains
 from atomthink_plugin.training.labels.labelling import WAYS, Labelled, label
-from atomthink_plugin.training.labels.sampling import Answered, Questions, sample
+from atomthink_plugin.training.labels.sampling import Answered, QuestionFile, sample
 from tests.trees import settings
 
 Ask = tuple[str, tuple[str, ...]]
@@ -197,7 +197,7 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
         "Step 1: Look right.": {"Step 2: The answer is 8.": 1.0},
     }
     policy = ScriptedPolicy(tree)
-    sampled = sample(Questions(tmp_path, asked), runner(policy), 12)
+    sampled = sample(QuestionFile(tmp_path, asked), runner(policy), 12)
     assert [made.id for made in sampled.chains] == [f"whole/{i}" for i in range(12)]
     assert {made.steps[1] for made in sampled.chains} == {"Step 2: The answer is 7.", "Step 2: The answer is 8."}
     assert {(made.answer, made.images, made.labels) for made in sampled.chains} == {("7", ("whole.png",), None)}
@@ -205,12 +205,12 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
     assert (sampled.rejects[0].where, sampled.rejects[12].where) == ("sample 'broken/0'", "sample 'none/0'")
     assert sampled.rejects[0].reason.startswith("question 'broken': UnidentifiedImageError")
     assert sampled.spent.samples == 36
-    greedy = sample(Questions(tmp_path, asked[1:2]), runner(policy), 4, temperature=0.0)
+    greedy = sample(QuestionFile(tmp_path, asked[1:2]), runner(policy), 4, temperature=0.0)
     assert len({made.steps for made in greedy.chains}) == 1
 
 
 def test_a_question_without_a_valid_step_gives_no_chain(tmp_path: FilePath) -> None:
     policy = ScriptedPolicy({"": {"...": 1.0}})
-    sampled = sample(Questions(tmp_path, [Answered(id="q", question="?", answer="7")]), runner(policy), 1)
+    sampled = sample(QuestionFile(tmp_path, [Answered(id="q", question="?", answer="7")]), runner(policy), 1)
     assert sampled.chains == []
     assert sampled.rejects[0].reason == "no valid step in it (invalid)"
