@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 import pytest
 from PIL import Image
 
-from atomthink_plugin.api import AtomThinkError, Path, Policy, Proposal, Sampling, Step, Usage
+from atomthink_plugin.api import AtomThinkError, Policy, Prompt, Proposal, Sampling, Step, Usage
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
@@ -17,6 +17,7 @@ from atomthink_plugin.tasks.atoms.quality import capabilities, steps_of
 from atomthink_plugin.tasks.atoms.records import Record
 from atomthink_plugin.tasks.atoms.rollouts import Prefix, measure, prefixes
 from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
+from atomthink_plugin.testing import history_in
 from tests.trees import settings
 
 VERBS = ("Read", "Read", "Compute", "Conclude")
@@ -24,7 +25,7 @@ ABILITY = {"Read": "Data Extraction", "Compute": "Calculation", "Conclude": "Dec
 
 
 def right_step(n: int) -> str:
-    """The right step behind `n` steps."""
+    """The right step after `n` steps."""
     return "Step 4: The final answer is: 7." if n == 3 else f"Step {n + 1}: {VERBS[n]} part {n} rightly."
 
 
@@ -38,31 +39,37 @@ class Skilled:
     skill: dict[str, float]
     identity: str = "skilled"
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        return Proposal(tuple(self._step(path, sampling.seed_of(path, i)) for i in range(n)), Usage(policy_calls=n))
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        return Proposal(tuple(self._step(prompt, sampling.seed_of(i)) for i in range(n)), Usage(policy_calls=n))
 
-    def _step(self, path: Path, seed: int) -> Step:
-        spoilt = any("wrongly" in step.text for step in path.steps)
-        right = random.Random(seed).random() < self.skill[VERBS[path.depth]]
-        if path.depth == 3:
+    def _step(self, prompt: Prompt, seed: int) -> Step:
+        spoilt = "wrongly" in prompt.prefix
+        right = random.Random(seed).random() < self.skill[VERBS[prompt.depth]]
+        if prompt.depth == 3:
             return Step(f"Step 4: The final answer is: {7 if right and not spoilt else 8}.")
-        text = right_step(path.depth)
+        text = right_step(prompt.depth)
         return Step(text if right else text.replace("rightly", "wrongly"))
 
 
 @dataclass
 class Watching:
-    """Keeps what it is asked to go on from; an answer takes two more steps, whatever came before."""
+    """Keeps what it is asked to go on from; an answer takes two more steps, whatever came before.
 
+    Attributes:
+        given: Steps of the prefix.
+        asked: The prefix, the steps so far, and the index of the sample, call by call.
+    """
+
+    given: int = 0
     asked: list[tuple[str, tuple[str, ...], int]] = field(default_factory=list)
     identity: str = "watching"
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        self.asked.append((path.question.id, tuple(step.text for step in path.steps), sampling.first))
-        given = len(path.question.history)
-        label = f"Step {path.depth + 1}:"
-        if path.depth == given:
-            return Proposal((Step(f"{label} Think of {sampling.seed_of(path, 0)}."),))
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        steps = tuple(filter(None, history_in(prompt).split("\n\n")))
+        self.asked.append((prompt.session, steps, sampling.first))
+        label = f"Step {prompt.depth + 1}:"
+        if prompt.depth == self.given:
+            return Proposal((Step(f"{label} Think of {sampling.seed_of(0)}."),))
         return Proposal((Step(f"{label} The final answer is: 7."),))
 
 
@@ -99,8 +106,8 @@ def test_the_estimates_find_the_skills_of_a_policy(skill: dict[str, float]) -> N
 
 
 def test_no_rollout_sees_what_another_one_wrote() -> None:
-    policy = Watching()
     m, history = 6, CHAIN[:2]
+    policy = Watching(given=2)
     prefix = Prefix("c", "How many?", (), "7", history)
     measured = measure([prefix], runner(policy), m)
     assert measured["c", 2].share == 1.0
@@ -123,8 +130,8 @@ def test_a_chain_that_never_concludes_is_wrong() -> None:
     class Rambling:
         identity: str = "rambling"
 
-        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-            return Proposal((Step(f"Step {path.depth + 1}: Go on to {path.depth}."),))
+        async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+            return Proposal((Step(f"Step {prompt.depth + 1}: Go on to {prompt.depth}."),))
 
     measured = measure([Prefix("c", "How many?", (), "7", ())], runner(Rambling(), max_steps=5), 3)
     assert (measured["c", 0].share, measured["c", 0].concluded) == (0.0, False)
@@ -158,7 +165,7 @@ def test_a_history_that_fills_the_context_is_a_failure_not_a_wrong_answer() -> N
     class Full:
         identity: str = "full"
 
-        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
             return Proposal(())
 
     measured = measure([Prefix("c", "How many?", (), "7", CHAIN[:1])], runner(Full()), 2)

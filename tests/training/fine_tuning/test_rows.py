@@ -58,13 +58,13 @@ def test_a_step_is_learned_as_the_policy_samples_it_and_goes_on_from_it(
     embedded: Checkpoint, demo: tuple[Path, list[Chain]]
 ) -> None:
     renderer = Renderer(RowEncoder(embedded), closing_id(embedded))
-    policy = TransformersPolicy(embedded, Continue(), cache_gib=0)
+    policy = TransformersPolicy(embedded, cache_gib=0)
     folder, chains = demo
     chain = chains[0]
     question = asked("q", chain.question, [picture(folder / chain.images[0], None)])
     path, steps = Steps(question), []
     for _ in range(20):
-        (step,) = asyncio.run(policy.propose(path, 1, Sampling())).steps
+        (step,) = asyncio.run(policy.propose(Continue().render(path), 1, Sampling())).steps
         steps.append(step)
         path = path.extend(step, Continue().answer(step.text))
         if path.final:

@@ -10,36 +10,37 @@ from pathlib import Path as FilePath
 import pytest
 from PIL import Image
 
-from atomthink_plugin.api import Path, Policy, Proposal, QuestionError, Sampling, Step, Usage
+from atomthink_plugin.api import Policy, Prompt, Proposal, QuestionError, Sampling, Step, Usage
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
-from atomthink_plugin.testing import ScriptedPolicy
+from atomthink_plugin.testing import ScriptedPolicy, history_in
 from atomthink_plugin.training.chains import Chain, Chains
 from atomthink_plugin.training.labels.labelling import WAYS, Labelled, label
 from atomthink_plugin.training.labels.sampling import Answered, QuestionFile, sample
 from tests.trees import settings
 
 Ask = tuple[str, tuple[str, ...]]
-"""A sample's name and the steps it starts behind."""
+"""A sample's name and the steps before it."""
 
 
 @dataclass
 class Solver:
-    """Concludes at once; behind a wrong step with another answer, else rightly with a chance of `skill`."""
+    """Concludes at once: wrongly after a wrong step, else rightly with a chance of `skill`."""
 
     skill: float = 1.0
-    before: Callable[[Path], None] = lambda path: None
+    before: Callable[[Prompt], None] = lambda prompt: None
     asked: list[Ask] = field(default_factory=list)
     identity: str = "solver"
 
-    async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
-        self.before(path)
-        self.asked.append((path.question.id, path.question.history))
-        lost = any("wrongly" in step.text for step in path.steps)
-        right = not lost and random.Random(sampling.seed_of(path, 0)).random() < self.skill
-        step = Step(f"Step {path.depth + 1}: The final answer is: {7 if right else 8}.", (1, 2, 3))
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        self.before(prompt)
+        steps = tuple(filter(None, history_in(prompt).split("\n\n")))
+        self.asked.append((prompt.session, steps))
+        lost = any("wrongly" in step for step in steps)
+        right = not lost and random.Random(sampling.seed_of(0)).random() < self.skill
+        step = Step(f"Step {prompt.depth + 1}: The final answer is: {7 if right else 8}.", (1, 2, 3))
         return Proposal((step,), Usage(policy_calls=1, generated=3))
 
 
@@ -130,7 +131,7 @@ def test_a_killed_run_goes_on_where_it_stopped(way: str, tmp_path: FilePath) -> 
     chains = [chain(f"{e}", 6, e, "8", question=f"{e % 2}?") for e in range(6)]
     whole = labelled(chains, Solver(0.5), way, 4)
 
-    def killed(path: Path) -> None:
+    def killed(prompt: Prompt) -> None:
         if len(first.asked) == 15:
             raise KeyboardInterrupt
 
@@ -151,8 +152,8 @@ def test_a_killed_run_goes_on_where_it_stopped(way: str, tmp_path: FilePath) -> 
 
 
 def test_a_chain_that_cannot_be_rolled_out_is_set_aside_and_no_other() -> None:
-    def too_long(path: Path) -> None:
-        if path.question.text == "long?" and path.depth == 2:
+    def too_long(prompt: Prompt) -> None:
+        if "long?" in prompt.messages[-1].parts[0] and prompt.depth == 2:
             raise QuestionError("the prompt has 5000 tokens, the model takes 4096")
 
     chains = [chain("long", 3, 1, "8", question="long?"), chain("short", 3, 1, "8")]
@@ -170,7 +171,7 @@ def test_a_full_context_is_no_wrong_step() -> None:
     class Full:
         identity: str = "full"
 
-        async def propose(self, path: Path, n: int, sampling: Sampling) -> Proposal:
+        async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
             return Proposal(())
 
     (reject,) = labelled([chain("full", 2, None)], Full(), "omega", 2).rejects
