@@ -2,76 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 
-from atomthink_plugin.api import Format, Path, Prompt, Step, Unit
+from atomthink_plugin.api import Format, Path, Prompt, Step
 from atomthink_plugin.inference.encoding import ChatText, Encoder
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_likelihood import LikelihoodPrm
 from atomthink_plugin.scorers.prm_token import ChatLayout, TokenPrm, prm_token
 from atomthink_plugin.scorers.served_prm import prm_servers
 from atomthink_plugin.scorers.served_token import ServedChatPrm
+from tests.other_formats import LINES, STAGES, InQuestion, Lines, Numbered, Tagged
 from tests.scorers.scoring import ASKED, logits_of, scores
 from tests.tiny_models import causal_prm, chain, folder, head_prm, loaded, qwen
 
 TAG, GOOD, BAD = "<|endoftext|>", "+", "-"
-NAMES = ("A", "B", "C")
-
-
-@dataclass
-class Lines:
-    """One line per step, all steps in one piece of the reply."""
-
-    def render(self, path: Path) -> Prompt:
-        begun = "".join(f"{step.text}\n" for step in path.steps)
-        return Prompt(path.question.messages, (begun,) if begun else (), ("\n",))
-
-    def unit(self, path: Path) -> Unit | None:
-        return Unit("line", joint="\n")
-
-    def answer(self, text: str) -> str | None:
-        return None
-
-
-@dataclass
-class Tagged(Lines):
-    """Tagged stages of several paragraphs; the prompt ends with the start tag of the next stage."""
-
-    def render(self, path: Path) -> Prompt:
-        begun = [piece for step in path.steps for piece in (step.text[:3], f"{step.text[3:]}\n")]
-        name = NAMES[path.depth]
-        return Prompt(path.question.messages, (*begun, f"<{name}>"), (f"</{name}>",))
-
-    def unit(self, path: Path) -> Unit | None:
-        name = NAMES[path.depth]
-        return Unit(name, opening=f"<{name}> ", closing=f" </{name}>", joint="\n")
-
-
-@dataclass
-class Numbered(Lines):
-    """The prompt writes a number before each step, which is no part of it, and hands over the sampled steps."""
-
-    def render(self, path: Path) -> Prompt:
-        pieces = [("(", str(at), ") ", step, "\n") for at, step in enumerate(path.steps, start=1)]
-        begun = [piece for group in pieces for piece in group]
-        return Prompt(path.question.messages, (*begun, "(", str(path.depth + 1), ") "), ("\n",))
-
-
-@dataclass
-class InQuestion(Lines):
-    """Earlier steps are part of the question; a step goes on from nothing."""
-
-    def render(self, path: Path) -> Prompt:
-        return Prompt(path.question.messages, stops=("\n",))
-
-
-LINES = ("a is 1.", "b is 2.\n\nAs it was.", "so 3.")
-STAGES = ("<A> a is 1. </A>", "<B> b is 2.\n\nAs it was. </B>", "<C> so 3. </C>")
-
 # The format, its steps, and the reply with a mark for the PRM's tag, by hand.
 REPLIES: list[Any] = [
     pytest.param(Lines(), LINES, ["a is 1.\n@", "b is 2.\n\nAs it was.\n@", "so 3.\n@"], id="lines"),

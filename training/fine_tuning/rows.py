@@ -1,8 +1,9 @@
-"""From a chain to what is learned: the prompt as inference renders it, and the tokens a policy has to write behind it.
+"""From a chain to what is learned: the prompt as inference renders it, and the tokens of the reply after it.
 
-A step is written the way the format goes on with it. Where the next prompt begins the reply with this step
-(`continue`), the step's tokens are those of that beginning, the blank line that ends it included; where the reply is
-over (a step that concludes, a step of `atomic`, a whole reply), the end of sequence follows.
+A step has the tokens that inference reads. Where the next prompt begins the reply with this step (`continue`), they are
+the tokens that this beginning adds, with what the format writes between the steps. Where the reply ends (a step that
+concludes, a step of `atomic`, a whole reply), the end of sequence follows. A whole reply is one piece, blank lines
+included: no prompt begins with a part of it, so its tokens are those of its text.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image as Pictures
 
-from atomthink_plugin.api import AtomThinkError, Format, Message, Prompt, Question, QuestionError, Step
+from atomthink_plugin.api import WHOLE, AtomThinkError, Format, Message, Prompt, Question, QuestionError, Step, Unit
 from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
-from atomthink_plugin.formats.steps import stepwise
+from atomthink_plugin.formats.parts import begun_opening
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.inference.encoding import Encoder, Encoding, fitted
 from atomthink_plugin.inference.image_input import fitting, read_image, upright_size
@@ -66,8 +67,30 @@ def format_of(name: str, argument: str = "format") -> Format:
 def packable(form: Format) -> bool:
     """Returns whether a format's question stays the same over all steps, so that one sequence holds a whole chain."""
     asked = Steps(Question("", (Message("user", ("Why?",)),)))
-    before, after = form.render(asked), form.render(asked.extend(Step("So.")))
-    return stepwise(form) and before.messages == after.messages and _goes_on(before, after, "So.")
+    unit = form.unit(asked)
+    if unit is None:
+        return False
+    step = f"{unit.opening}So.{unit.closing}"
+    before, after = form.render(asked), form.render(asked.extend(Step(step)))
+    return before.messages == after.messages and after.prefix.startswith(before.prefix + written(before, unit, step))
+
+
+def written(prompt: Prompt, unit: Unit, step: str) -> str:
+    """Returns what a policy has to write of a step: the prompt may already hold its start tag.
+
+    Raises:
+        QuestionError: The step lacks the start tag.
+    """
+    opening = begun_opening(prompt.prefix, unit)
+    if not step.startswith(opening):
+        raise QuestionError(f"a {unit.name} begins with {opening!r}, and this one does not: {step[:40]!r}")
+    return step.removeprefix(opening)
+
+
+def early_stop(prompt: Prompt, unit: Unit, step: str) -> str | None:
+    """Returns the stop string at which a policy would have ended the step before its end, None if there is none."""
+    inside = step.removesuffix(unit.closing.strip())
+    return next((stop for stop in prompt.stops if stop in inside), None)
 
 
 def closing_id(checkpoint: Checkpoint) -> int:
@@ -96,7 +119,7 @@ class Renderer:
         self._end = end
 
     def step(self, form: Format, question: Question, steps: Sequence[str], at: int) -> Row:
-        """Returns the row that learns step `at`, behind those before it.
+        """Returns the row that learns step `at`, after those before it.
 
         Raises:
             QuestionError: The processor refuses the images, or the step is none that a policy could write.
@@ -125,27 +148,34 @@ class Renderer:
         path = Steps(question)
         prompt = form.render(path)
         for at, step in enumerate(steps, start=1):
+            unit = form.unit(path)
             path = path.extend(Step(step), form.answer(step) if at == len(steps) else None)
-            after = form.render(path)
-            yield prompt, self._written(form, prompt, after, path)
+            # Nothing follows a conclusion, and a format need not know what to ask after one.
+            after = prompt if path.final else form.render(path)
+            yield prompt, self._reply(prompt, unit or WHOLE, path, None if path.final or unit is None else after)
             prompt = after
 
-    def _written(self, form: Format, prompt: Prompt, after: Prompt, path: Steps) -> list[int]:
-        """Returns the tokens of a path's last step, which `prompt` asks for, and of what ends it."""
+    def _reply(self, prompt: Prompt, unit: Unit, path: Steps, after: Prompt | None) -> list[int]:
+        """Returns the tokens of a path's last step, which `prompt` asks for, and of what ends it.
+
+        Args:
+            prompt: Asks for the step.
+            unit: What the step is.
+            path: Ends with the step.
+            after: Asks for what follows; None where nothing does.
+        """
         step = path.steps[-1].text
-        cut = next((stop for stop in prompt.stops if stop in step), None)
-        if cut is not None:
-            raise QuestionError(f"step {path.depth} holds {cut!r}, where a policy's step ends: make it two steps")
-        goes_on = stepwise(form) and not path.final and _goes_on(prompt, after, step)
-        whole = self._encoder.pieces(after.begun if goes_on else (*prompt.begun, step))
+        if stop := early_stop(prompt, unit, step):
+            raise QuestionError(f"step {path.depth} holds {stop!r}, where a policy's step ends: make it two steps")
+        if not step.endswith(unit.closing.strip()):
+            raise QuestionError(f"step {path.depth}: a {unit.name} ends with {unit.closing!r}, and this one does not")
+        rest = written(prompt, unit, step)
+        goes_on = after is not None and after.prefix.startswith(prompt.prefix + rest)
+        whole = self._encoder.pieces(after.begun if after is not None and goes_on else (*prompt.begun, rest))
         before = self._encoder.pieces(prompt.begun)
         if whole[: len(before)] != before:
             raise QuestionError(f"step {path.depth} changes the tokens of those before it")
         return whole[len(before) :] if goes_on else [*whole[len(before) :], self._end]
-
-
-def _goes_on(before: Prompt, after: Prompt, step: str) -> bool:
-    return after.prefix.startswith(before.prefix + step)
 
 
 def posed(record: Asked, folder: Path, max_pixels: int | None, empty: bool = False) -> Question:

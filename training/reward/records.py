@@ -11,10 +11,10 @@ from itertools import accumulate
 
 from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError, Step
-from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.training.chains import Chain, Reject, first_of, read_chains
 from atomthink_plugin.training.fine_tuning.measuring import measured
 from atomthink_plugin.training.fine_tuning.records import Record, drawn, fits
+from atomthink_plugin.training.fine_tuning.rows import format_of
 from atomthink_plugin.training.reward.checkpoint import Writer
 from atomthink_plugin.training.reward.config import PrmRecipe
 from atomthink_plugin.training.reward.rows import Labelled, Row, laid_out, rows
@@ -59,12 +59,13 @@ def samples_of(recipe: PrmRecipe, writer: Writer, longest: int | None) -> Sample
     places: list[int] = []
     rejects: list[Reject] = []
     read = 0
+    form = format_of(recipe.format)
     for data in recipe.data:
         found = read_chains(data.file)
         rejects += found.rejects
         read += len(found.chains) + len(found.rejects)
         first = len(records)
-        known = [Record(chain, found.folder, Continue()) for chain in found.chains]
+        known = [Record(chain, found.folder, form) for chain in found.chains]
         results = measured(known, partial(_measure, recipe, writer, longest), recipe.workers)
         for record, fault in zip(known, results, strict=True):
             if fault is None:

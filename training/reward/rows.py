@@ -1,4 +1,4 @@
-"""Labelled chains as a PRM is trained on them: the scorers' own layout says what stands where.
+"""Labelled chains as a PRM is trained on them, in the layout of the scorers.
 
 A step is judged at the position at which the scorer reads it, its tag's; the row's ids are those that the scorer
 would send, so that training and reading cannot differ.
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from atomthink_plugin import api
-from atomthink_plugin.api import QuestionError, Step
+from atomthink_plugin.api import WHOLE, QuestionError, Step
 from atomthink_plugin.inference.encoding import Encoding
-from atomthink_plugin.scorers.prm_token import Layout
+from atomthink_plugin.scorers.prm_token import ChatLayout, Layout
+from atomthink_plugin.training.fine_tuning.rows import early_stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Laid:
 
     Attributes:
         encoding: The scorer's input.
-        tags: Positions of the tags in the reply, one behind each step that stands there.
+        tags: Positions of the tags in the reply, one after each step in it.
         steps: Those that are judged in it.
     """
 
@@ -92,12 +93,14 @@ def laid_out(steps: Sequence[Labelled], layout: Layout, tag_id: int) -> list[Lai
     Args:
         steps: Labelled nodes of one path, the deepest last.
         layout: The scorer's.
-        tag_id: Id of the token behind every step.
+        tag_id: Id of the token after every step.
 
     Raises:
         QuestionError: A step cannot be laid out; it contains what ends a step, for example.
     """
     last = steps[-1].node
+    for node in last.lineage:
+        _require_one_unit(node, layout)
     whole = layout.encode(last)
     # Where what is asked does not grow with the path, the reply has all its steps.
     if last.depth == 1 or layout.encode(last.lineage[0]).question == whole.question:
@@ -136,19 +139,31 @@ def _corrected(step: Labelled, layout: Layout, tag_id: int, start: int) -> Seque
     if step.correction is None or parent is None:
         return None
     try:
-        ids = _ids(layout.encode(parent.extend(Step(step.correction))))[start:-1]
+        corrected = parent.extend(Step(step.correction))
+        _require_one_unit(corrected, layout)
+        ids = _ids(layout.encode(corrected))[start:-1]
     except QuestionError:
         return None
     return None if tag_id in ids else ids
 
 
+def _require_one_unit(node: api.Path, layout: Layout) -> None:
+    """Refuses a step that a policy would have ended earlier: its label would be that of several steps."""
+    if not isinstance(layout, ChatLayout) or node.parent is None or node.step is None:
+        return
+    prompt, unit = layout.format.render(node.parent), layout.format.unit(node.parent) or WHOLE
+    if stop := early_stop(prompt, unit, node.step.text):
+        raise QuestionError(
+            f"step {node.depth} holds {stop!r}, where a policy's step ends: make it two steps, each with its label"
+        )
+
+
 def _tags(encoding: Encoding, tag_id: int, steps: int) -> list[int]:
-    """The positions of the tags behind steps, of which there have to be as many as steps."""
+    """Returns the positions of the tags after steps, of which there have to be as many as steps."""
     tags = [at for at, token in enumerate(_ids(encoding)) if at >= encoding.question and token == tag_id]
     if len(tags) != steps:
         raise QuestionError(
-            f"{len(tags)} ends of steps for {steps}: a step holds what ends one, a blank line for instance; make it "
-            "two steps, each with its label"
+            f"{len(tags)} tags for {steps} steps: a step holds what the PRM reads as its tag; take it out"
         )
     return tags
 

@@ -19,11 +19,13 @@ from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.reward.loss import Targets, judgements
 from atomthink_plugin.training.reward.rows import Labelled, Row, rows
+from tests.other_formats import STAGES, Lines, Numbered, Tagged
 
 TAG, BAD, GOOD = "<|system|>", "-", "+"
 CHECKPOINT = load_multimodal(str(WEIGHTS / "policy"), device="cpu")
 IDS = {text: CHECKPOINT.tokenizer.encode(text, add_special_tokens=False)[0] for text in (TAG, BAD, GOOD)}
 DEMO = held_out(1, seed=3)[0]
+LINES = ("a is 1.", "b is 2.", "so 3.")
 
 
 def nodes(*texts: str) -> list[Path]:
@@ -119,3 +121,22 @@ def test_a_tag_in_a_step_is_refused_in_training_as_in_reading() -> None:
     assert rows(labelled(["Step 1: Read red = 4."], [1.0], [None]), spaced, spaced._tag_id)
     with pytest.raises(QuestionError, match="contains the PRM's tag"):
         rows(labelled(["Step 1: Read red = 4."], [1.0], [None]), chat, chat.tag_id)
+
+
+@pytest.mark.parametrize(("form", "steps"), [(Lines(), LINES), (Tagged(), STAGES), (Numbered(), LINES)])
+def test_units_of_other_formats_are_judged_where_they_are_read(form: Format, steps: tuple[str, ...]) -> None:
+    """Also those of several paragraphs, and those with text between them: one label, at the tag after each."""
+    (row,) = rows(labelled(list(steps), [1.0, 0.0, 1.0], [None] * 3), layout(form), IDS[TAG])
+    logits, places = logits_of(row), Targets.of([row]).steps
+    trained = judgements(logits, places, (IDS[BAD], IDS[GOOD])).softmax(-1)[:, 1].tolist()
+    read = [scored(form, path) for path in nodes(*steps)]
+    assert trained == pytest.approx(read, abs=1e-5)
+    shifted = logits[0, places.at - 1][:, [IDS[BAD], IDS[GOOD]]].softmax(-1)[:, 1].tolist()
+    assert shifted != pytest.approx(read, abs=1e-3)
+
+
+def test_a_correction_that_is_no_single_unit_teaches_nothing() -> None:
+    (row,) = rows(labelled(["a is 1."], [0.0], ["a is 2.\nb is 3."]), layout(Lines()), IDS[TAG])
+    assert row.along == row.said == ()
+    (row,) = rows(labelled(["a is 1."], [0.0], ["a is 2."]), layout(Lines()), IDS[TAG])
+    assert row.said
