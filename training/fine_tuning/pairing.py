@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from atomthink_plugin.answers import equivalent, final_answer
-from atomthink_plugin.api import Node, Outcome
+from atomthink_plugin.api import ROOT, Node, Outcome
 from atomthink_plugin.tasks.atoms.records import seen_from
 from atomthink_plugin.training.chains import (
     Asked,
@@ -23,9 +23,6 @@ from atomthink_plugin.training.chains import (
 from atomthink_plugin.training.fine_tuning.journals import Search
 from atomthink_plugin.training.fine_tuning.pairs import Pair
 from atomthink_plugin.training.fine_tuning.tally import Tally
-
-_ROOT: Final = "root"
-
 
 class Known(Asked):
     """A question of a file of questions or chains, with its answer if that is known."""
@@ -86,6 +83,8 @@ def from_journal(
         tally.counts["searches"] += 1
         common: dict[str, Any] = {"question": text, "images": about.images}
         steps, tried = paths_of(outcome, about.answer)
+        left_out = sum(node.rejected is None and node.id not in steps for node in outcome.nodes)
+        tally.counts["nodes outside the question's own chains"] += left_out
         for at, (history, better, worse) in enumerate(siblings(outcome.nodes, steps, limits)):
             yield Pair(id=f"{name}/step/{at}", history=history, chosen=(better,), rejected=(worse,), **common)
             tally.counts["pairs of steps"] += 1
@@ -124,22 +123,35 @@ def from_chains(file: Path, out: Path, limits: PairLimits, tally: Tally) -> Iter
 
 
 def paths_of(outcome: Outcome, answer: str) -> tuple[dict[str, tuple[str, ...]], list[Tried]]:
-    """Returns each node's steps from the root by its id, and the finished paths if the right answer is known."""
-    steps = outcome.chains()
+    """Returns the steps up to each node by its id, and the finished paths if the right answer is known.
+
+    Only chains of sampled steps from the question's own root count. A policy that is trained on a critique or on a text
+    that the search wrote would learn to write it as a step, and below another root the prompt is another one.
+    """
+    steps: dict[str, tuple[str, ...]] = {ROOT: ()}
+    waiting: dict[str, list[Node]] = {}
+    for node in outcome.nodes:
+        if node.rejected is None and node.is_step:
+            waiting.setdefault(node.parent, []).append(node)
+    reached = [ROOT]
+    for parent in reached:
+        for node in waiting.get(parent, ()):
+            steps[node.id] = (*steps[parent], node.text)
+            reached.append(node.id)
     ended = [node for node in outcome.nodes if node.id in steps and node.answer is not None] if answer else []
-    return {_ROOT: (), **steps}, [Tried(steps[node.id], equivalent(node.answer or "", answer)) for node in ended]
+    return steps, [Tried(steps[node.id], equivalent(node.answer or "", answer)) for node in ended]
 
 
 def siblings(
     nodes: Sequence[Node], steps: Mapping[str, tuple[str, ...]], limits: PairLimits
 ) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Yields history, better and worse step of siblings whose scores are far enough apart."""
-    at: dict[str, list[Node]] = {}
+    """Yields history, better and worse step of siblings of one unit whose scores are far enough apart."""
+    at: dict[tuple[str, str], list[Node]] = {}
     for node in nodes:
         if node.score is not None and node.id in steps and node.parent in steps:
-            at.setdefault(node.parent, []).append(node)
+            at.setdefault((node.parent, node.unit), []).append(node)
     least = limits.margin - 1e-9  # 0.5 - 0.45 is a little less than 0.05
-    for parent, children in at.items():
+    for (parent, _), children in at.items():
         scored = [(child.score or 0.0, child.text) for child in children]
         apart = [(a[0] - b[0], a[1], b[1]) for a in scored for b in scored if a[0] - b[0] >= least]
         apart = [pair for pair in apart if pair[1] != pair[2]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,41 @@ def test_what_gives_no_pair_is_set_aside_with_its_reason(
     assert {name: counts[name] for name in counts if "pairs" not in name} == {
         **{"questions": "5", "questions set aside": "2", "searches": "3", "searches set aside": "2"},
         **{"chains": "4", "chains set aside": "3", "lines of a journal": "1", "lines of a journal set aside": "1"},
+        "nodes outside the question's own chains": "1",
     }
     known.write_text('{"id": "odd"}\n')
     assert main(["pairs", str(journal.folder), "--questions", str(known), "--out", str(out)]) == 2
+
+
+def test_what_is_no_sampled_step_of_the_question_is_in_no_pair(folder: Path, tmp_path: Path, caplog: Any) -> None:
+    """Verdicts, written texts, what follows them, other units, and trees of another root or of given steps."""
+    caplog.set_level("INFO")
+    chain = demo_chains(tmp_path, 1)[0]
+    right, wrong = chain.answer, "-1"
+    nodes = (
+        node("a", "root", 0.9),
+        node("b", "root", 0.1),
+        replace(node("verdict", "root", 1.0, right), use="judge", role="judge"),
+        replace(node("rewritten", "root", 0.0, wrong), role=""),
+        replace(node("reply", "root", 0.0), unit="reply"),
+        replace(node("critique", "a", 0.9), use="critic"),
+        replace(node("wait", "b", 0.9), role=""),
+        node("a right", "a", 0.8, right),
+        node("a wrong", "a", 0.3, wrong),
+        *(node(f"{name} of {parent}", parent, score, answer) for parent in ("critique", "wait", "root-1f", "9c0de")
+          for name, score, answer in (("right", 0.8, right), ("wrong", 0.1, wrong))),
+    )  # fmt: skip
+    journal = Journal(tmp_path / "runs", "slow", {})
+    question = asked(chain.id, chain.question, [picture(tmp_path / chain.images[0], None)])
+    journal.put(question, Outcome("", None, (), (), 0.0, "final", Usage(), nodes))
+    journal.close()
+    out = tmp_path / "pairs.jsonl"
+    command = ["pairs", str(journal.folder), "--questions", str(tmp_path / "chains.jsonl"), "--out", str(out)]
+    assert main([*command, "--margin", "0.05", "--per-prefix", "99", "--per-question", "99"]) == 0
+    found = {(pair.history, pair.chosen, pair.rejected) for pair in read_pairs(out).pairs}
+    ends = (("Step a",), ("Step a right",), ("Step a wrong",))
+    assert found == {((), ("Step a",), ("Step b",)), ends}
+    assert "12 nodes outside" in caplog.text
 
 
 def test_the_command_searches_for_pairs_itself(folder: Path, tmp_path: Path) -> None:
@@ -174,7 +207,7 @@ def margin(checkpoint: Checkpoint, pair: dict[str, Any], folder: Path) -> float:
     path = Steps(asked("q", pair["question"], [picture(folder / image, None) for image in pair["images"]]))
     prompt = encoder.encode(Continue().render(path))
     for side in ("chosen", "rejected"):
-        ids = encoder.pieces("".join(f"{step}\n\n" for step in pair[side]))
+        ids = encoder.pieces([f"{step}\n\n" for step in pair[side]])
         inputs = prompt.extend(ids)
         with torch.no_grad():
             logits = checkpoint.model(**inputs.tokens, **inputs.media).logits[0, -len(ids) - 1 : -1]
