@@ -41,6 +41,9 @@ _CONTROLS: Final = re.compile(
 
 _typed: set[str] = set()
 
+_last: tuple[Any, list[str]] = (None, [])
+"""What was secret when a text was last redacted, and the state that it was found in."""
+
 
 def remember(arguments: Mapping[str, object]) -> None:
     """Makes secrets of what was typed as `api_key=` and the like."""
@@ -54,7 +57,7 @@ def redact(text: str) -> str:
     `HF_TOKEN`, ...), passwords of proxies, and the token that the model hub was given.
     """
     lower = text.lower()
-    for secret in sorted(_secrets(), key=len, reverse=True):
+    for secret in _secrets():
         if secret[:MIN_PREFIX].lower() in lower:
             text = _without(text, secret)
     return text
@@ -87,15 +90,25 @@ class PrintableFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
-def _secrets() -> set[str]:
-    """Returns what is secret now: the environment may have changed since the last text."""
-    names = list(os.environ)  # each pass decodes all of them, and this is called for every reply
+def _secrets() -> list[str]:
+    """Returns what is secret now, the longest first: the environment may have changed since the last text."""
+    global _last
+    # Reading all variables takes as long as a search's step. Comparing what CPython keeps of them does not.
+    environment = getattr(os.environ, "_data", None)
+    state = environment, len(_typed), "huggingface_hub" in sys.modules
+    if environment is None or state != _last[0]:
+        _last = (dict(environment or {}), *state[1:]), _find_secrets()
+    return _last[1]
+
+
+def _find_secrets() -> list[str]:
+    names = list(os.environ)
     secrets = {os.environ[name].strip() for name in names if _names_a_secret(name)}
     secrets |= {urlsplit(os.environ[name]).password or "" for name in names if _PROXY.match(name)}
     if "huggingface_hub" in sys.modules:  # it reads its token from a file as well, once it is used
         secrets.add(_hub_token())
     plain = {secret for secret in secrets if _is_secret(secret)} | _typed
-    return plain.union(*map(_escaped, plain))
+    return sorted(plain.union(*map(_escaped, plain)), key=len, reverse=True)
 
 
 @lru_cache(maxsize=1024)
