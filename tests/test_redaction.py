@@ -204,7 +204,7 @@ def test_a_typed_key_is_neither_in_the_journals_settings_nor_part_of_its_name() 
 
 def test_a_reply_that_echoes_the_key_is_kept_and_returned_without_it(tmp_path: FilePath) -> None:
     def fails(path: object) -> None:
-        if "fail" in path.question.id and path.depth:  # type: ignore[attr-defined]
+        if "fail" in prompt.session and prompt.depth:
             raise RuntimeError(f"HTTP 500: {FOREIGN}")
 
     step, last = f"Step 1: My key is {KEY}.", f"Step 2: The final answer is: {KEY.lower()}."

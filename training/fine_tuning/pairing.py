@@ -24,6 +24,7 @@ from atomthink_plugin.training.fine_tuning.journals import Search
 from atomthink_plugin.training.fine_tuning.pairs import Pair
 from atomthink_plugin.training.fine_tuning.tally import Tally
 
+
 class Known(Asked):
     """A question of a file of questions or chains, with its answer if that is known."""
 
