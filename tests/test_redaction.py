@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 
-from atomthink_plugin.api import AtomThinkError, Failure, Message, Outcome, Question, QuestionError
+from atomthink_plugin.api import AtomThinkError, Failure, Message, Outcome, Prompt, Question, QuestionError
 from atomthink_plugin.cli import main
 from atomthink_plugin.config import plan
 from atomthink_plugin.formats.continuation import Continue
@@ -203,7 +203,7 @@ def test_a_typed_key_is_neither_in_the_journals_settings_nor_part_of_its_name() 
 
 
 def test_a_reply_that_echoes_the_key_is_kept_and_returned_without_it(tmp_path: FilePath) -> None:
-    def fails(path: object) -> None:
+    def fails(prompt: Prompt) -> None:
         if "fail" in prompt.session and prompt.depth:
             raise RuntimeError(f"HTTP 500: {FOREIGN}")
 
