@@ -41,6 +41,7 @@ class ConversationEncoder(Encoder):
         self._image_id: int = config.image_token_index
         image = re.escape(str(self._tokenizer.convert_ids_to_tokens(self._image_id)))
         self._control = re.compile(f"{image}|{self._control.pattern}")
+        self._unwritten |= {self._image_id}
 
     def chat(self, messages: Sequence[Message]) -> str:
         """Returns the turns as JSON: what tells one conversation from another."""

@@ -124,6 +124,7 @@ class ChatText:
         self._processor = processor
         self._tokenizer = tokenizer
         self._control = control_tokens(tokenizer, processor)
+        self._unwritten = unwritten_ids(tokenizer, processor)
         # Searches come back to the same steps, and training to the same records.
         self._piece = _Memo(partial(_tokenise, tokenizer), _PIECES)
         self._written = _Memo(partial(_write, processor), _CHATS)
@@ -152,7 +153,11 @@ class ChatText:
         return [token for piece in self.split(begun) for token in piece]
 
     def split(self, begun: Sequence[str | Step]) -> list[list[int]]:
-        """Returns the ids of each piece of the reply's beginning; a step that was sampled here keeps its own."""
+        """Returns the ids of each piece of the reply's beginning.
+
+        A step with token ids keeps them: the end of a sample may be inside a word, where its text has other tokens.
+        Left out are tokens that end a reply or stand for an image: a model may sample either anywhere.
+        """
         return [self._ids(piece, index == 0) for index, piece in enumerate(begun)]
 
     def texts(self, begun: Sequence[str | Step]) -> list[str]:
@@ -162,7 +167,7 @@ class ChatText:
 
     def _ids(self, piece: str | Step, leads: bool) -> list[int]:
         if isinstance(piece, Step) and piece.token_ids and min(piece.token_ids) >= 0:
-            return list(piece.token_ids)
+            return [token for token in piece.token_ids if token not in self._unwritten]
         (text,) = self.texts([piece])
         return list(self._piece(text, leads))
 
@@ -347,6 +352,14 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin
     media = {_placeholder(processor, kind) for kind in ("image", "video", "audio")}
     names = sorted({name for name in special | media if name and not name.isspace()}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+
+def unwritten_ids(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin | None) -> frozenset[int]:
+    """Returns the ids that the beginning of a reply must not have: its end, and what stands for an image."""
+    media = {_placeholder(processor, kind) for kind in ("image", "video", "audio")}
+    ids = {number for number, token in tokenizer.added_tokens_decoder.items() if token.content in media}
+    end: Any = tokenizer.eos_token_id
+    return frozenset(ids if end is None else {*ids, end})
 
 
 def _placeholder(processor: ProcessorMixin | None, kind: str) -> str | None:
