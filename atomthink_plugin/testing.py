@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from atomthink_plugin.api import Path, Prompt, Proposal, Sampling, Score, Step, Usage
@@ -75,7 +75,23 @@ class ScriptedPolicy:
         cut = len(tokens) > sampling.max_tokens
         if cut:
             text, tokens = " ".join(text.split()[: sampling.max_tokens]), tokens[: sampling.max_tokens]
-        return Step(text, tokens, math.log(options.get(text, 1e-9)), "length" if cut else "stop")
+        tops = _tops(options, text.split(), sampling.tops) if sampling.tops else ()
+        return Step(text, tokens, math.log(options.get(text, 1e-9)), "length" if cut else "stop", tops=tops)
+
+
+def _tops(options: Mapping[str, float], words: Sequence[str], count: int) -> tuple[tuple[float, ...], ...]:
+    """Returns `Step.tops` of a step that is drawn word by word, each after the words before it."""
+    found = []
+    for at, word in enumerate(words):
+        following: dict[str, float] = {}
+        for text, weight in options.items():
+            others = text.split()
+            if others[:at] == list(words[:at]) and len(others) > at:
+                following[others[at]] = following.get(others[at], 0.0) + weight
+        total = sum(following.values())
+        likeliest = sorted((math.log(weight / total) for weight in following.values()), reverse=True)
+        found.append((math.log(following[word] / total), *likeliest[:count]))
+    return tuple(found)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from atomthink_plugin.inference.text_samples import to_step
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.settings import ROOM
 from atomthink_plugin.servers.chat_endpoint import (
+    MOST_TOPS,
     Ask,
     ContextFullError,
     Drawn,
@@ -88,7 +89,9 @@ class OpenAIPolicy:
 
         Raises:
             QuestionError: The question is too long or has a broken image, or the server fails it.
+            AtomThinkError: More log-probabilities are asked for than the protocol has.
         """
+        _check_tops(sampling.tops)
         return await self._servers.ask(
             prompt.session, lambda server: self._fitting(self._endpoints[server], prompt, n, sampling)
         )
@@ -116,6 +119,7 @@ class OpenAIPolicy:
             max_tokens=sampling.max_tokens,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
+            tops=sampling.tops,
         )
         groups: dict[float, list[int]] = {}
         for index in range(n):
@@ -150,12 +154,13 @@ class OpenAIPolicy:
         """
         await asyncio.gather(*map(self._check, self._endpoints.values()))
 
-    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Has every server continue the assistant's turn, if a run's prompts need that.
+    def check_prompts(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+        """Checks that a run's prompts can be answered; has every server continue the assistant's turn if they need it.
 
         Raises:
-            AtomThinkError: A server cannot.
+            AtomThinkError: A server cannot, or more log-probabilities are asked for than the protocol has.
         """
+        _check_tops(sampling.tops)
         begun = next((prompt for prompt in prompts if prompt.begun), None)
         if begun is not None and self._continuation == "check":
             run(self._check_all_continue(begun))
@@ -237,6 +242,14 @@ def openai_policy(
     policy = OpenAIPolicy(pretrained, endpoints, wait, continuation)
     run(policy.check())
     return policy
+
+
+def _check_tops(tops: int) -> None:
+    if tops > MOST_TOPS:
+        raise AtomThinkError(
+            f"this search needs the log-probabilities of the {tops} likeliest tokens, and servers give those of at "
+            f"most {MOST_TOPS}: run the checkpoint with --model atomthink_hf or atomthink_vllm"
+        )
 
 
 async def _draw(endpoint: Endpoint, ask: Ask, seeds: list[int]) -> Drawn:

@@ -78,10 +78,10 @@ class RegisteredPolicy:
         """Samples `n` replies to `prompt`.
 
         Raises:
-            AtomThinkError: The prompt goes on with the assistant's turn.
+            AtomThinkError: The prompt begins the reply, or log-probabilities are asked for.
             QuestionError: The base fails it.
         """
-        _require_whole(prompt)
+        self.check_prompts([prompt], sampling)
         draws = [_draw(index, sampling) for index in range(n)]
         asked = {draw: Asked(prompt.messages, *draw) for draw in draws}
         replies = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
@@ -94,10 +94,22 @@ class RegisteredPolicy:
         samples = {draw: _sample(reply, sampling.max_tokens) for draw, reply in replies.items()}
         return Proposal(tuple(to_step(samples[draw], prompt.stops) for draw in draws), usage)
 
-    def check_prompts(self, prompts: Sequence[Prompt]) -> None:
-        """Raises AtomThinkError if a run's prompts go on with the assistant's turn."""
-        for prompt in prompts:
-            _require_whole(prompt)
+    def check_prompts(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+        """Checks that a run's prompts can be answered.
+
+        Raises:
+            AtomThinkError: A prompt begins the reply, or log-probabilities are asked for.
+        """
+        if any(prompt.begun for prompt in prompts):
+            raise AtomThinkError(
+                "a model of lmms-eval cannot continue a reply that the prompt begins, as this format needs it: pass "
+                "`format=atomic`, which asks for each step in a prompt of its own"
+            )
+        if sampling.tops:
+            raise AtomThinkError(
+                f"this search needs log-probabilities of tokens, and `base={self.base.name}`, a model of lmms-eval, "
+                "gives none: run the checkpoint with --model atomthink_hf or atomthink_vllm"
+            )
 
     async def _ask(self, asked: Asked) -> Reply:
         try:
@@ -178,14 +190,6 @@ def registered_policy(
     digest = f" {weights(source)}" if isinstance(source, str) else ""
     identity = f"lmms-eval {version('lmms-eval')}: {base}{digest}"
     return RegisteredPolicy(loaded, identity, batch_size=batch_size)
-
-
-def _require_whole(prompt: Prompt) -> None:
-    if prompt.begun:
-        raise AtomThinkError(
-            "a model of lmms-eval cannot go on with the assistant's turn, which this format asks for: pass "
-            "`format=atomic`, which asks for each step in a prompt of its own"
-        )
 
 
 def _draw(index: int, sampling: Sampling) -> tuple[Arguments, int | None]:

@@ -186,9 +186,11 @@ def transformers_policy(
 def _draw(index: int, sampling: Sampling, limit: int, stops: tuple[str, ...]) -> Draw:
     temperature = sampling.temperature_of(index)
     if temperature == 0:  # one draw for all greedy samples: filters and seeds do not change an argmax
-        return Draw(seed=0, max_tokens=limit, stops=stops)
-    return Draw(sampling.seed_of(index), temperature, sampling.top_k, sampling.top_p, limit, stops)
+        return Draw(seed=0, max_tokens=limit, stops=stops, tops=sampling.tops)
+    return Draw(sampling.seed_of(index), temperature, sampling.top_k, sampling.top_p, limit, stops, sampling.tops)
 
 
 def _step(completion: Completion) -> Step:
-    return Step(completion.text.strip(), completion.token_ids, completion.logprob, completion.finish)
+    return Step(
+        completion.text.strip(), completion.token_ids, completion.logprob, completion.finish, tops=completion.tops
+    )

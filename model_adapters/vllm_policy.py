@@ -83,7 +83,7 @@ class VllmPolicy:
                 f"{min(ROOM, sampling.max_tokens)} more: shorten the question, use a smaller image, or raise "
                 "max_model_len="
             )
-        return Proposal(tuple(_step(last[draw].outputs[0]) for draw in draws), usage)
+        return Proposal(tuple(_step(last[draw].outputs[0], sampling.tops) for draw in draws), usage)
 
     def _encode(self, prompt: Prompt) -> TokensPrompt:
         """Returns the prompt's ids, one for each image, which vLLM replaces by as many as the image takes."""
@@ -172,6 +172,7 @@ def vllm_policy(
         "tensor_parallel_size": tensor_parallel_size,
         "enable_prefix_caching": True,
         "generation_config": "vllm",  # the checkpoint's own penalties would bias samples
+        "max_logprobs": -1,  # as many as a search asks for
         **{name: value for name, value in given.items() if value is not None},
         **(engine or {}),
     }
@@ -195,7 +196,7 @@ def _params(sampling: Sampling, stops: tuple[str, ...], temperature: float, seed
         seed=seed,
         max_tokens=sampling.max_tokens,
         stop=list(stops),
-        logprobs=0,  # of the sampled tokens alone, before temperature and filters
+        logprobs=sampling.tops,  # of the sampled token and the likeliest ones, before temperature and filters
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -204,13 +205,23 @@ def _blank(sample: CompletionOutput) -> bool:
     return isinstance(sample.stop_reason, str) and not sample.text.strip()
 
 
-def _step(sample: CompletionOutput) -> Step:
+def _step(sample: CompletionOutput, tops: int) -> Step:
     finish: FinishReason = "eos"
     if sample.finish_reason == "length":
         finish = "length"
     elif isinstance(sample.stop_reason, str):
         finish = "stop"
-    return Step(sample.text.strip(), tuple(sample.token_ids), sample.cumulative_logprob, finish)
+    ids = tuple(sample.token_ids)
+    return Step(sample.text.strip(), ids, sample.cumulative_logprob, finish, tops=_tops(sample, tops) if tops else ())
+
+
+def _tops(sample: CompletionOutput, count: int) -> tuple[tuple[float, ...], ...]:
+    """Returns each token's log-probability and those of the `count` likeliest; vLLM gives them by id, in no order."""
+    found = []
+    for token, given in zip(sample.token_ids, sample.logprobs or (), strict=True):
+        likeliest = sorted((one.logprob for one in given.values()), reverse=True)
+        found.append((given[token].logprob, *likeliest[:count]))
+    return tuple(found)
 
 
 def _digest(image: Image) -> str:

@@ -87,7 +87,7 @@ class ChatServer:
     listing: int | None = None  # HTTP status of the list of models, None where there is one
     most: int | None = None  # choices of one reply
     refuses_n: bool = False
-    logprobs: Literal["given", "silent", "refused"] = "given"
+    logprobs: Literal["given", "without tops", "silent", "refused"] = "given"
     continues: Literal["yes", "ignored", "refused"] = "yes"
     limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     counted: bool = True
@@ -125,6 +125,7 @@ class ChatServer:
                 "unrecognized request argument: continue_final_message",
                 None,
             ),
+            (body.get("top_logprobs", 0) > 20, "top_logprobs must be at most 20", "top_logprobs"),
             (len(body.get("stop", [])) > 4, "too many stop strings", "stop"),
         ]
         for applies, message, param in wrong:
@@ -150,10 +151,18 @@ class ChatServer:
         text = self.speaks(history, body["temperature"], body.get("seed", 0) + index)
         text, pieces, finish = generate(text, body.get("stop", []), body[self.limit_name])
         choice: Body = {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
-        if "logprobs" in body and self.logprobs == "given":
-            content = [{"token": piece, "logprob": logprob(piece), "bytes": list(piece.encode())} for piece in pieces]
-            choice["logprobs"] = {"content": content}
+        if "logprobs" in body and self.logprobs in ("given", "without tops"):
+            choice["logprobs"] = {"content": [self.position(piece, body.get("top_logprobs", 0)) for piece in pieces]}
         return choice, len(pieces)
+
+    def position(self, piece: str, tops: int) -> Body:
+        """A token with its log-probability and, as vLLM lists them, itself before the likeliest ones."""
+        said = {"token": piece, "logprob": logprob(piece), "bytes": list(piece.encode())}
+        if not tops or self.logprobs == "without tops":
+            return said
+        likeliest = [{"token": f"<{at}>", "logprob": one} for at, one in enumerate(rivals(piece))]
+        by_rank = sorted([said, *likeliest], key=lambda one: -one["logprob"])[:tops]
+        return {**said, "top_logprobs": [said, *(one for one in by_rank if one is not said)][:tops]}
 
     def reply(self, body: Body) -> Body:
         count = min(body.get("n", 1), self.most or 100)
@@ -185,6 +194,11 @@ def generate(text: str, stops: list[str], limit: int) -> tuple[str, list[str], s
 
 def logprob(piece: str) -> float:
     return -len(piece) / 8
+
+
+def rivals(piece: str) -> list[float]:
+    """Log-probabilities of 30 other tokens in a piece's place: some likelier, most less likely than it."""
+    return [-0.15 - 0.2 * at for at in range(30)]
 
 
 class _Handler(BaseHTTPRequestHandler):

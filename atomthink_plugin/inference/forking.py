@@ -65,8 +65,8 @@ class ForkingDecoder:
         """Drops all kept keys and values."""
         self._reader.tree.clear()
 
-    def _decode(self, batch: Batch, rows: Sequence[Row]) -> list[tuple[list[int], list[float]]]:
-        """Samples every row to its end; returns ids and their log-probabilities."""
+    def _decode(self, batch: Batch, rows: Sequence[Row]) -> list[tuple[list[int], list[list[float]]]]:
+        """Samples every row to its end; returns ids and, for each, what `token_logprobs` returns."""
         sampler = Sampler([row.draw for row in rows], self._checkpoint.device)
         ends = [RowEnd(row.draw, self._checkpoint.tokenizer) for row in rows]
         sampled: list[list[int]] = [[] for _ in rows]
@@ -76,7 +76,7 @@ class ForkingDecoder:
         while True:
             logits = batch.logits[:, -1].float()
             chosen = sampler.noisy(logits, len(trace)).argmax(dim=-1)
-            trace.append((places, torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None])[:, 0]))
+            trace.append((places, sampler.logprobs(logits, chosen)))
             for place, (row, token) in enumerate(zip(places, chosen.tolist(), strict=True)):
                 if row not in alive:
                     continue
@@ -96,9 +96,9 @@ class ForkingDecoder:
             self._reader.advance(batch, chosen)
 
 
-def _by_row(trace: Sequence[tuple[Sequence[int], torch.Tensor]], count: int) -> list[list[float]]:
-    """Log-probabilities of each row, those of rows that had ended included; fetched in one piece."""
-    values: list[list[float]] = [[] for _ in range(count)]
+def _by_row(trace: Sequence[tuple[Sequence[int], torch.Tensor]], count: int) -> list[list[list[float]]]:
+    """Returns the log-probabilities of each row, those of rows that had ended included; fetched in one piece."""
+    values: list[list[list[float]]] = [[] for _ in range(count)]
     rows = [row for places, _ in trace for row in places]
     for row, value in zip(rows, torch.cat([logprobs for _, logprobs in trace]).tolist(), strict=True):
         values[row].append(value)

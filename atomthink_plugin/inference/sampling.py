@@ -38,6 +38,7 @@ class Draw:
         top_p: Nucleus kept, in (0, 1].
         max_tokens: Tokens after which the row ends.
         stops: Strings that end the row, looked for after its first visible character.
+        tops: How many of the likeliest tokens to report at each position; 0 for none.
     """
 
     seed: int
@@ -46,6 +47,7 @@ class Draw:
     top_p: float = 1.0
     max_tokens: int = 256
     stops: tuple[str, ...] = ()
+    tops: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Completion:
         logprob: Sum of their log-probabilities under the unmodified model.
         finish: Why the row ended.
         generated: Ids sampled in all, those cut off included.
+        tops: For each of `token_ids`, its log-probability and those of the likeliest tokens, descending; empty unless
+            the draw asked for them.
     """
 
     text: str
@@ -65,6 +69,7 @@ class Completion:
     logprob: float
     finish: FinishReason
     generated: int
+    tops: tuple[tuple[float, ...], ...] = ()
 
 
 def gumbel(seeds: torch.Tensor, position: int, vocabulary: int) -> torch.Tensor:
@@ -121,6 +126,24 @@ def keep(logits: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torc
     return torch.zeros_like(kept).scatter(1, order, kept)
 
 
+def token_logprobs(logits: torch.Tensor, chosen: torch.Tensor, tops: int) -> torch.Tensor:
+    """Returns log-probabilities under the unmodified model.
+
+    Args:
+        logits: `[rows, vocabulary]`, float32.
+        chosen: `[rows]`, the sampled tokens.
+        tops: How many of the likeliest tokens are reported as well.
+
+    Returns:
+        `[rows, 1 + tops]`: the chosen token's, then those of the likeliest tokens, descending.
+    """
+    logprobs = torch.log_softmax(logits, dim=-1)
+    own = logprobs.gather(1, chosen[:, None])
+    if not tops:
+        return own
+    return torch.cat([own, logprobs.topk(min(tops, logprobs.shape[-1]), dim=-1).values], dim=1)
+
+
 class Sampler:
     """Each row's own sampling.
 
@@ -136,6 +159,7 @@ class Sampler:
         self._top_p = torch.tensor([draw.top_p for draw in draws], dtype=torch.float32, device=device)
         self._sampled = any(draw.temperature > 0 for draw in draws)
         self._filtered = any(draw.temperature > 0 and (draw.top_k or draw.top_p < 1) for draw in draws)
+        self._tops = max((draw.tops for draw in draws), default=0)
 
     def take(self, rows: torch.Tensor) -> None:
         """Keeps the rows with these indices."""
@@ -158,6 +182,10 @@ class Sampler:
             noisy = noisy.masked_fill(~keep(cooled, self._top_k, self._top_p), -torch.inf)
         return torch.where(greedy, logits, noisy)
 
+    def logprobs(self, logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Returns what `token_logprobs` does, with as many of the likeliest tokens as any row asks for."""
+        return token_logprobs(logits, chosen, self._tops)
+
 
 class GumbelProcessor(LogitsProcessor):
     """Turns transformers' greedy decoding into each row's own sampling, and records what it chose.
@@ -179,13 +207,12 @@ class GumbelProcessor(LogitsProcessor):
         """Returns scores `[rows, vocabulary]` whose argmax is each row's sample."""
         logits = scores.float()
         noisy = self._sampler.noisy(logits, input_ids.shape[1] - self._prompt)
-        chosen = noisy.argmax(dim=-1, keepdim=True)
-        self._chosen.append(torch.log_softmax(logits, dim=-1).gather(1, chosen)[:, 0])
+        self._chosen.append(self._sampler.logprobs(logits, noisy.argmax(dim=-1)))
         return noisy  # type: ignore[return-value]
 
     @property
     def logprobs(self) -> torch.Tensor:
-        """Log-probabilities `[rows, generated]` of the chosen tokens under the unmodified logits."""
+        """`[rows, generated, 1 + tops]`: for each generated token what `token_logprobs` returns."""
         return torch.stack(self._chosen, dim=1)
 
 
@@ -258,7 +285,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 def complete(
     ids: Sequence[int],
-    logprobs: Sequence[float],
+    logprobs: Sequence[Sequence[float]],
     draw: Draw,
     tokenizer: PreTrainedTokenizerBase,
     ends: Sequence[int],
@@ -267,7 +294,7 @@ def complete(
 
     Args:
         ids: Generated ids; anything may follow an end token.
-        logprobs: Their log-probabilities.
+        logprobs: For each of them, its log-probability and at least `draw.tops` of those of the likeliest tokens.
         draw: How the row was sampled.
         tokenizer: The policy's.
         ends: Ids that end a reply.
@@ -283,7 +310,9 @@ def complete(
         if at + len(stop) < len(text):
             kept = _covering(tokenizer, ids, text[:at])
         text, finish = text[:at], "stop"
-    return Completion(text, ids[:kept], float(sum(logprobs[:kept])), finish, len(ids))
+    logprob = float(sum(own for own, *_ in logprobs[:kept]))
+    tops = tuple(tuple(position[: 1 + draw.tops]) for position in logprobs[:kept]) if draw.tops else ()
+    return Completion(text, ids[:kept], logprob, finish, len(ids), tops)
 
 
 def _covering(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], text: str) -> int:

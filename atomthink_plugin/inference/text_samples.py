@@ -23,12 +23,14 @@ class Sample:
         finish: The reason it was given: `stop`, `length`, `content_filter`, ...
         tokens: How many were sampled.
         pieces: Their bytes, as far as they are known, and log-probabilities; empty where none are given.
+        tops: As in `Step`, for all of `pieces`; empty where they were not asked for.
     """
 
     text: str
     finish: str
     tokens: int
     pieces: tuple[tuple[int, float], ...] = ()
+    tops: tuple[tuple[float, ...], ...] = ()
 
     @property
     def blank(self) -> bool:
@@ -46,7 +48,7 @@ def to_step(sample: Sample, stops: Sequence[str]) -> Step:
         text, finish = text[: min(found)], "stop"
         tokens = _covering(sample, len(text.encode()))
     logprob = math.fsum(logprob for _, logprob in sample.pieces[:tokens]) if sample.pieces else None
-    return Step(text.strip(), (_NO_ID,) * tokens, logprob, finish)
+    return Step(text.strip(), (_NO_ID,) * tokens, logprob, finish, tops=sample.tops[:tokens])
 
 
 def _finish(sample: Sample, stops: Sequence[str]) -> FinishReason:

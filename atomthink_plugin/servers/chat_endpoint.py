@@ -34,6 +34,9 @@ _READINGS: Final = 3
 _MOST_STOPS: Final = 4
 """Stop strings the protocol allows; the policy looks for all of them in what comes back."""
 
+MOST_TOPS: Final = 20
+"""Likeliest tokens at one position that the protocol allows to ask for."""
+
 _BYTES_PER_TOKEN: Final = 4
 """Counts tokens where a server does not."""
 
@@ -73,6 +76,7 @@ class Ask:
         top_k: Tokens kept, 0 for all.
         seed: Of the sample, or of the first of several.
         n: Samples.
+        tops: How many of the likeliest tokens to report at each position; 0 for none.
     """
 
     turns: tuple[Turn, ...]
@@ -85,6 +89,7 @@ class Ask:
     top_k: int = 0
     seed: int | None = None
     n: int = 1
+    tops: int = 0
 
     @property
     def body(self) -> dict[str, Any]:
@@ -103,6 +108,9 @@ class Ask:
             # Said even where it cuts nothing: vLLM would take the checkpoint's own default instead.
             body |= {"top_p": self.top_p, "seed": self.seed}
             body |= {"top_k": self.top_k} if self.top_k else {}
+        if self.tops:
+            # One more than is needed: vLLM lists the sampled token first, in the place of the least likely one.
+            body["top_logprobs"] = min(self.tops + 1, MOST_TOPS)
         return body
 
     @property
@@ -120,10 +128,15 @@ class Drawn:
     usage: Usage = field(default_factory=Usage)
 
 
+class _Top(BaseModel):
+    logprob: float
+
+
 class _Piece(BaseModel):
     token: str
     logprob: float
     bytes: list[int] | None = None
+    top_logprobs: list[_Top] | None = None
 
 
 class _Pieces(BaseModel):
@@ -223,10 +236,12 @@ class Endpoint:
         choices = sorted(completion.choices, key=lambda choice: choice.index)[: ask.n]
         if "logprobs" not in self._left_out and not any(choice.logprobs for choice in choices):
             self._leave_out("logprobs", "gives none")
+        if ask.tops and not all(map(_has_tops, choices)):
+            raise self._without_tops(ask, "and the reply has none")
         self.server.checks.model(self._model, completion)
         sizes = [len((choice.message.content or "").encode()) for choice in completion.choices]
         counts = self.server.checks.counts(completion, ask.body, sizes)
-        samples = tuple(_samples(choices, counts.completion, ask.max_tokens))
+        samples = tuple(_samples(choices, counts.completion, ask))
         usage = Usage(
             generated=sum(sample.tokens for sample in samples) if counts.completion is None else counts.completion,
             prefilled=counts.prompt - counts.cached,
@@ -254,6 +269,8 @@ class Endpoint:
                 ) from None
 
     def _body(self, ask: Ask) -> dict[str, Any]:
+        if ask.tops and "logprobs" in self._left_out:
+            raise self._without_tops(ask, "which is asked without `logprobs`")
         body = {"model": self._model, **ask.body, "logprobs": True}
         body[self._limit_name] = body.pop("max_tokens")
         return {name: value for name, value in body.items() if name not in self._left_out}
@@ -274,6 +291,12 @@ class Endpoint:
             self._left_out.add(name)
             log.warning("%s is asked without %s, it %s: %s", self.server.url, name, why, _DISPENSABLE[name])
 
+    def _without_tops(self, ask: Ask, why: str) -> QuestionError:
+        return QuestionError(
+            f"{self.name}: this search needs the log-probabilities of the {ask.tops} likeliest tokens, {why}: name a "
+            "server that gives `top_logprobs`, leave out `logprobs=False`, or choose another search"
+        )
+
     def _refused(self, error: openai.APIStatusError) -> RefusedError:
         said = self.server.said(error)
         kind = ContextFullError if _FULL.search(f"{error.code} {said}") else RefusedError
@@ -285,21 +308,40 @@ def _sum(drawn: Sequence[Drawn]) -> Drawn:
     return Drawn(samples, sum((one.usage for one in drawn), Usage()))
 
 
-def _samples(choices: Sequence[_Choice], generated: int | None, limit: int) -> Iterator[Sample]:
+def _pieces(choice: _Choice) -> list[_Piece]:
+    return (choice.logprobs.content if choice.logprobs else None) or []
+
+
+def _has_tops(choice: _Choice) -> bool:
+    content = _pieces(choice)
+    return all(piece.top_logprobs for piece in content) and bool(content or not choice.message.content)
+
+
+def _tops(content: Sequence[_Piece], count: int) -> tuple[tuple[float, ...], ...]:
+    """Returns each token's log-probability and those of the `count` likeliest; servers differ in their order."""
+    found = []
+    for piece in content:
+        likeliest = sorted((top.logprob for top in piece.top_logprobs or ()), reverse=True)
+        found.append((piece.logprob, *likeliest[:count]))
+    return tuple(found)
+
+
+def _samples(choices: Sequence[_Choice], generated: int | None, ask: Ask) -> Iterator[Sample]:
     """Counts each choice's tokens: by its log-probabilities, else by its share of all, else by its length."""
     texts = [choice.message.content or "" for choice in choices]
     everything = sum(len(text.encode()) for text in texts)
     for choice, text in zip(choices, texts, strict=True):
-        content = (choice.logprobs.content if choice.logprobs else None) or []
+        content = _pieces(choice)
         pieces = tuple((_size(piece), piece.logprob) for piece in content)
         size = len(text.encode())
         if pieces:
             tokens = len(pieces)
         elif generated is None:
-            tokens = limit if choice.finish_reason == "length" else math.ceil(size / _BYTES_PER_TOKEN)
+            tokens = ask.max_tokens if choice.finish_reason == "length" else math.ceil(size / _BYTES_PER_TOKEN)
         else:
             tokens = math.ceil(generated * size / everything) if everything else math.ceil(generated / len(choices))
-        yield Sample(text, choice.finish_reason or "stop", tokens, pieces)
+        tops = _tops(content, ask.tops) if ask.tops else ()
+        yield Sample(text, choice.finish_reason or "stop", tokens, pieces, tops)
 
 
 def _size(piece: _Piece) -> int:

@@ -100,6 +100,7 @@ def largest_reply(body: Mapping[str, Any]) -> int:
     """Returns how many bytes a reply to this request can have."""
     tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 0
     each = _TOKEN_WITH_LOGPROB if body.get("logprobs") else _TOKEN
+    each *= 1 + body.get("top_logprobs", 0)  # each of the likeliest tokens is written as the sampled one is
     return _FLOOR + int(body.get("n", 1) * tokens * each)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from atomthink_plugin.inference.sampling import Draw, GumbelProcessor, StepEnd, complete, gumbel, keep
+from atomthink_plugin.inference.sampling import Draw, GumbelProcessor, StepEnd, complete, gumbel, keep, token_logprobs
 from tests.tiny_models import tokenizer
 
 CPU = torch.device("cpu")
@@ -91,7 +91,29 @@ def test_recorded_logprobs_are_those_of_the_unmodified_logits() -> None:
     processor = GumbelProcessor([Draw(1, 3.0, top_k=2), Draw(0)], 0, CPU)
     scores = processor(torch.zeros(2, 0, dtype=torch.long), LOGITS.expand(2, -1))
     expected = torch.log_softmax(LOGITS, 0)[scores.argmax(-1)]
-    assert torch.allclose(processor.logprobs[:, 0], expected)
+    assert torch.allclose(processor.logprobs, expected[:, None, None])
+
+
+def test_the_likeliest_tokens_are_reported_beside_the_chosen_one() -> None:
+    total = math.log(sum(math.exp(logit) for logit in LOGITS.tolist()))
+    logprobs = [logit - total for logit in LOGITS.tolist()]
+    shuffled = LOGITS[[3, 5, 0, 4, 1, 2]].expand(3, -1)
+    found = token_logprobs(shuffled, torch.tensor([2, 4, 1]), 2).tolist()
+    for row, own in zip(found, (0, 1, 5), strict=True):  # the likeliest, the second, and one outside
+        assert row == pytest.approx([logprobs[own], logprobs[0], logprobs[1]], abs=1e-6)
+    assert token_logprobs(shuffled, torch.tensor([1, 1, 1]), 0).tolist() == [[pytest.approx(logprobs[5])]] * 3
+    assert token_logprobs(shuffled, torch.tensor([1, 1, 1]), 10).shape == (3, 1 + len(logprobs))
+
+
+def test_each_row_has_as_many_of_the_likeliest_tokens_as_it_asks_for() -> None:
+    draws = [Draw(0, tops=2), Draw(0), Draw(0, tops=1)]
+    processor = GumbelProcessor(draws, 0, CPU)
+    for _ in range(2):
+        processor(torch.zeros(3, 0, dtype=torch.long), LOGITS.expand(3, -1))
+    rows = processor.logprobs.tolist()
+    done = [complete([5, 5], row, draw, WORDS, [1]) for row, draw in zip(rows, draws, strict=True)]
+    assert [[len(position) for position in one.tops] for one in done] == [[3, 3], [], [2, 2]]
+    assert {one.logprob for one in done} == {done[0].logprob}
 
 
 def run_row(text: str, stops: tuple[str, ...], limit: int = 500) -> tuple[str, str, int]:
@@ -102,7 +124,7 @@ def run_row(text: str, stops: tuple[str, ...], limit: int = 500) -> tuple[str, s
     for count in range(1, len(ids) + 1):
         if end(torch.tensor([ids[:count]]), torch.empty(0))[0]:
             break
-    done = complete(ids[: end.length(0)], [-1.0] * count, draw, WORDS, [1])
+    done = complete(ids[: end.length(0)], [[-1.0]] * count, draw, WORDS, [1])
     assert WORDS.decode(done.token_ids).startswith(done.text)
     assert done.logprob == -len(done.token_ids)
     return done.text, done.finish, count
@@ -131,12 +153,12 @@ def test_a_row_ends_at_its_own_limit() -> None:
 
 def test_an_end_token_ends_a_row_and_is_counted() -> None:
     ids = [*WORDS.encode("Step 1", add_special_tokens=False), 1]
-    done = complete([*ids, 0, 0], [-1.0] * (len(ids) + 2), Draw(0), WORDS, [1])
+    done = complete([*ids, 0, 0], [[-1.0]] * (len(ids) + 2), Draw(0), WORDS, [1])
     assert (done.text, done.finish, done.token_ids, done.generated) == ("Step 1", "eos", tuple(ids), len(ids))
 
 
 def test_tokens_behind_a_cut_are_left_out() -> None:
     ids = WORDS.encode("a.\n\nStep 2: b", add_special_tokens=False)
-    done = complete(ids, [-1.0] * len(ids), Draw(0, stops=("\n\n",)), WORDS, [1])
+    done = complete(ids, [[-1.0]] * len(ids), Draw(0, stops=("\n\n",)), WORDS, [1])
     assert WORDS.decode(done.token_ids).rstrip("\n") == "a."
     assert len(done.token_ids) < done.generated == len(ids)

@@ -54,6 +54,7 @@ from tests.openai_server import (
     images_of,
     logprob,
     pieces_of,
+    rivals,
     serve,
     story,
     text_of,
@@ -246,6 +247,47 @@ def test_tokens_and_logprobs_are_the_servers(server: Serve) -> None:
     pieces = pieces_of(step.text + "\n\n")
     assert len(step.token_ids) == len(pieces)
     assert step.logprob == pytest.approx(sum(map(logprob, pieces)))
+
+
+@pytest.mark.parametrize("tops", [1, 3, 19, 20])
+def test_the_likeliest_tokens_are_those_of_the_server(server: Serve, tops: int) -> None:
+    (step,) = ask(policy(server()), Path(question()), Sampling(tops=tops)).steps
+    pieces = pieces_of(step.text + "\n\n")
+    assert len(step.tops) == len(step.token_ids) == len(pieces)
+    for piece, found in zip(pieces, step.tops, strict=True):
+        own = logprob(piece)
+        assert found == pytest.approx((own, *sorted([own, *rivals(piece)], reverse=True)[:tops]))
+
+
+def test_the_likeliest_tokens_end_with_their_step_and_change_no_sample(server: Serve) -> None:
+    script = server(speaks=lambda *_: "one two three four five six")
+    path = Path(question(until=("zero", "ten", "eleven", "twelve", "four")))
+    (step,) = ask(policy(script), path, Sampling(tops=2), form=Direct()).steps
+    assert len(step.tops) == len(step.token_ids) == 6
+    (silent,) = ask(policy(script), path, Sampling(), form=Direct()).steps
+    assert silent == replace(step, tops=())
+    assert "top_logprobs" not in script.asked[-1]
+
+
+@pytest.mark.parametrize("how", ["silent", "without tops", "refused"])
+def test_a_server_without_the_likeliest_tokens_fails_the_question_that_needs_them(server: Serve, how: Any) -> None:
+    asked = policy(server(logprobs=how))
+    for _ in range(2):
+        with pytest.raises(QuestionError, match="top_logprobs"):
+            ask(asked, Path(question()), replace(WARM, tops=2), 3)
+    assert len(ask(asked, Path(question()), WARM, 3).steps) == 3
+
+
+def test_more_of_the_likeliest_tokens_than_the_protocol_has_are_refused_before_a_request(server: Serve) -> None:
+    script = server()
+    asked = policy(script)
+    before = len(script.asked)
+    for many in (replace(WARM, tops=21), replace(WARM, tops=100)):
+        with pytest.raises(AtomThinkError, match=f"{many.tops} likeliest"):
+            asked.check_prompts([prompt_at(Atomic(), Path(question()))], many)
+        with pytest.raises(AtomThinkError, match=f"{many.tops} likeliest"):
+            ask(asked, Path(question()), many)
+    assert len(script.asked) == before
 
 
 def test_usage_is_the_servers(server: Serve) -> None:
@@ -475,6 +517,8 @@ def test_the_bound_of_replies_grows_with_what_is_asked_for(server: Serve, fault:
     script.faults = [fault]
     tokens = 60_000  # with their log-probabilities, as many megabytes at most
     assert len(ask(asked, Path(question()), replace(WARM, max_tokens=tokens)).steps) == 1
+    script.faults = [fault]
+    assert len(ask(asked, Path(question()), replace(WARM, max_tokens=tokens // 20, tops=20)).steps) == 1
 
 
 @pytest.mark.parametrize("codec", ["punycode", "hex", "utf-16", "no-such-codec"])
@@ -556,12 +600,12 @@ def test_a_server_that_does_not_continue_is_told_and_other_prompts_work(server: 
     asked, path = policy(script), chain("Step 1: Read 4.")
     begun = [prompt_at(Continue(), each) for each in (Path(question()), path)]
     with pytest.raises(AtomThinkError, match="format=atomic"):
-        asked.check_prompts(begun)
+        asked.check_prompts(begun, WARM)
     for form in (Atomic(), Direct(), Cot()):
-        asked.check_prompts([prompt_at(form, path)])
+        asked.check_prompts([prompt_at(form, path)], WARM)
         assert ask(asked, path, Sampling(), form=form).steps
     if how == "ignored":
-        policy(script, continuation="trust").check_prompts(begun)
+        policy(script, continuation="trust").check_prompts(begun, WARM)
 
 
 @pytest.mark.parametrize("url", ["", " ; ", "localhost:8000/v1", "ftp://host/v1"])

@@ -218,10 +218,20 @@ def test_prompts_that_begin_the_reply_are_refused() -> None:
     made, base = policy()
     path = chain(question(), "Step 1: a.")
     for form in (Atomic(), Direct()):
-        made.check_prompts([prompt_at(form, path)])
+        made.check_prompts([prompt_at(form, path)], WARM)
     with pytest.raises(AtomThinkError, match="format=atomic"):
-        made.check_prompts([prompt_at(Continue(), Path(question())), prompt_at(Continue(), path)])
+        made.check_prompts([prompt_at(Continue(), Path(question())), prompt_at(Continue(), path)], WARM)
     (error,) = ask(made, [path], WARM, form=Continue())
+    assert isinstance(error, AtomThinkError)
+    assert not base.calls
+
+
+def test_log_probabilities_of_tokens_are_refused() -> None:
+    made, base = policy()
+    wanted = replace(WARM, tops=2)
+    with pytest.raises(AtomThinkError, match="log-probabilities"):
+        made.check_prompts([prompt_at(Atomic(), Path(question()))], wanted)
+    (error,) = ask(made, [Path(question())], wanted)
     assert isinstance(error, AtomThinkError)
     assert not base.calls
 

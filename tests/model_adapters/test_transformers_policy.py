@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path as FilePath
 from typing import Any
@@ -18,6 +18,7 @@ from atomthink_plugin.api import (
     Limits,
     Message,
     Path,
+    Prompt,
     Question,
     QuestionError,
     Sampling,
@@ -28,6 +29,7 @@ from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.encoding import Encoder
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
 from tests.asking import ask, ask_each
 from tests.tiny_models import (
@@ -89,25 +91,85 @@ def test_direct_gives_what_the_checkpoint_gives_without_us(build: Any) -> None:
         assert proposal.usage.images == len(asked.images)
 
 
+def logprobs_from_scratch(build: Any, asked: Question, reply: tuple[int, ...]) -> torch.Tensor:
+    """Log-probabilities `[tokens, vocabulary]` at each token of a reply, by one forward pass over everything."""
+    model, _, inputs = plain(build, asked)
+    ids = torch.tensor([reply])
+    start = inputs["input_ids"].shape[1]
+    longer = {"input_ids": torch.cat([inputs["input_ids"], ids], 1)}
+    longer["attention_mask"] = torch.ones_like(longer["input_ids"])
+    if "mm_token_type_ids" in inputs:
+        longer["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(ids)], 1)
+    with torch.inference_mode():
+        logits: torch.Tensor = model(**{**inputs, **longer}).logits[0, start - 1 : -1]
+    return torch.log_softmax(logits, -1)
+
+
 @MAIN
-def test_logprobs_are_those_of_a_forward_pass_from_scratch(build: Any) -> None:
-    sampling = Sampling(temperature=1.0, top_k=20, top_p=0.9, max_tokens=8, seed=5)
-    for asked, proposal in zip(
-        QUESTIONS,
-        ask(TransformersPolicy(loaded(build)), Direct(), [Path(q) for q in QUESTIONS], sampling),
-        strict=True,
-    ):
-        model, _, inputs = plain(build, asked)
-        reply = torch.tensor([proposal.steps[0].token_ids])
-        start = inputs["input_ids"].shape[1]
-        longer = {"input_ids": torch.cat([inputs["input_ids"], reply], 1)}
-        longer["attention_mask"] = torch.ones_like(longer["input_ids"])
-        if "mm_token_type_ids" in inputs:
-            longer["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(reply)], 1)
-        with torch.inference_mode():
-            logits = model(**{**inputs, **longer}).logits[0, start - 1 : -1]
-        expected = torch.log_softmax(logits, -1).gather(1, reply[0][:, None]).sum()
-        assert proposal.steps[0].logprob == pytest.approx(expected.item(), abs=1e-3)
+@pytest.mark.parametrize("cache_gib", [4, 0])
+@pytest.mark.parametrize("heat", [0.0, 1.0])
+def test_logprobs_are_those_of_a_forward_pass_from_scratch(build: Any, cache_gib: float, heat: float) -> None:
+    sampling = Sampling(temperature=heat, top_k=20, top_p=0.9, max_tokens=8, seed=5, tops=3)
+    paths, policy = [Path(asked) for asked in QUESTIONS], TransformersPolicy(loaded(build), cache_gib=cache_gib)
+    inside = []
+    for asked, proposal in zip(QUESTIONS, ask(policy, Direct(), paths, sampling), strict=True):
+        (step,) = proposal.steps
+        logprobs = logprobs_from_scratch(build, asked, step.token_ids)
+        own = [float(logprobs[at, token]) for at, token in enumerate(step.token_ids)]
+        assert step.logprob == pytest.approx(sum(own), abs=1e-3)
+        assert len(step.tops) == len(step.token_ids)
+        for found, chosen, position in zip(step.tops, own, logprobs, strict=True):
+            assert found == pytest.approx([chosen, *position.sort(descending=True).values[:3].tolist()], abs=1e-3)
+            inside.append(found[0] >= found[3])
+    assert all(inside) if heat == 0 else len(set(inside)) == 2
+
+
+def test_the_likeliest_tokens_change_no_sample_and_cost_nothing_unless_asked_for() -> None:
+    policy, path = TransformersPolicy(loaded(llava)), Path(QUESTIONS[0])
+    sampling = Sampling(temperature=1.0, max_tokens=8)
+    (silent,) = ask(policy, Direct(), [path], sampling, 3)
+    (told,) = ask(policy, Direct(), [path], replace(sampling, tops=5), 3)
+    assert [step.tops for step in silent.steps] == [()] * 3
+    assert [replace(step, tops=()) for step in told.steps] == list(silent.steps)
+
+
+@dataclass(frozen=True)
+class MiniSteps(Direct):
+    """The reply goes on from all that was sampled, whose ends may be inside words."""
+
+    def render(self, path: Path) -> Prompt:
+        return replace(super().render(path), begun=path.steps)
+
+
+def embedded(folder: FilePath) -> FilePath:
+    """The embedded policy: it writes words."""
+    return WEIGHTS / "policy"
+
+
+@pytest.mark.parametrize("build", [llava, qwen, gemma3, embedded])
+@pytest.mark.parametrize("cache_gib", [4, 0])
+def test_mini_steps_continue_by_their_ids(build: Any, cache_gib: float) -> None:
+    """Replies in pieces of a few tokens, joined, are one long greedy reply: token for token."""
+    policy = TransformersPolicy(loaded(build), cache_gib=cache_gib)
+    for asked in QUESTIONS[:3]:
+        (whole,) = ask(policy, Direct(), [Path(asked)], Sampling(max_tokens=24))
+        expected, path = whole.steps[0].token_ids, Path(asked)
+        while sum(len(step.token_ids) for step in path.steps) < len(expected):
+            (proposal,) = ask(policy, MiniSteps(), [path], Sampling(max_tokens=3))
+            path = path.extend(proposal.steps[0])
+        assert tuple(token for step in path.steps for token in step.token_ids) == expected
+
+
+@pytest.mark.parametrize("build", [llava, embedded])
+def test_the_beginning_of_a_reply_has_the_ids_of_steps_and_the_text_of_placeholders(build: Any) -> None:
+    encoder, words = Encoder(loaded(build)), loaded(build).tokenizer
+    ids = words.encode("Step 1: Compute", add_special_tokens=False)
+    pieces = [*words.encode("Com", add_special_tokens=False), *words.encode("pute", add_special_tokens=False)]
+    assert pieces != words.encode("Compute", add_special_tokens=False)
+    inside = Step("Compute", (*pieces, words.eos_token_id))
+    assert encoder.split([inside, "Step 1: Compute"]) == [pieces, encoder.split(["", "Step 1: Compute"])[1]]
+    assert encoder.split([Step("Step 1: Compute", (-1,) * 3), inside]) == [ids, pieces]
+    assert encoder.split([Step("Step 1: Compute"), Step("", (words.eos_token_id,))]) == [ids, []]
 
 
 @MAIN

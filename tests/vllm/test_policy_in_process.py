@@ -25,6 +25,7 @@ from atomthink_plugin.api import (
 )
 from atomthink_plugin.config import plan
 from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.model_adapters.vllm_policy import VllmPolicy, vllm_policy
@@ -33,6 +34,7 @@ from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests import asking
+from tests.model_adapters.test_transformers_policy import MiniSteps
 from tests.vllm.serving import ENGINE
 
 CONTEXT = 512
@@ -83,6 +85,33 @@ def test_greedy_chains_are_those_of_transformers(policy: VllmPolicy, twin: Trans
             assert ours.token_ids[: len(theirs.token_ids)] == theirs.token_ids[: len(ours.token_ids)]
             assert ours.logprob == pytest.approx(theirs.logprob, abs=0.02)
             path = path.extend(ours)
+
+
+def test_the_likeliest_tokens_are_those_of_transformers(policy: VllmPolicy, twin: TransformersPolicy) -> None:
+    inside = []
+    for question in ask(held_out(4)):
+        path = Path(question)
+        for sampling in (Sampling(max_tokens=24, tops=3), replace(WARM, max_tokens=24, tops=3)):
+            (ours,) = propose(policy, path, 1, sampling).steps
+            assert [len(position) for position in ours.tops] == [4] * len(ours.token_ids)
+            assert sum(own for own, *_ in ours.tops) == pytest.approx(ours.logprob, abs=1e-3)
+            assert all(list(likeliest) == sorted(likeliest, reverse=True) for _, *likeliest in ours.tops)
+            inside += [own >= last for own, *_, last in ours.tops]
+        greedy = propose(policy, path, 1, Sampling(max_tokens=24, tops=30)).steps[0]
+        theirs = propose(twin, path, 1, Sampling(max_tokens=24, tops=30)).steps[0]
+        for mine, other in zip(greedy.tops, theirs.tops, strict=False):
+            assert mine == pytest.approx(other, abs=0.02)
+    assert set(inside) == {True, False}
+
+
+def test_mini_steps_continue_by_their_ids(policy: VllmPolicy) -> None:
+    for question in ask(held_out(3)):
+        whole = propose(policy, Path(question), 1, Sampling(max_tokens=24), Direct()).steps[0].token_ids
+        path = Path(question)
+        while sum(len(step.token_ids) for step in path.steps) < len(whole):
+            (step,) = propose(policy, path, 1, Sampling(max_tokens=3), MiniSteps()).steps
+            path = path.extend(step)
+        assert tuple(token for step in path.steps for token in step.token_ids) == whole
 
 
 def test_a_sample_is_the_same_whatever_it_is_drawn_with(policy: VllmPolicy) -> None:
