@@ -34,7 +34,7 @@ def build(plan: Plan) -> Runner:
     with no_exit(f"the scorer {plan.identity['scorer']['kind']!r}"):
         scorer = plan.scorer() if plan.scorer is not None else None
     if (check := getattr(policy, "check_prompts", None)) is not None:
-        check([plan.format.render(path) for path in _TRIED])
+        check([plan.format.render(path) for path in _TRIED], plan.settings.sampling)
     return Runner(
         policy=policy,
         scorer=scorer,
