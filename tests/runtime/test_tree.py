@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Choice, Path, Prompt, Proposal, QuestionError, Sampling, Score, ServerError
+from atomthink_plugin.api import Choice, Node, Path, Prompt, Proposal, QuestionError, Sampling, Score, ServerError
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
-from tests.trees import Grove, groves, question_tree, tree_of
+from tests.trees import Grove, groves, question, question_tree, settings, tree_of
 
 
 @given(groves(depth=4), st.integers(1, 40), st.lists(st.integers(1, 6), min_size=1, max_size=5))
@@ -146,3 +149,110 @@ def test_a_smaller_search_has_the_first_rollouts_of_a_larger_one(grove: Grove, f
         return [(rollout.end, rollout.logprob, rollout.tokens) for rollout in rollouts]
 
     assert ends(few + more)[:few] == ends(few)
+
+
+def drawn(grove: Grove, n: int, first: int, rise: float, seed: int) -> tuple[list[str], list[float]]:
+    """The samples of one expansion in their order, repetitions included, and their temperatures."""
+    samples: list[str] = []
+    temperatures: list[float] = []
+
+    class Notes(ScriptedPolicy):
+        async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+            proposal = await super().propose(prompt, n, sampling)
+            samples.extend(step.text for step in proposal.steps)
+            temperatures.extend(sampling.temperature_of(i) for i in range(n))
+            return proposal
+
+    limits = settings(temperature=0.3, rise=rise, seed=seed)
+    tree = question_tree(Notes(grove.tree), limits=limits)
+    (family,) = asyncio.run(tree.expand([tree.root], n, first=first))
+    assert [path.steps[0].text for path in family] == list(dict.fromkeys(samples))
+    assert [path.steps[0].multiplicity for path in family] == list(Counter(samples).values())
+    return samples, temperatures
+
+
+@given(groves(), st.integers(1, 6), st.integers(0, 6), st.sampled_from([0.0, 0.2, 0.5]), st.integers(0, 99))
+def test_an_expansion_from_first_on_has_the_samples_of_a_longer_one(
+    grove: Grove, n: int, first: int, rise: float, seed: int
+) -> None:
+    samples, temperatures = drawn(grove, first + n, 0, rise, seed)
+    assert drawn(grove, n, first, rise, seed) == (samples[first:], temperatures[first:])
+
+
+@given(groves(), st.integers(1, 6), st.integers(0, 6), st.booleans(), st.integers(0, 99))
+def test_rollouts_from_first_on_are_those_of_a_longer_call(
+    grove: Grove, n: int, first: int, below: bool, seed: int
+) -> None:
+    def ends(n: int, first: int) -> list[str]:
+        tree = tree_of(grove, seed=seed)
+
+        async def search() -> list[Path]:
+            start = (await tree.expand([tree.root], 1))[0][0] if below else None
+            return await tree.rollouts(n, start=start, first=first)
+
+        return [path.key for path in asyncio.run(search())]
+
+    assert ends(n, first) == ends(first + n, 0)[first:]
+
+
+def test_rollouts_in_two_calls_are_recorded_once_and_in_the_order_of_their_samples() -> None:
+    coin = {f"Step 1: The final answer is: {digit}.": 0.1 for digit in range(10)}
+    whole, parts = tree_of(Grove({"": coin}, {}, {})), tree_of(Grove({"": coin}, {}, {}))
+
+    async def search() -> Path:
+        await parts.rollouts(3, first=2)
+        return (await parts.rollouts(4, start=parts.root))[0]
+
+    paths = asyncio.run(whole.rollouts(5))
+    path = asyncio.run(search())
+    recorded = [[rollout.end for rollout in tree.outcome(Choice(path, 0, "final")).rollouts] for tree in (whole, parts)]
+    assert recorded == [[path.key for path in paths]] * 2
+
+
+def test_what_the_scorer_said_stays_when_a_node_is_reached_again() -> None:
+    first, final = "Step 1: Look.", "Step 2: The final answer is: 4."
+    seen: list[Node] = []
+
+    class Picky(ScriptedScorer):
+        async def score(self, path: Path) -> Score:
+            if path.depth > 1:
+                raise QuestionError("longer than the context")
+            return await super().score(path)
+
+    policy = ScriptedPolicy({"": {first: 1.0}, first: {final: 1.0}})
+    policies, limits = {"policy": policy}, settings()
+    tree = QuestionTree(question(), policies, Picky({first: 0.5}), Continue(), limits, on_node=seen.append)
+
+    async def search() -> Choice:
+        for index in range(2):
+            (path,) = await tree.rollouts(1, first=index)
+            assert await tree.value(path, "min") == 0.0
+        return Choice(path, 0.0, "final")
+
+    nodes = {node.text: node for node in tree.outcome(asyncio.run(search())).nodes}
+    assert [(nodes[text].score, nodes[text].multiplicity) for text in (first, final)] == [(0.5, 2), (0.0, 2)]
+    assert nodes[final].rejected is not None
+    assert {node.text: node for node in seen} == nodes
+
+
+def test_a_cancelled_score_is_asked_again() -> None:
+    class Slow(ScriptedScorer):
+        async def score(self, path: Path) -> Score:
+            score = await super().score(path)
+            if len(self.calls) == 1:
+                await asyncio.Event().wait()
+            return score
+
+    scorer = Slow({"Step 1: Look.": 0.5})
+    tree = question_tree(ScriptedPolicy({"": {"Step 1: Look.": 1.0}}), scorer)
+
+    async def search() -> float:
+        ((path,),) = await tree.expand([tree.root], 1)
+        waiting = asyncio.create_task(tree.score(path))
+        while not scorer.calls:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        return await tree.score(path)
+
+    assert asyncio.run(search()) == 0.5
