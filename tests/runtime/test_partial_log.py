@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import json
 import math
+import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path as FilePath
 from types import SimpleNamespace
@@ -17,16 +20,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Outcome, Path, Prompt, Proposal, QuestionError, Sampling, Score, Step, Usage
+from atomthink_plugin.api import (
+    Choice,
+    Message,
+    Outcome,
+    Path,
+    Prompt,
+    Proposal,
+    QuestionError,
+    Sampling,
+    Score,
+    SearchTree,
+    Step,
+    Usage,
+)
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime import partial_log as partial
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.partial_log import PartialLog
+from atomthink_plugin.runtime.records import lines
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.quick import quick
-from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
+from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer, history_in
 from tests.runtime.test_runner import QUESTIONS, SEARCHES, runner, timeless
 from tests.trees import Grove, groves, question, settings
 
@@ -248,3 +265,83 @@ def test_a_run_is_told_what_it_spent_itself(tmp_path: FilePath) -> None:
     assert spent is not None
     assert (whole, spent.policy_calls) == (3, 2)
     assert again == (3, None)
+
+
+JUDGE = Prompt((Message("user", ("Which is better?",)),))
+VERDICTS = {"A": 0.5, "B": 0.3, "neither": 0.2}
+
+
+def judged(prompt: Prompt) -> Mapping[str, float]:
+    return VERDICTS if prompt.messages == JUDGE.messages else {"Step 1: Think.": 0.5, "Step 1: Think again.": 0.5}
+
+
+async def everything(tree: SearchTree) -> Choice:
+    """Steps, verdicts of two roles, scores, a written step and a further root."""
+    (family,) = await tree.expand([tree.root], 3)
+    verdicts = await asyncio.gather(
+        tree.ask(family[0], JUDGE, 2, use="judge", role="judge"),
+        tree.ask(family[-1], replace(JUDGE, begun=("Well. ",)), 2, use="judge", role="judge"),
+        tree.ask(family[0], JUDGE, use="critic"),
+    )
+    best = family[0] if verdicts[0][0].steps[-1].text == "A" else family[-1]
+    scores = await asyncio.gather(*(tree.score(path) for path in family))
+    written = tree.write(best, "Wait.")
+    (aside,) = await tree.expand([written], 2, role="judge")
+    further = tree.begin(replace(tree.question, choices=("4", "5")))
+    ends = await tree.rollouts(2) + await tree.rollouts(2, start=further)
+    final = max(ends, key=lambda path: (path.final, path.logprob))
+    return Choice(final, max(scores) + len(aside), tree.why(final))
+
+
+@given(groves(), st.integers(0, 40), st.integers(0, 9), st.integers(1, 3))
+def test_a_search_of_every_kind_of_call_resumes_anywhere_as_if_nothing_had_happened(
+    tmp_path_factory: pytest.TempPathFactory, grove: Grove, calls: int, seed: int, concurrency: int
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+
+    def tree(prompt: Prompt) -> Mapping[str, float]:
+        history = history_in(prompt)
+        return VERDICTS if prompt.messages == JUDGE.messages else grove.tree.get(history, {"Step 9: Hm.": 1.0})
+
+    def run(limit: int, name: str, slow: bool) -> tuple[list[ScriptedPolicy | ScriptedScorer], list[Any]]:
+        asked = 0
+
+        def dies(prompt: Prompt) -> None:
+            nonlocal asked
+            asked += 1
+            if asked > limit:
+                raise RuntimeError("killed")
+
+        chance = random.Random(seed)
+        delay = (lambda prompt, n: chance.randrange(4)) if slow else (lambda prompt, n: 0)
+        policy = ScriptedPolicy(tree, fails=dies, delay=delay)
+        judge = ScriptedPolicy(judged, fails=dies, delay=delay, identity="judge")
+        scorer = ScriptedScorer(lambda history: len(history) % 10 / 10)
+        common: dict[str, Any] = {"scorer": scorer, "roles": {"judge": judge}, "concurrency": concurrency}
+        with contextlib.closing(Journal(folder, name, {})) as journal:
+            with contextlib.suppress(RuntimeError):
+                runner(grove, everything, policy, journal=journal, on_error="raise", **common).run(QUESTIONS[:3])
+            return [policy, judge, scorer], [line.record() for line in lines(journal.folder / "rank0.jsonl")]
+
+    whole, expected = run(10_000, "whole", slow=False)
+    first, _ = run(calls, "killed", slow=True)
+    second, resumed = run(10_000, "killed", slow=False)
+    assert sorted(map(comparable, resumed)) == sorted(map(comparable, expected))
+    assert len(expected) == 3
+    for model, before, after in zip(whole, first, second, strict=True):
+        answered = Counter(before.calls) & Counter(model.calls)
+        asked = answered + Counter(after.calls)
+        assert not Counter(model.calls) - asked  # all of it was asked
+        # A call that was killed is asked again, and one that was under way beside it.
+        assert (asked - Counter(model.calls)).total() <= concurrency * 5
+    roles = {(node["role"], node["use"]) for record in resumed for node in record["outcome"]["nodes"]}
+    assert roles >= {("policy", ""), ("judge", "judge"), ("policy", "critic"), ("", ""), ("judge", "")}
+
+
+def comparable(record: dict[str, Any]) -> str:
+    """A record without times and checksum."""
+    record = json.loads(json.dumps(record))
+    del record["checksum"], record["outcome"]["usage"]["seconds"]
+    for rollout in record["outcome"]["rollouts"]:
+        del rollout["seconds"]
+    return json.dumps(record, sort_keys=True)
