@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 from atomthink_plugin.api import (
+    Choice,
     Message,
     Outcome,
     Path,
@@ -31,6 +32,7 @@ from atomthink_plugin.api import (
     Sampling,
     Score,
     Search,
+    SearchTree,
     Step,
     Usage,
 )
@@ -41,8 +43,23 @@ from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
 
+JUDGE = Prompt((Message("user", ("How good is the last step?",)),))
+
+
+async def judged(tree: SearchTree) -> Choice:
+    """Follows the step with the best verdict of a role."""
+    path = tree.root
+    while not path.final:
+        (family,) = await tree.expand([path], 3)
+        if not family:
+            break
+        verdicts = await asyncio.gather(*(tree.ask(child, JUDGE, use="judge", role="judge") for child in family))
+        path = max(zip(verdicts, family, strict=True), key=lambda pair: ([one.key for one in pair[0]], pair[1].key))[1]
+    return Choice(path, 0.0, tree.why(path))
+
+
 QUESTIONS = [Question(f"q{i}", (Message("user", (f"What is the sum of figure {i}?",)),)) for i in range(200)]
-SEARCHES: dict[str, Search] = {"beam": beam(2, 3), "majority": majority(4)}
+SEARCHES: dict[str, Search] = {"beam": beam(2, 3), "majority": majority(4), "judged": judged}
 CONCURRENCY = 16
 DEPTH = 5
 FAILING = {"q3", "q77", "q150"}
@@ -93,7 +110,7 @@ def think(
 ) -> list[Result]:
     """Answers all questions."""
     settings = Settings(Sampling(temperature=1.0))
-    runner = Runner(model, model, Continue(), SEARCHES[search], settings, journal, CONCURRENCY)
+    runner = Runner(model, model, Continue(), SEARCHES[search], settings, journal, CONCURRENCY, roles={"judge": model})
     return runner.run(QUESTIONS, finished)
 
 

@@ -17,8 +17,8 @@ import pytest
 from atomthink_plugin.api import Outcome, Usage
 from tests.runtime.killed import CONCURRENCY, FAILING, QUESTIONS, Slow, think
 
-EXPANSION = {"beam": 6, "majority": 4}
-"""Samples of one question that can be in flight: two paths by three, or four chains."""
+EXPANSION = {"beam": 6, "majority": 4, "judged": 3}
+"""Samples of one question that can be in flight: two paths by three, four chains, three steps or verdicts."""
 
 ROOT = FilePath(__file__).parents[2]
 
@@ -53,7 +53,7 @@ def done(records: list[dict[str, Any]]) -> set[str]:
     return {record["question"] for record in records if record["status"] == "done"}
 
 
-@pytest.mark.parametrize(("search", "kills"), [("beam", 20), ("majority", 10)])
+@pytest.mark.parametrize(("search", "kills"), [("beam", 20), ("majority", 10), ("judged", 10)])
 def test_a_run_killed_again_and_again_ends_as_if_nothing_had_happened(
     search: str, kills: int, tmp_path: FilePath
 ) -> None:
