@@ -158,3 +158,24 @@ def test_a_search_that_does_not_wait_for_all_it_asked_leaves_nothing_behind() ->
         assert await others() == set()
 
     asyncio.run(notebook())
+
+
+def test_where_one_rollout_fails_the_others_are_not_followed_further() -> None:
+    def fails(prompt: Prompt) -> None:
+        if len(policy.calls) == 3 and not failed:
+            failed.append(True)
+            raise QuestionError("the server was away")
+
+    async def search(tree: SearchTree) -> Choice:
+        with pytest.raises(QuestionError, match="away"):
+            await tree.rollouts(3)
+        asked = len(policy.calls)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(policy.calls) == asked == 3
+        path = (await tree.rollouts(1))[0]
+        return Choice(path, 0.0, tree.why(path))
+
+    failed: list[bool] = []
+    policy = ScriptedPolicy(TREE, fails=fails, delay=lambda prompt, n: 20 - 5 * len(policy.calls))
+    assert asyncio.run(runner(GROVE, search, policy).think(question())).stopped == "final"
