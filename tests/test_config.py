@@ -143,7 +143,8 @@ def test_a_models_own_defaults_yield_to_the_user_and_to_runs_they_mean_nothing_i
 )
 def test_the_embedded_models_own_prm_is_no_fault_in_a_run_that_scores_nothing(mode: dict[str, str]) -> None:
     chosen = plan("transformers", mode, TINY_ARGUMENTS)
-    assert (chosen.scorer is None) == (mode["thinking"] != "slow" or mode.get("search") == "majority")
+    scored = mode["thinking"] == "slow" and registry().searches[mode.get("search", "beam")].scored
+    assert (chosen.scorer is not None) == scored
 
 
 def test_a_scorer_that_is_named_none_is_not_named() -> None:

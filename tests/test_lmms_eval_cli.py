@@ -135,7 +135,8 @@ def test_a_run_killed_in_the_middle_goes_on_where_it_stopped(tmp_path: Path) -> 
 
 def test_bad_arguments_are_refused_by_name_before_any_question_is_asked(tmp_path: Path) -> None:
     log = run(tmp_path, "--tasks", "atomthink_demo", model_args="thinking=slow,search=beem")
-    assert "`search=beem` is unknown (did you mean `beam`?); valid: majority, weighted, best_of_n, greedy, beam" in log
+    (said,) = [line for line in log.splitlines() if line.startswith("atomthink: ")]
+    assert not [name for name in ("`search=beem`", "`beam`", "majority", "best_of_n") if name not in said]
     assert not list(tmp_path.glob("out/**/*.json"))
     assert not journaled(tmp_path)
 

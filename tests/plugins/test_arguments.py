@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lmms_eval.utils import simple_parse_args_string
 
-from atomthink_plugin.api import AtomThinkError, Count
-from atomthink_plugin.plugins.arguments import bind, convert, parameters, read_pairs
+from atomthink_plugin.api import AtomThinkError, Count, QuestionError
+from atomthink_plugin.plugins.arguments import bind, convert, named_as_typed, parameters, read_pairs
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -34,7 +34,7 @@ def window(size: Count, name: str | None = None) -> tuple[int, str | None]:
 def test_factories_of_every_sort_get_what_they_declare(factory: Any) -> None:
     bound = bind(factory, {"prm_size": "3", "prm_name": 12}, parameters(factory, "prm_"), "a window")
     assert bound == {"size": 3, "name": "12"}
-    with pytest.raises(AtomThinkError, match="`prm_size=0`: Input should be greater"):
+    with pytest.raises(AtomThinkError, match="`prm_size=0`"):
         bind(factory, {"prm_size": 0}, parameters(factory, "prm_"), "a window")
 
 
@@ -42,7 +42,7 @@ def test_a_missing_argument_is_named_with_what_needs_it() -> None:
     class Needy:
         def __init__(self, size: int) -> None: ...
 
-    with pytest.raises(AtomThinkError, match="`size=` is missing: search=needy needs it"):
+    with pytest.raises(AtomThinkError, match=r"`size=`.*search=needy"):
         bind(Needy, {}, parameters(Needy), "search=needy")
 
 
@@ -56,14 +56,14 @@ def test_a_parameter_without_a_type_is_named_with_its_factory() -> None:
 
     for factory in (careless, Careless):
         assert bind(factory, {}, parameters(factory), "it") == {}
-        with pytest.raises(AtomThinkError, match=f"{factory.__name__} does not say of which type its parameter `size`"):
+        with pytest.raises(AtomThinkError, match=f"{factory.__name__}.*`size`"):
             bind(factory, {"size": "3"}, parameters(factory), "it")
 
 
 def test_a_type_that_is_not_there_at_run_time_is_named_with_its_factory() -> None:
     def early(part: Fraction) -> None: ...
 
-    with pytest.raises(AtomThinkError, match="early cannot be given arguments: its annotations name `Fraction`"):
+    with pytest.raises(AtomThinkError, match=r"early.*`Fraction`"):
         bind(early, {"part": "1/2"}, parameters(early), "it")
 
 
@@ -93,7 +93,7 @@ def test_values_become_what_is_declared(value: Any, annotation: Any, expected: A
 
 @pytest.mark.parametrize("annotation", [str, str | None])
 def test_true_and_false_are_no_text(annotation: Any) -> None:
-    with pytest.raises(AtomThinkError, match="`name=True`: Input should be a valid string"):
+    with pytest.raises(AtomThinkError, match="`name=True`"):
         convert("name", True, annotation)
 
 
@@ -111,3 +111,18 @@ def test_negative_whole_numbers_stay_whole() -> None:
 def test_pairs_that_cannot_be_meant_are_named(text: str) -> None:
     with pytest.raises(AtomThinkError, match=r"`--args.*`n`"):
         read_pairs("--args", text)
+
+
+def test_an_error_of_a_factory_names_its_arguments_as_they_are_typed() -> None:
+    def policy(pretrained: str, device: str = "cpu") -> None:
+        raise QuestionError(
+            f"pretrained={pretrained!r}: pass `device=` or `prm_device=`; pretrained models, format=atomic"
+        )
+
+    with pytest.raises(AtomThinkError) as caught, named_as_typed(parameters(policy, "judge_"), "the judge"):
+        policy("a")
+    said = str(caught.value)
+    assert said.startswith("the judge: judge_pretrained='a': pass `judge_device=` or `prm_device=`;")
+    assert said.endswith("; pretrained models, format=atomic")
+    with pytest.raises(QuestionError, match=r"^pretrained='a'"), named_as_typed(parameters(policy), "the model"):
+        policy("a")
