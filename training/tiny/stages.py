@@ -32,6 +32,8 @@ SCALED: Final = ("max_steps", "looking", "records", "size")
 
 DONE: Final = "stages.jsonl"
 
+_CLI: Final = "atomthink_plugin.cli"
+
 
 def run_stages(out: Path, only: Sequence[str] | None = None, scale: float = 1.0, recipes: Path = RECIPES) -> None:
     """Runs all stages whose output is not there yet, each in a process of its own, in the folder `out`.
@@ -74,10 +76,10 @@ def _is_chosen(name: str, only: Sequence[str] | None) -> bool:
 
 def _run(name: str, recipe: Path, out: Path) -> None:
     kind = name.split("-")[1]
-    command = COMMANDS.get(kind, ["-m", "atomthink_plugin.training.tiny", kind])
+    command = _command(kind, recipe)
     log.info("%s", name)
     started, spent = time.perf_counter(), _cpu_seconds()
-    code = subprocess.run([sys.executable, *command, str(recipe)], cwd=out, check=False).returncode
+    code = subprocess.run([sys.executable, "-m", *command], cwd=out, check=False).returncode
     if code:
         raise AtomThinkError(f"the stage {name} ended with status {code}: what it said is above")
     line = {
@@ -90,10 +92,13 @@ def _run(name: str, recipe: Path, out: Path) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-COMMANDS: Final[dict[str, list[str]]] = {
-    "policy": ["-m", "atomthink_plugin.cli", "train", "policy"],
-    "prm": ["-m", "atomthink_plugin.cli", "train", "prm"],
-}
+def _command(kind: str, recipe: Path) -> list[str]:
+    """Returns the module that runs a stage, and its arguments."""
+    if kind == "run":
+        return [_CLI, *map(str, yaml.safe_load(recipe.read_text())["arguments"])]
+    if kind in ("policy", "prm"):
+        return [_CLI, "train", kind, str(recipe)]
+    return ["atomthink_plugin.training.tiny", kind, str(recipe)]
 
 
 def _cpu_seconds() -> float:
@@ -166,14 +171,6 @@ def held(recipe: dict[str, Any]) -> None:
     write_held_out(Path(recipe["folder"]), recipe["records"], recipe["seed"])
 
 
-def run(recipe: dict[str, Any]) -> None:
-    """Runs any other command of `atomthink`."""
-    from atomthink_plugin.cli import main
-
-    if code := main([str(argument) for argument in recipe["arguments"]]):
-        raise SystemExit(code)
-
-
 KINDS: Final[dict[str, Callable[[dict[str, Any]], None]]] = {
-    made.__name__: made for made in (base, data, grow, chains, held, run)
+    made.__name__: made for made in (base, data, grow, chains, held)
 }

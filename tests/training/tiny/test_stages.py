@@ -20,7 +20,7 @@ from atomthink_plugin.training.tiny.files import Figures
 from atomthink_plugin.training.tiny.model import Size, load
 from atomthink_plugin.training.tiny.models import make_base, make_grown
 from atomthink_plugin.training.tiny.own_chains import sample_judged
-from atomthink_plugin.training.tiny.stages import COMMANDS, DONE, KINDS, RECIPES, run_stages
+from atomthink_plugin.training.tiny.stages import DONE, KINDS, RECIPES, run_stages
 
 STAGES = sorted(RECIPES.glob("*.yaml"))
 
@@ -30,11 +30,11 @@ def test_every_stage_is_a_recipe_of_its_kind_and_reads_what_an_earlier_one_wrote
     for file in STAGES:
         kind = file.stem.split("-")[1]
         told = yaml.safe_load(file.read_text())
-        if kind in COMMANDS:
+        if kind in ("policy", "prm"):
             checked = load_recipe({"policy": PolicyRecipe, "prm": PrmRecipe}[kind], file)
             needed = {checked.model, *(str(data.file) for data in checked.data)}
         else:
-            assert kind in KINDS
+            assert kind in {*KINDS, "run"}
             needed = {told[name] for name in ("model", "eyes", "questions", "policy", "chains", "prm") if name in told}
         assert needed <= made, file.stem
         made |= _outputs(kind, told)
@@ -110,3 +110,14 @@ def test_own_chains_are_labelled_by_the_truth(tmp_path: Path) -> None:
     for chain in found.chains:
         right = chain.steps[-1].endswith(f": {answers[chain.id.rpartition('/')[0]]}.")
         assert right or chain.first_error() is not None
+
+
+def test_a_stage_runs_any_command(tmp_path: Path) -> None:
+    recipes, out = tmp_path / "recipes", tmp_path / "out"
+    recipes.mkdir()
+    (recipes / "01-run-version.yaml").write_text(yaml.safe_dump({"arguments": ["--version"]}))
+    run_stages(out, recipes=recipes)
+    (recipes / "02-run-unknown.yaml").write_text(yaml.safe_dump({"arguments": ["steps", "no-such-run"]}))
+    with pytest.raises(AtomThinkError, match="02-run-unknown"):
+        run_stages(out, recipes=recipes)
+    assert [json.loads(line)["stage"] for line in (out / DONE).read_text().splitlines()] == ["01-run-version"]
