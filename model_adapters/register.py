@@ -9,6 +9,7 @@ Nothing here raises, and nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -34,15 +35,22 @@ CLASSES: Final = {
 }
 """Model id to class path; the harness imports a class only when its id is asked for."""
 
+INSTALLED: Final = {
+    "checking the command line": "atomthink_plugin.model_adapters.command_line",
+    "finding the atomthink tasks": "atomthink_plugin.tasks.discovery",
+    "the stand-in for latex2sympy2": "atomthink_plugin.model_adapters.latex2sympy",
+}
+"""The module that installs each change of lmms-eval; named, not imported, since models and tasks know nothing of each
+other."""
+
 
 def manifests() -> list[ModelManifest]:
     """Returns the plugin's models, and installs what makes lmms-eval run them and their tasks.
 
     Each part is tried on its own: one that fails is reported in a warning and left out.
     """
-    _attempt("checking the command line", _install_command_line)
-    _attempt("finding the atomthink tasks", _install_tasks)
-    _attempt("the stand-in for latex2sympy2", _install_latex2sympy)
+    for what, module in INSTALLED.items():
+        _attempt(what, partial(_install, module))
     return _attempt("registering the atomthink models", _models) or []
 
 
@@ -54,28 +62,14 @@ def _attempt(what: str, action: Callable[[], T]) -> T | None:
         return None
 
 
+def _install(module: str) -> None:
+    import_module(module).install()
+
+
 def model_class(name: str) -> Any:
     """Returns the class of one of these models, importing it."""
     module, _, attribute = CLASSES[name].rpartition(".")
     return getattr(import_module(module), attribute)
-
-
-def _install_command_line() -> None:
-    from atomthink_plugin.model_adapters import command_line
-
-    command_line.install()
-
-
-def _install_tasks() -> None:
-    from atomthink_plugin.tasks import discovery
-
-    discovery.install()
-
-
-def _install_latex2sympy() -> None:
-    from atomthink_plugin.model_adapters import latex2sympy
-
-    latex2sympy.install()
 
 
 def _models() -> list[ModelManifest]:
