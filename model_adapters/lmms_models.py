@@ -93,6 +93,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     """
 
     is_simple = False
+    thinks: ClassVar[bool] = True
     model: ClassVar[str] = "atomthink_hf"
     """Its name in `MODELS`."""
 

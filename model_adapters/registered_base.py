@@ -169,15 +169,13 @@ def load_base(name: str, arguments: Mapping[str, Any]) -> RegisteredBase:
 def _class(name: str) -> Callable[..., Any]:
     from lmms_eval import models
 
-    from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
-
     known = models.list_available_models(include_aliases=True)
     pick("base", name, dict.fromkeys(each for each in known if each == name or not each.startswith("atomthink_")))
     try:
         model_class: Callable[..., Any] = models.get_model(name)
     except Exception as error:
         raise AtomThinkError(f"`base={name}` cannot be imported ({_said(error)}): {_way_out(error)}") from error
-    if isinstance(model_class, type) and issubclass(model_class, AtomThinkModel):
+    if getattr(model_class, "thinks", False):
         raise AtomThinkError(f"`base={name}` thinks already: use --model {name}, or name a model of lmms-eval's own")
     return model_class
 
