@@ -6,10 +6,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from atomthink_plugin.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from atomthink_plugin.model_adapters.notebook import ask, load, make_question
-
-__version__ = "0.1.0"
 
 __all__ = ["ask", "load", "make_question"]
 

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.redaction import PrintableFormatter
 from atomthink_plugin.report import command as report
@@ -22,6 +21,7 @@ from atomthink_plugin.training.annotation import command as annotation
 from atomthink_plugin.training.data import command as data
 from atomthink_plugin.training.evaluation import command as prm
 from atomthink_plugin.training.labels import command as labels
+from atomthink_plugin.version import __version__
 
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C, as shells report it: 128 + SIGINT."""

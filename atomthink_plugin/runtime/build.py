@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
 
-from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError, Message, Path, Policy, Question, Step
 from atomthink_plugin.config import Plan
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.policies import PolicyPlan
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
+from atomthink_plugin.version import __version__
 
 log = logging.getLogger(__name__)
 

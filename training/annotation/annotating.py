@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from atomthink_plugin import __version__
 from atomthink_plugin.training.annotation import prompts
 from atomthink_plugin.training.annotation.augment import expand
 from atomthink_plugin.training.annotation.dynamic import grow
@@ -19,6 +18,7 @@ from atomthink_plugin.training.annotation.questions import Item, Items
 from atomthink_plugin.training.annotation.solving import AttemptSettings, Way, solve
 from atomthink_plugin.training.annotation.teacher import Teacher
 from atomthink_plugin.training.chains import Chain, pictures
+from atomthink_plugin.version import __version__
 
 WAYS: Final[Mapping[str, Way]] = {"dynamic": grow, "augment": expand}
 

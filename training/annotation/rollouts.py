@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from atomthink_plugin import __version__
 from atomthink_plugin.api import AtomThinkError, Choice, Failure, Outcome, Search, SearchTree
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.progress import RunProgress
@@ -18,6 +17,7 @@ from atomthink_plugin.training.annotation.filters import FaultError, require_for
 from atomthink_plugin.training.annotation.outputs import Lost, Made
 from atomthink_plugin.training.annotation.questions import Item, Items
 from atomthink_plugin.training.chains import AsQuestions, Chain
+from atomthink_plugin.version import __version__
 
 WAY: Final = "rollouts"
 
