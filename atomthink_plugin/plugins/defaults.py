@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from atomthink_plugin.api import SearchKind
-from atomthink_plugin.formats.atomic import Atomic
-from atomthink_plugin.formats.continuation import Continue
-from atomthink_plugin.formats.stages import Stages
+from atomthink_plugin.formats.named import FORMATS
 from atomthink_plugin.plugins.hookspecs import FormatFactory, PolicyFactory, ScorerFactory, hookimpl
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
@@ -75,4 +73,4 @@ def atomthink_searches() -> Mapping[str, SearchKind]:
 @hookimpl
 def atomthink_formats() -> Mapping[str, FormatFactory]:
     """Returns the formats in which steps are asked for."""
-    return {"continue": Continue, "atomic": Atomic, "stages": Stages}
+    return dict(FORMATS)

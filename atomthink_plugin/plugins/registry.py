@@ -14,6 +14,7 @@ from typing import Any, Final
 import pluggy
 
 from atomthink_plugin.api import SearchKind
+from atomthink_plugin.formats.named import FORMATS
 from atomthink_plugin.plugins import hookspecs
 from atomthink_plugin.plugins.faults import fault
 from atomthink_plugin.plugins.hookspecs import FormatFactory, PolicyFactory, ScorerFactory
@@ -54,11 +55,13 @@ def registry() -> Registry:
         except (Exception, SystemExit) as error:
             log.warning("plugin %s (%s) is left out: %s", point.name, point.value, explained(error))
     _report_unknown_hooks(manager)
+    formats = _collect(manager, "atomthink_formats")
+    FORMATS.update(formats)
     return Registry(
         policies=_collect(manager, "atomthink_policies"),
         scorers=_collect(manager, "atomthink_scorers"),
         searches=_collect(manager, "atomthink_searches"),
-        formats=_collect(manager, "atomthink_formats"),
+        formats=formats,
     )
 
 

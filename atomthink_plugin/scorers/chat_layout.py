@@ -5,22 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from atomthink_plugin.api import WHOLE, AtomThinkError, Format, Path, Prompt, Unit
+from atomthink_plugin.api import WHOLE, Format, Path, Prompt, Unit
 from atomthink_plugin.formats.parts import begun_opening
-from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.scorers.scored_step import last_step
-
-
-def format_named(name: str) -> Format:
-    """Returns the registered format that a PRM was trained with.
-
-    Raises:
-        AtomThinkError: No format of that name is installed.
-    """
-    formats = registry().formats
-    if name not in formats:
-        raise AtomThinkError(f"prm_format={name!r} is not installed; formats: {', '.join(sorted(formats))}")
-    return formats[name]()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
+from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_head_prm
@@ -25,7 +26,6 @@ from atomthink_plugin.inference.encoding import (
 )
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
-from atomthink_plugin.scorers.chat_layout import format_named
 from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
 from atomthink_plugin.scorers.prm_token import ChatLayout, Layout
 from atomthink_plugin.scorers.scored_step import TextAlone, last_step

@@ -14,13 +14,14 @@ import torch
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import AtomThinkError, Format, Path
+from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids, load_multimodal
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading
-from atomthink_plugin.scorers.chat_layout import format_named, prompt_and_reply
+from atomthink_plugin.scorers.chat_layout import prompt_and_reply
 from atomthink_plugin.scorers.detect import SECTION, PrmSettings, prm_settings
 from atomthink_plugin.scorers.scored_step import last_step
 

@@ -16,6 +16,7 @@ from pydantic import NonNegativeFloat
 from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
+from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.checkpoints import Checkpoint, Source, load_multimodal, load_text_prm
@@ -30,7 +31,7 @@ from atomthink_plugin.inference.encoding import (
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.prefix_cache.tree import common
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
-from atomthink_plugin.scorers.chat_layout import format_named, prompt_and_reply
+from atomthink_plugin.scorers.chat_layout import prompt_and_reply
 from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
 from atomthink_plugin.scorers.scored_step import TextAlone
 

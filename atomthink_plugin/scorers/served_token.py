@@ -9,12 +9,13 @@ from typing import Any
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
+from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.checkpoint_files import load_config, load_words
 from atomthink_plugin.inference.encoding import ChatText
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
-from atomthink_plugin.scorers.chat_layout import format_named, prompt_and_reply
+from atomthink_plugin.scorers.chat_layout import prompt_and_reply
 from atomthink_plugin.scorers.detect import prm_settings
 from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, markers
 from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers, served_name

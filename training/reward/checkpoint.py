@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.checkpoint_files import (
     Request,
     checked,
@@ -27,7 +28,6 @@ from atomthink_plugin.inference.checkpoint_files import (
 )
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.scorers.batched import single_token
-from atomthink_plugin.scorers.chat_layout import format_named
 from atomthink_plugin.scorers.detect import SECTION, PrmSettings
 from atomthink_plugin.scorers.prm_head import Conversation
 from atomthink_plugin.scorers.prm_token import ChatLayout, Layout, TextLayout

@@ -1,0 +1,25 @@
+"""Formats by name, for a process reward model whose files name the format that it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from atomthink_plugin.api import AtomThinkError, Format
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.stages import Stages
+
+FORMATS: Final[dict[str, Callable[..., Format]]] = {"continue": Continue, "atomic": Atomic, "stages": Stages}
+"""The formats of this package. The registry adds those of installed plugins."""
+
+
+def format_named(name: str) -> Format:
+    """Returns the format of a name, with its default arguments.
+
+    Raises:
+        AtomThinkError: No format of that name is installed.
+    """
+    if name not in FORMATS:
+        raise AtomThinkError(f"prm_format={name!r} is not installed; formats: {', '.join(sorted(FORMATS))}")
+    return FORMATS[name]()
