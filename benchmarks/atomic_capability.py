@@ -37,10 +37,11 @@ from rich.table import Table
 from scipy.stats import kendalltau
 
 from atomthink_plugin.api import Choice, Policy, Prompt, Proposal, Sampling, SearchTree, Step
+from atomthink_plugin.named_models import rollout_plan
+from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.atoms.building import demo_chains, records
-from atomthink_plugin.tasks.atoms.evaluating import runner_of
 from atomthink_plugin.tasks.atoms.labellers import Words
 from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
 from atomthink_plugin.tasks.atoms.radar import shown
@@ -225,7 +226,7 @@ def main() -> None:
         made, _, _ = records(demo_chains(demo, folder), Words(), published)
         by_kind, wrong = relabelled(made, demo)
         print(f"{len(made)} records; the offline labeller put {wrong} of them elsewhere than their true kind belongs")
-        for policy, runner in policies(runner_of("atomthink_tiny", {})):
+        for policy, runner in policies(build(rollout_plan("atomthink_tiny", {}))):
             started, cpu = time.monotonic(), time.process_time()
             true = truth(demo, made, folder, runner, options.rollouts)
             measured = measure(prefixes(made, folder), runner, options.rollouts)

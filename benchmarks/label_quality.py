@@ -36,10 +36,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from atomthink_plugin.runtime.build import open_journal
+from atomthink_plugin.named_models import rollout_plan
+from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.atoms.building import demo_chains
-from atomthink_plugin.tasks.atoms.evaluating import rollout_plan, runner_of
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.chains import Chain, Chains
 from atomthink_plugin.training.labels.labelling import WAYS, Labelled, label
@@ -262,8 +262,9 @@ def main() -> None:
     teacher = [judged for question in demo for judged in taught(question, rng)]
     with tempfile.TemporaryDirectory() as temporary:
         typed = {"journal": options.journal or str(Path(temporary) / "journal")}
-        runner = runner_of("atomthink_tiny", typed)
-        journal = open_journal(rollout_plan("atomthink_tiny", typed), runner, "label")
+        planned = rollout_plan("atomthink_tiny", typed)
+        runner = build(planned)
+        journal = open_journal(planned, runner, "label")
         runner = replace(runner, journal=journal)
         source = own_chains(demo, Path(temporary), runner)
         found, noise = compare(source, demo, runner)

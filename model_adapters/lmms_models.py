@@ -33,8 +33,8 @@ from atomthink_plugin.model_adapters.lmms_requests import (
     task_of,
     to_result,
 )
-from atomthink_plugin.model_adapters.models import plan_for
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy
+from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.plugins.arguments import read_pairs
 from atomthink_plugin.redaction import printable
 from atomthink_plugin.runtime.build import build, open_journal

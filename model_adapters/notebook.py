@@ -12,7 +12,7 @@ from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError, Message, Outcome, Question, QuestionError
 from atomthink_plugin.inference.image_input import read_image, upright
-from atomthink_plugin.model_adapters.models import plan_for
+from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.runner import Runner

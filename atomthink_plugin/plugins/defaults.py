@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.api import SearchKind
 from atomthink_plugin.formats.named import FORMATS
-from atomthink_plugin.plugins.hookspecs import FormatFactory, PolicyFactory, ScorerFactory, hookimpl
+from atomthink_plugin.plugins.hookspecs import FormatFactory, Judge, NamedModel, PolicyFactory, ScorerFactory, hookimpl
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
@@ -15,6 +17,9 @@ from atomthink_plugin.searches.self_refine import self_refine
 from atomthink_plugin.searches.stage_beam import stage_beam
 from atomthink_plugin.searches.two_stage import two_stage
 from atomthink_plugin.searches.weighted import weighted
+
+if TYPE_CHECKING:
+    from atomthink_plugin.tasks.scoring import Verdict
 
 
 @hookimpl
@@ -74,3 +79,23 @@ def atomthink_searches() -> Mapping[str, SearchKind]:
 def atomthink_formats() -> Mapping[str, FormatFactory]:
     """Returns the formats in which steps are asked for."""
     return dict(FORMATS)
+
+
+@hookimpl
+def atomthink_models() -> Mapping[str, NamedModel]:
+    """Returns the models."""
+    from atomthink_plugin.model_adapters.models import MODELS
+
+    return MODELS
+
+
+@hookimpl
+def atomthink_judges() -> Mapping[str, Judge]:
+    """Returns the rules of the benchmarks that this package has tasks for."""
+    from atomthink_plugin.tasks.scoring import JUDGES
+
+    return {name: partial(_is_right, judge) for name, judge in JUDGES.items()}
+
+
+def _is_right(judge: Callable[[Mapping[str, Any], str], Verdict], record: Mapping[str, Any], reply: str) -> bool:
+    return judge(record, reply).correct

@@ -6,6 +6,7 @@ import inspect
 from typing import Any, Final
 
 from atomthink_plugin.api import SearchKind
+from atomthink_plugin.plugins.hookspecs import NamedModel
 from atomthink_plugin.plugins.old_contract import outdated_factory, outdated_format
 
 _TAKEN: Final = ("policy", "prm", "format")
@@ -26,6 +27,8 @@ def fault(hook: str, name: Any, offer: Any) -> str | None:
         return "a name that is no string"
     if hook == "atomthink_searches":
         return _search_fault(offer)
+    if hook == "atomthink_models":
+        return None if isinstance(offer, NamedModel) else f"which is {offer!r}, not a NamedModel"
     if (wrong := _factory_fault(offer)) is not None:
         return wrong
     if hook == "atomthink_policies":

@@ -17,7 +17,7 @@ from atomthink_plugin.api import SearchKind
 from atomthink_plugin.formats.named import FORMATS
 from atomthink_plugin.plugins import hookspecs
 from atomthink_plugin.plugins.faults import fault
-from atomthink_plugin.plugins.hookspecs import FormatFactory, PolicyFactory, ScorerFactory
+from atomthink_plugin.plugins.hookspecs import FormatFactory, Judge, NamedModel, PolicyFactory, ScorerFactory
 from atomthink_plugin.plugins.old_contract import explained
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ class Registry:
     scorers: Mapping[str, ScorerFactory]
     searches: Mapping[str, SearchKind]
     formats: Mapping[str, FormatFactory]
+    models: Mapping[str, NamedModel]
+    judges: Mapping[str, Judge]
 
 
 @cache
@@ -62,6 +64,8 @@ def registry() -> Registry:
         scorers=_collect(manager, "atomthink_scorers"),
         searches=_collect(manager, "atomthink_searches"),
         formats=formats,
+        models=_collect(manager, "atomthink_models"),
+        judges=_collect(manager, "atomthink_judges"),
     )
 
 

@@ -81,8 +81,10 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from atomthink_plugin.named_models import rollout_plan
     from atomthink_plugin.plugins.arguments import read_pairs
-    from atomthink_plugin.tasks.atoms.evaluating import evaluate, publish, runner_of
+    from atomthink_plugin.runtime.build import build
+    from atomthink_plugin.tasks.atoms.evaluating import evaluate, publish
     from atomthink_plugin.tasks.atoms.records import read_records, writable
     from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
 
@@ -96,7 +98,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     records = [record for record in records if record.chain in set(chains)]
     for record in records:
         taxonomy.group_of(record.ability)
-    runner = runner_of(options.model, read_pairs("--model_args", options.model_args))
+    runner = build(rollout_plan(options.model, read_pairs("--model_args", options.model_args)))
     report = evaluate(records, options.records.absolute().parent, taxonomy, runner, options.rollouts)
     publish(report, f"Atomic capability of {options.model}, {len(chains)} chains", options.json, options.html)
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.config import Plan
-from atomthink_plugin.model_adapters.models import plan_for
-from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
@@ -23,10 +19,6 @@ from atomthink_plugin.tasks.atoms.rollouts import measure, prefixes
 from atomthink_plugin.tasks.atoms.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
-
-SAMPLED = {"temperature": 1.0, "budget_calls": "None"}
-"""Where the user says nothing else: greedy rollouts of a prefix would all be the same one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -47,27 +39,6 @@ class Report:
     reasons: tuple[str, ...]
     seconds: float
     rows: tuple[Capability, ...]
-
-
-def runner_of(model: str, typed: Mapping[str, Any]) -> Runner:
-    """Loads a model for rollouts, by its name and arguments in lmms-eval; without a journal.
-
-    Raises:
-        AtomThinkError: There is no such model, or an argument cannot be used.
-    """
-    return build(rollout_plan(model, typed))
-
-
-def rollout_plan(model: str, typed: Mapping[str, Any]) -> Plan:
-    """Returns the plan of rollouts by a model, by its name and arguments in lmms-eval.
-
-    Raises:
-        AtomThinkError: There is no such model, or an argument cannot be used.
-    """
-    for name in ("thinking", "search", "prm", "scorer"):
-        if name in typed:
-            raise AtomThinkError(f"`{name}={typed[name]}`: rollouts are QuickThink chains, without search or scorer")
-    return plan_for(model, typed, SAMPLED)
 
 
 def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, runner: Runner, rollouts: int) -> Report:

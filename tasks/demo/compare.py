@@ -11,8 +11,7 @@ from typing import Any
 
 from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.api import AtomThinkError, Failure, Result
-from atomthink_plugin.config import plan
-from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.report.output_files import write_json
 from atomthink_plugin.runtime.build import build, cache_folder, open_journal
 from atomthink_plugin.runtime.progress import RunProgress
@@ -63,7 +62,7 @@ def measure(
     mode: str,
     demo: Sequence[DemoQuestion],
     arguments: Mapping[str, Any],
-    models: Mapping[str, Any] = TINY_ARGUMENTS,
+    models: Mapping[str, Any] | None = None,
 ) -> tuple[Row, list[Result]]:
     """Answers the questions in one way of thinking.
 
@@ -71,10 +70,10 @@ def measure(
         mode: The row's name.
         demo: What to ask.
         arguments: Model arguments, as a user would type them; without `journal`, none is kept.
-        models: Those that hold where they are silent; the embedded model's by default.
+        models: Defaults that override the embedded model's own.
     """
     started = time.monotonic()
-    planned = plan("transformers", {"journal": "off", **arguments}, models)
+    planned = plan_for("atomthink_tiny", {"journal": "off", **arguments}, models)
     runner = build(planned)
     journal = open_journal(planned, runner, "demo")
     try:
@@ -133,7 +132,7 @@ def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
     if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
         raise AtomThinkError(f"`--json {file}`: not a file in an existing folder")
     for mode in modes:
-        plan("transformers", arguments_of(mode), TINY_ARGUMENTS)
+        plan_for("atomthink_tiny", arguments_of(mode))
     demo = held_out(questions)
     rows: list[Row] = []
     with TemporaryDirectory() as folder:

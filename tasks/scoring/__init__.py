@@ -9,12 +9,12 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.scoring import mathverse, mathvision, mathvista
 from atomthink_plugin.tasks.scoring.verdict import Verdict
 
-__all__ = ["SCORER_VERSION", "Verdict", "judge"]
+__all__ = ["JUDGES", "SCORER_VERSION", "Verdict", "judge"]
 
 SCORER_VERSION: Final = "1"
 """Changes whenever a verdict may; results name it."""
 
-_JUDGES: Final[dict[str, Callable[[Mapping[str, Any], str], Verdict]]] = {
+JUDGES: Final[dict[str, Callable[[Mapping[str, Any], str], Verdict]]] = {
     "mathvista": mathvista.judge,
     "mathverse": mathverse.judge,
     "mathvision": mathvision.judge,
@@ -36,6 +36,6 @@ def judge(
     Raises:
         AtomThinkError: No such benchmark, or a column is missing from the record.
     """
-    if benchmark not in _JUDGES:
-        raise AtomThinkError(f"benchmark={benchmark!r} has no scorer: it is one of {', '.join(_JUDGES)}")
-    return _JUDGES[benchmark](question, response)
+    if benchmark not in JUDGES:
+        raise AtomThinkError(f"benchmark={benchmark!r} has no scorer: it is one of {', '.join(JUDGES)}")
+    return JUDGES[benchmark](question, response)

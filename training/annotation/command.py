@@ -186,14 +186,15 @@ async def _work(
 
 
 def _by_rollouts(options: argparse.Namespace) -> None:
+    from atomthink_plugin.named_models import rollout_plan
     from atomthink_plugin.plugins.arguments import read_pairs
-    from atomthink_plugin.tasks.atoms.evaluating import runner_of
+    from atomthink_plugin.runtime.build import build
     from atomthink_plugin.training.annotation.outputs import write
     from atomthink_plugin.training.annotation.rollouts import WAY, roll_out
 
     samples = options.samples or 8
     found = _read(options)
-    runner = runner_of(options.model, read_pairs("--model_args", options.model_args or ""))
+    runner = build(rollout_plan(options.model, read_pairs("--model_args", options.model_args or "")))
     made, counts = roll_out(found, options.out, runner, options.model, samples)
     told = {"way": WAY, "teacher": options.model, "samples": samples, "rollouts": dict(counts)}
     _tell(options.out, write(options.out, made, told, None))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.model_adapters.models import plan_for
+from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.training.chains import AsQuestions, beside, write_lines, write_rejects
 from atomthink_plugin.training.fine_tuning.journals import finished, journal_files

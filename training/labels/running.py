@@ -10,11 +10,11 @@ from pathlib import Path
 
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError, Format
+from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.plugins.arguments import read_pairs
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tables import Grid, print_grid
-from atomthink_plugin.tasks.atoms.evaluating import rollout_plan
 from atomthink_plugin.training.chains import (
     Chain,
     Chains,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.runtime.build import build
-from atomthink_plugin.tasks.atoms.evaluating import rollout_plan
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from atomthink_plugin.training.chains import Chain, moved, write_lines
 from atomthink_plugin.training.jsonl import entries
