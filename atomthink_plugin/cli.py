@@ -148,7 +148,7 @@ def _submit(options: argparse.Namespace) -> None:
 
 
 def _steps(options: argparse.Namespace) -> None:
-    from atomthink_plugin.report.step_report import show
+    from atomthink_plugin.tasks.step_report import show
 
     show(options.run, options.json)
 

@@ -107,6 +107,6 @@ def test_an_interrupt_of_any_command_is_a_status(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("atomthink_plugin.report.step_report.show", interrupt)
+    monkeypatch.setattr("atomthink_plugin.tasks.step_report.show", interrupt)
     assert main(["steps", str(tmp_path)]) == 130
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -90,7 +90,7 @@ def test_scale(tmp_path: Path) -> None:
 def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (run,) = runs(tmp_path, 1)
     found: list[Grid] = []
-    monkeypatch.setattr("atomthink_plugin.report.step_report.print_grid", found.append)
+    monkeypatch.setattr("atomthink_plugin.tasks.step_report.print_grid", found.append)
     assert main(["steps", str(run)]) == 0
     assert found
     for grid in found:
