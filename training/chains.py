@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, 
 
 from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Format, Message, Question, QuestionError, Step
-from atomthink_plugin.tasks.atoms.records import seen_from
+from atomthink_plugin.report.output_files import seen_from
 from atomthink_plugin.training.images import BROKEN, image_faults, shared_image
 from atomthink_plugin.training.jsonl import NoJson, entries
 

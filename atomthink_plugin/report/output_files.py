@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,17 @@ def write_bytes(option: str, file: Path, content: bytes) -> None:
         file.write_bytes(content)
     except OSError as error:
         raise AtomThinkError(f"`{option} {file}` cannot be written: {error.strerror}") from None
+
+
+def seen_from(out: Path, source: Path, images: Iterable[str]) -> tuple[str, ...]:
+    """Returns images, relative to the folder `source`, as they are named in the file `out`."""
+    return tuple(os.path.relpath((source / image).resolve(), out.resolve().parent) for image in images)
+
+
+def writable(option: str, file: Path | None) -> None:
+    """Raises AtomThinkError if a file that is asked for cannot be written, before hours are spent on it."""
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise AtomThinkError(f"`{option} {file}`: not a file in an existing folder")
 
 
 def base_style() -> str:

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import track
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.report.output_files import seen_from
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.atoms.behaviours import Behaviour, collect, masked
 from atomthink_plugin.tasks.atoms.labellers import Label, Labeller
-from atomthink_plugin.tasks.atoms.records import Chain, Record, seen_from, write_lines
+from atomthink_plugin.tasks.atoms.records import Chain, Record, write_lines
 from atomthink_plugin.tasks.atoms.taxonomy import Taxonomy
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion

@@ -57,9 +57,10 @@ def _add_evaluate(actions: Any) -> None:
 
 
 def _build(options: argparse.Namespace) -> None:
+    from atomthink_plugin.report.output_files import writable
     from atomthink_plugin.tasks.atoms.building import build, demo_chains, shown
     from atomthink_plugin.tasks.atoms.labellers import Labeller, LanguageModel, Words
-    from atomthink_plugin.tasks.atoms.records import read_chains, writable
+    from atomthink_plugin.tasks.atoms.records import read_chains
     from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
     from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, held_out
 
@@ -83,9 +84,10 @@ def _build(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from atomthink_plugin.named_models import rollout_plan
     from atomthink_plugin.plugins.arguments import read_pairs
+    from atomthink_plugin.report.output_files import writable
     from atomthink_plugin.runtime.build import build
     from atomthink_plugin.tasks.atoms.evaluating import evaluate, publish
-    from atomthink_plugin.tasks.atoms.records import read_records, writable
+    from atomthink_plugin.tasks.atoms.records import read_records
     from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
 
     _at_least_one("--rollouts", options.rollouts)

@@ -20,6 +20,7 @@ from atomthink_plugin.tasks.atoms.taxonomy import Taxonomy
 
 log = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """An evaluation.

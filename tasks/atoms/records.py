@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -87,17 +86,6 @@ def read_records(file: Path) -> list[Record]:
     for record in records:
         _same_answer(file, record.id, record.history[-1], record.answer)
     return records
-
-
-def seen_from(out: Path, source: Path, images: Iterable[str]) -> tuple[str, ...]:
-    """Returns images, relative to the folder `source`, as they are named in the file `out`."""
-    return tuple(os.path.relpath((source / image).resolve(), out.resolve().parent) for image in images)
-
-
-def writable(option: str, file: Path | None) -> None:
-    """Raises AtomThinkError if a file that is asked for cannot be written, before hours are spent on it."""
-    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-        raise AtomThinkError(f"`{option} {file}`: not a file in an existing folder")
 
 
 def write_lines(file: Path, lines: Iterable[BaseModel]) -> None:

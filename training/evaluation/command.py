@@ -73,7 +73,7 @@ def _scorer(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _mine(options: argparse.Namespace) -> None:
-    from atomthink_plugin.tasks.atoms.records import writable
+    from atomthink_plugin.report.output_files import writable
     from atomthink_plugin.training.evaluation.mining import mine
 
     for option in ("scores", "out"):
@@ -82,7 +82,7 @@ def _mine(options: argparse.Namespace) -> None:
 
 
 def _eval(options: argparse.Namespace) -> None:
-    from atomthink_plugin.tasks.atoms.records import writable
+    from atomthink_plugin.report.output_files import writable
     from atomthink_plugin.training.evaluation.evaluating import Wanted, evaluate
 
     if options.limit is not None and options.limit < 1:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import ROOT, Node, Outcome
-from atomthink_plugin.tasks.atoms.records import seen_from
+from atomthink_plugin.report.output_files import seen_from
 from atomthink_plugin.training.chains import (
     Asked,
     Chain,
