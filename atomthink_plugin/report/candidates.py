@@ -11,10 +11,12 @@ from typing import Final
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import ROOT, Aggregate, AtomThinkError, Node
 from atomthink_plugin.formats.task_form import in_task_form
+from atomthink_plugin.plugins.arguments import pick
+from atomthink_plugin.plugins.hookspecs import Judge
+from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.report.node_status import Tree
 from atomthink_plugin.report.run_reader import Answered, Recorded
 from atomthink_plugin.searches.aggregates import AGGREGATES
-from atomthink_plugin.tasks.scoring import judge
 
 ALIKE: Final = 0.95
 """Share of the run's replies on which the judge of the candidates has to say what the task said."""
@@ -122,7 +124,8 @@ def verdict(question: Answered, reply: str) -> bool:
     if not reply.strip():
         return False
     if question.benchmark is not None:
-        return judge(question.benchmark, question.record, reply).correct
+        judge: Judge = pick("benchmark", question.benchmark, registry().judges)
+        return judge(question.record, reply)
     return question.target is not None and equivalent(final_answer(reply) or reply, question.target)
 
 

@@ -14,7 +14,6 @@ from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.report.journals import Entry, Kept, find_journal, is_journal, read_journal
 from atomthink_plugin.report.run_samples import Run, Sample, read_run
 from atomthink_plugin.report.verdicts import Verdicts
-from atomthink_plugin.tasks.benchmarks import Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Answered:
     stopped: str | None
     entry: Entry | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
-    benchmark: Name | None = None
+    benchmark: str | None = None
 
     @property
     def id(self) -> tuple[str, int, int]:
