@@ -12,10 +12,10 @@ from annotated_types import Gt, Le
 from pydantic import PositiveInt
 
 from atomthink_plugin.api import FinishReason, Prompt, Proposal, QuestionError, Sampling, Step, Usage
+from atomthink_plugin.image_memo import PerImage
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import Words, load_words
 from atomthink_plugin.inference.encoding import ChatText, fitted, to_rgb
-from atomthink_plugin.inference.image_memo import PerImage
 from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
 from atomthink_plugin.runtime.settings import ROOM
 

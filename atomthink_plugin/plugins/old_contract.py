@@ -32,7 +32,7 @@ RENAMED: Final[Mapping[str, str]] = {
         "formats.joined": "formats.parts.joined",
         "hookspecs": "plugins.hookspecs",
         "image_input": "inference.image_input",
-        "images": "inference.image_memo",
+        "images": "image_memo",
         "inference": "inference.forward_passes",
         "llava_format": "inference.llava_checkpoints",
         "model_adapters.chat_endpoint": "servers.chat_endpoint",
