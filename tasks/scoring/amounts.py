@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from atomthink_plugin.tasks.scoring.asked import Asked, plans
 from atomthink_plugin.tasks.scoring.latex import tokens
-from atomthink_plugin.tasks.scoring.numbers import Number, number_words, numbers
+from atomthink_plugin.tasks.scoring.stated_numbers import Number, number_words, numbers
 from atomthink_plugin.tasks.scoring.statements import closing, concludes, declares, emphasised, stated
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from atomthink_plugin.tasks.scoring.latex import tokens
-from atomthink_plugin.tasks.scoring.numbers import Number, number_words, numbers
+from atomthink_plugin.tasks.scoring.stated_numbers import Number, number_words, numbers
 from atomthink_plugin.tasks.scoring.text import sentences
 
 _BEING: Final = re.compile(

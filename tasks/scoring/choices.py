@@ -12,7 +12,7 @@ from atomthink_plugin.tasks.scoring.affirmation import affirms
 from atomthink_plugin.tasks.scoring.asked import Asked, plans
 from atomthink_plugin.tasks.scoring.equality import same
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
-from atomthink_plugin.tasks.scoring.numbers import numbers
+from atomthink_plugin.tasks.scoring.stated_numbers import numbers
 from atomthink_plugin.tasks.scoring.statements import concludes, declares, emphasised, quoted, stated, unfinished
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -11,7 +11,7 @@ from typing import Final
 from atomthink_plugin.answers import MAX_MATH, TOLERANCE, equivalent
 from atomthink_plugin.tasks.scoring.arithmetic import value
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
-from atomthink_plugin.tasks.scoring.numbers import numbers
+from atomthink_plugin.tasks.scoring.stated_numbers import numbers
 
 MAX_ANSWER: Final = 300
 """Characters of an answer that is compared; what is longer is an essay."""
