@@ -152,7 +152,7 @@ def _preorder(tree: Tree, status: Mapping[str, Status]) -> list[Node]:
         return _ORDER.index(status[node.id].kind), -(node.score or 0.0), -likely
 
     order: list[Node] = []
-    waiting = [node for top in reversed(tree.roots.values()) for node in sorted(top, key=place, reverse=True)]
+    waiting = [node for top in reversed(list(tree.roots.values())) for node in sorted(top, key=place, reverse=True)]
     while waiting:
         order.append(waiting.pop())
         waiting += sorted(tree.children.get(order[-1].id, ()), key=place, reverse=True)

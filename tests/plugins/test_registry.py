@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from atomthink_plugin.plugins.registry import registry
 from tests.plugins.installing import install
 
 EXAMPLE = Path(__file__).parents[1] / "example_plugin"
@@ -78,7 +77,7 @@ def test_a_broken_package_is_reported_by_name_and_the_others_still_count(site: P
 
 MALFORMED = """
 from atomthink_plugin.api import SearchKind
-from atomthink_plugin.plugins.hookspecs import hookimpl
+from atomthink_plugin.plugins.hookspecs import NamedModel, hookimpl
 
 def usable(words: int = 1): ...
 
@@ -104,14 +103,18 @@ def atomthink_policies():
 @hookimpl
 def atomthink_formats():
     return {"text": "Question: {}", "plain": usable}
+
+@hookimpl
+def atomthink_models():
+    return {"unwrapped": {"pretrained": "x"}, "mine": NamedModel("own")}
 """
 
 NAMES = """
 from atomthink_plugin.plugins.registry import registry
 offers = registry()
 registry()
-for kind in (offers.searches, offers.scorers, offers.policies, offers.formats):
-    print(sorted(kind.keys() - {"shortest", "brevity"}))
+for kind in (offers.searches, offers.scorers, offers.policies, offers.formats, offers.models):
+    print(*sorted(kind))
 """
 
 
@@ -120,15 +123,21 @@ def test_an_offer_that_cannot_be_used_is_reported_once_and_the_rest_of_the_run_i
 ) -> None:
     install(tmp_path, odd=MALFORMED)
     done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{USE}\n{NAMES}", site)
-    used, searches, scorers, policies, formats = done.stdout.splitlines()
+    used, *found = done.stdout.splitlines()
+    searches, scorers, policies, formats, models = (set(line.split()) for line in found)
     assert used == "('Step 1: The final answer is: 5.',) (0.5,)", done.stderr
-    own = registry()
-    assert searches == str(sorted([*own.searches, "good"]))
-    assert scorers == str(sorted([*own.scorers, "fine"]))
-    assert policies == str(sorted([*own.policies, "own"]))
-    assert formats == str(sorted([*own.formats, "plain"]))
+    assert {"beam", "good", "majority"} <= searches
+    assert not searches & {"bare", "hollow", "letters", "reserved", "spaced"}
+    assert {"confidence", "fine", "prm_token"} <= scorers
+    assert not scorers & {"named", "opaque", "kind", "3"}
+    assert {"own", "transformers"} <= policies
+    assert "nothing" not in policies
+    assert {"atomic", "continue", "plain"} <= formats
+    assert "text" not in formats
+    assert {"atomthink_tiny", "mine"} <= models
+    assert "unwrapped" not in models
     searches_left_out = ("'bare'", "'hollow'", "'letters'", "'reserved'", "'spaced'")
-    for name in (*searches_left_out, "'named'", "'opaque'", "'kind'", "3", "'nothing'", "'text'"):
+    for name in (*searches_left_out, "'named'", "'opaque'", "'kind'", "3", "'nothing'", "'text'", "'unwrapped'"):
         assert done.stderr.count(f"plugin odd (odd_module) offers {name} in ") == 1, done.stderr
     assert said(done, "'bare'", "SearchKind(factory, scored=False)")
 
