@@ -51,7 +51,7 @@ from atomthink_plugin.api import Path, Question, Sampling
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference import forward_passes
 from atomthink_plugin.inference.checkpoints import Checkpoint
-from atomthink_plugin.inference.decoding import Row
+from atomthink_plugin.inference.decoding import GenerationRequest
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.inference.sampling import Draw
@@ -159,7 +159,7 @@ def decode_step(checkpoint: Checkpoint, questions: Sequence[Question], tokens: i
     def generate(count: int) -> None:
         draws = [Draw(seed, 0.8, max_tokens=count, stops=("\n\n",)) for seed in range(BEAMS * CANDIDATES)]
         with forward_passes.forward_passes(checkpoint):
-            decoder.generate([Row(prompt, draw) for prompt in prompts for draw in draws])
+            decoder.generate([GenerationRequest(prompt, draw) for prompt in prompts for draw in draws])
 
     long, short = (seconds(partial(generate, count), checkpoint.device) for count in (tokens + 1, 1))
     return (long - short) / tokens

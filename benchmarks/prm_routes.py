@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.api import Path, Step
-from atomthink_plugin.inference.checkpoint_files import load_words
+from atomthink_plugin.inference.checkpoint_files import load_preprocessor
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.scorers.prm_head import Conversation
 from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout
@@ -103,7 +103,7 @@ def levels() -> list[list[Path]]:
 
 def ids_for(route: Route, folder: FilePath) -> list[list[list[int]]]:
     """Token ids of each candidate as the PRM takes them, by level."""
-    words = load_words(str(folder), images=False).tokenizer
+    words = load_preprocessor(str(folder), images=False).tokenizer
     tag = words.convert_tokens_to_ids("<extra_0>")
     layout: Conversation | TextLayout = Conversation(words, tag)
     if route.prm is causal_prm:

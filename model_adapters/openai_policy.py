@@ -18,14 +18,14 @@ from atomthink_plugin.api import (
     Sampling,
     Usage,
 )
+from atomthink_plugin.inference.context import least_tokens
 from atomthink_plugin.inference.text_samples import to_step
 from atomthink_plugin.runtime.event_loop import run
-from atomthink_plugin.runtime.settings import ROOM
 from atomthink_plugin.servers.chat_endpoint import (
     MOST_TOPS,
-    Ask,
+    ChatRequest,
+    ChatSamples,
     ContextFullError,
-    Drawn,
     Endpoint,
     UnknownModelError,
 )
@@ -97,7 +97,7 @@ class OpenAIPolicy:
         )
 
     async def _fitting(self, endpoint: Endpoint, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
-        limit, room = sampling.max_tokens, min(ROOM, sampling.max_tokens)
+        limit, room = sampling.max_tokens, least_tokens(sampling.max_tokens)
         while True:
             try:
                 return await self._propose(endpoint, prompt, n, replace(sampling, max_tokens=limit))
@@ -112,7 +112,7 @@ class OpenAIPolicy:
                     return Proposal(())
 
     async def _propose(self, endpoint: Endpoint, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
-        ask = Ask(
+        ask = ChatRequest(
             self._turns(prompt.messages),
             prompt.prefix,
             stops=prompt.stops,
@@ -166,12 +166,12 @@ class OpenAIPolicy:
             run(self._check_all_continue(begun))
 
     async def _check_all_continue(self, prompt: Prompt) -> None:
-        ask = Ask(self._turns(prompt.messages), max_tokens=_TRIED_TOKENS)
+        ask = ChatRequest(self._turns(prompt.messages), max_tokens=_TRIED_TOKENS)
         checks = (self._check_continuation(endpoint, ask, prompt.prefix) for endpoint in self._endpoints.values())
         await asyncio.gather(*checks)
 
     async def _check(self, endpoint: Endpoint) -> None:
-        ask = Ask(self._turns(_TRIED), max_tokens=_TRIED_TOKENS)
+        ask = ChatRequest(self._turns(_TRIED), max_tokens=_TRIED_TOKENS)
         try:
             await endpoint.complete(ask)
         except UnknownModelError as error:
@@ -180,7 +180,7 @@ class OpenAIPolicy:
         except QuestionError as error:
             raise AtomThinkError(str(error)) from None
 
-    async def _check_continuation(self, endpoint: Endpoint, ask: Ask, prefix: str) -> None:
+    async def _check_continuation(self, endpoint: Endpoint, ask: ChatRequest, prefix: str) -> None:
         """Compares prompts: a turn that is continued has neither an end nor a new turn behind it."""
         way_out = (
             f"{endpoint.name}: format=continue needs a server that continues the assistant's turn, as vLLM "
@@ -252,12 +252,12 @@ def _check_tops(tops: int) -> None:
         )
 
 
-async def _draw(endpoint: Endpoint, ask: Ask, seeds: list[int]) -> Drawn:
+async def _draw(endpoint: Endpoint, ask: ChatRequest, seeds: list[int]) -> ChatSamples:
     """Draws a sample for each seed; greedy ones are one text."""
     if ask.temperature > 0:
         return await endpoint.draw(ask, seeds)
     drawn = await endpoint.draw(ask, [None])
-    return Drawn(drawn.samples * len(seeds), drawn.usage)
+    return ChatSamples(drawn.samples * len(seeds), drawn.usage)
 
 
 def _seed(index: int, sampling: Sampling) -> int:
@@ -265,5 +265,5 @@ def _seed(index: int, sampling: Sampling) -> int:
     return sampling.seed_of(index) >> 32
 
 
-def _prompt(drawn: Drawn) -> int:
+def _prompt(drawn: ChatSamples) -> int:
     return drawn.usage.prefilled + drawn.usage.cached

@@ -39,7 +39,7 @@ Conversation = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class BaseReply:
     """What the base replied.
 
     Attributes:
@@ -72,7 +72,7 @@ class RegisteredBase:
             model._rank, model._world_size = int(os.environ.get("RANK", "0")), processes
         _hush(model)
 
-    def ask(self, conversations: Sequence[Conversation], arguments: Mapping[str, Any]) -> list[Reply]:
+    def ask(self, conversations: Sequence[Conversation], arguments: Mapping[str, Any]) -> list[BaseReply]:
         """Asks all conversations in one call of the model's `generate_until`.
 
         Args:
@@ -102,15 +102,15 @@ class RegisteredBase:
         metadata = {"task": TASK, "doc_id": doc_id, "repeats": 1}
         return Instance("generate_until", (*content, *place), idx=0, metadata=metadata)
 
-    def _reply(self, output: Any) -> Reply:
+    def _reply(self, output: Any) -> BaseReply:
         from lmms_eval.api.instance import unwrap_generation_output
 
         text, counts = unwrap_generation_output(output)
         if text.startswith(_FAILED):
             raise QuestionError(f"`base={self.name}` failed: {text}")
         if counts is None:
-            return Reply(text, None, None)
-        return Reply(text, counts.input_tokens, counts.output_tokens)
+            return BaseReply(text, None, None)
+        return BaseReply(text, counts.input_tokens, counts.output_tokens)
 
 
 def messages_of(conversation: Conversation) -> list[dict[str, Any]]:

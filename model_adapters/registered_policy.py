@@ -22,8 +22,8 @@ from atomthink_plugin.api import (
 )
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import weights
-from atomthink_plugin.inference.text_samples import Sample, to_step
-from atomthink_plugin.model_adapters.registered_base import Conversation, RegisteredBase, Reply, load_base, seed_all
+from atomthink_plugin.inference.text_samples import TextSample, to_step
+from atomthink_plugin.model_adapters.registered_base import BaseReply, Conversation, RegisteredBase, load_base, seed_all
 from atomthink_plugin.runtime.batcher import MicroBatcher
 
 _GATHERED: Final = 256
@@ -37,13 +37,13 @@ Arguments = tuple[tuple[str, Any], ...]
 
 
 @dataclass
-class Asked:
-    """One request, and its reply as soon as there is one."""
+class PendingRequest:
+    """One request, and its reply once the base has answered."""
 
     conversation: Conversation
     arguments: Arguments
     seed: int | None
-    reply: Reply | None = None
+    reply: BaseReply | None = None
 
 
 class RegisteredPolicy:
@@ -72,7 +72,7 @@ class RegisteredPolicy:
         self.identity = identity
         self.base = base
         self._size = batch_size
-        self._batcher: MicroBatcher[Asked, Reply] = MicroBatcher(self._serve, max(_GATHERED, batch_size))
+        self._batcher: MicroBatcher[PendingRequest, BaseReply] = MicroBatcher(self._serve, max(_GATHERED, batch_size))
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` replies to `prompt`.
@@ -83,7 +83,7 @@ class RegisteredPolicy:
         """
         self.check_prompts([prompt], sampling)
         draws = [_draw(index, sampling) for index in range(n)]
-        asked = {draw: Asked(prompt.messages, *draw) for draw in draws}
+        asked = {draw: PendingRequest(prompt.messages, *draw) for draw in draws}
         replies = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
         usage = Usage(
             policy_calls=n,
@@ -111,7 +111,7 @@ class RegisteredPolicy:
                 "gives none: run the checkpoint with --model atomthink_hf or atomthink_vllm"
             )
 
-    async def _ask(self, asked: Asked) -> Reply:
+    async def _ask(self, asked: PendingRequest) -> BaseReply:
         try:
             return await self._batcher.submit(asked)
         except AtomThinkError:
@@ -119,7 +119,7 @@ class RegisteredPolicy:
         except Exception as error:
             raise QuestionError(f"`base={self.base.name}` failed: {type(error).__name__}: {error}") from error
 
-    def _serve(self, batch: Sequence[Asked]) -> list[Reply]:
+    def _serve(self, batch: Sequence[PendingRequest]) -> list[BaseReply]:
         """Asks what has no reply yet; a call that fails keeps none of the others from theirs.
 
         The batcher halves what it is told has failed and comes back with it, so that in the end a request that
@@ -135,15 +135,15 @@ class RegisteredPolicy:
             raise failure
         return [asked.reply for asked in batch if asked.reply is not None]
 
-    def _calls(self, batch: Sequence[Asked]) -> Iterator[list[Asked]]:
+    def _calls(self, batch: Sequence[PendingRequest]) -> Iterator[list[PendingRequest]]:
         """Most models take the arguments of a batch's first request for all: those of a call have the same."""
-        groups: dict[Arguments, list[Asked]] = {}
+        groups: dict[Arguments, list[PendingRequest]] = {}
         for asked in batch:
             groups.setdefault(asked.arguments, []).append(asked)
         for group in groups.values():
             yield from (group[at : at + self._size] for at in range(0, len(group), self._size))
 
-    def _call(self, call: Sequence[Asked]) -> None:
+    def _call(self, call: Sequence[PendingRequest]) -> None:
         seeds = [asked.seed for asked in call if asked.seed is not None]
         if seeds:
             seed_all(seeds)
@@ -204,10 +204,10 @@ def _draw(index: int, sampling: Sampling) -> tuple[Arguments, int | None]:
     return tuple(arguments.items()), sampling.seed_of(index)
 
 
-def _tokens(reply: Reply) -> int:
+def _tokens(reply: BaseReply) -> int:
     return math.ceil(len(reply.text.encode()) / _BYTES_PER_TOKEN) if reply.tokens is None else reply.tokens
 
 
-def _sample(reply: Reply, limit: int) -> Sample:
+def _sample(reply: BaseReply, limit: int) -> TextSample:
     cut = reply.tokens is not None and reply.tokens >= limit
-    return Sample(reply.text, "length" if cut else "stop", _tokens(reply))
+    return TextSample(reply.text, "length" if cut else "stop", _tokens(reply))

@@ -12,7 +12,8 @@ from atomthink_plugin.api import AtomThinkError, Prompt, Proposal, QuestionError
 from atomthink_plugin.inference.batch_size import BatchSize, batch_limit
 from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
-from atomthink_plugin.inference.decoding import Decoder, PrefillDecoder, Reply, Row
+from atomthink_plugin.inference.context import least_tokens
+from atomthink_plugin.inference.decoding import Decoder, GenerationOutput, GenerationRequest, PrefillDecoder
 from atomthink_plugin.inference.encoding import Encoder, group
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.inference.forward_passes import forward_passes
@@ -21,7 +22,6 @@ from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB, CannotFork
 from atomthink_plugin.inference.sampling import Completion, Draw
 from atomthink_plugin.inference.trial import reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher
-from atomthink_plugin.runtime.settings import ROOM
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class TransformersPolicy:
             except CannotForkError as error:
                 self._cannot_fork(str(error))
         limit = batch_limit(batch_size, checkpoint, cache_gib)
-        self._batcher: MicroBatcher[Row, Reply] = MicroBatcher(self.generate, limit)
+        self._batcher: MicroBatcher[GenerationRequest, GenerationOutput] = MicroBatcher(self.generate, limit)
 
     def check(self) -> None:
         """Compares a few tokens with the model's own `generate`, alone and beside a longer row, and falls back.
@@ -90,7 +90,7 @@ class TransformersPolicy:
             QuestionError: The question itself is too long, or has a broken image.
         """
         encoding = self._encoder.encode(prompt)
-        room = min(ROOM, sampling.max_tokens)
+        room = least_tokens(sampling.max_tokens)
         limit = self._encoder.fit(encoding, sampling.max_tokens)
         if limit < room:
             if prompt.depth:
@@ -98,7 +98,9 @@ class TransformersPolicy:
             raise self._encoder.too_long(encoding, room)
         draws = [_draw(index, sampling, limit, prompt.stops) for index in range(n)]
         distinct = list(dict.fromkeys(draws))
-        replies = await asyncio.gather(*(self._reply(Row(encoding, draw), prompt.depth) for draw in distinct))
+        replies = await asyncio.gather(
+            *(self._reply(GenerationRequest(encoding, draw), prompt.depth) for draw in distinct)
+        )
         reply_of = dict(zip(distinct, replies, strict=True))
         usage = Usage(
             policy_calls=n,
@@ -109,7 +111,7 @@ class TransformersPolicy:
         )
         return Proposal(tuple(_step(reply_of[draw].completion) for draw in draws), usage)
 
-    async def _reply(self, row: Row, urgency: int) -> Reply:
+    async def _reply(self, row: GenerationRequest, urgency: int) -> GenerationOutput:
         try:
             return await self._batcher.submit(row, urgency)
         except Exception as error:
@@ -118,16 +120,16 @@ class TransformersPolicy:
                 f"{reason_of(error)}"
             ) from error
 
-    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+    def generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
         """Generates rows in as few batches as their shapes allow; results in the rows' order."""
-        replies: dict[int, Reply] = {}
+        replies: dict[int, GenerationOutput] = {}
         with forward_passes(self._checkpoint):
             for indices in group([row.prompt for row in rows]):
                 batch = self._generate([rows[index] for index in indices])
                 replies.update(zip(indices, batch, strict=True))
         return [replies[index] for index in range(len(rows))]
 
-    def _generate(self, rows: Sequence[Row]) -> list[Reply]:
+    def _generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
         if self._alone:
             return [reply for row in rows for reply in self._decoder.generate([row])]
         try:

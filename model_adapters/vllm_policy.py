@@ -14,10 +14,10 @@ from pydantic import PositiveInt
 from atomthink_plugin.api import FinishReason, Prompt, Proposal, QuestionError, Sampling, Step, Usage
 from atomthink_plugin.image_memo import PerImage
 from atomthink_plugin.inference.batch_size import BatchSize
-from atomthink_plugin.inference.checkpoint_files import Words, load_words
+from atomthink_plugin.inference.checkpoint_files import Preprocessor, load_preprocessor
+from atomthink_plugin.inference.context import least_tokens
 from atomthink_plugin.inference.encoding import ChatText, fitted, to_rgb
 from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
-from atomthink_plugin.runtime.settings import ROOM
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,16 +41,16 @@ class VllmPolicy:
 
     Args:
         engine: The running engine.
-        words: The model's tokenizer and processor.
+        preprocessor: The model's tokenizer and processor.
     """
 
-    def __init__(self, engine: VllmEngine, words: Words) -> None:
-        assert words.processor is not None
-        self.identity = f"vllm:{words.identity} in {engine.dtype}"
+    def __init__(self, engine: VllmEngine, preprocessor: Preprocessor) -> None:
+        assert preprocessor.processor is not None
+        self.identity = f"vllm:{preprocessor.identity} in {engine.dtype}"
         self._engine = engine
-        self._tokenizer = words.tokenizer
-        self._text = ChatText(words.processor, words.tokenizer)
-        self._image_id: int | None = getattr(words.processor, "image_token_id", None)
+        self._tokenizer = preprocessor.tokenizer
+        self._text = ChatText(preprocessor.processor, preprocessor.tokenizer)
+        self._image_id: int | None = getattr(preprocessor.processor, "image_token_id", None)
         self._digest = PerImage(_digest)
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
@@ -75,12 +75,12 @@ class VllmPolicy:
         usage = sum((self._usage(o, images) for tries in outputs for o in tries), Usage(policy_calls=n))
         last = {draw: tries[-1] for draw, tries in zip(distinct, outputs, strict=True)}
         length = len(last[distinct[0]].prompt_token_ids or ())
-        if self._engine.context - length < min(ROOM, sampling.max_tokens):
+        if self._engine.context - length < least_tokens(sampling.max_tokens):
             if prompt.depth:
                 return Proposal((), usage)
             raise QuestionError(
                 f"question has {length} tokens, context is {self._engine.context}; a step needs "
-                f"{min(ROOM, sampling.max_tokens)} more: shorten the question, use a smaller image, or raise "
+                f"{least_tokens(sampling.max_tokens)} more: shorten the question, use a smaller image, or raise "
                 "max_model_len="
             )
         return Proposal(tuple(_step(last[draw].outputs[0], sampling.tops) for draw in draws), usage)
@@ -156,7 +156,7 @@ def vllm_policy(
     Raises:
         AtomThinkError: The checkpoint, or vLLM itself, cannot be used here.
     """
-    words = load_words(
+    preprocessor = load_preprocessor(
         pretrained, images=True, revision=revision, trust_remote_code=trust_remote_code, chat_template=chat_template
     )
     given = {
@@ -176,7 +176,7 @@ def vllm_policy(
         **{name: value for name, value in given.items() if value is not None},
         **(engine or {}),
     }
-    return VllmPolicy(VllmEngine(arguments), words)
+    return VllmPolicy(VllmEngine(arguments), preprocessor)
 
 
 def _draw(index: int, sampling: Sampling) -> tuple[float, int | None]:

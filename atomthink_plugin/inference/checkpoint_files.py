@@ -72,8 +72,8 @@ def load_config(pretrained: str, *, revision: str | None = None, argument: str =
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """What is needed here of a model that runs elsewhere.
+class Preprocessor:
+    """The tokenizer and the processor of a model that runs elsewhere, in vLLM or on a server.
 
     Attributes:
         tokenizer: Its tokenizer.
@@ -86,7 +86,7 @@ class Words:
     identity: str
 
 
-def load_words(
+def load_preprocessor(
     pretrained: str,
     *,
     images: bool,
@@ -94,7 +94,7 @@ def load_words(
     trust_remote_code: bool = False,
     chat_template: str | None = None,
     argument: str = "pretrained",
-) -> Words:
+) -> Preprocessor:
     """Loads a checkpoint's tokenizer and, for one that reads images, its processor; the weights stay where they are.
 
     Args:
@@ -112,11 +112,11 @@ def load_words(
     config = config_of(request)
     identity = weights(request.pretrained, getattr(config, "_commit_hash", None) or revision)
     if not images:
-        return Words(tokenizer_of(request), None, identity)
+        return Preprocessor(tokenizer_of(request), None, identity)
     require(request, config, "multimodal")
     processor = processor_of(request)
     set_chat_template(processor, chat_template, request)
-    return Words(processor.tokenizer, processor, identity)
+    return Preprocessor(processor.tokenizer, processor, identity)
 
 
 def weights(pretrained: str, revision: str | None = None) -> str:

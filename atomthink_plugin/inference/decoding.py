@@ -1,4 +1,4 @@
-"""Rows in, completions out: what a policy's batcher hands to a model in this process."""
+"""Generation of a batch by a model in this process."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from atomthink_plugin.inference.sampling import Completion, Draw, GumbelProcesso
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One sample of one path."""
+class GenerationRequest:
+    """One sample of one prompt."""
 
     prompt: Encoding
     draw: Draw
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What one row generated, and its share of the work.
+class GenerationOutput:
+    """What was generated for one request, and its share of the work.
 
     Attributes:
         completion: The text and its tokens.
-        prefilled: Prompt tokens that went through the model for this row.
-        cached: Prompt tokens that did not have to.
-        images: Images encoded for this row.
+        prefilled: Prompt tokens that went through the model for it.
+        cached: Prompt tokens whose keys and values were in the cache.
+        images: Images encoded for it.
     """
 
     completion: Completion
@@ -41,9 +41,9 @@ class Reply:
 
 
 class Decoder(Protocol):
-    """Generates rows of one structure; results in their order."""
+    """Generates for requests whose prompts have one structure; results are in their order."""
 
-    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+    def generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
         """Generates all rows in one batch."""
         ...
 
@@ -60,7 +60,7 @@ class PrefillDecoder:
         # Not passed to `generate`: some models give it to an inner one themselves.
         checkpoint.model.generation_config.pad_token_id = checkpoint.pad_id
 
-    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+    def generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
         """Generates all rows in one batch.
 
         Raises:
@@ -83,7 +83,7 @@ class PrefillDecoder:
         ids = reply_ids(model, output, given).tolist()
         logprobs = sampler.logprobs.tolist()
         return [
-            Reply(
+            GenerationOutput(
                 complete(ids[at][: end.length(at)], logprobs[at], row.draw, tokenizer, self._ends),
                 prefilled=row.prompt.length,
                 cached=0,

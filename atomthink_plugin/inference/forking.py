@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
-from atomthink_plugin.inference.decoding import Reply, Row
+from atomthink_plugin.inference.decoding import GenerationOutput, GenerationRequest
 from atomthink_plugin.inference.prefix_cache.reader import Batch, PrefixReader, ids_of
 from atomthink_plugin.inference.sampling import RowEnd, Sampler, complete
 
@@ -32,7 +32,7 @@ class ForkingDecoder:
         self._ends = end_ids(checkpoint)
         self._reader = PrefixReader(checkpoint, limit)
 
-    def generate(self, rows: Sequence[Row]) -> list[Reply]:
+    def generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
         """Generates all rows in one batch.
 
         Raises:
@@ -52,7 +52,7 @@ class ForkingDecoder:
             pays = payers[owner] == at
             read = batch.read[owner] if pays else 0
             replies.append(
-                Reply(
+                GenerationOutput(
                     complete(ids, logprobs, row.draw, self._checkpoint.tokenizer, self._ends),
                     prefilled=read,
                     cached=row.prompt.length - read,
@@ -65,7 +65,7 @@ class ForkingDecoder:
         """Drops all kept keys and values."""
         self._reader.tree.clear()
 
-    def _decode(self, batch: Batch, rows: Sequence[Row]) -> list[tuple[list[int], list[list[float]]]]:
+    def _decode(self, batch: Batch, rows: Sequence[GenerationRequest]) -> list[tuple[list[int], list[list[float]]]]:
         """Samples every row to its end; returns ids and, for each, what `token_logprobs` returns."""
         sampler = Sampler([row.draw for row in rows], self._checkpoint.device)
         ends = [RowEnd(row.draw, self._checkpoint.tokenizer) for row in rows]

@@ -16,7 +16,7 @@ from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.inference import trial
 from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
-from atomthink_plugin.inference.decoding import Decoder, Row, reply_ids
+from atomthink_plugin.inference.decoding import Decoder, GenerationRequest, reply_ids
 from atomthink_plugin.inference.encoding import Encoder, Encoding, collate
 from atomthink_plugin.inference.sampling import Completion, Draw
 
@@ -36,7 +36,7 @@ class Expected:
         logprobs: The model's log-probabilities there, `[tokens, vocabulary]`, float32 on the CPU.
     """
 
-    row: Row
+    row: GenerationRequest
     ids: list[int]
     logprobs: torch.Tensor
 
@@ -125,7 +125,9 @@ def _expected(checkpoint: Checkpoint, prompt: Encoding) -> Expected:
     ids: list[int] = reply_ids(model, output, given)[0].tolist()
     ends = end_ids(checkpoint)
     ids = ids[: next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))]
-    return Expected(Row(prompt, Draw(seed=0, max_tokens=_TOKENS)), ids, torch.stack(seen.logprobs[: len(ids)]))
+    return Expected(
+        GenerationRequest(prompt, Draw(seed=0, max_tokens=_TOKENS)), ids, torch.stack(seen.logprobs[: len(ids)])
+    )
 
 
 class _Seen(LogitsProcessor):

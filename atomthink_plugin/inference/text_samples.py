@@ -1,4 +1,4 @@
-"""Texts that come without token ids, from a server or from a model that gives only its reply, as steps."""
+"""Sampled texts without token ids, from a server or a model that returns only text, as steps."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Final
 from atomthink_plugin.api import FinishReason, Step
 
 _NO_ID: Final = -1
-"""Stands for a token in `Step.token_ids`: it is known how many there were, and limits are counted by them."""
+"""Placeholder for a token in `Step.token_ids`: the number of tokens is known, their ids are not."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TextSample:
     """One sampled text.
 
     Attributes:
-        text: As it came, cut or not.
-        finish: The reason it was given: `stop`, `length`, `content_filter`, ...
-        tokens: How many were sampled.
-        pieces: Their bytes, as far as they are known, and log-probabilities; empty where none are given.
+        text: The text as it was returned.
+        finish: Why it ended, as the server says it: `stop`, `length`, `content_filter`, ...
+        tokens: Number of sampled tokens.
+        pieces: The size in bytes and the log-probability of each token; empty where the server gives none.
         tops: As in `Step`, for all of `pieces`; empty where they were not asked for.
     """
 
@@ -38,8 +38,8 @@ class Sample:
         return self.finish == "stop" and not self.text.strip()
 
 
-def to_step(sample: Sample, stops: Sequence[str]) -> Step:
-    """Cuts a sample at the first stop string behind its first visible character, which the server may not know."""
+def to_step(sample: TextSample, stops: Sequence[str]) -> Step:
+    """Returns the sample as a step, cut at the first stop string after its first visible character."""
     text, finish = sample.text, _finish(sample, stops)
     lead = len(text) - len(text.lstrip())
     found = [text.index(stop, lead) for stop in stops if stop in text[lead:]]
@@ -51,14 +51,14 @@ def to_step(sample: Sample, stops: Sequence[str]) -> Step:
     return Step(text.strip(), (_NO_ID,) * tokens, logprob, finish, tops=sample.tops[:tokens])
 
 
-def _finish(sample: Sample, stops: Sequence[str]) -> FinishReason:
-    """Servers do not tell a stop string from the end of the reply."""
+def _finish(sample: TextSample, stops: Sequence[str]) -> FinishReason:
+    """Returns why the step ended; servers report a stop string and the end of the reply alike."""
     if sample.finish == "length":
         return "length"
     return "stop" if stops else "eos"
 
 
-def _covering(sample: Sample, size: int) -> int:
+def _covering(sample: TextSample, size: int) -> int:
     """Returns how many of a sample's tokens it takes to write its first `size` bytes."""
     if not sample.pieces:
         return math.ceil(sample.tokens * size / len(sample.text.encode()))

@@ -8,8 +8,8 @@ from PIL import Image as Pictures
 
 from atomthink_plugin.api import AtomThinkError, Message, Question
 from atomthink_plugin.inference.checkpoint_files import first_line
+from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.inference.prefix_cache.reader import ACCELERATOR, CannotForkError
-from atomthink_plugin.runtime.batcher import out_of_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, TypeVar
 
 from atomthink_plugin.exits import no_exit
+from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.runtime.event_loop import at_end
 
 Item = TypeVar("Item")
@@ -125,11 +126,3 @@ class MicroBatcher(Generic[Item, Result]):
             log.warning("out of memory with %d rows: continuing with batches of %d", len(batch), half)
         await self._serve(batch[:half])
         await self._serve(batch[half:])
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that an allocation failed, on the host or on an accelerator."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    # torch's CPU allocator raises a plain RuntimeError, with a text for each platform.
-    return any(text in str(error) for text in ("can't allocate memory", "not enough memory"))

@@ -32,6 +32,3 @@ class Settings:
 
 RETRY_HEAT = 0.1
 """Added to the temperature of every further attempt (published QuickThink)."""
-
-ROOM = 32
-"""Tokens that must be free in the context for a step to be worth starting."""

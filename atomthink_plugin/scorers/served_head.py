@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.inference.checkpoint_files import load_config, load_words
+from atomthink_plugin.inference.checkpoint_files import load_config, load_preprocessor
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
@@ -16,14 +16,14 @@ from atomthink_plugin.scorers.detect import prm_settings
 from atomthink_plugin.scorers.prm_head import Conversation, separator_of
 from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers, served_name
 from atomthink_plugin.servers.openai_client import Server
-from atomthink_plugin.servers.replies import Reply
+from atomthink_plugin.servers.replies import ServerReply
 
 
 class _Class(BaseModel):
     probs: list[float]
 
 
-class _Classes(Reply):
+class _Classes(ServerReply):
     data: list[_Class]
 
 
@@ -58,7 +58,7 @@ class ServedHeadPrm(ServedPrm):
         """Returns a request for the class of the path."""
         return {"input": list(ids_of(self._layout.encode(path)))}
 
-    def read(self, text: str) -> tuple[float, Reply]:
+    def read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the probability of the second class, "right"."""
         read = _Classes.model_validate_json(text)
         probabilities = read.data[0].probs if read.data else []
@@ -101,7 +101,7 @@ def served_prm_head(
             f"prm={prm!r} reads images, and a served classifier is asked with text alone: leave out prm_base_url= to "
             "load it in this process"
         )
-    words = load_words(prm, images=False, revision=revision, trust_remote_code=trust_remote_code, argument="prm")
+    words = load_preprocessor(prm, images=False, revision=revision, trust_remote_code=trust_remote_code, argument="prm")
     separator_id = single_token(words.tokenizer, separator_of(prm_settings(config, prm), separator), "prm_separator")
     if words.tokenizer.chat_template is None:
         raise AtomThinkError(f"prm={prm!r} has no chat template: add chat_template.jinja to its folder")

@@ -20,7 +20,7 @@ from atomthink_plugin.api import AtomThinkError, Message, Path, Question, Questi
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.servers.openai_client import Server, addresses, key
 from atomthink_plugin.servers.pool import Servers
-from atomthink_plugin.servers.replies import Counts, Reply
+from atomthink_plugin.servers.replies import Counts, ServerReply
 
 _READINGS: Final = 3
 """How often a score is requested before a reply that cannot be read fails the path."""
@@ -56,7 +56,7 @@ class ServedPrm(ABC):
         """Returns what is asked about the last step of `path`."""
 
     @abstractmethod
-    def read(self, text: str) -> tuple[float, Reply]:
+    def read(self, text: str) -> tuple[float, ServerReply]:
         """Returns a reply's score, and the reply.
 
         Raises:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat,
 
 from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
 from atomthink_plugin.formats.named import format_named
-from atomthink_plugin.inference.checkpoint_files import load_config, load_words
+from atomthink_plugin.inference.checkpoint_files import load_config, load_preprocessor
 from atomthink_plugin.inference.encoding import ChatText
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.runtime.event_loop import run
@@ -21,7 +21,7 @@ from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, markers
 from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers, served_name
 from atomthink_plugin.servers.chat_turns import ChatTurns
 from atomthink_plugin.servers.openai_client import Server
-from atomthink_plugin.servers.replies import Reply
+from atomthink_plugin.servers.replies import ServerReply
 
 
 class _TopLogprobs(BaseModel):
@@ -32,7 +32,7 @@ class _Continuation(BaseModel):
     logprobs: _TopLogprobs
 
 
-class _Continuations(Reply):
+class _Continuations(ServerReply):
     choices: list[_Continuation]
 
 
@@ -73,7 +73,7 @@ class ServedTokenPrm(ServedPrm):
         """Returns a request for one token after the last tag."""
         return {"prompt": list(ids_of(self._layout.encode(path))), "logprobs": 2, **_two_tokens(self._ids)}
 
-    def read(self, text: str) -> tuple[float, Reply]:
+    def read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the good token's probability against the bad one's."""
         read = _Continuations.model_validate_json(text)
         given = read.choices[0].logprobs.top_logprobs[0] if read.choices else {}
@@ -97,7 +97,7 @@ class _Turn(BaseModel):
     logprobs: _Positions
 
 
-class _Turns(Reply):
+class _Turns(ServerReply):
     choices: list[_Turn]
 
 
@@ -155,7 +155,7 @@ class ServedChatPrm(ServedPrm):
             **_two_tokens(self._ids),
         }
 
-    def read(self, text: str) -> tuple[float, Reply]:
+    def read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the good token's probability against the bad one's."""
         read = _Turns.model_validate_json(text)
         given = read.choices[0].logprobs.content[0].top_logprobs if read.choices else []
@@ -202,7 +202,7 @@ def served_prm_token(
     settings = (section or PUBLISHED).model_copy(update={name: one for name, one in given.items() if one is not None})
     chat = (section is not None and section.images) or format is not None
     tag, good, bad = markers(prm, settings)
-    words = load_words(prm, images=chat, revision=revision, trust_remote_code=trust_remote_code, argument="prm")
+    words = load_preprocessor(prm, images=chat, revision=revision, trust_remote_code=trust_remote_code, argument="prm")
     tag_id, good_id, bad_id = (
         single_token(words.tokenizer, text, argument)
         for text, argument in ((tag, "prm_tag"), (good, "prm_good"), (bad, "prm_bad"))

@@ -1,7 +1,7 @@
-"""One OpenAI-compatible server: what it is asked, what it replies, and which of the protocol's parts it has.
+"""Chat completions of one OpenAI-compatible server.
 
-Servers differ in what they take and in what they leave out without a word. Everything that comes back is
-checked here, and whatever is wrong ends as a `QuestionError` that names the argument to change.
+Servers support different parts of the protocol, and some ignore what they do not support. Every reply is checked here;
+a fault ends as a `QuestionError` that names the argument to change.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import QuestionError, Usage
-from atomthink_plugin.inference.text_samples import Sample
+from atomthink_plugin.inference.text_samples import TextSample
 from atomthink_plugin.servers.chat_turns import Turn
 from atomthink_plugin.servers.openai_client import Server
-from atomthink_plugin.servers.replies import Reply
+from atomthink_plugin.servers.replies import ServerReply
 
 if TYPE_CHECKING:
     import openai  # at run time in the functions that ask: it takes a second, and every run looks at all policies
@@ -62,16 +62,16 @@ class ContextFullError(RefusedError):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ChatRequest:
     """One request.
 
     Attributes:
         turns: The messages.
-        prefix: What the assistant's turn begins with.
-        continued: Whether the reply goes on from the prefix; else it is a turn of its own behind it.
+        prefix: Beginning of the assistant's turn.
+        continued: Whether the reply continues the prefix; otherwise it is a turn of its own after it.
         stops: Strings that end the reply.
-        max_tokens: Tokens after which it is cut.
-        temperature: 0 is greedy; the next three then do not count.
+        max_tokens: Token limit of the reply.
+        temperature: 0 is greedy, and `top_p`, `top_k` and `seed` are not sent.
         top_p: Nucleus kept.
         top_k: Tokens kept, 0 for all.
         seed: Of the sample, or of the first of several.
@@ -105,7 +105,7 @@ class Ask:
         if self.n > 1:
             body["n"] = self.n
         if self.temperature > 0:
-            # Said even where it cuts nothing: vLLM would take the checkpoint's own default instead.
+            # Sent even where it cuts nothing: vLLM would use the checkpoint's own default instead.
             body |= {"top_p": self.top_p, "seed": self.seed}
             body |= {"top_k": self.top_k} if self.top_k else {}
         if self.tops:
@@ -121,10 +121,10 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """Samples in the order of their seeds, and what all requests for them cost together."""
+class ChatSamples:
+    """Samples in the order of their seeds, and the cost of all requests for them."""
 
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[TextSample, ...] = ()
     usage: Usage = field(default_factory=Usage)
 
 
@@ -154,7 +154,7 @@ class _Choice(BaseModel):
     logprobs: _Pieces | None = None
 
 
-class _Completion(Reply):
+class _Completion(ServerReply):
     """The parts of a reply that are used; servers leave out or add others."""
 
     choices: list[_Choice]
@@ -177,7 +177,7 @@ class Endpoint:
         self._limit_name = "max_tokens"
         self._several = True
 
-    async def draw(self, ask: Ask, seeds: Sequence[int | None]) -> Drawn:
+    async def draw(self, ask: ChatRequest, seeds: Sequence[int | None]) -> ChatSamples:
         """Returns one sample for each seed, in their order.
 
         Several are asked for as one `n=`, drawn from the first seed; those the server does not give are asked
@@ -186,22 +186,22 @@ class Endpoint:
         Raises:
             QuestionError: The server cannot be asked this, or does not answer in a way that can be read.
         """
-        together = await self._together(ask, seeds) if len(seeds) > 1 and self._several else Drawn()
+        together = await self._together(ask, seeds) if len(seeds) > 1 and self._several else ChatSamples()
         rest = seeds[len(together.samples) :]
         singles = await asyncio.gather(*(self.complete(replace(ask, seed=seed)) for seed in rest))
         if rest and len(seeds) > 1:
             self._several = False
         return await self._past_blanks(ask, seeds, _sum([together, *singles]))
 
-    async def _together(self, ask: Ask, seeds: Sequence[int | None]) -> Drawn:
+    async def _together(self, ask: ChatRequest, seeds: Sequence[int | None]) -> ChatSamples:
         try:
             return await self.complete(replace(ask, seed=seeds[0], n=len(seeds)))
         except ContextFullError:
             raise
         except RefusedError:
-            return Drawn()  # one by one tells whether `n` was the reason
+            return ChatSamples()  # one by one tells whether `n` was the reason
 
-    async def _past_blanks(self, ask: Ask, seeds: Sequence[int | None], drawn: Drawn) -> Drawn:
+    async def _past_blanks(self, ask: ChatRequest, seeds: Sequence[int | None], drawn: ChatSamples) -> ChatSamples:
         """Draws samples that ended at a blank line before they began again, without that stop string."""
         visible = tuple(stop for stop in ask.stops if stop.strip())
         blank = [at for at, sample in enumerate(drawn.samples) if sample.blank]
@@ -211,9 +211,9 @@ class Endpoint:
         again = await asyncio.gather(*(self.complete(replace(ask, seed=seeds[at])) for at in blank))
         replaced = {at: one.samples[0] for at, one in zip(blank, again, strict=True)}
         samples = tuple(replaced.get(at, sample) for at, sample in enumerate(drawn.samples))
-        return Drawn(samples, _sum([drawn, *again]).usage)
+        return ChatSamples(samples, _sum([drawn, *again]).usage)
 
-    async def complete(self, ask: Ask) -> Drawn:
+    async def complete(self, ask: ChatRequest) -> ChatSamples:
         """Sends one request and returns its samples: at least one, at most `ask.n`.
 
         Raises:
@@ -232,7 +232,7 @@ class Endpoint:
                 fault = "a reply without choices"
         raise QuestionError(f"{self.name} gave {fault}, {_READINGS} times in a row: look at the server's log")
 
-    def _drawn(self, ask: Ask, completion: _Completion) -> Drawn:
+    def _drawn(self, ask: ChatRequest, completion: _Completion) -> ChatSamples:
         choices = sorted(completion.choices, key=lambda choice: choice.index)[: ask.n]
         if "logprobs" not in self._left_out and not any(choice.logprobs for choice in choices):
             self._leave_out("logprobs", "gives none")
@@ -248,9 +248,9 @@ class Endpoint:
             cached=counts.cached,
             images=ask.images,
         )
-        return Drawn(samples, usage)
+        return ChatSamples(samples, usage)
 
-    async def _post(self, ask: Ask) -> str:
+    async def _post(self, ask: ChatRequest) -> str:
         """Returns the reply as text, without what the server has turned out to refuse."""
         import openai
 
@@ -268,7 +268,7 @@ class Endpoint:
                     "name one it serves, and mind that most addresses end in /v1"
                 ) from None
 
-    def _body(self, ask: Ask) -> dict[str, Any]:
+    def _body(self, ask: ChatRequest) -> dict[str, Any]:
         if ask.tops and "logprobs" in self._left_out:
             raise self._without_tops(ask, "which is asked without `logprobs`")
         body = {"model": self._model, **ask.body, "logprobs": True}
@@ -291,7 +291,7 @@ class Endpoint:
             self._left_out.add(name)
             log.warning("%s is asked without %s, it %s: %s", self.server.url, name, why, _DISPENSABLE[name])
 
-    def _without_tops(self, ask: Ask, why: str) -> QuestionError:
+    def _without_tops(self, ask: ChatRequest, why: str) -> QuestionError:
         return QuestionError(
             f"{self.name}: this search needs the log-probabilities of the {ask.tops} likeliest tokens, {why}: name a "
             "server that gives `top_logprobs`, leave out `logprobs=False`, or choose another search"
@@ -303,9 +303,9 @@ class Endpoint:
         return kind(f"{self.name} refuses the request (HTTP {error.status_code}): {said}")
 
 
-def _sum(drawn: Sequence[Drawn]) -> Drawn:
+def _sum(drawn: Sequence[ChatSamples]) -> ChatSamples:
     samples = tuple(itertools.chain.from_iterable(one.samples for one in drawn))
-    return Drawn(samples, sum((one.usage for one in drawn), Usage()))
+    return ChatSamples(samples, sum((one.usage for one in drawn), Usage()))
 
 
 def _pieces(choice: _Choice) -> list[_Piece]:
@@ -326,7 +326,7 @@ def _tops(content: Sequence[_Piece], count: int) -> tuple[tuple[float, ...], ...
     return tuple(found)
 
 
-def _samples(choices: Sequence[_Choice], generated: int | None, ask: Ask) -> Iterator[Sample]:
+def _samples(choices: Sequence[_Choice], generated: int | None, ask: ChatRequest) -> Iterator[TextSample]:
     """Counts each choice's tokens: by its log-probabilities, else by its share of all, else by its length."""
     texts = [choice.message.content or "" for choice in choices]
     everything = sum(len(text.encode()) for text in texts)
@@ -341,7 +341,7 @@ def _samples(choices: Sequence[_Choice], generated: int | None, ask: Ask) -> Ite
         else:
             tokens = math.ceil(generated * size / everything) if everything else math.ceil(generated / len(choices))
         tops = _tops(content, ask.tops) if ask.tops else ()
-        yield Sample(text, choice.finish_reason or "stop", tokens, pieces, tops)
+        yield TextSample(text, choice.finish_reason or "stop", tokens, pieces, tops)
 
 
 def _size(piece: _Piece) -> int:

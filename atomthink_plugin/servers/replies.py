@@ -1,4 +1,4 @@
-"""What every reply of a server says beside its content: the model and the token counts, neither taken on trust."""
+"""What every reply of a server reports beside its content: the model and the token counts, both checked."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Claim(BaseModel):
     prompt_tokens_details: Annotated[_Details | None, WrapValidator(_or_none)] = None
 
 
-class Reply(BaseModel):
-    """What all replies have in common. Nonsense in these fields must not cost the content, so none of it is refused.
+class ServerReply(BaseModel):
+    """The fields that all replies have. A wrong value in one of them does not make the reply unusable.
 
     Attributes:
         model: The model that replied.
@@ -96,12 +96,12 @@ class Checks:
         self._url = url
         self._reported: set[str] = set()
 
-    def model(self, asked: str, reply: Reply) -> None:
+    def model(self, asked: str, reply: ServerReply) -> None:
         """Reports that another model replied than was asked for."""
         if reply.model and not same_model(asked, reply.model):
             self._report("model", f"was asked for the model {asked!r} and replied as {reply.model[:200]!r}")
 
-    def counts(self, reply: Reply, body: Mapping[str, Any], sizes: list[int]) -> Counts:
+    def counts(self, reply: ServerReply, body: Mapping[str, Any], sizes: list[int]) -> Counts:
         """Returns what the server counted; a count that cannot be right is reported and left out.
 
         Args:

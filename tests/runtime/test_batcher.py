@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.runtime.batcher import MicroBatcher, out_of_memory
+from atomthink_plugin.inference.memory import out_of_memory
+from atomthink_plugin.runtime.batcher import MicroBatcher
 from atomthink_plugin.runtime.event_loop import run
 
 

@@ -14,7 +14,7 @@ from atomthink_plugin.api import AtomThinkError, Message, Path, Question, Questi
 from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers
 from atomthink_plugin.scorers.served_token import served_prm_token
 from atomthink_plugin.servers.openai_client import Server
-from atomthink_plugin.servers.replies import Reply
+from atomthink_plugin.servers.replies import ServerReply
 from tests.openai_server import ChatServer, Fault, serve
 from tests.tiny_models import llava
 
@@ -29,7 +29,7 @@ class _Choice(BaseModel):
     message: _Text
 
 
-class _Chat(Reply):
+class _Chat(ServerReply):
     choices: list[_Choice]
 
 
@@ -44,7 +44,7 @@ class LengthPrm(ServedPrm):
     def body(self, path: Path) -> dict[str, Any]:
         return {"temperature": 0, "max_tokens": 1, "messages": [{"role": "user", "content": path.question.text}]}
 
-    def read(self, text: str) -> tuple[float, Reply]:
+    def read(self, text: str) -> tuple[float, ServerReply]:
         read = _Chat.model_validate_json(text)
         return float(len(read.choices[0].message.content)), read
 

@@ -104,7 +104,7 @@ def twin(prm: FilePath, path: Path) -> float:
 
 
 def served_layout(prm: FilePath) -> Conversation:
-    from atomthink_plugin.inference.checkpoint_files import load_words
+    from atomthink_plugin.inference.checkpoint_files import load_preprocessor
 
-    tokenizer = load_words(str(prm), images=False).tokenizer
+    tokenizer = load_preprocessor(str(prm), images=False).tokenizer
     return Conversation(tokenizer, tokenizer.convert_tokens_to_ids("<extra_0>"))

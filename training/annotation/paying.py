@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from atomthink_plugin.api import ServerError
 from atomthink_plugin.servers.openai_client import Server, unsent
-from atomthink_plugin.servers.replies import Counts, Reply, content_of
+from atomthink_plugin.servers.replies import Counts, ServerReply, content_of
 from atomthink_plugin.training.annotation.ledger import Ledger
 from atomthink_plugin.training.annotation.meter import Cost, Meter
 
@@ -86,7 +86,7 @@ class PaidServer(Server):
 
     def _counts(self, reply: str, body: Mapping[str, Any]) -> Counts:
         try:
-            return self.checks.counts(Reply.model_validate_json(reply), body, [len(reply)])
+            return self.checks.counts(ServerReply.model_validate_json(reply), body, [len(reply)])
         except ValidationError:
             return Counts()
 

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from atomthink_plugin.api import AtomThinkError, Message, QuestionError
 from atomthink_plugin.redaction import redact
 from atomthink_plugin.servers.chat_endpoint import (
-    Ask,
+    ChatRequest,
+    ChatSamples,
     ContextFullError,
-    Drawn,
     Endpoint,
     RefusedError,
     UnknownModelError,
@@ -68,7 +68,7 @@ R = TypeVar("R", bound=Reply)
 
 
 @dataclass(frozen=True, slots=True)
-class _Structured(Ask):
+class _Structured(ChatRequest):
     """A request for JSON.
 
     Attributes:
@@ -165,7 +165,7 @@ class Teacher:
             self.ledger.replied(about, request, text)
         return text
 
-    async def _drawn(self, ask: _Structured, kind: type[Reply]) -> Drawn:
+    async def _drawn(self, ask: _Structured, kind: type[Reply]) -> ChatSamples:
         formats = _formats(kind)
         while True:
             mode = self._mode
@@ -180,7 +180,7 @@ class Teacher:
                     self._mode += 1
                     log.warning("%s: %s", error, "asked for any JSON" if self._mode == 1 else "asked for text")
 
-    async def _completed(self, ask: Ask) -> Drawn:
+    async def _completed(self, ask: ChatRequest) -> ChatSamples:
         return await self.servers.ask("", lambda _: self.endpoint.complete(ask))
 
 

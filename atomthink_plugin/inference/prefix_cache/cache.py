@@ -1,4 +1,4 @@
-"""A cache with room to grow: transformers' own copies all its keys and values for every new token."""
+"""A KV cache with spare capacity: that of transformers copies all keys and values for every new token."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-ROOM: Final = 32
-"""Tokens of space that a layer gets at least when it is full; an eighth of its length if that is more."""
+KV_SLACK: Final = 32
+"""Tokens of spare capacity that a full layer gets at least; an eighth of its length if that is more."""
 
 
 class RoomyLayer(DynamicLayer):
@@ -20,7 +20,7 @@ class RoomyLayer(DynamicLayer):
         self._space: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def fill(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
-        """Starts with the first `length` tokens of `[rows, heads, tokens, width]`; what is behind them is room."""
+        """Starts with the first `length` tokens of `[rows, heads, tokens, width]`; the rest is spare capacity."""
         self.lazy_initialization(keys, values)
         self._space = keys, values
         self.keys, self.values = keys[:, :, :length], values[:, :, :length]
@@ -43,7 +43,7 @@ class RoomyLayer(DynamicLayer):
         return keys, values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keeps, repeats or reorders rows, and their room with them."""
+        """Keeps, repeats or reorders rows together with their spare capacity."""
         if self._space is None or self.keys is None:
             super().batch_select_indices(indices)
             return
@@ -54,12 +54,12 @@ class RoomyLayer(DynamicLayer):
 
 
 def with_room(tokens: int) -> int:
-    """Returns for how many tokens there should be space where `tokens` are."""
-    return tokens + max(ROOM, tokens // 8)
+    """Returns the capacity of a layer that holds `tokens` tokens."""
+    return tokens + max(KV_SLACK, tokens // 8)
 
 
 def _roomy(states: torch.Tensor, tokens: int) -> torch.Tensor:
-    """A copy of states with space for `tokens` in all."""
+    """Returns a copy of the states with a capacity of `tokens` tokens."""
     space = states.new_empty(*states.shape[:2], tokens, states.shape[3])
     space[:, :, : states.shape[2]] = states
     return space

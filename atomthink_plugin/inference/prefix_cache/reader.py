@@ -23,9 +23,9 @@ from transformers import __version__ as _RELEASE
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import CROSS, Encoding, collate, group
+from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.inference.prefix_cache.cache import RoomyLayer, roomy_cache, with_room
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree, common
-from atomthink_plugin.runtime.batcher import out_of_memory
 
 CACHE_GIB: Final = 4.0
 """GiB of keys and values that a policy or a PRM keeps between batches."""

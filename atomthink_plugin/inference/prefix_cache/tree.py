@@ -19,8 +19,8 @@ Static = Mapping[int, tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(eq=False)
-class Node:
-    """A run of tokens.
+class PrefixNode:
+    """Consecutive tokens and their keys and values.
 
     Attributes:
         ids: Its tokens.
@@ -32,8 +32,8 @@ class Node:
 
     ids: tuple[int, ...]
     states: torch.Tensor
-    parent: Node | None
-    children: dict[int, Node] = field(default_factory=dict)
+    parent: PrefixNode | None
+    children: dict[int, PrefixNode] = field(default_factory=dict)
     used: int = 0
 
 
@@ -48,7 +48,7 @@ class PrefixTree:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._roots: dict[str, Node] = {}
+        self._roots: dict[str, PrefixNode] = {}
         self._images: dict[str, tuple[int, Static]] = {}
         self._clock = 0
         self.size = 0
@@ -99,8 +99,8 @@ class PrefixTree:
             parent = self._split(last, count) if count < len(last.ids) else last
         else:
             # A view, even of nothing, would keep the states of the whole batch alive.
-            parent = self._roots.setdefault(root, Node((), states[:, :, :0].clone(), None))
-        new = Node(tuple(ids[known:]), states[:, :, known - start :].clone(), parent, used=self._clock)
+            parent = self._roots.setdefault(root, PrefixNode((), states[:, :, :0].clone(), None))
+        new = PrefixNode(tuple(ids[known:]), states[:, :, known - start :].clone(), parent, used=self._clock)
         parent.children[new.ids[0]] = new
         self.size += new.states.nbytes
 
@@ -122,11 +122,11 @@ class PrefixTree:
             if leaf.parent is not None and not leaf.parent.children:  # what was before it is a leaf now
                 heappush(leaves, (leaf.parent.used, id(leaf.parent), leaf.parent))
 
-    def _walk(self, root: str, ids: Sequence[int], touch: bool = True) -> list[tuple[Node, int]]:
+    def _walk(self, root: str, ids: Sequence[int], touch: bool = True) -> list[tuple[PrefixNode, int]]:
         """Nodes along `ids`, with how many tokens of each agree."""
         self._clock += touch
         node = self._roots.get(root)
-        walked: list[tuple[Node, int]] = []
+        walked: list[tuple[PrefixNode, int]] = []
         at = 0
         while node is not None and at < len(ids) and (node := node.children.get(ids[at])) is not None:
             count = common(node.ids, ids[at : at + len(node.ids)])
@@ -137,18 +137,18 @@ class PrefixTree:
                 break
         return walked
 
-    def _split(self, node: Node, at: int) -> Node:
+    def _split(self, node: PrefixNode, at: int) -> PrefixNode:
         """Cuts a node in two and returns the first part; each owns its memory."""
         assert node.parent is not None
         # Both copies before any link: there may be no memory for the second.
         first, second = node.states[:, :, :at].clone(), node.states[:, :, at:].clone()
-        head = Node(node.ids[:at], first, node.parent, used=self._clock)
+        head = PrefixNode(node.ids[:at], first, node.parent, used=self._clock)
         node.parent.children[node.ids[0]] = head
         node.ids, node.states, node.parent = node.ids[at:], second, head
         head.children[node.ids[0]] = node
         return head
 
-    def _drop(self, leaf: Node) -> None:
+    def _drop(self, leaf: PrefixNode) -> None:
         self.size -= leaf.states.nbytes
         if leaf.parent is not None:
             del leaf.parent.children[leaf.ids[0]]
@@ -162,7 +162,7 @@ def _bytes(static: Static) -> int:
     return sum(half.nbytes for pair in static.values() for half in pair)
 
 
-def _leaves(node: Node) -> list[Node]:
+def _leaves(node: PrefixNode) -> list[PrefixNode]:
     if not node.children:
         return [node]
     return [leaf for child in node.children.values() for leaf in _leaves(child)]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from atomthink_plugin.inference.prefix_cache.cache import ROOM, RoomyLayer, roomy_cache
+from atomthink_plugin.inference.prefix_cache.cache import KV_SLACK, RoomyLayer, roomy_cache
 
-TOKENS = st.integers(1, ROOM + 5)
+TOKENS = st.integers(1, KV_SLACK + 5)
 TAKE = st.lists(st.integers(0, 1), min_size=2, max_size=2)
 
 
@@ -18,7 +18,7 @@ def test_it_equals_the_ordinary_cache(actions: list[int | list[int]]) -> None:
     torch.manual_seed(0)
     caches = roomy_cache(), DynamicCache()
     for layer in range(2):  # the beginning of what has room from the start
-        keys, values = torch.randn(2, 2, 3, ROOM, 4)
+        keys, values = torch.randn(2, 2, 3, KV_SLACK, 4)
         filled = RoomyLayer()
         filled.fill(keys, values, 5)
         caches[0].layers.append(filled)
