@@ -20,7 +20,7 @@ from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.tasks import TaskManager
 
-from atomthink_plugin.model_adapters import lmms_requests as harness
+from atomthink_plugin.model_adapters import lmms_requests
 from atomthink_plugin.tasks import discovery
 from tests.tasks.builtin_forms import logged
 
@@ -38,14 +38,14 @@ class Oracle(lmms):  # type: ignore[misc]
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         results = []
-        for request, repeat in zip(requests, harness.repeats(requests), strict=True):
-            arguments = harness.generation_arguments(request, GIVEN, stepwise=False)
-            question = harness.to_question(request, self.task_dict, harness.to_limits(arguments), repeat)
+        for request, repeat in zip(requests, lmms_requests.repeats(requests), strict=True):
+            arguments = lmms_requests.generation_arguments(request, GIVEN, stepwise=False)
+            question = lmms_requests.to_question(lmms_requests.asked(request, repeat, GIVEN), self.task_dict)
             self.questions.append([question.id, question.text, arguments, question.images[0].size])
             answer = self.task_dict["atomthink_demo"]["test"][request.doc_id]["answer"]
             stated = answer if request.doc_id % 2 == 0 else "none"
             text = f"Step 1: Look.\n\nStep 2: To sum up, the final answer is: {stated}."
-            results.append(GenerationResult(text, harness.ThoughtCounts(policy_calls=2)))
+            results.append(GenerationResult(text, lmms_requests.ThoughtCounts(policy_calls=2)))
         return results
 
     def loglikelihood(self, requests: Any) -> Any:
