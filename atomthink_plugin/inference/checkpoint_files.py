@@ -39,7 +39,7 @@ Kind = Literal["multimodal", "causal", "head"]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CheckpointRequest:
     """What the user asked for, validated: the arguments every loader shares."""
 
     pretrained: str
@@ -62,7 +62,7 @@ def load_config(pretrained: str, *, revision: str | None = None, argument: str =
     Raises:
         AtomThinkError: There is no such checkpoint.
     """
-    request = Request(os.path.expanduser(pretrained), revision, "auto", torch.device("cpu"), False, argument)
+    request = CheckpointRequest(os.path.expanduser(pretrained), revision, "auto", torch.device("cpu"), False, argument)
     _require_folder(request)
     with explained(request):
         config, _ = PretrainedConfig.get_config_dict(request.pretrained, revision=revision)
@@ -139,7 +139,7 @@ def checked(
     device: str,
     trust_remote_code: bool,
     argument: str,
-) -> Request:
+) -> CheckpointRequest:
     """Returns what the user asked for, as far as it can be checked without loading anything.
 
     Raises:
@@ -151,7 +151,7 @@ def checked(
     precision: torch.dtype | Literal["auto"] = "auto" if dtype == "auto" else DTYPES[dtype]
     if precision == "auto" and where.type == "cpu":
         precision = torch.float32
-    request = Request(os.path.expanduser(pretrained), revision, precision, where, trust_remote_code, argument)
+    request = CheckpointRequest(os.path.expanduser(pretrained), revision, precision, where, trust_remote_code, argument)
     _require_folder(request)
     return request
 
@@ -185,7 +185,7 @@ def choose_device(name: str = "auto", prefix: str = "") -> torch.device:
     return device
 
 
-def _require_folder(request: Request) -> None:
+def _require_folder(request: CheckpointRequest) -> None:
     """Tells a mistyped path from a hub id, which transformers' own message does not."""
     name = request.pretrained
     folder = FilePath(name)
@@ -196,21 +196,21 @@ def _require_folder(request: Request) -> None:
         raise AtomThinkError(f"{request.argument}={name!r}: the folder has no config.json, so it is no checkpoint")
 
 
-def config_of(request: Request) -> PretrainedConfig:
+def config_of(request: CheckpointRequest) -> PretrainedConfig:
     """Returns the checkpoint's config."""
     with explained(request):
         config: PretrainedConfig = AutoConfig.from_pretrained(request.pretrained, **request.source)
     return config
 
 
-def tokenizer_of(request: Request) -> PreTrainedTokenizerBase:
+def tokenizer_of(request: CheckpointRequest) -> PreTrainedTokenizerBase:
     """Returns the checkpoint's tokenizer."""
     with explained(request):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(request.pretrained, **request.source)
     return tokenizer
 
 
-def processor_of(request: Request) -> ProcessorMixin:
+def processor_of(request: CheckpointRequest) -> ProcessorMixin:
     """Returns the checkpoint's processor.
 
     Raises:
@@ -231,7 +231,7 @@ def processor_of(request: Request) -> ProcessorMixin:
     return processor
 
 
-def set_chat_template(processor: ProcessorMixin, file: str | None, request: Request) -> None:
+def set_chat_template(processor: ProcessorMixin, file: str | None, request: CheckpointRequest) -> None:
     """Gives a processor its chat template: the user's file, its own, or its tokenizer's.
 
     Raises:
@@ -252,7 +252,7 @@ def set_chat_template(processor: ProcessorMixin, file: str | None, request: Requ
         )
 
 
-def require(request: Request, config: PretrainedConfig, kind: Kind) -> None:
+def require(request: CheckpointRequest, config: PretrainedConfig, kind: Kind) -> None:
     """Refuses a checkpoint of another kind.
 
     Raises:
@@ -288,7 +288,7 @@ def require(request: Request, config: PretrainedConfig, kind: Kind) -> None:
         )
 
 
-def untrusted(request: Request) -> str:
+def untrusted(request: CheckpointRequest) -> str:
     """Returns what to say where a checkpoint's own code would have to run and may not."""
     return (
         f"{request.argument}={request.pretrained!r} comes with its own Python code: read it, then pass "
@@ -297,7 +297,7 @@ def untrusted(request: Request) -> str:
 
 
 @contextmanager
-def explained(request: Request) -> Iterator[None]:
+def explained(request: CheckpointRequest) -> Iterator[None]:
     """Turns transformers' loading errors into ours, with the argument's name and the way out."""
     name = f"{request.argument}={request.pretrained!r}"
     try:

@@ -28,8 +28,8 @@ from transformers.models.auto.image_processing_auto import get_image_processor_c
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoint_files import (
+    CheckpointRequest,
     Kind,
-    Request,
     checked,
     config_of,
     explained,
@@ -182,7 +182,7 @@ def _by_its_old_name(model: Any, given: Any, named: dict[str, Any]) -> tuple[Any
     return given, named
 
 
-def _remote_class(reference: str, request: Request) -> type[PreTrainedModel]:
+def _remote_class(reference: str, request: CheckpointRequest) -> type[PreTrainedModel]:
     """The model's class, able to generate; AutoModel gives that only the first time in a process."""
     with explained(request):
         found = get_class_from_dynamic_module(reference, request.pretrained, revision=request.revision)
@@ -300,7 +300,7 @@ def end_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
     return tuple(ids) if isinstance(ids, list) else (int(ids),)
 
 
-def _reads_images(model: PreTrainedModel, request: Request) -> bool:
+def _reads_images(model: PreTrainedModel, request: CheckpointRequest) -> bool:
     """Whether the model takes images and its repository says how to prepare them.
 
     A multimodal architecture that was trained on text alone comes with a tokenizer only.
@@ -312,7 +312,7 @@ def _reads_images(model: PreTrainedModel, request: Request) -> bool:
         return bool(get_image_processor_config(request.pretrained, revision=request.revision))
 
 
-def _load(loader: Any, kind: Kind, request: Request) -> PreTrainedModel:
+def _load(loader: Any, kind: Kind, request: CheckpointRequest) -> PreTrainedModel:
     """Loads all weights; transformers only warns of missing ones, and random weights would answer at random."""
     with explained(request):
         model, loading = loader.from_pretrained(
@@ -336,7 +336,7 @@ def _ready(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     processor: ProcessorMixin | None,
-    request: Request,
+    request: CheckpointRequest,
 ) -> Checkpoint:
     model.to(request.device)  # type: ignore[arg-type]
     model.train(False).requires_grad_(False)

@@ -30,7 +30,7 @@ from transformers import (
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.inference.checkpoint_files import Request, explained
+from atomthink_plugin.inference.checkpoint_files import CheckpointRequest, explained
 
 IMAGE: Final = "<image>"
 
@@ -68,7 +68,7 @@ def in_llava_format(config: Mapping[str, Any]) -> bool:
     return config.get("model_type") == "llava_llama" or "LlavaLlamaForCausalLM" in (config.get("architectures") or ())
 
 
-def load_llava_format(request: Request, config: Mapping[str, Any]) -> tuple[PreTrainedModel, ProcessorMixin]:
+def load_llava_format(request: CheckpointRequest, config: Mapping[str, Any]) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Loads a checkpoint of LLaVA's original code, and its vision tower if the weights do not include it.
 
     Args:
@@ -116,7 +116,7 @@ def load_llava_format(request: Request, config: Mapping[str, Any]) -> tuple[PreT
     return model, processor
 
 
-def _require_llava_1_5(request: Request, config: Mapping[str, Any]) -> None:
+def _require_llava_1_5(request: CheckpointRequest, config: Mapping[str, Any]) -> None:
     """Refuses variants whose images are read in another way than LLaVA-1.5's."""
     faults = {
         "mm_projector_type": config.get("mm_projector_type") != "mlp2x_gelu",
@@ -147,7 +147,7 @@ def _image_token(tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.get_vocab()[IMAGE]
 
 
-def _model(request: Request, tower: str, config: LlavaConfig) -> PreTrainedModel:
+def _model(request: CheckpointRequest, tower: str, config: LlavaConfig) -> PreTrainedModel:
     with explained(request):
         loader: Any = LlavaForConditionalGeneration  # its type does not tell of `output_loading_info`
         model, loading = loader.from_pretrained(
@@ -177,7 +177,7 @@ def _model(request: Request, tower: str, config: LlavaConfig) -> PreTrainedModel
     return loaded
 
 
-def _of_tower(request: Request, tower: str) -> Request:
+def _of_tower(request: CheckpointRequest, tower: str) -> CheckpointRequest:
     """The request that loading the tower is, for messages."""
     return replace(request, pretrained=tower, argument="mm_vision_tower", revision=None)
 

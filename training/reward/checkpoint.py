@@ -16,7 +16,7 @@ from transformers import (
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.checkpoint_files import (
-    Request,
+    CheckpointRequest,
     checked,
     config_of,
     explained,
@@ -126,7 +126,7 @@ def _load(recipe: PrmRecipe) -> Checkpoint:
     return Checkpoint(model, tokenizer, processor, weights(request.pretrained, request.revision))
 
 
-def _weights(loader: Any, request: Request, new: tuple[str, ...], **config: Any) -> PreTrainedModel:
+def _weights(loader: Any, request: CheckpointRequest, new: tuple[str, ...], **config: Any) -> PreTrainedModel:
     with explained(request):
         model, loading = loader.from_pretrained(
             request.pretrained,
