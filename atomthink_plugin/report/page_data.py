@@ -24,7 +24,7 @@ _ORDER: Final = ("chosen", "continued", "finished", "ended", "pruned", "rejected
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuestionAnswers:
     """One question as one run or two asked it.
 
     Attributes:
@@ -47,13 +47,13 @@ class Asked:
         return len(targets) < 2 and (len(texts) < 2 or bool(targets))
 
 
-def asked(runs: Sequence[Recorded]) -> list[Asked]:
+def asked(runs: Sequence[Recorded]) -> list[QuestionAnswers]:
     """Returns the questions of all runs, in the first's order, then those that only others asked."""
     found: dict[tuple[str, int, int], list[Answered | None]] = {}
     for i, run in enumerate(runs):
         for question in run.questions:
             found.setdefault(question.id, [None] * len(runs))[i] = question
-    return [Asked(tuple(answers)) for answers in found.values()]
+    return [QuestionAnswers(tuple(answers)) for answers in found.values()]
 
 
 def verdict(answer: Answered) -> str:
@@ -63,7 +63,7 @@ def verdict(answer: Answered) -> str:
     return {True: "right", False: "wrong", None: "unscored"}[answer.correct]
 
 
-def listed(question: Asked, text: str) -> dict[str, Any]:
+def listed(question: QuestionAnswers, text: str) -> dict[str, Any]:
     """Returns what the list shows and filters by.
 
     Args:
@@ -82,7 +82,7 @@ def listed(question: Asked, text: str) -> dict[str, Any]:
     )
 
 
-def words(question: Asked) -> str:
+def words(question: QuestionAnswers) -> str:
     """Returns the text that is searched for free text."""
     one = question.any
     parts = [f"{one.task}/{one.doc_id}", one.text[:_SEARCHED], *one.options, one.target or ""]
@@ -92,7 +92,7 @@ def words(question: Asked) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def whole(question: Asked, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def whole(question: QuestionAnswers, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns all that is known of a question.
 
     Args:

@@ -20,7 +20,7 @@ from atomthink_plugin.redaction import redact
 from atomthink_plugin.report.latex import Latex
 from atomthink_plugin.report.output_files import base_style
 from atomthink_plugin.report.packed_data import packed, pieces
-from atomthink_plugin.report.page_data import Asked, asked, listed, verdict, whole, words
+from atomthink_plugin.report.page_data import QuestionAnswers, asked, listed, verdict, whole, words
 from atomthink_plugin.report.page_images import Pictures
 from atomthink_plugin.report.preamble import questions_in
 from atomthink_plugin.report.run_reader import Answered, Recorded
@@ -66,12 +66,12 @@ def write_page(file: TextIO, runs: Sequence[Recorded], progress: bool = False) -
     _render(file, runs, notes, latex, packed(index), packs, searched, pictures.encoded)
 
 
-def _tracked(items: Sequence[Asked], label: str, progress: bool) -> Iterable[Asked]:
+def _tracked(items: Sequence[QuestionAnswers], label: str, progress: bool) -> Iterable[QuestionAnswers]:
     console = Console(stderr=True)
     return track(items, label, console=console, transient=True, disable=not (progress and console.is_terminal))
 
 
-def _illustrate(lines: Sequence[dict[str, Any]], questions: Iterable[Asked], pictures: Pictures) -> list[str]:
+def _illustrate(lines: Sequence[dict[str, Any]], questions: Iterable[QuestionAnswers], pictures: Pictures) -> list[str]:
     """Gives each line the numbers of its pictures, or of the reason among those returned why it has none.
 
     What is left of the room is shared evenly among the questions that are left.
@@ -92,12 +92,12 @@ def _illustrate(lines: Sequence[dict[str, Any]], questions: Iterable[Asked], pic
     return list(reasons)
 
 
-def _images(question: Asked) -> Sequence[Path] | None:
+def _images(question: QuestionAnswers) -> Sequence[Path] | None:
     kept = (answer.images for answer in question.answers if answer is not None)
     return next((images for images in kept if images is not None), None)
 
 
-def _notes(runs: Sequence[Recorded], questions: Sequence[Asked]) -> Iterator[str]:
+def _notes(runs: Sequence[Recorded], questions: Sequence[QuestionAnswers]) -> Iterator[str]:
     """What keeps two runs from being compared as a whole."""
     alone = sum(None in question.answers for question in questions)
     if alone:

@@ -17,7 +17,7 @@ from atomthink_plugin.api import Choice, Message, Node, Outcome, Path, Prompt, S
 from atomthink_plugin.report.candidates import sampled
 from atomthink_plugin.report.choice_reason import why
 from atomthink_plugin.report.node_status import Tree, statuses
-from atomthink_plugin.report.page_data import Asked, whole
+from atomthink_plugin.report.page_data import QuestionAnswers, whole
 from atomthink_plugin.report.run_reader import Answered, read
 from atomthink_plugin.report.scale import scaling
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
@@ -169,7 +169,7 @@ def test_answers_of_another_order_of_the_options_are_not_compared(outcome: Outco
 
 def _trees(answered: Answered, outcome: Outcome) -> list[dict[str, Any]]:
     held: Any = _With(answered, outcome)
-    return [one["tree"] for one in whole(Asked((held,)), [SEARCH])["runs"]]
+    return [one["tree"] for one in whole(QuestionAnswers((held,)), [SEARCH])["runs"]]
 
 
 class _With:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from atomthink_plugin.api import Node, Outcome, Usage
 from atomthink_plugin.report.choice_reason import why
 from atomthink_plugin.report.node_status import Tree, statuses
-from atomthink_plugin.report.page_data import Asked, whole
+from atomthink_plugin.report.page_data import QuestionAnswers, whole
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
@@ -106,11 +106,11 @@ def test_every_choice_of_our_searches_is_confirmed(grove: Grove, n: int, aggrega
 
 def test_finished_paths_stand_in_the_order_of_what_decides() -> None:
     late = path("d", "75", 0.7, 1, -0.5)
-    answer = Asked((_answered(chosen("c", A, B, C, late)),))
+    answer = QuestionAnswers((_answered(chosen("c", A, B, C, late)),))
     (ranked,) = whole(answer, [{"name": "best_of_n"}])["runs"]
     order = [path["mean"] for path in ranked["tree"]["finished"]]
     assert order == [0.4, 0.88, 0.81, 0.7]  # what was chosen comes first, whatever it was chosen by
-    answer = Asked((_answered(chosen("d", A, B, C, late)),))
+    answer = QuestionAnswers((_answered(chosen("d", A, B, C, late)),))
     (voted,) = whole(answer, [{"name": "majority"}])["runs"]
     finished = voted["tree"]["finished"]
     votes = Counter[int]()
