@@ -10,6 +10,14 @@ LINES = ("a is 1.", "b is 2.\n\nAs it was.", "so 3.")
 STAGES = ("<A> a is 1. </A>", "<B> b is 2.\n\nAs it was. </B>", "<C> so 3. </C>")
 NAMES = ("A", "B", "C")
 
+LLAVA_COT = (
+    "<SUMMARY> I count. </SUMMARY>",
+    "<CAPTION> a is 1.\n\nb is 2. </CAPTION>",
+    "<REASONING> 1 + 2 = 3. </REASONING>",
+    "<CONCLUSION> 3 </CONCLUSION>",
+)
+"""A reply in the format `stages`."""
+
 
 @dataclass
 class Lines:

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from atomthink_plugin.api import Format, Path, Prompt, Step
+from atomthink_plugin.formats.stages import Stages
 from atomthink_plugin.inference.encoding import ChatText, Encoder
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_likelihood import LikelihoodPrm
 from atomthink_plugin.scorers.prm_token import ChatLayout, TokenPrm, prm_token
 from atomthink_plugin.scorers.served_prm import prm_servers
 from atomthink_plugin.scorers.served_token import ServedChatPrm
-from tests.other_formats import LINES, STAGES, InQuestion, Lines, Numbered, Tagged
+from tests.other_formats import LINES, LLAVA_COT, STAGES, InQuestion, Lines, Numbered, Tagged
 from tests.scorers.scoring import ASKED, logits_of, scores
 from tests.tiny_models import causal_prm, chain, folder, head_prm, loaded, qwen
 
@@ -25,6 +26,7 @@ REPLIES: list[Any] = [
     pytest.param(
         Tagged(), STAGES, ["<A> a is 1. </A>\n@", "<B> b is 2.\n\nAs it was. </B>\n@", "<C> so 3. </C>\n@"], id="stages"
     ),
+    pytest.param(Stages(), LLAVA_COT, [f"{text}\n\n@" for text in LLAVA_COT], id="llava-cot"),
     pytest.param(
         Numbered(), LINES, ["(1) a is 1.\n@", "(2) b is 2.\n\nAs it was.\n@", "(3) so 3.\n@"], id="text-between"
     ),
@@ -98,7 +100,8 @@ def test_a_likelihood_is_that_of_the_unit_and_its_joint(
     words = loaded(qwen).tokenizer
     for depth in (1, 2, 3):
         reading = prm.encode(chain(ASKED, *steps[:depth]))
-        assert words.decode(reading.targets) == f"{steps[depth - 1]}\n"
+        joint = form.unit(Path(ASKED)).joint  # type: ignore[union-attr]
+        assert words.decode(reading.targets) == steps[depth - 1] + joint
         row = reading.encoding.tokens["input_ids"][0].tolist()
         assert row[reading.first + 1 : reading.last + 2] == list(reading.targets)
         question, _ = question_ids(form, chain(ASKED, *steps[:depth]))

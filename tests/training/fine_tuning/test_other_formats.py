@@ -7,16 +7,17 @@ import pytest
 from atomthink_plugin.api import Format, Path, QuestionError, Step
 from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.formats.stages import Stages
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.training.chains import asked
 from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
 from atomthink_plugin.training.fine_tuning.rows import Renderer, Row, closing_id, packable
-from tests.other_formats import STAGES, InQuestion, Lines, Numbered, Tagged
+from tests.other_formats import LLAVA_COT, STAGES, InQuestion, Lines, Numbered, Tagged
 from tests.tiny_models import llava, loaded, qwen
 
 QUESTION = asked("q", "How many?", ())
 LINES = ("a is 1.", "b is 2.", "so 3.")
-FORMATS = [(Lines(), LINES), (Tagged(), STAGES), (Numbered(), LINES), (InQuestion(), LINES)]
+FORMATS = [(Lines(), LINES), (Tagged(), STAGES), (Numbered(), LINES), (Stages(), LLAVA_COT), (InQuestion(), LINES)]
 
 
 def renderer_of(build: object) -> Renderer:
@@ -30,7 +31,7 @@ def ids_of(row: Row) -> list[int]:
 
 
 @pytest.mark.parametrize("build", [llava, qwen])
-@pytest.mark.parametrize(("form", "steps"), FORMATS[:3])
+@pytest.mark.parametrize(("form", "steps"), FORMATS[:4])
 def test_a_row_is_what_inference_reads_when_the_chain_goes_on(
     build: object, form: Format, steps: tuple[str, ...]
 ) -> None:
@@ -47,6 +48,16 @@ def test_a_row_is_what_inference_reads_when_the_chain_goes_on(
         (Lines(), LINES, ["a is 1.\n", "b is 2.\n", "so 3.\n"]),  # a beginning: no line concludes
         (Tagged(), STAGES, [" a is 1. </A>\n<B>", " b is 2.\n\nAs it was. </B>\n<C>", " so 3. </C></s>"]),
         (Numbered(), LINES, ["a is 1.\n(2) ", "b is 2.\n(3) ", "so 3.\n(4) "]),
+        (
+            Stages(),
+            LLAVA_COT,
+            [
+                " I count. </SUMMARY>\n\n<CAPTION>",
+                " a is 1.\n\nb is 2. </CAPTION>\n\n<REASONING>",
+                " 1 + 2 = 3. </REASONING>\n\n<CONCLUSION>",
+                " 3 </CONCLUSION></s>",
+            ],
+        ),
         (InQuestion(), LINES, ["a is 1.</s>", "b is 2.</s>", "so 3.</s>"]),
     ],
 )

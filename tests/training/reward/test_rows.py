@@ -11,6 +11,7 @@ import torch
 from atomthink_plugin.api import Format, Message, Path, Question, QuestionError, Step
 from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.stages import Stages
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
@@ -19,7 +20,7 @@ from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.reward.loss import Targets, judgements
 from atomthink_plugin.training.reward.rows import Labelled, Row, rows
-from tests.other_formats import STAGES, Lines, Numbered, Tagged
+from tests.other_formats import LLAVA_COT, STAGES, Lines, Numbered, Tagged
 
 TAG, BAD, GOOD = "<|system|>", "-", "+"
 CHECKPOINT = load_multimodal(str(WEIGHTS / "policy"), device="cpu")
@@ -123,7 +124,9 @@ def test_a_tag_in_a_step_is_refused_in_training_as_in_reading() -> None:
         rows(labelled(["Step 1: Read red = 4."], [1.0], [None]), chat, chat.tag_id)
 
 
-@pytest.mark.parametrize(("form", "steps"), [(Lines(), LINES), (Tagged(), STAGES), (Numbered(), LINES)])
+@pytest.mark.parametrize(
+    ("form", "steps"), [(Lines(), LINES), (Tagged(), STAGES), (Numbered(), LINES), (Stages(), LLAVA_COT[:3])]
+)
 def test_units_of_other_formats_are_judged_where_they_are_read(form: Format, steps: tuple[str, ...]) -> None:
     """Also those of several paragraphs, and those with text between them: one label, at the tag after each."""
     (row,) = rows(labelled(list(steps), [1.0, 0.0, 1.0], [None] * 3), layout(form), IDS[TAG])
