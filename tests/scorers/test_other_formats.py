@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from atomthink_plugin.scorers.prm_likelihood import LikelihoodPrm
 from atomthink_plugin.scorers.prm_token import ChatLayout, TokenPrm, prm_token
 from atomthink_plugin.scorers.served_prm import prm_servers
 from atomthink_plugin.scorers.served_token import ServedChatPrm
+from atomthink_plugin.testing import ScriptedPolicy
 from tests.other_formats import LINES, LLAVA_COT, STAGES, InQuestion, Lines, Numbered, Tagged
 from tests.scorers.scoring import ASKED, logits_of, scores
 from tests.tiny_models import causal_prm, chain, folder, head_prm, loaded, qwen
+from tests.trees import question_tree
 
 TAG, GOOD, BAD = "<|endoftext|>", "+", "-"
 # The format, its steps, and the reply with a mark for the PRM's tag, by hand.
@@ -119,6 +122,27 @@ def test_a_served_prm_is_sent_the_same_reply(form: Format, steps: tuple[str, ...
         *asked, reply = prm.body(chain(ASKED, *steps[:depth]))["messages"]
         assert [turn["role"] for turn in asked] == ["user"]
         assert reply == {"role": "assistant", "content": "".join(replies[:depth]).replace("@", TAG)}
+
+
+def test_stages_of_a_search_are_scored_with_one_mark_each() -> None:
+    """As the tree shapes them: the policy writes neither the start tag nor the end tag of a stage."""
+
+    async def grown() -> list[tuple[Path, float]]:
+        replies = {"SUMMARY": "I count.", "CAPTION": "a is 1.\n\nb is 2.", "REASONING": "1 + 2 = 3.", "CONCLUSION": "3"}
+        policy = ScriptedPolicy(lambda prompt: {replies[prompt.prefix.rpartition("<")[2].rstrip(">")]: 1.0})
+        tree = question_tree(policy, token_prm(Stages()), asked=ASKED, format=Stages())
+        found, path = [], tree.root
+        while not path.final:
+            ((path,),) = await tree.expand([path], 1)
+            found.append((path, await tree.score(path)))
+        return found
+
+    scored = asyncio.run(grown())
+    assert [path.steps[-1].text for path, _ in scored] == list(LLAVA_COT)
+    question, media = question_ids(Stages(), Path(ASKED))
+    for depth, (_, score) in enumerate(scored, start=1):
+        ids = question + marked(*(f"{text}\n\n@" for text in LLAVA_COT[:depth]))
+        assert score == pytest.approx(read_at(ids, media, len(ids) - 1), abs=1e-4)
 
 
 def test_steps_that_the_format_keeps_in_the_question_are_not_marked() -> None:
