@@ -1,4 +1,4 @@
-"""Journals of runs as pairs are made of them: their finished searches, and what is none."""
+"""Reads the finished searches of journals, for preference pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atomthink_plugin.training.jsonl import entries
 
 
 class Search(NamedTuple):
-    """A finished search of a journal: where it stands, the question's id, its text, and the whole tree."""
+    """A finished search of a journal: its place, the question's id, the question's text, and the whole tree."""
 
     where: str
     question: str
@@ -24,10 +24,10 @@ class Search(NamedTuple):
 
 
 def journal_files(source: Path) -> list[Path]:
-    """Returns the files of a journal: a folder's, or the one that is named; empty if it is no journal.
+    """Returns the files of a journal: those of a folder, or the file itself. Empty if `source` is no journal.
 
     Raises:
-        AtomThinkError: There is nothing of that name.
+        AtomThinkError: `source` does not exist.
     """
     if source.is_dir():
         files = rank_files(source)
@@ -39,7 +39,7 @@ def journal_files(source: Path) -> list[Path]:
 
 
 def finished(files: Sequence[Path], tally: Tally) -> Iterator[Search]:
-    """Yields every finished search of a journal; one that failed and was asked again is judged by its end."""
+    """Yields every finished search of a journal. A search that failed counts only if no later run finished it."""
     done: set[str] = set()
     failed: dict[str, Reject] = {}
     for file in files:

@@ -1,4 +1,4 @@
-"""Pairs from searches: siblings that a PRM scores apart, and paths to a right and to a wrong answer."""
+"""Pairs from searches: siblings with different scores, and paths to a right and to a wrong answer."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class PairLimits:
     """Which pairs are made.
 
     Attributes:
-        margin: What the scores of siblings differ by at least.
-        per_prefix: Pairs of siblings at one prefix, those furthest apart first.
+        margin: The least difference between the scores of two siblings.
+        per_prefix: Pairs of siblings at one prefix, those with the largest difference first.
         per_question: Pairs of whole paths of one question.
     """
 
@@ -54,7 +54,7 @@ class PairLimits:
 
 
 def read_known(file: Path, out: Path) -> tuple[dict[str, Known], list[Reject]]:
-    """Returns the questions of a JSONL file by id, their images relative to the folder of `out`, and what is none.
+    """Returns the questions of a JSONL file by id, their images relative to the folder of `out`, and the rejects.
 
     Raises:
         AtomThinkError: The file cannot be read, or has no question.
@@ -74,7 +74,7 @@ def from_journal(
         searches: What a journal holds.
         asked: The questions that were searched, for their images and answers.
         limits: Which pairs are made.
-        tally: Learns of searches, pairs, and unknown questions.
+        tally: Counts searches, pairs, and unknown questions.
     """
     for where, name, text, outcome in searches:
         about = asked.get(name)
@@ -101,7 +101,7 @@ def from_chains(file: Path, out: Path, limits: PairLimits, tally: Tally) -> Iter
         file: Chains in JSONL, several to a question.
         out: Where the pairs are to be written.
         limits: Which pairs are made.
-        tally: Learns of chains, pairs, and chains that state no answer or whose right answer is not known.
+        tally: Counts chains and pairs, and takes the chains that state no answer or whose right answer is not known.
     """
     found = read_chains(file)
     tally.aside("chains", found.rejects)
@@ -146,7 +146,7 @@ def paths_of(outcome: Outcome, answer: str) -> tuple[dict[str, tuple[str, ...]],
 def siblings(
     nodes: Sequence[Node], steps: Mapping[str, tuple[str, ...]], limits: PairLimits
 ) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Yields history, better and worse step of siblings of one unit whose scores are far enough apart."""
+    """Yields history, better step and worse step of siblings that are the same unit and whose scores differ enough."""
     at: dict[tuple[str, str], list[Node]] = {}
     for node in nodes:
         if node.score is not None and node.id in steps and node.parent in steps:

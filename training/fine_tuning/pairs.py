@@ -1,4 +1,4 @@
-"""Pairs for preference tuning: two ways to go on from the same steps of the same question, the better one first."""
+"""Pairs for preference tuning: two continuations of the same steps of the same question, the better one first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Pair(Asked):
     """A question, the steps so far, and two continuations.
 
     Attributes:
-        history: Steps that both go on from.
+        history: Steps that both continue.
         chosen: The better continuation, one step or more.
         rejected: The worse one.
         format: The prompt format the pair is to be learned in; None for the command's.
