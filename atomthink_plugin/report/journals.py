@@ -29,6 +29,7 @@ class Entry:
         doc_id: Which of the task's questions.
         repeat: Its number among the requests about that question.
         text: The question as asked.
+        choices: Its options, empty for free-form questions and in journals that do not record them.
         reply: The chosen chain, empty where it failed.
         answer: Its final answer, None where it has none.
         usage: What it cost.
@@ -43,6 +44,7 @@ class Entry:
     doc_id: int
     repeat: int
     text: str
+    choices: tuple[str, ...]
     reply: str
     answer: str | None
     usage: Usage
@@ -141,6 +143,7 @@ def _entry(record: Mapping[str, Any], file: Path, start: int) -> Entry:
         doc_id=int(doc_id),
         repeat=int(repeat),
         text=record["text"],
+        choices=tuple(map(str, record.get("choices", ()))),
         reply=result["text"] if done else "",
         answer=result["answer"] if done else None,
         usage=Usage(**result["usage"]),

@@ -122,7 +122,7 @@ def _answer(answer: Answered, search: Mapping[str, Any]) -> dict[str, Any]:
         won=_won(outcome, search) if outcome is not None else None,
         by=ranked_by(search),
         why=why(outcome, search, tree, status) if outcome is not None and tree is not None else None,
-        tree=_drawn(tree, status, search, answer.target) if tree is not None else None,
+        tree=_drawn(tree, status, search, answer) if tree is not None else None,
     )
 
 
@@ -137,13 +137,13 @@ def _won(outcome: Outcome, search: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"by": by, "value": _rounded(outcome.value)}
 
 
-def _drawn(tree: Tree, status: Mapping[str, Status], search: Mapping[str, Any], target: str | None) -> dict[str, Any]:
+def _drawn(tree: Tree, status: Mapping[str, Status], search: Mapping[str, Any], answered: Answered) -> dict[str, Any]:
     """The nodes, parents before children and better ones first, and the paths that concluded."""
     order = _preorder(tree, status)
     numbers = {node.id: number for number, node in enumerate(order)}
     roots = {key: -1 - number for number, key in enumerate(tree.roots)}
     nodes = [_node(node, (numbers | roots)[node.parent], status[node.id]) for node in order]
-    return {"nodes": nodes, "finished": _finished(tree, numbers, search, target)}
+    return {"nodes": nodes, "finished": _finished(tree, numbers, search, answered)}
 
 
 def _preorder(tree: Tree, status: Mapping[str, Status]) -> list[Node]:
@@ -184,13 +184,13 @@ def _node(node: Node, parent: int, status: Status) -> dict[str, Any]:
 
 
 def _finished(
-    tree: Tree, numbers: Mapping[str, int], search: Mapping[str, Any], target: str | None
+    tree: Tree, numbers: Mapping[str, int], search: Mapping[str, Any], answered: Answered
 ) -> list[dict[str, Any]]:
     """The concluded paths with their aggregates, those of equivalent answers with the same group's number.
 
     The chosen one comes first, then the others by what the search decides by: votes, or a score.
     """
-    groups, right = _grouped(tree, target)
+    groups, right = _grouped(tree, answered)
     paths = [
         _known(
             node=numbers[node.id],
@@ -206,21 +206,22 @@ def _finished(
     return sorted(paths, key=_deciding(paths, search), reverse=True)
 
 
-def _grouped(tree: Tree, target: str | None) -> tuple[dict[str, int], set[str]]:
+def _grouped(tree: Tree, answered: Answered) -> tuple[dict[str, int], set[str]]:
     """Returns the group of each finished node's answer, and the nodes whose answer equals the target.
 
-    Further roots may have the question's options in another order, so that their letters mean other options: their
-    answers are groups of their own, and only the chosen one, whose answer the outcome states, is compared.
+    Where the question has options, a further root may have them in another order, so that its letters mean other
+    options. Its answers then are groups of their own, and only the chosen one is compared, as the outcome states it.
     """
+    target = answered.target
     roots: dict[str, list[Node]] = {}
     for node in tree.finished:
-        roots.setdefault(tree.root(node), []).append(node)
+        key = tree.root(node)
+        roots.setdefault(key if answered.options and key.startswith(FURTHER_ROOT) else "", []).append(node)
     groups: dict[str, int] = {}
     right: set[str] = set()
     count = 0
     for root, nodes in roots.items():
-        compared = [] if target is None or root.startswith(FURTHER_ROOT) else [target]
-        found = group([*(node.answer or "" for node in nodes), *compared])
+        found = group([*(node.answer or "" for node in nodes), *([] if target is None or root else [target])])
         for number, members in enumerate(found, count):
             own = [nodes[i].id for i in members if i < len(nodes)]
             groups |= dict.fromkeys(own, number)
@@ -228,7 +229,8 @@ def _grouped(tree: Tree, target: str | None) -> tuple[dict[str, int], set[str]]:
         count += len(found)
     stated = tree.outcome.answer
     if target is not None and stated is not None and equivalent(stated, target):
-        right.update(key for key in tree.chosen[-1:] if tree.root(tree.nodes[key]).startswith(FURTHER_ROOT))
+        ends = (tree.nodes[key] for key in tree.chosen[-1:] if key in groups)
+        right.update(end.id for end in ends if end.answer != stated or tree.root(end).startswith(FURTHER_ROOT))
     return groups, right
 
 

@@ -25,7 +25,7 @@ class Answered:
         doc_id: Which of its questions.
         repeat: Its number among the requests about that question.
         text: The question as asked.
-        options: Its options, where the samples have them.
+        options: Its options, where the samples or the journal have them.
         target: The reference answer, None where it is not known.
         reply: What was scored.
         extracted: The answer that the task's scorer found in it, None where it tells none.
@@ -197,7 +197,7 @@ def _unscored(entry: Entry) -> Answered:
         doc_id=entry.doc_id,
         repeat=entry.repeat,
         text=entry.text,
-        options=(),
+        options=entry.choices,
         target=None,
         reply=entry.reply,
         extracted=None,
@@ -312,7 +312,7 @@ def _answered(sample: Sample, verdicts: Verdicts, entry: Entry | None) -> Answer
         doc_id=sample.doc_id,
         repeat=0,
         text=_text(fields.get("input"), entry),
-        options=tuple(map(str, record.get("choices") or record.get("options") or ())),
+        options=tuple(map(str, record.get("choices") or record.get("options") or (entry.choices if entry else ()))),
         target=None if target in (None, "", "None") else str(target),
         reply=sample.reply,
         extracted=None if extracted is None else str(extracted),

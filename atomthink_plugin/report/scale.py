@@ -53,7 +53,10 @@ def scaling(run: Path, journal: Path | None) -> Scaling:
     questions, judged = sampled(found)
     at = sizes(questions)
     if at == [1]:
-        raise AtomThinkError(f"`{found.name}` has one candidate per question, and a curve needs more: run with n=16")
+        raise AtomThinkError(
+            f"`{found.name}` has one candidate per question, and a curve needs more: run majority, weighted or "
+            "best_of_n with n=16"
+        )
     methods = common_methods(questions)
     points = curve(questions, at, methods, found.pace)
     chosen = best(questions, points, known(questions))

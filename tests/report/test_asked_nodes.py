@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
@@ -20,6 +21,7 @@ from atomthink_plugin.report.node_status import Tree, statuses
 from atomthink_plugin.report.page_data import QuestionAnswers, whole
 from atomthink_plugin.report.run_reader import Answered, read
 from atomthink_plugin.report.scale import scaling
+from atomthink_plugin.runtime.records import encode
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
 from tests.report.browser import opened
 from tests.report.pages import all_of, errors, page_of, texts
@@ -155,16 +157,35 @@ def test_a_path_has_the_joints_of_the_outcome(outcome: Outcome) -> None:
 
 
 def test_answers_of_another_order_of_the_options_are_not_compared(outcome: Outcome, run: Written) -> None:
-    (answer,) = _trees(read(run.out).questions[0], outcome)
-    wrong = [path for path in answer["finished"] if answer["nodes"][path["node"]]["answer"] == "5"]
-    assert len({path["group"] for path in wrong}) == 2  # one in each tree
+    (one,) = read(run.out).questions
     nodes = tuple(replace(node, answer="4") if node.answer == "5" else node for node in outcome.nodes)
-    (answer,) = _trees(read(run.out).questions[0], replace(outcome, nodes=nodes))
-    assert sorted((_depth(answer["nodes"], path["node"]), path.get("right", False)) for path in answer["finished"]) == [
-        (2, False),  # of the second tree
-        (2, True),
-        (4, True),
-    ]
+    (open_ended,) = _trees(one, replace(outcome, nodes=nodes))
+    assert [path.get("right") for path in open_ended["finished"]] == [True, True, True]
+    assert len({path["group"] for path in open_ended["finished"]}) == 1
+    (choice,) = _trees(replace(one, options=("4", "5")), replace(outcome, nodes=nodes))
+    found = [(_depth(choice["nodes"], path["node"]), path.get("right", False)) for path in choice["finished"]]
+    assert sorted(found) == [(2, False), (2, True), (4, True)]  # the first is of the second tree
+    assert len({path["group"] for path in choice["finished"]}) == 2
+
+
+def test_a_chosen_option_counts_under_its_original_letter(outcome: Outcome, run: Written) -> None:
+    (one,) = read(run.out).questions
+    steps = (SUMMARY, WRONG)
+    mapped = replace(outcome, text="", answer="4", steps=steps, scores=(None, None))
+    nodes = tuple(node for node in outcome.nodes if Tree(outcome).root(node) != "root")
+    (tree,) = _trees(replace(one, options=("4", "5")), replace(mapped, nodes=nodes))
+    assert [path.get("right") for path in tree["finished"]] == [True]
+
+
+def test_the_options_of_a_question_are_those_of_its_journal(tmp_path: FilePath, outcome: Outcome) -> None:
+    written = write_run(tmp_path, [outcome], ["4"], search=SEARCH)
+    assert written.journal is not None
+    file = written.journal / "rank0.jsonl"
+    record = json.loads(file.read_text())
+    del record["checksum"]
+    assert read(written.out).questions[0].options == ()
+    file.write_bytes(encode(record | {"choices": ["4 cm", "5 cm"]}))
+    assert read(written.out).questions[0].options == read(written.journal).questions[0].options == ("4 cm", "5 cm")
 
 
 def _trees(answered: Answered, outcome: Outcome) -> list[dict[str, Any]]:
