@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from atomthink_plugin.accuracy_stats import wilson
-from atomthink_plugin.api import AtomThinkError, Failure, Result
+from atomthink_plugin.api import AtomThinkError, Failure, Outcome, Result
 from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.report.output_files import write_json
 from atomthink_plugin.runtime.build import build, cache_folder, open_journal
@@ -32,6 +32,7 @@ class Row:
         tokens: Policy tokens per question.
         prm_calls: Scored steps per question.
         seconds: Wall-clock seconds of the whole run, loading included.
+        unanswered: Questions whose thinking ended without an answer.
     """
 
     mode: str
@@ -40,6 +41,7 @@ class Row:
     tokens: float
     prm_calls: float
     seconds: float
+    unanswered: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -91,6 +93,7 @@ def measure(
         tokens=sum(spent.generated for spent in usage) / len(usage),
         prm_calls=sum(spent.score_calls for spent in usage) / len(usage),
         seconds=seconds,
+        unanswered=sum(isinstance(result, Outcome) and result.answer is None for result in results),
     )
     return row, results
 
@@ -100,7 +103,7 @@ def table(rows: Sequence[Row]) -> Grid:
     headings = ("thinking", "accuracy", "95 % interval", "tokens/q", "PRM calls/q", "seconds")
     cells = [
         (
-            row.mode + (f" ({row.failed} failed)" if row.failed else ""),
+            row.mode + _left(row),
             f"{row.accuracy:.1%}",
             f"{row.interval[0]:.1%} to {row.interval[1]:.1%}",
             f"{row.tokens:.0f}",
@@ -110,6 +113,13 @@ def table(rows: Sequence[Row]) -> Grid:
         for row in rows
     ]
     return Grid(f"{len(rows[0].right)} held-out questions, embedded model", headings, cells)
+
+
+def _left(row: Row) -> str:
+    """Returns how many questions have no answer, by reason."""
+    counts = {"failed": row.failed, "unanswered": row.unanswered}
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    return f" ({reasons})" if reasons else ""
 
 
 def run(questions: int, modes: Sequence[str], file: Path | None) -> None:

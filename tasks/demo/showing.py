@@ -31,6 +31,7 @@ def show_example(mode: str, demo: Sequence[DemoQuestion], results: Sequence[Resu
     """
     answered = [i for i, result in enumerate(results) if isinstance(result, Outcome) and result.steps]
     if not answered:
+        print(f"\nNo chain of `{mode}` has a step; the page below has the candidates, and why each was rejected.")
         return
     chosen = max(answered, key=lambda i: right[i])
     outcome = results[chosen]
