@@ -152,3 +152,24 @@ def test_training_imports_tasks_for_the_figures_of_the_embedded_model_alone() ->
 def test_no_module_is_named_like_one_of_the_standard_library() -> None:
     names = {name.rpartition(".")[2] for name in MODULES} - {"__main__"}
     assert names & set(sys.stdlib_module_names) == set()
+
+
+def _classes() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, file in MODULES.items():
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(name)
+    return found
+
+
+def test_no_class_of_the_engine_or_of_the_models_shares_its_name() -> None:
+    engine = {
+        name: [place for place in places if room(place) not in ("tasks", "training")]
+        for name, places in _classes().items()
+    }
+    assert {name: places for name, places in engine.items() if len(places) > 1} == {}
+
+
+def test_no_class_shares_its_name_with_the_contract() -> None:
+    assert {name: places for name, places in _classes().items() if "api" in places and len(places) > 1} == {}
