@@ -1,4 +1,4 @@
-"""What lmms-eval sees: models that think before they answer."""
+"""The models that lmms-eval loads: they think before they answer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 import torch.distributed as dist
-import yaml
 from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
@@ -34,7 +32,7 @@ from atomthink_plugin.model_adapters.lmms_requests import (
     to_result,
 )
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy
-from atomthink_plugin.named_models import plan_for
+from atomthink_plugin.named_models import plan_for, with_config_file
 from atomthink_plugin.plugins.arguments import read_pairs
 from atomthink_plugin.redaction import printable
 from atomthink_plugin.runtime.build import build, open_journal
@@ -45,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class _ToLoguru(logging.Handler):
-    """Hands our log lines to the logger that lmms-eval shows."""
+    """Forwards log records to loguru, whose output lmms-eval shows."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Forwards one record."""
@@ -53,7 +51,7 @@ class _ToLoguru(logging.Handler):
 
 
 def show_logs() -> None:
-    """Makes the engine's log lines appear among the harness's; once is enough, twice does no harm."""
+    """Shows the engine's log lines among the harness's. Calling it again changes nothing."""
     engine = logging.getLogger("atomthink_plugin")
     if not any(isinstance(handler, _ToLoguru) for handler in engine.handlers):
         engine.addHandler(_ToLoguru())
@@ -61,32 +59,16 @@ def show_logs() -> None:
         engine.propagate = False
 
 
-def read_config(file: str) -> dict[str, Any]:
-    """Returns the model arguments in a YAML file.
-
-    Raises:
-        AtomThinkError: There is no such file, or it is no mapping of names to values.
-    """
-    try:
-        read = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise AtomThinkError(f"`config={file}` cannot be read: {error}") from error
-    if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
-        raise AtomThinkError(f"`config={file}` is no mapping of argument names to values")
-    return read
-
-
 class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
-    """Any image-text-to-text checkpoint of transformers, thinking as `thinking=` says; others are subclasses.
+    """Any image-text-to-text checkpoint of transformers. The other models are subclasses with another name.
 
     Args:
-        batch_size: Rows of one forward pass, of the policy and the scorer, or `auto`; the harness's default (the int
-            1) leaves it to them.
+        batch_size: Rows of one forward pass of the policy and the scorer, or `auto`. The int 1, which is the harness's
+            default, means that the user gave none.
         max_batch_size: Not used; the harness passes it to every model.
-        device: Where the policy and the scorer run; `auto` if not given.
-        config: YAML file with further model arguments; those that are typed go before.
-        **model_args: See `RunArguments` and the factories of the policy, the search and the scorer; `policy`
-            names another registered policy.
+        device: Where the policy and the scorer run.
+        **model_args: See `RunArguments` and the factories of the policy, the search and the scorer. `policy` names
+            another registered policy, `config` a YAML file with further arguments.
 
     Raises:
         AtomThinkError: An argument or a checkpoint cannot be used; raised before any question is asked.
@@ -102,12 +84,11 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         batch_size: int | str = 1,
         max_batch_size: int | None = None,
         device: str | None = None,
-        config: str | None = None,
         **model_args: Any,
     ) -> None:
         super().__init__()
-        self._model_args = {**(read_config(config) if config else {}), **model_args}
         show_logs()
+        self._model_args = with_config_file(model_args)
         self._plan = self._planned(self._model_args, batch_size, device)
         self._loaded: Runner | None = build(self._plan)
         self._journal = ""
@@ -115,31 +96,27 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Self:
-        """Makes the model from `--model_args` and the command line's own arguments, which are defaults.
+        """Makes the model from `--model_args` and, where these leave an argument out, the command line's own options.
 
         Raises:
-            AtomThinkError: See the class; or an argument is given twice or without a value.
+            AtomThinkError: As the class does, or an argument is given twice or without a value.
         """
         return cls(**_constructor_arguments(arg_string, additional_config or {}))
 
     @classmethod
     def check(cls, arg_string: str, additional_config: Mapping[str, Any]) -> None:
-        """Raises what `create_from_arg_string` would say about an argument, without loading a model."""
+        """Raises the error that `create_from_arg_string` would raise for an argument, without loading a model."""
         show_logs()
         given = _constructor_arguments(arg_string, additional_config)
         batch_size, device = given.pop("batch_size", 1), given.pop("device", None)
-        config = given.pop("config", None)
         given.pop("max_batch_size", None)
-        cls._planned({**(read_config(config) if config else {}), **given}, batch_size, device)
+        cls._planned(with_config_file(given), batch_size, device)
 
     @classmethod
     def _planned(cls, model_args: Mapping[str, Any], batch_size: int | str, device: str | None) -> Plan:
-        defaults: dict[str, Any] = {}
-        if batch_size != 1:  # the harness passes the int 1 where the user gives no size, and text where they do
-            defaults["batch_size"] = defaults["prm_batch_size"] = batch_size
-        if device is not None:
-            defaults["device"] = defaults["prm_device"] = device
-        return plan_for(cls.model, model_args, defaults)
+        # The harness passes the int 1 where the user gives no batch size, and a string where they do.
+        given = {"batch_size": None if batch_size == 1 else batch_size, "device": device}
+        return plan_for(cls.model, model_args, {name: value for name, value in given.items() if value is not None})
 
     @property
     def name(self) -> str:
@@ -153,7 +130,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
 
     @property
     def _runner(self) -> Runner:
-        """The loaded plan; loaded again where one model object is evaluated twice."""
+        """The loaded models. `clean` frees them; the next evaluation of this object loads them again."""
         if self._loaded is None:
             self._loaded = build(self._plan)
         return self._loaded
@@ -174,7 +151,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         return replies
 
     def _think(self, questions: Requested) -> list[Result]:
-        """Answers the questions and tells the harness and the user what it took."""
+        """Answers the questions and reports their cost to the harness and the user."""
         journal = open_journal(self._plan, self._runner, self.name, self.rank)
         runner = replace(self._runner, journal=journal)
         self._journal = journal.folder.name if journal is not None else ""
@@ -199,9 +176,9 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         return results
 
     def _report(self, results: Sequence[Result], spent: Sequence[Usage], seconds: float) -> None:
-        """Tells the harness and the user what was spent now, and what became of all questions.
+        """Reports what this run spent and how many questions failed.
 
-        What the journal has costs nothing now, answers about unfinished questions too; calls per question count both.
+        Tokens and seconds leave out what an earlier run spent and the journal has; calls per question include it.
         """
         failed = [result for result in results if isinstance(result, Failure)]
         unanswered = sum(isinstance(result, Outcome) and result.answer is None for result in results)
@@ -232,35 +209,35 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
             )
 
     def clean(self) -> None:
-        """Frees the models once all questions are answered.
+        """Frees the models.
 
         Raises:
-            AtomThinkError: All of them failed: an accuracy of 0 would be read as the model's.
+            AtomThinkError: All questions failed; an accuracy of 0 would look like the model's.
         """
         self._loaded = None
         gc.collect()
         super().clean()
         tasks, self._tasks = list(self._tasks.values()), {}
         own = tally(request for task in tasks for request in task.instances)
-        # The harness calls this once in every process, so that all of them fail or none does.
+        # The harness calls this in every process, so that all of them raise or none does.
         run = sum(_of_all_processes(own), Tally())
         if run.failed and run.failed == run.replies:
             raise AtomThinkError(f"all {run.failed} questions failed, so there is no accuracy; first: {run.reason}")
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Not offered: thinking has no likelihood."""
+        """Not supported: a search has no likelihood."""
         raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not loglikelihood ones")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        """Not offered: a task's own rounds and ours would be nested."""
+        """Not supported: the rounds of a task would be nested in those of a search."""
         raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not multi-round ones")
 
 
 def _constructor_arguments(arg_string: str, additional_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `--model_args` over what the command line's own options say."""
+    """Returns `--model_args`, and the command line's own options where these leave an argument out."""
     typed = read_pairs("--model_args", arg_string)
     if "batch_size" in typed:
-        typed["batch_size"] = str(typed["batch_size"])  # the number 1 is the harness's default
+        typed["batch_size"] = str(typed["batch_size"])  # the int 1 is the harness's default
     return {**{name: value for name, value in additional_config.items() if value is not None}, **typed}
 
 
