@@ -1,10 +1,10 @@
-"""What lmms-eval's own command line does with runs of these models: it refuses mistakes early, and exits with a status.
+"""Changes lmms-eval's command line for runs of these models: early checks and an exit status.
 
-lmms-eval reads its arguments, parses all task files, makes the model and catches whatever that raises: it prints a
-traceback and exits with 0. Here, the arguments of a run are checked before the task files are parsed, an
-`AtomThinkError` is one line, and a run that failed ends the command with a status. Calls from Python are as before.
+lmms-eval parses all task files before it makes the model, prints a traceback for whatever that raises and exits with 0.
+With this module, the arguments of a run are checked before the task files are parsed, an `AtomThinkError` is printed as
+one line, and the command exits with a non-zero status if a run failed. Calls from Python do not change.
 
-Can go when lmms-eval lets a model check its arguments, and exits with a status after a failed run.
+It can be removed when lmms-eval lets a model check its arguments and exits with a status after a failed run.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from atomthink_plugin.model_adapters.register import CLASSES, model_class
 MODULE: Final = "lmms_eval.__main__"
 
 REFUSED: Final = 2
-"""Exit status after an AtomThinkError, as of the command `atomthink`."""
+"""Exit status after an AtomThinkError, the same as of the command `atomthink`."""
 
 FAILED: Final = 1
 """Exit status after any other error in a run of one of these models."""
 
 _HEAD_START: Final = 5.0
-"""Seconds that the other processes of a run leave to the first one: a launcher ends all of them after the first exit,
-and one message is enough."""
+"""Seconds that the other processes of a run wait for the first one. A launcher ends all of them after the first exit, so
+that one of them prints the message."""
 
 
 def install() -> None:
-    """Wraps lmms-eval's command line, if that is what imports the models; does nothing in other programs."""
+    """Wraps lmms-eval's command line if it is running; does nothing in other programs."""
     module = sys.modules.get(MODULE)
     if type(module) is ModuleType:
         module.__class__ = _CommandLine
@@ -68,7 +68,7 @@ def _with_status(module: Any, cli_evaluate: Callable[..., None]) -> Callable[...
 
 
 class _Runs:
-    """Evaluates the runs of a command line; there are several in a file that `--config` names.
+    """Evaluates the runs of a command line; `--config` may name a file with several.
 
     Args:
         evaluate: lmms-eval's function for one run.
@@ -103,7 +103,7 @@ class _Runs:
             raise
 
     def _refuse(self, reason: object) -> None:
-        """Prints the reason; ends this process if there are others, which would wait for it for ever."""
+        """Prints the reason. Ends this process in a distributed run, where the other processes would wait for it."""
         self.status = REFUSED
         if int(os.environ.get("RANK", "0")):
             time.sleep(_HEAD_START)

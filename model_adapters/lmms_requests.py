@@ -1,4 +1,4 @@
-"""Between lmms-eval's requests and our nouns: pure functions, no model."""
+"""Turns lmms-eval's requests into questions and results into its replies: pure functions, no model."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _GENERATION: Final = (*_LIMITS, "do_sample", "until", "max_agentic_steps")
 
 
 def is_padding(request: Instance) -> bool:
-    """Returns whether the request only evens out the processes' loads; its result is thrown away."""
+    """Returns whether the request only pads the list of a process in a distributed run; its result is discarded."""
     return bool(request.metadata.get("__padding_only__"))
 
 
 def repeats(requests: Sequence[Instance]) -> list[int]:
-    """Returns for each request how many requests before it, padding aside, ask about the same document.
+    """Returns for each request how many earlier ones, padding not counted, ask about the same document.
 
-    With `--repeats` the harness puts the very same request into the list several times.
+    With `--repeats` the harness puts the same request into the list several times.
     """
     seen: Counter[tuple[Any, ...]] = Counter()
     counts = []
@@ -62,7 +62,7 @@ def repeats(requests: Sequence[Instance]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A chat request, and what it asks for before its document is read.
+    """A chat request with everything that can be read from it without its document.
 
     Attributes:
         request: Its arguments are `(context, doc_to_messages, gen_kwargs, doc_id, task, split)`.
@@ -146,7 +146,7 @@ def to_question(asked: Asked, docs: Mapping[str, Any], max_pixels: int = MAX_PIX
 def _messages(
     doc_to_messages: Callable[[Any], Any], doc: Any, max_pixels: int
 ) -> tuple[tuple[Message, ...], tuple[str, ...]]:
-    """The turns; what a last turn of the assistant's begins with are steps that are given."""
+    """Returns the turns and the given steps: the text of a last turn that is the assistant's, split into steps."""
     turns = doc_to_messages(doc)
     messages = tuple(
         Message(turn["role"], tuple(_part(part, max_pixels) for part in turn["content"])) for turn in turns
@@ -177,14 +177,14 @@ def _part(content: Mapping[str, Any], max_pixels: int) -> str | Image.Image:
 
 
 def generation_arguments(request: Instance, model_args: Arguments, stepwise: bool) -> dict[str, Any]:
-    """Returns the arguments that hold for a request: `--gen_kwargs` before `--model_args` before the task.
+    """Returns a request's generation arguments. `--gen_kwargs` override `--model_args`, which override the task's.
 
     Args:
         request: A chat request, as it came from the harness.
         model_args: What the user gave in `--model_args`, defaults left out.
-        stepwise: Whether the reply is thought out in steps; the task's own temperature and length are then left
-            out: made for one greedy reply, often of a few tokens, they would make all samples of a search the
-            same and cut every chain.
+        stepwise: Whether the reply is a chain of steps. The task's own temperature and length are then ignored: they
+            are made for one greedy reply, often of a few tokens, and would make all samples of a search equal and
+            cut every chain.
     """
     left_out = _FOR_ONE_REPLY if stepwise else frozenset()
     asked = {key: value for key, value in request.args[2].items() if value is not None and key not in left_out}
@@ -192,21 +192,21 @@ def generation_arguments(request: Instance, model_args: Arguments, stepwise: boo
         del asked["until"]
     given = {**model_args, **overrides(request)}
     if "do_sample" not in given and given.get("temperature") is not None:
-        asked.pop("do_sample", None)  # the task's way of saying temperature 0
+        asked.pop("do_sample", None)  # in a task's arguments it means temperature 0
     return {**asked, **given}
 
 
 def asks_directly(request: Instance) -> bool:
-    """Returns whether the task wants its questions answered in one reply: its metadata has `thinking: direct`."""
+    """Returns whether the task asks for direct answers: its metadata has `thinking: direct`."""
     metadata = getattr(getattr(task_of(request), "config", None), "metadata", None)
     return isinstance(metadata, Mapping) and metadata.get("thinking") == "direct"
 
 
 def overrides(request: Instance) -> dict[str, Any]:
-    """Returns what `--gen_kwargs` named on the command line; the request holds it merged with the task's.
+    """Returns the arguments of `--gen_kwargs`, which the request holds merged with the task's own.
 
-    The task that a request's bound `doc_to_messages` belongs to carries the parsed command line. Where there
-    is none, as in a call of `simple_evaluate` from Python, nothing tells the two apart and this is empty.
+    The parsed command line is an attribute of the task, which is found by the request's bound `doc_to_messages`. A call
+    of `simple_evaluate` from Python has no command line; the result is then empty.
     """
     command_line = getattr(task_of(request), "args", None)
     return read_gen_kwargs(getattr(command_line, "gen_kwargs", None) or "")
@@ -233,10 +233,10 @@ def task_of(request: Instance) -> Any:
 
 
 def _delimiter(request: Instance) -> str:
-    """The stop string that the harness injects for tasks that name none: their few-shot delimiter.
+    """Returns the stop string that the harness adds for tasks without one: their few-shot delimiter.
 
-    A task that names just this one on purpose looks the same. Its stop is dropped too, as in the harness's
-    own Qwen models: it would end a chain of thought at its first paragraph.
+    A task that sets this very string itself cannot be told from these. Its stop is dropped as well, as the harness's
+    own Qwen models do: it would end a chain of thought at its first paragraph.
     """
     config = getattr(task_of(request), "config", None)
     delimiter: str | None = getattr(config, "fewshot_delimiter", None)
@@ -244,14 +244,14 @@ def _delimiter(request: Instance) -> str:
 
 
 def to_limits(arguments: Arguments) -> Limits:
-    """Returns the limits among generation arguments; `do_sample=False` is temperature 0.
+    """Returns the limits in generation arguments; `do_sample=False` means temperature 0.
 
     Raises:
         AtomThinkError: One of them has a value it cannot have.
     """
     given = {name: None if (value := arguments.get(name)) == "None" else value for name in _LIMITS}
     if arguments.get("do_sample") is False or given["temperature"] == 0:
-        # Greedy tasks carry whatever in the arguments that only sampling reads, `top_p: 0` for one.
+        # Tasks that decode greedily may hold invalid values of the other two, such as `top_p: 0`.
         given |= {"temperature": 0.0, "top_p": None, "top_k": None}
     elif given["top_p"] == 0:
         given |= {"temperature": 0.0, "top_p": None}
@@ -270,7 +270,7 @@ def _strings(value: str | Sequence[str] | None) -> tuple[str, ...]:
 
 @dataclass
 class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
-    """The harness's token counts and what else is worth a column: it writes `to_dict` into the samples file.
+    """The harness's token counts with further columns of its samples file, into which it writes `to_dict`.
 
     Attributes:
         policy_calls: Candidate steps sampled.
@@ -279,9 +279,9 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
         value: What the chosen path won by.
         stopped: Why the search ended.
         status: `answered`, `unanswered` if no path concluded, or `failed`.
-        step_scores: The scorer's verdicts on the chosen path's steps; empty where none was scored.
+        step_scores: Scores of the chosen path's steps; empty where none was scored.
         error: Why it failed.
-        journal: Name of the folder that has its tree; empty where none was kept.
+        journal: Name of the journal's folder, which has the tree; empty without a journal.
     """
 
     policy_calls: int = 0
@@ -295,7 +295,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
     journal: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what goes into the samples file; a failed question has its reason and what was spent on it."""
+        """Returns the columns of the samples file; a failed question has the reason and its cost only."""
         spent = {**super().to_dict(), "policy_calls": self.policy_calls, "score_calls": self.score_calls}
         kept = {"journal": self.journal} if self.journal else {}
         if self.error:
@@ -313,12 +313,12 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What became of the replies to requests.
+    """Counts of replies.
 
     Attributes:
         replies: How many there are.
-        failed: How many of them are failures.
-        reason: Why the first one failed, empty where none did.
+        failed: How many of them failed.
+        reason: Why the first one failed; empty if none did.
     """
 
     replies: int = 0
@@ -330,18 +330,18 @@ class Tally:
 
 
 def tally(requests: Iterable[Instance]) -> Tally:
-    """Counts the replies that the harness has put into requests; one from its response cache did not fail."""
+    """Counts the replies in requests. Replies from the harness's response cache have no counts and did not fail."""
     counts = [count for request in requests for count in request.token_counts]
     errors = [count.error for count in counts if isinstance(count, ThoughtCounts) and count.status == "failed"]
     return Tally(len(counts), len(errors), errors[0] if errors else "")
 
 
 def to_result(result: Result, journal: str = "") -> GenerationResult:
-    """Returns what `generate_until` returns for one question; a failed one has no text and says why.
+    """Returns the reply of `generate_until` for one question; a failed one has no text and says why.
 
     Args:
-        result: What became of it.
-        journal: Name of the journal's folder, by which a samples file leads to the trees.
+        result: The result.
+        journal: Name of the journal's folder, written into the samples file so that the trees can be found.
     """
     usage = result.usage
     counts = ThoughtCounts(

@@ -1,8 +1,8 @@
-"""What the harness calls when it looks for models: entry-point group `lmms_eval.models`.
+"""Registers the models with lmms-eval: the entry point of the group `lmms_eval.models`.
 
-This is also where everything is installed that changes lmms-eval itself; each of these modules says when it can go.
+It also installs the modules that change lmms-eval itself; each of them says when it can be removed.
 
-The harness loads all entry points in one loop, so that one which raises takes every later package with it.
+The harness loads all entry points in one loop, so an exception in one of them hides the models of all later packages.
 Nothing here raises, and nothing here imports torch.
 """
 
@@ -45,9 +45,9 @@ other."""
 
 
 def manifests() -> list[ModelManifest]:
-    """Returns the plugin's models, and installs what makes lmms-eval run them and their tasks.
+    """Returns the plugin's models and installs the changes to lmms-eval that they and their tasks need.
 
-    Each part is tried on its own: one that fails is reported in a warning and left out.
+    Each part is tried separately. One that fails is logged as a warning and left out.
     """
     for what, module in INSTALLED.items():
         _attempt(what, partial(_install, module))
