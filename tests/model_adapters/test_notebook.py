@@ -155,4 +155,4 @@ print({"PIL", "pydantic"} & light, {"torch", "transformers", "lmms_eval"} & set(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n") == ["AtomThinkError", "set() set()", ""]
     with pytest.raises(AttributeError):
-        _ = atomthink_plugin.thnik  # type: ignore[attr-defined]
+        _ = atomthink_plugin.thnik
