@@ -31,8 +31,9 @@ FAILED: Final = 1
 """Exit status after any other error in a run of one of these models."""
 
 _HEAD_START: Final = 5.0
-"""Seconds that the other processes of a run wait for the first one to print the message: a launcher ends all of them after
-the first exit."""
+"""Seconds that the other processes of a run wait for the first one to print the message.
+
+A launcher ends all of them after the first exit."""
 
 
 def install() -> None:
