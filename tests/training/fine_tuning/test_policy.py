@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.emova_policy import emova_policy
 from atomthink_plugin.model_adapters.transformers_policy import transformers_policy
@@ -52,7 +51,7 @@ def test_it_trains_what_is_not_frozen_and_writes_a_complete_checkpoint(data: Pat
     assert [record["step"] for record in records] == [1, 2, 3]
     assert all({"loss", "learning_rate", "tokens_per_second", "seconds"} <= record.keys() for record in records)
     assert (tmp_path / "out" / "rejects.jsonl").read_text() == ""
-    policy = transformers_policy(str(tmp_path / "out"), format=Continue(), device="cpu")
+    policy = transformers_policy(str(tmp_path / "out"), device="cpu")
     assert policy.identity.endswith("in float32")
     assert load_multimodal(str(tmp_path / "out"), device="cpu").processor is not None
     with pytest.raises(AtomThinkError, match="holds a training already"):
@@ -154,7 +153,7 @@ def test_other_architectures_and_rows_without_images_train_step_by_step(build: A
     train_policy(recipe(tmp_path, model=model, format="atomic", batch_size=5, max_steps=1, warmup=0))
     before, after = weights(Path(model)), weights(tmp_path / "out")
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    transformers_policy(str(tmp_path / "out"), format=Continue(), device="cpu")
+    transformers_policy(str(tmp_path / "out"), device="cpu")
 
 
 def test_a_model_of_its_own_code_trains_and_keeps_it(data: Path, tmp_path: Path) -> None:
@@ -167,7 +166,7 @@ def test_a_model_of_its_own_code_trains_and_keeps_it(data: Path, tmp_path: Path)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("language_model" in name for name in moved)
     assert not any("vision_tower" in name for name in moved)  # a learning rate of its own: none
-    emova_policy(str(tmp_path / "out"), format=Continue(), device="cpu", trust_remote_code=True)
+    emova_policy(str(tmp_path / "out"), device="cpu", trust_remote_code=True)
 
 
 def test_what_cannot_be_learned_is_set_aside_and_counted(

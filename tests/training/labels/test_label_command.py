@@ -117,7 +117,7 @@ def test_questions_are_sampled_first(tmp_path: Path) -> None:
         (["in.jsonl", "--out", "o.jsonl", "--temperature", "1"], "`--temperature 1.0` goes with `--sample`"),
         (["in.jsonl", "--out", "o.jsonl"], "has no chain that can be used (1 rejected; the first: in.jsonl:1: steps"),
         (["bad.jsonl", "--out", "o.jsonl", "--sample", "1"], "has no question that can be used (1 rejected"),
-        (["good.jsonl", "--out", "o.jsonl", "--model", "gpt"], "`--model gpt` is unknown"),
+        (["good.jsonl", "--out", "o.jsonl", "--model", "gpt"], "`model=gpt`"),
         (["good.jsonl", "--out", "o.jsonl", "--model_args", "search=beam"], "`search=beam`: rollouts are QuickThink"),
     ],
 )
