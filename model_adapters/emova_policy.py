@@ -12,10 +12,10 @@ import torch
 from pydantic import NonNegativeFloat
 
 from atomthink_plugin.api import Message
-from atomthink_plugin.formats.parts import joined
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_remote_multimodal, own_code
 from atomthink_plugin.inference.encoding import Encoder, Encoding, turn_of
+from atomthink_plugin.inference.message_parts import joined
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class ConversationEncoder(Encoder):
     """Encodes prompts with a processor that is called with turns and images, as EMOVA's model card does.
 
-    Of several images all are given at once, in reading order. A conversation without a system turn gets the config's
-    own, as in all of the card's examples. Images are prepared anew for every conversation: `format=continue`, which
-    keeps a question's conversation the same over all steps, prepares them once.
+    All images are passed in one call, in reading order. A conversation without a system turn gets that of the config,
+    as in all examples of the card. Images are prepared once for each conversation: a format that begins the reply
+    keeps the conversation and prepares them once for all steps.
 
     Args:
         checkpoint: A checkpoint whose config names the token that stands for an image.
@@ -44,7 +44,7 @@ class ConversationEncoder(Encoder):
         self._unwritten |= {self._image_id}
 
     def chat(self, messages: Sequence[Message]) -> str:
-        """Returns the turns as JSON: what tells one conversation from another."""
+        """Returns the turns as JSON, which identifies the conversation."""
         if self._system and messages[0].role != "system":
             messages = (Message("system", (self._system,)), *messages)
         return json.dumps([turn_of(turn.role, [self._part(part) for part in joined(turn.parts)]) for turn in messages])
@@ -53,7 +53,7 @@ class ConversationEncoder(Encoder):
         return self._head(text, images)
 
     def _process(self, text: str, images: list[Image]) -> Encoding:
-        """As usual, except that text behind the last image is there already."""
+        """As the base class, except that the text after the last image is part of the result."""
         encoding = super()._process(text, images)
         places = (encoding.tokens["input_ids"][0] == self._image_id).nonzero()
         return replace(encoding, settled=int(places[-1]) + 1) if len(places) else encoding

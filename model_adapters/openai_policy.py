@@ -36,7 +36,7 @@ from atomthink_plugin.servers.pool import Servers
 OPENAI: Final = "https://api.openai.com/v1"
 
 Continuation = Literal["check", "trust"]
-"""Whether to look, before the first question, if servers continue the assistant's turn, or to believe it."""
+"""Whether to check before the first question that servers continue the assistant's turn, or to trust that they do."""
 
 _TRIED: Final = (Message("user", ("What is 1 + 1?",)),)
 _TRIED_TOKENS: Final = 16
@@ -46,23 +46,23 @@ _LISTED: Final = 20
 
 
 class OpenAIPolicy:
-    """Samples steps from one or several servers of one model.
+    """Answers prompts with one or several servers of one model.
 
-    A question stays with one server, whose prefix cache then serves its later steps, unless that one goes away. Samples
-    of one temperature are one request with `n=`, drawn from the seed of the first; where a server does not honour
-    that they are asked one by one, each with its own seed. Greedy samples are asked once.
+    The prompts of a session go to one server, whose prefix cache then has their beginnings, while it can be reached.
+    The samples of one temperature are one request with `n=`, drawn from the seed of the first. Where a server does not
+    support that, each sample is a request with its own seed. Greedy samples of one prompt are one request.
 
-    Reproducible are, on a server that honours `seed` and computes alike in any batch: greedy steps, paths of a
-    rollout (`n` is 1, and the seed depends on nothing but run, question, node and sample), and the candidates of
-    a step as a whole, for the same number of them. A sample of a group is another one in a group of another
-    size. Seeds have 31 bits, which every server can hold. Hosted servers promise nothing.
+    On a server that honours `seed` and computes alike in any batch, these are reproducible: greedy samples, samples
+    with `n` of 1, and all samples of a prompt together for the same `n`. One sample of several is another one for
+    another `n`. Seeds have 31 bits, which every server can hold. Hosted servers guarantee nothing.
 
-    A step's `token_ids` are placeholders, as many as tokens were sampled up to its end. Where the server gives no
-    log-probabilities a step has none. `Usage.images` counts the images sent; what of them the server had encoded
-    before, it does not tell.
+    A step's `token_ids` are placeholders, one for each token that was sampled up to its end. A step has no
+    log-probabilities where the server gives none; a prompt whose sampling asks for `tops` then fails. For `tops=20`,
+    the protocol's limit, vLLM may list the sampled token in the place of the least likely one. `Usage.images` counts
+    the images that were sent; servers do not report which of them they had encoded before.
 
-    Sampling is as asked only where the server adds nothing: start vLLM with `--generation-config vllm` and SGLang
-    with `--sampling-defaults openai`, or a checkpoint's own repetition penalty and filters apply.
+    Servers may add their own sampling parameters: start vLLM with `--generation-config vllm` and SGLang with
+    `--sampling-defaults openai`, or a checkpoint's own repetition penalty and filters apply.
 
     Args:
         model: What the servers call the model.
@@ -84,11 +84,11 @@ class OpenAIPolicy:
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` replies to `prompt`.
 
-        A chain that fills the context has no next step: the proposal is empty. A server tells that the wanted
-        tokens do not fit, not how many would: half as many are asked for, down to what a step needs.
+        A server says that the wanted tokens do not fit in the context, not how many would: half as many are asked for,
+        down to what a step needs.
 
         Raises:
-            QuestionError: The question is too long or has a broken image, or the server fails it.
+            QuestionError: A prompt of depth 0 leaves no room in the context, an image is broken, or the server fails.
             AtomThinkError: More log-probabilities are asked for than the protocol has.
         """
         _check_tops(sampling.tops)
@@ -146,8 +146,8 @@ class OpenAIPolicy:
     async def check(self) -> None:
         """Asks every server for a few tokens.
 
-        A list of models is no such check: some servers have none, some show it to anyone, some take names that
-        are not on it.
+        The list of models would not do: some servers have none, some show it without a key, some accept names that
+        are not in it.
 
         Raises:
             AtomThinkError: A server cannot be reached, refuses the key, or does not know the model.
@@ -181,10 +181,10 @@ class OpenAIPolicy:
             raise AtomThinkError(str(error)) from None
 
     async def _check_continuation(self, endpoint: Endpoint, ask: ChatRequest, prefix: str) -> None:
-        """Compares prompts: a turn that is continued has neither an end nor a new turn behind it."""
+        """Compares the token counts of prompts: a continued turn has neither its end nor a new turn after it."""
         way_out = (
-            f"{endpoint.name}: format=continue needs a server that continues the assistant's turn, as vLLM "
-            "and SGLang do; pass `format=atomic`, which every server can answer"
+            f"{endpoint.name}: this run's format begins the assistant's turn, which needs a server that continues it, "
+            "as vLLM and SGLang do; pass `format=atomic`, which every server can answer"
         )
         try:
             ask = replace(ask, prefix=prefix)
@@ -195,8 +195,8 @@ class OpenAIPolicy:
             raise AtomThinkError(f"{way_out} ({error})") from None
         if not 0 < _prompt(continued) < _prompt(fresh):
             raise AtomThinkError(
-                f"{way_out}. It took no notice of `continue_final_message` ({_prompt(continued)} prompt tokens with "
-                f"it, {_prompt(fresh)} without); if it continues all the same, pass `continuation=trust`"
+                f"{way_out}. It ignored `continue_final_message` ({_prompt(continued)} prompt tokens with "
+                f"it, {_prompt(fresh)} without); if it continues nevertheless, pass `continuation=trust`"
             )
 
 

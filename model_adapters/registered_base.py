@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from atomthink_plugin.api import AtomThinkError, Message, QuestionError
-from atomthink_plugin.formats.parts import joined
+from atomthink_plugin.inference.message_parts import joined
 from atomthink_plugin.plugins.arguments import pick
 from atomthink_plugin.redaction import remember
 

@@ -1,4 +1,4 @@
-"""Any model that lmms-eval has registered as a policy: slow, and universal."""
+"""Any model that lmms-eval has registered, as a policy: slower than the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from atomthink_plugin.model_adapters.registered_base import BaseReply, Conversat
 from atomthink_plugin.runtime.batcher import MicroBatcher
 
 _GATHERED: Final = 256
-"""Requests that are sorted into calls at the same time: those that may share one have to be found first."""
+"""Requests that are sorted into calls together: those that can share a call have to be found first."""
 
 _BYTES_PER_TOKEN: Final = 4
 """Counts tokens where a base does not."""
@@ -47,20 +47,19 @@ class PendingRequest:
 
 
 class RegisteredPolicy:
-    """Samples steps from a model of lmms-eval through its `generate_until`, batched over all questions that wait.
+    """Answers prompts with a model of lmms-eval through its `generate_until`, batched over all calls that wait.
 
-    All that such a model promises is a text for a prompt. It is asked for each step anew, from the image on; it is
-    not told where a step ends, so that it writes on to its end of sequence or the limit, and is cut here; and its
-    steps have no log-probabilities. `token_ids` are placeholders, as many as the base counted or,
-    where it does not count, a quarter of the bytes; then a step that was cut at its limit cannot be told from a whole
-    one either.
+    Such a model returns one text for a prompt, and nothing else can be relied on. Every prompt is read in full, its
+    images included. Stop strings are not passed on: the model writes until its end of sequence or the token limit, and
+    its text is cut here. Steps have no log-probabilities. `token_ids` are placeholders, as many as the base counted or,
+    where it does not count, a quarter of the bytes; a text that the token limit ended is then not recognised as such.
 
-    Greedy samples of one node are one request. Other samples are drawn from the generators of torch, numpy and Python,
-    which are seeded before each call. With `batch_size=1` a call is one sample, and what is drawn depends on its seed
-    alone. With more, it depends on which samples share the call, and that on what waited just then: another run may
-    draw others. A base that samples elsewhere (a server, vLLM, worker processes) is not reproducible at all.
-    Temperature, top_p and, if asked for, top_k reach the base as generation arguments; which of them it heeds is its
-    own affair, and its checkpoint's defaults (a repetition penalty, top_k=50) stay in force.
+    Greedy samples of one prompt are one request. Other samples are drawn from the generators of torch, numpy and
+    Python, which are seeded before each call. With `batch_size=1` a call is one sample and depends on its seed alone.
+    With more, a sample depends on which requests share its call, and may be another one in another run. A base that
+    samples elsewhere (a server, vLLM, worker processes) is not reproducible. Temperature, top_p and, if asked for,
+    top_k are passed as generation arguments; the base decides which of them it uses, and its checkpoint's defaults (a
+    repetition penalty, top_k=50) apply.
 
     Args:
         base: The model.
@@ -120,10 +119,9 @@ class RegisteredPolicy:
             raise QuestionError(f"`base={self.base.name}` failed: {type(error).__name__}: {error}") from error
 
     def _serve(self, batch: Sequence[PendingRequest]) -> list[BaseReply]:
-        """Asks what has no reply yet; a call that fails keeps none of the others from theirs.
+        """Asks for the replies that are missing; after a call that fails, the other calls are still made.
 
-        The batcher halves what it is told has failed and comes back with it, so that in the end a request that
-        cannot be answered stands alone.
+        The batcher halves a batch that fails and runs both halves, until the request that fails is alone.
         """
         failure: Exception | None = None
         for call in self._calls([asked for asked in batch if asked.reply is None]):
@@ -136,7 +134,7 @@ class RegisteredPolicy:
         return [asked.reply for asked in batch if asked.reply is not None]
 
     def _calls(self, batch: Sequence[PendingRequest]) -> Iterator[list[PendingRequest]]:
-        """Most models take the arguments of a batch's first request for all: those of a call have the same."""
+        """Sorts requests into calls with the same arguments: most models use those of the first request for all."""
         groups: dict[Arguments, list[PendingRequest]] = {}
         for asked in batch:
             groups.setdefault(asked.arguments, []).append(asked)
@@ -164,13 +162,13 @@ def registered_policy(
 
     Args:
         base: What the harness calls the model, as in `lmms-eval --model NAME`.
-        pretrained: The base's argument of that name, which most of them have.
-        base_args: All its other arguments; a mapping in a `config=` file, or JSON.
-        batch_size: Requests in one call, and the base's own `batch_size`; many bases insist on 1.
+        pretrained: The base's argument of that name, which most bases have.
+        base_args: All other arguments of the base; a mapping in a `config=` file, or JSON.
+        batch_size: Requests in one call, and the base's own `batch_size`; many bases accept only 1.
         device: The base's own `device`, its default if not given.
 
     Raises:
-        AtomThinkError: The format or the batch size cannot be used, or the base cannot be made.
+        AtomThinkError: The batch size cannot be used, or the base cannot be made.
     """
     if batch_size == "auto":
         raise AtomThinkError(

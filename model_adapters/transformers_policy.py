@@ -27,17 +27,19 @@ log = logging.getLogger(__name__)
 
 
 class TransformersPolicy:
-    """Samples steps from a checkpoint in this process, batched over all questions that wait.
+    """Answers prompts with a checkpoint in this process, batched over all calls that wait.
 
-    A row's tokens depend on its prompt and its seed alone, not on its companions in the batch. Images and
-    prompts are read once and their caches forked. Where a model does not allow that, every prompt is read in full;
-    where padding changes a model's reply, each row has a forward pass of its own. A warning says so.
+    The tokens of a sample depend on its prompt and its seed alone, not on the other samples in the batch. Images and
+    prompts are prefilled once, and their KV caches are forked. Where a model does not allow that, every prompt is
+    prefilled in full; where padding changes a model's reply, each sample has a forward pass of its own. A warning says
+    so.
 
     Args:
         checkpoint: The loaded model; several policies may share it.
-        batch_size: Rows in one batch at most; `auto` for as many as fit, see `atomthink_plugin.inference.batch_size`.
-        cache_gib: GiB of keys and values kept between batches; 0 reads every prompt in full.
-        encoder: Makes the model's inputs, where its processor is not called as most are.
+        batch_size: Samples in one batch at most; `auto` for as many as fit, see
+            `atomthink_plugin.inference.batch_size`.
+        cache_gib: GiB of keys and values kept between batches; 0 prefills every prompt in full.
+        encoder: Makes the model's inputs, for processors that are not called as most are.
     """
 
     def __init__(
@@ -63,12 +65,12 @@ class TransformersPolicy:
         self._batcher: MicroBatcher[GenerationRequest, GenerationOutput] = MicroBatcher(self.generate, limit)
 
     def check(self) -> None:
-        """Compares a few tokens with the model's own `generate`, alone and beside a longer row, and falls back.
+        """Compares a few tokens with the model's own `generate`, alone and beside a longer prompt, and falls back.
 
-        To be called once, before the first question.
+        To be called once, before the first prompt.
 
         Raises:
-            Exception: What the model or its processor raised, if it answers questions neither with nor without images.
+            Exception: What the model or its processor raised, if it answers prompts neither with nor without images.
         """
         log.info("trying %s on a few prompts", self.identity)
         with forward_passes(self._checkpoint):
@@ -83,11 +85,10 @@ class TransformersPolicy:
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` replies to `prompt`.
 
-        Greedy samples of one prompt are one text, generated once. A chain that fills the context has
-        no next step: the proposal is empty.
+        Greedy samples of one prompt are one text, generated once.
 
         Raises:
-            QuestionError: The question itself is too long, or has a broken image.
+            QuestionError: A prompt of depth 0 leaves no room in the context, an image is broken, or the model fails.
         """
         encoding = self._encoder.encode(prompt)
         room = least_tokens(sampling.max_tokens)
@@ -121,7 +122,7 @@ class TransformersPolicy:
             ) from error
 
     def generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
-        """Generates rows in as few batches as their shapes allow; results in the rows' order."""
+        """Generates in as few batches as the prompts' shapes allow; results are in the order of the requests."""
         replies: dict[int, GenerationOutput] = {}
         with forward_passes(self._checkpoint):
             for indices in group([row.prompt for row in rows]):
@@ -139,14 +140,18 @@ class TransformersPolicy:
             return self._generate(rows)
 
     def _cannot_fork(self, reason: str) -> None:
-        log.warning("the cache of %s cannot be forked (%s): every prompt is read in full", self.identity, reason)
+        log.warning(
+            "the KV cache of %s cannot be forked (%s): every prompt is prefilled in full", self.identity, reason
+        )
         self._decoder = PrefillDecoder(self._checkpoint)
         self._check_padding()
 
     def _check_padding(self) -> None:
-        """Gives each row a forward pass of its own if a longer one beside it changes its reply."""
+        """Gives each sample a forward pass of its own if a longer prompt beside it changes its reply."""
         if fault := first_fault(self._trials, self._decoder):
-            log.warning("%s cannot be asked in batches (%s): each row has its own forward pass", self.identity, fault)
+            log.warning(
+                "%s cannot be asked in batches (%s): each sample has its own forward pass", self.identity, fault
+            )
             self._alone = True
 
 

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 _FULL: Final = re.compile(r"maximum (context|model) length|max_model_len|longer than the maximum", re.IGNORECASE)
 
 _BLANKS: Final = 8
-"""Blank lines before a step that are waited through."""
+"""How often a sample is drawn again because a blank line before its text ended it."""
 
 
 class VllmPolicy:
-    """Samples steps with vLLM's continuous batching and prefix cache.
+    """Answers prompts with vLLM's continuous batching and prefix cache.
 
-    A prompt is given as token ids, the question's and each step's own, so that every prompt is found in the prefix
-    cache up to its last step; images go by a digest of their pixels and are encoded once. Samples of a node are
-    requests of their own, at the same time, each with its own seed: a sample is the same whatever it is drawn with,
-    as far as vLLM computes alike in any batch. Greedy samples are asked once.
+    A prompt is sent as token ids: those of its turns, then those of each piece of the reply's beginning. The prefix
+    cache thus has every prompt up to its last piece. Images are identified by a digest of their pixels and encoded
+    once. Each sample is a request with its own seed: it does not depend on the other samples, as far as vLLM computes
+    alike in any batch. Greedy samples of one prompt are one request.
 
     Args:
         engine: The running engine.
@@ -56,10 +56,8 @@ class VllmPolicy:
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` replies to `prompt`.
 
-        A chain that fills the context has no next step: the proposal is empty.
-
         Raises:
-            QuestionError: The question is too long, or vLLM cannot take its images.
+            QuestionError: A prompt of depth 0 leaves no room in the context, or vLLM cannot take its images.
         """
         encoded = self._encode(prompt)
         draws = [_draw(index, sampling) for index in range(n)]
@@ -86,7 +84,7 @@ class VllmPolicy:
         return Proposal(tuple(_step(last[draw].outputs[0], sampling.tops) for draw in draws), usage)
 
     def _encode(self, prompt: Prompt) -> TokensPrompt:
-        """Returns the prompt's ids, one for each image, which vLLM replaces by as many as the image takes."""
+        """Returns the prompt's ids with one id for each image, which vLLM replaces by as many as the image needs."""
         from vllm.inputs import TokensPrompt
 
         text = self._text.chat(prompt.messages)
@@ -101,10 +99,10 @@ class VllmPolicy:
         return encoded
 
     async def _sample(self, prompt: TokensPrompt, params: SamplingParams) -> list[RequestOutput]:
-        """Draws one sample, the last of what is returned.
+        """Draws one sample: the last of the outputs that are returned.
 
-        vLLM looks for stop strings from the first character on, but a blank line before a step is not its end: the
-        sample is drawn again, the same tokens, and let go on behind it.
+        vLLM looks for stop strings from the first character on, but a blank line before the first visible character is
+        not the end of a sample. It is drawn again with the same seed, and continues after the blank line.
         """
         outputs = [await self._engine.generate(prompt, params)]
         while _blank(outputs[-1].outputs[0]) and len(outputs) <= _BLANKS:
@@ -121,7 +119,7 @@ class VllmPolicy:
             generated=sum(len(one.token_ids) for one in output.outputs),
             prefilled=len(prompt) - cached,
             cached=cached,
-            # An image of which some tokens were read before was encoded then, and is kept beside the prefix cache.
+            # An image with cached tokens was encoded with them, and vLLM keeps it beside its prefix cache.
             images=images * new // len(places) if places else images,
         )
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from atomthink_plugin.api import Message, Unit
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 
 def append(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
@@ -24,12 +22,6 @@ def prepend(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
     last = messages[-1]
     at = next((i for i, part in enumerate(last.parts) if isinstance(part, str)), len(last.parts))
     return (*messages[:-1], replace(last, parts=(*last.parts[:at], text, *last.parts[at:])))
-
-
-def joined(parts: Sequence[str | Image]) -> list[str | Image]:
-    """Returns the parts with texts that follow each other as one: others would put line breaks between them."""
-    runs = groupby(parts, lambda part: isinstance(part, str))
-    return [part for textual, run in runs for part in (["".join(map(str, run))] if textual else run)]
 
 
 def begun_opening(reply: str, unit: Unit) -> str:

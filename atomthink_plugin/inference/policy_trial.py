@@ -12,7 +12,6 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from atomthink_plugin.api import Prompt
-from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.inference import trial
 from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
@@ -114,7 +113,7 @@ def first_fault(tried: Sequence[Trial], decoder: Decoder) -> str | None:
 
 def _prompts(encoder: Encoder, images: bool) -> list[Encoding]:
     short, long = (encoder.encode(Prompt(question.messages)) for question in trial.questions(images))
-    return [short, long, short.extend(encoder.pieces([trial.STEPS[0] + SEPARATOR]))]
+    return [short, long, short.extend(encoder.pieces([trial.STEPS[0] + "\n\n"]))]
 
 
 def _expected(checkpoint: Checkpoint, prompt: Encoding) -> Expected:

@@ -8,9 +8,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.api import Message
-from atomthink_plugin.formats.parts import joined
 from atomthink_plugin.image_memo import PerImage
 from atomthink_plugin.inference.encoding import to_rgb
+from atomthink_plugin.inference.message_parts import joined
 
 if TYPE_CHECKING:
     from PIL.Image import Image
