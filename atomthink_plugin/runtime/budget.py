@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from atomthink_plugin.api import Usage
 
@@ -25,7 +26,6 @@ class Budget:
         deadline: Time of `clock` after which nothing new is started.
         generated: Tokens that were generated so far.
         clock: Tells the time.
-        turn: Held by whoever takes a grant, in the order of the calls.
     """
 
     calls: int | None = None
@@ -33,7 +33,11 @@ class Budget:
     deadline: float | None = None
     generated: int = 0
     clock: Callable[[], float] = time.monotonic
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False, compare=False)
+
+    @cached_property
+    def turn(self) -> asyncio.Lock:
+        """Held by whoever takes a grant, in the order of the calls."""
+        return asyncio.Lock()
 
     def grant(self, n: int, max_tokens: int) -> tuple[int, int]:
         """Takes up to `n` samples of up to `max_tokens` tokens.
