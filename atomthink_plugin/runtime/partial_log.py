@@ -1,7 +1,8 @@
 """What the models answered about unfinished questions, so that a killed search repeats only what was in flight.
 
-What a search asks depends on its seeds and on earlier answers alone. A resumed search therefore asks the same
-again, gets the logged answers, and ends as if nothing had happened.
+What a search asks depends only on its seeds and on earlier answers. A resumed search therefore repeats its requests,
+gets the logged answers, and continues from there. Requests that an older version logged under other names are asked
+again.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class PartialLog:
 
     Answers are not synced to the disk one by one: a process that is killed loses none, a machine that crashes loses
     the last seconds. A question's answers are dropped when it is finished. A file that cannot be read or written is
-    given up with a warning.
+    not used, with a warning.
 
     Args:
         folder: The journal's folder.
@@ -86,7 +87,7 @@ class PartialLog:
                     record = decode(file.read(place.size))
                 found = record["request"], record["seconds"], _answer(record["answer"])
             except (OSError, ValueError, KeyError, TypeError):
-                continue  # another process has rewritten its file: the models are asked
+                continue  # rewritten by another process, or of an older version: the models are asked again
             if record["key"] == key:
                 yield found
 
@@ -179,12 +180,12 @@ class PartialLog:
 
 
 class Recorder:
-    """Stands between a search and its models for one question: logs what they answer, and answers from the log.
+    """Logs the models' answers about one question, and answers from the log what was asked before.
 
-    Implements `Scorer`; `policies` are its policies.
+    Implements `Scorer`; its `policies` implement `Policy`.
 
     Attributes:
-        policies: Policies by role that ask those given.
+        policies: By role; they answer from the log, or ask the given policies.
         spent: What the models' answers cost in this run; answers from the log are left out.
 
     Args:
@@ -248,7 +249,10 @@ class _RecordedPolicy:
 
 
 def request_of(role: str, prompt: Prompt, n: int, sampling: Sampling) -> str:
-    """Returns what tells a call of a policy from all others about its question."""
+    """Returns the name of a request: no other request about the same question has it.
+
+    Images are left out: `sampling` identifies the node and, for what is asked beside the chain, the whole prompt.
+    """
     said = [[part if isinstance(part, str) else "image" for part in turn.parts] for turn in prompt.messages]
     identity = repr((role, said, prompt.prefix, prompt.stops, n, sampling)).encode("utf-8", "surrogatepass")
     return f"propose {hashlib.blake2b(identity, digest_size=8).hexdigest()}"
