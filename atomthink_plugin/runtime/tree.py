@@ -31,6 +31,8 @@ from atomthink_plugin.api import (
     Unit,
     Usage,
 )
+from atomthink_plugin.formats.steps import stepwise
+from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.runtime.budget import Budget
 from atomthink_plugin.runtime.event_loop import together
 from atomthink_plugin.runtime.format_calls import answer_in, check_prompt, prompt_after, unit_after
@@ -301,9 +303,10 @@ class QuestionTree:
         if not isinstance(choice, Choice):
             raise AtomThinkError(f"the search returned {choice!r:.200}: return a `Choice`")
         path, scores = choice.path, self._scores.known()
+        answer = path.answer if choice.answer is None else choice.answer
         return Outcome(
-            text=self._nodes.text(path),
-            answer=path.answer if choice.answer is None else choice.answer,
+            text=self._reply(path, answer),
+            answer=answer,
             steps=tuple(step.text for step in path.steps),
             scores=tuple(scores.get(node.key) for node in path.lineage),
             value=choice.value,
@@ -312,6 +315,14 @@ class QuestionTree:
             nodes=self._nodes.finished(),
             rollouts=tuple(self._rollouts[index] for index in sorted(self._rollouts)),
         )
+
+    def _reply(self, path: Path, answer: str | None) -> str:
+        """Returns the chain in the form that the task asks for; a reply to the task's own prompt stays as it is."""
+        text = self._nodes.text(path)
+        if not stepwise(self.format):
+            return text
+        asked = (part for turn in self.question.messages for part in turn.parts if isinstance(part, str))
+        return in_task_form(text, answer, "\n".join(asked))
 
     async def close(self) -> None:
         """Ends the requests that the search left behind."""
