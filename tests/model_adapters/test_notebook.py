@@ -140,19 +140,19 @@ def test_a_journal_keeps_answers(tmp_path: Path) -> None:
     assert not nodes
 
 
-def test_names_are_resolved_without_heavy_imports() -> None:
+def test_the_package_is_imported_fast_and_names_are_resolved_without_the_harness() -> None:
     code = """
 import sys
 import atomthink_plugin
-light = set(sys.modules)
+print({"PIL", "pydantic", "torch", "transformers", "lmms_eval"} & set(sys.modules))
 from atomthink_plugin import load
 try:
     load("atomthink_tyni")
 except Exception as error:
     print(type(error).__name__)
-print({"PIL", "pydantic"} & light, {"torch", "transformers", "lmms_eval"} & set(sys.modules))
+print("lmms_eval" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n") == ["AtomThinkError", "set() set()", ""]
+    assert done.stdout.split("\n") == ["set()", "AtomThinkError", "False", ""]
     with pytest.raises(AttributeError):
         _ = atomthink_plugin.thnik
