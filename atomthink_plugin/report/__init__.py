@@ -1,1 +1,1 @@
-"""What a run shows: its questions, its trees, comparisons with other runs, and what each token bought."""
+"""Reports about runs: pages with search trees, comparisons, and test-time scaling curves."""

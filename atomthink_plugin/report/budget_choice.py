@@ -1,6 +1,6 @@
-"""Which search with how many candidates a token budget is best spent on, and how sure that is.
+"""The search and the number of candidates that use a token budget best, with intervals.
 
-A choice is made on one half of the questions and reported on the other, or it would flatter itself.
+The choice is made on one half of the questions and reported on the other, so that it is not biased.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ Part = tuple[str, list[int]]
 
 
 def best(questions: Sequence[Sampled], points: Sequence[Point], parts: Sequence[Part]) -> list[Best]:
-    """Returns what is best within the tokens of each size: for all questions, then for each part of them.
+    """Returns the best choice within the tokens of each size, for all questions and then for each part of them.
 
     Args:
         questions: All.
-        points: What is chosen from, with a value for each question.
+        points: The methods and sizes to choose from, with a value for each question.
         parts: Parts of them. Those too small to be halved are left out.
     """
     usable = [point for point in points if point.method != PASS]
@@ -94,7 +94,7 @@ def best(questions: Sequence[Sampled], points: Sequence[Point], parts: Sequence[
 
 
 def agreement(one: Sampled) -> float:
-    """Returns the share of all candidates that give the most frequent answer: the policy's own idea of ease."""
+    """Returns the share of all candidates that give the most frequent answer: a measure of ease."""
     answers = [candidate.answer for candidate in one.candidates if candidate.answer is not None]
     return max(map(len, group(answers)), default=0) / max(len(one.candidates), 1)
 

@@ -1,4 +1,4 @@
-"""The candidates of a path-wise search, as its journal has them, each with a verdict."""
+"""The candidates of a path-wise search, read from its journal, each with a verdict."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Candidate:
         text: Its chain.
         answer: Its final answer, None if it did not conclude.
         logprob: Mean log-probability per token, -inf where the policy gives none.
-        values: Its value by aggregate, for those that its step scores are there for.
-        correct: Whether it is right, for whatever judges all candidates.
+        values: Its value by aggregate, for the aggregates whose step scores are known.
+        correct: Whether the judge of all candidates calls it right.
     """
 
     nodes: tuple[str, ...]
@@ -66,11 +66,11 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """How candidates were judged, beside the verdicts that the task gave to the replies of the run.
+    """How candidates were judged, and how far that agrees with the task's verdicts on the replies of the run.
 
     Attributes:
         by: What judged them.
-        agreed: On how many of the run's own replies it says what the task said.
+        agreed: On how many of the run's replies it agrees with the task.
         of: How many there are.
         right: How many of these the task called right.
     """
@@ -93,7 +93,7 @@ def sampled(run: Recorded) -> tuple[list[Sampled], Judged]:
     """Returns the questions of a run with their candidates, and how those were judged.
 
     Questions without a verdict, a record or a reference answer are left out. All candidates have the same judge, the
-    chosen ones too: with the task's verdicts on those, a curve would rise wherever the task is the milder one.
+    chosen ones too: the task may be milder than this judge, and a curve that mixes the two would rise for that alone.
 
     Raises:
         AtomThinkError: The run has no candidates, no verdicts, or none that can be judged.

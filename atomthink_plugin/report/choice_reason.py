@@ -52,7 +52,7 @@ def _reason(end: Node, name: str, search: Mapping[str, Any], tree: Tree, status:
 
 
 def _highest(end: Node, aggregate: Aggregate, tree: Tree, paths: Sequence[Node], start: str, called: str) -> str | None:
-    """The path with the highest aggregate; None where scores are missing or say otherwise."""
+    """The path with the highest aggregate; None if scores are missing or another path has the highest."""
     values = {node.id: value for node in paths if (value := tree.value(node, aggregate)) is not None}
     if len(values) < len(paths) or end.id not in values or values[end.id] < max(values.values()):
         return None
@@ -71,7 +71,7 @@ def _highest(end: Node, aggregate: Aggregate, tree: Tree, paths: Sequence[Node],
 
 
 def _voted(end: Node, name: str, aggregate: Aggregate | None, tree: Tree) -> str | None:
-    """The answer with the largest weight; None where scores are missing or say otherwise."""
+    """The answer with the largest weight; None if scores are missing or another answer has the largest."""
     votes = [node for node in tree.finished for _ in range(node.multiplicity)]
     weights = [1.0 if aggregate is None else tree.value(node, aggregate) for node in votes]
     known = [weight for weight in weights if weight is not None]

@@ -1,4 +1,4 @@
-"""The arguments of the commands that show runs, and what they start."""
+"""The arguments of the commands `view`, `compare` and `scale`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 _RUN: Final = "folder of lmms-eval's --output_path, a ..._results.json in it, or a journal's folder"
 _SAMPLES: Final = "folder of lmms-eval's --output_path (with --log_samples), or a ..._results.json in it"
-_JOURNAL: Final = "the journal's folder, or the one it lives in, if it is not where the run left it"
+_JOURNAL: Final = "the journal's folder, or its parent, if it was moved"
 _JOURNALS: Final = f"{_JOURNAL}; once for each run"
 
 
@@ -29,7 +29,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=_SAMPLES)
     parser.add_argument("--journal", type=Path, action="append", default=[], metavar="DIR", help=_JOURNALS)
     parser.add_argument("--common", action="store_true", help="only the questions that all runs have")
-    parser.add_argument("--any-scorer", action="store_true", help="though different scorers gave the verdicts")
+    parser.add_argument("--any-scorer", action="store_true", help="also with verdicts of different scorers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything to FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables to FILE")
     parser.set_defaults(command=_compare)
@@ -66,7 +66,7 @@ def _scale(options: argparse.Namespace) -> None:
 def _add_view(commands: Any) -> None:
     parser = commands.add_parser(
         "view",
-        help="one HTML file that shows how each question was thought through",
+        help="one HTML file with the search tree of each question",
         description="Writes one HTML file that needs nothing else: every question of a run with its image, its search "
         "tree, what it cost and its verdict. With two runs, their trees stand side by side.",
     )

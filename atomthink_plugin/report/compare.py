@@ -1,4 +1,4 @@
-"""What `atomthink compare` prints."""
+"""The output of `atomthink compare`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from atomthink_plugin.tables import Grid, print_grid, print_note
 def compare(
     runs: Sequence[Path], journals: Sequence[Path], common: bool, any_scorer: bool
 ) -> tuple[Paired, dict[str, Any]]:
-    """Returns the runs on their questions, and everything there is to say of them as plain data.
+    """Returns the runs reduced to the compared questions, and the comparison as plain data.
 
     Raises:
         AtomThinkError: There are fewer than two, or they cannot be compared.
@@ -49,7 +49,7 @@ def show(
     """Prints a comparison.
 
     Args:
-        runs: Two or more, see `reading.read`; the first is what the others are compared with.
+        runs: Two or more, see `run_reader.read`; the others are compared with the first.
         journals: By run, where its journal is; empty to find them.
         common: Whether questions that not all of them have are left out.
         any_scorer: Whether their verdicts may come from different scorers.
@@ -135,7 +135,7 @@ def _by_category(lines: Sequence[Category], run: str, first: str) -> Grid:
 
 
 def _mark(one: Category) -> str:
-    """Says where a difference is sure."""
+    """Marks significant differences."""
     if one.p >= 0.05:
         return ""
     return " hurts" if one.contrast.difference[0] < 0 else " helps"

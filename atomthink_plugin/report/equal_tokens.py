@@ -1,4 +1,4 @@
-"""Runs at equal tokens: one that chose among candidates is cut to as many as another run's tokens pay for."""
+"""Runs at equal tokens: a run that chose among candidates is reduced to as many as another run's tokens pay for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Cut:
         other: The one whose tokens it may spend.
         tokens: Those, per question, failed ones included.
         candidates: How many of its candidates they pay for; between two whole numbers it draws either, in proportion.
-        accuracy: What it would have with them, over random subsets, with its 95 % interval.
+        accuracy: Its accuracy with them, over random subsets, with the 95 % interval.
         other_accuracy: The other's.
         difference: The run's accuracy less the other's, paired, with its 95 % interval.
     """
@@ -39,7 +39,7 @@ class Cut:
 
 
 def equal_tokens(paired: Paired) -> tuple[list[Cut], list[str]]:
-    """Returns every run cut to each cheaper one's tokens, and in words what cannot be cut."""
+    """Returns every run reduced to the tokens of each cheaper one, and messages about those that cannot be reduced."""
     cuts: list[Cut] = []
     words: list[str] = []
     for run in paired.runs:
@@ -65,12 +65,12 @@ def _whole(run: Recorded) -> tuple[list[Sampled], Method]:
     """The candidates and how the run chose among them, if every question has them, judged as the task judges."""
     method = method_of(run.settings)
     if method is None:
-        raise AtomThinkError("it does not choose among candidates, or kept no journal of them")
+        raise AtomThinkError("its search does not choose among candidates, or it has no journal")
     questions, judged = sampled(run)
     if len(questions) < len(run.questions):
         raise AtomThinkError(f"{len(run.questions) - len(questions)} questions have no record or no reference answer")
     if max(len(one.candidates) for one in questions) < 2:
-        raise AtomThinkError("each question has one candidate, and none to leave out")
+        raise AtomThinkError("each question has only one candidate")
     if method not in common_methods(questions):
         raise AtomThinkError(f"not all of its candidates have the scores for {method.name}")
     if judged.agreed < ALIKE * judged.of:

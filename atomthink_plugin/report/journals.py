@@ -22,7 +22,7 @@ _IMAGE: Final = re.compile(r"\w+\.(webp|jpg|png)")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record of a journal, its tree left where it is.
+    """One record of a journal, without its tree.
 
     Attributes:
         task: The task of its question.
@@ -71,7 +71,7 @@ class Kept:
         folder: The folder.
         settings: Everything that changes the run's results.
         entries: Records in the order they were written, finished and failed.
-        torn: How many lines cannot be read.
+        torn: How many lines are damaged or not records of this format.
     """
 
     folder: Path
@@ -89,9 +89,9 @@ def find_journal(name: str, given: Path | None, places: Sequence[Path]) -> Path 
     """Returns the folder of the journal that a run names.
 
     Args:
-        name: The folder's name; empty where the samples tell none.
-        given: What `--journal` said: the folder, or the one it lives in.
-        places: Where journals may live otherwise; the user's cache is looked into last.
+        name: The folder's name; empty if the samples name none.
+        given: The value of `--journal`: the folder, or its parent.
+        places: Other parent folders; the user's cache is searched last.
 
     Raises:
         AtomThinkError: `given` holds no such journal.
@@ -112,7 +112,7 @@ def find_journal(name: str, given: Path | None, places: Sequence[Path]) -> Path 
 
 
 def read_journal(folder: Path) -> Kept:
-    """Reads a journal; lines that are torn or foreign are counted and left out.
+    """Reads a journal; lines that are damaged or not records of this format are counted and left out.
 
     Raises:
         AtomThinkError: It is no journal.

@@ -1,4 +1,4 @@
-"""What became of every node of a finished search, read from its tree: the journal holds nodes alone."""
+"""What became of every node of a finished search, derived from the tree, since the journal records only nodes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Tree:
 
     @cached_property
     def finished(self) -> Sequence[Node]:
-        """The valid conclusions; an answer beside the chains, such as a judge's, is none."""
+        """The valid conclusions, without answers beside the chains, such as a judge's."""
         ends = (node for node in self.nodes.values() if node.answer is not None and node.rejected is None)
         return [node for node in ends if node.id not in self.beside]
 

@@ -28,5 +28,5 @@ def points(estimate: Estimate) -> str:
 
 
 def number(value: float | None, form: str) -> str:
-    """Returns a number, or nothing for what is not known."""
+    """Returns a number as text, empty if it is not known."""
     return "" if value is None else format(value, form)

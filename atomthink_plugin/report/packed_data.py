@@ -1,4 +1,4 @@
-"""Data inside an HTML file: gzipped JSON in base64, in pieces that a browser unpacks when they are looked at."""
+"""Data inside an HTML file: gzipped JSON in base64, in pieces that a browser unpacks when it needs them."""
 
 from __future__ import annotations
 

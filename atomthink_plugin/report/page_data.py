@@ -127,7 +127,7 @@ def _answer(answer: Answered, search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _won(outcome: Outcome, search: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the chosen path won by, in the words of its search; None for searches that choose nothing."""
+    """The value that the chosen path won by; None for searches that rank nothing."""
     if search.get("name") in ("majority", "weighted"):
         by = "share of votes"
     elif (aggregate := ranked_by(search)) is not None:

@@ -98,7 +98,7 @@ def _images(question: QuestionAnswers) -> Sequence[Path] | None:
 
 
 def _notes(runs: Sequence[Recorded], questions: Sequence[QuestionAnswers]) -> Iterator[str]:
-    """What keeps two runs from being compared as a whole."""
+    """Messages about what the two runs do not have in common."""
     alone = sum(None in question.answers for question in questions)
     if alone:
         yield f"{alone:,} of {len(questions):,} questions were asked by one of the runs only"
@@ -177,7 +177,7 @@ def _figures(questions: Sequence[Answered]) -> Iterator[dict[str, str]]:
 
 
 def _times(run: Recorded) -> Iterator[dict[str, str]]:
-    """What a question costs, and how long it takes while others are in flight: much longer in most runs."""
+    """Seconds per question, and the latency, which is longer when several questions are in flight."""
     if run.pace is not None:
         yield {"name": "time", "value": _seconds(run.pace), "more": "per question"}
     if run.latency is not None:

@@ -11,7 +11,7 @@ from PIL import Image
 from atomthink_plugin.api import AtomThinkError
 
 _LADDER: Final = ((640, 76), (480, 68), (384, 60), (320, 50), (256, 42), (192, 36), (128, 30))
-"""Longest side in pixels and WebP quality, from what is worth reading to what is still recognised."""
+"""Longest side in pixels and WebP quality, from well readable to barely recognizable."""
 
 
 class Pictures:

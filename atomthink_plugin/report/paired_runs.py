@@ -1,4 +1,4 @@
-"""Runs of the same questions, side by side: who is right where, and at what cost."""
+"""Runs of the same questions, compared: accuracy, paired tests, categories and cost."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Row:
 
     Attributes:
         run: Its name.
-        thinking: How it thinks, as far as it tells.
+        thinking: Its way of thinking, as far as it is recorded.
         questions: How many it shares with the others.
         failed: How many of them failed; they count as wrong, and what they spent counts.
         accuracy: With its 95 % interval.
         contrast: Against the first run, None for that one itself.
-        tokens: Policy tokens per question, None where the model tells none; likewise the next three.
+        tokens: Policy tokens per question, None if the model reports none; likewise the next three.
         prm_calls: Steps scored per question.
         seconds: Wall-clock seconds of the run, divided by its questions.
         latency: Seconds from a question's first call to its outcome, with others in flight.
@@ -94,7 +94,7 @@ class Paired:
 
     Attributes:
         runs: The runs, each with the same questions in the same order.
-        left_out: What was left out, in words.
+        left_out: Messages about the questions that were left out.
     """
 
     runs: Sequence[Recorded]
@@ -177,7 +177,7 @@ def thinking(settings: Mapping[str, Any]) -> str:
 
 
 def tokens_of(questions: Iterable[Answered]) -> float | None:
-    """Returns the policy tokens per question, None where a question tells none; see `_mean`."""
+    """Returns the policy tokens per question, None if a question has none; see `_mean`."""
     return _mean(questions, lambda one: one.tokens)
 
 
@@ -198,7 +198,7 @@ def _row(run: Recorded, against: Contrast | None) -> Row:
 
 
 def _mean(questions: Iterable[Answered], of: Callable[[Answered], float | None]) -> float | None:
-    """The mean over all questions; failed ones that do not tell what they spent have spent nothing."""
+    """The mean over all questions; failed ones without a record of their cost count as 0."""
     values = [0.0 if value is None and one.failed is not None else value for one in questions for value in (of(one),)]
     told = [value for value in values if value is not None]
     return fmean(told) if told and len(told) == len(values) else None
@@ -236,7 +236,7 @@ def _id(one: Answered) -> Id:
 
 
 def _named(runs: Sequence[Recorded]) -> list[Recorded]:
-    """Tells runs of one name apart by a number."""
+    """Adds a number to the names of runs that have the same name."""
     names = [run.name for run in runs]
     return [
         run if names.count(run.name) == 1 else replace(run, name=f"{run.name} ({names[: i + 1].count(run.name)})")
@@ -257,7 +257,7 @@ def _same_scorer(judged: Mapping[str, Sequence[Answered]]) -> None:
     if len(set(scorers.values())) > 1:
         raise AtomThinkError(
             f"the verdicts come from different scorers ({_listed(scorers)}), so that a difference may be theirs: score "
-            "the runs anew with one of them, or pass `--any-scorer` to compare all the same"
+            "the runs again with one of them, or pass `--any-scorer` to compare them nevertheless"
         )
 
 

@@ -1,6 +1,6 @@
-"""What a path-wise search would have chosen from some of its candidates: many subsets at once.
+"""The choice of a path-wise search from subsets of its candidates, for many subsets at once.
 
-The choices are those of `searches/`: tests hold them against the searches themselves, subset by subset.
+The choices equal those of `searches/`: the tests compare them with the searches, subset by subset.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SEARCHES: Final[Mapping[str, Callable[..., Search]]] = {
 }
 
 MOST: Final = 500
-"""Subsets of one size that are looked at per question; all of them where there are no more."""
+"""Subsets of one size that are evaluated per question; all of them if there are fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ MAJORITY: Final = Method("majority")
 
 
 def method_of(settings: Mapping[str, Any]) -> Method | None:
-    """Returns how a run chose among candidates, by its journal's settings; None for searches that do not."""
+    """Returns how a run chose among candidates, from its journal's settings; None if its search has no candidates."""
     search = dict(settings.get("search", {}))
     factory = _SEARCHES.get(search.get("name", ""))
     if factory is None:
@@ -77,7 +77,7 @@ def method_of(settings: Mapping[str, Any]) -> Method | None:
 
 
 def methods(candidates: Sequence[Candidate]) -> list[Method]:
-    """Returns the methods that the scores of a question's candidates allow; all where there is nothing to choose."""
+    """Returns the methods that the scores of a question's candidates allow; all of them for a single candidate."""
     many = len(candidates) > 1
     known: list[Aggregate] = [name for name in AGGREGATES if not many or all(name in one.values for one in candidates)]
     scored = [Method(search, aggregate) for search in ("weighted", "best_of_n") for aggregate in known]

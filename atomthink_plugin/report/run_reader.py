@@ -1,4 +1,4 @@
-"""A run as reports see it: an lmms-eval output folder of any model, joined to its journal where there is one."""
+"""A run as reports read it: an lmms-eval output folder of any model, joined with its journal if it has one."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Answered:
         text: The question as asked.
         options: Its options, where the samples or the journal have them.
         target: The reference answer, None where it is not known.
-        reply: What was scored.
-        extracted: The answer that the task's scorer found in it, None where it tells none.
-        correct: The task's verdict, None where there is none; a question that failed is wrong, whatever is said of
+        reply: The reply that was scored.
+        extracted: The answer that the task's scorer found in it, None if it reports none.
+        correct: The task's verdict, None if there is none. A question that failed is wrong, whatever the verdict on
             its empty reply.
-        rule: The rule that gave the verdict, None where the task tells none.
-        scorer: What gave it: our scorer by its version, any other by the metric and the version of its task.
+        rule: The rule that gave the verdict, None if the task reports none.
+        scorer: The scorer of the verdict: ours by its version, others by the metric and the version of the task.
         groups: By grouping, the categories it counts for.
         failed: Why it failed, None where it did not.
-        tokens: Tokens that the policy sampled, before it failed too; None where the model tells none; likewise the
+        tokens: Tokens that policies sampled, also before it failed; None if the model reports none; likewise the
             next three.
-        policy_calls: Candidate steps sampled.
+        policy_calls: Samples drawn from policies: steps, and replies to what the search asked beside the chains.
         prm_calls: Paths scored.
         seconds: The latency: from the question's first call to its outcome, with other questions in flight.
         stopped: Why the search ended.
@@ -70,7 +70,7 @@ class Answered:
 
     @property
     def id(self) -> tuple[str, int, int]:
-        """What the question is called in every run."""
+        """The question's identity in all runs."""
         return self.task, self.doc_id, self.repeat
 
     @property
@@ -80,7 +80,7 @@ class Answered:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The tree, read from the journal anew at every call; None where there is none."""
+        """The outcome with its tree, read from the journal at every call; None if it has none."""
         return None if self.entry is None else self.entry.load()
 
 
@@ -92,11 +92,11 @@ class Recorded:
         name: The last part of that name.
         model: The model's name for lmms-eval.
         settings: The journal's: everything that changes results; without a journal the model arguments as typed.
-        scorer: What gave the verdicts, None where there are none.
+        scorer: The scorer of the verdicts, None if there are none.
         tasks: The tasks it asked.
         questions: Its questions, task by task, in order.
-        missing: What was not there or torn, in words.
-        pace: Wall-clock seconds that the model took, divided by the questions; None where the run does not tell or
+        missing: Messages about what is missing or damaged.
+        pace: Wall-clock seconds that the model took, divided by the questions; None if the run does not report it or
             was resumed.
     """
 
@@ -122,7 +122,7 @@ class Recorded:
 
 
 def read(run: Path, journal: Path | None = None) -> Recorded:
-    """Reads a run and what its journal has of it.
+    """Reads a run and its journal.
 
     Args:
         run: The folder of lmms-eval's `--output_path`, a `..._results.json` in it, or a journal's folder.
@@ -161,7 +161,7 @@ def read_all(runs: Sequence[Path], journals: Sequence[Path]) -> list[Recorded]:
 
     Args:
         runs: See `read`.
-        journals: What `--journal` said, once for each run; empty to find them.
+        journals: The values of `--journal`, one for each run; empty to find them.
 
     Raises:
         AtomThinkError: One cannot be read, or there are more or fewer journals than runs.
@@ -173,7 +173,7 @@ def read_all(runs: Sequence[Path], journals: Sequence[Path]) -> list[Recorded]:
 
 
 def _trees_alone(folder: Path) -> Recorded:
-    """A journal without a run: what it finished, and no verdicts."""
+    """A journal without a run: the questions that it finished, without verdicts."""
     kept = read_journal(folder)
     # A question that failed and was asked again is finished, whichever file has that: sorting keeps the order written.
     last = sorted(kept.entries, key=lambda entry: entry.failed is None)
@@ -219,13 +219,13 @@ def _unscored(entry: Entry) -> Answered:
 
 
 def _journal(found: Run, run: Path, given: Path | None) -> tuple[Path | None, list[str]]:
-    """The journal's folder, and in words why there is none."""
+    """The journal's folder, and messages about why there is none."""
     counts = [sample.counts for samples in found.samples.values() for sample in samples]
     names = sorted({str(one["journal"]) for one in counts if one.get("journal")})
     if len(names) > 1:
         raise AtomThinkError(f"`{run}` names {len(names)} journals ({', '.join(names)}); a run has one")
     if not any("policy_calls" in one or "status" in one for one in counts):
-        return None, [f"`--journal {given}` is not used: the run is of a model that keeps none"] if given else []
+        return None, [f"`--journal {given}` is not used: the model of this run keeps no journal"] if given else []
     name = names[0] if names else ""
     typed = dict(part.split("=", 1) for part in _typed(found) if "=" in part)
     beside = [Path(typed["journal"]).expanduser()] if "journal" in typed else []
@@ -243,7 +243,7 @@ def _typed(found: Run) -> list[str]:
 
 
 class _Joined:
-    """Finds each sample's record; one question may have several, of other limits or from before a failure."""
+    """Finds each sample's record; a question may have several: with other limits, or from before a failure."""
 
     def __init__(self, kept: Kept | None) -> None:
         self._kept = kept
@@ -269,7 +269,7 @@ class _Joined:
         return same[-1] if same else None
 
     def missing(self, questions: Sequence[Answered]) -> list[str]:
-        """Returns in words what the journal lacks."""
+        """Returns messages about what the journal lacks."""
         if self._kept is None:
             return []
         lost = sum(question.entry is None for question in questions) - self._foreign
@@ -294,7 +294,7 @@ def _replied(entry: Entry, sample: Sample) -> bool:
 
 
 def _torn(kept: Kept) -> list[str]:
-    return [f"{kept.torn} lines of journal `{kept.folder.name}` are torn or foreign"] if kept.torn else []
+    return [f"{kept.torn} lines of journal `{kept.folder.name}` are damaged or no records"] if kept.torn else []
 
 
 # --- the samples ---------------------------------------------------------------------------------
@@ -333,19 +333,19 @@ def _answered(sample: Sample, verdicts: Verdicts, entry: Entry | None) -> Answer
 
 
 def _text(told: Any, entry: Entry | None) -> str:
-    """The journal's text where the samples have none; some tasks log messages in place of text."""
+    """The journal's text if the samples have none; some tasks log messages instead of text."""
     if isinstance(told, str) and told:
         return told
     return entry.text if entry is not None else "" if told is None else json.dumps(told, ensure_ascii=False)
 
 
 def _mapping(logged: Any) -> Mapping[str, Any]:
-    """What our tasks log as a mapping may be anything in another's samples."""
+    """Our tasks log a mapping here; other tasks may log anything."""
     return logged if isinstance(logged, Mapping) else {}
 
 
 def _pace(found: Run, questions: Sequence[Answered]) -> float | None:
-    """What the model says of itself; a resumed run says it of a part of its tokens only."""
+    """As the model reports it; a resumed run reports only a part of its tokens."""
     told = found.results.get("throughput") or {}
     tokens = sum(question.tokens or 0 for question in questions)
     whole = told.get("total_gen_tokens") == tokens and tokens > 0

@@ -1,4 +1,4 @@
-"""What a run of lmms-eval left in its output folder."""
+"""The results and samples files of a run of lmms-eval."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Sample:
     Attributes:
         task: The task it belongs to.
         doc_id: Which of the task's questions.
-        reply: What was scored.
+        reply: The reply that was scored.
         fields: All of the line.
     """
 
@@ -33,12 +33,12 @@ class Sample:
 
     @property
     def counts(self) -> Mapping[str, Any]:
-        """What the model told of its first reply; empty for models that tell nothing."""
+        """What the model reports about its first reply; empty for models that report nothing."""
         return next(iter(self.fields.get("token_counts") or ()), None) or {}
 
     @property
     def state(self) -> State:
-        """Whether the question failed, was answered by nothing, or by something."""
+        """Whether the question failed, has an empty reply, or has a reply."""
         if self.counts.get("status") == "failed":
             return "failed"
         return "answered" if self.reply.strip() else "empty"
@@ -108,7 +108,7 @@ def _samples(file: Path, task: str) -> list[Sample]:
 
 
 def _reply(replies: Any) -> str:
-    """The first reply; what is no text, such as the likelihoods of options, as JSON."""
+    """The first reply; anything but text, such as the likelihoods of options, as JSON."""
     if isinstance(replies, list) and all(isinstance(reply, str) for reply in replies):
         return str(replies[0]) if replies else ""
     return replies if isinstance(replies, str) else json.dumps(replies, ensure_ascii=False)

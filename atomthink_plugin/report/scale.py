@@ -1,4 +1,4 @@
-"""What `atomthink scale` prints, draws and writes."""
+"""The output of `atomthink scale`: tables, pictures and JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from atomthink_plugin.tables import Grid, print_grid, print_note
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """All that a run tells of fewer candidates.
+    """The accuracy and cost of a run with fewer candidates.
 
     Attributes:
         run: The run.
@@ -31,7 +31,7 @@ class Scaling:
         points: A point for each method and size.
         best: The best uses of token budgets, overall and by the task's difficulty.
         by_agreement: The same with half of the candidates, by how far the others agree.
-        notes: What is missing or to be known, in words.
+        notes: Messages about the data and the estimates.
     """
 
     run: Recorded
@@ -44,7 +44,7 @@ class Scaling:
 
 
 def scaling(run: Path, journal: Path | None) -> Scaling:
-    """Returns what a run tells of fewer candidates.
+    """Returns the accuracy and cost of a run with fewer candidates.
 
     Raises:
         AtomThinkError: It has no candidates, only one per question, or no verdicts.
@@ -65,7 +65,7 @@ def scaling(run: Path, journal: Path | None) -> Scaling:
 
 
 def _by_agreement(questions: Sequence[Sampled], methods: Sequence[Method]) -> list[Best]:
-    """Half of the candidates tell the difficulty, the other half what is best for it."""
+    """One half of the candidates estimates the difficulty, the other half the best search for it."""
     told, tried = zip(*map(halves, questions), strict=True)
     return best(tried, curve(tried, sizes(tried), methods), thirds(told))
 
@@ -74,7 +74,7 @@ def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
     """Prints the curve and the best uses of token budgets.
 
     Args:
-        run: See `reading.read`.
+        run: See `run_reader.read`.
         journal: Where its journal is, if not where the run says.
         files: By `png`, `svg` and `json`, where those go.
 

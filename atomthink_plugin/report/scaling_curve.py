@@ -1,4 +1,4 @@
-"""Test-time scaling from one run: what fewer of its candidates would have cost and found."""
+"""Test-time scaling from one run: its accuracy and cost with fewer candidates."""
 
 from __future__ import annotations
 

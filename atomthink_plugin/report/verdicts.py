@@ -1,4 +1,4 @@
-"""Whether a reply is right, read from what a task of lmms-eval logged about it.
+"""Whether a reply is right, from the metrics that a task of lmms-eval logged.
 
 The harness logs what `process_results` of a task returned, and every task has a form of its own: a number, a list of
 one, a mapping with the verdict in one of its fields, or only the extracted option and the right one, which the task
@@ -50,7 +50,7 @@ class Verdicts:
     Attributes:
         names: The metrics that are taken; empty if the task has no verdicts.
         scorer: What gave them, None if the task has none: the metrics, the task's filter of replies, its version.
-        missing: In words, the questions that have no verdict, and why.
+        missing: Messages about the questions without a verdict.
     """
 
     def __init__(self, run: Run, task: str) -> None:

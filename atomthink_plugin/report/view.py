@@ -1,4 +1,4 @@
-"""What `atomthink view` does: a page of one run, or of two side by side."""
+"""The command `atomthink view`: a page of one run, or of two side by side."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ def _check_common(first: Recorded, second: Recorded) -> None:
     if not {question.id for question in first.questions} & {question.id for question in second.questions}:
         raise AtomThinkError(
             f"`{first.name}` ({', '.join(first.tasks)}) and `{second.name}` ({', '.join(second.tasks)}) have no "
-            "question in common: view each of them alone"
+            "question in common: view them in separate pages"
         )
