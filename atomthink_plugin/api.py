@@ -168,7 +168,8 @@ class Step:
     """One unit of a chain: a step, a stage, a whole reply, or a reply to something asked beside the chain.
 
     Attributes:
-        text: The text, with its label (`Step 3: ...`) or tags if it has any, without surrounding blank lines.
+        text: The text, with its label (`Step 3: ...`) or tags if it has any. A policy gives it as it was sampled; in a
+            path it has no blanks around it, unless its unit has no joint.
         token_ids: The ids that were sampled up to the step's end; empty for policies without ids.
         logprob: Sum of the log-probabilities of those ids under the unmodified policy (natural log); None where
             the policy gives none.
@@ -356,7 +357,7 @@ class Unit:
         partial: Whether a sample that its token limit ended is valid.
         opening: Written before a sample: a stage keeps its start tag, with which the prompt's `begun` ends.
         closing: Written after a sample that a stop string ended: a stage keeps its end tag.
-        joint: Between it and the next unit of the chain.
+        joint: Between it and the next unit of the chain. Where it is empty, a sample keeps the blanks around it.
         cut: Returns the part of a sample's text that is one unit; empty for an empty one.
         check: Says why a text is not valid after the texts before it, None if it is.
     """

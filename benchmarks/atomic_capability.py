@@ -83,7 +83,7 @@ class Damaged:
 
     def _damage(self, step: Step, seed: int) -> Step:
         rng = random.Random(f"damage {seed}")
-        found = re.search(rf": {self.word} .*?(\d+)\.$", step.text)
+        found = re.search(rf": {self.word} .*?(\d+)\.\s*$", step.text)
         if found is None or rng.random() >= self.share:
             return step
         digits = found[1]

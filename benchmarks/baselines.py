@@ -187,10 +187,12 @@ class Ours:
     async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
         if self._lengths is None:
             proposal = await self._policy.propose(prompt_of(path), n, self._sampling_of(path))
-            return list(proposal.steps), proposal.usage
+            return stripped(proposal.steps), proposal.usage
         draws = [self._alone(path, index, self._lengths) for index in range(n)]
         proposals = await asyncio.gather(*(self._policy.propose(prompt_of(path), 1, draw) for draw in draws))
-        return [step for one in proposals for step in one.steps], sum((one.usage for one in proposals), Usage())
+        return stripped([step for one in proposals for step in one.steps]), sum(
+            (one.usage for one in proposals), Usage()
+        )
 
     def _alone(self, path: Path, index: int, lengths: Callable[[int], int]) -> Sampling:
         """The sampling of one candidate, with its own length; batches are the same as for all candidates at once."""
@@ -210,6 +212,10 @@ class Ours:
 
     def history(self, path: Path) -> Encoding:
         return self._prm.encode(path).encoding
+
+
+def stripped(steps: Sequence[Step]) -> list[Step]:
+    return [replace(step, text=step.text.strip()) for step in steps]
 
 
 def prompt_of(path: Path) -> Prompt:

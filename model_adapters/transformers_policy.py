@@ -198,6 +198,4 @@ def _draw(index: int, sampling: Sampling, limit: int, stops: tuple[str, ...]) ->
 
 
 def _step(completion: Completion) -> Step:
-    return Step(
-        completion.text.strip(), completion.token_ids, completion.logprob, completion.finish, tops=completion.tops
-    )
+    return Step(completion.text, completion.token_ids, completion.logprob, completion.finish, tops=completion.tops)

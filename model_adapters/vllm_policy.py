@@ -210,7 +210,7 @@ def _step(sample: CompletionOutput, tops: int) -> Step:
     elif isinstance(sample.stop_reason, str):
         finish = "stop"
     ids = tuple(sample.token_ids)
-    return Step(sample.text.strip(), ids, sample.cumulative_logprob, finish, tops=_tops(sample, tops) if tops else ())
+    return Step(sample.text, ids, sample.cumulative_logprob, finish, tops=_tops(sample, tops) if tops else ())
 
 
 def _tops(sample: CompletionOutput, count: int) -> tuple[tuple[float, ...], ...]:

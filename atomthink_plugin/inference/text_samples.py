@@ -48,7 +48,7 @@ def to_step(sample: TextSample, stops: Sequence[str]) -> Step:
         text, finish = text[: min(found)], "stop"
         tokens = _covering(sample, len(text.encode()))
     logprob = math.fsum(logprob for _, logprob in sample.pieces[:tokens]) if sample.pieces else None
-    return Step(text.strip(), (_NO_ID,) * tokens, logprob, finish, tops=sample.tops[:tokens])
+    return Step(text, (_NO_ID,) * tokens, logprob, finish, tops=sample.tops[:tokens])
 
 
 def _finish(sample: TextSample, stops: Sequence[str]) -> FinishReason:

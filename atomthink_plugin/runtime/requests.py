@@ -64,8 +64,9 @@ class Request:
     def shaped(self, step: Step) -> Step:
         """Returns a sample as the unit that it is; its ids and likelihood stay those of all that was sampled."""
         unit = self.unit
-        text = self._of_unit(lambda: unit.cut(step.text))
-        finish = step.finish if text == step.text else "stop"  # the part before a cut is whole
+        said = step.text.strip() if unit.joint else step.text  # without a joint, the blanks are part of the chain
+        text = self._of_unit(lambda: unit.cut(said))
+        finish = step.finish if text == said else "stop"  # the part before a cut is whole
         if unit.closing and finish == "stop":
             text += unit.closing
         use = self.sampling.use.rpartition("#")[0]

