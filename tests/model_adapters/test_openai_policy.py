@@ -402,10 +402,10 @@ def test_stops_count_from_the_first_visible_character(server: Serve) -> None:
     script = server(speaks=lambda history, t, seed: "\n\n" + story(history, t, seed))
     path = Path(question())
     proposal = ask(policy(script), path, WARM, 2)
-    texts = ["\n\n" + first(story("", 1.0, seed_of(WARM, path, i))) for i in range(2)]
-    assert [step.text for step in proposal.steps] == texts
+    texts = [first(story("", 1.0, seed_of(WARM, path, i))) for i in range(2)]
+    assert [step.text.strip() for step in proposal.steps] == texts
     for step in proposal.steps:
-        assert step.logprob == pytest.approx(sum(map(logprob, pieces_of(f"{step.text}\n\nStep 2:"))))
+        assert step.logprob == pytest.approx(sum(map(logprob, pieces_of(f"\n\n{step.text.strip()}\n\nStep 2:"))))
         assert step.finish == "stop"
     again = script.sampled()[-1]
     assert again["stop"] == ["\nStep 2"]
