@@ -179,7 +179,8 @@ class Step:
             unless `Sampling.tops` asked for them.
         unit: Name of the unit it is, see `Unit`.
         role: Which policy sampled it; empty for a text that the search wrote.
-        use: What it was asked for, see `SearchTree.ask`; empty for steps of a chain.
+        use: What it was asked for, see `SearchTree.ask`, and a digest of the prompt: `judge#5f3a...`; empty for steps
+            of a chain.
     """
 
     text: str
@@ -313,7 +314,8 @@ class Prompt:
         messages: The turns, images in their places; the last is the user's.
         begun: Beginning of the reply, which generation continues. Each piece is tokenised by itself, so that the
             tokens of a chain are a prefix of those of every extension of it. A step that has token ids stands for
-            these ids; every other step stands for its text.
+            these ids, every other step for its text: give steps only where their unit is taken as it was sampled,
+            without a cut, an opening or a closing text.
         stops: Strings that end a sample; looked for after its first visible character.
         session: Prompts of one session begin alike; a policy may send them to the same server.
         depth: Steps taken so far. Deeper prompts are served first, and one that leaves no room in the context ends
@@ -433,7 +435,7 @@ class Policy(Protocol):
         """Samples `n` replies to `prompt`.
 
         Returns:
-            The samples in their order. None where the context has no room for what follows a prompt of depth > 0.
+            The samples in their order. No steps where the context has no room for what follows a prompt of depth > 0.
 
         Raises:
             QuestionError: The model cannot be asked this: it is too long, or has a broken image.

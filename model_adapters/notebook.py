@@ -32,11 +32,13 @@ def load(name: str, **arguments: Any) -> Runner:
     Example:
         >>> model = load("atomthink_tiny", thinking="slow", search="beam")
     """
-    if "max_pixels" in arguments:
-        raise AtomThinkError(f"`max_pixels={arguments['max_pixels']}`: scale the images down before you ask about them")
     planned = plan_for(name, arguments)
+    if "max_pixels" in planned.arguments.model_fields_set:
+        raise AtomThinkError(
+            f"`max_pixels={planned.arguments.max_pixels}`: scale the images down before you ask about them"
+        )
     runner = build(planned)
-    if "journal" not in arguments:
+    if planned.arguments.journal is None:
         return runner
     return replace(runner, journal=open_journal(planned, runner, name.removeprefix("atomthink_")))
 

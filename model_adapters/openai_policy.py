@@ -68,7 +68,7 @@ class OpenAIPolicy:
         model: What the servers call the model.
         endpoints: The servers.
         wait: Seconds to wait for a server to come back when none is left.
-        continuation: What `check_prompts` does about prompts that continue the assistant's turn.
+        continuation: Whether servers are tried before the first prompt that continues the assistant's turn.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class OpenAIPolicy:
         self._model = model
         self._endpoints = {endpoint.server: endpoint for endpoint in endpoints}
         self._servers = Servers(list(self._endpoints), wait)
-        self._continuation = continuation
+        self._continues = continuation == "trust"
         self._turns = ChatTurns()
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
@@ -89,9 +89,12 @@ class OpenAIPolicy:
 
         Raises:
             QuestionError: A prompt of depth 0 leaves no room in the context, an image is broken, or the server fails.
-            AtomThinkError: More log-probabilities are asked for than the protocol has.
+            AtomThinkError: More log-probabilities are asked for than the protocol has, or a server cannot continue
+                the assistant's turn.
         """
         _check_tops(sampling.tops)
+        if prompt.begun and not self._continues:  # the policy of a role learns only now how it is asked
+            await self._check_all_continue(prompt)
         return await self._servers.ask(
             prompt.session, lambda server: self._fitting(self._endpoints[server], prompt, n, sampling)
         )
@@ -162,13 +165,14 @@ class OpenAIPolicy:
         """
         _check_tops(sampling.tops)
         begun = next((prompt for prompt in prompts if prompt.begun), None)
-        if begun is not None and self._continuation == "check":
+        if begun is not None and not self._continues:
             run(self._check_all_continue(begun))
 
     async def _check_all_continue(self, prompt: Prompt) -> None:
         ask = ChatRequest(self._turns(prompt.messages), max_tokens=_TRIED_TOKENS)
         checks = (self._check_continuation(endpoint, ask, prompt.prefix) for endpoint in self._endpoints.values())
         await asyncio.gather(*checks)
+        self._continues = True
 
     async def _check(self, endpoint: Endpoint) -> None:
         ask = ChatRequest(self._turns(_TRIED), max_tokens=_TRIED_TOKENS)

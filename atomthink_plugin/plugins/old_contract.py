@@ -29,7 +29,7 @@ RENAMED: Final[Mapping[str, str]] = {
         "formats.Format": "api.Format",
         "formats.Prompt": "api.Prompt",
         "formats.SEPARATOR": "formats.steps.SEPARATOR",
-        "formats.joined": "formats.parts.joined",
+        "formats.joined": "inference.message_parts.joined",
         "hookspecs": "plugins.hookspecs",
         "image_input": "inference.image_input",
         "images": "image_memo",
@@ -86,6 +86,8 @@ def outdated_factory(factory: Any) -> str | None:
 
 def outdated_policy(policy: Any) -> str | None:
     """Says what changed if a policy is of an earlier contract, None if it is not."""
+    if not callable(getattr(policy, "propose", None)):
+        return "it has no method `propose(prompt, n, sampling)`"
     if "path" in inspect.signature(policy.propose).parameters:
         return f"`propose(path, n, sampling)` is now `propose(prompt, n, sampling)`: {_PROMPTS}"
     return None

@@ -40,7 +40,7 @@ class NodeTable:
             rejected=rejected,
             unit=step.unit,
             role=step.role,
-            use=step.use,
+            use=step.use.partition("#")[0],
         )
         if (twin := self._nodes.get(node.id)) is not None:
             likelier = max(node, twin, key=_preference)

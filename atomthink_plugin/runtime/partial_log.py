@@ -11,10 +11,10 @@ import hashlib
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path as FilePath
-from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, TypeVar
 
 from atomthink_plugin.api import (
     AtomThinkError,
@@ -31,6 +31,10 @@ from atomthink_plugin.api import (
 )
 from atomthink_plugin.runtime.files import write_all, write_atomically
 from atomthink_plugin.runtime.records import decode, encode, lines
+from atomthink_plugin.runtime.requests import prompt_digest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 log = logging.getLogger(__name__)
 
@@ -187,6 +191,7 @@ class Recorder:
     Attributes:
         policies: By role; they answer from the log, or ask the given policies.
         spent: What the models' answers cost in this run; answers from the log are left out.
+        images: The question's.
 
     Args:
         answers: The log.
@@ -201,6 +206,7 @@ class Recorder:
         self.identity = scorer.identity if scorer is not None else ""
         self.policies = {role: _RecordedPolicy(self, role, policy) for role, policy in policies.items()}
         self.spent = Usage()
+        self.images = question.images
         self._log, self._key = answers, question.key
         self._scorer = scorer
         self._known: dict[str, deque[tuple[float, Proposal | Score]]] = defaultdict(deque)
@@ -241,20 +247,16 @@ class _RecordedPolicy:
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` replies, or returns those that were sampled before."""
-        request = request_of(self._role, prompt, n, sampling)
+        request = request_of(self._role, prompt, n, sampling, self._recorder.images)
         return await self._recorder.answered(request, Proposal, partial(self._proposed, prompt, n, sampling))
 
     async def _proposed(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         return (await self._policy.propose(prompt, n, sampling)).redacted()  # a reply may echo a key, and is logged
 
 
-def request_of(role: str, prompt: Prompt, n: int, sampling: Sampling) -> str:
-    """Returns the name of a request: no other request about the same question has it.
-
-    Images are left out: `sampling` identifies the node and, for what is asked beside the chain, the whole prompt.
-    """
-    said = [[part if isinstance(part, str) else "image" for part in turn.parts] for turn in prompt.messages]
-    identity = repr((role, said, prompt.prefix, prompt.stops, n, sampling)).encode("utf-8", "surrogatepass")
+def request_of(role: str, prompt: Prompt, n: int, sampling: Sampling, images: Sequence[Image]) -> str:
+    """Returns the name of a request: no other request about the same question, whose images are given, has it."""
+    identity = repr((role, prompt_digest(prompt, images), n, sampling)).encode("utf-8", "surrogatepass")
     return f"propose {hashlib.blake2b(identity, digest_size=8).hexdigest()}"
 
 

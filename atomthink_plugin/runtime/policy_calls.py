@@ -26,7 +26,7 @@ class PolicyCalls:
         self._policies = policies
         self._running: set[asyncio.Task[Proposal]] = set()
 
-    def prompt(self, path: Path, prompt: Prompt, role: str) -> Prompt:
+    def prompt(self, path: Path, prompt: Prompt, role: str, depth: int) -> Prompt:
         """Returns what `role` is asked: steps that another model sampled stand for their text, not for its token ids.
 
         Raises:
@@ -36,7 +36,7 @@ class PolicyCalls:
         begun = tuple(
             piece.text if isinstance(piece, Step) and self._author(piece) != own else piece for piece in prompt.begun
         )
-        return Prompt(prompt.messages, begun, prompt.stops, path.question.id, path.depth)
+        return Prompt(prompt.messages, begun, prompt.stops, path.question.id, depth)
 
     async def propose(self, requests: Sequence[Request], budget: Budget) -> list[Proposal]:
         """Asks for all requests at the same time, and gives back to `budget` what they did not use.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from atomthink_plugin.api import Path, Prompt, Sampling, Step, Stopped, Unit
+from atomthink_plugin.api import AtomThinkError, Path, Prompt, Sampling, Step, Stopped, Unit
 from atomthink_plugin.runtime.budget import Budget
 from atomthink_plugin.runtime.plugin_errors import named
 
@@ -66,13 +66,14 @@ class Request:
         unit = self.unit
         said = step.text.strip() if unit.joint else step.text  # without a joint, the blanks are part of the chain
         text = self._of_unit(lambda: unit.cut(said))
+        if not isinstance(text, str):
+            raise AtomThinkError(f"the unit {unit.name!r} cut {text!r} out of a sample: `cut` returns a text")
         finish = step.finish if text == said else "stop"  # the part before a cut is whole
         if unit.closing and finish == "stop":
             text += unit.closing
-        use = self.sampling.use.rpartition("#")[0]
         text = unit.opening + text
         ids, known = step.token_ids, step.logprob
-        return Step(text, ids, known, finish, step.multiplicity, step.tops, unit.name, self.role, use)
+        return Step(text, ids, known, finish, step.multiplicity, step.tops, unit.name, self.role, self.sampling.use)
 
     def rejected(self, step: Step) -> str | None:
         """Returns why a shaped sample is not valid, None if it is."""
@@ -112,5 +113,6 @@ def prompt_digest(prompt: Prompt, known: Sequence[Image]) -> str:
                 digest.update(f"\0image{places[id(part)]}".encode())
             else:
                 digest.update(f"\0image{part.mode}{part.size}".encode() + part.tobytes())
-    digest.update(f"\0begun{prompt.prefix}\0stops{prompt.stops}".encode("utf-8", "surrogatepass"))
+    ids = [piece.token_ids for piece in prompt.begun if isinstance(piece, Step)]
+    digest.update(f"\0begun{prompt.prefix}\0ids{ids}\0stops{prompt.stops}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -121,6 +121,8 @@ class QuestionTree:
     ) -> list[list[Path]]:
         """Returns each path's valid, distinct children from its samples `first` to `first + n - 1`."""
         _check_range(n, first)
+        if not paths:
+            return []
         sampling = replace(self._sampling, first=first)
         return await self._expand(paths, n, _Expansion(format or self.format, role, sampling, self._budget))
 
@@ -195,8 +197,8 @@ class QuestionTree:
             return None
         unit = unit_after(way.format, path)
         limit = left if unit is None else unit.tokens or way.sampling.max_tokens
-        prompt = self._calls.prompt(path, prompt_after(way.format, path), way.role)
-        sampling = replace(way.sampling, max_tokens=min(left, limit), key=_key(path))
+        prompt = self._calls.prompt(path, prompt_after(way.format, path), way.role, path.depth)
+        sampling = replace(way.sampling, max_tokens=min(left, limit), key=_key(path, way.role))
         return Request(path, prompt, unit or WHOLE, way.role, n, sampling, "length" if left < limit else None)
 
     def _ended(self, request: Request, steps: Sequence[Step]) -> bool:
@@ -242,25 +244,29 @@ class QuestionTree:
         if temperature is not None and not temperature >= 0:
             raise AtomThinkError(f"`temperature={temperature}` has to be 0 or more")
         check_prompt(prompt, "the search")
+        left = self._chain_limit
+        if prompt.begun:  # the reply goes on with the chain
+            left = max(1, left - sum(len(step.token_ids) for step in at.steps))
         sampling = replace(
             self._sampling,
             temperature=self._sampling.temperature if temperature is None else temperature,
             rise=0.0,
-            max_tokens=unit.tokens or self._chain_limit,
+            max_tokens=unit.tokens or left,
             first=first,
-            key=_key(at),
+            key=_key(at, role),
             use=f"{use}#{prompt_digest(prompt, self.question.images)}",
         )
-        wanted = Request(at, self._calls.prompt(at, prompt, role), unit, role, n, sampling)
+        # What is asked beside the chain never fails the question for lack of room in the context.
+        wanted = Request(at, self._calls.prompt(at, prompt, role, at.depth + 1), unit, role, n, sampling)
         async with self._budget.turn:
             request = wanted.paid(self._budget)
         if request is None:
-            self._why[at.key] = "budget"
+            self._why.setdefault(at.key, "budget")
             return []
         (proposal,) = await self._calls.propose([request], self._budget)
         replies = self._enter(request, [request.shaped(step) for step in proposal.steps], read)
         if not replies:
-            self._why[at.key] = request.ended(proposal.steps) or "invalid"
+            self._why.setdefault(at.key, request.ended(proposal.steps) or "invalid")
         return replies
 
     def write(self, path: Path, text: str, unit: Unit = WHOLE, answer: str | None = None) -> Path:
@@ -282,7 +288,7 @@ class QuestionTree:
             unit = unit_after(self.format, path)
             if unit is None:
                 raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")
-            path = path.extend(Step(text), answer_in(self.format, text))
+            path = path.extend(Step(text, unit=unit.name, role=""), answer_in(self.format, text))
             self._nodes.give(path, unit)
         return path
 
@@ -305,7 +311,7 @@ class QuestionTree:
         path, scores = choice.path, self._scores.known()
         answer = path.answer if choice.answer is None else choice.answer
         return Outcome(
-            text=self._reply(path, answer),
+            text=self._reply(choice, answer),
             answer=answer,
             steps=tuple(step.text for step in path.steps),
             scores=tuple(scores.get(node.key) for node in path.lineage),
@@ -316,9 +322,11 @@ class QuestionTree:
             rollouts=tuple(self._rollouts[index] for index in sorted(self._rollouts)),
         )
 
-    def _reply(self, path: Path, answer: str | None) -> str:
+    def _reply(self, choice: Choice, answer: str | None) -> str:
         """Returns the chain in the form that the task asks for; a reply to the task's own prompt stays as it is."""
-        text = self._nodes.text(path)
+        text = self._nodes.text(choice.path)
+        if choice.answer is not None and choice.answer != choice.path.answer:
+            text = f"{text}\n\nThe final answer is: {choice.answer}."
         if not stepwise(self.format):
             return text
         asked = (part for turn in self.question.messages for part in turn.parts if isinstance(part, str))
@@ -330,9 +338,10 @@ class QuestionTree:
         await self._scores.close()
 
 
-def _key(path: Path) -> str:
-    """Returns the identity of a node among all nodes of the run."""
-    return f"{path.question.id}\0{path.key}"
+def _key(path: Path, role: str) -> str:
+    """Returns the identity of a node in the run, and of the role: each role draws samples of its own."""
+    key = f"{path.question.id}\0{path.key}"
+    return key if role == "policy" else f"{key}\0{role}"
 
 
 def _check_range(n: int, first: int) -> None:

@@ -19,10 +19,10 @@ from atomthink_plugin.formats.parts import append
 
 REVIEW_INSTRUCTION: Final = (
     "Review the proposed solution against the question and the image: check every reading, every deduction and every "
-    'calculation, and say what is wrong and how to mend it. End with "It is correct." or "It is wrong."'
+    'calculation, and say what is wrong and how to correct it. End with "It is correct." or "It is wrong."'
 )
 
-REFINE_INSTRUCTION: Final = "Solve the question again. Mend what the review found and keep what is right."
+REFINE_INSTRUCTION: Final = "Solve the question again. Correct what the review found and keep what is right."
 
 Verdict = Literal["correct", "wrong"]
 
@@ -53,6 +53,8 @@ def self_refine(rounds: Count = 3) -> Search:
         (draft,) = await tree.rollouts(1)
         best = draft
         for _ in range(rounds):
+            if draft.step is None:
+                break
             review = await _review(tree, draft)
             if verdict_of(review) != "wrong":
                 break

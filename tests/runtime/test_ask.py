@@ -106,7 +106,7 @@ def test_a_reply_is_never_the_node_of_a_step_with_its_text() -> None:
     assert len(set.union(*keys)) == 3
     kinds = {(node.use, node.unit) for node in nodes_of(tree) if node.text == "7"}
     assert kinds == {("", "step"), ("judge", "reply"), ("critic", "reply")}
-    assert {path.steps[-1].use for path in judged} == {"judge"}
+    assert {path.steps[-1].use.partition("#")[0] for path in judged} == {"judge"}
     assert sum(node.multiplicity for node in nodes_of(tree) if node.use == "judge") == 30
 
 

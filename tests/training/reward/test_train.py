@@ -224,7 +224,7 @@ def test_what_cannot_be_learned_is_set_aside_with_its_reason(
         "broken.png",
         "nowhere.png",
     ):
-        assert any(said in reason for reason in reasons), said
+        assert any(said in reason for reason in reasons), (said, reasons)
     assert any("more than 400" in reason for reason in reasons)
     # A tag in a text is written apart, as in reading, so that chain stays.
     assert len(reasons) == len(bad)
