@@ -61,7 +61,7 @@ def split_steps(text: str) -> list[str]:
 
     A step ends at a blank line, which is also where step-wise generation stops, or before a label:
     `Step 2:`, `**Step 2:**`, `### Step 2`, `步骤2：`, `第2步：`. A label counts where a line begins or,
-    with its colon, behind a finished sentence; inside a sentence it is prose. Pieces without a letter or
+    with its colon, after a finished sentence; inside a sentence it is prose. Pieces without a letter or
     digit of their own (a bare label, a rule) belong to the step after them, at the end of the reply to the
     one before. No visible text is lost.
 

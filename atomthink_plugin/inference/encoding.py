@@ -35,7 +35,7 @@ _FIRST: Final = re.compile(r"\A\s*\S(?=\s*\S)")
 """The first character of a text that has more than one."""
 
 _ANCHOR: Final = "\n"
-"""Pieces after the first are tokenised behind a line break, so that a tokenizer that puts a space before
+"""Pieces after the first are tokenised after a line break, so that a tokenizer that puts a space before
 the first word of a text (SentencePiece) does not put one before every step."""
 
 _FILL: Final = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "moe_mm_token_type_ids": 0}
@@ -96,7 +96,7 @@ class Encoding:
         return replace(self, tokens={name: value[:, :count] for name, value in self.tokens.items()})
 
     def extend(self, ids: Sequence[int]) -> Encoding:
-        """Returns the encoding with the text tokens `ids` behind it."""
+        """Returns the encoding with the text tokens `ids` after it."""
         if not ids:
             return self
         return replace(self, tokens={name: _longer(name, value, ids) for name, value in self.tokens.items()})
@@ -197,8 +197,8 @@ class _Memo:
 
 def _write(processor: ProcessorMixin, turns: Sequence[tuple[str, Sequence[str | None]]]) -> str:
     """Returns turns of texts, and None for each image, as the chat template writes them."""
-    told: Any = [turn_of(role, parts) for role, parts in turns]
-    text: str = processor.apply_chat_template(told, add_generation_prompt=True, tokenize=False)
+    chat: Any = [turn_of(role, parts) for role, parts in turns]
+    text: str = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     return text
 
 
@@ -251,17 +251,17 @@ class Encoder(ChatText):
         )
 
     def _question(self, text: str, images: list[Image]) -> Encoding:
-        """Encodes up to the last image with the processor, once, and the text behind it alone."""
+        """Encodes up to the last image with the processor, once, and the text after it alone."""
         at = text.rfind(self._placeholder) if images and self._placeholder else -1
         if at < 0 or self._placeholder is None:
             return self._process(text, images)
         if self._splits is False:
             return self._head(text, images)
         head = self._head(text[: at + len(self._placeholder)], images)
-        # A tokenizer splits at special tokens, so behind the placeholder the rest has the ids it has in the whole.
+        # A tokenizer splits at special tokens, so the text after the placeholder has the ids that it has in the whole.
         tail: list[int] = self._piece(text[at:], True)
         parts = head.extend(tail[1:])
-        if self._splits is None:  # but a processor may write something behind the text (PaliGemma does)
+        if self._splits is None:  # but a processor may write something after the text (PaliGemma does)
             whole = self._process(text, images)
             self._splits = bool(torch.equal(whole.tokens["input_ids"], parts.tokens["input_ids"]))
             return parts if self._splits else whole
@@ -374,8 +374,8 @@ def neutralise(text: str, control: re.Pattern[str]) -> str:
 
     A token of one character has no inside and stays: it may well be a sign of the text, such as `+`.
     """
-    while (apart := control.sub(lambda match: _FIRST.sub(r"\g<0> ", match[0]), text)) != text:
-        text = apart
+    while (spaced := control.sub(lambda match: _FIRST.sub(r"\g<0> ", match[0]), text)) != text:
+        text = spaced
     return text
 
 

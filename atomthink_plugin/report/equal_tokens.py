@@ -45,7 +45,7 @@ def equal_tokens(paired: Paired) -> tuple[list[Cut], list[str]]:
     for run in paired.runs:
         own = tokens_of(run.questions)
         budgets = [(other, tokens_of(other.questions)) for other in paired.runs if other is not run]
-        cheaper = [(other, told) for other, told in budgets if own is not None and told is not None and told < own]
+        cheaper = [(other, spent) for other, spent in budgets if own is not None and spent is not None and spent < own]
         if not cheaper:
             continue
         try:

@@ -200,8 +200,8 @@ def _row(run: Recorded, against: Contrast | None) -> Row:
 def _mean(questions: Iterable[Answered], of: Callable[[Answered], float | None]) -> float | None:
     """The mean over all questions; failed ones without a record of their cost count as 0."""
     values = [0.0 if value is None and one.failed is not None else value for one in questions for value in (of(one),)]
-    told = [value for value in values if value is not None]
-    return fmean(told) if told and len(told) == len(values) else None
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def _category(run: Recorded, first: Recorded, key: tuple[str, str], places: Sequence[int]) -> Category:

@@ -282,11 +282,11 @@ class _Joined:
 
 
 def _agree(entry: Entry, sample: Sample) -> bool:
-    told = (sample.counts.get("output_tokens"), sample.counts.get("policy_calls"))
+    counted = (sample.counts.get("output_tokens"), sample.counts.get("policy_calls"))
     spent = (entry.usage.generated, entry.usage.policy_calls)
     if sample.state == "failed":
-        return entry.failed is not None and told in (spent, (None, None))
-    return entry.failed is None and told == spent
+        return entry.failed is not None and counted in (spent, (None, None))
+    return entry.failed is None and counted == spent
 
 
 def _replied(entry: Entry, sample: Sample) -> bool:
@@ -332,11 +332,11 @@ def _answered(sample: Sample, verdicts: Verdicts, entry: Entry | None) -> Answer
     )
 
 
-def _text(told: Any, entry: Entry | None) -> str:
+def _text(reply: Any, entry: Entry | None) -> str:
     """The journal's text if the samples have none; some tasks log messages instead of text."""
-    if isinstance(told, str) and told:
-        return told
-    return entry.text if entry is not None else "" if told is None else json.dumps(told, ensure_ascii=False)
+    if isinstance(reply, str) and reply:
+        return reply
+    return entry.text if entry is not None else "" if reply is None else json.dumps(reply, ensure_ascii=False)
 
 
 def _mapping(logged: Any) -> Mapping[str, Any]:
@@ -346,7 +346,9 @@ def _mapping(logged: Any) -> Mapping[str, Any]:
 
 def _pace(found: Run, questions: Sequence[Answered]) -> float | None:
     """As the model reports it; a resumed run reports only a part of its tokens."""
-    told = found.results.get("throughput") or {}
+    measured = found.results.get("throughput") or {}
     tokens = sum(question.tokens or 0 for question in questions)
-    whole = told.get("total_gen_tokens") == tokens and tokens > 0
-    return float(told["total_elapsed_time"]) / len(questions) if whole and told.get("total_elapsed_time") else None
+    whole = measured.get("total_gen_tokens") == tokens and tokens > 0
+    return (
+        float(measured["total_elapsed_time"]) / len(questions) if whole and measured.get("total_elapsed_time") else None
+    )

@@ -66,8 +66,8 @@ def scaling(run: Path, journal: Path | None) -> Scaling:
 
 def _by_agreement(questions: Sequence[Sampled], methods: Sequence[Method]) -> list[Best]:
     """One half of the candidates estimates the difficulty, the other half the best search for it."""
-    told, tried = zip(*map(halves, questions), strict=True)
-    return best(tried, curve(tried, sizes(tried), methods), thirds(told))
+    chosen, tried = zip(*map(halves, questions), strict=True)
+    return best(tried, curve(tried, sizes(tried), methods), thirds(chosen))
 
 
 def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:

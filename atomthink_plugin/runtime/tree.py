@@ -333,7 +333,7 @@ class QuestionTree:
         return in_task_form(text, answer, "\n".join(asked))
 
     async def close(self) -> None:
-        """Ends the requests that the search left behind."""
+        """Ends the requests that the search did not wait for."""
         await self._calls.close()
         await self._scores.close()
 

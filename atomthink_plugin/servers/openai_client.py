@@ -51,7 +51,7 @@ _QUOTED: Final = 300
 
 
 class UnreachableError(ServerError):
-    """Nobody answers at the server's address or behind its gateway, or the connection was dropped."""
+    """Nobody answers at the server's address or beyond its gateway, or the connection was dropped."""
 
 
 class _Model(BaseModel):
@@ -333,7 +333,7 @@ def key() -> str:
     """
     value = os.environ.get(KEY, "").strip()
     if not (value.isascii() and value.isprintable()):
-        raise AtomThinkError(f"{KEY} in the environment holds characters that no key has: set it anew, or unset it")
+        raise AtomThinkError(f"{KEY} in the environment holds characters that no key has: set it again, or unset it")
     remember({KEY: value})  # a server keeps it, whatever becomes of the environment
     return value
 

@@ -13,7 +13,7 @@ from typing import Final
 _LONGEST: Final = 120.0  # seconds that a server may name
 _FIRST: Final = 0.5  # seconds
 _LAST: Final = 8.0  # seconds, unless the server names others
-_JITTER: Final = 0.25  # share of a pause that chance may take off: those who failed together come back apart
+_JITTER: Final = 0.25  # largest share of a pause that is taken off by chance, so that not all try again at once
 
 _AGAIN: Final = (408, 409, 429)  # and whatever is the server's own fault
 
@@ -32,8 +32,8 @@ def pause_after(error: Exception, tried: int) -> float | None:
         return pause
     headers = error.response.headers
     named = _named(headers)
-    told = headers.get("x-should-retry")
-    again = told == "true" or (told != "false" and (error.status_code in _AGAIN or error.status_code >= 500))
+    wish = headers.get("x-should-retry")
+    again = wish == "true" or (wish != "false" and (error.status_code in _AGAIN or error.status_code >= 500))
     if not again or named > _LONGEST:
         return None
     return named if named > 0 else pause
@@ -43,11 +43,11 @@ def _named(headers: Mapping[str, str]) -> float:
     """Returns the seconds that a server says to wait, 0 or less if it does not."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
-            told = float(headers[name])
+            pause = float(headers[name])
         except (KeyError, ValueError):
             continue
-        if math.isfinite(told):
-            return told / unit
+        if math.isfinite(pause):
+            return pause / unit
     with suppress(ValueError, OverflowError, OSError):
         date = parsedate_tz(headers.get("retry-after", ""))
         return mktime_tz(date) - time.time() if date else 0.0
