@@ -81,7 +81,12 @@ def interrupted_demo(folder: Path, at: str, times: int) -> tuple[int, str]:
         if sum(at in one for one in lines) == times:
             demo.send_signal(signal.SIGINT)
             break
-    lines += demo.stdout
+    for line in demo.stdout:
+        lines.append(line)
+        if line.startswith("Exception ignored"):  # Python drops an interrupt in a weak reference's callback
+            demo.kill()
+            demo.wait()
+            return interrupted_demo(folder, at, times)
     return demo.wait(), "".join(lines)
 
 
