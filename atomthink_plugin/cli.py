@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.redaction import PrintableFormatter
 from atomthink_plugin.report import command as report
-from atomthink_plugin.tasks.atoms import command
+from atomthink_plugin.tasks.capability import command
 from atomthink_plugin.training import command as training
-from atomthink_plugin.training.annotation import command as annotation
-from atomthink_plugin.training.data import command as data
-from atomthink_plugin.training.evaluation import command as prm
-from atomthink_plugin.training.labels import command as labels
+from atomthink_plugin.training.annotate import command as annotation
+from atomthink_plugin.training.evaluate import command as prm
+from atomthink_plugin.training.export import command as data
+from atomthink_plugin.training.label import command as labels
 from atomthink_plugin.version import __version__
 
 INTERRUPTED: Final = 130

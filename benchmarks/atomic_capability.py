@@ -41,13 +41,13 @@ from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.tasks.atoms.building import demo_chains, records
-from atomthink_plugin.tasks.atoms.labellers import Words
-from atomthink_plugin.tasks.atoms.quality import Capability, capabilities, steps_of
-from atomthink_plugin.tasks.atoms.radar import shown
-from atomthink_plugin.tasks.atoms.records import Record
-from atomthink_plugin.tasks.atoms.rollouts import AsQuestions, Results, measure, prefixes
-from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
+from atomthink_plugin.tasks.capability.building import demo_chains, records
+from atomthink_plugin.tasks.capability.labellers import Words
+from atomthink_plugin.tasks.capability.quality import Capability, capabilities, steps_of
+from atomthink_plugin.tasks.capability.radar import shown
+from atomthink_plugin.tasks.capability.records import Record
+from atomthink_plugin.tasks.capability.rollouts import AsQuestions, Results, measure, prefixes
+from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.tiny.labels import verdicts
 

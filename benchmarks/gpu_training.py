@@ -29,11 +29,11 @@ from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import training_stream
-from atomthink_plugin.training.fine_tuning.checkpoint import adapters
-from atomthink_plugin.training.fine_tuning.collating import Batch, collate
-from atomthink_plugin.training.fine_tuning.config import Lora
-from atomthink_plugin.training.fine_tuning.encoding import RowEncoder
-from atomthink_plugin.training.fine_tuning.rows import Renderer, asked, closing_id
+from atomthink_plugin.training.train.checkpoint import adapters
+from atomthink_plugin.training.train.collate import Batch, collate
+from atomthink_plugin.training.train.recipe import Lora
+from atomthink_plugin.training.train.row_encoder import RowEncoder
+from atomthink_plugin.training.train.tokens import Renderer, asked, closing_id
 
 MATRIX = {"7b": 8192, "40m": 2048, "tiny": 512}
 

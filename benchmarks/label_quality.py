@@ -39,12 +39,12 @@ from rich.table import Table
 from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.tasks.atoms.building import demo_chains
+from atomthink_plugin.tasks.capability.building import demo_chains
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
-from atomthink_plugin.training.chains import Chain, Chains
-from atomthink_plugin.training.labels.labelling import WAYS, Labelled, label
-from atomthink_plugin.training.labels.running import hard
-from atomthink_plugin.training.labels.sampling import Answered, QuestionFile, sample
+from atomthink_plugin.training.label.labelling import WAYS, Labelled, label
+from atomthink_plugin.training.label.running import hard
+from atomthink_plugin.training.label.sampling import Answered, QuestionFile, sample
+from atomthink_plugin.training.records import Chain, Chains
 from atomthink_plugin.training.tiny.labels import verdicts
 
 NUMBERS = (1, 2, 4, 8, 16)

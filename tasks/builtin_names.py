@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from loguru import logger
 
-DIRECTORY: Final = Path(__file__).parent / "builtin"
+DIRECTORY: Final = Path(__file__).parent / "benchmarks" / "builtin"
 OPT_OUT: Final = "ATOMTHINK_KEEP_BUILTIN"
 KEYS: Final = {
     "openai": "OPENAI_API_KEY",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from atomthink_plugin.accuracy_stats import wilson
-from atomthink_plugin.tasks.benchmarks import Benchmark, Document, answer_of
-from atomthink_plugin.tasks.llm_judge import opinion
+from atomthink_plugin.tasks.benchmarks.documents import Benchmark, Document, answer_of
+from atomthink_plugin.tasks.benchmarks.llm_judge import opinion
 from atomthink_plugin.tasks.quality import Quality, quality, summary
 from atomthink_plugin.tasks.scoring import SCORER_VERSION, Verdict, judge
 

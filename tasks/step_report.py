@@ -16,9 +16,9 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.formats.steps import split_steps
 from atomthink_plugin.report.run_samples import Run, Sample, read_run
 from atomthink_plugin.tables import Grid, print_grid
-from atomthink_plugin.tasks.atoms.labellers import Words
-from atomthink_plugin.tasks.atoms.scores import AbilityScore, by_ability
-from atomthink_plugin.tasks.atoms.taxonomy import load_taxonomy
+from atomthink_plugin.tasks.capability.labellers import Words
+from atomthink_plugin.tasks.capability.scores import AbilityScore, by_ability
+from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.quality import mean, quality, summary
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from atomthink_plugin.api import Node, Outcome, Usage
-from atomthink_plugin.training.fine_tuning.pairing import PairLimits, paths_of, siblings
+from atomthink_plugin.training.pairs.pairing import PairLimits, paths_of, siblings
 
 
 def node(name: str, parent: str, answer: str | None = None) -> Node:

@@ -141,7 +141,12 @@ def test_the_engine_imports_models_tasks_and_training_through_its_doors_alone() 
 def test_models_and_tasks_do_not_import_each_other() -> None:
     rooms = {(room(name), room(what)) for name, what in arrows()}
     assert not rooms & {("model_adapters", "tasks"), ("tasks", "model_adapters")}
-    assert not rooms & {("model_adapters", "training"), ("tasks", "training")}
+    assert ("model_adapters", "training") not in rooms
+
+
+def test_tasks_import_training_for_the_chains_and_rollouts_of_the_capability_task_alone() -> None:
+    found = {(name, what) for name, what in arrows() if room(name) == "tasks" and room(what) == "training"}
+    assert all(name.startswith("tasks.capability.") for name, what in found), found
 
 
 def test_training_imports_tasks_for_the_figures_of_the_embedded_model_alone() -> None:

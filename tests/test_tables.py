@@ -17,18 +17,18 @@ from atomthink_plugin.cli import main
 from atomthink_plugin.report import compare, scale
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.tables import Grid, print_grid
-from atomthink_plugin.tasks.atoms import building, evaluating
-from atomthink_plugin.tasks.atoms.behaviours import Behaviour
-from atomthink_plugin.tasks.atoms.labellers import Label
-from atomthink_plugin.tasks.atoms.quality import Capability, Estimate
+from atomthink_plugin.tasks.capability import building, evaluating
+from atomthink_plugin.tasks.capability.behaviours import Behaviour
+from atomthink_plugin.tasks.capability.labellers import Label
+from atomthink_plugin.tasks.capability.quality import Capability, Estimate
 from atomthink_plugin.tasks.demo import compare as demo
-from atomthink_plugin.training.evaluation.report import measure
-from atomthink_plugin.training.evaluation.report import tables as prm_tables
-from atomthink_plugin.training.labels import running
-from atomthink_plugin.training.labels.rollouts import Spent
+from atomthink_plugin.training.evaluate.report import measure
+from atomthink_plugin.training.evaluate.report import tables as prm_tables
+from atomthink_plugin.training.label import running
+from atomthink_plugin.training.label.rollouts import Spent
 from tests.report.pages import grove
 from tests.report.runs import search_all, write_run
-from tests.training.evaluation.ten import TEN
+from tests.training.evaluate.ten import TEN
 
 WIDTH = 80
 

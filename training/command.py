@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from atomthink_plugin.training.fine_tuning import command as fine_tuning
-from atomthink_plugin.training.reward import command as reward
 from atomthink_plugin.training.tiny import command as tiny
+from atomthink_plugin.training.train import command as fine_tuning
+from atomthink_plugin.training.train import prm_command as reward
 
 
 def add_to(commands: Any) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Final
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.report.run_samples import Run, Sample
 from atomthink_plugin.report.verdicts import Verdicts
-from atomthink_plugin.tasks.benchmarks import Benchmark, Document, Name
-from atomthink_plugin.tasks.mathvision.task import MATHVISION
+from atomthink_plugin.tasks.benchmarks.documents import Benchmark, Document, Name
+from atomthink_plugin.tasks.benchmarks.mathvision.task import MATHVISION
 from atomthink_plugin.tasks.scoring import judge
 
 log = logging.getLogger(__name__)

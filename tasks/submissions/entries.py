@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from atomthink_plugin.report.run_samples import Sample
-from atomthink_plugin.tasks.benchmarks import Name, answer_of
+from atomthink_plugin.tasks.benchmarks.documents import Name, answer_of
 
 Number = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
 

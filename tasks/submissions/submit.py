@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.report.run_samples import Run, Sample, read_run
-from atomthink_plugin.tasks.benchmarks import Name
+from atomthink_plugin.tasks.benchmarks.documents import Name
 from atomthink_plugin.tasks.submissions.builtin import completed
 from atomthink_plugin.tasks.submissions.entries import ENTRIES
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from atomthink_plugin.training.fine_tuning.config import PolicyRecipe, Recipe, load_recipe
-from atomthink_plugin.training.reward.config import PrmRecipe
 from atomthink_plugin.training.tiny.stages import RECIPES
+from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+from atomthink_plugin.training.train.recipe import PolicyRecipe, Recipe, load_recipe
 
 KINDS: dict[str, type[Recipe]] = {"policy": PolicyRecipe, "prm": PrmRecipe}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from atomthink_plugin.inference.image_input import fitting, read_image, upright, upright_size
-from atomthink_plugin.training.fine_tuning.rows import blank, picture
+from atomthink_plugin.training.train.tokens import blank, picture
 
 ORIENTATION = 0x0112
 

@@ -37,8 +37,8 @@ from atomthink_plugin.runtime.records import lines
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy
-from atomthink_plugin.training.fine_tuning.journals import finished, journal_files
-from atomthink_plugin.training.fine_tuning.tally import Tally
+from atomthink_plugin.training.pairs.journals import finished, journal_files
+from atomthink_plugin.training.pairs.tally import Tally
 from tests.trees import question, settings
 
 NODE = Node("b", "a", "Step 1: 數 \u2028 \\frac{1}{2}", 0.5, -1.25, 7, 3, None, "repeats itself")

@@ -14,18 +14,18 @@ import pytest
 import torch
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
-from atomthink_plugin.training.fine_tuning.checkpoint import load_trainable
-from atomthink_plugin.training.fine_tuning.config import load_recipe
-from atomthink_plugin.training.fine_tuning.encoding import row_encoder
-from atomthink_plugin.training.fine_tuning.measuring import measured
-from atomthink_plugin.training.fine_tuning.policy import Collator
-from atomthink_plugin.training.fine_tuning.records import Samples, samples_of
-from atomthink_plugin.training.fine_tuning.rows import Renderer, closing_id
-from atomthink_plugin.training.reward import records as reward
-from atomthink_plugin.training.reward.checkpoint import load
-from atomthink_plugin.training.reward.config import PrmRecipe
-from atomthink_plugin.training.reward.train import Collator as PrmCollator
-from tests.training.fine_tuning.demo_data import MODEL, demo_chains, recipe
+from atomthink_plugin.training.train import records as reward
+from atomthink_plugin.training.train.checkpoint import load_trainable
+from atomthink_plugin.training.train.measuring import measured
+from atomthink_plugin.training.train.prm import Collator as PrmCollator
+from atomthink_plugin.training.train.prm_checkpoint import load
+from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+from atomthink_plugin.training.train.recipe import load_recipe
+from atomthink_plugin.training.train.row_encoder import row_encoder
+from atomthink_plugin.training.train.samples import Samples, samples_of
+from atomthink_plugin.training.train.sft import Collator
+from atomthink_plugin.training.train.tokens import Renderer, closing_id
+from tests.training.train.demo_data import MODEL, demo_chains, recipe
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from atomthink_plugin.tasks.demo.questions import (
     held_out,
     training_stream,
 )
-from atomthink_plugin.training.chains import write_lines
+from atomthink_plugin.training.records import write_lines
 from atomthink_plugin.training.tiny.labels import corrections, slipped_steps, verdicts, with_number, wrong_number
 from atomthink_plugin.training.tiny.model import IMAGE_SIDE
 

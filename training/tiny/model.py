@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from atomthink_plugin.training.weight_names import hub_names
+from atomthink_plugin.training.train.weight_names import hub_names
 
 IMAGE_SIDE: Final = 112
 PATCH: Final = 16

@@ -10,9 +10,9 @@ from pathlib import Path
 from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
-from atomthink_plugin.training.chains import Chain, moved, write_lines
 from atomthink_plugin.training.jsonl import entries
-from atomthink_plugin.training.labels.sampling import read_questions, sample
+from atomthink_plugin.training.label.sampling import read_questions, sample
+from atomthink_plugin.training.records import Chain, moved, write_lines
 from atomthink_plugin.training.tiny.files import Record, judged
 
 log = logging.getLogger(__name__)

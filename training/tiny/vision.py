@@ -21,9 +21,9 @@ from transformers import LlavaForConditionalGeneration
 
 from atomthink_plugin.inference.checkpoint_files import choose_device
 from atomthink_plugin.tasks.demo.questions import COLOURS
-from atomthink_plugin.training.fine_tuning.trainer import Rise
-from atomthink_plugin.training.optimiser import optimiser
 from atomthink_plugin.training.tiny.files import Figures
+from atomthink_plugin.training.train.optimizer import optimiser
+from atomthink_plugin.training.train.trainer import Rise
 
 log = logging.getLogger(__name__)
 

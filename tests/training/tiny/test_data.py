@@ -17,7 +17,7 @@ from atomthink_plugin.formats.cot import COT_INSTRUCTION
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import HINT, DemoQuestion, held_out, training_stream
-from atomthink_plugin.training.chains import read_chains
+from atomthink_plugin.training.records import read_chains
 from atomthink_plugin.training.tiny.files import MAKERS, Figures, write
 from atomthink_plugin.training.tiny.labels import corrections, slipped_steps, verdicts
 from atomthink_plugin.training.tiny.model import image_processor

@@ -13,14 +13,14 @@ import yaml
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from atomthink_plugin.training.chains import read_chains
-from atomthink_plugin.training.fine_tuning.config import PolicyRecipe, load_recipe
-from atomthink_plugin.training.reward.config import PrmRecipe
+from atomthink_plugin.training.records import read_chains
 from atomthink_plugin.training.tiny.files import Figures
 from atomthink_plugin.training.tiny.model import Size, load
 from atomthink_plugin.training.tiny.models import make_base, make_grown
 from atomthink_plugin.training.tiny.own_chains import sample_judged
 from atomthink_plugin.training.tiny.stages import DONE, KINDS, RECIPES, run_stages
+from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+from atomthink_plugin.training.train.recipe import PolicyRecipe, load_recipe
 
 STAGES = sorted(RECIPES.glob("*.yaml"))
 

@@ -1,0 +1,1 @@
+"""MathVista, MathVerse and MATH-Vision as tasks of lmms-eval."""

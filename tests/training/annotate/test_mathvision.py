@@ -1,0 +1,104 @@
+"""MATH-Vision's questions through the whole engine, with a teacher of every habit; each count is checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from atomthink_plugin.answers import equivalent, final_answer
+from atomthink_plugin.cli import main
+from atomthink_plugin.training.records import read_chains
+from tests.openai_server import serve
+from tests.training.annotate.teaching import AUGMENT, DYNAMIC, TeacherServer, lines, summary
+
+HUB = Path(__file__).parents[4] / "shared/data/hub/MathLLMs/MathVision"
+SECRET = "sk-very-secret-4711"
+
+needs_data = pytest.mark.skipif(not HUB.is_dir(), reason=f"MATH-Vision's testmini questions are not in {HUB}")
+
+
+def rows() -> list[dict[str, object]]:
+    import datasets
+
+    data = datasets.load_dataset(str(HUB))["testmini"].remove_columns("decoded_image")
+    return [dict(row) for row in data]
+
+
+def asked(row: Mapping[str, object]) -> str:
+    """The question as the teacher should be asked it."""
+    text = str(row["question"]).strip()
+    if "<image2>" not in text:  # one picture may hold several, which the question then names
+        text = text.replace(" <image1>", "").replace("<image1>", "").strip()
+    options = row["options"]
+    assert isinstance(options, list)
+    if not options:
+        return text
+    return (
+        text
+        + "\nChoices: "
+        + "\n".join(f"{letter}. {option}" for letter, option in zip("ABCDE", options, strict=False))
+    )
+
+
+@needs_data
+@pytest.mark.parametrize(("way", "habits"), [("dynamic", DYNAMIC), ("augment", AUGMENT)])
+def test_every_question_of_mathvision_is_a_chain_or_a_reject(
+    way: str, habits: Mapping[str, tuple[str, str] | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    questions = rows()
+    usable = [row for row in questions if way == "dynamic" or row["solution"]]
+    habit_of = {str(row["id"]): list(habits)[index % len(habits)] for index, row in enumerate(usable)}
+    script = TeacherServer(
+        key=SECRET,
+        habits={asked(row): habit_of[str(row["id"])] for row in usable},
+        answers={asked(row): str(row["answer"]) for row in usable},
+    )
+    with serve(script):
+        command = ["annotate", str(HUB), "--out", str(tmp_path), "--teacher-model", "teacher", "--base-url", script.url]
+        limits = ["--max-steps", "6", "--max-retries", "0", "--wait", "0", "--way", way]
+        assert main([*command, *limits]) == 0
+
+    found = read_chains(tmp_path / "chains.jsonl")
+    assert not found.rejects
+    expected = {ident for ident, habit in habit_of.items() if habits[habit] is None}
+    assert {chain.id for chain in found.chains} == expected
+    by_id = {str(row["id"]): row for row in questions}
+    for chain in found.chains:
+        row = by_id[chain.id]
+        answer = final_answer(chain.steps[-1])
+        assert answer is not None
+        assert equivalent(answer, str(row["answer"]))
+        assert chain.question == asked(row)
+        assert chain.steps[-1] == f"Step {len(chain.steps)}: To sum up, the final answer is: {row['answer']}."
+        assert [step.split(":")[0] for step in chain.steps] == [f"Step {k + 1}" for k in range(len(chain.steps))]
+        assert len(set(chain.steps)) == len(chain.steps) == (5 if way == "dynamic" else 4)
+        with Image.open(tmp_path / chain.images[0]) as picture:
+            assert picture.width > 1
+
+    rejects = lines(tmp_path / "rejects.jsonl")
+    assert len(rejects) + len(found.chains) == len(questions) == 304
+    want = Counter(habits[habit] for habit in habit_of.values() if habits[habit] is not None)
+    if way == "augment":
+        want["input", "no reference solution"] = 304 - len(usable)
+    assert Counter((one["stage"], one["reason"]) for one in rejects) == want
+    told = summary(tmp_path)
+    assert (told["asked"], told["good"], told["rejected"]) == (304, len(expected), len(rejects))
+    assert {(stage, why): n for stage, own in told["rejects"].items() for why, n in own.items()} == dict(want)
+    assert told["left"]["check"] == told["good"]
+    assert told["steps"] == sum(len(chain.steps) for chain in found.chains)
+
+    lost = Counter(habit_of.values())["disconnects"]
+    spent = told["spent"]
+    assert spent["calls"] == script.billed["calls"]  # the dropped ones made their reply before
+    dropped = [question for question in script.questions if script.habits[question] == "disconnects"]
+    assert len(dropped) == lost
+    assert spent["unknown"] > 0
+    assert spent["prompt"] + spent["completion"] < script.billed["prompt"] + script.billed["completion"]
+    assert spent["tokens"] >= script.billed["prompt"] + script.billed["completion"]  # what was lost counts in full
+    for file in tmp_path.rglob("*"):
+        assert file.is_dir() or SECRET.encode() not in file.read_bytes(), file

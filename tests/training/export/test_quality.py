@@ -1,0 +1,77 @@
+"""How good chains are: counted by hand, and as a judge over HTTP says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean, median
+
+import pytest
+
+from atomthink_plugin.cli import main
+from atomthink_plugin.training.records import Chain, write_chains
+from tests.openai_server import Body, ChatServer, pieces_of, serve, text_of
+
+GOOD = ("Step 1: Read red = 4.", "Step 2: To sum up, the final answer is: 4.")
+SCORES = {"0": 0, "1": 89, "2": 90, "3": 100}
+
+
+class Judge(ChatServer):
+    """Scores the questions by their number; the fifth gets more than there is."""
+
+    def choice(self, body: Body, index: int) -> tuple[Body, int]:
+        number = text_of(body["messages"][1]["content"]).split("QUESTION:\n")[1][0]
+        text = json.dumps({"score": SCORES.get(number, 101), "reason": "so"})
+        return {"index": index, "message": {"content": text}, "finish_reason": "stop"}, len(pieces_of(text))
+
+
+def test_chains_are_counted_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    chains = [
+        Chain(id="0", question="0?", steps=GOOD, answer="4"),
+        Chain(id="1", question="1?", steps=GOOD, answer="5"),
+        Chain(
+            id="2", question="2?", steps=(GOOD[0], GOOD[0].replace("1", "2"), "Step 3: The answer is 4."), answer="4"
+        ),
+        Chain(id="3", question="3?", steps=("Read red = 4.",), answer="4"),
+        Chain(id="4", question="4?", steps=("Step 1: The final answer is: 7.",)),
+    ]
+    write_chains(tmp_path / "chains.jsonl", chains)
+    with serve(Judge(context=10**6)) as script:
+        asked = ["--judge-model", "scripted", "--base-url", script.url, "--json", str(tmp_path / "told.json")]
+        assert main(["data", "quality", str(tmp_path / "chains.jsonl"), *asked]) == 0
+    told = json.loads((tmp_path / "told.json").read_text())
+    counted = told["statistics"]
+    texts = ["\n\n".join(chain.steps) for chain in chains]
+    with serve(Judge(context=10**6)) as script:
+        asked = [*asked[:3], script.url, *asked[4:], "--max-tokens-total", "2500"]
+        assert main(["data", "quality", str(tmp_path / "chains.jsonl"), *asked]) == 0
+    limited = json.loads((tmp_path / "told.json").read_text())
+    assert limited["statistics"] == counted
+    assert 0 < limited["judge"]["judged"] < 5
+    assert limited["judge"]["judged"] + limited["judge"]["failed"] == 5
+    assert any("--max-tokens-total 2500" in reason for reason in limited["failures"].values())
+    assert limited["tokens_spent"] <= 2500
+    assert counted["chains"] == 5
+    assert counted["steps"] == 9
+    assert counted["characters_per_chain"] == fmean(map(len, texts))
+    assert counted["well_formed"] == 4 / 5
+    assert counted["repeated_steps"] == 1 / 9
+    assert counted["distinct_answers"] == 2
+    assert counted["right_answers"] == 2 / 4
+    judged = told["judge"]
+    assert told["scores"] == SCORES
+    assert list(told["failures"]) == ["4"]
+    assert (judged["judged"], judged["failed"]) == (4, 1)
+    assert (judged["mean"], judged["median"]) == (fmean(SCORES.values()), median(SCORES.values()))
+    assert {band: n for band, n in judged["distribution"].items() if n} == {"0-9": 1, "80-89": 1, "90-100": 2}
+
+
+def test_what_is_not_counted_is_told_with_its_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_chains(tmp_path / "chains.jsonl", [Chain(id="0", question="0?", steps=GOOD)])
+    with (tmp_path / "chains.jsonl").open("a") as file:
+        file.write('{"id": "1", "question": "?", "steps": []}\n{"id": "2", "question": "?", "steps": []}\n[1]\n')
+    assert main(["data", "quality", str(tmp_path / "chains.jsonl")]) == 0
+    told = json.loads(capsys.readouterr().out)["statistics"]
+    assert (told["chains"], told["rejected"], list(told["rejects"].values())) == (1, 3, [2, 1])
+    assert next(iter(told["rejects"])).startswith("steps: ")

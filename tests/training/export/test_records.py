@@ -1,0 +1,255 @@
+"""Records as trl, LLaMA-Factory and the published files have them; what is read back is what was written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from atomthink_plugin.api import Path as Node
+from atomthink_plugin.api import Step
+from atomthink_plugin.cli import main
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.training.records import Chain, read_chains, write_chains
+from tests.training.annotate.teaching import lines
+from tests.training.damaged import HALF, LATIN, append, oversized
+
+STEPS = ("Step 1: Read red = 4.", "Step 2: 4 + 2 = 6.", "Step 3: To sum up, the final answer is: 6.")
+TAG = "\n\n\n\n\n"
+
+
+@pytest.fixture
+def chains(tmp_path: Path) -> Path:
+    for name, colour in (("a.png", (250, 0, 0)), ("b.png", (0, 250, 0))):
+        Image.new("RGB", (8, 6), colour).save(tmp_path / name)
+    made = [
+        Chain(id="a", question="How many?", images=("a.png",), steps=STEPS, answer="6"),
+        Chain(id="b", question="And here?", images=("b.png",), steps=STEPS[1:], answer="6"),
+        Chain(id="wrong", question="What?", images=("a.png",), steps=STEPS[:2], labels=(1.0, 0.0)),
+        Chain(id="soft", question="What?", images=("b.png",), steps=STEPS, labels=(None, 0.25, 0.75)),
+        Chain(id="tag", question="Is <image> here?", images=("b.png",), steps=STEPS, labels=(1, 1, 1)),
+    ]
+    file = tmp_path / "chains.jsonl"
+    write_chains(file, made)
+    about = [json.loads(line) for line in file.read_text().splitlines()]
+    about[0] |= {"source": "MathV", "way": "dynamic"}
+    file.write_text("".join(json.dumps(record) + "\n" for record in about) + '{"id": "none", "question": "?"}\n')
+    return file
+
+
+def test_sft_records_are_the_prompts_of_inference_one_per_step(chains: Path, tmp_path: Path) -> None:
+    import datasets
+
+    out = tmp_path / "sft"
+    assert main(["data", "sft", str(chains), "--out", str(out)]) == 0
+    found = read_chains(chains)
+    rows = json.loads((out / "amath_sft.json").read_text())
+    assert len(rows) == 3 + 2
+    assert all(set(row) == {"final_input_prompt", "image", "conversations", "answer"} for row in rows)
+    at = 0
+    for chain in found.chains[:2]:
+        node = Node(found.question(chain))
+        for step in chain.steps:
+            text = "".join(part for part in Atomic().render(node).messages[0].parts if isinstance(part, str))
+            human, gpt = rows[at]["conversations"]
+            assert human == {"from": "human", "value": f"<image>\n{text}"}
+            assert gpt == {"from": "gpt", "value": step}
+            assert rows[at]["final_input_prompt"] == human["value"]
+            with Image.open(out / rows[at]["image"]) as copied, Image.open(chains.parent / chain.images[0]) as own:
+                assert copied.tobytes() == own.tobytes()
+            node, at = node.extend(Step(step)), at + 1
+    rejects = {one["record"]["id"]: one["reason"] for one in lines(out / "rejects.jsonl")}
+    assert rejects.keys() == {"wrong", "soft", "tag", "none"}
+    assert rejects["wrong"] == "step 2 is labelled wrong: not to be learned"
+    card = (out / "README.md").read_text()
+    assert "| MathV | dynamic | 1 | 3 |" in card
+    assert "| all | | 2 | 5 |" in card
+    assert "6 chains were read, 4 rejected" in card
+
+    info = json.loads((out / "dataset_info.json").read_text())["amath_sft"]
+    tags, columns = info["tags"], info["columns"]
+    loaded = json.loads((out / info["file_name"]).read_text())
+    for row in loaded:  # what LLaMA-Factory's sharegpt converter asks of a record
+        turns = row[columns["messages"]]
+        assert [turn[tags["role_tag"]] for turn in turns] == [tags["user_tag"], tags["assistant_tag"]]
+        assert sum(turn[tags["content_tag"]].count("<image>") for turn in turns) == 1
+        assert (out / row[columns["images"]]).is_file()
+
+    table = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]
+    assert len(table) == 5
+    assert table[0]["images"][0].getpixel((0, 0)) == (250, 0, 0)
+    assert table[4]["images"][0].getpixel((0, 0)) == (0, 250, 0)
+    assert [row["completion"][0]["content"] for row in table] == [*STEPS, *STEPS[1:]]
+    _trl_takes(table)
+
+
+def _trl_takes(table: Any) -> None:
+    """trl's own collator masks all but the step."""
+    from transformers import AutoProcessor
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from atomthink_plugin.model_adapters.tiny import WEIGHTS
+
+    processor = AutoProcessor.from_pretrained(WEIGHTS / "policy")
+    columns = ("prompt", "completion", "images")
+    batch = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)(
+        [{name: row[name] for name in columns} for row in table]
+    )
+    for ids, labels, row in zip(batch["input_ids"], batch["labels"], table, strict=True):
+        learned = processor.tokenizer.decode(ids[labels != -100], skip_special_tokens=True)
+        assert (
+            learned.split()
+            == processor.tokenizer.decode(
+                processor.tokenizer(row["completion"][0]["content"])["input_ids"], skip_special_tokens=True
+            ).split()
+        )
+    assert batch["pixel_values"].shape[0] == len(table)
+
+
+def test_sft_is_of_atomic_steps_alone_and_survives_half_a_character(tmp_path: Path) -> None:
+    (tmp_path / "huge.png").write_bytes(oversized())
+    good = {"question": "How many?", "steps": STEPS}
+    told = {"a": {"format": "atomic", "source": "\ud83d"}, "b": {"format": "direct", "steps": ["4"]}}
+    told |= {"c": {"format": "continue"}, "d": {"steps": ["\ud83d"]}, "e": {"images": ["huge.png"]}}
+    told |= {"f": {"answer": "\ud83d"}}
+    file, out = tmp_path / "chains.jsonl", tmp_path / "sft"
+    file.write_text("".join(json.dumps({"id": name, **good, **change}) + "\n" for name, change in told.items()))
+    assert main(["data", "sft", str(file), "--out", str(out)]) == 0
+    assert [row["conversations"][1]["value"] for row in json.loads((out / "amath_sft.json").read_text())] == [*STEPS]
+    rejects = {one["record"]["id"]: one["reason"] for one in lines(out / "rejects.jsonl")}
+    assert rejects.keys() == {"b", "c", "d", "e", "f"}
+    assert rejects["b"].startswith("`format: direct`")
+    assert rejects["c"].startswith("`format: continue`")
+    assert rejects["e"].startswith("image huge.png: DecompressionBombError")
+    assert "| ? | unknown | 1 | 3 |" in (out / "README.md").read_text()
+    assert "6 chains were read, 5 rejected" in (out / "README.md").read_text()
+
+
+def test_prm_records_end_with_the_step_that_is_labelled(chains: Path, tmp_path: Path) -> None:
+    import datasets
+
+    out = tmp_path / "prm"
+    assert main(["data", "prm", str(chains), "--out", str(out)]) == 0
+    rows = json.loads((out / "amath_prm.json").read_text())
+    assert [(row["process"], row["label"]) for row in rows] == [
+        (STEPS[0] + TAG, ["+"]),
+        ("\n\n".join(STEPS[:2]) + TAG, ["-"]),
+        ("\n\n".join(STEPS[:2]) + TAG, ["-"]),
+        ("\n\n".join(STEPS) + TAG, ["+"]),
+    ]
+    table = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]
+    assert table["value"][:] == [1.0, 0.0, 0.25, 0.75]
+    assert "Labels: 2 right (+), 2 wrong (-)." in (out / "README.md").read_text()
+    assert {one["record"]["id"] for one in lines(out / "rejects.jsonl")} == {"a", "b", "tag", "none"}
+
+
+def test_what_was_written_is_read_back(chains: Path, tmp_path: Path) -> None:
+    assert main(["data", "sft", str(chains), "--out", str(tmp_path / "sft")]) == 0
+    assert main(["data", "read", str(tmp_path / "sft/amath_sft.json"), "--out", str(tmp_path / "back.jsonl")]) == 0
+    back = read_chains(tmp_path / "back.jsonl")
+    whole = read_chains(chains).chains[:2]
+    assert [(c.question, c.steps, c.answer) for c in back.chains] == [(c.question, c.steps, c.answer) for c in whole]
+    assert not lines(tmp_path / "back.rejects.jsonl")
+    assert main(["data", "prm", str(chains), "--out", str(tmp_path / "prm")]) == 0
+    assert main(["data", "read", str(tmp_path / "prm/amath_prm.json"), "--out", str(tmp_path / "marked.jsonl")]) == 0
+    marked = read_chains(tmp_path / "marked.jsonl").chains
+    assert [(c.steps, c.labels) for c in marked] == [
+        (STEPS[:1], (1.0,)),
+        (STEPS[:2], (None, 0.0)),
+        (STEPS[:2], (None, 0.0)),
+        (STEPS, (None, None, 1.0)),
+    ]
+
+
+def human(question: str, history: str, head: str = "") -> str:
+    """A prompt as the published records have it."""
+    return (
+        f"<image>\n{head}{question}\nAnswer the question using a single word or phrase.\n\n"
+        f"HISTORICAL REASONING STEPS:\n{history}\n\nYour task is to predict the next step of reasoning."
+    )
+
+
+def sft_row(value: str, step: str, image: str = "a.png", **more: Any) -> dict[str, Any]:
+    turns = [{"from": "human", "value": value}, {"from": "gpt", "value": step}]
+    return {"final_input_prompt": value, "image": image, "conversations": turns, "answer": "6", **more}
+
+
+def test_published_sft_rows_are_joined_where_their_histories_meet(chains: Path) -> None:
+    folder = chains.parent
+    first, second, last = STEPS
+    other = "Step 2: 4 + 2 = 7."
+    rows = [
+        sft_row(human("How many?", f"{first}\n\n{second}"), last),
+        sft_row(human("How many?", ""), first),
+        sft_row(human("How many?", first), second),
+        sft_row(human("How many?", first), other),  # another chain with the same beginning
+        sft_row(human("Late?", f"{first}\n\n{second}", "THE GIVEN QUESTION:\n"), last),  # its beginning is not there
+        sft_row(human("How many?", ""), first, image="gone.png"),
+        sft_row(human("How many?", ""), ""),
+        sft_row(human("How many?", ""), first, conversations=[{"from": "system", "value": "x"}]),
+        sft_row("<image>\nNo template?", first),
+        sft_row(human("How many?", "").replace("<image>", ""), first),
+        {"something": "else"},
+    ]
+    (folder / "AMATH-SFT.json").write_text(json.dumps(rows))
+    out = folder / "deep/chains.jsonl"
+    assert main(["data", "read", str(folder / "AMATH-SFT.json"), "--out", str(out)]) == 0
+    found = read_chains(out)
+    assert {(chain.question, chain.steps) for chain in found.chains} == {
+        ("How many?", STEPS),
+        ("How many?", (first, other)),
+        ("Late?", STEPS),
+    }
+    assert not found.rejects  # their pictures are found from where the file is
+    reasons = [one["reason"] for one in lines(folder / "deep/chains.rejects.jsonl")]
+    assert len(reasons) == 6
+    for reason, part in zip(
+        reasons,
+        ("image gone.png", "reply is empty", "the roles are ['system']", "no 'HIST", "0 <image> for 1", "neither"),
+        strict=True,
+    ):
+        assert part in reason
+
+
+def test_published_prm_rows_have_one_label_per_tag(chains: Path) -> None:
+    folder = chains.parent
+    rows = [
+        {"question": "How many?", "process": f"{STEPS[0]}\n\n{STEPS[1]}{TAG}", "label": ["+"]},
+        {"question": "How many?", "process": f"{STEPS[0]}{TAG}{STEPS[1]}{TAG}", "label": ["+", "-"]},
+        {"question": "How many?", "process": f"{STEPS[0]}{TAG}{STEPS[1]}{TAG}", "label": ["+"]},
+        {"question": "How many?", "process": f"{STEPS[0]}", "label": []},
+        {"question": "How many?", "process": f"{TAG}", "label": ["+"]},
+        {"question": "How many?", "process": f"{STEPS[0]}{TAG}", "label": ["?"]},
+    ]
+    file = folder / "amath_prm.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{torn\n")
+    assert main(["data", "read", str(file), "--out", str(folder / "read.jsonl")]) == 0
+    told = [(chain.steps, chain.labels) for chain in read_chains(folder / "read.jsonl").chains]
+    assert told == [(STEPS[:2], (None, 1.0)), (STEPS[:2], (1.0, 0.0))]
+    reasons = [one["reason"] for one in lines(folder / "read.rejects.jsonl")]
+    assert [reason.split()[0:3] for reason in reasons] == [
+        ["1", "labels", "for"],
+        ["text", "behind", "the"],
+        ["no", "step", "before"],
+        ["the", "label", "'?'"],
+        ["no", "JSON:", "Expecting"],
+    ]
+
+
+def test_published_records_that_are_damaged_cost_no_other(chains: Path) -> None:
+    folder = chains.parent
+    (folder / "huge.png").write_bytes(oversized())
+    rows = [sft_row(human("How many?", ""), STEPS[0])]
+    rows += [sft_row(human("Huge?", ""), STEPS[0], image="huge.png"), sft_row(human("Half?", ""), "\ud83d")]
+    file = folder / "published.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    append(file, LATIN, b'{"question": ' + HALF.encode() + b', "process": "", "label": []}\n')
+    assert main(["data", "read", str(file), "--out", str(folder / "read.jsonl")]) == 0
+    assert [chain.question for chain in read_chains(folder / "read.jsonl").chains] == ["How many?"]
+    rejects = lines(folder / "read.rejects.jsonl")
+    assert [one["where"] for one in rejects] == [f"published.jsonl:{at}" for at in (2, 3, 4, 5)]
+    assert "DecompressionBombError" in rejects[0]["reason"]
+    assert "can't decode byte 0xe9" in rejects[2]["reason"]

@@ -1,0 +1,35 @@
+"""Chains about the demo's figures, and recipes that train the embedded model on them for a few steps."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
+from atomthink_plugin.tasks.demo.figures import draw
+from atomthink_plugin.tasks.demo.questions import training_stream
+from atomthink_plugin.training.records import Chain, write_chains
+from atomthink_plugin.training.train.recipe import PolicyRecipe
+
+MODEL = str(WEIGHTS / "policy")
+
+
+def demo_chains(folder: Path, count: int, name: str = "chains.jsonl") -> list[Chain]:
+    """Writes gold chains with figures of 112 pixels and returns them."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    chains = []
+    for at, question in enumerate(islice(training_stream(seed=3), count)):
+        image = f"images/{at}.png"
+        draw(question.figure).resize((112, 112)).save(folder / image)
+        steps, answer = tuple(question.steps), str(question.answer)
+        chains.append(Chain(id=str(at), question=question.text, images=(image,), steps=steps, answer=answer))
+    write_chains(folder / name, chains)
+    return chains
+
+
+def recipe(folder: Path, **given: Any) -> PolicyRecipe:
+    """A recipe for chains.jsonl in `folder`, in float32 unless said otherwise."""
+    told = {"model": MODEL, "data": str(folder / "chains.jsonl"), "out": folder / "out", "batch_size": 4}
+    told |= {"precision": "fp32", "saved": "fp32", "max_steps": 2, "log_every": 1, "learning_rate": 1e-3}
+    return PolicyRecipe.model_validate(told | given)

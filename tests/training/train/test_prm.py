@@ -1,0 +1,323 @@
+"""`atomthink train prm` and `atomthink prm mine`, from the command line, and what scorers make of the result."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, islice
+from math import log
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import ImageFile
+from transformers import AutoTokenizer
+
+from atomthink_plugin import api, training
+from atomthink_plugin.api import Message, Question, Scorer, Step
+from atomthink_plugin.cli import main
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
+from atomthink_plugin.scorers.detect import detect_kind
+from atomthink_plugin.scorers.prm_head import prm_head
+from atomthink_plugin.scorers.prm_token import prm_token
+from atomthink_plugin.training.records import Chain, Chains, read_chains, write_chains
+from atomthink_plugin.training.tiny.files import Figures, slips, write
+from atomthink_plugin.training.tiny.models import make_grown
+from atomthink_plugin.training.train.prm import Collator
+from atomthink_plugin.training.train.prm_checkpoint import load
+from atomthink_plugin.training.train.prm_loss import judging_loss
+from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+from atomthink_plugin.training.train.prm_samples import samples_of
+from atomthink_plugin.training.train.recipe import load_recipe
+from tests.tiny_models import causal_prm, folder, head_prm
+from tests.training.processes import in_two_processes
+
+FEW = 6
+CLI = "atomthink_plugin.cli"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    figures = Figures(tmp_path_factory.mktemp("data"), 4, seed=5)
+    figures.draw()
+    return write(figures, "slips", FEW, seed=7)
+
+
+def recipe(file: Path, **told: Any) -> Path:
+    usual = {"model": str(WEIGHTS / "policy"), "tag": "<|step|>", "good": "+", "bad": "-", "precision": "fp32"}
+    usual |= {"batch_size": FEW, "max_steps": 2, "learning_rate": 2e-3, "schedule": "constant", "warmup": 0}
+    file.write_text(yaml.safe_dump(usual | {"saved": "fp32", "log_every": 1} | told))
+    return file
+
+
+def scores(scorer: Scorer, found: Chains, chain: Chain, images: bool = True) -> list[float]:
+    question = found.question(chain) if images else Question(chain.id, (Message("user", (chain.question,)),))
+    nodes = list(accumulate(chain.steps, lambda at, s: at.extend(Step(s)), initial=api.Path(question)))[1:]
+
+    async def judge() -> list[float]:
+        return [(await scorer.score(node)).value for node in nodes]
+
+    return asyncio.run(judge())
+
+
+def log_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def trained(folder: Path, **told: Any) -> Path:
+    """The PRM of a recipe."""
+    file = recipe(folder / f"{told['out'].name}.yaml", **told | {"out": str(told["out"])})
+    assert main(["train", "prm", str(file)]) == 0
+    out: Path = told["out"]
+    return out
+
+
+def loss_of_scores(scorer: Scorer, data: Path, images: bool = True) -> float:
+    """The judging loss that a scorer's scores of all steps would have."""
+    found = read_chains(data)
+    given = [
+        score if label else 1 - score
+        for chain in found.chains
+        for score, label in zip(scores(scorer, found, chain, images), chain.labels or (), strict=True)
+    ]
+    return fmean(-log(one) for one in given)
+
+
+def classifier(copy: Path) -> Path:
+    """A classifier without dropout, so that the loss of a step is that of the scores."""
+    shutil.copytree(folder(head_prm), copy)
+    file = copy / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"classifier_dropout": 0.0}))
+    return copy
+
+
+@pytest.mark.parametrize("kind", ["token", "token of text", "head"])
+def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str) -> None:
+    """Off by one position, it would read tokens that are not trained, and its scores would have another loss."""
+    told: dict[str, Any] = {"data": str(data), "images": kind == "token"}
+    if kind == "token of text":
+        make_grown(tmp_path / "words", WEIGHTS / "policy", 1, None, images=False)
+        told["model"] = str(tmp_path / "words")
+    elif kind == "head":
+        told |= {"model": str(classifier(tmp_path / "classifier")), "kind": "head", "tag": None}
+    first = trained(tmp_path, **told, out=tmp_path / "first", max_steps=4)
+    assert detect_kind(str(first)) == ("prm_head" if kind == "head" else "prm_token")
+    # The loss of a step is that of the weights before it.
+    again = trained(tmp_path, **told | {"model": str(first)}, out=tmp_path / "again", max_steps=1)
+    scorer = (prm_head if kind == "head" else prm_token)(str(first), device="cpu")
+    assert loss_of_scores(scorer, data, images=kind == "token") == pytest.approx(log_of(again)[0]["loss"], rel=1e-3)
+    assert log_of(again)[0]["loss"] != pytest.approx(log_of(first)[0]["loss"], rel=1e-2)
+
+
+@pytest.mark.parametrize("helps", [{}, {"along": 0.3, "language": 0.2, "balance": True}])
+def test_right_and_wrong_steps_are_learned_apart(data: Path, tmp_path: Path, helps: dict[str, Any]) -> None:
+    told = {"data": str(data), "max_steps": 40, "muon": 0.01, "freeze": "vision_tower", **helps}
+    out = trained(tmp_path, **told, out=tmp_path / "prm")
+    scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
+    read: dict[bool, list[float]] = {True: [], False: []}
+    for chain in found.chains:
+        for score, label in zip(scores(scorer, found, chain), chain.labels or (), strict=True):
+            read[label == 1.0].append(score)
+    assert fmean(read[True]) > fmean(read[False]) + 0.3  # learned by heart, it is nearly 1
+    losses = [line["loss"] for line in log_of(out)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_step_is_the_same_in_one_batch_in_many_and_in_two_processes(data: Path, tmp_path: Path) -> None:
+    """Batches of one chain may have steps of one class alone: weights that are averaged in each of them are undone."""
+    told = {"data": str(data), "max_steps": 1, "balance": True, "along": 0.3, "language": 0.2}
+    ways = {"one": {"batch_size": FEW}, "many": {"batch_size": 1, "accumulate": FEW}, "two": {"batch_size": FEW // 2}}
+    for name, sizes in ways.items():
+        file = recipe(tmp_path / f"{name}.yaml", **told, **sizes, out=str(tmp_path / name))
+        command = ["train", "prm", str(file)]
+        assert (in_two_processes(CLI, *command).returncode if name == "two" else main(command)) == 0
+    first, *others = (log_of(tmp_path / name)[0] for name in ways)
+    for other in others:
+        assert (other["loss"], other["grad_norm"]) == pytest.approx((first["loss"], first["grad_norm"]), rel=1e-3)
+
+
+def test_wrong_steps_weigh_as_much_as_right_ones_however_they_are_batched() -> None:
+    pairs = torch.zeros(10, 2, requires_grad=True)
+    right = torch.tensor([0.0] + [1.0] * 9)
+    weights = (10 / 2, 10 / 18)
+    whole = judging_loss(pairs, right, weights)
+    parts = sum(judging_loss(pairs[i : i + 1], right[i : i + 1], weights) for i in range(10))
+    assert torch.isclose(whole, torch.as_tensor(parts))
+    (gradient,) = torch.autograd.grad(whole, pairs)
+    assert torch.isclose(gradient[0].abs().sum(), gradient[1:].abs().sum())
+
+
+def test_a_run_that_is_resumed_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
+    told = {"data": str(data), "batch_size": 2, "max_steps": 4, "save_every": 2, "muon": 0.01}
+    assert main(["train", "prm", str(recipe(tmp_path / "a.yaml", **told, out=str(tmp_path / "whole")))]) == 0
+    second = recipe(tmp_path / "b.yaml", **told, out=str(tmp_path / "parts"))
+    assert main(["train", "prm", str(second)]) == 0
+    (tmp_path / "parts" / "config.json").unlink()
+    for file in (tmp_path / "parts" / "checkpoints" / "checkpoint-4").iterdir():
+        file.unlink()
+    (tmp_path / "parts" / "checkpoints" / "checkpoint-4").rmdir()
+    assert main(["train", "prm", str(second), "resume=true"]) == 0
+    first, again = (_weights(tmp_path / name) for name in ("whole", "parts"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def _weights(out: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(out / "model.safetensors")
+
+
+def test_misjudged_chains_are_mined_the_worst_first(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "prm"
+    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", data=str(data), out=str(out)))]) == 0
+    hard = data.with_name("hard.jsonl")
+    assert main(["prm", "mine", str(data), "--prm", str(out), "--out", str(hard), "--args", "prm_batch_size=4"]) == 0
+    scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
+    worst = {chain.id: _worst(scores(scorer, found, chain), chain.labels or ()) for chain in found.chains}
+    mined = [worst[chain.id] for chain in read_chains(hard).chains]
+    assert mined
+    # Batches of other sizes round differently.
+    assert mined == pytest.approx(sorted((fault for fault in worst.values() if fault > 0.5), reverse=True), abs=1e-4)
+
+
+def _worst(read: Sequence[float], labels: Sequence[float | None]) -> float:
+    return max(abs(value - (label or 0.0)) for value, label in zip(read, labels, strict=True))
+
+
+def test_what_cannot_be_learned_is_set_aside_with_its_reason(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)  # lmms-eval sets it for the whole process
+    caplog.set_level("INFO")
+    good = [json.loads(line) for line in data.read_text().splitlines()]
+    image = data.parent / good[0]["images"][0]
+    (tmp_path / "broken.png").write_bytes(image.read_bytes()[:500])
+    for record in good:
+        record["images"] = [str(data.parent / name) for name in record["images"]]
+    bad = [
+        {**good[0], "id": "no-labels", "labels": None, "corrections": None},
+        {**good[0], "id": "few-labels", "labels": [1.0]},
+        {**good[0], "id": "no-label-at-all", "labels": [None] * len(good[0]["steps"])},
+        {**good[0], "id": "label-of-2", "labels": [2.0] * len(good[0]["steps"])},
+        {**good[0], "id": "no-steps", "steps": [], "labels": []},
+        {**good[0], "id": "broken-image", "images": ["broken.png"]},
+        {**good[0], "id": "no-image", "images": ["nowhere.png"]},
+        {**good[0], "id": "has-the-tag", "steps": ["Step 1: +<|step|> "], "labels": [1.0], "corrections": None},
+        {**good[0], "id": "too-long", "steps": ["Step 1: " + "well " * 500], "labels": [1.0], "corrections": None},
+    ]
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text("".join(json.dumps(record) + "\n" for record in [*good, *bad]) + "no json\n")
+    out = tmp_path / "prm"
+    told = {"data": str(mixed), "out": str(out), "max_length": 400, "max_steps": 1}
+    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told))]) == 0
+    reasons = [json.loads(line)["reason"] for line in (out / "rejects.jsonl").read_text().splitlines()]
+    for said in (
+        "no step has a label",
+        "1 labels for",
+        "less than or equal to 1",
+        "no JSON",
+        "broken.png",
+        "nowhere.png",
+    ):
+        assert any(said in reason for reason in reasons), (said, reasons)
+    assert any("more than 400" in reason for reason in reasons)
+    # A tag in a text is written apart, as in reading, so that chain stays.
+    assert len(reasons) == len(bad)
+    assert f"{len(good) + len(bad) + 1} read, {len(good) + 1} used, {len(bad)} set aside" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"kind": "head", "language": 0.5}, "a classifier has no words"),
+        ({"kind": "tail"}, "kind"),
+        ({"format": "sonnet"}, "sonnet"),
+        ({"freez": "x"}, "`freez` is unknown"),
+        ({"model": "nowhere"}, "nowhere"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(
+    data: Path, tmp_path: Path, told: dict[str, Any], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = recipe(tmp_path / "r.yaml", **({"data": str(data), "out": str(tmp_path / "out")} | told))
+    assert main(["train", "prm", str(file)]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_labels_of_one_kind_alone_teach_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    figures = Figures(tmp_path, 1, seed=5)
+    figures.draw()
+    made = [{**record, "id": str(n)} for n, record in enumerate(islice(slips(figures, random.Random(1)), 20))]
+    right = [Chain.model_validate(record) for record in made if all(record["labels"])]
+    write_chains(tmp_path / "right.jsonl", right)
+    file = recipe(tmp_path / "r.yaml", data=str(tmp_path / "right.jsonl"), out=str(tmp_path / "out"))
+    assert main(["train", "prm", str(file)]) == 2
+    assert "no wrong step" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["prm_math_psa", "prm_llava1_5_7b"])
+def test_recipes_for_large_models_are_valid(name: str) -> None:
+    told = load_recipe(PrmRecipe, Path(training.__file__).parent / "recipes" / f"{name}.yaml")
+    assert told.behind.strip("\n") == (" " if name == "prm_math_psa" else "<|step|>")
+
+
+@pytest.mark.parametrize("kind", ["token", "head"])
+def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path, kind: str) -> None:
+    """Merged weights give the scores that the adapters gave in training."""
+    told: dict[str, Any] = {"data": str(data), "learning_rate": 3e-3}
+    told |= {"lora": {"r": 16, "alpha": 32, "targets": r".*language_model.*_proj"}}
+    if kind == "head":
+        told |= {"model": str(classifier(tmp_path / "classifier")), "images": False, "kind": "head", "tag": None}
+        told["lora"]["targets"] = r".*_proj"
+    # The same run goes on for one step more, whose loss is that of the weights which the other one merged.
+    merged = trained(tmp_path, **told, out=tmp_path / "merged", max_steps=12)
+    losses = [line["loss"] for line in log_of(trained(tmp_path, **told, out=tmp_path / "longer", max_steps=13))]
+    assert losses[:-1] == pytest.approx([line["loss"] for line in log_of(merged)], rel=1e-4)
+    scorer = (prm_head if kind == "head" else prm_token)(str(merged), device="cpu")
+    assert loss_of_scores(scorer, data, images=kind == "token") == pytest.approx(losses[-1], rel=1e-3)
+    assert fmean(losses[-3:]) < losses[0]
+
+
+def test_a_row_to_spare_is_judged_by_nobody(data: Path, tmp_path: Path) -> None:
+    told = load_recipe(PrmRecipe, recipe(tmp_path / "r.yaml", data=str(data), out=str(tmp_path / "out")))
+    model = load(told)
+    samples = samples_of(told, model.writer, None)
+    collator = Collator(samples, told, model.writer, model.checkpoint.pad_id)
+    text = collator.samples.records[0].chain.model_copy(update={"images": ()})
+    samples = replace(
+        collator.samples, records=[collator.samples.records[0]._replace(chain=text), *collator.samples.records[1:]]
+    )
+    alone, spared = (replace(collator, samples=samples), replace(collator, samples=samples).with_spare())
+    few, more = alone([{"record": 0}]), spared([{"record": 0}])
+    assert (len(few["input_ids"]), len(more["input_ids"]), len(more["pixel_values"])) == (1, 2, 1)
+    assert more["targets"].counts.tolist() == few["targets"].counts.tolist()
+    assert set(more["targets"].steps.row.tolist()) == {0}
+
+
+def test_new_classes_of_an_untied_model_are_no_work_for_adapters(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lora = {"r": 4, "alpha": 8, "targets": r".*_proj"}
+    told = {"model": str(folder(causal_prm)), "data": str(data), "out": str(tmp_path / "out"), "images": False}
+    file = recipe(tmp_path / "r.yaml", **told, good="<|yes|>", bad="<|no|>", lora=lora)
+    assert main(["train", "prm", str(file)]) == 2
+    assert "leave `lora` out" in capfd.readouterr().err
+
+
+def test_the_embedding_of_a_new_tag_is_trained_beside_adapters(data: Path, tmp_path: Path) -> None:
+    lora = {"r": 4, "alpha": 8, "targets": r".*language_model.*_proj"}
+    embeddings = []
+    for name, rate in (("still", 1e-20), ("moved", 3e-3)):
+        told = {"data": str(data), "out": str(tmp_path / name), "tag": "<|new|>", "lora": lora, "learning_rate": rate}
+        assert main(["train", "prm", str(recipe(tmp_path / f"{name}.yaml", **told))]) == 0
+        embeddings.append(next(value for key, value in _weights(tmp_path / name).items() if "embed_tokens" in key))
+    moved = (embeddings[0] != embeddings[1]).any(dim=1).nonzero().flatten().tolist()
+    tag = AutoTokenizer.from_pretrained(tmp_path / "moved").convert_tokens_to_ids("<|new|>")
+    assert moved == [tag]

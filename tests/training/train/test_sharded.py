@@ -1,0 +1,174 @@
+"""Processes that share a model's weights run the same layers, whatever their rows have."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
+from safetensors.torch import load_file
+from transformers.core_model_loading import WeightRenaming
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.cli import main
+from atomthink_plugin.inference.checkpoints import load_multimodal
+from atomthink_plugin.training.records import Chain, write_chains, write_lines
+from atomthink_plugin.training.train import policy
+from atomthink_plugin.training.train.checkpoint import correct, freeze, load_trainable
+from atomthink_plugin.training.train.collate import IGNORED
+from atomthink_plugin.training.train.optimizer import optimiser
+from atomthink_plugin.training.train.recipe import PolicyRecipe
+from atomthink_plugin.training.train.resume import resume_from
+from atomthink_plugin.training.train.row_encoder import row_encoder
+from atomthink_plugin.training.train.samples import samples_of
+from atomthink_plugin.training.train.sft import Collator, train_policy
+from atomthink_plugin.training.train.tokens import Renderer, closing_id
+from atomthink_plugin.training.train.trainer import OwnOptimiser
+from tests.training.processes import in_two_processes
+from tests.training.train.demo_data import MODEL, demo_chains, recipe
+
+TEXT = Chain(
+    id="text", question="How much is 2 plus 3?", steps=("Step 1: To sum up, the final answer is: 5.",), answer="5"
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mixed")
+    write_chains(folder / "chains.jsonl", [*demo_chains(folder, 1), TEXT])
+    return folder
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    done = in_two_processes("tests.training.train.sharded_step", str(folder))
+    return [float(value) for _, value in sorted(re.findall(r"loss (\d) (\d+\.\d{6})", done.stdout))]
+
+
+def test_a_row_without_an_image_waits_for_nobody(data: Path) -> None:
+    checkpoint = load_multimodal(MODEL, device="cpu")
+    renderer = Renderer(row_encoder(checkpoint), closing_id(checkpoint))
+    samples = samples_of(recipe(data, packed=True), row_encoder(checkpoint), renderer, None)
+    collator = Collator(samples, renderer, checkpoint.pad_id, None)
+    with torch.no_grad():
+        alone = [checkpoint.model(**collator([{"row": i}])).loss.item() for i in range(2)]
+    assert losses(data) == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_spare_row_is_not_learned_and_stands_where_no_other_has_an_image(data: Path) -> None:
+    checkpoint = load_multimodal(MODEL, device="cpu")
+    renderer = Renderer(row_encoder(checkpoint), closing_id(checkpoint))
+    samples = samples_of(recipe(data, packed=True), row_encoder(checkpoint), renderer, None)
+    collator = Collator(samples, renderer, checkpoint.pad_id, None).with_spare()
+    text, both = collator([{"row": 1}]), collator([{"row": 0}, {"row": 1}])
+    assert (len(text["input_ids"]), len(text["pixel_values"])) == (2, 1)
+    assert (text["labels"][1] == IGNORED).all()
+    assert (len(both["input_ids"]), len(both["pixel_values"])) == (2, 1)
+
+
+@pytest.mark.parametrize("fsdp", [True, False])
+def test_a_sharded_trainer_gets_a_spare_row(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsdp: bool
+) -> None:
+    """Accelerate shards nothing on a CPU: it is said that it does, and the trainer is stopped before it trains."""
+    seen = []
+
+    def look(trainer: Any, *_: Any) -> None:
+        seen.append(trainer.data_collator.spare)
+        raise AtomThinkError("seen")
+
+    monkeypatch.setattr(policy, "sharded", lambda trainer: fsdp)
+    monkeypatch.setattr(policy, "run", look)
+    with pytest.raises(AtomThinkError, match="seen"):
+        policy.train_policy(recipe(data, out=tmp_path / "out", packed=True))
+    assert [spare is not None for spare in seen] == [fsdp]
+
+
+def test_fsdp_trains_the_policy_that_one_process_trains(data: Path, tmp_path: Path) -> None:
+    told = {"packed": True, "max_steps": 2, "save_every": 2, "freeze": "vision_tower"}
+    train_policy(recipe(data, out=tmp_path / "alone", batch_size=2, **told))
+    file = tmp_path / "r.yaml"
+    file.write_text(recipe(data, out=tmp_path / "shared", batch_size=1, **told).model_dump_json(exclude_none=True))
+    done = in_two_processes("tests.training.fsdp_cli", "train", "policy", str(file))
+    checkpoint = tmp_path / "shared" / "checkpoints" / "checkpoint-2"
+    assert (checkpoint / "pytorch_model_fsdp.bin").exists(), done.stderr
+    assert resume_from(recipe(data, out=tmp_path / "shared", resume=True)) == str(checkpoint)
+    same_training(tmp_path / "alone", tmp_path / "shared")
+
+
+def test_fsdp_trains_the_prm_that_one_process_trains(data: Path, tmp_path: Path) -> None:
+    chains = lines(data / "chains.jsonl")
+    labels = [[float(at % 2) for at in range(len(chain["steps"]))] for chain in chains]
+    records = [{**chain, "labels": told} for chain, told in zip(chains, labels, strict=True)]
+    write_lines(data / "labelled.jsonl", records)
+    told = {"model": MODEL, "data": str(data / "labelled.jsonl"), "tag": "<|step|>", "max_steps": 2, "log_every": 1}
+    told |= {
+        "precision": "fp32",
+        "saved": "fp32",
+        "learning_rate": 1e-3,
+        "along": 0.3,
+        "language": 1.0,
+        "save_every": 2,
+    }
+    told |= {"freeze": "vision_tower"}  # where AdamW makes steps of the rounding of gradients that are none
+    for name, size in (("alone", 2), ("shared", 1)):
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({**told, "out": str(tmp_path / name), "batch_size": size}))
+    assert main(["train", "prm", str(tmp_path / "alone.yaml")]) == 0
+    done = in_two_processes("tests.training.fsdp_cli", "train", "prm", str(tmp_path / "shared.yaml"))
+    assert (tmp_path / "shared" / "checkpoints" / "checkpoint-2" / "pytorch_model_fsdp.bin").exists(), done.stderr
+    same_training(tmp_path / "alone", tmp_path / "shared")
+
+
+def same_training(alone: Path, shared: Path) -> None:
+    """The same losses and weights, but that tied ones, once gathered, are written twice."""
+    logs = [lines(folder / "log.jsonl") for folder in (alone, shared)]
+    assert [line["loss"] for line in logs[1]] == pytest.approx([line["loss"] for line in logs[0]], rel=1e-4)
+    assert "NaN" not in (shared / "log.jsonl").read_text()
+    mine, theirs = (load_file(folder / "model.safetensors") for folder in (alone, shared))
+    assert {name for name in mine.keys() ^ theirs.keys() if not name.endswith("lm_head.weight")} == set()
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-4) for name in mine.keys() & theirs.keys())
+
+
+def test_accelerate_finds_the_layers_that_it_gathers() -> None:
+    model = load_trainable(PolicyRecipe.model_validate({"model": MODEL, "data": "none", "out": "none"})).model
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    plugin.set_auto_wrap_policy(model)
+    wrapped = plugin.auto_wrap_policy.keywords["transformer_layer_cls"]  # type: ignore[union-attr]
+    assert {"CLIPEncoderLayer", "LlamaDecoderLayer"} <= {layer.__name__ for layer in wrapped}
+
+
+def test_weights_keep_their_names_whatever_the_model_might_have_renamed(tmp_path: Path) -> None:
+    """DeepSpeed's loading leaves all known renamings behind, those that found nothing included."""
+    model: Any = load_multimodal(MODEL, device="cpu").model
+    model._weight_conversions = [*model._weight_conversions, WeightRenaming("model.old_tower", "model.vision_tower")]
+    correct(model)
+    model.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "model.safetensors").keys() <= load_file(Path(MODEL) / "model.safetensors").keys()
+
+
+def test_weights_that_deepspeed_has_taken_are_counted_and_decay_as_what_they_are() -> None:
+    model = torch.nn.ModuleDict({"tower": torch.nn.Linear(2, 3), "head": torch.nn.Linear(3, 5)})
+    for parameter in model.parameters():
+        parameter.ds_numel, parameter.ds_shape = parameter.numel(), parameter.shape  # type: ignore[attr-defined]
+        parameter.data = torch.empty(0)
+    assert freeze(model, ("tower",)) == 20
+    groups = optimiser(model, 1e-3, decay=0.1).param_groups
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decays == {id(model["head"].weight): 0.1, id(model["head"].bias): 0.0}
+
+
+@pytest.mark.parametrize("way", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_muon_gets_no_parts_of_matrices(data: Path, way: str) -> None:
+    trainer: Any = OwnOptimiser()
+    trainer.recipe, trainer.optimizer = recipe(data, muon=0.02), None
+    trainer.is_fsdp_enabled = trainer.is_deepspeed_enabled = False
+    setattr(trainer, way, True)
+    with pytest.raises(AtomThinkError, match=r"`muon: 0\.02` needs whole matrices"):
+        trainer.create_optimizer()

@@ -1,0 +1,116 @@
+"""The arguments of `atomthink data`, and what they start."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from atomthink_plugin.api import AtomThinkError
+
+
+def add_to(commands: Any) -> None:
+    """Adds the subcommands to the parser of `atomthink`."""
+    data = commands.add_parser("data", help="training records from chains of steps, and chains from published records")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    for kind, what in (("sft", "one record per step, as AMATH-SFT"), ("prm", "one record per label, as AMATH-PRM")):
+        parser = actions.add_parser(kind, help=f"{what}: parquet with images, JSON, a card")
+        parser.add_argument("chains", type=Path, help="JSONL of chains" + (" with labels" if kind == "prm" else ""))
+        parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what is written")
+        parser.set_defaults(command=_records, kind=kind)
+    _add_read(actions)
+    _add_quality(actions)
+
+
+def _add_read(actions: Any) -> None:
+    parser = actions.add_parser(
+        "read",
+        help="published AMATH-SFT or AMATH-PRM files as chains",
+        description="Joins the records of one problem to chains where their histories allow it. What cannot be used "
+        "goes to FILE.rejects.jsonl with its reason.",
+    )
+    parser.add_argument("file", type=Path, help="JSON or JSONL in the published form")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the chains, as JSONL")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where the images are (default: beside the file)")
+    parser.set_defaults(command=_read)
+
+
+def _add_quality(actions: Any) -> None:
+    parser = actions.add_parser("quality", help="statistics of chains, and a language model's score from 0 to 100")
+    parser.add_argument("chains", type=Path, help="JSONL of chains")
+    parser.add_argument("--tokenizer", metavar="NAME", help="also counts tokens: a checkpoint or its folder")
+    parser.add_argument("--judge-model", metavar="NAME", help="the judge; its key is OPENAI_API_KEY")
+    parser.add_argument("--base-url", metavar="URL", help="any OpenAI-compatible server (default: OpenAI's)")
+    parser.add_argument("--samples", type=int, default=500, metavar="N", help="chains that are judged (default: 500)")
+    parser.add_argument("--max-tokens-total", type=int, metavar="N", help="the judge spends no more")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers, and all scores, to FILE")
+    parser.set_defaults(command=_quality)
+
+
+def _records(options: argparse.Namespace) -> None:
+    from atomthink_plugin.training.export.folders import read_about, write_folder
+    from atomthink_plugin.training.export.records import make, prm, sft
+    from atomthink_plugin.training.records import read_chains
+
+    found = read_chains(options.chains)
+    made = make(found.chains, {"sft": sft, "prm": prm}[options.kind], options.chains.name)
+    if not made.of:
+        raise AtomThinkError(f"{options.chains} has no chain for `data {options.kind}`: {made.rejects[0].reason}")
+    write_folder(options.out, options.kind, found, made, read_about(options.chains))
+    records = sum(len(own) for _, own in made.of)
+    rejected = len(found.rejects) + len(made.rejects)
+    print(f"{records} records of {len(made.of)} chains in {options.out}, {rejected} chains rejected")
+
+
+def _read(options: argparse.Namespace) -> None:
+    from atomthink_plugin.training.export.published import read_published
+    from atomthink_plugin.training.records import beside, none_usable, write_chains, write_rejects
+
+    read = read_published(options.file, options.images, options.out)
+    write_rejects(beside(options.out, "rejects.jsonl"), read.found.rejects)
+    if not read.found.chains:
+        raise none_usable(options.file, "record", read.found.rejects)
+    write_chains(options.out, read.found.chains)
+    print(
+        f"{read.records} records: {read.used} in {len(read.found.chains)} chains, "
+        f"{len(read.found.rejects)} rejected; in {options.out}"
+    )
+
+
+def _quality(options: argparse.Namespace) -> None:
+    from atomthink_plugin.runtime.event_loop import run
+    from atomthink_plugin.training.annotate.meter import Meter
+    from atomthink_plugin.training.annotate.teacher import connect
+    from atomthink_plugin.training.export.quality import judge, sampled, statistics
+    from atomthink_plugin.training.records import read_chains, reasons_of
+
+    if options.samples < 1:
+        raise AtomThinkError(f"`--samples {options.samples}`: has to be 1 or more")
+    found = read_chains(options.chains)
+    told: dict[str, Any] = {"statistics": statistics(found.chains, _counter(options.tokenizer))}
+    told["statistics"] |= {"rejected": len(found.rejects), "rejects": reasons_of(found.rejects)}
+    if options.judge_model is not None:
+        meter = Meter(max_tokens=options.max_tokens_total)
+        teacher = connect(options.judge_model, options.base_url, meter)
+        judged = run(judge(found, sampled(found.chains, options.samples), teacher, 16))
+        told["judge"] = {"model": options.judge_model, **judged.told()}
+        told["tokens_spent"] = meter.spent.tokens
+    print(json.dumps(told, indent=1))
+    if options.json is not None:
+        if options.judge_model is not None:
+            told |= {"scores": judged.scores, "failures": judged.failed}
+        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _counter(name: str | None) -> Any:
+    """Returns what counts tokens with a checkpoint's tokenizer, None without one."""
+    if name is None:
+        return None
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise AtomThinkError(f"`--tokenizer {name}` cannot be loaded: {str(error).splitlines()[0]}") from None
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])

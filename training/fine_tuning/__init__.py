@@ -1,1 +1,0 @@
-"""Fine-tuning of policies: supervised on chains of steps, and on pairs of better and worse ones."""

@@ -1,0 +1,1 @@
+"""Preference pairs from searches and from chains with known answers."""

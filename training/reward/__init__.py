@@ -1,1 +1,0 @@
-"""Training of process reward models: what is trained is read where, and as, the scorers read it."""

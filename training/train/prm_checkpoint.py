@@ -1,0 +1,178 @@
+"""Checkpoints that become process reward models: loaded for training, and described so that scorers can read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.formats.named import format_named
+from atomthink_plugin.inference.checkpoint_files import (
+    CheckpointRequest,
+    checked,
+    config_of,
+    explained,
+    processor_of,
+    require,
+    set_chat_template,
+    tokenizer_of,
+    weights,
+)
+from atomthink_plugin.inference.checkpoints import Checkpoint
+from atomthink_plugin.scorers.batched import single_token
+from atomthink_plugin.scorers.detect import SECTION, PrmSettings
+from atomthink_plugin.scorers.prm_head import Conversation
+from atomthink_plugin.scorers.prm_token import ChatLayout, Layout, TextLayout
+from atomthink_plugin.training.train.checkpoint import correct, held_in, load_trainable, note_pixels
+from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+from atomthink_plugin.training.train.row_encoder import RowEncoder
+
+HEADS: Final = ("score", "classifier")
+"""What transformers calls the head of a classifier of tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What chains are written with: all of a PRM but its weights, which processes that prepare rows do without.
+
+    Attributes:
+        layout: The scorer's.
+        encoder: Measures and prepares prompts with images; None for text alone.
+        tag_id: Id of the token behind every step.
+    """
+
+    layout: Layout
+    encoder: RowEncoder | None
+    tag_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trainable:
+    """A model that is to become a PRM.
+
+    Attributes:
+        checkpoint: Model, tokenizer and, if it reads images, processor.
+        writer: Writes chains for it.
+        classes: Ids of the bad and the good token; None for a classifier.
+        new: Ids of tokens that the tokenizer did not have before.
+    """
+
+    checkpoint: Checkpoint
+    writer: Writer
+    classes: tuple[int, int] | None
+    new: tuple[int, ...]
+
+    @property
+    def words(self) -> PreTrainedTokenizerBase | ProcessorMixin:
+        """What is saved beside the weights."""
+        return self.checkpoint.processor or self.checkpoint.tokenizer
+
+
+def load(recipe: PrmRecipe) -> Trainable:
+    """Loads a model in training precision, with tokens of its own for tag, good and bad.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or not used as this kind of PRM.
+    """
+    checkpoint = load_trainable(recipe) if recipe.kind == "token" and recipe.images else _load(recipe)
+    texts = [recipe.behind, *([recipe.bad, recipe.good] if recipe.kind == "token" else [])]
+    known = len(checkpoint.tokenizer)
+    tag_id, *classes = _tokens(checkpoint, texts)
+    setattr(checkpoint.model.config, SECTION, _section(recipe))
+    seeing = checkpoint.processor is not None
+    encoder = RowEncoder(checkpoint) if seeing else None
+    pair = (classes[0], classes[1]) if classes else None
+    new = tuple(range(known, len(checkpoint.tokenizer)))
+    writer = Writer(_layout(recipe, checkpoint, encoder, tag_id), encoder, tag_id)
+    return Trainable(checkpoint, writer, pair, new)
+
+
+def _layout(recipe: PrmRecipe, checkpoint: Checkpoint, encoder: RowEncoder | None, tag_id: int) -> Layout:
+    if encoder is not None:
+        return ChatLayout(encoder, format_named(recipe.format), tag_id)
+    if recipe.kind == "token":
+        return TextLayout(checkpoint.tokenizer, recipe.behind, tag_id)
+    if checkpoint.tokenizer.chat_template is None:
+        raise AtomThinkError(f"`model: {recipe.model}` has no chat template: name a file with `chat_template`")
+    return Conversation(checkpoint.tokenizer, tag_id)
+
+
+def _load(recipe: PrmRecipe) -> Checkpoint:
+    """Loads a language model of text alone, or a classifier; a language model's body may become a classifier's."""
+    request = checked(recipe.model, recipe.revision, "float32", "cpu", recipe.trust_remote_code, "model")
+    request = replace(request, dtype=held_in(recipe), attention=recipe.attention)
+    config = config_of(request)
+    processor: ProcessorMixin | None = None
+    if recipe.kind == "token":
+        require(request, config, "causal")
+        model = _weights(AutoModelForCausalLM, request, ())
+    else:
+        require(request, config, "head")
+        model = _weights(AutoModelForTokenClassification, request, HEADS, num_labels=2)
+        processor = processor_of(request) if recipe.images else None
+    correct(model)
+    if processor is not None:
+        note_pixels(recipe, model)
+        set_chat_template(processor, recipe.chat_template, request)
+    tokenizer = processor.tokenizer if processor is not None else tokenizer_of(request)
+    return Checkpoint(model, tokenizer, processor, weights(request.pretrained, request.revision))
+
+
+def _weights(loader: Any, request: CheckpointRequest, new: tuple[str, ...], **config: Any) -> PreTrainedModel:
+    with explained(request):
+        model, loading = loader.from_pretrained(
+            request.pretrained,
+            dtype=request.dtype,
+            attn_implementation=request.attention,
+            output_loading_info=True,
+            **request.source,
+            **config,
+        )
+    missing = sorted(name for name in loading["missing_keys"] if not name.startswith(new) or not new)
+    if missing:
+        raise AtomThinkError(
+            f"`model: {request.pretrained}` has no weights for {', '.join(missing[:3])}: name a complete checkpoint"
+        )
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _tokens(checkpoint: Checkpoint, texts: list[str]) -> list[int]:
+    """Returns the texts' ids; one that is several tokens becomes one, with an embedding of its own."""
+    tokenizer = checkpoint.tokenizer
+    new = [text for text in texts if not _is_one(tokenizer, text)]
+    if new:
+        tokenizer.add_tokens(new, special_tokens=True)
+        known: Any = checkpoint.model.get_input_embeddings().weight
+        if len(tokenizer) > known.shape[0]:
+            checkpoint.model.resize_token_embeddings(len(tokenizer))
+    return [single_token(tokenizer, text, "tag, good or bad") for text in texts]
+
+
+def _is_one(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    try:
+        single_token(tokenizer, text, "tag")
+    except AtomThinkError:
+        return False
+    return True
+
+
+def _section(recipe: PrmRecipe) -> dict[str, Any]:
+    token = recipe.kind == "token"
+    settings = PrmSettings(
+        kind=recipe.kind,
+        images=recipe.images,
+        format=recipe.format,
+        tag=recipe.behind,
+        good=recipe.good if token else None,
+        bad=recipe.bad if token else None,
+    )
+    return settings.model_dump(exclude_none=True)
