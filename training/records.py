@@ -34,7 +34,7 @@ MaybeText = Annotated[
 Label = Annotated[float, Ge(0), Le(1)]
 
 
-class Asked(BaseModel):
+class QuestionRecord(BaseModel):
     """What records of all kinds begin with: a question. Fields that are not named are left alone.
 
     Attributes:
@@ -50,10 +50,10 @@ class Asked(BaseModel):
     images: tuple[str, ...] = ()
 
 
-R = TypeVar("R", bound=Asked)
+R = TypeVar("R", bound=QuestionRecord)
 
 
-class Chain(Asked):
+class Chain(QuestionRecord):
     """A question, the steps of one solution and, where known, which of them are right.
 
     Attributes:
@@ -119,7 +119,7 @@ class Chains:
 
     def question(self, chain: Chain) -> Question:
         """Returns the chain's question as the engine asks it, images read."""
-        return asked(chain.id, chain.question, [shared_image(self.folder / image) for image in chain.images])
+        return engine_question(chain.id, chain.question, [shared_image(self.folder / image) for image in chain.images])
 
     def paths(self, chain: Chain, form: Format) -> list[api.Path]:
         """Returns the chain's nodes, from its first step to its last; one that concludes is final."""
@@ -129,7 +129,7 @@ class Chains:
 
 
 @dataclass(frozen=True, slots=True)
-class AsQuestions:
+class QuestionList:
     """Records as questions to a runner, each built when it is its turn.
 
     Attributes:
@@ -137,7 +137,7 @@ class AsQuestions:
         folder: What their images are relative to.
     """
 
-    records: Sequence[Asked]
+    records: Sequence[QuestionRecord]
     folder: Path
 
     def __len__(self) -> int:
@@ -147,15 +147,15 @@ class AsQuestions:
     def __getitem__(self, index: int, /) -> Question:
         """Builds one; raises QuestionError if an image cannot be read."""
         record = self.records[index]
-        return asked(record.id, record.question, pictures(record, self.folder))
+        return engine_question(record.id, record.question, read_images(record, self.folder))
 
 
-def asked(identity: str, text: str, shown: Sequence[Image]) -> Question:
+def engine_question(identity: str, text: str, shown: Sequence[Image]) -> Question:
     """Returns a question as the engine asks it: images first."""
     return Question(identity, (Message("user", (*shown, text)),))
 
 
-def pictures(record: Asked, folder: Path) -> list[Image]:
+def read_images(record: QuestionRecord, folder: Path) -> list[Image]:
     """Returns a record's images.
 
     Raises:
@@ -177,9 +177,9 @@ def read_chains(file: Path, limit: int | None = None) -> Chains:
     Raises:
         AtomThinkError: There is no such file, or nothing in it can be used.
     """
-    chains, rejects = sighted(file, *read_records(file, Chain, limit))
+    chains, rejects = with_readable_images(file, *read_records(file, Chain, limit))
     if not chains:
-        raise none_usable(file, "chain", rejects)
+        raise nothing_usable(file, "chain", rejects)
     if rejects:
         log.warning("%s: %d of %d chains are rejected", file, len(rejects), len(chains) + len(rejects))
     return Chains(file.parent, chains, rejects)
@@ -205,7 +205,7 @@ def read_records(file: Path, kind: type[R], limit: int | None = None) -> tuple[l
         try:
             made = kind.model_validate(record)
         except ValidationError as error:
-            rejects.append(Reject(where, faults(error), record))
+            rejects.append(Reject(where, describe_errors(error), record))
         else:
             if made.id in found:
                 rejects.append(Reject(where, f"the id {made.id!r} occurred before", record))
@@ -214,7 +214,7 @@ def read_records(file: Path, kind: type[R], limit: int | None = None) -> tuple[l
     return list(found.values()), rejects
 
 
-def sighted(file: Path, records: Sequence[R], rejects: Sequence[Reject]) -> tuple[list[R], list[Reject]]:
+def with_readable_images(file: Path, records: Sequence[R], rejects: Sequence[Reject]) -> tuple[list[R], list[Reject]]:
     """Returns the records of a file whose images can be decoded; the others join the rejects."""
     reasons = image_faults(file.parent / image for record in records for image in record.images)
     good: list[R] = []
@@ -230,22 +230,22 @@ def sighted(file: Path, records: Sequence[R], rejects: Sequence[Reject]) -> tupl
     return good, [*rejects, *bad]
 
 
-def first_of(rejects: Sequence[Reject]) -> str:
+def first_reason(rejects: Sequence[Reject]) -> str:
     """Returns what was wrong with the first reject, for a message that ends with it; empty if there is none."""
     return f"; the first: {rejects[0].where}: {rejects[0].reason}" if rejects else ""
 
 
-def none_usable(source: object, what: str, rejects: Sequence[Reject]) -> AtomThinkError:
+def nothing_usable(source: object, what: str, rejects: Sequence[Reject]) -> AtomThinkError:
     """Returns the error for a source of which everything is set aside."""
-    return AtomThinkError(f"{source} has no {what} that can be used ({len(rejects)} rejected{first_of(rejects)})")
+    return AtomThinkError(f"{source} has no {what} that can be used ({len(rejects)} rejected{first_reason(rejects)})")
 
 
-def reasons_of(rejects: Sequence[Reject]) -> dict[str, int]:
+def count_reasons(rejects: Sequence[Reject]) -> dict[str, int]:
     """Returns how many were set aside for which reason, the commonest first."""
     return dict(Counter(reject.reason for reject in rejects).most_common())
 
 
-def moved(record: R, folder: Path, out: Path) -> R:
+def relocated(record: R, folder: Path, out: Path) -> R:
     """Returns a record whose images, relative to `folder`, are named as the file `out` has to name them."""
     return record.model_copy(update={"images": seen_from(out, folder, record.images)})
 
@@ -279,11 +279,11 @@ def write_lines(file: Path, records: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def beside(out: Path, ending: str) -> Path:
+def sibling_file(out: Path, ending: str) -> Path:
     """Returns the file that lies beside an output, with another ending."""
     return out.with_name(f"{out.stem}.{ending}")
 
 
-def faults(error: ValidationError) -> str:
+def describe_errors(error: ValidationError) -> str:
     """Returns what a record lacks, in one line."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())

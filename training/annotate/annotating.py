@@ -17,7 +17,7 @@ from atomthink_plugin.training.annotate.outputs import Lost, Made
 from atomthink_plugin.training.annotate.questions import Item, Items
 from atomthink_plugin.training.annotate.solving import AttemptSettings, Way, solve
 from atomthink_plugin.training.annotate.teacher import Teacher
-from atomthink_plugin.training.records import Chain, pictures
+from atomthink_plugin.training.records import Chain, read_images
 from atomthink_plugin.version import __version__
 
 WAYS: Final[Mapping[str, Way]] = {"dynamic": grow, "augment": expand}
@@ -48,7 +48,7 @@ async def annotate(
 
     def task(item: Item, key: str) -> Task:
         async def work() -> Mapping[str, Any]:
-            return await solve(teacher, key, item, pictures(item, folder), WAYS[way], settings)
+            return await solve(teacher, key, item, read_images(item, folder), WAYS[way], settings)
 
         return Task(key, work)
 

@@ -18,7 +18,7 @@ from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.images import BROKEN, as_stored
 from atomthink_plugin.training.jsonl import NoJson, entries, plain
-from atomthink_plugin.training.records import Asked, MaybeText, Reject, Text, faults, none_usable
+from atomthink_plugin.training.records import MaybeText, QuestionRecord, Reject, Text, describe_errors, nothing_usable
 
 IMAGES: Final = "images"
 
@@ -40,7 +40,7 @@ _LETTER: Final = re.compile(r"\(?([A-J])\)?\.?")
 _SUFFIX: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp"}
 
 
-class Item(Asked):
+class Item(QuestionRecord):
     """One question with its right answer; its images are relative to the output's folder.
 
     Attributes:
@@ -104,7 +104,7 @@ def read_items(
         records, names, folder = _from_dataset(source, split)
     rows, unusable = _objects(islice(records, limit))
     if not rows:
-        raise none_usable(source, "question", unusable)
+        raise nothing_usable(source, "question", unusable)
     known = names if names is not None else {name: None for _, row in rows for name in row}
     chosen = _columns(known, columns or {}, source)
     items: dict[str, Item] = {}
@@ -112,7 +112,7 @@ def read_items(
         try:
             item = _item(row, chosen, where, folder, out)
         except ValidationError as error:
-            unusable.append(Reject(where, faults(error), plain(row)))
+            unusable.append(Reject(where, describe_errors(error), plain(row)))
         except BROKEN as error:
             unusable.append(Reject(where, f"image: {type(error).__name__}: {error}", plain(row)))
         else:

@@ -23,7 +23,7 @@ from atomthink_plugin.training.annotate.outputs import Lost, Made
 from atomthink_plugin.training.annotate.prompts import Pictures
 from atomthink_plugin.training.annotate.solving import AttemptSettings, Try
 from atomthink_plugin.training.annotate.teacher import LostError, NonsenseError, Reply, Teacher
-from atomthink_plugin.training.records import Chain, Chains, pictures
+from atomthink_plugin.training.records import Chain, Chains, read_images
 
 WAY: Final = "wrong"
 
@@ -169,7 +169,7 @@ async def annotate_wrong(
 
     def task(chain: Chain, key: str) -> Task:
         async def work() -> Mapping[str, Any]:
-            return await spoil(teacher, key, chain, pictures(chain, found.folder), settings)
+            return await spoil(teacher, key, chain, read_images(chain, found.folder), settings)
 
         return Task(key, work)
 

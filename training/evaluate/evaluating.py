@@ -20,7 +20,7 @@ from atomthink_plugin.training.evaluate.report import Measures, measure, tables
 from atomthink_plugin.training.evaluate.score_file import ScoreFile
 from atomthink_plugin.training.evaluate.scoring import Scores, score_chains
 from atomthink_plugin.training.evaluate.threshold import best_threshold, refuse_shared
-from atomthink_plugin.training.records import Reject, reasons_of, write_rejects
+from atomthink_plugin.training.records import Reject, count_reasons, write_rejects
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def _set_aside(file: Path | None, rejects: Sequence[Reject]) -> None:
     if file is not None:
         write_rejects(file, rejects)
         return
-    reasons = reasons_of(rejects)
+    reasons = count_reasons(rejects)
     for reason in list(reasons)[:_REASONS]:
         log.warning("%8d  %s", reasons[reason], reason)
     if len(reasons) > _REASONS:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from atomthink_plugin.api import Question
 from atomthink_plugin.inference.image_input import read_image
 from atomthink_plugin.training.images import Picture
-from atomthink_plugin.training.records import Chain, Reject, asked
+from atomthink_plugin.training.records import Chain, Reject, engine_question
 
 RIGHT: Final = 0.5
 """Labels from here on count as right."""
@@ -53,7 +53,7 @@ class Labelled:
 
     def asked(self) -> Question:
         """Returns the question as the engine asks it, images read."""
-        return asked(self.chain.id, self.chain.question, [read_image(picture) for picture in self.pictures])
+        return engine_question(self.chain.id, self.chain.question, [read_image(picture) for picture in self.pictures])
 
     def key(self) -> str:
         """Returns a digest of all that a PRM sees: question, images, steps."""

@@ -15,7 +15,7 @@ from atomthink_plugin.training.evaluate.labelled import Labelled, LabelledSet, P
 from atomthink_plugin.training.evaluate.readers import READERS, detected
 from atomthink_plugin.training.images import as_stored, image_faults
 from atomthink_plugin.training.jsonl import NoJson, entries, plain
-from atomthink_plugin.training.records import Reject, faults, none_usable
+from atomthink_plugin.training.records import Reject, describe_errors, nothing_usable
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
     name = format or _format_of(source, records)
     found = _sighted(_read(name, records))
     if not found.chains:
-        raise none_usable(source, "chain", found.rejects)
+        raise nothing_usable(source, "chain", found.rejects)
     if found.rejects:
         log.warning("%s: %d of %d records are rejected", source, len(found.rejects), found.records)
     return found
@@ -75,7 +75,7 @@ def _read(name: str, records: list[Record]) -> LabelledSet:
             if own.chain.id in chains:
                 raise ValueError(f"the id {own.chain.id!r} occurred before")
         except ValidationError as error:
-            rejects.append(Reject(str(place), faults(error), plain(record)))
+            rejects.append(Reject(str(place), describe_errors(error), plain(record)))
         except ValueError as error:
             rejects.append(Reject(str(place), str(error), plain(record)))
         else:

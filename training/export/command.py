@@ -65,12 +65,12 @@ def _records(options: argparse.Namespace) -> None:
 
 def _read(options: argparse.Namespace) -> None:
     from atomthink_plugin.training.export.published import read_published
-    from atomthink_plugin.training.records import beside, none_usable, write_chains, write_rejects
+    from atomthink_plugin.training.records import nothing_usable, sibling_file, write_chains, write_rejects
 
     read = read_published(options.file, options.images, options.out)
-    write_rejects(beside(options.out, "rejects.jsonl"), read.found.rejects)
+    write_rejects(sibling_file(options.out, "rejects.jsonl"), read.found.rejects)
     if not read.found.chains:
-        raise none_usable(options.file, "record", read.found.rejects)
+        raise nothing_usable(options.file, "record", read.found.rejects)
     write_chains(options.out, read.found.chains)
     print(
         f"{read.records} records: {read.used} in {len(read.found.chains)} chains, "
@@ -83,13 +83,13 @@ def _quality(options: argparse.Namespace) -> None:
     from atomthink_plugin.training.annotate.meter import Meter
     from atomthink_plugin.training.annotate.teacher import connect
     from atomthink_plugin.training.export.quality import judge, sampled, statistics
-    from atomthink_plugin.training.records import read_chains, reasons_of
+    from atomthink_plugin.training.records import count_reasons, read_chains
 
     if options.samples < 1:
         raise AtomThinkError(f"`--samples {options.samples}`: has to be 1 or more")
     found = read_chains(options.chains)
     told: dict[str, Any] = {"statistics": statistics(found.chains, _counter(options.tokenizer))}
-    told["statistics"] |= {"rejected": len(found.rejects), "rejects": reasons_of(found.rejects)}
+    told["statistics"] |= {"rejected": len(found.rejects), "rejects": count_reasons(found.rejects)}
     if options.judge_model is not None:
         meter = Meter(max_tokens=options.max_tokens_total)
         teacher = connect(options.judge_model, options.base_url, meter)

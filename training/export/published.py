@@ -16,7 +16,7 @@ from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.training.export.records import PLACE, TAG
 from atomthink_plugin.training.images import image_fault
 from atomthink_plugin.training.jsonl import NoJson, entries
-from atomthink_plugin.training.records import Chain, Chains, MaybeText, Reject, faults
+from atomthink_plugin.training.records import Chain, Chains, MaybeText, Reject, describe_errors
 
 _HEADER: Final = "THE GIVEN QUESTION:\n"
 _HISTORY: Final = "HISTORICAL REASONING STEPS:"
@@ -111,7 +111,7 @@ def read_published(file: Path, images: Path | None, out: Path) -> Read:
             else:
                 raise ValueError("neither `conversations` nor `process`: no record of AMATH-SFT or AMATH-PRM")
         except ValidationError as error:
-            rejects.append(Reject(where, faults(error), record))
+            rejects.append(Reject(where, describe_errors(error), record))
         except ValueError as error:
             rejects.append(Reject(where, str(error), record))
     used = len(rows) + len(chains)

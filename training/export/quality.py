@@ -17,7 +17,7 @@ from atomthink_plugin.formats.steps import SEPARATOR, check
 from atomthink_plugin.training.annotate.filters import well_formed
 from atomthink_plugin.training.annotate.meter import LimitError
 from atomthink_plugin.training.annotate.teacher import Reply, Teacher
-from atomthink_plugin.training.records import Chain, Chains, pictures
+from atomthink_plugin.training.records import Chain, Chains, read_images
 
 JUDGE: Final = """You grade solutions for use as training data. Look at the question, the image and the \
 solution, and give one score from 0 to 100: 100 for a solution in which every step is right, needed, clear and \
@@ -111,7 +111,7 @@ async def judge(found: Chains, chains: Sequence[Chain], teacher: Teacher, concur
         async with places:
             told = f"QUESTION:\n{chain.question}\n\nRIGHT ANSWER: {chain.answer or 'not known'}\n\nSOLUTION:\n"
             try:
-                shown = pictures(chain, found.folder)
+                shown = read_images(chain, found.folder)
                 reply = await teacher.ask(
                     chain.id,
                     [Message("system", (JUDGE,)), Message("user", (*shown, told + SEPARATOR.join(chain.steps)))],

@@ -21,9 +21,9 @@ from atomthink_plugin.training.label.sampling import QuestionFile, Sampled, read
 from atomthink_plugin.training.records import (
     Chain,
     Chains,
-    beside,
-    moved,
     read_chains,
+    relocated,
+    sibling_file,
     write_chains,
     write_lines,
     write_rejects,
@@ -111,7 +111,9 @@ def execute(order: Order, model: str, model_args: str) -> None:
             journal.close()
     print_grid(table(summary))
     if not summary.labelled:
-        raise AtomThinkError(f"no chain could be labelled; the reasons are in {beside(order.out, 'rejects.jsonl')}")
+        raise AtomThinkError(
+            f"no chain could be labelled; the reasons are in {sibling_file(order.out, 'rejects.jsonl')}"
+        )
 
 
 def fulfil(order: Order, source: QuestionFile | Chains, runner: Runner) -> Summary:
@@ -146,9 +148,9 @@ def fulfil(order: Order, source: QuestionFile | Chains, runner: Runner) -> Summa
         rolling=labelled.spent,
         seconds=time.monotonic() - started,
     )
-    write_chains(order.out, (moved(chain, source.folder, order.out) for chain in chains))
-    write_rejects(beside(order.out, "rejects.jsonl"), [*source.rejects, *sampled.rejects, *labelled.rejects])
-    write_lines(beside(order.out, "summary.json"), [asdict(summary)])
+    write_chains(order.out, (relocated(chain, source.folder, order.out) for chain in chains))
+    write_rejects(sibling_file(order.out, "rejects.jsonl"), [*source.rejects, *sampled.rejects, *labelled.rejects])
+    write_lines(sibling_file(order.out, "summary.json"), [asdict(summary)])
     return summary
 
 

@@ -10,10 +10,19 @@ from atomthink_plugin.api import Failure, Limits, Question, Result, Usage
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.label.rollouts import Spent
-from atomthink_plugin.training.records import Asked, Chain, Reject, Text, asked, none_usable, pictures, read_records
+from atomthink_plugin.training.records import (
+    Chain,
+    QuestionRecord,
+    Reject,
+    Text,
+    engine_question,
+    nothing_usable,
+    read_images,
+    read_records,
+)
 
 
-class Answered(Asked):
+class Answered(QuestionRecord):
     """A question with its answer.
 
     Attributes:
@@ -61,7 +70,7 @@ def read_questions(file: Path) -> QuestionFile:
     """
     found, rejects = read_records(file, Answered)
     if not found:
-        raise none_usable(file, "question", rejects)
+        raise nothing_usable(file, "question", rejects)
     return QuestionFile(file.parent, found, rejects)
 
 
@@ -113,5 +122,5 @@ class _Samples:
 
     def __getitem__(self, index: int) -> Question:
         question, name = self.of(index)
-        built = asked(name, question.question, pictures(question, self.questions.folder))
+        built = engine_question(name, question.question, read_images(question, self.questions.folder))
         return replace(built, limits=Limits(temperature=self.temperature))

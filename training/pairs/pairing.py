@@ -14,18 +14,18 @@ from atomthink_plugin.training.pairs.journals import Search
 from atomthink_plugin.training.pairs.pairs import Pair
 from atomthink_plugin.training.pairs.tally import Tally
 from atomthink_plugin.training.records import (
-    Asked,
     Chain,
     MaybeText,
+    QuestionRecord,
     Reject,
-    moved,
-    none_usable,
+    nothing_usable,
     read_chains,
     read_records,
+    relocated,
 )
 
 
-class Known(Asked):
+class Known(QuestionRecord):
     """A question of a file of questions or chains, with its answer if that is known."""
 
     answer: MaybeText = ""
@@ -61,8 +61,8 @@ def read_known(file: Path, out: Path) -> tuple[dict[str, Known], list[Reject]]:
     """
     found, rejects = read_records(file, Known)
     if not found:
-        raise none_usable(file, "question", rejects)
-    return {record.id: moved(record, file.parent, out) for record in found}, rejects
+        raise nothing_usable(file, "question", rejects)
+    return {record.id: relocated(record, file.parent, out) for record in found}, rejects
 
 
 def from_journal(

@@ -10,10 +10,17 @@ from annotated_types import MinLen
 from pydantic import model_validator
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.records import Asked, Reject, Text, first_of, read_records, sighted
+from atomthink_plugin.training.records import (
+    QuestionRecord,
+    Reject,
+    Text,
+    first_reason,
+    read_records,
+    with_readable_images,
+)
 
 
-class Pair(Asked):
+class Pair(QuestionRecord):
     """A question, the steps so far, and two continuations.
 
     Attributes:
@@ -56,10 +63,10 @@ def read_pairs(file: Path) -> Pairs:
     Raises:
         AtomThinkError: There is no such file.
     """
-    pairs, rejects = sighted(file, *read_records(file, Pair))
+    pairs, rejects = with_readable_images(file, *read_records(file, Pair))
     return Pairs(file.parent, tuple(pairs), tuple(rejects))
 
 
 def no_pairs(read: int, rejects: tuple[Reject, ...] | list[Reject]) -> AtomThinkError:
     """Returns the error for data without any usable pair."""
-    return AtomThinkError(f"`data` has no pair that can be learned: {read} read, all set aside{first_of(rejects)}")
+    return AtomThinkError(f"`data` has no pair that can be learned: {read} read, all set aside{first_reason(rejects)}")

@@ -18,7 +18,7 @@ from atomthink_plugin.training.pairs.journals import finished, journal_files
 from atomthink_plugin.training.pairs.pairing import Known, PairLimits, from_chains, from_journal, read_known
 from atomthink_plugin.training.pairs.pairs import Pair
 from atomthink_plugin.training.pairs.tally import Tally
-from atomthink_plugin.training.records import AsQuestions, beside, write_lines, write_rejects
+from atomthink_plugin.training.records import QuestionList, sibling_file, write_lines, write_rejects
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limit
             tally.counts["questions"] += len(known)
         parts.append(from_journal(finished(files, tally), known, limits, tally))
     written = write_lines(out, (pair.model_dump(exclude_none=True) for pair in _unique(chain(*parts), tally.counts)))
-    aside = beside(out, "rejects.jsonl")
+    aside = sibling_file(out, "rejects.jsonl")
     write_rejects(aside, tally.rejects)
     log.info("%s", "; ".join(f"{count} {name}" for name, count in tally.counts.items() if count))
     if tally.rejects:
@@ -80,7 +80,7 @@ def search(model: str, typed: Mapping[str, Any], questions: Path, out: Path) -> 
         raise AtomThinkError("`journal=off`: pairs are made from the journal; leave it out, or name a folder")
     known, _ = read_known(questions, questions)
     with closing(journal):
-        replace(runner, journal=journal).run(AsQuestions(list(known.values()), questions.parent))
+        replace(runner, journal=journal).run(QuestionList(list(known.values()), questions.parent))
     return journal.folder
 
 

@@ -12,7 +12,7 @@ from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from atomthink_plugin.training.jsonl import entries
 from atomthink_plugin.training.label.sampling import read_questions, sample
-from atomthink_plugin.training.records import Chain, moved, write_lines
+from atomthink_plugin.training.records import Chain, relocated, write_lines
 from atomthink_plugin.training.tiny.files import Record, judged
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def sample_judged(questions: Path, policy: str, temperature: float, out: Path) -
     sampled = sample(asked, replace(build(plan), journal=None), 1, temperature)
     chains = [chain for chain in sampled.chains if plan.format.answer(chain.steps[-1]) is not None]
     log.info("%d chains of %d questions end", len(chains), len(asked.asked))
-    write_lines(out, (_record(moved(chain, questions.parent, out), asked_for) for chain in chains))
+    write_lines(out, (_record(relocated(chain, questions.parent, out), asked_for) for chain in chains))
 
 
 def _record(chain: Chain, asked_for: Mapping[str, DemoQuestion]) -> Record:

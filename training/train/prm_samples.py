@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError, Step
-from atomthink_plugin.training.records import Chain, Reject, first_of, read_chains
+from atomthink_plugin.training.records import Chain, Reject, first_reason, read_chains
 from atomthink_plugin.training.train.measuring import measured
 from atomthink_plugin.training.train.prm_checkpoint import Writer
 from atomthink_plugin.training.train.prm_recipe import PrmRecipe
@@ -75,7 +75,9 @@ def samples_of(recipe: PrmRecipe, writer: Writer, longest: int | None) -> Sample
                 rejects.append(Reject(where, str(fault), record.chain.model_dump(exclude_none=True)))
         places += [at for at, _ in drawn([(at, None) for at in range(first, len(records))], data, recipe.seed)]
     if not records:
-        raise AtomThinkError(f"`data` has nothing that can be learned: {read} chains, all set aside{first_of(rejects)}")
+        raise AtomThinkError(
+            f"`data` has nothing that can be learned: {read} chains, all set aside{first_reason(rejects)}"
+        )
     return Samples(records, places, rejects, read, _balance(records, places))
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from atomthink_plugin.api import AtomThinkError, Format, Question, QuestionError
 from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.formats.steps import stepwise
-from atomthink_plugin.training.records import Chain, Chains, Reject, first_of, read_chains
+from atomthink_plugin.training.records import Chain, Chains, Reject, first_reason, read_chains
 from atomthink_plugin.training.train.measuring import measured
 from atomthink_plugin.training.train.recipe import Data, PolicyRecipe
 from atomthink_plugin.training.train.row_encoder import RowEncoder
@@ -107,7 +107,9 @@ def samples_of(recipe: PolicyRecipe, encoder: RowEncoder, renderer: Renderer, lo
             records.append(record)
         places += drawn(rows, data, recipe.seed)
     if not places:
-        raise AtomThinkError(f"`data` has nothing that can be learned: {read} chains, all set aside{first_of(rejects)}")
+        raise AtomThinkError(
+            f"`data` has nothing that can be learned: {read} chains, all set aside{first_reason(rejects)}"
+        )
     return Samples(records, places, rejects, read, aside)
 
 

@@ -26,7 +26,7 @@ from atomthink_plugin.inference.encoding import Encoder, Encoding, fitted
 from atomthink_plugin.inference.image_input import fitting, read_image, upright_size
 from atomthink_plugin.plugins.hookspecs import FormatFactory
 from atomthink_plugin.plugins.registry import registry
-from atomthink_plugin.training.records import Asked, asked
+from atomthink_plugin.training.records import QuestionRecord, engine_question
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -178,10 +178,10 @@ class Renderer:
         return whole[len(before) :] if goes_on else [*whole[len(before) :], self._end]
 
 
-def posed(record: Asked, folder: Path, max_pixels: int | None, empty: bool = False) -> Question:
+def posed(record: QuestionRecord, folder: Path, max_pixels: int | None, empty: bool = False) -> Question:
     """Returns a record's question with its images, or with empty ones of the same sizes."""
     read = blank if empty else picture
-    return asked(record.id, record.question, [read(folder / image, max_pixels) for image in record.images])
+    return engine_question(record.id, record.question, [read(folder / image, max_pixels) for image in record.images])
 
 
 def picture(file: Path, max_pixels: int | None) -> Image:

@@ -21,7 +21,7 @@ from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.training.pairs.pairing import PairLimits, Tried, contests, paths_of, siblings
 from atomthink_plugin.training.pairs.pairs import read_pairs
-from atomthink_plugin.training.records import asked
+from atomthink_plugin.training.records import engine_question
 from atomthink_plugin.training.train.dpo import train_dpo
 from atomthink_plugin.training.train.recipe import DpoRecipe
 from atomthink_plugin.training.train.tokens import picture
@@ -82,8 +82,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tree = tuple(node(*given) for given in (("a", "root", 0.9), ("b", "root", 0.2)))
         ends = (node("e", "a", 0.8, chain.answer), node("f", "b", 0.1, "-1"))
         outcome = Outcome("", None, (), (), 0.0, "final", Usage(), (*ends, *tree))
-        journal.put(asked(chain.id, chain.question, [picture(folder / chain.images[0], None)]), outcome)
-    journal.put(asked("elsewhere", "How many?", []), Outcome("", None, (), (), 0.0, "final", Usage(), NODES))
+        journal.put(engine_question(chain.id, chain.question, [picture(folder / chain.images[0], None)]), outcome)
+    journal.put(engine_question("elsewhere", "How many?", []), Outcome("", None, (), (), 0.0, "final", Usage(), NODES))
     journal.close()
     (folder / "journal").symlink_to(journal.folder)
     wrong = {**lines(folder / "chains.jsonl")[2], "id": "wrong"}
@@ -118,13 +118,13 @@ def test_what_gives_no_pair_is_set_aside_with_its_reason(
 ) -> None:
     caplog.set_level("INFO")
     chains = lines(folder / "chains.jsonl")
-    questions = [asked(chain["id"], chain["question"], []) for chain in chains]
-    lost = asked("lost", "Lost?", [])
+    questions = [engine_question(chain["id"], chain["question"], []) for chain in chains]
+    lost = engine_question("lost", "Lost?", [])
     journal = Journal(tmp_path / "runs", "slow", {})
     for question in (questions[0], lost):
         journal.put(question, Failure("the server was away"))
     journal.put(questions[0], TREE)  # asked again, and done
-    journal.put(asked("elsewhere", "How many?", []), TREE)
+    journal.put(engine_question("elsewhere", "How many?", []), TREE)
     journal.close()
     with (journal.folder / "rank1.jsonl").open("w") as torn:
         torn.write('{"key": "to')
@@ -176,7 +176,7 @@ def test_what_is_no_sampled_step_of_the_question_is_in_no_pair(folder: Path, tmp
           for name, score, answer in (("right", 0.8, right), ("wrong", 0.1, wrong))),
     )  # fmt: skip
     journal = Journal(tmp_path / "runs", "slow", {})
-    question = asked(chain.id, chain.question, [picture(tmp_path / chain.images[0], None)])
+    question = engine_question(chain.id, chain.question, [picture(tmp_path / chain.images[0], None)])
     journal.put(question, Outcome("", None, (), (), 0.0, "final", Usage(), nodes))
     journal.close()
     out = tmp_path / "pairs.jsonl"
@@ -204,7 +204,7 @@ def test_the_command_searches_for_pairs_itself(folder: Path, tmp_path: Path) -> 
 def margin(checkpoint: Checkpoint, pair: dict[str, Any], folder: Path) -> float:
     """How much likelier the chosen side is than the rejected one."""
     encoder, totals = Encoder(checkpoint), []
-    path = Steps(asked("q", pair["question"], [picture(folder / image, None) for image in pair["images"]]))
+    path = Steps(engine_question("q", pair["question"], [picture(folder / image, None) for image in pair["images"]]))
     prompt = encoder.encode(Continue().render(path))
     for side in ("chosen", "rejected"):
         ids = encoder.pieces([f"{step}\n\n" for step in pair[side]])

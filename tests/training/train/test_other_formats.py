@@ -9,13 +9,13 @@ from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.formats.stages import Stages
 from atomthink_plugin.inference.encoding import Encoder
-from atomthink_plugin.training.records import asked
+from atomthink_plugin.training.records import engine_question
 from atomthink_plugin.training.train.row_encoder import RowEncoder
 from atomthink_plugin.training.train.tokens import Renderer, Row, closing_id, packable
 from tests.other_formats import LLAVA_COT, STAGES, InQuestion, Lines, Numbered, Tagged
 from tests.tiny_models import llava, loaded, qwen
 
-QUESTION = asked("q", "How many?", ())
+QUESTION = engine_question("q", "How many?", ())
 LINES = ("a is 1.", "b is 2.", "so 3.")
 FORMATS = [(Lines(), LINES), (Tagged(), STAGES), (Numbered(), LINES), (Stages(), LLAVA_COT), (InQuestion(), LINES)]
 

@@ -17,7 +17,7 @@ from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.inference.encoding import MAX_PIXELS, Encoder, Encoding, fitted, fitting
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from atomthink_plugin.training.records import Chain, asked
+from atomthink_plugin.training.records import Chain, engine_question
 from atomthink_plugin.training.train.collate import IGNORED, Batch, collate
 from atomthink_plugin.training.train.row_encoder import RowEncoder
 from atomthink_plugin.training.train.tokens import (
@@ -61,7 +61,7 @@ def test_a_step_is_learned_as_the_policy_samples_it_and_goes_on_from_it(
     policy = TransformersPolicy(embedded, cache_gib=0)
     folder, chains = demo
     chain = chains[0]
-    question = asked("q", chain.question, [picture(folder / chain.images[0], None)])
+    question = engine_question("q", chain.question, [picture(folder / chain.images[0], None)])
     path, steps = Steps(question), []
     for _ in range(20):
         (step,) = asyncio.run(policy.propose(Continue().render(path), 1, Sampling())).steps
@@ -84,7 +84,7 @@ def test_a_packed_chain_has_the_loss_of_each_of_its_steps(
     renderer = Renderer(RowEncoder(checkpoint), closing_id(checkpoint))
     folder, chains = demo
     for chain in chains[:2]:
-        question = asked("q", chain.question, [picture(folder / chain.images[0], None)])
+        question = engine_question("q", chain.question, [picture(folder / chain.images[0], None)])
         packed = renderer.chain(Continue(), question, chain.steps)
         single = [renderer.step(Continue(), question, chain.steps, at) for at in range(len(chain.steps))]
         assert packed.written == tuple(row.learned for row in single)
@@ -105,7 +105,7 @@ def test_a_packed_chain_has_the_loss_of_each_of_its_steps(
 )
 def test_what_ends_a_step(form: Format, steps: tuple[str, ...], ends: list[str], embedded: Checkpoint) -> None:
     renderer = Renderer(RowEncoder(embedded), closing_id(embedded))
-    rows = [renderer.step(form, asked("q", "How many?", ()), steps, at) for at in range(len(steps))]
+    rows = [renderer.step(form, engine_question("q", "How many?", ()), steps, at) for at in range(len(steps))]
     written = [embedded.tokenizer.decode(row.encoding.tokens["input_ids"][0, -row.learned :]) for row in rows]
     assert written == [step + end for step, end in zip(steps, ends, strict=True)]
 
@@ -119,7 +119,7 @@ def test_only_formats_whose_question_stays_are_packable() -> None:
 def test_a_step_that_holds_what_ends_a_step_is_refused(embedded: Checkpoint) -> None:
     renderer = Renderer(RowEncoder(embedded), closing_id(embedded))
     with pytest.raises(QuestionError, match="step 1 holds"):
-        renderer.step(Continue(), asked("q", "How many?", ()), ("Step 1: a.\n\nb.", STEPS[2]), 0)
+        renderer.step(Continue(), engine_question("q", "How many?", ()), ("Step 1: a.\n\nb.", STEPS[2]), 0)
 
 
 def test_the_quick_encoder_gives_what_inference_gives() -> None:
@@ -129,9 +129,9 @@ def test_the_quick_encoder_gives_what_inference_gives() -> None:
         sizes = [(112, 112), (60, 112), (112, 112), (112, 60)]
         for at, size in enumerate(sizes):
             pictures = [tiny_models.picture(at, size)]
-            prompt = Continue().render(Steps(asked("q", f"How many? {at}", pictures)))
+            prompt = Continue().render(Steps(engine_question("q", f"How many? {at}", pictures)))
             expected, given = Encoder(checkpoint).encode(prompt), quick.encode(prompt)
-            measured = Continue().render(Steps(asked("q", f"How many? {at}", [Image.new("RGB", size)])))
+            measured = Continue().render(Steps(engine_question("q", f"How many? {at}", [Image.new("RGB", size)])))
             assert quick.length(measured) == expected.length
             for have, want in ((given.tokens, expected.tokens), (given.media, expected.media)):
                 assert have.keys() == want.keys()
@@ -145,7 +145,9 @@ def test_rows_with_and_without_images_share_a_batch(build: object) -> None:
     checkpoint = tiny_models.loaded(build)  # type: ignore[arg-type]
     renderer = Renderer(RowEncoder(checkpoint), closing_id(checkpoint))
     pictures = [[tiny_models.picture(1, (112, 56))], [], [tiny_models.picture(2, (56, 56))]]
-    rows: list[Row] = [renderer.chain(Continue(), asked("q", "How many?", shown), STEPS) for shown in pictures]
+    rows: list[Row] = [
+        renderer.chain(Continue(), engine_question("q", "How many?", shown), STEPS) for shown in pictures
+    ]
     together = losses(checkpoint, collate(rows, checkpoint.pad_id)).split([row.learned for row in rows])
     for row, learned in zip(rows, together, strict=True):
         alone = losses(checkpoint, collate([row], checkpoint.pad_id))
@@ -164,7 +166,7 @@ def test_inference_scales_images_down_as_training_did() -> None:
     large = tiny_models.picture(0, (224, 112))
 
     def encoded(image: Image.Image) -> Encoding:
-        return Encoder(checkpoint).encode(Continue().render(Steps(asked("q", "How many?", [image]))))
+        return Encoder(checkpoint).encode(Continue().render(Steps(engine_question("q", "How many?", [image]))))
 
     whole = encoded(large)
     setattr(checkpoint.model.config, MAX_PIXELS, 112 * 56)
@@ -174,5 +176,5 @@ def test_inference_scales_images_down_as_training_did() -> None:
     assert all(torch.equal(scaled.media[name], expected.media[name]) for name in expected.media)
     trained = RowEncoder(checkpoint)
     for _ in range(3):  # by the whole processor, then by its image part
-        again = trained.encode(Continue().render(Steps(asked("q", "How many?", [large.copy()]))))
+        again = trained.encode(Continue().render(Steps(engine_question("q", "How many?", [large.copy()]))))
         assert all(torch.equal(again.media[name], expected.media[name]) for name in expected.media)
