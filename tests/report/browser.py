@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,19 +29,18 @@ PATIENCE = 120
 """Seconds, for machines that are busy besides."""
 
 
-def missing() -> str | None:
-    """Why there is no browser here, None if there is one."""
-    lacking = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    if lacking:
-        return f"NO BROWSER, pages are not tested: {' and '.join(lacking)} missing (apt-get install chromium-driver)"
-    return None
+def require_browser() -> None:
+    """Skips a test where there is no browser; in CI, which has to have one, the test fails."""
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    if missing:
+        end = pytest.fail if os.environ.get("CI") else pytest.skip
+        end(f"no browser, pages are not tested: {' and '.join(missing)} missing (apt-get install chromium-driver)")
 
 
 @contextmanager
 def chromium() -> Iterator[WebDriver]:
-    """Starts Debian's Chromium with an empty profile; a test is skipped where there is none."""
-    if (reason := missing()) is not None:
-        pytest.skip(reason)
+    """Starts Debian's Chromium with an empty profile."""
+    require_browser()
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
