@@ -31,6 +31,7 @@ def worker() -> Iterator[AlgebraWorker]:
     worker.stop()
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_not_the_same_and_the_next_comparison_is_right(worker: AlgebraWorker) -> None:
     assert worker.same("x(x+1)", "x^2+x")
     first = worker.pid
@@ -42,6 +43,7 @@ def test_what_takes_too_long_is_not_the_same_and_the_next_comparison_is_right(wo
     assert worker.pid != first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_something_else_ends_changes_no_verdict(worker: AlgebraWorker, ended_by: signal.Signals) -> None:
     assert worker.same("2x", "x+x")
@@ -110,6 +112,7 @@ def test_threads_get_their_own_verdicts(worker: AlgebraWorker) -> None:
     assert verdicts == [n == 1 for n in range(20)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*")
 def test_daemons_of_multiprocessing_compare_too(way: str) -> None:
@@ -127,6 +130,7 @@ def _compare(verdicts: multiprocessing.Queue[list[bool]]) -> None:
     verdicts.put([equivalent(f"(x+{n})^2", "x^2+2x+1") for n in range(20)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["sys.exit()", "os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
 def test_the_worker_ends_with_the_process_that_started_it(end: str) -> None:
     code = (
@@ -149,6 +153,7 @@ def test_a_worker_that_cannot_start_is_an_error(worker: AlgebraWorker, monkeypat
     assert worker.same("2x", "x+x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "reply"),
     [

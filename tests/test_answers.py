@@ -127,6 +127,7 @@ def test_text_behind_the_statement_is_no_answer() -> None:
     assert final_answer("最终答案：12。谢谢。") == "12"
 
 
+@pytest.mark.slow
 @relaxed
 @given(answer=ANSWERS, before=st.text(max_size=40).filter(lambda text: "{" not in text))
 def test_a_stated_answer_is_found_behind_any_text(answer: str, before: str) -> None:
@@ -140,6 +141,7 @@ def test_final_answer_never_raises_and_is_never_blank(text: str) -> None:
     assert answer is None or answer.strip() == answer != ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [

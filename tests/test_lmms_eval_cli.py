@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
+
 SHARED_HUB = Path(__file__).parents[2] / "shared" / "data" / "hub"
 LMMS_EVAL = (sys.executable, "-m", "lmms_eval")
 

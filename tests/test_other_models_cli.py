@@ -13,6 +13,9 @@ from tests.llava_checkpoint import original
 from tests.test_lmms_eval_cli import journaled, results, run, samples
 from tests.tiny_models import folder, mllama, qwen
 
+pytestmark = pytest.mark.slow
+
+
 DEMO = ("--tasks", "atomthink_demo", "--limit", "3")
 SHORT = "step_tokens=24,max_steps=2,retries=1"
 

@@ -126,6 +126,7 @@ def test_errors_and_logs_are_printable(capsys: pytest.CaptureFixture[str], tmp_p
     assert KEY.lower() not in printed.lower()
 
 
+@pytest.mark.slow
 def test_warnings_of_commands_are_printable(tmp_path: FilePath) -> None:
     info = tmp_path / "rude-0.dist-info"
     info.mkdir()

@@ -96,6 +96,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Runs(home, done.returncode, done.stdout + done.stderr, server)
 
 
+@pytest.mark.slow
 def test_a_role_that_cannot_be_used_is_one_line_by_its_typed_name_before_any_question(runs: Runs) -> None:
     named = [
         ("`judge_pretrained=`", "`search=debate`", "'judge'"),

@@ -74,6 +74,7 @@ def runs(folder: Path, count: int) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_compare(tmp_path: Path, count: int) -> None:
     for grid in compare.grids(*compare.compare(runs(tmp_path, count), [], False, False)):
@@ -169,6 +170,7 @@ def test_many_columns_are_divided_into_blocks() -> None:
     assert lines[0].split() == ["run", "heading0", "heading1", "heading2"]
 
 
+@pytest.mark.slow
 def test_notes_and_titles_are_not_wrapped_in_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = runs(tmp_path, 1)[0]
     assert main(["scale", str(run)]) == 0

@@ -28,6 +28,7 @@ def test_without_a_gpu_it_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatc
     assert capsys.readouterr().err == "There is no CUDA device here: nothing was measured.\n"
 
 
+@pytest.mark.slow
 def test_all_of_it_runs_on_tiny_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     target = tmp_path / "cost.json"
     run(monkeypatch, "--device", "cpu", "--size", "tiny", "--in-flight", "1", "2", "--json", str(target))

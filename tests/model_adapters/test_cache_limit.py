@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from atomthink_plugin.api import Usage
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.ask import ask
 from atomthink_plugin.tasks.demo.questions import held_out
+
+pytestmark = pytest.mark.slow
+
 
 SIX_QUESTIONS = 0.003
 """GiB of the embedded policy's keys and values of the trees of six questions."""

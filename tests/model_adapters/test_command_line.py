@@ -56,6 +56,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, str]]
     return dict(zip([*lines, "from Python"], json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_line_and_a_status_before_task_files_are_read(
     ends: dict[str, tuple[Any, str]], name: str

@@ -15,6 +15,9 @@ from atomthink_plugin.tasks.demo.ask import ask, right
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.tiny.labels import verdicts
 
+pytestmark = pytest.mark.slow
+
+
 DEMO = held_out(60)
 
 

@@ -100,6 +100,7 @@ def test_its_code_does_not_run_untold(trust: dict[str, bool], tmp_path: FilePath
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("form", [Direct(), Atomic(), Continue()])
 def test_greedy_steps_are_those_of_forward_passes_from_scratch(build: Build, form: Format) -> None:

@@ -22,6 +22,9 @@ from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
 from tests.openai_server import Body, ChatServer, Fault, serve, text_of
 
+pytestmark = pytest.mark.slow
+
+
 KINDS: tuple[Fault, ...] = (
     *(429, 500, 502, 503),
     *("drop", "garbage", "text", "list", "empty", "null", "error"),

@@ -140,6 +140,7 @@ def test_a_journal_keeps_answers(tmp_path: Path) -> None:
     assert not nodes
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_fast_and_names_are_resolved_without_the_harness() -> None:
     code = """
 import sys

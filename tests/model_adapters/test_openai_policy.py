@@ -314,6 +314,7 @@ def test_logprobs_are_dropped_once_with_one_warning(server: Serve, caplog: pytes
 NO_COUNT: tuple[Any, ...] = (3e8, 10**400, -7, 0, "many", None, [1], float("inf"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", NO_COUNT)
 @pytest.mark.parametrize("how", ["given", "silent"])
 def test_a_count_that_cannot_be_right_costs_neither_memory_nor_the_question(
@@ -488,6 +489,7 @@ def test_what_does_not_pass_fails_the_question_with_its_reason(
     assert script.url in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hang", "trickle"])
 def test_a_server_that_never_ends_its_reply_fails_the_question_by_the_timeout(server: Serve, fault: Fault) -> None:
     script = server(always=fault)
@@ -510,6 +512,7 @@ def test_a_reply_of_megabytes_is_not_read_and_not_asked_for_again(server: Serve,
     assert len(script.sampled()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["flood", "compressed flood"])
 def test_the_bound_of_replies_grows_with_what_is_asked_for(server: Serve, fault: Fault) -> None:
     script = server(context=10**9)
@@ -617,6 +620,7 @@ def test_what_is_no_address_is_told(url: str) -> None:
 # --- the key -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_key_is_sent_and_shown_nowhere(
     server: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -675,6 +679,7 @@ SEARCHES: list[dict[str, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", SEARCHES)
 @pytest.mark.parametrize("form", ["continue", "atomic"])
 def test_searches_run_over_several_servers_and_stay_with_one(server: Serve, typed: dict[str, str], form: str) -> None:

@@ -68,6 +68,7 @@ def tree_of(policy: TransformersPolicy) -> PrefixTree:
     return tree
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [llava, qwen])
 @pytest.mark.parametrize("cache_gib", [4, 0])
 @pytest.mark.parametrize("error", [CUDA, CPU])
@@ -82,6 +83,7 @@ def test_samples_are_the_same_where_few_rows_fit(build: Any, cache_gib: float, e
     assert policy._batcher.max_batch <= 2 * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [llava, qwen])
 def test_memory_that_runs_out_between_two_tokens_costs_nothing_but_time(build: Any) -> None:
     paths = [Path(asked) for asked in QUESTIONS]
@@ -132,6 +134,7 @@ def test_scores_are_the_same_where_few_rows_fit(cache_gib: float) -> None:
     assert refused.reading > 0
 
 
+@pytest.mark.slow
 def test_a_search_loses_no_question() -> None:
     questions = [replace(asked, id=f"{asked.id}{copy}") for asked in QUESTIONS for copy in range(3)]
 

@@ -78,6 +78,7 @@ def plain(build: Any, asked: Question) -> tuple[Any, Any, dict[str, torch.Tensor
     return model, processor, inputs
 
 
+@pytest.mark.slow
 @ALL
 def test_direct_gives_what_the_checkpoint_gives_without_us(build: Any) -> None:
     proposals = ask(TransformersPolicy(loaded(build)), Direct(), [Path(q) for q in QUESTIONS], Sampling(max_tokens=12))
@@ -105,6 +106,7 @@ def logprobs_from_scratch(build: Any, asked: Question, reply: tuple[int, ...]) -
     return torch.log_softmax(logits, -1)
 
 
+@pytest.mark.slow
 @MAIN
 @pytest.mark.parametrize("cache_gib", [4, 0])
 @pytest.mark.parametrize("heat", [0.0, 1.0])
@@ -146,6 +148,7 @@ def embedded(folder: FilePath) -> FilePath:
     return WEIGHTS / "policy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [llava, qwen, gemma3, embedded])
 @pytest.mark.parametrize("cache_gib", [4, 0])
 def test_mini_steps_continue_by_their_ids(build: Any, cache_gib: float) -> None:
@@ -172,6 +175,7 @@ def test_the_beginning_of_a_reply_has_the_ids_of_steps_and_the_text_of_placehold
     assert encoder.split([Step("Step 1: Compute"), Step("", (words.eos_token_id,))]) == [ids, []]
 
 
+@pytest.mark.slow
 @MAIN
 @pytest.mark.parametrize("form", [Continue(), Atomic()])
 def test_samples_depend_on_their_seed_alone(build: Any, form: Format) -> None:
@@ -203,6 +207,7 @@ def grow(policy: TransformersPolicy, form: Format, paths: list[Path], levels: in
     return samples, spent
 
 
+@pytest.mark.slow
 @ALL
 @pytest.mark.parametrize("form", [Continue(), Atomic()])
 @pytest.mark.parametrize("batch_size", [1, 5, 32])

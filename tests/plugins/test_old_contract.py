@@ -11,6 +11,9 @@ import pytest
 from atomthink_plugin.plugins.old_contract import RENAMED
 from tests.plugins.installing import install
 
+pytestmark = pytest.mark.slow
+
+
 HOOK = "from atomthink_plugin.plugins.hookspecs import hookimpl\n@hookimpl\n"
 RUNS = """
 from atomthink_plugin.api import AtomThinkError, Message, Question, SearchKind

@@ -10,6 +10,9 @@ import pytest
 
 from tests.plugins.installing import install
 
+pytestmark = pytest.mark.slow
+
+
 EXAMPLE = Path(__file__).parents[1] / "example_plugin"
 
 USE = """

@@ -15,6 +15,9 @@ from atomthink_plugin.scorers.prm_token import prm_token
 from tests.scorers.scoring import FINAL, PATHS
 from tests.tiny_models import causal_prm, folder, head_prm, llava, qwen
 
+pytestmark = pytest.mark.slow
+
+
 TAGGED = {"format": "continue", "tag": "</s>", "good": "<+>", "bad": "<->"}
 KINDS: list[Any] = [
     pytest.param(prm_likelihood, llava, {"scale": 0.02, "bias": 1.5}, id="likelihood-llava"),
