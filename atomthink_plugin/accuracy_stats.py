@@ -13,7 +13,7 @@ _Z: Final = 1.959963984540054
 """What a normal variable stays within, plus or minus, 95 % of the time."""
 
 _ROUNDING: Final = 1e-12
-"""A variance that is none."""
+"""A variance that is zero up to rounding."""
 
 Estimate = tuple[float, float, float]
 """A value with the two ends of its 95 % interval."""

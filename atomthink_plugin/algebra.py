@@ -33,7 +33,7 @@ def same(first: str, second: str) -> bool:
         if _FUNCTION.search(first + second) or not _expandable(left, right):
             return False
         return any(verify(a, b, timeout_seconds=None) for a, b in ((left, right), (right, left)))
-    except Exception:  # sympy raises whatever it likes on malformed input, which equals nothing
+    except Exception:  # sympy raises many kinds of errors on malformed input, which equals nothing
         return False
 
 

@@ -79,7 +79,7 @@ class AlgebraWorker:
             connection.sendall(request)
             if reply := connection.recv(1):
                 return reply == b"1"
-        except TimeoutError:  # it was stopped, or the machine is far too busy: that says nothing of the expressions
+        except TimeoutError:  # it was stopped, or the machine is overloaded: no verdict on the expressions
             self.stop()
             return None
         except OSError:

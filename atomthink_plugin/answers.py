@@ -15,7 +15,7 @@ from atomthink_plugin.algebra_worker import AlgebraWorker, WorkerLostError
 log = logging.getLogger(__name__)
 
 MAX_ANSWER: Final = 2000
-"""Characters of an answer; what is longer is not an answer. Bounds the work per statement."""
+"""The most characters of an answer; longer texts are not answers. Bounds the work per statement."""
 
 MAX_MATH: Final = 100
 """Characters of an expression that is compared symbolically."""
@@ -25,7 +25,7 @@ TOLERANCE: Final = 1e-9
 
 _SPACE: Final = r"\s{1,9}"
 _GAP: Final = r"[\s*_]{0,9}"
-_START: Final = r"(?<![^\W_])"  # a word begins here, also behind Markdown's underscores
+_START: Final = r"(?<![^\W_])"  # a word begins here, also after Markdown's underscores
 _HEDGE: Final = (
     rf"{_START}(?:what|whether|if|suppose|assume|assuming|unless|until|once|when){_SPACE}"
     rf"(?:that{_SPACE})?(?:the{_SPACE})?(?:correct{_SPACE})?(?:final{_SPACE})?"
@@ -65,7 +65,7 @@ def final_answer(text: str) -> str | None:
 
     A statement is `the final answer is: X`, `The answer is X`, `Final Answer: X`, a line `Answer: X`, a
     heading `Final Answer` above X, `答案是 X`, or `\boxed{X}`, in any case and with Markdown around it. The
-    last statement wins, whatever follows on later lines. X is one line up to the end of its sentence,
+    last statement wins, even if further lines follow. X is one line up to the end of its sentence,
     so decimals, options and abbreviations stay whole; one display formula may span lines. Prose about an
     answer (`what the final answer is`, `the answer is obtained by ...`) states none.
 
@@ -99,7 +99,7 @@ def _names_an_answer(text: str) -> bool:
 
 
 def _stated(lead: re.Match[str], rest: str) -> str | None:
-    """Returns the X of one statement: `rest` begins right behind its lead."""
+    """Returns the X of one statement: `rest` begins right after its lead."""
     opened = bool(lead["header"]) or lead[0].rstrip("*_ \t\n").endswith((":", "：", "="))
     beyond = _BOLD.sub("", rest).lstrip()
     display = _DISPLAY.match(beyond)
@@ -156,7 +156,7 @@ def equivalent(first: str, second: str) -> bool:
     and `1/3` are not. A unit may be missing on one side; two different units are never equal. Expressions
     are read by math-verify; scalars are compared by value, all else (sets, equations, ...) by its rules.
     That happens in a worker process, which the first such comparison starts; call this from a thread
-    where an event loop must go on.
+    where an event loop must not be blocked.
 
     It does not convert units (`1 m`, `100 cm`), read number words (`two`), ignore surrounding words or
     know synonyms. Expressions that sympy could hang on (longer than `MAX_MATH`, factorials, sums,
@@ -211,13 +211,13 @@ def group(answers: Sequence[str]) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A normalised answer taken apart.
+    """The parts of a normalised answer.
 
     Attributes:
         option: Its option letter, or empty.
         text: The rest without spaces.
         value: The number it is, if it is a plain one.
-        unit: The unit behind the number or expression, or empty.
+        unit: The unit after the number or expression, or empty.
         math: LaTeX for math-verify, empty for text and for what sympy could hang on.
     """
 
@@ -258,7 +258,7 @@ def _normal(answer: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _form(normal: str) -> _Form:
-    """Takes a normal text apart."""
+    """Splits a normalised text into its parts."""
     option = _OPTION.fullmatch(normal) if len(normal) <= MAX_ANSWER else None
     letter = (option[1] or option[2]) if option else ""
     rest = (option[3] if option else "") or letter or normal

@@ -45,11 +45,11 @@ class AtomThinkError(Exception):
 
 
 class QuestionError(AtomThinkError):
-    """One question cannot be asked (broken image, empty text, too long); the others go on."""
+    """One question cannot be asked (broken image, empty text, too long); other questions are not affected."""
 
 
 class ServerError(QuestionError):
-    """A server failed, whatever it was asked: it cannot be reached, gives no reply in time or refuses the key."""
+    """A server failed independently of the request: it cannot be reached, gives no reply in time or refuses the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Limits:
     Attributes:
         max_new_tokens: Tokens of the whole chain, None for the format's own limit.
         until: Stop strings of the task; they end a direct answer and never cut a chain of steps.
-        temperature: Instead of the run's, for this question; likewise the next two.
+        temperature: Overrides the run's for this question, as do the next two.
         top_p: Nucleus kept.
         top_k: Tokens kept.
     """
@@ -122,8 +122,8 @@ class Question:
         messages: The task's own turns, whole.
         choices: The options' texts in order, empty for free-form questions.
         limits: Generation limits the task asked for.
-        history: Steps that are given; thinking goes on from them.
-        direct: Answered in one reply to the task's own prompt, whatever the run's thinking: the task wants it so.
+        history: Given steps; the search starts after them.
+        direct: The task wants one reply to its own prompt, without thinking, in every mode.
     """
 
     id: str
@@ -174,7 +174,7 @@ class Step:
         logprob: Sum of the log-probabilities of those ids under the unmodified policy (natural log); None where
             the policy gives none.
         finish: Why generation ended.
-        multiplicity: How many identical siblings this step stands for.
+        multiplicity: Number of identical sampled siblings that this step represents.
         tops: For each of `token_ids`, its log-probability and those of the likeliest tokens, descending; empty
             unless `Sampling.tops` asked for them.
         unit: Name of the unit it is, see `Unit`.
@@ -198,7 +198,7 @@ class Step:
 class Path:
     """A chain of steps, linked to its parent. Immutable: extending makes a child.
 
-    Two paths from one root with the same step texts, asked for the same use, are the same node: `key` says so.
+    Two paths from one root with the same step texts, asked for the same use, have the same `key`: they are one node.
 
     Attributes:
         question: The question, as the path's root asks it.
@@ -261,7 +261,7 @@ class Sampling:
     """How the samples of one prompt are drawn.
 
     Each sample is drawn with its own temperature and its own seed, so that it is the same token sequence
-    whatever else is in the batch, in whatever order, on whatever process.
+    independently of the batch, the order of requests and the process.
 
     Attributes:
         temperature: Temperature of sample 0; 0 is greedy.
@@ -313,8 +313,8 @@ class Prompt:
     Attributes:
         messages: The turns, images in their places; the last is the user's.
         begun: Beginning of the reply, which generation continues. Each piece is tokenised by itself, so that the
-            tokens of a chain are a prefix of those of every extension of it. A step that has token ids stands for
-            these ids, every other step for its text: give steps only where their unit is taken as it was sampled,
+            tokens of a chain are a prefix of those of every extension of it. A step that has token ids is rendered as
+            these ids, every other step as its text: give steps only where their unit is used as it was sampled,
             without a cut, an opening or a closing text.
         stops: Strings that end a sample; looked for after its first visible character.
         session: Prompts of one session begin alike; a policy may send them to the same server.
@@ -351,10 +351,10 @@ def no_fault(text: str, history: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one sample is: a format says so of each step, a search of what it asks beside the chain.
+    """What one sample is. A format defines it for each step, a search for its other requests.
 
     Attributes:
-        name: Of what it is: `step`, `SUMMARY`, `verdict`. The journal's nodes carry it.
+        name: Kind of unit, such as `step`, `SUMMARY` or `verdict`. The journal's nodes have it.
         tokens: Its own token limit; None for the run's limit of one step.
         partial: Whether a sample that its token limit ended is valid.
         opening: Written before a sample: a stage keeps its start tag, with which the prompt's `begun` ends.
@@ -390,7 +390,7 @@ class Format(Protocol):
         ...
 
     def unit(self, path: Path) -> Unit | None:
-        """Returns what follows `path`; None for one whole reply, whatever tokens it takes."""
+        """Returns the unit that follows `path`; None for one whole reply without a limit of its own."""
         ...
 
     def answer(self, text: str) -> str | None:
@@ -416,7 +416,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A scorer's verdict on a path's last step, in [0, 1], and what it cost."""
+    """A scorer's verdict on a path's last step, in [0, 1], and its cost."""
 
     value: float
     usage: Usage = field(default_factory=Usage)
@@ -426,7 +426,7 @@ class Policy(Protocol):
     """A multimodal model that answers prompts. It knows no format, no path and no question.
 
     Attributes:
-        identity: What tells its results from another model's: name, revision, digest of the weights.
+        identity: Distinguishes its results from those of other models: name, revision, digest of the weights.
     """
 
     identity: str
@@ -447,7 +447,7 @@ class Scorer(Protocol):
     """A process reward model: how likely the LAST step of a path is right, given those before it.
 
     Attributes:
-        identity: What tells its scores from another model's.
+        identity: Distinguishes its scores from those of other models.
     """
 
     identity: str
@@ -476,7 +476,7 @@ class Node:
         score: The scorer's verdict on this step, None if it was not scored.
         logprob: Sum of log-probabilities of the step's tokens, None where the policy gives none.
         tokens: Tokens of the step.
-        multiplicity: Identical siblings this node stands for.
+        multiplicity: Number of identical sampled siblings that this node represents.
         answer: The final answer if the step concludes.
         rejected: Why the step check dropped it, None if it was kept.
         unit: Name of the unit it is, see `Unit`.
@@ -620,7 +620,7 @@ class SearchTree(Protocol):
     ) -> list[list[Path]]:
         """Returns each path's valid, distinct children from its samples `first` to `first + n - 1`.
 
-        A path's list is empty when it cannot go on; `why` tells the reason.
+        A path's list is empty when it cannot be extended; `why` returns the reason.
 
         Args:
             paths: What is extended.
@@ -638,7 +638,7 @@ class SearchTree(Protocol):
     async def rollouts(self, n: int, *, start: Path | None = None, first: int = 0) -> list[Path]:
         """Returns `n` QuickThink paths from `start`, the root if None, to their ends.
 
-        While no budget is spent, path `i` is the same whatever `n` is; `first` is the index of the first one.
+        While no budget is spent, path `i` is the same for every `n`; `first` is the index of the first one.
         """
         ...
 
@@ -657,7 +657,7 @@ class SearchTree(Protocol):
     ) -> list[Path]:
         """Asks anything: a judge, a critic, a summary.
 
-        The replies count as steps of a chain only where the search goes on from them.
+        The replies count as steps of a chain only where the search extends them.
 
         Args:
             at: The node that the replies are children of.
@@ -682,7 +682,7 @@ class SearchTree(Protocol):
         ...
 
     def write(self, path: Path, text: str, unit: Unit = WHOLE, answer: str | None = None) -> Path:
-        """Returns the child of `path` with a text that nobody sampled: a reflection, a given rationale."""
+        """Returns the child of `path` with a given text that was not sampled, such as a reflection or a rationale."""
         ...
 
     def begin(self, question: Question) -> Path:
@@ -746,4 +746,4 @@ class Failure:
 
 
 Result = Outcome | Failure
-"""What a question comes to."""
+"""The result of one question."""

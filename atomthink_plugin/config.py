@@ -90,7 +90,7 @@ class Plan:
 
 
 def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Plan:
-    """Checks everything a user typed and returns what is to be done.
+    """Checks all arguments of a user and returns the plan of the run.
 
     Args:
         policy: Registered name of the policy.

@@ -1,4 +1,4 @@
-"""What is worked out once per image, however many steps and samples ask for it."""
+"""Values that are computed once per image and shared by all steps and samples."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from atomthink_plugin.plugins.hookspecs import PolicyFactory
 from atomthink_plugin.plugins.old_contract import outdated_policy
 
 SERVED: Final = "openai"
-"""The policy that a `base_url` stands for."""
+"""The policy that a `base_url` implies."""
 
 _SHARED: Final = ("batch_size", "device", "base_url")
-"""Arguments of the run's policy that hold for a role as well, where the user gives it none of its own."""
+"""Arguments of the run's policy that a role inherits unless the user sets them for the role."""
 
 
 @dataclass(frozen=True, slots=True)

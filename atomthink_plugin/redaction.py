@@ -1,6 +1,6 @@
 """Keeps secrets out of all that is kept or shown, and control characters of others out of the terminal.
 
-The one place that knows what is secret. Model replies and pages are redacted; errors, log lines and whatever else of
+The one place that knows secrets. Model replies and pages are redacted; errors, log lines and anything else of
 others is shown pass through `printable`.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 MASK: Final = "[redacted]"
-"""What stands in place of a secret."""
+"""The mask that replaces a secret."""
 
 MIN_SECRET: Final = 8
 """Shortest value that counts as a secret: local servers often get a word such as `none`, which replies contain."""
@@ -46,7 +46,7 @@ _last: tuple[Any, list[str]] = (None, [])
 
 
 def remember(arguments: Mapping[str, object]) -> None:
-    """Makes secrets of what was typed as `api_key=` and the like."""
+    """Registers values of `api_key=` and similar arguments as secrets."""
     _typed.update(str(value) for name, value in arguments.items() if _names_a_secret(name) and _is_secret(str(value)))
 
 
@@ -91,7 +91,7 @@ class PrintableFormatter(logging.Formatter):
 
 
 def _secrets() -> list[str]:
-    """Returns what is secret now, the longest first: the environment may have changed since the last text."""
+    """Returns the current secrets, the longest first: the environment may have changed since the last text."""
     global _last
     # Reading all variables takes as long as a search's step. Comparing what CPython keeps of them does not.
     environment = getattr(os.environ, "_data", None)

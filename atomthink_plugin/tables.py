@@ -26,10 +26,10 @@ class Grid:
         title: What the table shows.
         headings: One per column; the first column names the rows.
         cells: Rows of as many texts.
-        left: Columns that are aligned to the left, besides the first.
+        left: Columns that are aligned to the left, in addition to the first.
         elastic: Columns of text that may be shortened to fit into a terminal.
         sections: Rows that begin a new section.
-        caption: What stands below the table.
+        caption: The text below the table.
     """
 
     title: str

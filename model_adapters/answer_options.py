@@ -67,7 +67,7 @@ def _of_document(document: Mapping[str, Any]) -> list[str] | None:
 
 
 def _texts(value: Any) -> list[str] | None:
-    """Returns a field's options; None for what is neither a list nor a mapping of letters to texts."""
+    """Returns a field's options; None if it is neither a list nor a mapping of letters to texts."""
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value.strip())  # JSON lists of strings are Python lists as well
@@ -145,7 +145,7 @@ def _between(run: Sequence[re.Match[str]], prompt: str) -> list[str]:
 
 
 def _in_line(first: re.Match[str], prompt: str) -> list[str]:
-    """Returns the options of a run in one line, as in `Options: A: a cat, B: a dog`; empty if it is none."""
+    """Returns the options of a run in one line, as in `Options: A: a cat, B: a dog`; empty if the line has none."""
     line = _rest_of_line(first, prompt)
     run, gaps, start, texts = [first], [], 0, []
     for mark in _INLINE.finditer(line):
@@ -154,7 +154,7 @@ def _in_line(first: re.Match[str], prompt: str) -> list[str]:
             run.append(mark)
             gaps.append(mark["gap"])
             start = mark.end()
-    separated = first["word"] or all(gap.strip() for gap in gaps)  # "A. Smith met B. Jones" is none
+    separated = first["word"] or all(gap.strip() for gap in gaps)  # "A. Smith met B. Jones" has no options
     return [*texts, line[start:].strip()] if texts and separated else []
 
 

@@ -1,6 +1,6 @@
 """Changes lmms-eval's command line for runs of these models: early checks and an exit status.
 
-lmms-eval parses all task files before it makes the model, prints a traceback for whatever that raises and exits with 0.
+lmms-eval parses all task files before it makes the model, prints a traceback for any error there and exits with 0.
 With this module, the arguments of a run are checked before the task files are parsed, an `AtomThinkError` is printed as
 one line, and the command exits with a non-zero status if a run failed. Calls from Python do not change.
 

@@ -31,7 +31,7 @@ class ConversationEncoder(Encoder):
     keeps the conversation and prepares them once for all steps.
 
     Args:
-        checkpoint: A checkpoint whose config names the token that stands for an image.
+        checkpoint: A checkpoint whose config names the image placeholder token.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:

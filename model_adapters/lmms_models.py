@@ -229,7 +229,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not loglikelihood ones")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        """Not supported: the rounds of a task would be nested in those of a search."""
+        """Not supported: the rounds of a task would be nested in the rounds of a search."""
         raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not multi-round ones")
 
 
@@ -297,7 +297,7 @@ class AtomThinkLmms(AtomThinkModel):
     model: ClassVar[str] = "atomthink_lmms"
 
     def clean(self) -> None:
-        """Lets the base free what it holds, in its own way."""
+        """Calls the base's own clean-up."""
         if self._loaded is not None and isinstance(self._loaded.policy, RegisteredPolicy):
             self._loaded.policy.base.model.clean()
         super().clean()

@@ -337,7 +337,7 @@ def tally(requests: Iterable[Instance]) -> Tally:
 
 
 def to_result(result: Result, journal: str = "") -> GenerationResult:
-    """Returns the reply of `generate_until` for one question; a failed one has no text and says why.
+    """Returns the reply of `generate_until` for one question; a failed one has no text, but its reason.
 
     Args:
         result: The result.

@@ -1,6 +1,6 @@
 """Registers the models with lmms-eval: the entry point of the group `lmms_eval.models`.
 
-It also installs the modules that change lmms-eval itself; each of them says when it can be removed.
+It also installs the modules that change lmms-eval itself; each of them states when it can be removed.
 
 The harness loads all entry points in one loop, so an exception in one of them hides the models of all later packages.
 Nothing here raises, and nothing here imports torch.

@@ -26,11 +26,11 @@ from atomthink_plugin.plugins.arguments import pick
 from atomthink_plugin.redaction import remember
 
 TASK: Final = "atomthink"
-"""What the base believes to be asked: its own documents, apart from those of the run's tasks."""
+"""The documents that the base sees: its own, not those of the run's tasks."""
 
 _BAR: Final = "tqdm"
 _REPORTS: Final = frozenset({"log_metrics", "log_usage"})
-"""What a base tells the harness of each call, as its bar tells the user; the run reports all of them once."""
+"""Per-call progress bars and statistics of a base, which are silenced; the run reports all calls once."""
 
 _FAILED: Final = "[LMMS_EVAL_"
 """Begins the replies in which the harness's API models say that they got none."""
@@ -67,7 +67,7 @@ class RegisteredBase:
         self.simple = bool(model.is_simple)
         self._ids = itertools.count()
         self._split = uuid.uuid4().hex  # another one in every run: some models keep their replies in a file
-        # The evaluator tells the outer model its place among the processes, and nobody else.
+        # The evaluator gives rank and world size to the outer model only.
         if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
             model._rank, model._world_size = int(os.environ.get("RANK", "0")), processes
         _hush(model)
@@ -80,7 +80,7 @@ class RegisteredBase:
             arguments: Generation arguments of all of them, by the harness's names.
 
         Raises:
-            QuestionError: A conversation does not fit the model, or the model says that a request failed.
+            QuestionError: A conversation does not fit the model, or the model reports a failed request.
         """
         docs = {next(self._ids): conversation for conversation in conversations}
         requests = [self._request(at, conversation, dict(arguments)) for at, conversation in docs.items()]
@@ -152,7 +152,7 @@ def load_base(name: str, arguments: Mapping[str, Any]) -> RegisteredBase:
     """Makes the registered model `name` with its own arguments.
 
     Raises:
-        AtomThinkError: There is no such model, it thinks itself, or it cannot be made; says what the model said.
+        AtomThinkError: There is no such model, it is of this package, or it cannot be made; has the model's own message.
     """
     remember(arguments)
     model_class = _class(name)

@@ -63,7 +63,7 @@ class RegisteredPolicy:
 
     Args:
         base: The model.
-        identity: What tells its results from another's.
+        identity: Distinguishes its results from those of other policies.
         batch_size: Requests in one call at most; all of one call have the same generation arguments.
     """
 

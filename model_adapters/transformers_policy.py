@@ -147,7 +147,7 @@ class TransformersPolicy:
         self._check_padding()
 
     def _check_padding(self) -> None:
-        """Gives each sample a forward pass of its own if a longer prompt beside it changes its reply."""
+        """Gives each sample its own forward pass if a longer prompt in the batch changes its reply."""
         if fault := first_fault(self._trials, self._decoder):
             log.warning(
                 "%s cannot be asked in batches (%s): each sample has its own forward pass", self.identity, fault

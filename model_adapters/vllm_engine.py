@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class VllmEngine:
     """vLLM's asynchronous engine, on an event loop and a thread of its own.
 
-    It batches whatever is being asked, over all questions, and keeps the keys and values of what it has read.
+    It batches the requests of all questions and keeps a prefix cache.
 
     Args:
         arguments: Of vLLM's `AsyncEngineArgs`, by name.
@@ -65,7 +65,7 @@ class VllmEngine:
 
     @property
     def most_pixels(self) -> int | None:
-        """Pixels of the largest image the model was trained with, where its config tells."""
+        """Pixels of the largest image the model was trained with, if its config has them."""
         most: int | None = getattr(self._engine.vllm_config.model_config.hf_config, MAX_PIXELS, None)
         return most
 
@@ -89,8 +89,8 @@ class VllmEngine:
                 finished = output
         except EngineDeadError as error:
             raise AtomThinkError(
-                "vLLM's engine died, its log above says why (often memory: lower gpu_memory_utilization= or "
-                "max_model_len=); run again to go on with the questions that are left"
+                "vLLM's engine died, see its log above for the reason (often memory: lower gpu_memory_utilization= or "
+                "max_model_len=); run again to continue with the remaining questions"
             ) from error
         except Exception as error:  # one question's: too long, images that the model cannot take
             raise QuestionError(f"vLLM refuses the question: {_said(error)}") from error
@@ -141,6 +141,6 @@ def _stop_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> Non
 
 
 def _said(error: BaseException) -> str:
-    """VLLM's words: what it wraps says nothing itself."""
+    """The message of vLLM's error: the error it wraps has none."""
     said = str(error) or str(error.__cause__ or "") or type(error).__name__
     return said.splitlines()[0]

@@ -1,7 +1,7 @@
 """Qwen2.5-Math-PRM for vLLM, read at the end of its prompt alone.
 
 vLLM's own class pools over all tokens, and does not read its prefix cache for that: every score costs the whole
-history again. Read at the last token, which is the last step's separator, only what is new is read.
+history again. Read at the last token, which is the last step's separator, only new tokens are prefilled.
 """
 
 from __future__ import annotations

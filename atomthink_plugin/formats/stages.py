@@ -87,7 +87,7 @@ def _stage(path: Path) -> str:
 
 
 def _before(end: str, text: str) -> str:
-    """Returns what stands before the end tag: policies without stop strings write on after it."""
+    """Returns the text before the end tag: policies without stop strings continue after it."""
     return text[: text.index(end)].rstrip() if end in text else text
 
 

@@ -16,7 +16,7 @@ MAX_WORDS: Final = 500
 """Words of a step, the published limit; a CJK character is a word and so are 16 signs without a space."""
 
 MAX_CHARACTERS: Final = 20 * MAX_WORDS
-"""Characters of a step: bounds the work on one, whatever it is made of."""
+"""The most characters of a step. It bounds the work on one step."""
 
 MAX_REPEATED: Final = 0.5
 """Share of a step's sentences that may repeat earlier ones: saying one thing twice is fine, thrice is not.

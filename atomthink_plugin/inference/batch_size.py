@@ -27,7 +27,7 @@ _TOKENS: Final = 1024
 """Tokens expected in a row: an image, a question and a few steps. Longer rows that do not fit halve the batch."""
 
 _COPIES: Final = 2
-"""Copies of a row's keys and values at the worst moment: when the rows that go on are selected."""
+"""Copies of a row's keys and values at the peak of memory use: when unfinished rows are selected."""
 
 _PER_WORD: Final = 64
 """Bytes per row and word of the vocabulary: logits in float32, noise in int64, their intermediate results."""

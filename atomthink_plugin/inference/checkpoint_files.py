@@ -1,4 +1,4 @@
-"""What a user named as a checkpoint, checked: its config, tokenizer and processor, with errors that say the way out."""
+"""Checks a checkpoint that a user named: config, tokenizer and processor. Errors say how to correct the argument."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16"
 
 
 _HASHED: Final = 64 * 2**20
-"""Bytes of the largest file that is told by its content: hashing the gigabytes of weights and of what a trainer leaves
-beside them would cost minutes, and their size and time change with every export."""
+"""Bytes of the largest file that is identified by its content. Hashing gigabytes of weights and of training states would
+take minutes, and their size and modification time change with every export."""
 
 
 Kind = Literal["multimodal", "causal", "head"]
@@ -235,7 +235,7 @@ def set_chat_template(processor: ProcessorMixin, file: str | None, request: Chec
     """Gives a processor its chat template: the user's file, its own, or its tokenizer's.
 
     Raises:
-        AtomThinkError: There is none.
+        AtomThinkError: There is no chat template.
     """
     if file is not None:
         try:
@@ -298,7 +298,7 @@ def untrusted(request: CheckpointRequest) -> str:
 
 @contextmanager
 def explained(request: CheckpointRequest) -> Iterator[None]:
-    """Turns transformers' loading errors into ours, with the argument's name and the way out."""
+    """Turns transformers' loading errors into ours, which name the argument and say what to do."""
     name = f"{request.argument}={request.pretrained!r}"
     try:
         yield
@@ -325,6 +325,6 @@ def explained(request: CheckpointRequest) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns an error's first line, or its name where it says nothing."""
+    """Returns an error's first line, or its class name if it has no message."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

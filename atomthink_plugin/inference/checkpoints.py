@@ -301,11 +301,11 @@ def end_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
 
 
 def _reads_images(model: PreTrainedModel, request: CheckpointRequest) -> bool:
-    """Whether the model takes images and its repository says how to prepare them.
+    """Whether the model takes images and its repository has a processor for them.
 
     A multimodal architecture that was trained on text alone comes with a tokenizer only.
     """
-    # What the class itself says of its inputs depends on the version of transformers, and remote code need not say it.
+    # The inputs that a class declares depend on the version of transformers, and remote code need not declare any.
     if model.config.get_text_config() is model.config:
         return False
     with explained(request):
@@ -341,6 +341,6 @@ def _ready(
     model.to(request.device)  # type: ignore[arg-type]
     model.train(False).requires_grad_(False)
     commit: str | None = getattr(model.config, "_commit_hash", None)
-    # `dtype=auto` is another precision on another device, and a result of one is none of the other.
+    # `dtype=auto` depends on the device, and results in one precision are not results in another.
     identity = f"{weights(request.pretrained, commit or request.revision)} in {str(model.dtype).removeprefix('torch.')}"
     return Checkpoint(model, tokenizer, processor, identity)

@@ -102,7 +102,7 @@ def reply_ids(model: Any, output: torch.Tensor, given: torch.Tensor) -> torch.Te
         given: The ids it was given.
 
     Raises:
-        AtomThinkError: The prompts are not there, so nothing tells where the replies begin.
+        AtomThinkError: The output lacks the prompts, so that the beginning of the replies is unknown.
     """
     if not torch.equal(output[:, : given.shape[1]], given):
         raise AtomThinkError(

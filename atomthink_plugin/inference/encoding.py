@@ -113,7 +113,7 @@ def _longer(name: str, value: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
 
 
 class ChatText:
-    """What a prompt says, as far as no model is needed to tell: the chat's text and the ids of the steps.
+    """The part of a prompt's encoding that needs no model: the chat's text and the ids of the steps.
 
     Args:
         processor: It has a chat template.
@@ -136,7 +136,7 @@ class ChatText:
         return text
 
     def continues(self) -> bool:
-        """Returns whether the template writes a begun assistant's turn as it asks for one, which servers go on with."""
+        """Returns whether the template renders a begun assistant turn so that servers can continue it."""
         asked: Any = [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
         begun = [*asked, {"role": "assistant", "content": [{"type": "text", "text": "So."}]}]
         render = self._processor.apply_chat_template
@@ -355,7 +355,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin
 
 
 def unwritten_ids(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin | None) -> frozenset[int]:
-    """Returns the ids that the beginning of a reply must not have: its end, and what stands for an image."""
+    """Returns the ids that the beginning of a reply must not have: end of sequence and image placeholders."""
     media = {_placeholder(processor, kind) for kind in ("image", "video", "audio")}
     ids = {number for number, token in tokenizer.added_tokens_decoder.items() if token.content in media}
     end: Any = tokenizer.eos_token_id
@@ -363,7 +363,7 @@ def unwritten_ids(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin 
 
 
 def _placeholder(processor: ProcessorMixin | None, kind: str) -> str | None:
-    """The text that stands for an image, a video or a sound; BLIP-2 names a token where others name its text."""
+    """The placeholder text of an image, a video or a sound. BLIP-2 names a token where others name its text."""
     token = getattr(processor, f"{kind}_token", None)
     text: str | None = getattr(token, "content", token)
     return text

@@ -1,4 +1,4 @@
-"""Decoding from forked caches: a prompt is read once, its samples, later steps and other beams go on from there."""
+"""Decoding from forked KV caches: a prompt is prefilled once for its samples, later steps and other beams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _IDLE: Final = 0.25
 
 
 class ForkingDecoder:
-    """Reads only what is new of every row's prompt; rows that have ended leave the batch.
+    """Prefills only the new tokens of every row's prompt. Finished rows leave the batch.
 
     Args:
         checkpoint: The model.
@@ -97,7 +97,7 @@ class ForkingDecoder:
 
 
 def _by_row(trace: Sequence[tuple[Sequence[int], torch.Tensor]], count: int) -> list[list[list[float]]]:
-    """Returns the log-probabilities of each row, those of rows that had ended included; fetched in one piece."""
+    """Returns the log-probabilities of each row, finished rows included, in one transfer from the device."""
     values: list[list[list[float]]] = [[] for _ in range(count)]
     rows = [row for places, _ in trace for row in places]
     for row, value in zip(rows, torch.cat([logprobs for _, logprobs in trace]).tolist(), strict=True):

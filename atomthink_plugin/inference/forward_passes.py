@@ -17,7 +17,7 @@ _before = True
 
 @contextmanager
 def forward_passes(checkpoint: Checkpoint) -> Iterator[None]:
-    """Runs what is inside as inference with `checkpoint`: its lock held, no gradients, no cuDNN attention.
+    """A context for inference with `checkpoint`: its lock is held, without gradients and cuDNN attention.
 
     Args:
         checkpoint: The model that runs.

@@ -1,4 +1,4 @@
-"""How images enter: upright as their EXIF data says, and with a bounded number of pixels."""
+"""Prepares images: turned upright by their EXIF data, with a bounded number of pixels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_image(file: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def upright(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Returns an image turned as its EXIF orientation says, with `max_pixels` pixels at most.
+    """Returns an image turned by its EXIF orientation, with `max_pixels` pixels at most.
 
     A JPEG file that is not decoded yet is decoded at a reduced size. Other formats have to be decoded whole before they
     are scaled down; Pillow refuses those of more than 179 million pixels.

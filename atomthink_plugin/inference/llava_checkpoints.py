@@ -134,7 +134,7 @@ def _require_llava_1_5(request: CheckpointRequest, config: Mapping[str, Any]) ->
 
 
 def _tower(config: Mapping[str, Any]) -> str:
-    """The vision tower's folder or id; a path of the trainer's own machine stands for OpenAI's model of that name."""
+    """The vision tower's folder or id; a local path of its trainers becomes OpenAI's model of that name."""
     tower = str(config["mm_vision_tower"])
     foreign = Path(tower).is_absolute() and not Path(tower).is_dir()
     return f"openai/{Path(tower).name}" if foreign else tower

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that an allocation failed, on the host or on an accelerator."""
+    """Whether `error` is a failed allocation, on the host or on an accelerator."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     # torch's CPU allocator raises a plain RuntimeError, with a text for each platform.

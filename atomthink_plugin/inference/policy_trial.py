@@ -56,7 +56,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Rows of one kind: a short prompt, a longer one, and one that goes on from the first."""
+    """Rows of one kind: a short prompt, a longer one, and one that extends the first."""
 
     rows: tuple[Expected, ...]
     slack: float
@@ -64,7 +64,7 @@ class Trial:
     def fault(self, decoder: Decoder) -> str | None:
         """Says how `decoder` differs from plain `generate`, None if it does not.
 
-        A shorter prompt shares a batch with the longest one, so that it is padded. The one that goes on comes second,
+        A shorter prompt shares a batch with the longest one, so that it is padded. The extension comes second,
         so that a cache holds its beginning.
         """
         short, long, later = self.rows

@@ -20,7 +20,7 @@ class TextSample:
 
     Attributes:
         text: The text as it was returned.
-        finish: Why it ended, as the server says it: `stop`, `length`, `content_filter`, ...
+        finish: The server's finish reason: `stop`, `length`, `content_filter`, ...
         tokens: Number of sampled tokens.
         pieces: The size in bytes and the log-probability of each token; empty where the server gives none.
         tops: As in `Step`, for all of `pieces`; empty where they were not asked for.

@@ -18,7 +18,7 @@ _SHORT: Final = "What is shown?"
 _LONG: Final = "What is shown here, and what is it good for? Name one thing, then say in a few words why you chose it."
 
 STEPS: Final = ("Step 1: Look at what is asked.", "Step 2: Compute 1 + 1 = 2, which is the number that was asked for.")
-"""Steps of a chain that goes on from such a question."""
+"""Steps of a chain for such a question."""
 
 SLACK: Final = {True: 1e-3, False: 0.3}
 """Nats by which a token's log-probability may differ where only the rounding does, in float32 and below it."""

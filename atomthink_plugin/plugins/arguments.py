@@ -33,7 +33,7 @@ def read_pairs(option: str, text: str) -> dict[str, Any]:
 
     if not isinstance(text, str):  # lmms-eval's own `--config` files may hold anything
         raise AtomThinkError(f"`{option}: {text}` has to be text: `NAME=VALUE,NAME=VALUE`")
-    if (split := getattr(utils, "_smart_comma_split", None)) is None:  # lmms-eval may rename what is its own
+    if (split := getattr(utils, "_smart_comma_split", None)) is None:  # private to lmms-eval, which may rename it
         return dict(utils.simple_parse_args_string(text))
     pairs: dict[str, Any] = {}
     for part in split(text.strip()):
@@ -49,7 +49,7 @@ def read_pairs(option: str, text: str) -> dict[str, Any]:
 
 
 def parameters(factory: Callable[..., Any], prefix: str = "") -> dict[str, str]:
-    """Returns what users may pass to `factory`: the name they type, and the parameter it stands for.
+    """Returns what users may pass to `factory`: the name they type, and the parameter it sets.
 
     Args:
         factory: A function with annotated parameters, or a class whose constructor has them.
@@ -130,7 +130,7 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
     """Returns `value` as the annotated type; the harness writes None as the string 'None'.
 
     Raises:
-        AtomThinkError: It is no such value; says what is accepted.
+        AtomThinkError: It is not such a value; names the accepted ones.
     """
     argument: Any = create_model("Argument", __config__=NUMBERS_AS_TEXT, value=(annotation, ...))
     try:

@@ -21,7 +21,7 @@ def fault(hook: str, name: Any, offer: Any) -> str | None:
     Args:
         hook: The hook that returned it.
         name: What users type.
-        offer: What it stands for.
+        offer: What the plugin offers under that name.
     """
     if not isinstance(name, str):
         return "a name that is no string"

@@ -1,4 +1,4 @@
-"""Recognises plugins that were written for an earlier contract of this package, and says what changed."""
+"""Recognises plugins that were written for an earlier contract of this package, and describes what changed."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def outdated_format(format: Any) -> str | None:
 
 
 def _missing(error: BaseException) -> list[str]:
-    """Returns the full names of what was not found: the name itself, then the module."""
+    """Returns the full names that were not found: the name itself, then the module."""
     if isinstance(error, ImportError):
         name = re.match(r"cannot import name '(\w+)'", str(error))
         return [f"{error.name}.{name[1]}", str(error.name)] if name else [str(error.name)]

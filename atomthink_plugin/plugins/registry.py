@@ -42,7 +42,7 @@ class Registry:
 def registry() -> Registry:
     """Returns what the default plugins and all installed ones offer.
 
-    A plugin that cannot be loaded, or whose hook raises or exits, is reported by name and left out; likewise a
+    A plugin that cannot be loaded, or whose hook raises or exits, is reported by name and left out, and so is a
     single offer that cannot be used, and a hook that does not exist. Of two plugins that offer the same name
     the later one is left out; nothing replaces an offer of a default plugin.
     """

@@ -61,7 +61,7 @@ class BatchedScorer(ABC):
     """A scorer that runs a model in this process, batched over all questions that wait.
 
     Causal attention leaves earlier steps' scores unchanged, so a path is read up to its last step and
-    only that one is scored; what was read before comes from the cache.
+    only that one is scored; earlier tokens come from the cache.
 
     Args:
         checkpoint: The loaded PRM; a policy may share it.
@@ -233,7 +233,7 @@ class BatchedScorer(ABC):
         self._check_padding()
 
     def _check_padding(self) -> None:
-        """Scores each path in a batch of its own from now on if a longer path in the batch changes its score."""
+        """Scores each path in a batch of size one from now on if a longer path in the batch changes its score."""
         if fault := self._fault(self._read_in_full):
             log.warning(
                 "the PRM %s cannot be asked in batches (%s): each path gets its own forward pass", self.identity, fault

@@ -27,7 +27,7 @@ def prompt_and_reply(format: Format, path: Path) -> tuple[Prompt, list[Piece]]:
     """Returns the prompt that asks for the last step, and the reply up to the end of that step.
 
     The reply is cut at the start and the end of each step, so that the tokens of a path are a prefix of those of every
-    extension of it. Token ids of sampled steps are not used: they may be those of another tokenizer.
+    extension of it. Token ids of sampled steps are not used: they may come from another tokenizer.
 
     Args:
         format: The PRM's format; it may keep earlier steps in the question.

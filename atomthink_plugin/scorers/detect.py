@@ -23,8 +23,8 @@ class PrmSettings(BaseModel):
         images: Whether it reads images; a text-only one is read in the published layout of its kind.
         format: Name of the prompt format it was trained with, if it reads images.
         tag: `token` and `head`: the token after every step.
-        good: `token`: the token that says the step is right.
-        bad: `token`: the token that says it is wrong.
+        good: `token`: the token for a right step.
+        bad: `token`: the token for a wrong step.
         scale: `likelihood`: factor of the log-likelihood.
         bias: `likelihood`: added to it.
     """
@@ -42,10 +42,10 @@ class PrmSettings(BaseModel):
 
 
 def prm_settings(config: dict[str, Any], name: str) -> PrmSettings | None:
-    """Returns what `config` says about reading the PRM `name`, None if nothing.
+    """Returns the settings in `config` for reading the PRM `name`, None if it has none.
 
     Raises:
-        AtomThinkError: It says something that cannot be read.
+        AtomThinkError: The settings are not valid.
     """
     if SECTION not in config:
         return None

@@ -2,7 +2,7 @@
 
     score = sigmoid(scale * log p(step tokens | image, question, earlier steps) + bias)
 
-The softmax over the next token compares what is written with what the model expects, which a separate
+The softmax over the next token compares the written token with the expected ones, which a separate
 good-or-bad read-out has to learn first.
 """
 
@@ -89,7 +89,7 @@ def prm_likelihood(
     """Loads a likelihood PRM; arguments that are not given are read from its config.json (`atomthink_prm`).
 
     Raises:
-        AtomThinkError: It cannot be loaded, or nothing says how it is calibrated.
+        AtomThinkError: It cannot be loaded, or its calibration is missing.
     """
     section = prm_settings(load_config(prm, revision=revision, argument="prm"), prm)
     if section is None and (scale is None or bias is None):

@@ -92,7 +92,7 @@ class ChatLayout:
 
     Args:
         encoder: The PRM's.
-        format: It also says what joins a step to the next; the tag follows that.
+        format: It also defines what joins two steps; the tag follows that.
         tag_id: Id of the tag.
     """
 
@@ -160,8 +160,8 @@ def prm_token(
 ) -> TokenPrm:
     """Loads a PRM that is read at a tag.
 
-    One trained here says in its config.json (`atomthink_prm`) how it is read; otherwise `format`, `tag`, `good`
-    and `bad` do. A text-only one is laid out as AtomThinkPRM and Math-psa were published.
+    The config.json of a PRM trained here says in `atomthink_prm` how it is read; for others `format`, `tag`, `good` and
+    `bad` do. A text-only one is laid out as AtomThinkPRM and Math-psa were published.
 
     Raises:
         AtomThinkError: It cannot be loaded, or tag, good or bad is not one token.

@@ -35,7 +35,7 @@ class ServedHeadPrm(ServedPrm):
     Args:
         identity: As in `ServedPrm`.
         model: As in `ServedPrm`.
-        servers: As in `ServedPrm`, and likewise the next one.
+        servers: As in `ServedPrm`, as is the next argument.
         wait: Seconds to wait for a server.
         layout: Where its input has what.
     """

@@ -32,7 +32,7 @@ class ServedPrm(ABC):
     """A PRM on one or several servers; a question stays with one, whose prefix cache then serves its later steps.
 
     Args:
-        identity: What tells its scores from another's.
+        identity: Distinguishes its scores from those of other PRMs.
         model: What the servers call it.
         servers: The servers.
         wait: Seconds to wait for one of them to come back when none is left.
@@ -53,15 +53,15 @@ class ServedPrm(ABC):
 
     @abstractmethod
     def body(self, path: Path) -> dict[str, Any]:
-        """Returns what is asked about the last step of `path`."""
+        """Returns the request about the last step of `path`."""
 
     @abstractmethod
     def read(self, text: str) -> tuple[float, ServerReply]:
         """Returns a reply's score, and the reply.
 
         Raises:
-            ValidationError: It is no reply to what was asked.
-            QuestionError: It lacks what was asked for.
+            ValidationError: It is not a reply to this kind of request.
+            QuestionError: It lacks the requested scores.
         """
 
     async def score(self, path: Path) -> Score:

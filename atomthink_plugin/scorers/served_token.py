@@ -42,7 +42,7 @@ class ServedTokenPrm(ServedPrm):
     Args:
         identity: As in `ServedPrm`.
         model: As in `ServedPrm`.
-        servers: As in `ServedPrm`, and likewise the next one.
+        servers: As in `ServedPrm`, as is the next argument.
         wait: Seconds to wait for a server.
         layout: Where its input has what.
         good_id: Id of the token for a right step.
@@ -107,7 +107,7 @@ class ServedChatPrm(ServedPrm):
     Args:
         identity: As in `ServedPrm`.
         model: As in `ServedPrm`.
-        servers: As in `ServedPrm`, and likewise the next one.
+        servers: As in `ServedPrm`, as is the next argument.
         wait: Seconds to wait for a server.
         text: Splits the reply into steps.
         format: The prompt format it was trained with.
@@ -142,7 +142,7 @@ class ServedChatPrm(ServedPrm):
         return "/chat/completions"
 
     def body(self, path: Path) -> dict[str, Any]:
-        """Returns a request to go on with the reply by one token."""
+        """Returns a request that continues the reply by one token."""
         prompt, pieces = prompt_and_reply(self._format, path)
         texts = zip(self._text.texts([piece.text for piece in pieces]), pieces, strict=True)
         reply = "".join(text + self._tag if piece.ends else text for text, piece in texts)
@@ -183,12 +183,12 @@ def served_prm_token(
         prm: A folder or hub id with its config and tokenizer; also what the servers call it, unless they have one
             model only.
         base_url: The server's address, with `/v1`; several of one model separated by `;`.
-        format: As in `prm_token`, and likewise the next four.
+        format: As in `prm_token`, as are the next four arguments.
         tag: Written after each step.
         good: Says that the step is right.
         bad: Says that it is wrong.
         revision: Branch, tag or commit on the hub.
-        connections: As in `openai_policy`, and likewise the next three.
+        connections: As in `openai_policy`, as are the next three arguments.
         timeout: Seconds one try of a request may take.
         max_retries: Further tries.
         wait: Seconds to wait for a server that went away when no other is left.

@@ -21,7 +21,7 @@ def beam(
     """Returns the search that keeps the `beams` best paths and samples `candidates` steps of each.
 
     The root is expanded once, with `beams * candidates` samples. Concluded paths leave the beam for a
-    pool; the search ends when the pool holds `beams` paths or nothing can go on, and the pool's best
+    pool; the search ends when the pool holds `beams` paths or no path can be extended, and the pool's best
     aggregate answers. Where no path concluded, the best unfinished one is returned.
 
     Args:

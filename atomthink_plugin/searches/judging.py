@@ -50,7 +50,7 @@ async def tournament(candidates: Sequence[Path], duel: Duel) -> Path:
     """Returns the winner of a knockout: one duel fewer than candidates.
 
     Neighbors meet, in the order of the candidates, all pairs of a round at the same time. A candidate without a
-    neighbor goes on to the next round.
+    neighbor enters the next round.
     """
     while len(candidates) > 1:
         pairs = list(zip(candidates[::2], candidates[1::2], strict=False))

@@ -1,4 +1,4 @@
-"""LLaVA-CoT's stage-level beam search: candidates of each stage meet in duels, and the winner goes on.
+"""LLaVA-CoT's stage-level beam search: candidates of each stage are compared in pairs, and the winner is extended.
 
 Source: LLaVA-CoT (arXiv 2411.10440, version 1) and its inference code. Published are 4 candidates at temperature 0.6
 and top_p 0.9, and the policy itself as the judge. The judge's prompts have the published parts, in words of our own.

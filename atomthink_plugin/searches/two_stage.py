@@ -33,7 +33,7 @@ def two_stage() -> Search:
 
 
 async def _answers(tree: SearchTree, rationale: Path) -> list[Path]:
-    """Returns the reply that goes on from the rationale to the end, none where there is none."""
+    """Returns the reply that continues the rationale to the end; empty if there is none."""
     following = tree.format.unit(rationale)
     unit = Unit("answer", opening=following.opening if following is not None else "")
     prompt = replace(tree.format.render(rationale), stops=())

@@ -28,7 +28,7 @@ async def elect(tree: SearchTree, paths: Sequence[Path], weights: Sequence[float
     if not voters:
         best = max(paths, key=lambda path: (path.step is not None, path.logprob))
         return Choice(best, 0.0, tree.why(best))
-    # In a thread: math-verify takes seconds to be imported, and sympy its time over expressions; others go on.
+    # In a thread: importing math-verify takes seconds and sympy may be slow; other questions continue.
     members = await asyncio.to_thread(group, [paths[i].answer or "" for i in voters])
     groups = [[voters[j] for j in own] for own in members]
     winner = max(groups, key=lambda g: (sum(weights[i] for i in g), fmean(paths[i].logprob for i in g)))

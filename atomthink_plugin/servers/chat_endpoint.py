@@ -199,7 +199,7 @@ class Endpoint:
         except ContextFullError:
             raise
         except RefusedError:
-            return ChatSamples()  # one by one tells whether `n` was the reason
+            return ChatSamples()  # single requests show whether `n` was the reason
 
     async def _past_blanks(self, ask: ChatRequest, seeds: Sequence[int | None], drawn: ChatSamples) -> ChatSamples:
         """Draws samples that ended at a blank line before they began again, without that stop string."""
@@ -276,7 +276,7 @@ class Endpoint:
         return {name: value for name, value in body.items() if name not in self._left_out}
 
     def _adapts(self, error: openai.APIStatusError, sent: Mapping[str, Any]) -> bool:
-        """Whether the request is worth another try, without or with other names for what was refused."""
+        """Whether to repeat the request without the refused fields, or with other names for them."""
         if error.param == "max_tokens" and error.code == "unsupported_parameter":
             self._limit_name = "max_completion_tokens"  # OpenAI's newer models have no other
             return "max_tokens" in sent

@@ -1,6 +1,6 @@
 """One server that speaks OpenAI's protocol, as policies and process reward models ask it: keys, retries, faults.
 
-What is sent and what comes back is the caller's; whatever goes wrong on the way ends as a `ServerError` that
+Callers define requests and replies. Any failure in between ends as a `ServerError` that
 names the argument to change.
 """
 
@@ -64,7 +64,7 @@ class _Models(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A time in which nobody answers at a server's address.
+    """A time in which no server answers at an address.
 
     Attributes:
         error: The first request that did not get through.
@@ -249,7 +249,7 @@ class Server:
         match refusal(error):
             case OversizeError() as oversize:
                 return ServerError(
-                    f"{self.name} gave a reply of {oversize}, which is no reply to what it was asked: look at the "
+                    f"{self.name} gave a reply of {oversize}, which is not a reply to the request: look at the "
                     "server's log"
                 )
             case RedirectError(location=location):
@@ -304,7 +304,7 @@ class Server:
                 http_client=BoundedClient(),
                 base_url=self.url,
                 api_key=self._key or "none",  # the library insists on one
-                # Less than a try may take: what was never sent then ends as a connection that is not made.
+                # Shorter than the timeout of a try, so that a request that was never sent ends as a failed connection.
                 timeout=openai.Timeout(self._timeout, connect=min(0.9 * self._timeout, _CONNECT)),
                 max_retries=0,  # `_tried` does, and knows when another try is of no use
             )
@@ -334,7 +334,7 @@ def key() -> str:
     value = os.environ.get(KEY, "").strip()
     if not (value.isascii() and value.isprintable()):
         raise AtomThinkError(f"{KEY} in the environment holds characters that no key has: set it again, or unset it")
-    remember({KEY: value})  # a server keeps it, whatever becomes of the environment
+    remember({KEY: value})  # the client keeps the key even if the environment changes
     return value
 
 

@@ -15,7 +15,7 @@ _FIRST: Final = 0.5  # seconds
 _LAST: Final = 8.0  # seconds, unless the server names others
 _JITTER: Final = 0.25  # largest share of a pause that is taken off by chance, so that not all try again at once
 
-_AGAIN: Final = (408, 409, 429)  # and whatever is the server's own fault
+_AGAIN: Final = (408, 409, 429)  # and all errors of the server itself (5xx)
 
 
 def pause_after(error: Exception, tried: int) -> float | None:
@@ -40,7 +40,7 @@ def pause_after(error: Exception, tried: int) -> float | None:
 
 
 def _named(headers: Mapping[str, str]) -> float:
-    """Returns the seconds that a server says to wait, 0 or less if it does not."""
+    """Returns the seconds of a Retry-After header, 0 or less without one."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             pause = float(headers[name])

@@ -1,1 +1,1 @@
-"""Reading what is new: keys and values of earlier tokens are kept and forked."""
+"""Prefix cache: keys and values of earlier tokens are kept and forked, so that only new tokens are prefilled."""

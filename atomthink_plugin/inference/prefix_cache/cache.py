@@ -13,7 +13,7 @@ KV_SLACK: Final = 32
 
 
 class RoomyLayer(DynamicLayer):
-    """Keys and values at the beginning of larger tensors; `keys` and `values` show what is filled."""
+    """Keys and values at the beginning of larger tensors; `keys` and `values` are the filled part."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

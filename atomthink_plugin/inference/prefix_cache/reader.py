@@ -37,7 +37,7 @@ _FAR: Final = {True: 1e-3, False: 0.1}
 """Mean total variation that is no rounding, in float32 and below it."""
 
 _CROSSES: Final = Version("5.18")
-"""Before, Mllama looked for what it had read in the mask of what is new: an error on a CPU, the end of all on a GPU."""
+"""Before, Mllama indexed the mask of new tokens by old positions: an error on a CPU, a device-side assert on a GPU."""
 
 _FORKABLE: Final = {"full_attention", "sliding_attention"}
 
@@ -54,7 +54,7 @@ class CannotForkError(Exception):
 
 @dataclass
 class Batch:
-    """Prompts that have been read, ready to go on.
+    """Prefilled prompts, ready for decoding.
 
     Attributes:
         cache: Their keys and values, one row per prompt.
@@ -120,7 +120,7 @@ class PrefixReader:
 
         Args:
             prompts: What is read, each of more than one token.
-            known: How many of its first tokens may come from the tree; the logits behind them are returned.
+            known: How many of its first tokens may come from the tree; the logits after them are returned.
         """
         if any(bound < prompt.settled for prompt, bound in zip(prompts, known, strict=True)):
             raise CannotForkError("its prompts end with an image")
@@ -148,7 +148,7 @@ class PrefixReader:
 
     @contextmanager
     def bounded(self) -> Iterator[None]:
-        """Keeps the tree's limit behind a batch; a batch that finds no memory gets all that the tree holds."""
+        """Enforces the tree's limit after a batch. If a batch runs out of memory, the whole tree is freed for it."""
         try:
             yield
         except Exception as error:
@@ -159,7 +159,7 @@ class PrefixReader:
             self.tree.shrink()
 
     def advance(self, batch: Batch, tokens: torch.Tensor) -> None:
-        """Feeds one more token to every row, `[rows]`, and replaces the logits by those behind it."""
+        """Feeds one more token to every row, `[rows]`, and replaces the logits by those after it."""
         batch.mask = functional.pad(batch.mask, (0, 1), value=1)
         output = self._forward(
             input_ids=tokens[:, None],
@@ -173,7 +173,7 @@ class PrefixReader:
         batch.positions = (batch.positions + 1).clamp(max=self._last)  # rows that have ended may be beyond
 
     def keep_generated(self, batch: Batch, row: int, prompt: Encoding, ids: Sequence[int]) -> None:
-        """Keeps the states of the last `len(ids)` tokens of a row, which were fed behind its prompt."""
+        """Keeps the states of the last `len(ids)` tokens of a row, which were decoded after its prompt."""
         if ids:
             states = torch.stack([half[row, :, -len(ids) :] for half in self._halves(batch.cache)])
             self.tree.insert(prompt.root, (*ids_of(prompt), *ids), states)
@@ -236,7 +236,7 @@ class PrefixReader:
         """Takes less from the tree, so that all rows read alike: a sliding window counts places, empty ones too.
 
         Raises:
-            CannotForkError: A gap remains behind an image, and the window is short enough for it to matter.
+            CannotForkError: A gap remains after an image, and the attention window is short enough for it to matter.
         """
         new = max(prompt.length - count for prompt, count in zip(prompts, cached, strict=True))
         taken = [min(c, max(p.length - new, p.settled, 0)) for p, c in zip(prompts, cached, strict=True)]
@@ -300,7 +300,7 @@ class PrefixReader:
         return self._model(**inputs, use_cache=True)
 
     def _shift(self, prompts: Sequence[Encoding]) -> list[int]:
-        """How far images moved the positions of the text behind them (M-RoPE), for each row of the last prefill."""
+        """Offset that images add to the positions of the text after them (M-RoPE), for each row of the last prefill."""
         deltas = getattr(getattr(self._model, "model", None), "rope_deltas", None)
         if deltas is None or prompts[0].images == 0:  # without images the last call's deltas are still there
             return [0] * len(prompts)

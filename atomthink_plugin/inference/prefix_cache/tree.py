@@ -40,7 +40,7 @@ class PrefixNode:
 class PrefixTree:
     """Finds and keeps states by token ids; the least recently used are dropped above a limit.
 
-    Sequences with different images have different roots: the ids of an image's tokens do not tell it apart.
+    Sequences with different images have different roots: the ids of an image's tokens do not identify it.
 
     Args:
         limit: Bytes of states that are kept between uses.
@@ -62,13 +62,13 @@ class PrefixTree:
         return sum(count for _, count in self._walk(root, ids, touch=False))
 
     def describe(self, root: str, shift: int, static: Static) -> None:
-        """Keeps what images did to a model besides the states of their tokens; see `shift` and `static`."""
+        """Keeps what images change in a model beyond the states of their tokens; see `shift` and `static`."""
         if root not in self._images:
             self._images[root] = (shift, static)
             self.size += _bytes(static)
 
     def shift(self, root: str) -> int:
-        """Returns how far the images moved the positions of the text behind them."""
+        """Returns the offset that images add to the positions of the text after them."""
         return self._images[root][0]
 
     def static(self, root: str) -> Static:
@@ -119,7 +119,7 @@ class PrefixTree:
         while self.size > self._limit and leaves:
             _, _, leaf = heappop(leaves)
             self._drop(leaf)
-            if leaf.parent is not None and not leaf.parent.children:  # what was before it is a leaf now
+            if leaf.parent is not None and not leaf.parent.children:  # its parent is a leaf now
                 heappush(leaves, (leaf.parent.used, id(leaf.parent), leaf.parent))
 
     def _walk(self, root: str, ids: Sequence[int], touch: bool = True) -> list[tuple[PrefixNode, int]]:
