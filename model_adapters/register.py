@@ -1,6 +1,6 @@
 """Registers the models with lmms-eval: the entry point of the group `lmms_eval.models`.
 
-It also installs the modules that change lmms-eval itself; each of them states when it can be removed.
+It also applies the changes to lmms-eval itself; each of them states when it can be removed.
 
 The harness loads all entry points in one loop, so an exception in one of them hides the models of all later packages.
 Nothing here raises, and nothing here imports torch.
@@ -36,12 +36,12 @@ CLASSES: Final = {
 """Model id to class path; the harness imports a class only when its id is asked for."""
 
 INSTALLED: Final = {
-    "checking the command line": "atomthink_plugin.model_adapters.command_line",
-    "finding the atomthink tasks": "atomthink_plugin.tasks.discovery",
-    "the stand-in for latex2sympy2": "atomthink_plugin.model_adapters.latex2sympy",
+    "the check of the command line": "atomthink_plugin.model_adapters.command_line.install",
+    "the search for the atomthink tasks": "atomthink_plugin.tasks.harness_patches.find_tasks",
+    "the import of latex2sympy2": "atomthink_plugin.tasks.harness_patches.import_latex2sympy",
 }
-"""The module that installs each change of lmms-eval; named, not imported, since models and tasks know nothing of each
-other."""
+"""The function that applies each change of lmms-eval. Functions are named and not imported, because model_adapters does
+not import tasks."""
 
 
 def manifests() -> list[ModelManifest]:
@@ -49,8 +49,8 @@ def manifests() -> list[ModelManifest]:
 
     Each part is tried separately. One that fails is logged as a warning and left out.
     """
-    for what, module in INSTALLED.items():
-        _attempt(what, partial(_install, module))
+    for what, path in INSTALLED.items():
+        _attempt(what, partial(_install, path))
     return _attempt("registering the atomthink models", _models) or []
 
 
@@ -62,14 +62,18 @@ def _attempt(what: str, action: Callable[[], T]) -> T | None:
         return None
 
 
-def _install(module: str) -> None:
-    import_module(module).install()
+def _install(path: str) -> None:
+    _attribute(path)()
 
 
 def model_class(name: str) -> Any:
     """Returns the class of one of these models, importing it."""
-    module, _, attribute = CLASSES[name].rpartition(".")
-    return getattr(import_module(module), attribute)
+    return _attribute(CLASSES[name])
+
+
+def _attribute(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
 
 
 def _models() -> list[ModelManifest]:

@@ -19,7 +19,7 @@ from lmms_eval.tasks import TaskManager
 from lmms_eval.utils import load_yaml_config
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks import builtin_names, discovery
+from atomthink_plugin.tasks import harness_patches
 
 COMPARED = ("dataset_path", "dataset_name", "dataset_kwargs", "test_split", "output_type", "generation_kwargs",
             "model_specific_generation_kwargs", "doc_to_target")  # fmt: skip
@@ -31,11 +31,11 @@ SAME_PROMPT = {
 
 def taken(keys: dict[str, str]) -> list[str]:
     """Returns the built-in names that are ours in a new task manager, with just these variables set."""
-    for name in ("OPENAI_API_KEY", "AZURE_API_KEY", "API_TYPE", builtin_names.OPT_OUT):
+    for name in ("OPENAI_API_KEY", "AZURE_API_KEY", "API_TYPE", harness_patches.KEEP_BUILTIN):
         os.environ.pop(name, None)
     os.environ.update(keys)
     index = TaskManager().task_index
-    ours = str(builtin_names.DIRECTORY)
+    ours = str(harness_patches.BUILTIN)
     found = [name for name, entry in index.items() if str(entry["yaml_path"]).startswith(ours)]
     for name in keys:
         os.environ.pop(name, None)
@@ -56,7 +56,7 @@ def compare() -> dict[str, Any]:
     """Returns for each name what the built-in task and ours ask, and their settings."""
     os.environ["OPENAI_API_KEY"] = "EMPTY"
     manager = TaskManager()
-    files = {file.stem: str(file) for file in builtin_names.DIRECTORY.glob("*.yaml")}
+    files = {file.stem: str(file) for file in harness_patches.BUILTIN.glob("*.yaml")}
     found = {}
     for name, file in files.items():
         theirs = loaded(manager, name)
@@ -85,7 +85,7 @@ def errors(root: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    assert discovery.OPT_OUT not in os.environ
+    assert harness_patches.NO_TASKS not in os.environ
     report = {
         "taken": {
             "keyless": taken({}),
@@ -93,7 +93,7 @@ if __name__ == "__main__":
             "azure without its key": taken({"API_TYPE": "azure", "OPENAI_API_KEY": "x"}),
             "azure": taken({"API_TYPE": "azure", "AZURE_API_KEY": "x"}),
             "local": taken({"API_TYPE": "local"}),
-            "opted out": taken({builtin_names.OPT_OUT: "1"}),
+            "opted out": taken({harness_patches.KEEP_BUILTIN: "1"}),
         },
         "compared": compare(),
         "errors": errors(Path(sys.argv[2])),

@@ -21,7 +21,7 @@ from lmms_eval.api.model import lmms
 from lmms_eval.tasks import TaskManager
 
 from atomthink_plugin.model_adapters import lmms_requests
-from atomthink_plugin.tasks import discovery
+from atomthink_plugin.tasks import harness_patches
 from tests.tasks.builtin_forms import logged
 
 GIVEN = {"max_new_tokens": 99, "temperature": 0.5}
@@ -116,8 +116,8 @@ def without_the_hook() -> dict[str, Any]:
     """Returns what is known with the variable set that keeps the hook out."""
     hooked = TaskManager.initialize_tasks
     TaskManager.initialize_tasks = hooked.__wrapped__
-    os.environ[discovery.OPT_OUT] = "1"
-    discovery.install()
+    os.environ[harness_patches.NO_TASKS] = "1"
+    harness_patches.find_tasks()
     known = names()
     TaskManager.initialize_tasks = hooked
     return known
@@ -127,7 +127,7 @@ def with_a_broken_task() -> dict[str, Any]:
     """Returns what is known when our folder has a file that cannot be read."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "broken.yaml").write_text("task: [unclosed")
-        discovery.DIRECTORY = Path(folder)  # type: ignore[misc]
+        harness_patches.TASKS = Path(folder)  # type: ignore[misc]
         return names()
 
 
