@@ -134,13 +134,13 @@ def _add_steps(commands: Commands) -> None:
 
 def _demo(options: argparse.Namespace) -> None:
     print("loading torch and the embedded model ...", file=sys.stderr, flush=True)  # takes seconds
-    from atomthink_plugin.tasks.demo.compare import run
+    from atomthink_plugin.tasks.demo.comparison import run
 
     run(options.questions, options.modes, options.json)
 
 
 def _submit(options: argparse.Namespace) -> None:
-    from atomthink_plugin.tasks.submissions.submit import submit
+    from atomthink_plugin.tasks.submissions.official_files import submit
 
     given = (options.benchmark, options.run, options.task, options.output, options.allow_incomplete)
     for file in submit(*given):

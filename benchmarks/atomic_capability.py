@@ -41,11 +41,11 @@ from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.tasks.capability.building import demo_chains, records
-from atomthink_plugin.tasks.capability.labellers import Words
-from atomthink_plugin.tasks.capability.quality import Capability, capabilities, steps_of
-from atomthink_plugin.tasks.capability.radar import shown
-from atomthink_plugin.tasks.capability.records import Record
+from atomthink_plugin.tasks.capability.estimates import Capability, capabilities, steps_of
+from atomthink_plugin.tasks.capability.labellers import KeywordLabeller
+from atomthink_plugin.tasks.capability.record_set import demo_chains, records
+from atomthink_plugin.tasks.capability.records import StepRecord
+from atomthink_plugin.tasks.capability.report_page import shown
 from atomthink_plugin.tasks.capability.rollouts import AsQuestions, Results, measure, prefixes
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
@@ -103,7 +103,7 @@ class Truth:
     next_right: dict[tuple[str, int], float]
     own_chains: Counter[tuple[str, bool]]
 
-    def of(self, records: Sequence[Record], measured: Results) -> tuple[float, float]:
+    def of(self, records: Sequence[StepRecord], measured: Results) -> tuple[float, float]:
         """The mean share of right steps over records, plain and weighted by the success behind them."""
         shares = [self.next_right[record.chain, len(record.history) - 1] for record in records]
         weights = [measured[record.chain, len(record.history)].share or 0.0 for record in records]
@@ -118,7 +118,7 @@ class Truth:
         return right / (right + wrong)
 
 
-def truth(demo: Sequence[DemoQuestion], made: Sequence[Record], folder: Path, runner: Runner, m: int) -> Truth:
+def truth(demo: Sequence[DemoQuestion], made: Sequence[StepRecord], folder: Path, runner: Runner, m: int) -> Truth:
     """Judges `m` next steps of every reference prefix, and all steps of `m` chains of each question."""
     question_of = {f"demo{index}": question for index, question in enumerate(demo)}
     next_right: dict[tuple[str, int], float] = {}
@@ -190,7 +190,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
     return grid
 
 
-def relabelled(made: Sequence[Record], demo: Sequence[DemoQuestion]) -> tuple[list[Record], int]:
+def relabelled(made: Sequence[StepRecord], demo: Sequence[DemoQuestion]) -> tuple[list[StepRecord], int]:
     """The same records by the taxonomy of operations, true kinds; and how many the labeller had put elsewhere."""
     of = [kinds(demo[int(record.chain.removeprefix("demo"))])[len(record.history) - 1] for record in made]
     wrong = sum(COARSE[kind] != record.ability for kind, record in zip(of, made, strict=True))
@@ -223,7 +223,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        made, _, _ = records(demo_chains(demo, folder), Words(), published)
+        made, _, _ = records(demo_chains(demo, folder), KeywordLabeller(), published)
         by_kind, wrong = relabelled(made, demo)
         print(f"{len(made)} records; the offline labeller put {wrong} of them elsewhere than their true kind belongs")
         for policy, runner in policies(build(rollout_plan("atomthink_tiny", {}))):

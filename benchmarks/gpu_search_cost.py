@@ -55,7 +55,7 @@ from atomthink_plugin.inference.decoding import GenerationRequest
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.inference.sampling import Draw
-from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 
 STEP_TOKENS, LEVELS = {"7b": 32, "40m": 32, "tiny": 4}, {"7b": 6, "40m": 6, "tiny": 2}
@@ -239,7 +239,7 @@ def measure(options: argparse.Namespace, began: float) -> Iterator[dict[str, Any
         "searches": [],
     }
     setting = setting_of(device, size)
-    questions = ask(held_out(2 * max(options.in_flight) + 1))
+    questions = engine_questions(held_out(2 * max(options.in_flight) + 1))
     for turn, wanted in enumerate(order(options.in_flight)):
         if time.monotonic() - began > 60 * options.minutes:
             print(f"{options.minutes} minutes have passed: {wanted} and what follows are left out.", file=sys.stderr)

@@ -41,8 +41,8 @@ from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.weighted import weighted
-from atomthink_plugin.tasks.demo.ask import ask
-from atomthink_plugin.tasks.demo.compare import Row, measure
+from atomthink_plugin.tasks.demo.comparison import ModeResult, measure
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 
 SIZES = (1, 2, 4, 8, 16)
@@ -109,7 +109,7 @@ def sample(demo: Sequence[DemoQuestion], n: int, models: Mapping[str, Any]) -> t
     typed = {"thinking": "slow", "search": "best_of_n", "budget_calls": None}
     scored = plan("transformers", typed, models)
     runner = replace(build(scored), search=collect)
-    questions = ask(demo)
+    questions = engine_questions(demo)
     with RunProgress(len(demo), f"{n} paths") as progress:
         results = runner.run(questions, progress.finished)
     tokens = fmean(result.usage.generated for result in results) / n
@@ -118,14 +118,14 @@ def sample(demo: Sequence[DemoQuestion], n: int, models: Mapping[str, Any]) -> t
 
 def replayed(
     name: str, search: Search, replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float, scored: float
-) -> Row:
+) -> ModeResult:
     """One path-wise search on remembered paths."""
 
     async def solve() -> list[Choice]:
         return [await search(replay) for replay in replays]
 
     verdicts = [is_right(choice.path, item) for choice, item in zip(asyncio.run(solve()), demo, strict=True)]
-    return Row(name, tuple(verdicts), 0, tokens, scored, 0.0)
+    return ModeResult(name, tuple(verdicts), 0, tokens, scored, 0.0)
 
 
 def is_right(path: Path, item: DemoQuestion) -> bool:
@@ -148,7 +148,7 @@ def prm_calls(paths: Sequence[Path], name: str) -> int:
     return len({node.key for node in nodes})
 
 
-def path_wise(replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float) -> list[Row]:
+def path_wise(replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float) -> list[ModeResult]:
     unscored: dict[str, Callable[[int], Search]] = {"majority": majority, "policy likelihood": likeliest}
     scored: dict[str, Callable[[int], Search]] = {
         "weighted mean": weighted,
@@ -161,11 +161,11 @@ def path_wise(replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: f
             rows.append(replayed(f"{name} @{n}", make(n), replays, demo, n * tokens, cost))
     for n in SIZES:
         passed = [any(is_right(p, item) for p in r.paths[:n]) for r, item in zip(replays, demo, strict=True)]
-        rows.append(Row(f"pass @{n}", tuple(passed), 0, n * tokens, 0.0, 0.0))
+        rows.append(ModeResult(f"pass @{n}", tuple(passed), 0, n * tokens, 0.0, 0.0))
     return rows
 
 
-def others(options: argparse.Namespace, demo: Sequence[DemoQuestion], models: Mapping[str, Any]) -> list[Row]:
+def others(options: argparse.Namespace, demo: Sequence[DemoQuestion], models: Mapping[str, Any]) -> list[ModeResult]:
     """Other policies as they are alone and in beam search, and other PRMs on the policy's own paths."""
     rows = []
     for name, policy in options.other_policy:
@@ -183,18 +183,18 @@ def others(options: argparse.Namespace, demo: Sequence[DemoQuestion], models: Ma
     return rows
 
 
-def add(file: FilePath, rows: Sequence[Row]) -> None:
+def add(file: FilePath, rows: Sequence[ModeResult]) -> None:
     """Adds rows to those of an earlier run, in the place of those of their names."""
     record = json.loads(file.read_text())
     kept = {row["thinking"]: row for row in record["rows"]}
     first = kept[record["baseline"]]
-    baseline = Row(first["thinking"], tuple(right == "1" for right in first["right"]), 0, 0.0, 0.0, 0.0)
+    baseline = ModeResult(first["thinking"], tuple(right == "1" for right in first["right"]), 0, 0.0, 0.0, 0.0)
     kept |= {row.mode: as_record(row, baseline) for row in rows}
     Console(width=140).print(table(rows, baseline))
     file.write_text(json.dumps(record | {"rows": list(kept.values())}, indent=1) + "\n")
 
 
-def table(rows: Sequence[Row], baseline: Row) -> Table:
+def table(rows: Sequence[ModeResult], baseline: ModeResult) -> Table:
     grid = Table(title=f"{len(baseline.right)} held-out questions; p: McNemar against {baseline.mode}")
     for heading in ("thinking", "accuracy", "95 % interval", "won/lost", "p", "tokens/q", "PRM/q", "seconds"):
         grid.add_column(heading, justify="left" if heading == "thinking" else "right", no_wrap=True)
@@ -275,14 +275,14 @@ def name_of(model: str) -> str:
     return "embedded" if FilePath(model).is_relative_to(WEIGHTS) else model
 
 
-def paired(row: Row, other: Row) -> dict[str, float]:
+def paired(row: ModeResult, other: ModeResult) -> dict[str, float]:
     """How often only one of two is right, and McNemar's p."""
     pairs = list(zip(row.right, other.right, strict=True))
     won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
     return {"won": won, "lost": lost, "p": mcnemar(row.right, other.right)}
 
 
-def as_record(row: Row, baseline: Row) -> dict[str, Any]:
+def as_record(row: ModeResult, baseline: ModeResult) -> dict[str, Any]:
     return {
         "thinking": row.mode,
         "accuracy": round(row.accuracy, 4),

@@ -32,7 +32,7 @@ from atomthink_plugin.runtime import partial_log
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.thumbnails import Thumbnails
-from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 
 SEARCHES: Final = ("beam", "majority", "best_of_n")
@@ -84,7 +84,7 @@ def clocks() -> Iterator[tuple[Clock, Clock]]:
 def measure(search: str, count: int) -> dict[str, float]:
     """One run of `count` questions."""
     runner = build(plan("transformers", {"thinking": "slow", "search": search}, TINY_ARGUMENTS))
-    asked = ask(held_out(count, 7))
+    asked = engine_questions(held_out(count, 7))
     replace(runner, concurrency=8).run(asked[:8])  # what is done once per process
     with tempfile.TemporaryDirectory() as folder, clocks() as (loop, thread):
         journal = Journal(FilePath(folder), "cost", {})

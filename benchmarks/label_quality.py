@@ -39,7 +39,7 @@ from rich.table import Table
 from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.tasks.capability.building import demo_chains
+from atomthink_plugin.tasks.capability.record_set import demo_chains
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.label.labelling import WAYS, Labelled, label
 from atomthink_plugin.training.label.running import hard

@@ -32,7 +32,7 @@ from rich.table import Table
 from atomthink_plugin.api import Question, Sampling
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 
 TURN = 8
@@ -87,7 +87,7 @@ def main() -> None:
     for setting, count in zip(settings(), (options.questions, options.random_questions), strict=True):
         if count == 0:
             continue
-        arms = compare(setting, ask(held_out(count)))
+        arms = compare(setting, engine_questions(held_out(count)))
         ours, published = measured = {arm.name: arm.numbers() for arm in arms}.values()
         ratios = {
             "wall_time_ratio": published["seconds_per_question"] / ours["seconds_per_question"],

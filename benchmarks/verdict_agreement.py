@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.scoring import SCORER_VERSION, Verdict, judge
+from atomthink_plugin.tasks.scoring.judges import SCORER_VERSION, judge
+from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
 
 COMMONEST = 15
 
@@ -46,7 +47,7 @@ class Row:
     supported: bool
     official: bool
     official_answer: str | None
-    verdict: Verdict
+    verdict: AnswerVerdict
 
     @property
     def agrees(self) -> bool:

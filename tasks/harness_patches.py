@@ -142,7 +142,7 @@ def missing_judge_key() -> str | None:
 
 @functools.cache
 def _warn_of_replacement(task: str) -> None:
-    from atomthink_plugin.tasks.scoring import SCORER_VERSION  # slow to import
+    from atomthink_plugin.tasks.scoring.judges import SCORER_VERSION  # slow to import
 
     key = missing_judge_key()
     logger.warning(

@@ -16,10 +16,10 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.formats.steps import split_steps
 from atomthink_plugin.report.run_samples import Run, Sample, read_run
 from atomthink_plugin.tables import Grid, print_grid
-from atomthink_plugin.tasks.capability.labellers import Words
-from atomthink_plugin.tasks.capability.scores import AbilityScore, by_ability
+from atomthink_plugin.tasks.capability.ability_scores import AbilityScore, by_ability
+from atomthink_plugin.tasks.capability.labellers import KeywordLabeller
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
-from atomthink_plugin.tasks.quality import mean, quality, summary
+from atomthink_plugin.tasks.step_quality import mean, quality, summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class ScoredStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StepReportRow:
     """The steps of some replies.
 
     Attributes:
@@ -70,7 +70,7 @@ class Row:
     worst: float | None
 
 
-def report(run: Run) -> list[Row]:
+def report(run: Run) -> list[StepReportRow]:
     """Returns each task's row, and one for each value of its headline grouping if it has one."""
     rows = []
     for task, samples in run.samples.items():
@@ -83,12 +83,12 @@ def report(run: Run) -> list[Row]:
     return rows
 
 
-def row(task: str, part: str, samples: Sequence[Sample]) -> Row:
+def row(task: str, part: str, samples: Sequence[Sample]) -> StepReportRow:
     """Returns the row of some samples of a task."""
     answered = [sample for sample in samples if sample.state == "answered"]
     tokens = [float(s.counts["output_tokens"]) for s in answered if s.counts.get("output_tokens") is not None]
     scores = [kept for sample in answered if (kept := _scores(sample))]
-    return Row(
+    return StepReportRow(
         task=task,
         part=part,
         questions=len(samples),
@@ -118,7 +118,7 @@ def abilities(samples: Iterable[Sample]) -> list[AbilityScore]:
     chains: dict[tuple[str, int], list[tuple[str, float]]] = {}
     for step in scored_steps(samples):
         chains.setdefault((step.task, step.doc_id), []).append((step.text, step.score))
-    return by_ability(list(chains.values()), Words(), load_taxonomy())
+    return by_ability(list(chains.values()), KeywordLabeller(), load_taxonomy())
 
 
 def show(run: Path, file: Path | None) -> None:
@@ -159,7 +159,7 @@ def _scores(sample: Sample) -> list[float]:
     return [score for score in sample.counts.get("step_scores") or () if score is not None]
 
 
-def _table(task: str, rows: Sequence[Row]) -> Grid:
+def _table(task: str, rows: Sequence[StepReportRow]) -> Grid:
     headings = ("", "questions", "no reply", "steps", "well formed", "repeated", "tokens", "score", "worst")
     cells = []
     for one in rows:

@@ -18,7 +18,7 @@ import pytest
 from atomthink_plugin.algebra_worker import AlgebraWorker, WorkerLostError
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.scoring import judge
+from atomthink_plugin.tasks.scoring.judges import judge
 
 HANGS = "9^{9^{9^9}}"
 """Takes sympy for ever, in one multiplication that no Python code can interrupt."""
@@ -166,7 +166,7 @@ def test_a_worker_that_cannot_start_is_an_error(worker: AlgebraWorker, monkeypat
 )
 def test_no_equation_set_or_tuple_is_expanded_without_end(answer: str, reply: str) -> None:
     code = (
-        "from atomthink_plugin.tasks.scoring import judge\n"
+        "from atomthink_plugin.tasks.scoring.judges import judge\n"
         f"question = {{'id': '1', 'question': 'Find it.', 'options': [], 'answer': {answer!r}}}\n"
         f"print(judge('mathvision', question, {chr(92) + 'boxed{' + reply + '}'!r}).correct)"
     )

@@ -17,11 +17,12 @@ from atomthink_plugin.cli import main
 from atomthink_plugin.report import compare, scale
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.tables import Grid, print_grid
-from atomthink_plugin.tasks.capability import building, evaluating
+from atomthink_plugin.tasks.capability import record_set
+from atomthink_plugin.tasks.capability import report as capability_report
 from atomthink_plugin.tasks.capability.behaviours import Behaviour
-from atomthink_plugin.tasks.capability.labellers import Label
-from atomthink_plugin.tasks.capability.quality import Capability, Estimate
-from atomthink_plugin.tasks.demo import compare as demo
+from atomthink_plugin.tasks.capability.estimates import Capability, RateEstimate
+from atomthink_plugin.tasks.capability.labellers import AbilityLabel
+from atomthink_plugin.tasks.demo import comparison
 from atomthink_plugin.training.evaluate.report import measure
 from atomthink_plugin.training.evaluate.report import tables as prm_tables
 from atomthink_plugin.training.label import running
@@ -100,25 +101,27 @@ def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 def test_demo() -> None:
     modes = ("quick", "slow:best_of_n", "slow:a_search_of_a_plugin")
-    check(demo.table([demo.Row(mode, (True,) * 200, 17, 12345.6, 1234.5, 12345.0) for mode in modes]))
+    check(
+        comparison.table([comparison.ModeResult(mode, (True,) * 200, 17, 12345.6, 1234.5, 12345.0) for mode in modes])
+    )
 
 
 def test_atoms_evaluate() -> None:
-    sure = Estimate(0.95, 0.9, 1.0)
+    sure = RateEstimate(0.95, 0.9, 1.0)
     names = [
         ("Knowledge Introduction", "Mathematical Operations and Reasoning"),
         ("Mathematical Operations and Reasoning", ""),
     ]
-    rows = tuple(Capability(*name, 123_456, 12_345, sure, sure, Estimate(-0.1, -1.0, 1.0)) for name in names)
-    report = evaluating.Report(10, 5, 0, (), 1.0, rows)
-    check(evaluating.table(report, "Atomic capability of atomthink_tiny, 12 chains"))
+    rows = tuple(Capability(*name, 123_456, 12_345, sure, sure, RateEstimate(-0.1, -1.0, 1.0)) for name in names)
+    report = capability_report.CapabilityReport(10, 5, 0, (), 1.0, rows)
+    check(capability_report.table(report, "Atomic capability of atomthink_tiny, 12 chains"))
 
 
 def test_atoms_build() -> None:
     text = "Compute the sum of the two sides that were read before, and divide it by the third of them."
     behaviours = [Behaviour((text,), (text,), 123 + i) for i in range(3)]
-    labels = [Label(text, "Knowledge Introduction") for _ in behaviours]
-    check(building.table(behaviours, labels))
+    labels = [AbilityLabel(text, "Knowledge Introduction") for _ in behaviours]
+    check(record_set.table(behaviours, labels))
 
 
 @pytest.mark.parametrize("prmbench", [False, True])

@@ -19,7 +19,7 @@ from atomthink_plugin.searches.two_stage import two_stage
 from atomthink_plugin.searches.weighted import weighted
 
 if TYPE_CHECKING:
-    from atomthink_plugin.tasks.scoring import Verdict
+    from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
 
 
 @hookimpl
@@ -92,10 +92,10 @@ def atomthink_models() -> Mapping[str, NamedModel]:
 @hookimpl
 def atomthink_judges() -> Mapping[str, Judge]:
     """Returns the rules of the benchmarks that this package has tasks for."""
-    from atomthink_plugin.tasks.scoring import JUDGES
+    from atomthink_plugin.tasks.scoring.judges import JUDGES
 
     return {name: partial(_is_right, judge) for name, judge in JUDGES.items()}
 
 
-def _is_right(judge: Callable[[Mapping[str, Any], str], Verdict], record: Mapping[str, Any], reply: str) -> bool:
+def _is_right(judge: Callable[[Mapping[str, Any], str], AnswerVerdict], record: Mapping[str, Any], reply: str) -> bool:
     return judge(record, reply).correct

@@ -18,7 +18,7 @@ NUMBER: Final = re.compile(r"\${1,2}[^$]+\${1,2}|\\\(.+?\\\)|\\\[.+?\\\]|\d+(?:[
 """Numbers, and formulas in LaTeX: what a step does is told by its words."""
 
 TOKEN: Final = r"[^\W\d_]+|#|[^\w\s.,;:?!\"']"
-"""Words, numbers (as `#`) and signs: the sign of an operation tells one calculation from another."""
+"""KeywordLabeller, numbers (as `#`) and signs: the sign of an operation tells one calculation from another."""
 
 SPREAD: Final = 0.5
 """Mean cosine distance up to which clusters are joined. Rather too many clusters than too few: each gets an ability of

@@ -58,8 +58,8 @@ def _add_evaluate(actions: Any) -> None:
 
 def _build(options: argparse.Namespace) -> None:
     from atomthink_plugin.report.output_files import writable
-    from atomthink_plugin.tasks.capability.building import build, demo_chains, shown
-    from atomthink_plugin.tasks.capability.labellers import Labeller, LanguageModel, Words
+    from atomthink_plugin.tasks.capability.labellers import KeywordLabeller, Labeller, LanguageModelLabeller
+    from atomthink_plugin.tasks.capability.record_set import build, demo_chains, shown
     from atomthink_plugin.tasks.capability.records import read_chains
     from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
     from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, held_out
@@ -67,11 +67,13 @@ def _build(options: argparse.Namespace) -> None:
     _at_least_one("--limit", options.limit)
     writable("--out", options.out)
     taxonomy = load_taxonomy(options.taxonomy)
-    labeller: Labeller = Words()
+    labeller: Labeller = KeywordLabeller()
     if options.labeller == "llm":
         if options.labeller_model is None:
             raise AtomThinkError("`--labeller llm` needs a model: name it with `--labeller-model`")
-        labeller = LanguageModel(options.labeller_model, options.base_url, lambda items: shown(items, "behaviours"))
+        labeller = LanguageModelLabeller(
+            options.labeller_model, options.base_url, lambda items: shown(items, "behaviours")
+        )
     if options.chains == "demo":
         source = options.out.absolute().parent
         chains = demo_chains(held_out(min(options.limit or DEMO_SIZE, DEMO_SIZE)), source)
@@ -86,8 +88,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from atomthink_plugin.plugins.arguments import read_pairs
     from atomthink_plugin.report.output_files import writable
     from atomthink_plugin.runtime.build import build
-    from atomthink_plugin.tasks.capability.evaluating import evaluate, publish
     from atomthink_plugin.tasks.capability.records import read_records
+    from atomthink_plugin.tasks.capability.report import evaluate, publish
     from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 
     _at_least_one("--rollouts", options.rollouts)

@@ -19,7 +19,7 @@ NONE: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class AbilityLabel:
     """What a behaviour is called and which ability it takes; None where the taxonomy has none that fits."""
 
     name: str
@@ -29,7 +29,7 @@ class Label:
 class Labeller(Protocol):
     """Maps behaviours to a taxonomy."""
 
-    def label(self, behaviours: Sequence[Behaviour], taxonomy: Taxonomy) -> list[Label]:
+    def label(self, behaviours: Sequence[Behaviour], taxonomy: Taxonomy) -> list[AbilityLabel]:
         """Returns one label for each behaviour.
 
         Raises:
@@ -38,10 +38,10 @@ class Labeller(Protocol):
         ...
 
 
-class Words:
+class KeywordLabeller:
     """The offline labeller: the ability whose keywords are said most, ties to the likest description."""
 
-    def label(self, behaviours: Sequence[Behaviour], taxonomy: Taxonomy) -> list[Label]:
+    def label(self, behaviours: Sequence[Behaviour], taxonomy: Taxonomy) -> list[AbilityLabel]:
         """Returns labels; a behaviour with no keyword of any ability has none."""
         described = [" ".join((a.name, a.description, *a.keywords)).casefold() for a in taxonomy.abilities]
         told = [" ".join(behaviour.examples) for behaviour in behaviours]
@@ -49,13 +49,13 @@ class Words:
         likeness = (tfidf.transform(told) @ tfidf.transform(described).T).toarray()
         return [self._label(b, taxonomy, row) for b, row in zip(behaviours, likeness.tolist(), strict=True)]
 
-    def _label(self, behaviour: Behaviour, taxonomy: Taxonomy, likeness: Sequence[float]) -> Label:
+    def _label(self, behaviour: Behaviour, taxonomy: Taxonomy, likeness: Sequence[float]) -> AbilityLabel:
         ranks = [
             (_said(behaviour.examples, ability.keywords), like)
             for ability, like in zip(taxonomy.abilities, likeness, strict=True)
         ]
         best = max(range(len(ranks)), key=ranks.__getitem__)
-        return Label(behaviour.name, taxonomy.abilities[best].name if ranks[best][0] else None)
+        return AbilityLabel(behaviour.name, taxonomy.abilities[best].name if ranks[best][0] else None)
 
 
 def _said(texts: Sequence[str], keywords: Sequence[str]) -> float:
@@ -70,14 +70,14 @@ def _holds(text: str, phrase: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(phrase)}{ending}", text) is not None
 
 
-class _Reply(BaseModel):
+class _LabelReply(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
     ability: str
 
 
-class LanguageModel:
+class LanguageModelLabeller:
     """A language model behind an OpenAI-compatible server; the key is `OPENAI_API_KEY` of the environment.
 
     Args:
@@ -104,22 +104,22 @@ class LanguageModel:
                 "`--labeller llm` needs a key: set OPENAI_API_KEY (to anything for a server of your own)"
             ) from None
 
-    def label(self, behaviours: Sequence[Behaviour], taxonomy: Taxonomy) -> list[Label]:
+    def label(self, behaviours: Sequence[Behaviour], taxonomy: Taxonomy) -> list[AbilityLabel]:
         """Returns labels, one request for each behaviour; a reply that does not fit is asked for anew."""
         return [self._label(behaviour, taxonomy) for behaviour in self._progress(behaviours)]
 
-    def _label(self, behaviour: Behaviour, taxonomy: Taxonomy) -> Label:
+    def _label(self, behaviour: Behaviour, taxonomy: Taxonomy) -> AbilityLabel:
         messages = [{"role": "user", "content": _instruction(behaviour, taxonomy)}]
         fault = ""
         for _ in range(self.READINGS):
             said = self._ask(messages, taxonomy)
             try:
-                reply = _Reply.model_validate_json(said)
+                reply = _LabelReply.model_validate_json(said)
             except ValidationError as error:
                 fault = error.errors()[0]["msg"]
             else:
                 if reply.ability in {NONE, *taxonomy.by_name} and reply.name.strip():
-                    return Label(reply.name.strip(), None if reply.ability == NONE else reply.ability)
+                    return AbilityLabel(reply.name.strip(), None if reply.ability == NONE else reply.ability)
                 fault = f"{reply.ability!r} is no ability of the list, or the name is empty"
             messages += [
                 {"role": "assistant", "content": said},

@@ -37,7 +37,7 @@ class Chain(BaseModel):
     answer: Text
 
 
-class Record(BaseModel):
+class StepRecord(BaseModel):
     """One prefix of a reference chain, with what its last step does.
 
     Attributes:
@@ -76,13 +76,13 @@ def read_chains(file: Path) -> list[Chain]:
     return chains
 
 
-def read_records(file: Path) -> list[Record]:
+def read_records(file: Path) -> list[StepRecord]:
     """Returns the records of a JSONL file.
 
     Raises:
         AtomThinkError: As `read_chains`.
     """
-    records = _read(file, Record)
+    records = _read(file, StepRecord)
     for record in records:
         _same_answer(file, record.id, record.history[-1], record.answer)
     return records

@@ -12,7 +12,7 @@ from atomthink_plugin.api import AtomThinkError, Choice, Failure, Message, Quest
 from atomthink_plugin.inference.image_input import read_image
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.tasks.capability.records import Record
+from atomthink_plugin.tasks.capability.records import StepRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Prefix:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class PrefixResult:
     """What the rollouts from one prefix came to.
 
     Attributes:
@@ -54,11 +54,11 @@ class Measured:
     concluded: bool = False
 
 
-Results = Mapping[tuple[str, int], Measured]
+Results = Mapping[tuple[str, int], PrefixResult]
 """By chain and number of steps that are given."""
 
 
-def prefixes(records: Sequence[Record], folder: Path) -> list[Prefix]:
+def prefixes(records: Sequence[StepRecord], folder: Path) -> list[Prefix]:
     """Returns all prefixes that the records need, each once: their own, those one step shorter, and the controls.
 
     Args:
@@ -121,10 +121,10 @@ def measure(prefixes: Sequence[Prefix], runner: Runner, m: int) -> Results:
     measured = {}
     for prefix, result in zip(prefixes, results, strict=True):
         if isinstance(result, Failure):
-            found = Measured(None, result.reason)
+            found = PrefixResult(None, result.reason)
         else:
             concluded = result.answer is not None and len(result.steps) == len(prefix.history)
-            found = Measured(right[prefix.id] / m, concluded=concluded)
+            found = PrefixResult(right[prefix.id] / m, concluded=concluded)
         measured[prefix.chain, len(prefix.history)] = found
     return measured
 

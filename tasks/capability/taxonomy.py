@@ -18,17 +18,17 @@ PUBLISHED: Final = Path(__file__).parent / "taxonomy.yaml"
 """The abilities readable in AtomThink's figures."""
 
 
-class _Ability(BaseModel):
+class _AbilityFields(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     description: Annotated[str, MinLen(1)]
     keywords: list[Annotated[str, MinLen(1)]] = []
 
 
-class _File(BaseModel):
+class _TaxonomyFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    groups: Annotated[dict[str, Annotated[dict[str, _Ability], MinLen(1)]], MinLen(1)]
+    groups: Annotated[dict[str, Annotated[dict[str, _AbilityFields], MinLen(1)]], MinLen(1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Ability:
         name: Unique in its taxonomy.
         group: What it belongs to.
         description: What such a step does.
-        keywords: Words and phrases such steps are told by.
+        keywords: KeywordLabeller and phrases such steps are told by.
     """
 
     name: str
@@ -81,7 +81,7 @@ def load_taxonomy(file: Path | None = None) -> Taxonomy:
     """
     path = file or PUBLISHED
     try:
-        read = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        read = _TaxonomyFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise AtomThinkError(f"`--taxonomy {path}` cannot be read: {error}") from None
     except ValidationError as error:

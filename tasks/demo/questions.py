@@ -276,7 +276,7 @@ def draw_figure(rng: random.Random) -> Figure:
     return Figure(kind, tuple((name, rng.randint(2, 9)) for name in names), layout)
 
 
-def ask(figure: Figure, rng: random.Random) -> DemoQuestion:
+def draw_question(figure: Figure, rng: random.Random) -> DemoQuestion:
     """Returns a random question about `figure` whose values stay between 0 and `LARGEST`."""
     while True:
         question = _any_question(figure, rng)
@@ -305,7 +305,7 @@ def training_stream(seed: int) -> Iterator[DemoQuestion]:
     """Yields questions for training without end; none of them is held out."""
     rng = random.Random(f"training {seed}")
     while True:
-        question = ask(draw_figure(rng), rng)
+        question = draw_question(draw_figure(rng), rng)
         if not question.held_out:
             yield question
 
@@ -318,7 +318,7 @@ def held_out(count: int, seed: int = HELD_OUT_SEED) -> list[DemoQuestion]:
 def _held_out_stream(seed: int) -> Iterator[DemoQuestion]:
     rng = random.Random(f"held out {seed}")
     while True:
-        question = ask(draw_figure(rng), rng)
+        question = draw_question(draw_figure(rng), rng)
         if question.held_out:
             yield question
 

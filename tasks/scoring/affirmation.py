@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from atomthink_plugin.tasks.scoring.asked import Asked, content
 from atomthink_plugin.tasks.scoring.latex import tokens
+from atomthink_plugin.tasks.scoring.question_text import QuestionText, content
 
 _DENIES: Final = frozenset(
     [
@@ -46,7 +46,7 @@ _LESS: Final = frozenset(["less", "fewer", "lower", "smaller", "shorter", "narro
 _SAME: Final = frozenset(["equal", "same", "equals"])
 
 
-def affirms(asked: Asked, said: Sequence[str]) -> bool | None:
+def affirms(asked: QuestionText, said: Sequence[str]) -> bool | None:
     """Returns whether a response affirms what is asked, None if it does not come to it."""
     for sentence in asked.restated(said):
         if asked.overlap(sentence) >= 0.6 and "if" not in tokens(sentence) and not sentence.endswith("?"):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from atomthink_plugin.tasks.scoring.asked import Asked, plans
 from atomthink_plugin.tasks.scoring.latex import tokens
+from atomthink_plugin.tasks.scoring.question_text import QuestionText, plans
 from atomthink_plugin.tasks.scoring.stated_numbers import Number, number_words, numbers
 from atomthink_plugin.tasks.scoring.statements import closing, concludes, declares, emphasised, stated
 
 
-def amount(asked: Asked, response: str) -> tuple[Number, str] | None:
+def amount(asked: QuestionText, response: str) -> tuple[Number, str] | None:
     """Returns the number that answers the question and the rule that found it, None if the response has none."""
     whole = _only(response)
     if whole:

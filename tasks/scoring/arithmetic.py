@@ -34,14 +34,14 @@ def value(text: str) -> float | None:
     if not tokens or _MIXED.search(written) or len("".join(tokens)) != len(re.sub(r"\s", "", written)):
         return None
     try:
-        reader = _Reader(tokens)
+        reader = _ExpressionParser(tokens)
         result = reader.sum()
         return result if reader.done() and math.isfinite(result) else None
     except (ArithmeticError, ValueError, IndexError):
         return None
 
 
-class _Reader:
+class _ExpressionParser:
     """Recursive descent; the depth is bounded by the length of the text."""
 
     def __init__(self, tokens: list[str]) -> None:

@@ -9,9 +9,9 @@ from typing import Final
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.tasks.scoring.affirmation import affirms
-from atomthink_plugin.tasks.scoring.asked import Asked, plans
 from atomthink_plugin.tasks.scoring.equality import same
 from atomthink_plugin.tasks.scoring.latex import plain, tokens
+from atomthink_plugin.tasks.scoring.question_text import QuestionText, plans
 from atomthink_plugin.tasks.scoring.stated_numbers import numbers
 from atomthink_plugin.tasks.scoring.statements import concludes, declares, emphasised, quoted, stated, unfinished
 
@@ -49,7 +49,7 @@ class Options:
         self._labels = {label: i for i, label in enumerate(labels)} if all(len(label) == 1 for label in labels) else {}
         self.lettered = labels == list(LETTERS[: len(texts)])
 
-    def choose(self, asked: Asked, response: str) -> tuple[int, str, str] | None:
+    def choose(self, asked: QuestionText, response: str) -> tuple[int, str, str] | None:
         """Returns the index of the option chosen, the words that choose it, and the rule that found it."""
         index = self._whole(response)
         if index is not None:
@@ -96,7 +96,7 @@ class Options:
                 return index, self.texts[index], "affirmed"
         return None
 
-    def _affirmed(self, asked: Asked, said: Sequence[str]) -> int | None:
+    def _affirmed(self, asked: QuestionText, said: Sequence[str]) -> int | None:
         """Yes or no, where these are the options and the response repeats or denies what is asked."""
         if sorted(self._tokens) != [["no"], ["yes"]]:
             return None
@@ -159,7 +159,7 @@ class Options:
                 return index
         return None
 
-    def _amount(self, asked: Asked, span: str, new: bool) -> int | None:
+    def _amount(self, asked: QuestionText, span: str, new: bool) -> int | None:
         """The option that has the value a sentence arrives at, where all options are numbers."""
         number = asked.number(plain(span)) if all(value is not None for value in self._values) else None
         if number is None or (new and asked.repeats(number)):

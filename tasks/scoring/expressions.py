@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from atomthink_plugin.tasks.scoring.amounts import amount
-from atomthink_plugin.tasks.scoring.asked import Asked
+from atomthink_plugin.tasks.scoring.question_text import QuestionText
 from atomthink_plugin.tasks.scoring.statements import concludes, declares, stated
 
 MAX_WHOLE = 80
 """Characters up to which a response of one line is an answer as a whole."""
 
 
-def expression(asked: Asked, response: str) -> tuple[str, str] | None:
+def expression(asked: QuestionText, response: str) -> tuple[str, str] | None:
     """Returns the expression that answers the question and the rule that found it, None if there is none."""
     spans = stated(response)
     if spans:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AnswerVerdict:
     """What a response answers and whether that is right.
 
     Attributes:
@@ -25,7 +25,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ExtractedAnswer:
     """An answer found in a response, before it is compared with anything.
 
     Attributes:
@@ -39,8 +39,8 @@ class Found:
     rule: str
 
 
-def compared(found: Found | None, right: Callable[[str], bool]) -> Verdict:
+def compared(found: ExtractedAnswer | None, right: Callable[[str], bool]) -> AnswerVerdict:
     """Returns the verdict on an answer that was found, or on none."""
     if found is None:
-        return Verdict(None, None, False, "none")
-    return Verdict(found.text, found.value, found.value is not None and right(found.value), found.rule)
+        return AnswerVerdict(None, None, False, "none")
+    return AnswerVerdict(found.text, found.value, found.value is not None and right(found.value), found.rule)

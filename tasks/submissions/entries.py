@@ -8,16 +8,16 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from atomthink_plugin.report.run_samples import Sample
-from atomthink_plugin.tasks.benchmarks.documents import Name, answer_of
+from atomthink_plugin.tasks.benchmarks.benchmark import BenchmarkName, answer_of
 
-Number = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
+EntryId = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
 
 
-class _Entry(BaseModel):
+class _SubmissionEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class MathVistaEntry(_Entry):
+class MathVistaEntry(_SubmissionEntry):
     """What MathVista's `calculate_score.py` reads; the hidden answers of the test split are left out."""
 
     question: str
@@ -28,7 +28,7 @@ class MathVistaEntry(_Entry):
     answer: str | None = None
     question_type: Literal["multi_choice", "free_form"]
     answer_type: Literal["text", "integer", "float", "list"]
-    pid: Number
+    pid: EntryId
     metadata: dict[str, Any]
     response: str
     extraction: str | None
@@ -36,11 +36,11 @@ class MathVistaEntry(_Entry):
     true_false: bool | None = None
 
 
-class MathVerseEntry(_Entry):
+class MathVerseEntry(_SubmissionEntry):
     """What MathVerse's `extract_answer_s1.py` reads."""
 
-    sample_index: Number
-    problem_index: Number
+    sample_index: EntryId
+    problem_index: EntryId
     problem_version: Literal[
         "Text Dominant", "Text Lite", "Text Only", "Vision Intensive", "Vision Dominant", "Vision Only"
     ]
@@ -54,10 +54,10 @@ class MathVerseEntry(_Entry):
     model_answer: str
 
 
-class MathVisionEntry(_Entry):
+class MathVisionEntry(_SubmissionEntry):
     """What MATH-Vision's evaluation writes and reads."""
 
-    id: Number
+    id: EntryId
     model: str
     response: str
     model_answer: str
@@ -106,7 +106,7 @@ def mathvision(sample: Sample, model: str) -> dict[str, Any]:
     ).model_dump()
 
 
-ENTRIES: Final[Mapping[Name, Callable[[Sample, str], dict[str, Any]]]] = {
+ENTRIES: Final[Mapping[BenchmarkName, Callable[[Sample, str], dict[str, Any]]]] = {
     "mathvista": mathvista,
     "mathverse": mathverse,
     "mathvision": mathvision,

@@ -8,7 +8,7 @@ from atomthink_plugin.api import Usage
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.build import build
-from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def test_a_cache_for_a_few_questions_is_enough_for_many_in_flight() -> None:
         "concurrency": 32,
         "device": "cpu",
     }
-    results = build(plan("transformers", arguments)).run(ask(held_out(32)))
+    results = build(plan("transformers", arguments)).run(engine_questions(held_out(32)))
     usage = sum((result.usage for result in results), Usage())
     assert usage.policy_calls > 300
     assert usage.images == 32

@@ -11,7 +11,7 @@ from atomthink_plugin.api import Outcome, Path, Step
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.build import build
-from atomthink_plugin.tasks.demo.ask import ask, right
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions, right_answers
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.tiny.labels import verdicts
 
@@ -24,19 +24,19 @@ DEMO = held_out(60)
 @pytest.fixture(scope="module")
 def answered() -> list[Outcome]:
     runner = build(plan("transformers", {"thinking": "quick"}, TINY_ARGUMENTS))
-    results = runner.run(ask(DEMO))
+    results = runner.run(engine_questions(DEMO))
     return [result for result in results if isinstance(result, Outcome)]
 
 
 def test_the_policy_solves_what_it_was_trained_for(answered: list[Outcome]) -> None:
     assert len(answered) == len(DEMO)
-    assert sum(right(DEMO, answered)) > 0.25 * len(DEMO)
+    assert sum(right_answers(DEMO, answered)) > 0.25 * len(DEMO)
 
 
 def test_the_prm_scores_right_steps_above_wrong_ones(answered: list[Outcome]) -> None:
     scorer = build(plan("transformers", {"thinking": "slow"}, TINY_ARGUMENTS)).scorer
     assert scorer is not None
-    paths = [Path(question) for question in ask(DEMO)]
+    paths = [Path(question) for question in engine_questions(DEMO)]
     scores: dict[bool, list[float]] = {True: [], False: []}
 
     async def judge() -> None:

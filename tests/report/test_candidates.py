@@ -16,14 +16,14 @@ from atomthink_plugin.report.replay import MAJORITY, Replay
 from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.report.scaling_curve import curve
 from atomthink_plugin.runtime.build import build
-from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from tests.report.runs import write_run
 
 
 def voted(demo: Sequence[DemoQuestion], n: int) -> list[Outcome]:
     runner = build(plan("transformers", {"thinking": "slow", "search": "majority", "n": n}, TINY_ARGUMENTS))
-    results = replace(runner, trees=True).run(ask(demo))
+    results = replace(runner, trees=True).run(engine_questions(demo))
     return [result for result in results if isinstance(result, Outcome)]
 
 

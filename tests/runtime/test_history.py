@@ -17,7 +17,7 @@ from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.quick import quick
-from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
 from tests.trees import question, question_tree, settings
@@ -72,7 +72,7 @@ def test_the_journal_tells_histories_apart() -> None:
 @pytest.mark.parametrize("format", ["continue", "atomic"])
 def test_a_model_goes_on_from_its_own_steps_as_if_it_had_just_written_them(format: str) -> None:
     model = build(plan("transformers", {"thinking": "quick", "format": format}, TINY_ARGUMENTS))
-    asked = ask(held_out(4))
+    asked = engine_questions(held_out(4))
     whole = [result.steps for result in model.run(asked) if isinstance(result, Outcome)]
     cut = [replace(item, history=steps[:2]) for item, steps in zip(asked, whole, strict=True)]
     resumed = [result.steps for result in model.run(cut) if isinstance(result, Outcome)]

@@ -1,4 +1,4 @@
-"""What `process_results` of lmms-eval's own tasks returns for made-up documents; called by `in_harness.py`.
+"""What `process_results` of lmms-eval's own tasks returns for made-up documents; called by `harness_run.py`.
 
 For tasks that `builtin_benchmarks.py` does not run: their data sets are large to imitate, or they ask a judge for
 what they do not recognise themselves.

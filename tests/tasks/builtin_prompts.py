@@ -1,4 +1,4 @@
-"""Run by `test_builtin_names.py` in a process of its own: the built-in tasks beside those that stand in for them.
+"""Run by `test_builtin_tasks.py` in a process of its own: the built-in tasks beside those that stand in for them.
 
 Importing the harness's tasks takes so long that all of this shares one process. Writes one JSON object to the file
 it is given, and is run where `tiny_benchmarks` has been written.

@@ -11,7 +11,7 @@ import pytest
 
 from atomthink_plugin.cli import main
 from atomthink_plugin.report.run_reader import read
-from atomthink_plugin.tasks.results import SCORER
+from atomthink_plugin.tasks.benchmarks.metrics import SCORER
 from tests.tasks import scripted_plugin
 from tests.tasks.cli import evaluate, results, samples
 from tests.tasks.judge_server import Judge, judging

@@ -1,4 +1,4 @@
-"""What `pip install atomthink-plugin` does to lmms-eval, seen in one process that `in_harness.py` runs."""
+"""What `pip install atomthink-plugin` does to lmms-eval, seen in one process that `harness_run.py` runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from atomthink_plugin.report.run_samples import Run, Sample
 from atomthink_plugin.report.verdicts import Verdicts
 
-SCRIPT = Path(__file__).with_name("in_harness.py")
+SCRIPT = Path(__file__).with_name("harness_run.py")
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.tasks.benchmarks.documents import Benchmark
+from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark
 from atomthink_plugin.tasks.benchmarks.mathverse.task import MATHVERSE
 from atomthink_plugin.tasks.benchmarks.mathvision.task import MATHVISION
 from atomthink_plugin.tasks.benchmarks.mathvista.task import MATHVISTA
-from atomthink_plugin.tasks.results import scored
+from atomthink_plugin.tasks.benchmarks.metrics import scored
 from tests.tasks.tiny_benchmarks import VERSIONS, mathverse_rows, mathvision_rows, mathvista_rows
 
 TEMPLATES = Path(__file__).parents[3] / "shared" / "data" / "submissions"

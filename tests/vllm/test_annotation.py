@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.tasks.capability.building import demo_chains
+from atomthink_plugin.tasks.capability.record_set import demo_chains
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.vllm.serving import VllmServer
 

@@ -31,7 +31,7 @@ from atomthink_plugin.model_adapters.transformers_policy import TransformersPoli
 from atomthink_plugin.model_adapters.vllm_policy import VllmPolicy, vllm_policy
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.event_loop import run
-from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests import asking
 from tests.model_adapters.test_transformers_policy import MiniSteps
@@ -76,7 +76,7 @@ def long(question: Question) -> Question:
 
 
 def test_greedy_chains_are_those_of_transformers(policy: VllmPolicy, twin: TransformersPolicy) -> None:
-    for question in ask(held_out(8)):
+    for question in engine_questions(held_out(8)):
         path = Path(question)
         for _ in range(3):
             (ours,) = propose(policy, path, 1, Sampling(max_tokens=48)).steps
@@ -89,7 +89,7 @@ def test_greedy_chains_are_those_of_transformers(policy: VllmPolicy, twin: Trans
 
 def test_the_likeliest_tokens_are_those_of_transformers(policy: VllmPolicy, twin: TransformersPolicy) -> None:
     inside = []
-    for question in ask(held_out(4)):
+    for question in engine_questions(held_out(4)):
         path = Path(question)
         for sampling in (Sampling(max_tokens=24, tops=3), replace(WARM, max_tokens=24, tops=3)):
             (ours,) = propose(policy, path, 1, sampling).steps
@@ -105,7 +105,7 @@ def test_the_likeliest_tokens_are_those_of_transformers(policy: VllmPolicy, twin
 
 
 def test_mini_steps_continue_by_their_ids(policy: VllmPolicy) -> None:
-    for question in ask(held_out(3)):
+    for question in engine_questions(held_out(3)):
         whole = propose(policy, Path(question), 1, Sampling(max_tokens=24), Direct()).steps[0].token_ids
         path = Path(question)
         while sum(len(step.token_ids) for step in path.steps) < len(whole):
@@ -115,7 +115,7 @@ def test_mini_steps_continue_by_their_ids(policy: VllmPolicy) -> None:
 
 
 def test_a_sample_is_the_same_whatever_it_is_drawn_with(policy: VllmPolicy) -> None:
-    paths = [Path(question) for question in ask(held_out(4))]
+    paths = [Path(question) for question in engine_questions(held_out(4))]
     together = [propose(policy, path, 5, WARM).steps for path in paths]
     for path, steps in zip(paths, together, strict=True):
         alone = [propose(policy, path, 1, replace(WARM, first=index)).steps[0] for index in range(5)]
@@ -124,7 +124,7 @@ def test_a_sample_is_the_same_whatever_it_is_drawn_with(policy: VllmPolicy) -> N
 
 
 def test_greedy_samples_are_asked_once(policy: VllmPolicy) -> None:
-    (question,) = ask(held_out(1))
+    (question,) = engine_questions(held_out(1))
     made = propose(policy, Path(question), 4, Sampling(max_tokens=48))
     assert len(made.steps) == 4
     assert len(set(made.steps)) == 1
@@ -133,7 +133,7 @@ def test_greedy_samples_are_asked_once(policy: VllmPolicy) -> None:
 
 
 def test_a_stop_string_before_anything_visible_is_waited_through(policy: VllmPolicy) -> None:
-    (question,) = ask(held_out(1))
+    (question,) = engine_questions(held_out(1))
     whole = propose(policy, Path(question), 1, Sampling(max_tokens=24), StopsAt()).steps[0].text
     first, second = whole.split(" ")[:2]
     assert first == "Step"
@@ -153,7 +153,7 @@ def test_a_beam_search_encodes_its_image_once_and_reads_four_fifths_from_the_cac
         "max_steps": 6,
     }
     runner = build(plan("vllm", arguments))
-    questions = [long(question) for question in ask(held_out(6, seed=31))]
+    questions = [long(question) for question in engine_questions(held_out(6, seed=31))]
     outcomes = [result for result in runner.run(questions) if isinstance(result, Outcome)]
     assert [outcome.usage.images for outcome in outcomes] == [1] * len(questions)
     usage = sum((outcome.usage for outcome in outcomes if len(outcome.steps) >= 4), Usage())

@@ -11,7 +11,7 @@ from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.tasks.demo.ask import ask
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.vllm.serving import PATIENCE, VllmServer, server_is_up
 from tests.vllm.test_policy_in_process import long
@@ -35,7 +35,7 @@ def nodes(result: Result) -> tuple[Node, ...]:
 
 
 def test_quick_thinking_is_that_of_transformers(policy_server: VllmServer) -> None:
-    questions = ask(held_out(12))
+    questions = engine_questions(held_out(12))
     local = replace(
         build(plan("transformers", {"pretrained": TINY_ARGUMENTS["pretrained"], "device": "cpu", **LIMITS})), trees=True
     )
@@ -49,7 +49,7 @@ def test_quick_thinking_is_that_of_transformers(policy_server: VllmServer) -> No
 def test_a_beam_search_with_an_image_reads_four_fifths_of_its_prompts_from_the_cache(policy_server: VllmServer) -> None:
     runner = served(policy_server, thinking="slow", search="beam", scorer="confidence", max_steps=6)
     before = policy_server.prefix_cache()
-    results = runner.run([long(question) for question in ask(held_out(6, seed=31))])
+    results = runner.run([long(question) for question in engine_questions(held_out(6, seed=31))])
     asked, found = (after - start for after, start in zip(policy_server.prefix_cache(), before, strict=True))
     usage = [result.usage for result in results]
     told = sum(one.cached for one in usage) / sum(one.cached + one.prefilled for one in usage)
@@ -60,7 +60,7 @@ def test_a_beam_search_with_an_image_reads_four_fifths_of_its_prompts_from_the_c
 
 def test_a_run_outlives_its_server(policy_server: VllmServer) -> None:
     """Killed in the middle and started again: the run waits, and every question is answered once."""
-    questions = ask(held_out(40, seed=5))
+    questions = engine_questions(held_out(40, seed=5))
     runner = served(policy_server, concurrency=4, max_retries=1, wait=PATIENCE)
     expected = texts(runner.run(questions))
     finished: list[Result] = []

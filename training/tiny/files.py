@@ -15,8 +15,8 @@ from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import (
     DemoQuestion,
     Figure,
-    ask,
     draw_figure,
+    draw_question,
     held_out,
     training_stream,
 )
@@ -60,7 +60,7 @@ class Figures:
         """Yields questions that are not held out, with their pictures, without end."""
         while True:
             index = rng.randrange(len(self.all))
-            question = ask(self.all[index], rng)
+            question = draw_question(self.all[index], rng)
             if not question.held_out:
                 yield question, self.file(index)
 

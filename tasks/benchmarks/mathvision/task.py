@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from atomthink_plugin.tasks.benchmarks.documents import Benchmark, Document
-from atomthink_plugin.tasks.results import scored
+from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark, Document
+from atomthink_plugin.tasks.benchmarks.metrics import scored
 
 
 def _groups(doc: Document) -> dict[str, tuple[str, ...]]:

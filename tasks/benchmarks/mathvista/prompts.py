@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from atomthink_plugin.api import QuestionError
-from atomthink_plugin.tasks.benchmarks.documents import Document
+from atomthink_plugin.tasks.benchmarks.benchmark import Document
 
 _AT_THE_END: Final = {
     "choice": "Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.",

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from PIL import Image
 
-from atomthink_plugin.tasks.benchmarks.documents import Benchmark, Document
+from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark, Document
 from atomthink_plugin.tasks.benchmarks.mathvista.prompts import prompt
-from atomthink_plugin.tasks.results import scored
+from atomthink_plugin.tasks.benchmarks.metrics import scored
 
 GENERAL: Final = "general-vqa"
 """The category of MathVista's questions about everyday images; the others are `math-targeted-vqa`."""

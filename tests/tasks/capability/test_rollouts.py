@@ -13,8 +13,8 @@ from atomthink_plugin.api import AtomThinkError, Policy, Prompt, Proposal, Sampl
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
-from atomthink_plugin.tasks.capability.quality import capabilities, steps_of
-from atomthink_plugin.tasks.capability.records import Record
+from atomthink_plugin.tasks.capability.estimates import capabilities, steps_of
+from atomthink_plugin.tasks.capability.records import StepRecord
 from atomthink_plugin.tasks.capability.rollouts import Prefix, measure, prefixes
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.testing import history_in
@@ -77,9 +77,9 @@ def runner(policy: Policy, **limits: int) -> Runner:
     return Runner(policy, None, Continue(), quick(), settings(**limits))
 
 
-def records(chains: int) -> list[Record]:
+def records(chains: int) -> list[StepRecord]:
     return [
-        Record(
+        StepRecord(
             id=f"c{c}/{n}", chain=f"c{c}", question="How many?", answer="7.0", history=CHAIN[:n], ability=ABILITY[verb]
         )
         for c in range(chains)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from atomthink_plugin.tasks.scoring import judge
+from atomthink_plugin.tasks.scoring.judges import judge
 
 from .records import QUESTIONS, SHARED, needs_data, questions
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.scoring import Verdict, judge
+from atomthink_plugin.tasks.scoring.judges import judge
+from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
 
 from .records import verse, vision, vista
 
@@ -49,7 +50,7 @@ RESPONSES = st.one_of(st.text(max_size=80), st.lists(WORDS, max_size=14).map(" "
 @pytest.mark.parametrize(("benchmark", "question"), ASKED)
 @pytest.mark.parametrize("bait", BAIT)
 def test_a_megabyte_is_judged(benchmark: Benchmark, question: dict[str, Any], bait: str) -> None:
-    assert isinstance(judge(benchmark, question, bait * (10**6 // len(bait))), Verdict)
+    assert isinstance(judge(benchmark, question, bait * (10**6 // len(bait))), AnswerVerdict)
 
 
 @pytest.mark.parametrize(("benchmark", "question"), ASKED)

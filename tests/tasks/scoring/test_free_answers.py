@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from atomthink_plugin.tasks.scoring import judge
 from atomthink_plugin.tasks.scoring.arithmetic import value
 from atomthink_plugin.tasks.scoring.equality import same
+from atomthink_plugin.tasks.scoring.judges import judge
 from atomthink_plugin.tasks.scoring.mathverse import split_choices
 
 from .records import verse, vision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from atomthink_plugin.tasks.scoring import judge
+from atomthink_plugin.tasks.scoring.judges import judge
 
 from .records import vista
 

@@ -246,7 +246,7 @@ def test_a_model_the_server_does_not_have_ends_the_run(tmp_path: Path, capsys: p
 
 
 def test_the_embedded_policy_is_its_own_teacher(tmp_path: Path) -> None:
-    from atomthink_plugin.tasks.capability.building import demo_chains
+    from atomthink_plugin.tasks.capability.record_set import demo_chains
     from atomthink_plugin.tasks.demo.questions import held_out
 
     demo = demo_chains(held_out(6), tmp_path)

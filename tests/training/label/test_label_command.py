@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.tasks.capability.building import demo_chains
+from atomthink_plugin.tasks.capability.record_set import demo_chains
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.records import read_chains
 

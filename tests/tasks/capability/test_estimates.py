@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.capability.quality import Capability, StepRates, capabilities, ratio, steps_of
-from atomthink_plugin.tasks.capability.records import Record
-from atomthink_plugin.tasks.capability.rollouts import Measured
+from atomthink_plugin.tasks.capability.estimates import Capability, StepRates, capabilities, ratio, steps_of
+from atomthink_plugin.tasks.capability.records import StepRecord
+from atomthink_plugin.tasks.capability.rollouts import PrefixResult
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 
 ABILITIES = ("Data Extraction", "Calculation", "Decision Making")
@@ -25,9 +25,11 @@ def measured_exactly(chains: Sequence[Sequence[str]], success: dict[str, float])
         name, history = f"c{index}", [f"Step {n}: s." for n in range(1, len(abilities) + 1)]
         for n in range(len(abilities) + 1):
             share = math.prod(success[ability] for ability in abilities[n:])
-            measured[name, n] = Measured(share, concluded=n == len(abilities))
+            measured[name, n] = PrefixResult(share, concluded=n == len(abilities))
         records += [
-            Record(id=f"{name}/{n}", chain=name, question="?", answer="1", history=tuple(history[:n]), ability=ability)
+            StepRecord(
+                id=f"{name}/{n}", chain=name, question="?", answer="1", history=tuple(history[:n]), ability=ability
+            )
             for n, ability in enumerate(abilities, 1)
         ]
     return steps_of(records, measured)
@@ -88,8 +90,8 @@ def test_nothing_right_behind_a_step_says_nothing_about_it() -> None:
 
 
 def test_steps_with_a_prefix_that_failed_are_left_out() -> None:
-    record = Record(id="a/1", chain="a", question="?", answer="1", history=("Step 1: s.",), ability="Calculation")
-    measured = {("a", 0): Measured(0.5), ("a", 1): Measured(None, "broken")}
+    record = StepRecord(id="a/1", chain="a", question="?", answer="1", history=("Step 1: s.",), ability="Calculation")
+    measured = {("a", 0): PrefixResult(0.5), ("a", 1): PrefixResult(None, "broken")}
     assert steps_of([record], measured) == []
 
 

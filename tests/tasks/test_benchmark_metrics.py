@@ -11,7 +11,7 @@ from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.benchmarks import llm_judge
 from atomthink_plugin.tasks.benchmarks.mathvista.task import MATHVISTA, doc_to_text, doc_to_visual
-from atomthink_plugin.tasks.results import Unprinted, accuracy, breakdown, counts, headline, pooled, scored
+from atomthink_plugin.tasks.benchmarks.metrics import Unprinted, accuracy, breakdown, counts, headline, pooled, scored
 from tests.tasks.tiny_benchmarks import mathvista_rows
 
 DOC = mathvista_rows("testmini")[0]

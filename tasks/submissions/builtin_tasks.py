@@ -9,16 +9,16 @@ from typing import Any, Final
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.report.run_samples import Run, Sample
 from atomthink_plugin.report.verdicts import Verdicts
-from atomthink_plugin.tasks.benchmarks.documents import Benchmark, Document, Name
+from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark, BenchmarkName, Document
 from atomthink_plugin.tasks.benchmarks.mathvision.task import MATHVISION
-from atomthink_plugin.tasks.scoring import judge
+from atomthink_plugin.tasks.scoring.judges import judge
 
 log = logging.getLogger(__name__)
 
-_BENCHMARKS: Final[Mapping[Name, Benchmark]] = {"mathvision": MATHVISION}
+_BENCHMARKS: Final[Mapping[BenchmarkName, Benchmark]] = {"mathvision": MATHVISION}
 
 
-def completed(benchmark: Name, run: Run, task: str | None) -> dict[str, Sequence[Sample]]:
+def completed(benchmark: BenchmarkName, run: Run, task: str | None) -> dict[str, Sequence[Sample]]:
     """Returns the run's samples by task, those of lmms-eval's own tasks of the benchmark with our tasks' fields.
 
     Their replies are judged by the same rules as those of our tasks, so that both give the same file.

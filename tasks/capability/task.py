@@ -10,12 +10,12 @@ from loguru import logger
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.formats.steps import SEPARATOR
-from atomthink_plugin.tasks.capability.quality import ALL, capabilities, steps_of
-from atomthink_plugin.tasks.capability.records import Record
-from atomthink_plugin.tasks.capability.rollouts import Measured
+from atomthink_plugin.tasks.capability.estimates import ALL, capabilities, steps_of
+from atomthink_plugin.tasks.capability.records import StepRecord
+from atomthink_plugin.tasks.capability.rollouts import PrefixResult
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
-from atomthink_plugin.tasks.demo.scoring import doc_to_visual
+from atomthink_plugin.tasks.demo.task import doc_to_visual
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -96,10 +96,10 @@ def _quality(results: Sequence[Mapping[str, Any]], name: str) -> float | None:
     rolled: defaultdict[tuple[str, int], list[bool]] = defaultdict(list)
     for result in results:
         rolled[result["chain"], result["given"]].append(result["right"])
-    measured = {prefix: Measured(sum(right) / len(right)) for prefix, right in rolled.items()}
-    records: list[Record] = []
+    measured = {prefix: PrefixResult(sum(right) / len(right)) for prefix, right in rolled.items()}
+    records: list[StepRecord] = []
     for result in {result["chain"]: result for result in results}.values():
-        measured[result["chain"], len(result["steps"])] = Measured(1.0, concluded=True)
+        measured[result["chain"], len(result["steps"])] = PrefixResult(1.0, concluded=True)
         records += _records(result)
     known = [r for r in records if {(r.chain, n) for n in (0, len(r.history) - 1, len(r.history))} <= measured.keys()]
     rows = capabilities(steps_of(known, measured), load_taxonomy())
@@ -116,9 +116,9 @@ def _quality(results: Sequence[Mapping[str, Any]], name: str) -> float | None:
     return None
 
 
-def _records(result: Mapping[str, Any]) -> Iterator[Record]:
+def _records(result: Mapping[str, Any]) -> Iterator[StepRecord]:
     for n, ability in enumerate(result["abilities"], 1):
-        yield Record(
+        yield StepRecord(
             id=f"{result['chain']}/{n}",
             chain=result["chain"],
             question="as asked",

@@ -12,9 +12,9 @@ from pathlib import Path
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tables import Grid, print_grid
-from atomthink_plugin.tasks.capability.quality import Capability, capabilities, steps_of
-from atomthink_plugin.tasks.capability.radar import HEADINGS, page, shown
-from atomthink_plugin.tasks.capability.records import Record
+from atomthink_plugin.tasks.capability.estimates import Capability, capabilities, steps_of
+from atomthink_plugin.tasks.capability.records import StepRecord
+from atomthink_plugin.tasks.capability.report_page import HEADINGS, page, shown
 from atomthink_plugin.tasks.capability.rollouts import measure, prefixes
 from atomthink_plugin.tasks.capability.taxonomy import Taxonomy
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CapabilityReport:
     """An evaluation.
 
     Attributes:
@@ -42,7 +42,9 @@ class Report:
     rows: tuple[Capability, ...]
 
 
-def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, runner: Runner, rollouts: int) -> Report:
+def evaluate(
+    records: Sequence[StepRecord], folder: Path, taxonomy: Taxonomy, runner: Runner, rollouts: int
+) -> CapabilityReport:
     """Rolls out from all prefixes and returns what that says about the abilities.
 
     Args:
@@ -61,7 +63,7 @@ def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, runner
     failed = [result for result in measured.values() if result.share is None]
     if len(failed) == len(needed):
         raise AtomThinkError(f"none of the {len(needed)} prefixes could be asked; first: {failed[0].reason}")
-    return Report(
+    return CapabilityReport(
         rollouts=rollouts,
         prefixes=len(needed),
         failed=len(failed),
@@ -71,7 +73,7 @@ def evaluate(records: Sequence[Record], folder: Path, taxonomy: Taxonomy, runner
     )
 
 
-def table(report: Report, title: str) -> Grid:
+def table(report: CapabilityReport, title: str) -> Grid:
     """Returns the capabilities as they are printed; groups and all of them below the abilities."""
     cells = [
         (row.name, shown(row.quality), shown(row.utilisation), shown(row.gain), str(row.records), str(row.chains))
@@ -81,7 +83,7 @@ def table(report: Report, title: str) -> Grid:
     return Grid(title, HEADINGS, cells, sections=frozenset({abilities}))
 
 
-def publish(report: Report, title: str, as_json: Path | None, as_html: Path | None) -> None:
+def publish(report: CapabilityReport, title: str, as_json: Path | None, as_html: Path | None) -> None:
     """Prints a report and writes the files that were asked for."""
     print_grid(table(report, title))
     if report.failed:

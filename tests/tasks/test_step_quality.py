@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.tasks.quality import MAX_STEPS, Quality, quality, summary
+from atomthink_plugin.tasks.step_quality import MAX_STEPS, Quality, quality, summary
 
 GOOD = "Step 1: Read red = 4.\n\nStep 2: 4 + 7 = 11.\n\nStep 3: To sum up, the final answer is: 11."
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atomthink_plugin.accuracy_stats import wilson
-from atomthink_plugin.tasks.capability.records import Record
+from atomthink_plugin.tasks.capability.records import StepRecord
 from atomthink_plugin.tasks.capability.rollouts import Results
 from atomthink_plugin.tasks.capability.taxonomy import Taxonomy
 
@@ -35,7 +35,7 @@ ALL: Final = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class RateEstimate:
     """A value with its 95 % interval: bootstrap over chains, whose prefixes stand or fall together."""
 
     value: float
@@ -82,12 +82,12 @@ class Capability:
     group: str
     records: int
     chains: int
-    quality: Estimate | None
-    utilisation: Estimate | None
-    gain: Estimate | None
+    quality: RateEstimate | None
+    utilisation: RateEstimate | None
+    gain: RateEstimate | None
 
 
-def steps_of(records: Sequence[Record], measured: Results) -> list[StepRates]:
+def steps_of(records: Sequence[StepRecord], measured: Results) -> list[StepRates]:
     """Returns the records' steps; those with a prefix that could not be asked are left out."""
     steps = []
     for record in records:
@@ -126,7 +126,7 @@ def _capability(name: str, group: str, steps: Sequence[StepRates]) -> Capability
     )
 
 
-def ratio(parts: Sequence[tuple[str, float, float]], least: float = 0.0) -> Estimate | None:
+def ratio(parts: Sequence[tuple[str, float, float]], least: float = 0.0) -> RateEstimate | None:
     """Returns the sum of numerators over the sum of denominators, with its interval; None for a sum of zero.
 
     Args:
@@ -144,7 +144,7 @@ def ratio(parts: Sequence[tuple[str, float, float]], least: float = 0.0) -> Esti
     low, high = (least, 1.0) if len(chains) < 2 else _interval(sums)
     if low == high and least == 0.0:  # chains that are all alike tell no resample how sure they are
         low, high = wilson(min(round(value * len(chains)), len(chains)), len(chains))
-    return Estimate(value, low, high)
+    return RateEstimate(value, low, high)
 
 
 def _interval(sums: NDArray[np.float64]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
 
 
-def ask(demo: Sequence[DemoQuestion]) -> list[Question]:
+def engine_questions(demo: Sequence[DemoQuestion]) -> list[Question]:
     """Returns the questions as the harness would ask them: the figure, then the text."""
     return [
         Question(f"atomthink_demo/test/{i}/0", (Message("user", (draw(item), item.text)),), limits=Limits(1024))
@@ -18,7 +18,7 @@ def ask(demo: Sequence[DemoQuestion]) -> list[Question]:
     ]
 
 
-def right(demo: Sequence[DemoQuestion], results: Sequence[Result]) -> list[bool]:
+def right_answers(demo: Sequence[DemoQuestion], results: Sequence[Result]) -> list[bool]:
     """Returns for each question whether it was answered rightly; a failed one was not."""
     return [
         isinstance(result, Outcome) and result.answer is not None and equivalent(result.answer, str(item.answer))

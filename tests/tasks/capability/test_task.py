@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from atomthink_plugin.tasks.capability import in_harness
+from atomthink_plugin.tasks.capability import task
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.test_lmms_eval_cli import results, run, samples
 
 CHAINS = [json.loads(json.dumps(question.to_json())) for question in held_out(3)]
-DOCS = [doc for index, chain in enumerate(CHAINS) for doc in in_harness._docs(index, chain)]
+DOCS = [doc for index, chain in enumerate(CHAINS) for doc in task._docs(index, chain)]
 
 
 def reply(doc: dict[str, Any], skilled: str) -> str:
@@ -26,34 +26,34 @@ def reply(doc: dict[str, Any], skilled: str) -> str:
 
 def test_documents_are_all_prefixes_but_the_whole_chain() -> None:
     steps = [len(chain["steps"]) for chain in CHAINS]
-    assert len(DOCS) == sum(steps) * in_harness.ROLLOUTS
-    first = DOCS[2 * in_harness.ROLLOUTS]
-    user, assistant = in_harness.doc_to_messages(first)
+    assert len(DOCS) == sum(steps) * task.ROLLOUTS
+    first = DOCS[2 * task.ROLLOUTS]
+    user, assistant = task.doc_to_messages(first)
     assert (user["role"], user["content"][1]["text"]) == ("user", CHAINS[0]["text"])
     assert assistant == {
         "role": "assistant",
         "content": [{"type": "text", "text": "\n\n".join(CHAINS[0]["steps"][:2])}],
     }
-    assert in_harness.doc_to_text(first).endswith("\n\n".join(CHAINS[0]["steps"][:2]))
-    assert len(in_harness.doc_to_messages(DOCS[0])) == 1
-    assert in_harness.doc_to_text(DOCS[0]) == CHAINS[0]["text"]
+    assert task.doc_to_text(first).endswith("\n\n".join(CHAINS[0]["steps"][:2]))
+    assert len(task.doc_to_messages(DOCS[0])) == 1
+    assert task.doc_to_text(DOCS[0]) == CHAINS[0]["text"]
 
 
 def test_metrics_give_the_outcomes_back_to_the_abilities() -> None:
-    scored = [in_harness.process_results(doc, [reply(doc, "Calculation")]) for doc in DOCS]
-    values = {name: [score[name] for score in scored] for name in in_harness.METRICS}
-    assert in_harness.calculation(values["calculation"]) == 1.0
-    assert in_harness.decision_making(values["decision_making"]) == 1.0
-    assert in_harness.data_extraction(values["data_extraction"]) == 0.0
-    assert 0.0 < in_harness.overall(values["quality"]) < 1.0
+    scored = [task.process_results(doc, [reply(doc, "Calculation")]) for doc in DOCS]
+    values = {name: [score[name] for score in scored] for name in task.METRICS}
+    assert task.calculation(values["calculation"]) == 1.0
+    assert task.decision_making(values["decision_making"]) == 1.0
+    assert task.data_extraction(values["data_extraction"]) == 0.0
+    assert 0.0 < task.overall(values["quality"]) < 1.0
 
 
 def test_too_few_rollouts_give_no_number_and_one_reason() -> None:
-    nothing = [in_harness.process_results(DOCS[0], ["no idea"])["calculation"]]
+    nothing = [task.process_results(DOCS[0], ["no idea"])["calculation"]]
     said: list[str] = []
     sink = logger.add(said.append)
     try:
-        found = [metric(nothing) for metric in (in_harness.overall, in_harness.calculation, in_harness.data_extraction)]
+        found = [metric(nothing) for metric in (task.overall, task.calculation, task.data_extraction)]
     finally:
         logger.remove(sink)
     assert found == [None, None, None]

@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from atomthink_plugin.accuracy_stats import wilson
-from atomthink_plugin.tasks.benchmarks.documents import Benchmark, Document, answer_of
+from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark, Document, answer_of
 from atomthink_plugin.tasks.benchmarks.llm_judge import opinion
-from atomthink_plugin.tasks.quality import Quality, quality, summary
-from atomthink_plugin.tasks.scoring import SCORER_VERSION, Verdict, judge
+from atomthink_plugin.tasks.scoring.judges import SCORER_VERSION, judge
+from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
+from atomthink_plugin.tasks.step_quality import Quality, quality, summary
 
 SCORER: Final = f"atomthink judge-free {SCORER_VERSION}"
 
-_NO_REPLY: Final = Verdict(None, None, False, "no reply")
+_NO_REPLY: Final = AnswerVerdict(None, None, False, "no reply")
 
 
 def scored(benchmark: Benchmark, doc: Document, reply: str) -> dict[str, Any]:

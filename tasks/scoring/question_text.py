@@ -85,7 +85,7 @@ _SHARE: Final = re.compile(r"\bwhat (?:is the )?percent(?:age)?\b", re.IGNORECAS
 _BLANK: Final = re.compile(r"\(_\)|_{2,}|\(\s*\)|（\s*）")
 
 
-class Asked:
+class QuestionText:
     """A question: its numbers, its words, its sentences, and the words around its blank."""
 
     def __init__(self, question: str) -> None:

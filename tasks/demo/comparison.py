@@ -16,13 +16,13 @@ from atomthink_plugin.report.output_files import write_json
 from atomthink_plugin.runtime.build import build, cache_folder, open_journal
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.tables import Grid, print_grid
-from atomthink_plugin.tasks.demo.ask import ask, right
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions, right_answers
 from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, DemoQuestion, held_out
-from atomthink_plugin.tasks.demo.showing import NEXT, show_example, write_trees
+from atomthink_plugin.tasks.demo.search_trees import NEXT, show_example, write_trees
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ModeResult:
     """One way of thinking, measured.
 
     Attributes:
@@ -65,7 +65,7 @@ def measure(
     demo: Sequence[DemoQuestion],
     arguments: Mapping[str, Any],
     models: Mapping[str, Any] | None = None,
-) -> tuple[Row, list[Result]]:
+) -> tuple[ModeResult, list[Result]]:
     """Answers the questions in one way of thinking.
 
     Args:
@@ -80,15 +80,15 @@ def measure(
     journal = open_journal(planned, runner, "demo")
     try:
         with RunProgress(len(demo), mode) as progress:
-            results = replace(runner, journal=journal).run(ask(demo), progress.finished)
+            results = replace(runner, journal=journal).run(engine_questions(demo), progress.finished)
     finally:
         if journal is not None:
             journal.close()
     seconds = time.monotonic() - started
     usage = [result.usage for result in results]
-    row = Row(
+    row = ModeResult(
         mode=mode,
-        right=tuple(right(demo, results)),
+        right=tuple(right_answers(demo, results)),
         failed=sum(isinstance(result, Failure) for result in results),
         tokens=sum(spent.generated for spent in usage) / len(usage),
         prm_calls=sum(spent.score_calls for spent in usage) / len(usage),
@@ -98,7 +98,7 @@ def measure(
     return row, results
 
 
-def table(rows: Sequence[Row]) -> Grid:
+def table(rows: Sequence[ModeResult]) -> Grid:
     """Returns the rows as they are printed."""
     headings = ("thinking", "accuracy", "95 % interval", "tokens/q", "PRM calls/q", "seconds")
     cells = [
@@ -115,7 +115,7 @@ def table(rows: Sequence[Row]) -> Grid:
     return Grid(f"{len(rows[0].right)} held-out questions, embedded model", headings, cells)
 
 
-def _left(row: Row) -> str:
+def _left(row: ModeResult) -> str:
     """Returns how many questions have no answer, by reason."""
     counts = {"failed": row.failed, "unanswered": row.unanswered}
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
@@ -144,7 +144,7 @@ def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
     for mode in modes:
         plan_for("atomthink_tiny", arguments_of(mode))
     demo = held_out(questions)
-    rows: list[Row] = []
+    rows: list[ModeResult] = []
     with TemporaryDirectory() as folder:
         try:
             for number, mode in enumerate(modes, 1):
@@ -164,7 +164,7 @@ def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
     print(f"Next, a model of your own: {NEXT}")
 
 
-def _tell(rows: Sequence[Row], file: Path | None) -> None:
+def _tell(rows: Sequence[ModeResult], file: Path | None) -> None:
     """Prints the table and writes the rows."""
     if rows:
         print_grid(table(rows))

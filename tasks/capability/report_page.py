@@ -9,7 +9,7 @@ from html import escape
 from typing import Final
 
 from atomthink_plugin.report.output_files import base_style
-from atomthink_plugin.tasks.capability.quality import Capability, Estimate
+from atomthink_plugin.tasks.capability.estimates import Capability, RateEstimate
 
 WIDTH: Final = 720
 HEIGHT: Final = 480
@@ -89,11 +89,11 @@ def page(title: str, rows: Sequence[Capability], notes: Sequence[str]) -> str:
     )
 
 
-def shown(estimate: Estimate | None) -> str:
+def shown(estimate: RateEstimate | None) -> str:
     """Returns an estimate in percent, with its interval, as it is printed.
 
     Example:
-        >>> shown(Estimate(0.5, 0.41, 0.6)), shown(None)
+        >>> shown(RateEstimate(0.5, 0.41, 0.6)), shown(None)
         ('50 [41, 60]', '')
     """
     if estimate is None:

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.report.run_samples import Run, Sample, read_run
-from atomthink_plugin.tasks.benchmarks.documents import Name
-from atomthink_plugin.tasks.submissions.builtin import completed
+from atomthink_plugin.tasks.benchmarks.benchmark import BenchmarkName
+from atomthink_plugin.tasks.submissions.builtin_tasks import completed
 from atomthink_plugin.tasks.submissions.entries import ENTRIES
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ LAST_ID: Final = {
 """Ids count from 1 up to this, by benchmark and split or version. MathVista's two splits have 6,141 together."""
 
 
-def submit(benchmark: Name, run: Path, task: str | None, output: Path | None, incomplete: bool) -> list[Path]:
+def submit(benchmark: BenchmarkName, run: Path, task: str | None, output: Path | None, incomplete: bool) -> list[Path]:
     """Writes the official files of a benchmark from a run.
 
     Args:
@@ -61,7 +61,7 @@ def submit(benchmark: Name, run: Path, task: str | None, output: Path | None, in
     return _write(benchmark, entries, target)
 
 
-def _of(benchmark: Name, run: Run, task: str | None) -> list[Sample]:
+def _of(benchmark: BenchmarkName, run: Run, task: str | None) -> list[Sample]:
     """The samples of a benchmark: of one task, or of several that share no question."""
     tasks = {
         name: samples
@@ -91,7 +91,7 @@ def _of(benchmark: Name, run: Run, task: str | None) -> list[Sample]:
     return samples
 
 
-def _key(benchmark: Name, sample: Sample) -> tuple[str, str]:
+def _key(benchmark: BenchmarkName, sample: Sample) -> tuple[str, str]:
     """The split or version of a question, where ids begin anew, and its id."""
     question = sample.fields["question"]
     if benchmark == "mathvista":
@@ -101,7 +101,7 @@ def _key(benchmark: Name, sample: Sample) -> tuple[str, str]:
     return "", str(question["id"])
 
 
-def _require_known(benchmark: Name, samples: Sequence[Sample]) -> None:
+def _require_known(benchmark: BenchmarkName, samples: Sequence[Sample]) -> None:
     for sample in samples:
         part, name = _key(benchmark, sample)
         last = LAST_ID.get((benchmark, part))
@@ -121,7 +121,7 @@ def _unasked(run: Run, samples: Sequence[Sample]) -> int:
     return sum(run.size(task) - len(ids) for task, ids in asked.items())
 
 
-def _require_complete(benchmark: Name, samples: Sequence[Sample], unasked: int, incomplete: bool) -> None:
+def _require_complete(benchmark: BenchmarkName, samples: Sequence[Sample], unasked: int, incomplete: bool) -> None:
     states = Counter(sample.state for sample in samples)
     told = (
         f"{benchmark}: {states['answered']} questions answered, {states['empty']} without a reply, "
@@ -138,7 +138,7 @@ def _require_complete(benchmark: Name, samples: Sequence[Sample], unasked: int, 
     log.info("%s", told)
 
 
-def _entry(benchmark: Name, sample: Sample, model: str) -> dict[str, Any]:
+def _entry(benchmark: BenchmarkName, sample: Sample, model: str) -> dict[str, Any]:
     try:
         return ENTRIES[benchmark](sample, model)
     except (ValidationError, KeyError, TypeError) as error:
@@ -166,7 +166,7 @@ def _split(samples: Sequence[Sample]) -> str:
     return f"_{names.pop()}" if len(names) == 1 else ""
 
 
-def _write(benchmark: Name, entries: Sequence[dict[str, Any]], target: Path) -> list[Path]:
+def _write(benchmark: BenchmarkName, entries: Sequence[dict[str, Any]], target: Path) -> list[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     if benchmark == "mathvista":
         _dump({entry["pid"]: entry for entry in sorted(entries, key=lambda entry: int(entry["pid"]))}, target)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.capability.behaviours import Behaviour, collect, masked
-from atomthink_plugin.tasks.capability.building import demo_chains, records
-from atomthink_plugin.tasks.capability.labellers import LanguageModel, Words
+from atomthink_plugin.tasks.capability.labellers import KeywordLabeller, LanguageModelLabeller
+from atomthink_plugin.tasks.capability.record_set import demo_chains, records
 from atomthink_plugin.tasks.capability.records import read_chains, read_records
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.demo.questions import held_out
@@ -76,7 +76,7 @@ def test_clusters_do_not_depend_on_the_order_of_the_steps() -> None:
 def test_every_step_of_the_demo_gets_the_ability_it_takes(tmp_path: Path) -> None:
     demo = held_out(30)
     chains = demo_chains(demo, tmp_path)
-    made, behaviours, labels = records(chains, Words(), load_taxonomy())
+    made, behaviours, labels = records(chains, KeywordLabeller(), load_taxonomy())
     expected = [ABILITY_OF[action.verb] for question in demo for action in question.plan()]
     assert [record.ability for record in made] == expected
     assert [record.history for record in made[:6]] == [demo[0].steps[:n] for n in range(1, 7)]
@@ -86,10 +86,12 @@ def test_every_step_of_the_demo_gets_the_ability_it_takes(tmp_path: Path) -> Non
 
 def test_steps_without_any_keyword_have_no_record(tmp_path: Path) -> None:
     file = lines(tmp_path / "chains.jsonl", {**CHAIN, "steps": ["Hm.", *CHAIN["steps"]]})  # type: ignore[misc]
-    made, _, _ = records(read_chains(file), Words(), load_taxonomy())
+    made, _, _ = records(read_chains(file), KeywordLabeller(), load_taxonomy())
     assert [(record.id, record.ability) for record in made] == [("a/2", "Calculation"), ("a/3", "Decision Making")]
     with pytest.raises(AtomThinkError, match="no step of these chains has an ability"):
-        records(read_chains(lines(tmp_path / "hm.jsonl", {**CHAIN, "steps": ["Hm."]})), Words(), load_taxonomy())
+        records(
+            read_chains(lines(tmp_path / "hm.jsonl", {**CHAIN, "steps": ["Hm."]})), KeywordLabeller(), load_taxonomy()
+        )
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_a_language_model_names_behaviours_and_may_correct_itself(monkeypatch: p
         '{"name": "muttering", "ability": "none"}',
     ]
     with serve(Talking(*says)) as server:
-        labels = LanguageModel("scripted", server.url).label([BEHAVIOUR, BEHAVIOUR], load_taxonomy())
+        labels = LanguageModelLabeller("scripted", server.url).label([BEHAVIOUR, BEHAVIOUR], load_taxonomy())
     assert [(label.name, label.ability) for label in labels] == [
         ("pondering pictures", "Image Description"),
         ("muttering", None),
@@ -172,10 +174,10 @@ def test_a_language_model_without_a_usable_word_stops_the_build(fault: Any, monk
     server = Talking(*["no idea"] * 9)
     server.always = fault
     with serve(server), pytest.raises(AtomThinkError, match="`--labeller-model scripted`"):
-        LanguageModel("scripted", server.url).label([BEHAVIOUR], load_taxonomy())
+        LanguageModelLabeller("scripted", server.url).label([BEHAVIOUR], load_taxonomy())
 
 
 def test_a_language_model_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(AtomThinkError, match="set OPENAI_API_KEY"):
-        LanguageModel("scripted", "http://127.0.0.1:9/v1")
+        LanguageModelLabeller("scripted", "http://127.0.0.1:9/v1")

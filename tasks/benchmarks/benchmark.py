@@ -13,7 +13,7 @@ from atomthink_plugin.api import AtomThinkError
 Document = Mapping[str, Any]
 """One row of a benchmark's data set, with or without its image columns."""
 
-Name = Literal["mathvista", "mathverse", "mathvision"]
+BenchmarkName = Literal["mathvista", "mathverse", "mathvision"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,14 @@ class Benchmark:
 
     Attributes:
         name: What the scorer calls it.
-        dataset: Name of the data set.
+        dataset: BenchmarkName of the data set.
         image: The column with the image.
         fields: Columns that go into the samples file, and from there into a submission.
         groups: Returns by which values of which groupings a question counts, the headline grouping first.
         evaluated: Returns what an LLM judge is told to be the question.
     """
 
-    name: Name
+    name: BenchmarkName
     dataset: str
     image: str
     fields: tuple[str, ...]

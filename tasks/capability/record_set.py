@@ -15,8 +15,8 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.report.output_files import seen_from
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.tasks.capability.behaviours import Behaviour, collect, masked
-from atomthink_plugin.tasks.capability.labellers import Label, Labeller
-from atomthink_plugin.tasks.capability.records import Chain, Record, write_lines
+from atomthink_plugin.tasks.capability.labellers import AbilityLabel, Labeller
+from atomthink_plugin.tasks.capability.records import Chain, StepRecord, write_lines
 from atomthink_plugin.tasks.capability.taxonomy import Taxonomy
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
@@ -52,10 +52,10 @@ def demo_chains(demo: Sequence[DemoQuestion], folder: Path) -> list[Chain]:
 
 def records(
     chains: Sequence[Chain], labeller: Labeller, taxonomy: Taxonomy
-) -> tuple[list[Record], list[Behaviour], list[Label]]:
+) -> tuple[list[StepRecord], list[Behaviour], list[AbilityLabel]]:
     """Returns the records of all steps whose behaviour has an ability, with the behaviours and their labels.
 
-    Record n of a chain ends with its n-th step, the last one included: it states the answer, so that nothing is
+    StepRecord n of a chain ends with its n-th step, the last one included: it states the answer, so that nothing is
     left to do behind it, and it is what the step before it is compared with.
 
     Raises:
@@ -69,13 +69,13 @@ def records(
     return made, behaviours, labels
 
 
-def _records(chains: Sequence[Chain], labels: Iterable[Label]) -> Iterator[Record]:
+def _records(chains: Sequence[Chain], labels: Iterable[AbilityLabel]) -> Iterator[StepRecord]:
     label_of = iter(labels)
     for chain in chains:
         for n, label in zip(range(1, len(chain.steps) + 1), label_of, strict=False):
             if label.ability is None:
                 continue
-            yield Record(
+            yield StepRecord(
                 id=f"{chain.id}/{n}",
                 chain=chain.id,
                 question=chain.question,
@@ -107,7 +107,7 @@ def build(chains: Sequence[Chain], source: Path, out: Path, labeller: Labeller, 
     log.info("%d records of %d chains in %s", len(made), len(chains), out)
 
 
-def table(behaviours: Sequence[Behaviour], labels: Sequence[Label]) -> Grid:
+def table(behaviours: Sequence[Behaviour], labels: Sequence[AbilityLabel]) -> Grid:
     """Returns the commonest behaviours as they are printed."""
     shown_rows = 30
     cells = [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomthink_plugin.tasks.demo.scoring import doc_to_visual, process_results
+from atomthink_plugin.tasks.demo.task import doc_to_visual, process_results
 
 DOCS: list[dict[str, Any]] = [
     json.loads(line)
