@@ -152,7 +152,7 @@ def load_base(name: str, arguments: Mapping[str, Any]) -> RegisteredBase:
     """Makes the registered model `name` with its own arguments.
 
     Raises:
-        AtomThinkError: There is no such model, it is of this package, or it cannot be made; has the model's own message.
+        AtomThinkError: There is no such model, it is of this package, or it cannot be made.
     """
     remember(arguments)
     model_class = _class(name)

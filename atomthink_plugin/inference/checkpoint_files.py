@@ -31,7 +31,7 @@ DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16"
 
 
 _HASHED: Final = 64 * 2**20
-"""Bytes of the largest file that is identified by its content. Hashing gigabytes of weights and of training states would
+"""Bytes of the largest file that is identified by its content. Hashing gigabytes of weights and training states would
 take minutes, and their size and modification time change with every export."""
 
 
