@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from atomthink_plugin.api import AtomThinkError, Outcome, Usage
+from atomthink_plugin.api import AtomThinkError, Failure, Outcome, Usage
+from atomthink_plugin.append_log import DamagedLine
 from atomthink_plugin.runtime.build import journal_folder
-from atomthink_plugin.runtime.journal import outcome_of
-from atomthink_plugin.runtime.records import decode, lines, rank_files
+from atomthink_plugin.runtime.journal_reader import JournalEntry, load_outcome, rank_files, read_entries
 
 _SETTINGS: Final = "settings.json"
 
@@ -58,9 +58,7 @@ class Entry:
         """Reads the outcome with its tree; None where the question failed."""
         if self.failed is not None:
             return None
-        with self.file.open("rb") as file:
-            file.seek(self.start)
-            return outcome_of(decode(file.readline())["outcome"])
+        return load_outcome(self.file, self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,42 +121,39 @@ def read_journal(folder: Path) -> Kept:
         raise AtomThinkError(f"`{folder}` is no journal, its {_SETTINGS} cannot be read: {error}") from None
     entries: list[Entry] = []
     torn = 0
-    for file in rank_files(folder):
-        for line in lines(file):
-            try:
-                entries.append(_entry(line.record(), file, line.start))
-            except (ValueError, KeyError, TypeError):
-                torn += 1
+    for line in read_entries(rank_files(folder)):
+        try:
+            if isinstance(line, DamagedLine):
+                raise ValueError(line.reason)
+            entries.append(_entry(line))
+        except ValueError:
+            torn += 1
     return Kept(folder, settings, entries, torn)
 
 
-def _entry(record: Mapping[str, Any], file: Path, start: int) -> Entry:
-    task, _, doc_id, repeat = record["question"].rsplit("/", 3)
-    done = record["status"] == "done"
-    result = record["outcome"] if done else record["failure"]
-    if done:
-        outcome_of(result)
+def _entry(entry: JournalEntry) -> Entry:
+    task, _, doc_id, repeat = entry.question.rsplit("/", 3)
+    done = entry.result if isinstance(entry.result, Outcome) else None
     return Entry(
         task=task,
         doc_id=int(doc_id),
         repeat=int(repeat),
-        text=record["text"],
-        choices=tuple(map(str, record.get("choices", ()))),
-        reply=result["text"] if done else "",
-        answer=result["answer"] if done else None,
-        usage=Usage(**result["usage"]),
-        stopped=result["stopped"] if done else None,
-        failed=None if done else result["reason"],
-        images=_images(record, file.parent),
-        file=file,
-        start=start,
+        text=entry.text,
+        choices=entry.choices,
+        reply=done.text if done else "",
+        answer=done.answer if done else None,
+        usage=entry.result.usage,
+        stopped=done.stopped if done else None,
+        failed=entry.result.reason if isinstance(entry.result, Failure) else None,
+        images=_images(entry),
+        file=entry.file,
+        start=entry.start,
     )
 
 
-def _images(record: Mapping[str, Any], folder: Path) -> tuple[Path, ...] | None:
-    names = record.get("images")
-    if names is None:
+def _images(entry: JournalEntry) -> tuple[Path, ...] | None:
+    if entry.images is None:
         return None
-    if any(not _IMAGE.fullmatch(name) for name in names):
-        raise ValueError(f"names of images in {folder} are expected, not {names!r}")
-    return tuple(folder / "images" / name for name in names)
+    if any(not _IMAGE.fullmatch(name) for name in entry.images):
+        raise ValueError(f"{entry.place} does not have file names as images: {entry.images!r}")
+    return tuple(entry.file.parent / "images" / name for name in entry.images)

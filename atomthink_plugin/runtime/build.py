@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
 
-from atomthink_plugin.api import AtomThinkError, Message, Path, Policy, Question, Step
+from atomthink_plugin.api import Message, Path, Policy, Question, Step
 from atomthink_plugin.config import Plan
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.policies import PolicyPlan
@@ -80,13 +80,7 @@ def open_journal(plan: Plan, runner: Runner, name: str, rank: int = 0) -> Journa
         "scorer_weights": runner.scorer.identity if runner.scorer is not None else None,
         **plan.identity,
     }
-    try:
-        return Journal(folder, f"{name}-{plan.search_name}", settings, rank)
-    except OSError as error:
-        raise AtomThinkError(
-            f"the journal cannot be written to {folder} ({error.strerror}): pass `journal=FOLDER`, or `journal=off` "
-            "to do without resuming"
-        ) from None
+    return Journal(folder, f"{name}-{plan.search_name}", settings, rank)
 
 
 def journal_folder(journal: str | None) -> FilePath | None:

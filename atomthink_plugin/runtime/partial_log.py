@@ -1,4 +1,4 @@
-"""What the models answered about unfinished questions, so that a killed search repeats only what was in flight.
+"""Model answers about unfinished questions, so that a run that was killed repeats only the calls in flight.
 
 What a search asks depends only on its seeds and on earlier answers. A resumed search therefore repeats its requests,
 gets the logged answers, and continues from there. Requests that an older version logged under other names are asked
@@ -12,9 +12,10 @@ import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from atomthink_plugin.api import (
     AtomThinkError,
@@ -29,8 +30,8 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
-from atomthink_plugin.runtime.files import write_all, write_atomically
-from atomthink_plugin.runtime.records import decode, encode, lines
+from atomthink_plugin.append_log import AppendLog, LogEntry, read_log
+from atomthink_plugin.runtime.records import decode, encode
 from atomthink_plugin.runtime.requests import prompt_digest
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer", Proposal, Score)
 
 _SLACK: Final = 4 << 20
-"""Bytes of finished questions that a file may have before it is rewritten without them."""
+"""Bytes of dropped answers that a file may hold before it is rewritten without them."""
 
 
 class _Place(NamedTuple):
@@ -51,15 +52,15 @@ class _Place(NamedTuple):
 
 
 class PartialLog:
-    """Answers about the questions that are under way or failed, one append-only file per process.
+    """The answers about unfinished and failed questions, one append-only file per process.
 
-    Answers are not synced to the disk one by one: a process that is killed loses none, a machine that crashes loses
-    the last seconds. A question's answers are dropped when it is finished. A file that cannot be read or written is
-    not used, with a warning.
+    Answers are not synced to the disk one by one: a killed process loses none, a crashed machine loses the last
+    seconds. The answers about a question are dropped when it is finished. A file that cannot be read or written is
+    not used, and a warning is logged.
 
     Args:
         folder: The journal's folder.
-        rank: Index of this process; the answers of all processes are read.
+        rank: Index of this process. The answers of all processes are read.
         finished: Keys of finished questions.
     """
 
@@ -68,22 +69,22 @@ class PartialLog:
         self._places: dict[str, list[_Place]] = defaultdict(list)
         self._asked: set[str] = set()
         self._dropped = self._size = 0
-        self._file: BinaryIO | None = None
-        try:
-            for file in sorted(folder.glob("partial_rank*.jsonl")):
-                if file.is_file():
-                    try:
-                        self._scan(file, finished)
-                    except AtomThinkError as error:
-                        log.warning("%s; the models are asked again for the answers in it", error)
-            self._open()
-        except OSError as error:
-            self._give_up(error)
-        if self._size:
-            self.rewrite()
+        self._log: AppendLog | None = None
+        for file in sorted(folder.glob("partial_rank*.jsonl")):
+            if file.is_file():
+                try:
+                    self._scan(file, finished)
+                except AtomThinkError as error:
+                    log.warning("%s. The models are asked again for the answers in it", error)
+        with self._giving_up():
+            # The journal's lock covers this file. Lone surrogates are kept: no other program reads it.
+            encoded = partial(encode, errors="surrogatepass")
+            self._log = AppendLog(self._own, "`journal=FOLDER`", encode=encoded, decode=decode, lock=False)
+            if self._own.stat().st_size:
+                self.rewrite()
 
     def earlier(self, key: str) -> Iterator[tuple[str, float, Proposal | Score]]:
-        """Yields what was answered about a question: the request, the question's seconds so far, the answer."""
+        """Yields the logged answers about a question: the request, the question's seconds so far, the answer."""
         for place in self._places.get(key, ()):
             try:
                 with place.file.open("rb") as file:
@@ -91,113 +92,101 @@ class PartialLog:
                     record = decode(file.read(place.size))
                 found = record["request"], record["seconds"], _answer(record["answer"])
             except (OSError, ValueError, KeyError, TypeError):
-                continue  # rewritten by another process, or of an older version: the models are asked again
+                continue  # rewritten by another process, or written by an older version
             if record["key"] == key:
                 yield found
 
     def ask(self, key: str) -> None:
-        """Notes that the models are asked about a question, not the log alone."""
+        """Notes that a model is asked about a question in this run."""
         self._asked.add(key)
 
     def append(self, key: str, request: str, seconds: float, answer: Proposal | Score) -> None:
         """Logs an answer."""
-        if self._file is None:
+        if self._log is None:
             return
-        record = {"key": key, "request": request, "seconds": seconds, "answer": answer}
-        line = encode(record, errors="surrogatepass")
-        try:
-            write_all(self._file, line)
-        except OSError as error:
-            self._give_up(error)
-            return
-        self._places[key].append(_Place(self._own, self._size, len(line)))
-        self._size += len(line)
+        with self._giving_up():
+            start, size = self._log.append({"key": key, "request": request, "seconds": seconds, "answer": answer})
+            self._places[key].append(_Place(self._own, start, size))
+            self._size = start + size
 
     def finish(self, key: str) -> None:
-        """Drops the answers about a question that is finished."""
+        """Drops the answers about a finished question."""
         self._asked.discard(key)
         self._dropped += sum(place.size for place in self._places.pop(key, ()) if place.file == self._own)
         if self._dropped > max(_SLACK, self._size // 2):
             self.rewrite()
 
     def fail(self, key: str) -> None:
-        """Keeps the answers about a question that failed, unless they alone made it fail."""
+        """Keeps the answers about a failed question, unless it failed on logged answers alone."""
         if key not in self._asked:
             self.finish(key)
         self._asked.discard(key)
 
     def rewrite(self) -> None:
-        """Writes this process's file again, in its place, without what was dropped."""
-        if self._file is None:
+        """Rewrites this process's file without the answers that were dropped."""
+        if self._log is None:
             return
         moved: dict[str, list[_Place]] = defaultdict(list)
-        try:
-            write_atomically(self._own, self._kept(self._file, moved))
-            self._file.close()
-            self._open()
-        except OSError as error:
-            self._give_up(error)
-            return
-        self._places, self._dropped = moved, 0
+        with self._giving_up():
+            self._log.rewrite(self._kept(self._log, moved))
+            self._places, self._dropped = moved, 0
+            self._size = sum(place.size for places in moved.values() for place in places if place.file == self._own)
 
     def close(self) -> None:
-        """Closes this process's file, and deletes it where it has nothing that a later run needs."""
-        if self._file is None:
+        """Closes this process's file, and deletes it if no later run needs its answers."""
+        if self._log is None:
             return
-        self._file.close()
-        self._file = None  # chains of a failed question may still be under way
+        self._log.close()
+        self._log = None  # a failed question may still have calls in flight
         if not any(place.file == self._own for places in self._places.values() for place in places):
             self._own.unlink(missing_ok=True)
 
     def _scan(self, file: FilePath, finished: Container[str]) -> None:
-        for line in lines(file):
-            try:
-                key = line.record()["key"]
-                known = key in finished
-            except (ValueError, KeyError, TypeError):
-                continue  # a killed process's half-written last line, or not ours
-            if not known:
-                self._places[key].append(_Place(file, line.start, len(line.content)))
+        for line in read_log(file, decode):
+            # Damaged lines cause no warning: a killed process leaves one, and its call is only asked again.
+            if isinstance(line, LogEntry) and isinstance(key := line.record.get("key"), str) and key not in finished:
+                self._places[key].append(_Place(file, line.start, line.size))
 
-    def _open(self) -> None:
-        self._file = self._own.open("a+b", buffering=0)
-        self._size = self._file.seek(0, 2)
-
-    def _kept(self, file: BinaryIO, moved: dict[str, list[_Place]]) -> Iterator[bytes]:
-        """Yields the lines of `file` that are needed, and notes all places as they will be."""
+    def _kept(self, answers: AppendLog, moved: dict[str, list[_Place]]) -> Iterator[bytes]:
+        """Yields the needed lines of this process's file, and collects the new places of all answers."""
         size = 0
         for key, places in self._places.items():
             for place in places:
                 if place.file != self._own:
                     moved[key].append(place)
                     continue
-                file.seek(place.start)
-                yield file.read(place.size)
-                moved[key].append(_Place(self._own, size, place.size))
-                size += place.size
+                line = answers.read(place.start, place.size).rstrip() + b"\n"  # a kill may cut the line break off
+                yield line
+                moved[key].append(_Place(self._own, size, len(line)))
+                size += len(line)
 
-    def _give_up(self, error: OSError) -> None:
-        log.warning("%s cannot be written (%s): a killed run would begin questions from the start", self._own, error)
-        if self._file is not None:
-            self._file.close()
-        self._file = None
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Stops using this process's file when it cannot be read or written."""
+        try:
+            yield
+        except (AtomThinkError, OSError) as error:
+            log.warning("%s. If the run is killed, unfinished questions start from the beginning", error)
+            if self._log is not None:
+                self._log.close()
+            self._log = None
 
 
 class Recorder:
-    """Logs the models' answers about one question, and answers from the log what was asked before.
+    """Asks the models about one question and logs their answers. Requests that are in the log are not asked again.
 
-    Implements `Scorer`; its `policies` implement `Policy`.
+    Implements `Scorer`. Its `policies` implement `Policy`.
 
     Attributes:
-        policies: By role; they answer from the log, or ask the given policies.
-        spent: What the models' answers cost in this run; answers from the log are left out.
-        images: The question's.
+        policies: The recording policies, by role.
+        spent: The cost of this run's model calls, without answers from the log.
+        images: The question's images.
 
     Args:
         answers: The log.
         question: The question.
-        policies: By role; they propose what is not in the log.
-        scorer: Scores what is not in the log; None for searches that do without.
+        policies: The policies to ask, by role.
+        scorer: The scorer to ask, None for searches without a scorer.
     """
 
     def __init__(
@@ -215,11 +204,11 @@ class Recorder:
         self._started = time.monotonic()
 
     def clock(self) -> float:
-        """Returns the seconds that were spent on the question, those of earlier runs included."""
+        """Returns the seconds spent on the question, including earlier runs."""
         return time.monotonic() - self._started
 
     async def score(self, path: Path) -> Score:
-        """Scores the last step of `path`, or returns the score it was given before."""
+        """Returns the score of the last step of `path`, from the log if it is there."""
         assert self._scorer is not None
         return await self.answered(f"score {path.key}", Score, partial(self._scorer.score, path))
 
@@ -228,7 +217,7 @@ class Recorder:
         if known := self._known.get(request):
             seconds, logged = known.popleft()
             assert isinstance(logged, kind)
-            # It is as late as it was when the answer came, so that a budget in seconds ends where it would have.
+            # Moves the clock to the time of the answer, so that a budget in seconds ends where it would have.
             self._started -= max(0.0, seconds - self.clock())
             return logged
         self._log.ask(self._key)
@@ -239,23 +228,25 @@ class Recorder:
 
 
 class _RecordedPolicy:
-    """One role's policy, whose answers a recorder logs."""
+    """The policy of one role, with its answers logged by a recorder."""
 
     def __init__(self, recorder: Recorder, role: str, policy: Policy) -> None:
         self.identity = policy.identity
         self._recorder, self._role, self._policy = recorder, role, policy
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
-        """Samples `n` replies, or returns those that were sampled before."""
+        """Returns `n` sampled replies, from the log if they are there."""
         request = request_of(self._role, prompt, n, sampling, self._recorder.images)
         return await self._recorder.answered(request, Proposal, partial(self._proposed, prompt, n, sampling))
 
     async def _proposed(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
-        return (await self._policy.propose(prompt, n, sampling)).redacted()  # a reply may echo a key, and is logged
+        return (
+            await self._policy.propose(prompt, n, sampling)
+        ).redacted()  # replies are logged and may contain a secret
 
 
 def request_of(role: str, prompt: Prompt, n: int, sampling: Sampling, images: Sequence[Image]) -> str:
-    """Returns the name of a request: no other request about the same question, whose images are given, has it."""
+    """Returns the name of a request, unique among the requests about a question with these images."""
     identity = repr((role, prompt_digest(prompt, images), n, sampling)).encode("utf-8", "surrogatepass")
     return f"propose {hashlib.blake2b(identity, digest_size=8).hexdigest()}"
 

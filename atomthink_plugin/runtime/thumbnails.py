@@ -11,8 +11,8 @@ from typing import Final
 
 from PIL import Image
 
+from atomthink_plugin.files import write_atomically
 from atomthink_plugin.image_memo import PerImage
-from atomthink_plugin.runtime.files import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime import partial_log as partial
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.partial_log import PartialLog
-from atomthink_plugin.runtime.records import lines
+from atomthink_plugin.runtime.records import decode
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
@@ -193,9 +193,11 @@ def test_a_run_goes_on_without_a_file_that_cannot_be_written(
     tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(file: BinaryIO, content: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        if "partial_rank" in str(file.name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        file.write(content)
 
-    monkeypatch.setattr(partial, "write_all", full)
+    monkeypatch.setattr("atomthink_plugin.append_log.write_all", full)
     with opened(tmp_path) as journal:
         results = runner(GROVE, majority(3), journal=journal).run(QUESTIONS)
         assert len(journal) == len(QUESTIONS)
@@ -243,6 +245,23 @@ def test_answers_outlive_a_folder_that_is_deleted_during_the_run(tmp_path: FileP
     with opened(tmp_path) as journal:
         runner(GROVE, quick(), second, journal=journal).run(asked)
     assert [(name, history) for name, history, _ in second.calls] == [("q1", "\n\n".join(TEXTS[:2]))]
+
+
+def test_an_answer_whose_line_break_was_cut_off_is_kept(tmp_path: FilePath) -> None:
+    answer = Score(0.5, Usage(score_calls=1))
+    log = PartialLog(tmp_path, 0, ())
+    for key in "abc":
+        log.append(key, "r", 0.0, answer)
+    log.close()
+    file = tmp_path / "partial_rank0.jsonl"
+    a, b, c = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(c + b + a.rstrip())
+    for more in "de":
+        log = PartialLog(tmp_path, 0, ())
+        log.append(more, "r", 0.0, answer)
+        log.close()
+    log = PartialLog(tmp_path, 0, ())
+    assert [list(log.earlier(key)) for key in "abcde"] == [[("r", 0.0, answer)]] * 5
 
 
 def test_a_file_that_cannot_be_read_is_given_up_with_a_warning(
@@ -321,7 +340,7 @@ def test_a_search_of_every_kind_of_call_resumes_anywhere_as_if_nothing_had_happe
         with contextlib.closing(Journal(folder, name, {})) as journal:
             with contextlib.suppress(RuntimeError):
                 runner(grove, everything, policy, journal=journal, on_error="raise", **common).run(QUESTIONS[:3])
-            return [policy, judge, scorer], [line.record() for line in lines(journal.folder / "rank0.jsonl")]
+            return [policy, judge, scorer], records(journal.folder / "rank0.jsonl")
 
     whole, expected = run(10_000, "whole", slow=False)
     first, _ = run(calls, "killed", slow=True)
@@ -336,6 +355,10 @@ def test_a_search_of_every_kind_of_call_resumes_anywhere_as_if_nothing_had_happe
         assert (asked - Counter(model.calls)).total() <= concurrency * 5
     roles = {(node["role"], node["use"]) for record in resumed for node in record["outcome"]["nodes"]}
     assert roles >= {("policy", ""), ("judge", "judge"), ("policy", "critic"), ("", ""), ("judge", "")}
+
+
+def records(file: FilePath) -> list[dict[str, Any]]:
+    return [decode(line) for line in file.read_bytes().split(b"\n") if line]
 
 
 def comparable(record: dict[str, Any]) -> str:

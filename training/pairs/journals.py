@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atomthink_plugin.api import AtomThinkError, Outcome
-from atomthink_plugin.runtime.journal import outcome_of
-from atomthink_plugin.runtime.records import lines, rank_files
+from atomthink_plugin.append_log import DamagedLine
+from atomthink_plugin.runtime.journal_reader import rank_files, read_entries
 from atomthink_plugin.training.jsonl import entries
 from atomthink_plugin.training.pairs.tally import Tally
 from atomthink_plugin.training.records import Reject
@@ -42,20 +42,13 @@ def finished(files: Sequence[Path], tally: Tally) -> Iterator[Search]:
     """Yields every finished search of a journal. A search that failed counts only if no later run finished it."""
     done: set[str] = set()
     failed: dict[str, Reject] = {}
-    for file in files:
-        for line in lines(file):
-            where = f"{file.name}:{line.number}"
-            try:
-                record = line.record()
-                key, name = record["key"], record["question"]
-                if record["status"] != "done":
-                    failed[key] = Reject(where, f"it failed: {record['failure']['reason']}", {"question": name})
-                    continue
-                search = Search(where, name, record["text"], outcome_of(record["outcome"]))
-            except (ValueError, KeyError, TypeError):
-                text = line.content.decode("utf-8", "replace").strip()
-                tally.aside("lines of a journal", [Reject(where, "torn, or of no search", text)])
-                continue
-            done.add(key)
-            yield search
+    for entry in read_entries(files):
+        if isinstance(entry, DamagedLine):
+            text = entry.content.decode("utf-8", "replace").strip()
+            tally.aside("lines of a journal", [Reject(entry.place, "torn, or of no search", text)])
+        elif isinstance(entry.result, Outcome):
+            done.add(entry.key)
+            yield Search(entry.place, entry.question, entry.text, entry.result)
+        else:
+            failed[entry.key] = Reject(entry.place, f"it failed: {entry.result.reason}", {"question": entry.question})
     tally.aside("searches", [reject for key, reject in failed.items() if key not in done])

@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and to the last byte."""
+"""Writing files completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import BinaryIO
 
 
 def write_atomically(file: Path, content: Iterable[bytes]) -> None:
-    """Writes a file under another name in its folder and renames it.
+    """Writes a temporary file in the same folder and renames it.
 
     Raises:
-        OSError: The file cannot be written; nothing of it is left.
+        OSError: The file cannot be written. The temporary file is removed.
     """
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
-        with unfinished.open("wb") as written:
-            written.writelines(content)
-        os.replace(unfinished, file)
+        with temporary.open("wb") as out:
+            out.writelines(content)
+        os.replace(temporary, file)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_all(file: BinaryIO, content: bytes) -> None:
     """Writes all of `content` to an unbuffered file, whose own `write` may stop early.
 
     Raises:
-        OSError: It cannot be written whole.
+        OSError: Not all of it can be written.
     """
     rest = memoryview(content)
     while rest:
