@@ -77,7 +77,7 @@ def test_checkpoints_are_found_at_home(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("argument", ["pretrained", "prm"])
 def test_a_folder_that_is_not_at_home_is_named(argument: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(AtomThinkError, match=rf"{argument}='{tmp_path}/models/x': there is no such folder"):
+    with pytest.raises(AtomThinkError, match=f"{argument}='{tmp_path}/models/x'"):
         load_multimodal("~/models/x", argument=argument)
-    with pytest.raises(AtomThinkError, match=r"chat_template='~nobody-here/t.jinja' cannot be read"):
+    with pytest.raises(AtomThinkError, match=r"chat_template='~nobody-here/t\.jinja'"):
         load_multimodal(str(folder(llava)), device="cpu", chat_template="~nobody-here/t.jinja")

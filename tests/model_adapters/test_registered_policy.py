@@ -257,7 +257,7 @@ def test_no_base_is_suggested_that_thinks_itself() -> None:
 
 
 def test_a_checkpoint_named_twice_is_refused() -> None:
-    with pytest.raises(AtomThinkError, match=r"`pretrained=a` is also in base_args, as 'b'"):
+    with pytest.raises(AtomThinkError, match=r"`pretrained=a`.*base_args.*'b'"):
         registered_policy("scripted_chat", pretrained="a", base_args={"pretrained": "b"})
 
 
@@ -317,12 +317,12 @@ def test_the_base_knows_its_place_among_the_processes(tmp_path: FilePath, monkey
 
 
 def test_confidence_is_refused_since_there_are_no_log_probabilities(tmp_path: FilePath) -> None:
-    with pytest.raises(AtomThinkError, match=r"`scorer=confidence` needs log-probabilities.*`prm=`"):
+    with pytest.raises(AtomThinkError, match=r"`scorer=confidence`.*`prm=`"):
         model(tmp_path, thinking="slow", scorer="confidence")
 
 
 def test_other_models_that_name_this_policy_are_told_of_the_format() -> None:
-    with pytest.raises(AtomThinkError, match="pass `format=atomic`"):
+    with pytest.raises(AtomThinkError, match="`format=atomic`"):
         AtomThinkModel(policy="lmms", base="scripted_chat")
     AtomThinkModel(policy="lmms", base="scripted_chat", format="atomic")
 

@@ -75,12 +75,12 @@ def test_a_head_without_two_classes_is_refused(labels: int, tmp_path: FilePath) 
     other = copy(folder(head_prm), tmp_path / "prm")
     model = AutoModelForTokenClassification.from_pretrained(other, num_labels=labels, ignore_mismatched_sizes=True)
     model.save_pretrained(other)
-    with pytest.raises(AtomThinkError, match=f"has {labels} classes"):
+    with pytest.raises(AtomThinkError, match=rf"\b{labels}\b"):
         prm_head(str(other), device="cpu")
 
 
 def test_a_checkpoint_without_the_head_is_refused() -> None:
-    with pytest.raises(AtomThinkError, match=r"has no weights for score\.bias"):
+    with pytest.raises(AtomThinkError, match=r"score\.bias"):
         prm_head(str(folder(causal_prm)), device="cpu")
 
 
@@ -230,20 +230,20 @@ def test_one_warning_says_that_images_are_not_read(caplog: pytest.LogCaptureFixt
 
 
 def test_a_format_that_means_nothing_or_is_not_installed_is_named() -> None:
-    with pytest.raises(AtomThinkError, match="prm_format='atomic' goes with a PRM that reads images"):
+    with pytest.raises(AtomThinkError, match="prm_format='atomic'"):
         prm(format="atomic")
     for name in ("sonnet", ""):
-        with pytest.raises(AtomThinkError, match=f"prm_format='{name}' is not installed"):
+        with pytest.raises(AtomThinkError, match=f"prm_format='{name}'"):
             seeing(format=name)
 
 
 @pytest.mark.parametrize("scorer", [prm, seeing])
 def test_a_root_has_nothing_to_score(scorer: Any) -> None:
-    with pytest.raises(ValueError, match="no step"):
+    with pytest.raises(ValueError, match="step"):
         scores(scorer(), [Path(ASKED)])
 
 
 @pytest.mark.parametrize("scorer", [prm, seeing])
 def test_a_chain_longer_than_the_context_is_an_error(scorer: Any) -> None:
-    with pytest.raises(QuestionError, match="context is 512"):
+    with pytest.raises(QuestionError, match="512"):
         scores(scorer(), [chain(TEXT, "Step 1: " + "one " * 600)])
