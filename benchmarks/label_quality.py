@@ -43,8 +43,8 @@ from atomthink_plugin.tasks.capability.record_set import demo_chains
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.label.labelling import WAYS, Labelled, label
 from atomthink_plugin.training.label.running import hard
-from atomthink_plugin.training.label.sampling import Answered, QuestionFile, sample
-from atomthink_plugin.training.records import Chain, Chains
+from atomthink_plugin.training.label.sampling import sample
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
 from atomthink_plugin.training.tiny.labels import verdicts
 
 NUMBERS = (1, 2, 4, 8, 16)
@@ -148,9 +148,11 @@ def monotone(labels: Sequence[float | None]) -> list[float | None]:
     return [1.0] * (last + 1) + list(labels[last + 1 :])
 
 
-def compare(source: Chains, demo: Sequence[DemoQuestion], runner: Runner) -> tuple[list[Row], dict[str, float]]:
+def compare(
+    source: RecordFile[Chain], demo: Sequence[DemoQuestion], runner: Runner
+) -> tuple[list[Row], dict[str, float]]:
     """All rows of the two ways by rollouts, and what limits them."""
-    truth = {chain.id: verdicts(demo[int(chain.id[4:].split("/")[0])], chain.steps) for chain in source.chains}
+    truth = {chain.id: verdicts(demo[int(chain.id[4:].split("/")[0])], chain.steps) for chain in source.records}
     rows: dict[tuple[str, int], Row] = {}
     estimated: dict[int, Labelled] = {}
     for n in sorted(NUMBERS, reverse=True):  # the most first: all others are read from the journal
@@ -230,13 +232,13 @@ def table(rows: Sequence[Row]) -> Table:
     return grid
 
 
-def own_chains(demo: Sequence[DemoQuestion], folder: Path, runner: Runner) -> Chains:
+def own_chains(demo: Sequence[DemoQuestion], folder: Path, runner: Runner) -> RecordFile[Chain]:
     made = demo_chains(demo, folder)
-    asked = [Answered(**chain.model_dump(include={"id", "question", "images", "answer"})) for chain in made]
-    sampled = sample(QuestionFile(folder, asked), runner, 1)
+    asked = [AnsweredQuestion(**chain.model_dump(include={"id", "question", "images", "answer"})) for chain in made]
+    sampled = sample(RecordFile(folder, asked), runner, 1)
     if sampled.rejects:
         raise SystemExit(f"{len(sampled.rejects)} chains were not sampled; first: {sampled.rejects[0].reason}")
-    return Chains(folder, sampled.chains)
+    return RecordFile(folder, sampled.chains)
 
 
 def chain_counts(chains: Sequence[Chain], demo: Sequence[DemoQuestion], runner: Runner) -> dict[str, int]:
@@ -268,7 +270,7 @@ def main() -> None:
         runner = replace(runner, journal=journal)
         source = own_chains(demo, Path(temporary), runner)
         found, noise = compare(source, demo, runner)
-        counts = chain_counts(source.chains, demo, runner)
+        counts = chain_counts(source.records, demo, runner)
     rows = [row("teacher", None, teacher), *found]
     accidents = sum(judged.true is None and judged.said is not None for judged in teacher)
     Console(width=150).print(table(rows))

@@ -1,46 +1,58 @@
-"""Chains of steps as files hold them: one JSON object per line, images beside it; what cannot be used is set aside.
+"""The records that the stages of `training/` exchange: questions, chains and pairs, one JSON object per line.
 
-Every command of `training/` reads and writes this one format, so that each stage's output is the next one's input.
+Each stage writes what the next one reads. Images are files next to the records, named relative to the records' folder.
+A record that cannot be used becomes a `Reject` with a reason, so that the counts of a file always add up.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, BinaryIO, Final, Generic, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
 from PIL.Image import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from atomthink_plugin import api
+from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError, Format, Message, Question, QuestionError, Step
 from atomthink_plugin.report.output_files import seen_from
 from atomthink_plugin.training.images import BROKEN, image_faults, shared_image
-from atomthink_plugin.training.jsonl import NoJson, entries
 
 log = logging.getLogger(__name__)
+
+_LETTER: Final = re.compile(r"\(?([A-J])\)?\.?")
+
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 MaybeText = Annotated[
     str, StringConstraints(strip_whitespace=True), BeforeValidator(lambda given: "" if given is None else given)
 ]
-"""Text that nobody may know: then it is empty, or null, which is read as empty."""
+"""Text that may be unknown: then it is empty. Null is read as empty."""
 Label = Annotated[float, Ge(0), Le(1)]
 
 
 class QuestionRecord(BaseModel):
-    """What records of all kinds begin with: a question. Fields that are not named are left alone.
+    """A question. All records have its fields; fields of a file that a record does not have are ignored.
 
     Attributes:
         id: Unique in its file.
-        question: As it is asked, options included.
-        images: Files, relative to the records' own.
+        question: The text as the model gets it, options included.
+        images: File names, relative to the folder of the records.
     """
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
@@ -53,15 +65,41 @@ class QuestionRecord(BaseModel):
 R = TypeVar("R", bound=QuestionRecord)
 
 
-class Chain(QuestionRecord):
-    """A question, the steps of one solution and, where known, which of them are right.
+class AnsweredQuestion(QuestionRecord):
+    """A question and what is known about its answer.
 
     Attributes:
-        steps: In order; the last states the answer, unless the chain is a beginning only.
-        answer: The right answer, empty if nobody knows it.
-        labels: One per step: the probability that it is right, given those before it; None where it is not known.
-        corrections: One per step: what would have been right in the place of a wrong one; None where nobody knows.
-        format: The prompt format this chain is to be learned in, for files that mix several; None for the command's.
+        answer: The right answer, empty if it is not known.
+        solution: A reference solution, empty if there is none.
+        options: Texts of the options in order, empty for free answers.
+        source: Name of the data set.
+    """
+
+    answer: MaybeText = ""
+    solution: MaybeText = ""
+    options: tuple[str, ...] = ()
+    source: str = ""
+
+    def is_right(self, answer: str) -> bool:
+        """Returns whether an answer is equivalent to the right one, or to the text of the right option."""
+        if equivalent(answer, self.answer):
+            return True
+        letter = _LETTER.fullmatch(self.answer.strip())
+        index = ord(letter[1]) - ord("A") if letter else len(self.options)
+        if index >= len(self.options) or _LETTER.fullmatch(answer.strip()):
+            return False
+        return [at for at, option in enumerate(self.options) if equivalent(answer, option)] == [index]
+
+
+class Chain(QuestionRecord):
+    """A question, the steps of one solution and, where known, which of the steps are right.
+
+    Attributes:
+        steps: In order; the last one states the answer, unless the chain is only the beginning of a solution.
+        answer: The right answer, empty if it is not known.
+        labels: One per step: the probability that it is right, given the steps before it; None where unknown.
+        corrections: One per step: a right step in the place of a wrong one; None where there is none.
+        format: The prompt format for training on this chain; None for the one of the recipe.
     """
 
     steps: Annotated[tuple[Text, ...], MinLen(1)]
@@ -87,15 +125,42 @@ class Chain(QuestionRecord):
             raise ValueError(f"chain {self.id!r} has no labels")
         return next((i for i, label in enumerate(self.labels) if label is not None and label < 0.5), None)
 
+    def paths(self, question: Question, form: Format) -> list[api.Path]:
+        """Returns the paths that end with each step, from the first step to the last."""
+        root = api.Path(question)
+        return list(accumulate(self.steps, lambda at, step: at.extend(Step(step), form.answer(step)), initial=root))[1:]
+
+
+class Pair(QuestionRecord):
+    """A question, the steps so far, and two continuations of different quality.
+
+    Attributes:
+        history: The steps that both continue.
+        chosen: The better continuation, one step or more.
+        rejected: The worse one.
+        format: The prompt format for training on this pair; None for the one of the recipe.
+    """
+
+    history: tuple[Text, ...] = ()
+    chosen: Annotated[tuple[Text, ...], MinLen(1)]
+    rejected: Annotated[tuple[Text, ...], MinLen(1)]
+    format: str | None = None
+
+    @model_validator(mode="after")
+    def _two_sides(self) -> Self:
+        if self.chosen == self.rejected:
+            raise ValueError("chosen and rejected are the same")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Reject:
     """A record that cannot be used.
 
     Attributes:
-        where: File and line.
+        where: File and line, or the id.
         reason: What is wrong with it.
-        record: The record as it came.
+        record: The record as it was read.
     """
 
     where: str
@@ -103,63 +168,21 @@ class Reject:
     record: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Chains:
-    """What a file holds: chains and rejects together are all its records.
-
-    Attributes:
-        folder: What the chains' images are relative to.
-        chains: The usable ones.
-        rejects: The others.
-    """
-
-    folder: Path
-    chains: Sequence[Chain]
-    rejects: Sequence[Reject] = field(default=())
-
-    def question(self, chain: Chain) -> Question:
-        """Returns the chain's question as the engine asks it, images read."""
-        return engine_question(chain.id, chain.question, [shared_image(self.folder / image) for image in chain.images])
-
-    def paths(self, chain: Chain, form: Format) -> list[api.Path]:
-        """Returns the chain's nodes, from its first step to its last; one that concludes is final."""
-        root = api.Path(self.question(chain))
-        nodes = accumulate(chain.steps, lambda at, step: at.extend(Step(step), form.answer(step)), initial=root)
-        return list(nodes)[1:]
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionList:
-    """Records as questions to a runner, each built when it is its turn.
-
-    Attributes:
-        records: Chains, or anything that asks.
-        folder: What their images are relative to.
-    """
-
-    records: Sequence[QuestionRecord]
-    folder: Path
-
-    def __len__(self) -> int:
-        """Returns how many there are."""
-        return len(self.records)
-
-    def __getitem__(self, index: int, /) -> Question:
-        """Builds one; raises QuestionError if an image cannot be read."""
-        record = self.records[index]
-        return engine_question(record.id, record.question, read_images(record, self.folder))
+def relocated(record: R, folder: Path, out: Path) -> R:
+    """Returns a record whose images, relative to `folder`, are named relative to the folder of the file `out`."""
+    return record.model_copy(update={"images": seen_from(out, folder, record.images)})
 
 
 def engine_question(identity: str, text: str, shown: Sequence[Image]) -> Question:
-    """Returns a question as the engine asks it: images first."""
+    """Returns a question for the engine: images first."""
     return Question(identity, (Message("user", (*shown, text)),))
 
 
 def read_images(record: QuestionRecord, folder: Path) -> list[Image]:
-    """Returns a record's images.
+    """Returns the images of a record.
 
     Raises:
-        QuestionError: One cannot be read.
+        QuestionError: An image cannot be read.
     """
     try:
         return [shared_image(folder / image) for image in record.images]
@@ -167,101 +190,188 @@ def read_images(record: QuestionRecord, folder: Path) -> list[Image]:
         raise QuestionError(f"question {record.id!r}: {type(error).__name__}: {error}") from None
 
 
-def read_chains(file: Path, limit: int | None = None) -> Chains:
-    """Returns the chains of a JSONL file; records and images that cannot be read are among its rejects.
+@dataclass(frozen=True, slots=True)
+class QuestionList:
+    """Records as a sequence of questions for a `Runner`: images are read when a question's turn comes.
+
+    Attributes:
+        records: The records.
+        folder: What their images are relative to.
+    """
+
+    records: Sequence[QuestionRecord]
+    folder: Path
+
+    def __len__(self) -> int:
+        """Returns the number of questions."""
+        return len(self.records)
+
+    def __getitem__(self, index: int, /) -> Question:
+        """Returns one question; raises QuestionError if an image cannot be read."""
+        record = self.records[index]
+        return engine_question(record.id, record.question, read_images(record, self.folder))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFile(Generic[R]):
+    """The contents of a file: every record is either usable or a reject.
+
+    Attributes:
+        folder: What the images are relative to.
+        records: The usable records.
+        rejects: The others.
+    """
+
+    folder: Path
+    records: Sequence[R]
+    rejects: Sequence[Reject] = ()
+
+    @property
+    def read(self) -> int:
+        """Number of all records, rejects included."""
+        return len(self.records) + len(self.rejects)
+
+    def question(self, record: QuestionRecord) -> Question:
+        """Returns a record's question with its images; raises QuestionError if one cannot be read."""
+        return engine_question(record.id, record.question, read_images(record, self.folder))
+
+
+def read_records(
+    file: Path,
+    kind: type[R],
+    *,
+    limit: int | None = None,
+    required: Sequence[str] = (),
+    check_images: bool = True,
+    strict: bool = False,
+) -> RecordFile[R]:
+    """Reads a JSONL file, or a JSON file with one list.
 
     Args:
         file: The file.
-        limit: Only so many records, from the first.
+        kind: The class of its records.
+        limit: Reads only the first records.
+        required: Fields that must not be empty although the class allows it, such as `answer`.
+        check_images: Whether records whose images cannot be decoded are rejects.
+        strict: Raises an error if there is any reject.
 
     Raises:
-        AtomThinkError: There is no such file, or nothing in it can be used.
+        AtomThinkError: The file cannot be read, or has no usable record.
     """
-    chains, rejects = with_readable_images(file, *read_records(file, Chain, limit))
-    if not chains:
-        raise nothing_usable(file, "chain", rejects)
+    found: dict[str, R] = {}
+    rejects: list[Reject] = []
+    for where, row in islice(json_rows(file), limit):
+        if isinstance(row, Reject):
+            rejects.append(row)
+            continue
+        try:
+            record = kind.model_validate(row)
+        except ValidationError as error:
+            rejects.append(Reject(where, describe_errors(error), row))
+            continue
+        if empty := [name for name in required if not getattr(record, name)]:
+            rejects.append(Reject(where, f"{', '.join(empty)}: missing or empty", row))
+        elif record.id in found:
+            rejects.append(Reject(where, f"the id {record.id!r} occurred before", row))
+        else:
+            found[record.id] = record
+    records = list(found.values())
+    if check_images:
+        records, broken = _without_broken_images(file, records)
+        rejects += broken
+    if not records:
+        raise nothing_usable(file, rejects)
+    if strict and rejects:
+        raise AtomThinkError(f"{file}: {len(rejects)} of its records cannot be used{first_reason(rejects)}")
     if rejects:
-        log.warning("%s: %d of %d chains are rejected", file, len(rejects), len(chains) + len(rejects))
-    return Chains(file.parent, chains, rejects)
+        log.warning("%s: %d of %d records are rejected", file, len(rejects), len(records) + len(rejects))
+    return RecordFile(file.parent, records, rejects)
 
 
-def read_records(file: Path, kind: type[R], limit: int | None = None) -> tuple[list[R], list[Reject]]:
-    """Returns the records of a file of JSON, and those that are none, or whose id occurred before.
+def json_rows(file: Path) -> Iterator[tuple[str, Any]]:
+    """Yields the rows of a JSONL file, or of a JSON file with one list, each with its place `file:number`.
 
-    Args:
-        file: The file.
-        kind: What its records are.
-        limit: Only so many, from the first.
+    A line that is not JSON is yielded as a `Reject`. The `datasets` library would refuse the whole file.
 
     Raises:
         AtomThinkError: The file cannot be read.
     """
-    found: dict[str, R] = {}
-    rejects: list[Reject] = []
-    for where, record in islice(entries(file), limit):
-        if isinstance(record, NoJson):
-            rejects.append(Reject(where, record.fault, record.text))
-            continue
-        try:
-            made = kind.model_validate(record)
-        except ValidationError as error:
-            rejects.append(Reject(where, describe_errors(error), record))
-        else:
-            if made.id in found:
-                rejects.append(Reject(where, f"the id {made.id!r} occurred before", record))
-            else:
-                found[made.id] = made
-    return list(found.values()), rejects
+    try:
+        with file.open("rb") as lines:
+            whole = _whole(file, lines)
+            if whole is not None:
+                yield from ((f"{file.name}:{number}", row) for number, row in enumerate(whole, start=1))
+                return
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    where = f"{file.name}:{number}"
+                    yield where, _parsed(where, line)
+    except OSError as error:
+        raise AtomThinkError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def with_readable_images(file: Path, records: Sequence[R], rejects: Sequence[Reject]) -> tuple[list[R], list[Reject]]:
-    """Returns the records of a file whose images can be decoded; the others join the rejects."""
-    reasons = image_faults(file.parent / image for record in records for image in record.images)
+def _whole(file: Path, lines: BinaryIO) -> list[Any] | None:
+    """Returns the rows of a file that is a single JSON value, None if it has one value per line."""
+    first = next((line for line in lines if line.strip()), b"")
+    lines.seek(0)
+    is_list = first.lstrip().startswith(b"[")
+    if not is_list and file.suffix != ".json":
+        return None
+    try:
+        found = json.loads(lines.read())
+    except (ValueError, RecursionError) as error:
+        if is_list and isinstance(_parsed("", first), Reject):
+            raise AtomThinkError(f"{file} is no JSON: {error}") from None
+        lines.seek(0)
+        return None
+    return found if isinstance(found, list) else [found]
+
+
+def _parsed(where: str, line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Reject(where, f"no JSON: {error}", line.decode("utf-8", "replace").strip())
+
+
+def _without_broken_images(file: Path, records: Sequence[R]) -> tuple[list[R], list[Reject]]:
+    faults = image_faults(file.parent / image for record in records for image in record.images)
     good: list[R] = []
     bad: list[Reject] = []
     for record in records:
-        found = ((name, reasons.get(file.parent / name)) for name in record.images)
-        broken = [f"image {name}: {reason}" for name, reason in found if reason]
+        broken = [
+            f"image {name}: {faults[file.parent / name]}" for name in record.images if file.parent / name in faults
+        ]
         if broken:
             where = f"{file.name}, id {record.id!r}"
             bad.append(Reject(where, "; ".join(broken), record.model_dump(exclude_none=True)))
         else:
             good.append(record)
-    return good, [*rejects, *bad]
+    return good, bad
+
+
+def describe_errors(error: ValidationError) -> str:
+    """Returns the faults of a record in one line."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())
 
 
 def first_reason(rejects: Sequence[Reject]) -> str:
-    """Returns what was wrong with the first reject, for a message that ends with it; empty if there is none."""
+    """Returns the end of a message that quotes the first reject; empty if there are no rejects."""
     return f"; the first: {rejects[0].where}: {rejects[0].reason}" if rejects else ""
 
 
-def nothing_usable(source: object, what: str, rejects: Sequence[Reject]) -> AtomThinkError:
-    """Returns the error for a source of which everything is set aside."""
-    return AtomThinkError(f"{source} has no {what} that can be used ({len(rejects)} rejected{first_reason(rejects)})")
+def nothing_usable(source: object, rejects: Sequence[Reject]) -> AtomThinkError:
+    """Returns the error for a source without a usable record."""
+    return AtomThinkError(f"{source} has no usable record ({len(rejects)} rejected{first_reason(rejects)})")
 
 
 def count_reasons(rejects: Sequence[Reject]) -> dict[str, int]:
-    """Returns how many were set aside for which reason, the commonest first."""
+    """Returns the number of rejects for each reason, the most frequent first."""
     return dict(Counter(reject.reason for reject in rejects).most_common())
 
 
-def relocated(record: R, folder: Path, out: Path) -> R:
-    """Returns a record whose images, relative to `folder`, are named as the file `out` has to name them."""
-    return record.model_copy(update={"images": seen_from(out, folder, record.images)})
-
-
-def write_chains(file: Path, chains: Iterable[Chain]) -> int:
-    """Writes chains, one per line, and returns how many."""
-    return write_lines(file, (chain.model_dump(exclude_none=True) for chain in chains))
-
-
-def write_rejects(file: Path, rejects: Iterable[Reject]) -> int:
-    """Writes what was set aside, each with its reason, and returns how many."""
-    return write_lines(file, ({"where": r.where, "reason": r.reason, "record": r.record} for r in rejects))
-
-
-def write_lines(file: Path, records: Iterable[dict[str, Any]]) -> int:
-    """Writes JSON objects, one per line, and returns how many.
+def write_records(file: Path, records: Iterable[BaseModel | Mapping[str, Any]]) -> int:
+    """Writes one JSON object per line and returns the number of lines. Fields of models that are None are left out.
 
     Raises:
         AtomThinkError: The file cannot be written.
@@ -269,21 +379,26 @@ def write_lines(file: Path, records: Iterable[dict[str, Any]]) -> int:
     count = 0
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Half a character of two, which JSON can escape and UTF-8 cannot hold, must not end a run that is paid for.
+        # JSON can hold lone surrogates and UTF-8 cannot: one of them must not end a run that is paid for.
         with file.open("w", encoding="utf-8", errors="replace") as out:
             for record in records:
-                out.write(json.dumps(record, ensure_ascii=False) + "\n")
+                row = record.model_dump(exclude_none=True) if isinstance(record, BaseModel) else record
+                out.write(json.dumps(row, ensure_ascii=False, default=_json_value) + "\n")
                 count += 1
     except OSError as error:
         raise AtomThinkError(f"{file} cannot be written: {error.strerror}") from None
     return count
 
 
+def write_rejects(file: Path, rejects: Iterable[Reject]) -> int:
+    """Writes rejects with their reasons and returns their number; see `write_records`."""
+    return write_records(file, (asdict(reject) for reject in rejects))
+
+
+def _json_value(value: Any) -> Any:
+    return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+
+
 def sibling_file(out: Path, ending: str) -> Path:
-    """Returns the file that lies beside an output, with another ending."""
+    """Returns the file in the folder of `out` with the same name and another ending."""
     return out.with_name(f"{out.stem}.{ending}")
-
-
-def describe_errors(error: ValidationError) -> str:
-    """Returns what a record lacks, in one line."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())

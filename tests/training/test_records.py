@@ -1,4 +1,4 @@
-"""The one format of `training/`: a record that cannot be used costs itself, with its place and reason, and no other."""
+"""The records of `training/`: a record that cannot be used becomes a reject with a reason, and no other record does."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFile
 
-from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.api import AtomThinkError, QuestionError
 from atomthink_plugin.training.images import image_faults, shared_image
-from atomthink_plugin.training.jsonl import NoJson, entries, plain
-from atomthink_plugin.training.records import Chain, Reject, read_chains, write_chains, write_rejects
+from atomthink_plugin.training.records import (
+    AnsweredQuestion,
+    Chain,
+    Pair,
+    QuestionList,
+    Reject,
+    json_rows,
+    read_records,
+    relocated,
+    write_records,
+    write_rejects,
+)
 from tests.training.damaged import HALF, LATIN, append, oversized
 
 GOOD = Chain(id="good", question="How many?", images=("good.png",), steps=("Step 1: The answer is 4.",))
@@ -21,7 +31,7 @@ def test_damaged_records_are_rejected_with_line_and_reason(tmp_path: Path) -> No
     Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
     (tmp_path / "huge.png").write_bytes(oversized())
     file = tmp_path / "chains.jsonl"
-    write_chains(file, [GOOD, GOOD.model_copy(update={"id": "huge", "images": ("huge.png",)})])
+    write_records(file, [GOOD, GOOD.model_copy(update={"id": "huge", "images": ("huge.png",)})])
     half = b'{"id": "half", "question": ' + HALF.encode() + b', "steps": ["One."]}\n'
     append(
         file,
@@ -31,9 +41,9 @@ def test_damaged_records_are_rejected_with_line_and_reason(tmp_path: Path) -> No
         b"[" * 100_000 + b"\n",
         b'{"id": "null", "question": "?", "steps": ["a"], "answer": null}',
     )
-    found = read_chains(file)
-    assert [chain.id for chain in found.chains] == ["good", "null"]
-    assert found.chains[1].answer == ""
+    found = read_records(file, Chain)
+    assert [chain.id for chain in found.records] == ["good", "null"]
+    assert found.records[1].answer == ""
     latin, broken, deep, huge = found.rejects
     assert (latin.where, latin.record) == ("chains.jsonl:3", LATIN.decode("utf-8", "replace").strip())
     assert "can't decode byte 0xe9" in latin.reason
@@ -63,30 +73,79 @@ def test_lists_and_lines_are_read_by_what_is_in_them(name: str, tmp_path: Path) 
     file, records = tmp_path / name, [{"a": 1}, [2], {"b": "é"}]
     for text in (json.dumps(records), json.dumps(records, indent=1), "\n".join(map(json.dumps, records))):
         file.write_text(text)
-        assert list(entries(file)) == [(f"{name}:{at}", record) for at, record in enumerate(records, start=1)]
+        assert list(json_rows(file)) == [(f"{name}:{at}", record) for at, record in enumerate(records, start=1)]
     file.write_text("\n".join(map(json.dumps, records[1:])))
-    assert [record for _, record in entries(file)] == records[1:]
+    assert [record for _, record in json_rows(file)] == records[1:]
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps(records[0]).encode())
-    assert [record for _, record in entries(file)] == records[:1]
+    assert [record for _, record in json_rows(file)] == records[:1]
     file.write_text('{"a": 1}\n{"torn')
-    assert list(entries(file))[1] == (
-        f"{name}:2", NoJson('{"torn', "no JSON: Unterminated string starting at: line 1 column 2 (char 1)")
-    )  # fmt: skip
+    where, torn = list(json_rows(file))[1]
+    assert isinstance(torn, Reject)
+    assert (where, torn.where, torn.record) == (f"{name}:2", f"{name}:2", '{"torn')
     file.write_text('[{"a": 1},\n{"b"')
-    with pytest.raises(AtomThinkError, match=f"{name} is no JSON: "):
-        list(entries(file))
+    with pytest.raises(AtomThinkError, match=name):
+        list(json_rows(file))
     file.write_text("")
-    assert not list(entries(file))
-    with pytest.raises(AtomThinkError, match="cannot be read: No such file"):
-        list(entries(tmp_path / "none.jsonl"))
+    assert not list(json_rows(file))
+    with pytest.raises(AtomThinkError, match=r"none\.jsonl"):
+        list(json_rows(tmp_path / "none.jsonl"))
 
 
 def test_one_object_over_several_lines_is_one_record(tmp_path: Path) -> None:
     (tmp_path / "one.json").write_text(json.dumps({"a": 1}, indent=1))
-    assert list(entries(tmp_path / "one.json")) == [("one.json:1", {"a": 1})]
+    assert list(json_rows(tmp_path / "one.json")) == [("one.json:1", {"a": 1})]
 
 
-def test_rejects_hold_what_json_has_no_word_for(tmp_path: Path) -> None:
-    record = plain({"bytes": b"abc", "path": tmp_path, "several": (1, None, True, [2.5])})
-    assert record == {"bytes": "3 bytes", "path": str(tmp_path), "several": [1, None, True, [2.5]]}
+def test_rejects_are_written_whatever_they_hold(tmp_path: Path) -> None:
+    record = {"bytes": b"abc", "path": tmp_path, "several": (1, None, True, [2.5])}
     assert write_rejects(tmp_path / "rejects.jsonl", [Reject("here", "so", record)]) == 1
+    written = json.loads((tmp_path / "rejects.jsonl").read_text())
+    assert written == {
+        "where": "here",
+        "reason": "so",
+        "record": {"bytes": "3 bytes", "path": str(tmp_path), "several": [1, None, True, [2.5]]},
+    }
+
+
+def test_every_kind_of_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    question = AnsweredQuestion(id="q", question="How many?", answer="4", options=("3", "4"), solution="2 + 2")
+    chain = Chain(id="c", question="?", steps=("One.", "Two."), labels=(1.0, None), corrections=(None, "2."))
+    pair = Pair(id="p", question="?", history=("One.",), chosen=("Two.",), rejected=("Three.", "Four."))
+    for record in (question, chain, pair):
+        assert write_records(tmp_path / "file.jsonl", [record]) == 1
+        found = read_records(tmp_path / "file.jsonl", type(record))
+        assert (found.records, found.rejects, found.folder) == ([record], [], tmp_path)
+    with pytest.raises(ValueError, match="chosen"):
+        Pair(id="p", question="?", chosen=("Two.",), rejected=("Two.",))
+
+
+def test_a_stage_may_require_fields_limit_the_records_and_accept_no_rejects(tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+    rows = [{"id": name, "question": "?", "answer": answer} for name, answer in (("a", "1"), ("b", None), ("a", "2"))]
+    write_records(file, rows)
+    assert [record.answer for record in read_records(file, AnsweredQuestion).records] == ["1", ""]
+    found = read_records(file, AnsweredQuestion, required=("answer",))
+    assert [record.id for record in found.records] == ["a"]
+    assert [reject.where for reject in found.rejects] == ["questions.jsonl:2", "questions.jsonl:3"]
+    assert found.read == 3
+    assert read_records(file, AnsweredQuestion, limit=2, strict=True).read == 2
+    with pytest.raises(AtomThinkError, match=r"questions\.jsonl:3"):
+        read_records(file, AnsweredQuestion, strict=True)
+    with pytest.raises(AtomThinkError, match=r"questions\.jsonl:1: steps"):
+        read_records(file, Chain)
+
+
+def test_images_are_found_from_another_folder(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "good.png")
+    out = tmp_path / "deep/er/chains.jsonl"
+    moved = relocated(GOOD, tmp_path, out)
+    write_records(out, [moved, moved.model_copy(update={"id": "none", "images": ("none.png",)})])
+    found = read_records(out, Chain)
+    assert [chain.id for chain in found.records] == ["good"]
+    assert found.question(found.records[0]).images[0].size == (4, 4)
+    unchecked = read_records(out, Chain, check_images=False)
+    questions = QuestionList(unchecked.records, unchecked.folder)
+    assert len(questions) == 2
+    assert questions[0].images[0].size == (4, 4)
+    with pytest.raises(QuestionError, match="none"):
+        questions[1]

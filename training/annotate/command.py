@@ -174,12 +174,12 @@ async def _work(
     from atomthink_plugin.training.annotate.questions import saved
     from atomthink_plugin.training.annotate.wrong import WAY, annotate_wrong
     from atomthink_plugin.training.export.folders import read_about
-    from atomthink_plugin.training.records import read_chains
+    from atomthink_plugin.training.records import Chain, read_records
 
     if way != WAY:
         return await annotate(_read(options), options.out, teacher, engine, way, settings)
-    found = read_chains(Path(options.input), options.limit)
-    images = {image for chain in found.chains for image in chain.images}
+    found = read_records(Path(options.input), Chain, limit=options.limit)
+    images = {image for chain in found.records for image in chain.images}
     names = {image: saved(image, found.folder, options.out) for image in images}
     sources = {name: about["source"] for name, about in read_about(Path(options.input)).items()}
     return await annotate_wrong(found, sources, names, teacher, engine, settings)

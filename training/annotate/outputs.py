@@ -12,7 +12,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.report.output_files import write_json
 from atomthink_plugin.training.annotate.filters import STAGES, Stage
 from atomthink_plugin.training.annotate.meter import Cost
-from atomthink_plugin.training.records import Chain, write_lines
+from atomthink_plugin.training.records import Chain, write_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def write(folder: Path, made: Made, told: Mapping[str, Any], cost: Cost | None) 
             f"{made.asked} went in, {made.good} came out and {len(made.lost)} were lost: please report"
         )
     chains = ({**chain.model_dump(exclude_none=True), **made.about.get(chain.id, {})} for chain in made.chains)
-    write_lines(folder / "chains.jsonl", chains)
-    write_lines(folder / "rejects.jsonl", (asdict(one) for one in made.lost))
+    write_records(folder / "chains.jsonl", chains)
+    write_records(folder / "rejects.jsonl", (asdict(one) for one in made.lost))
     summary = {
         **told,
         "asked": made.asked,

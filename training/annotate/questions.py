@@ -17,8 +17,15 @@ from pydantic import ConfigDict, ValidationError
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.images import BROKEN, as_stored
-from atomthink_plugin.training.jsonl import NoJson, entries, plain
-from atomthink_plugin.training.records import MaybeText, QuestionRecord, Reject, Text, describe_errors, nothing_usable
+from atomthink_plugin.training.records import (
+    MaybeText,
+    QuestionRecord,
+    Reject,
+    Text,
+    describe_errors,
+    json_rows,
+    nothing_usable,
+)
 
 IMAGES: Final = "images"
 
@@ -99,12 +106,12 @@ def read_items(
     """
     file = Path(source)
     if file.suffix in (".jsonl", ".json") and not file.is_dir():
-        records, names, folder = entries(file), None, file.parent
+        records, names, folder = json_rows(file), None, file.parent
     else:
         records, names, folder = _from_dataset(source, split)
     rows, unusable = _objects(islice(records, limit))
     if not rows:
-        raise nothing_usable(source, "question", unusable)
+        raise nothing_usable(source, unusable)
     known = names if names is not None else {name: None for _, row in rows for name in row}
     chosen = _columns(known, columns or {}, source)
     items: dict[str, Item] = {}
@@ -112,12 +119,12 @@ def read_items(
         try:
             item = _item(row, chosen, where, folder, out)
         except ValidationError as error:
-            unusable.append(Reject(where, describe_errors(error), plain(row)))
+            unusable.append(Reject(where, describe_errors(error), row))
         except BROKEN as error:
-            unusable.append(Reject(where, f"image: {type(error).__name__}: {error}", plain(row)))
+            unusable.append(Reject(where, f"image: {type(error).__name__}: {error}", row))
         else:
             if item.id in items:
-                unusable.append(Reject(where, f"the id {item.id!r} occurred before", plain(row)))
+                unusable.append(Reject(where, f"the id {item.id!r} occurred before", row))
             else:
                 items[item.id] = item
     return Items(list(items.values()), unusable)
@@ -128,8 +135,8 @@ def _objects(records: Iterable[tuple[str, Any]]) -> tuple[list[tuple[str, Row]],
     rows: list[tuple[str, Row]] = []
     others: list[Reject] = []
     for where, row in records:
-        if isinstance(row, NoJson):
-            others.append(Reject(where, row.fault, {"line": row.text}))
+        if isinstance(row, Reject):
+            others.append(Reject(where, row.reason, {"line": row.record}))
         elif not isinstance(row, dict):
             others.append(Reject(where, "no JSON object", {"line": row}))
         else:

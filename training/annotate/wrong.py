@@ -23,7 +23,7 @@ from atomthink_plugin.training.annotate.outputs import Lost, Made
 from atomthink_plugin.training.annotate.prompts import Pictures
 from atomthink_plugin.training.annotate.solving import AttemptSettings, Try
 from atomthink_plugin.training.annotate.teacher import LostError, NonsenseError, Reply, Teacher
-from atomthink_plugin.training.records import Chain, Chains, read_images
+from atomthink_plugin.training.records import Chain, RecordFile, read_images
 
 WAY: Final = "wrong"
 
@@ -142,7 +142,7 @@ async def _confirmed(
 
 
 async def annotate_wrong(
-    found: Chains,
+    found: RecordFile[Chain],
     sources: Mapping[str, str],
     names: Mapping[str, str],
     teacher: Teacher,
@@ -198,11 +198,11 @@ async def annotate_wrong(
     return Made(asked, len(labelled) // 2, labelled, kinds, lost), done
 
 
-def _usable(found: Chains) -> tuple[list[Chain], list[Lost]]:
+def _usable(found: RecordFile[Chain]) -> tuple[list[Chain], list[Lost]]:
     """Returns the chains without a step that is labelled wrong, and why the other records are set aside."""
     lost = [Lost(one.where, "input", "no chain", one.reason, {"record": one.record}) for one in found.rejects]
     usable = []
-    for chain in found.chains:
+    for chain in found.records:
         error = None if chain.labels is None else chain.first_error()
         if error is None:
             usable.append(chain)

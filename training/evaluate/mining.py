@@ -12,7 +12,7 @@ from atomthink_plugin.training.evaluate.evaluating import score_file
 from atomthink_plugin.training.evaluate.reading import read_set
 from atomthink_plugin.training.evaluate.scored import Scored
 from atomthink_plugin.training.evaluate.scoring import score_chains
-from atomthink_plugin.training.records import Reject, relocated, sibling_file, write_chains, write_rejects
+from atomthink_plugin.training.records import Reject, relocated, sibling_file, write_records, write_rejects
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def mine(chains: Path, out: Path, typed: Mapping[str, Any], scores: Path | None 
     write_rejects(sibling_file(out, "rejects.jsonl"), [*data.rejects, *failed])
     aside = len(data.rejects) + len(failed)
     log.info("%d of %d chains are misjudged, %d set aside", len(hard), len(found.chains), aside)
-    return write_chains(out, (relocated(chain, chains.parent, out) for _, chain in hard))
+    return write_records(out, (relocated(chain, chains.parent, out) for _, chain in hard))
 
 
 def fault(scored: Scored) -> float:

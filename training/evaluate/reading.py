@@ -14,8 +14,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.evaluate.labelled import Labelled, LabelledSet, Place
 from atomthink_plugin.training.evaluate.readers import READERS, detected
 from atomthink_plugin.training.images import as_stored, image_faults
-from atomthink_plugin.training.jsonl import NoJson, entries, plain
-from atomthink_plugin.training.records import Reject, describe_errors, nothing_usable
+from atomthink_plugin.training.records import Reject, describe_errors, json_rows, nothing_usable
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
     name = format or _format_of(source, records)
     found = _sighted(_read(name, records))
     if not found.chains:
-        raise nothing_usable(source, "chain", found.rejects)
+        raise nothing_usable(source, found.rejects)
     if found.rejects:
         log.warning("%s: %d of %d records are rejected", source, len(found.rejects), found.records)
     return found
@@ -64,8 +63,8 @@ def _read(name: str, records: list[Record]) -> LabelledSet:
     chains: dict[str, Labelled] = {}
     rejects: list[Reject] = []
     for place, record in records:
-        if isinstance(record, NoJson):
-            rejects.append(Reject(str(place), record.fault, record.text))
+        if isinstance(record, Reject):
+            rejects.append(record)
             continue
         if not isinstance(record, Mapping):
             rejects.append(Reject(str(place), "no JSON object", record))
@@ -75,9 +74,9 @@ def _read(name: str, records: list[Record]) -> LabelledSet:
             if own.chain.id in chains:
                 raise ValueError(f"the id {own.chain.id!r} occurred before")
         except ValidationError as error:
-            rejects.append(Reject(str(place), describe_errors(error), plain(record)))
+            rejects.append(Reject(str(place), describe_errors(error), record))
         except ValueError as error:
-            rejects.append(Reject(str(place), str(error), plain(record)))
+            rejects.append(Reject(str(place), str(error), record))
         else:
             chains[own.chain.id] = own
             for other in shared:
@@ -123,7 +122,7 @@ def _of_file(file: Path) -> Iterator[Record]:
 
 
 def _of_json(file: Path) -> Iterator[tuple[int, Any]]:
-    for where, record in entries(file):
+    for where, record in json_rows(file):
         yield int(where.rpartition(":")[2]), record
 
 

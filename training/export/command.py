@@ -51,10 +51,10 @@ def _add_quality(actions: Any) -> None:
 def _records(options: argparse.Namespace) -> None:
     from atomthink_plugin.training.export.folders import read_about, write_folder
     from atomthink_plugin.training.export.records import make, prm, sft
-    from atomthink_plugin.training.records import read_chains
+    from atomthink_plugin.training.records import Chain, read_records
 
-    found = read_chains(options.chains)
-    made = make(found.chains, {"sft": sft, "prm": prm}[options.kind], options.chains.name)
+    found = read_records(options.chains, Chain)
+    made = make(found.records, {"sft": sft, "prm": prm}[options.kind], options.chains.name)
     if not made.of:
         raise AtomThinkError(f"{options.chains} has no chain for `data {options.kind}`: {made.rejects[0].reason}")
     write_folder(options.out, options.kind, found, made, read_about(options.chains))
@@ -65,15 +65,15 @@ def _records(options: argparse.Namespace) -> None:
 
 def _read(options: argparse.Namespace) -> None:
     from atomthink_plugin.training.export.published import read_published
-    from atomthink_plugin.training.records import nothing_usable, sibling_file, write_chains, write_rejects
+    from atomthink_plugin.training.records import nothing_usable, sibling_file, write_records, write_rejects
 
     read = read_published(options.file, options.images, options.out)
     write_rejects(sibling_file(options.out, "rejects.jsonl"), read.found.rejects)
-    if not read.found.chains:
-        raise nothing_usable(options.file, "record", read.found.rejects)
-    write_chains(options.out, read.found.chains)
+    if not read.found.records:
+        raise nothing_usable(options.file, read.found.rejects)
+    write_records(options.out, read.found.records)
     print(
-        f"{read.records} records: {read.used} in {len(read.found.chains)} chains, "
+        f"{read.records} records: {read.used} in {len(read.found.records)} chains, "
         f"{len(read.found.rejects)} rejected; in {options.out}"
     )
 
@@ -83,17 +83,17 @@ def _quality(options: argparse.Namespace) -> None:
     from atomthink_plugin.training.annotate.meter import Meter
     from atomthink_plugin.training.annotate.teacher import connect
     from atomthink_plugin.training.export.quality import judge, sampled, statistics
-    from atomthink_plugin.training.records import count_reasons, read_chains
+    from atomthink_plugin.training.records import Chain, count_reasons, read_records
 
     if options.samples < 1:
         raise AtomThinkError(f"`--samples {options.samples}`: has to be 1 or more")
-    found = read_chains(options.chains)
-    told: dict[str, Any] = {"statistics": statistics(found.chains, _counter(options.tokenizer))}
+    found = read_records(options.chains, Chain)
+    told: dict[str, Any] = {"statistics": statistics(found.records, _counter(options.tokenizer))}
     told["statistics"] |= {"rejected": len(found.rejects), "rejects": count_reasons(found.rejects)}
     if options.judge_model is not None:
         meter = Meter(max_tokens=options.max_tokens_total)
         teacher = connect(options.judge_model, options.base_url, meter)
-        judged = run(judge(found, sampled(found.chains, options.samples), teacher, 16))
+        judged = run(judge(found, sampled(found.records, options.samples), teacher, 16))
         told["judge"] = {"model": options.judge_model, **judged.told()}
         told["tokens_spent"] = meter.spent.tokens
     print(json.dumps(told, indent=1))

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.export.records import Records
-from atomthink_plugin.training.jsonl import entries
-from atomthink_plugin.training.records import Chains, write_rejects
+from atomthink_plugin.training.records import Chain, RecordFile, json_rows, write_rejects
 
 SHARD: Final = 2000  # records of one parquet file: bounds the memory that their pictures take
 
@@ -33,7 +32,9 @@ _USE: Final = {
 }
 
 
-def write_folder(out: Path, kind: str, found: Chains, made: Records, about: Mapping[str, Mapping[str, str]]) -> None:
+def write_folder(
+    out: Path, kind: str, found: RecordFile[Chain], made: Records, about: Mapping[str, Mapping[str, str]]
+) -> None:
     """Writes the records of a kind.
 
     Args:
@@ -64,7 +65,7 @@ def write_folder(out: Path, kind: str, found: Chains, made: Records, about: Mapp
 def read_about(file: Path) -> dict[str, dict[str, str]]:
     """Returns what a file says of its chains beside what they are: source and way, by id."""
     told: dict[str, dict[str, str]] = {}
-    for _, record in entries(file):
+    for _, record in json_rows(file):
         if isinstance(record, dict) and "id" in record:
             told[str(record["id"])] = {name: str(record.get(name) or "unknown") for name in ("source", "way")}
     return told
@@ -127,7 +128,7 @@ def _llama_factory() -> dict[str, Any]:
     }
 
 
-def _card(kind: str, found: Chains, made: Records, about: Mapping[str, Mapping[str, str]]) -> str:
+def _card(kind: str, found: RecordFile[Chain], made: Records, about: Mapping[str, Mapping[str, str]]) -> str:
     rejected = len(found.rejects) + len(made.rejects)
     chains: Counter[tuple[str, str]] = Counter()
     records: Counter[tuple[str, str]] = Counter()

@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.training.export.records import PLACE, TAG
 from atomthink_plugin.training.images import image_fault
-from atomthink_plugin.training.jsonl import NoJson, entries
-from atomthink_plugin.training.records import Chain, Chains, MaybeText, Reject, describe_errors
+from atomthink_plugin.training.records import Chain, MaybeText, RecordFile, Reject, describe_errors, json_rows
 
 _HEADER: Final = "THE GIVEN QUESTION:\n"
 _HISTORY: Final = "HISTORICAL REASONING STEPS:"
@@ -72,12 +71,12 @@ class Read:
     """What a published file holds.
 
     Attributes:
-        found: Chains and rejects; images are relative to the folder of the chains' file.
+        found: RecordFile[Chain] and rejects; images are relative to the folder of the chains' file.
         records: All records.
         used: Those in a chain; they and the rejects are all.
     """
 
-    found: Chains
+    found: RecordFile[Chain]
     records: int
     used: int
 
@@ -98,10 +97,10 @@ def read_published(file: Path, images: Path | None, out: Path) -> Read:
     rows: list[_Row] = []
     chains: list[Chain] = []
     records = 0
-    for where, record in entries(file):
+    for where, record in json_rows(file):
         records += 1
-        if isinstance(record, NoJson):
-            rejects.append(Reject(where, record.fault, record.text))
+        if isinstance(record, Reject):
+            rejects.append(record)
             continue
         try:
             if isinstance(record, dict) and "process" in record:
@@ -116,7 +115,7 @@ def read_published(file: Path, images: Path | None, out: Path) -> Read:
             rejects.append(Reject(where, str(error), record))
     used = len(rows) + len(chains)
     chains += _joined(rows, file.stem)
-    return Read(Chains(out.parent, chains, rejects), records, used)
+    return Read(RecordFile(out.parent, chains, rejects), records, used)
 
 
 # --- AMATH-SFT ---------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from atomthink_plugin.formats.steps import SEPARATOR, check
 from atomthink_plugin.training.annotate.filters import well_formed
 from atomthink_plugin.training.annotate.meter import LimitError
 from atomthink_plugin.training.annotate.teacher import Reply, Teacher
-from atomthink_plugin.training.records import Chain, Chains, read_images
+from atomthink_plugin.training.records import Chain, RecordFile, read_images
 
 JUDGE: Final = """You grade solutions for use as training data. Look at the question, the image and the \
 solution, and give one score from 0 to 100: 100 for a solution in which every step is right, needed, clear and \
@@ -92,7 +92,7 @@ def sampled(chains: Sequence[Chain], count: int) -> list[Chain]:
     return list(chains) if count >= len(chains) else random.Random(0).sample(list(chains), count)
 
 
-async def judge(found: Chains, chains: Sequence[Chain], teacher: Teacher, concurrency: int) -> Judged:
+async def judge(found: RecordFile[Chain], chains: Sequence[Chain], teacher: Teacher, concurrency: int) -> Judged:
     """Asks a judge for a score of each chain.
 
     Args:

@@ -16,7 +16,7 @@ from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.label.estimators import Rollouts, monte_carlo, right_steps
 from atomthink_plugin.training.label.rollouts import Roller, Spent
-from atomthink_plugin.training.records import Chain, Chains, Reject
+from atomthink_plugin.training.records import Chain, RecordFile, Reject
 
 Labels = tuple[float | None, ...]
 
@@ -60,11 +60,11 @@ class Labelled:
     spent: Spent
 
 
-def label(source: Chains, runner: Runner, way: Way, n: int) -> Labelled:
+def label(source: RecordFile[Chain], runner: Runner, way: Way, n: int) -> Labelled:
     """Labels chains by rollouts.
 
     Args:
-        source: Chains without labels; its own rejects are left alone.
+        source: RecordFile[Chain] without labels; its own rejects are left alone.
         runner: The policy, its settings and the journal; its search follows one path.
         way: How.
         n: Rollouts from a prefix, at most.
@@ -75,8 +75,8 @@ def label(source: Chains, runner: Runner, way: Way, n: int) -> Labelled:
     return run(_label(source, runner, way, n))
 
 
-async def _label(source: Chains, runner: Runner, way: Way, n: int) -> Labelled:
-    groups = _by_question(source.chains)
+async def _label(source: RecordFile[Chain], runner: Runner, way: Way, n: int) -> Labelled:
+    groups = _by_question(source.records)
     todo = iter(groups)
     free = asyncio.Semaphore(runner.concurrency)
     done: dict[str, Chain | Reject] = {}
@@ -95,7 +95,7 @@ async def _label(source: Chains, runner: Runner, way: Way, n: int) -> Labelled:
 
     with RunProgress(len(groups), "labels") as progress:
         await asyncio.gather(*(work(todo, progress) for _ in range(min(runner.concurrency, len(groups)))))
-    results = [done[chain.id] for chain in source.chains]
+    results = [done[chain.id] for chain in source.records]
     return Labelled(
         [result for result in results if isinstance(result, Chain)],
         [result for result in results if isinstance(result, Reject)],

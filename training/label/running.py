@@ -17,15 +17,15 @@ from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tables import Grid, print_grid
 from atomthink_plugin.training.label.labelling import WAYS, label
 from atomthink_plugin.training.label.rollouts import Spent
-from atomthink_plugin.training.label.sampling import QuestionFile, Sampled, read_questions, sample
+from atomthink_plugin.training.label.sampling import Sampled, read_questions, sample
 from atomthink_plugin.training.records import (
+    AnsweredQuestion,
     Chain,
-    Chains,
-    read_chains,
+    RecordFile,
+    read_records,
     relocated,
     sibling_file,
-    write_chains,
-    write_lines,
+    write_records,
     write_rejects,
 )
 
@@ -100,7 +100,7 @@ def execute(order: Order, model: str, model_args: str) -> None:
     """
     if order.out.is_dir() or order.out.resolve() == order.input.resolve():
         raise AtomThinkError(f"`--out {order.out}`: has to be a file, and not the input")
-    source = read_questions(order.input) if order.sample else read_chains(order.input)
+    source = read_questions(order.input) if order.sample else read_records(order.input, Chain)
     plan = rollout_plan(model, read_pairs("--model_args", model_args))
     runner = build(plan)
     journal = open_journal(plan, runner, "label")
@@ -116,7 +116,7 @@ def execute(order: Order, model: str, model_args: str) -> None:
         )
 
 
-def fulfil(order: Order, source: QuestionFile | Chains, runner: Runner) -> Summary:
+def fulfil(order: Order, source: RecordFile[AnsweredQuestion] | RecordFile[Chain], runner: Runner) -> Summary:
     """Samples chains where that is wanted, labels them, and writes the files.
 
     Args:
@@ -125,16 +125,17 @@ def fulfil(order: Order, source: QuestionFile | Chains, runner: Runner) -> Summa
         runner: The policy, its settings and the journal; its search follows one path.
     """
     started = time.monotonic()
-    if isinstance(source, QuestionFile):
-        given, sampled = len(source.asked), sample(source, runner, order.sample or 1, order.temperature)
-    else:
-        given, sampled = len(source.chains), Sampled(source.chains, (), Spent())
-    labelled = label(Chains(source.folder, sampled.chains), runner, WAYS[order.way], order.rollouts)
+    given = [record for record in source.records if isinstance(record, Chain)]
+    sampled = Sampled(given, (), Spent())
+    if order.sample:
+        questions = [record for record in source.records if isinstance(record, AnsweredQuestion)]
+        sampled = sample(RecordFile(source.folder, questions), runner, order.sample, order.temperature)
+    labelled = label(RecordFile(source.folder, sampled.chains), runner, WAYS[order.way], order.rollouts)
     chains = labelled.chains if order.soft else [hard(chain) for chain in labelled.chains]
     summary = Summary(
         way=order.way,
         rollouts_per_prefix=order.rollouts,
-        records=len(source.rejects) + given,
+        records=source.read,
         records_rejected=len(source.rejects),
         samples=len(sampled.rejects) + len(sampled.chains) if order.sample else 0,
         samples_rejected=len(sampled.rejects),
@@ -148,9 +149,9 @@ def fulfil(order: Order, source: QuestionFile | Chains, runner: Runner) -> Summa
         rolling=labelled.spent,
         seconds=time.monotonic() - started,
     )
-    write_chains(order.out, (relocated(chain, source.folder, order.out) for chain in chains))
+    write_records(order.out, (relocated(chain, source.folder, order.out) for chain in chains))
     write_rejects(sibling_file(order.out, "rejects.jsonl"), [*source.rejects, *sampled.rejects, *labelled.rejects])
-    write_lines(sibling_file(order.out, "summary.json"), [asdict(summary)])
+    write_records(sibling_file(order.out, "summary.json"), [asdict(summary)])
     return summary
 
 

@@ -10,41 +10,7 @@ from atomthink_plugin.api import Failure, Limits, Question, Result, Usage
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.label.rollouts import Spent
-from atomthink_plugin.training.records import (
-    Chain,
-    QuestionRecord,
-    Reject,
-    Text,
-    engine_question,
-    nothing_usable,
-    read_images,
-    read_records,
-)
-
-
-class Answered(QuestionRecord):
-    """A question with its answer.
-
-    Attributes:
-        answer: The right one.
-    """
-
-    answer: Text
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionFile:
-    """What a file asks: questions and rejects together are all its records.
-
-    Attributes:
-        folder: What the questions' images are relative to.
-        asked: The usable ones.
-        rejects: The others.
-    """
-
-    folder: Path
-    asked: Sequence[Answered]
-    rejects: Sequence[Reject] = ()
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile, Reject, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +28,18 @@ class Sampled:
     spent: Spent
 
 
-def read_questions(file: Path) -> QuestionFile:
-    """Returns the questions of a JSONL file.
+def read_questions(file: Path) -> RecordFile[AnsweredQuestion]:
+    """Returns the questions of a JSONL file; those without an answer are rejects.
 
     Raises:
         AtomThinkError: There is no such file, or no question in it.
     """
-    found, rejects = read_records(file, Answered)
-    if not found:
-        raise nothing_usable(file, "question", rejects)
-    return QuestionFile(file.parent, found, rejects)
+    return read_records(file, AnsweredQuestion, required=("answer",), check_images=False)
 
 
-def sample(questions: QuestionFile, runner: Runner, n: int, temperature: float | None = None) -> Sampled:
+def sample(
+    questions: RecordFile[AnsweredQuestion], runner: Runner, n: int, temperature: float | None = None
+) -> Sampled:
     """Samples `n` chains of each question; sample `i` of question `q` has the id `q/i`.
 
     Args:
@@ -100,7 +65,8 @@ def sample(questions: QuestionFile, runner: Runner, n: int, temperature: float |
             reason = result.reason if isinstance(result, Failure) else f"no valid step in it ({result.stopped})"
             rejects.append(Reject(f"sample {name!r}", reason, question.model_dump()))
         else:
-            chains.append(Chain(**question.model_dump(exclude={"id"}), id=name, steps=result.steps))
+            common = question.model_dump(include={"question", "images", "answer"})
+            chains.append(Chain(**common, id=name, steps=result.steps))
     return Sampled(chains, rejects, sum(spent, Spent()))
 
 
@@ -108,19 +74,18 @@ def sample(questions: QuestionFile, runner: Runner, n: int, temperature: float |
 class _Samples:
     """All samples as questions to the runner, each built when it is its turn."""
 
-    questions: QuestionFile
+    questions: RecordFile[AnsweredQuestion]
     n: int
     temperature: float | None
 
     def __len__(self) -> int:
-        return len(self.questions.asked) * self.n
+        return len(self.questions.records) * self.n
 
-    def of(self, index: int) -> tuple[Answered, str]:
+    def of(self, index: int) -> tuple[AnsweredQuestion, str]:
         """Returns the question of a sample, and the sample's name."""
-        question = self.questions.asked[index // self.n]
+        question = self.questions.records[index // self.n]
         return question, f"{question.id}/{index % self.n}"
 
     def __getitem__(self, index: int) -> Question:
         question, name = self.of(index)
-        built = engine_question(name, question.question, read_images(question, self.questions.folder))
-        return replace(built, limits=Limits(temperature=self.temperature))
+        return replace(self.questions.question(question), id=name, limits=Limits(temperature=self.temperature))

@@ -9,9 +9,8 @@ from typing import NamedTuple
 from atomthink_plugin.api import AtomThinkError, Outcome
 from atomthink_plugin.append_log import DamagedLine
 from atomthink_plugin.runtime.journal_reader import rank_files, read_entries
-from atomthink_plugin.training.jsonl import entries
 from atomthink_plugin.training.pairs.tally import Tally
-from atomthink_plugin.training.records import Reject
+from atomthink_plugin.training.records import Reject, json_rows
 
 
 class Search(NamedTuple):
@@ -34,7 +33,7 @@ def journal_files(source: Path) -> list[Path]:
         if not files:
             raise AtomThinkError(f"{source} is no journal: it has no rank*.jsonl; name the folder with settings.json")
         return files
-    _, first = next(entries(source), ("", None))
+    _, first = next(json_rows(source), ("", None))
     return [source] if isinstance(first, dict) and ("outcome" in first or "failure" in first) else []
 
 

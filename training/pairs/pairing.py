@@ -11,24 +11,8 @@ from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import ROOT, Node, Outcome
 from atomthink_plugin.report.output_files import seen_from
 from atomthink_plugin.training.pairs.journals import Search
-from atomthink_plugin.training.pairs.pairs import Pair
 from atomthink_plugin.training.pairs.tally import Tally
-from atomthink_plugin.training.records import (
-    Chain,
-    MaybeText,
-    QuestionRecord,
-    Reject,
-    nothing_usable,
-    read_chains,
-    read_records,
-    relocated,
-)
-
-
-class Known(QuestionRecord):
-    """A question of a file of questions or chains, with its answer if that is known."""
-
-    answer: MaybeText = ""
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, Pair, Reject, read_records, relocated
 
 
 class Tried(NamedTuple):
@@ -53,20 +37,18 @@ class PairLimits:
     per_question: int = 4
 
 
-def read_known(file: Path, out: Path) -> tuple[dict[str, Known], list[Reject]]:
+def read_known(file: Path, out: Path) -> tuple[dict[str, AnsweredQuestion], list[Reject]]:
     """Returns the questions of a JSONL file by id, their images relative to the folder of `out`, and the rejects.
 
     Raises:
         AtomThinkError: The file cannot be read, or has no question.
     """
-    found, rejects = read_records(file, Known)
-    if not found:
-        raise nothing_usable(file, "question", rejects)
-    return {record.id: relocated(record, file.parent, out) for record in found}, rejects
+    found = read_records(file, AnsweredQuestion, check_images=False)
+    return {record.id: relocated(record, file.parent, out) for record in found.records}, list(found.rejects)
 
 
 def from_journal(
-    searches: Iterable[Search], asked: Mapping[str, Known], limits: PairLimits, tally: Tally
+    searches: Iterable[Search], asked: Mapping[str, AnsweredQuestion], limits: PairLimits, tally: Tally
 ) -> Iterator[Pair]:
     """Yields the pairs of finished searches.
 
@@ -103,10 +85,10 @@ def from_chains(file: Path, out: Path, limits: PairLimits, tally: Tally) -> Iter
         limits: Which pairs are made.
         tally: Counts chains and pairs, and takes the chains that state no answer or whose right answer is not known.
     """
-    found = read_chains(file)
+    found = read_records(file, Chain)
     tally.aside("chains", found.rejects)
     groups: dict[tuple[str, tuple[str, ...]], list[Chain]] = {}
-    for chain in found.chains:
+    for chain in found.records:
         if not chain.answer or final_answer(chain.steps[-1]) is None:
             reason = "it states no final answer" if chain.answer else "its right answer is not known"
             where = f"{file.name}, id {chain.id!r}"

@@ -15,10 +15,16 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.training.pairs.journals import finished, journal_files
-from atomthink_plugin.training.pairs.pairing import Known, PairLimits, from_chains, from_journal, read_known
-from atomthink_plugin.training.pairs.pairs import Pair
+from atomthink_plugin.training.pairs.pairing import PairLimits, from_chains, from_journal, read_known
 from atomthink_plugin.training.pairs.tally import Tally
-from atomthink_plugin.training.records import QuestionList, sibling_file, write_lines, write_rejects
+from atomthink_plugin.training.records import (
+    AnsweredQuestion,
+    Pair,
+    QuestionList,
+    sibling_file,
+    write_records,
+    write_rejects,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +42,7 @@ def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limit
         AtomThinkError: A file cannot be used, or there is no pair.
     """
     tally = Tally()
-    known: dict[str, Known] | None = None
+    known: dict[str, AnsweredQuestion] | None = None
     parts: list[Iterator[Pair]] = []
     for source in sources:
         files = journal_files(source)
@@ -50,7 +56,7 @@ def make_pairs(sources: Sequence[Path], questions: Path | None, out: Path, limit
             tally.aside("questions", rejects)
             tally.counts["questions"] += len(known)
         parts.append(from_journal(finished(files, tally), known, limits, tally))
-    written = write_lines(out, (pair.model_dump(exclude_none=True) for pair in _unique(chain(*parts), tally.counts)))
+    written = write_records(out, _unique(chain(*parts), tally.counts))
     aside = sibling_file(out, "rejects.jsonl")
     write_rejects(aside, tally.rejects)
     log.info("%s", "; ".join(f"{count} {name}" for name, count in tally.counts.items() if count))

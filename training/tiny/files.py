@@ -20,7 +20,7 @@ from atomthink_plugin.tasks.demo.questions import (
     held_out,
     training_stream,
 )
-from atomthink_plugin.training.records import write_lines
+from atomthink_plugin.training.records import write_records
 from atomthink_plugin.training.tiny.labels import corrections, slipped_steps, verdicts, with_number, wrong_number
 from atomthink_plugin.training.tiny.model import IMAGE_SIDE
 
@@ -179,7 +179,7 @@ def write_held_out(folder: Path, count: int, seed: int) -> Path:
     figures.draw()
     file = folder / "asking.jsonl"
     records = (_asked(question, figures.file(index)) for index, question in enumerate(asked))
-    write_lines(file, ({"id": f"held-out-{seed}-{n}", **record} for n, record in enumerate(records)))
+    write_records(file, ({"id": f"held-out-{seed}-{n}", **record} for n, record in enumerate(records)))
     return file
 
 
@@ -199,5 +199,5 @@ def write(figures: Figures, name: str, records: int, seed: int) -> Path:
     """
     file = figures.folder / f"{name}-{seed}.jsonl"
     made = MAKERS[name](figures, random.Random(f"{name} {seed}"))
-    write_lines(file, ({"id": f"{name}-{seed}-{n}", **record} for n, record in enumerate(islice(made, records))))
+    write_records(file, ({"id": f"{name}-{seed}-{n}", **record} for n, record in enumerate(islice(made, records))))
     return file

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 from atomthink_plugin.api import AtomThinkError, Format, Question, QuestionError
 from atomthink_plugin.formats.steps import stepwise
-from atomthink_plugin.training.pairs.pairs import Pair, no_pairs, read_pairs
-from atomthink_plugin.training.records import Reject
+from atomthink_plugin.training.records import Pair, Reject, first_reason, read_records
 from atomthink_plugin.training.train.checkpoint import adapters, brings_code, freeze, load_trainable, save
 from atomthink_plugin.training.train.collate import IGNORED, Batch, collate
 from atomthink_plugin.training.train.measuring import measured
@@ -159,11 +158,11 @@ def contests_of(
     for data in recipe.data:
         default = data.format or recipe.format
         forms(default)
-        found = read_pairs(data.file)
+        found = read_records(data.file, Pair)
         rejects += found.rejects
         rows: list[int] = []
         known: list[Contest] = []
-        for pair in found.pairs:
+        for pair in found.records:
             try:
                 known.append(Contest(pair, found.folder, forms(pair.format or default)))
             except AtomThinkError as error:
@@ -177,7 +176,7 @@ def contests_of(
             contests.append(contest)
         places += drawn(rows, data, recipe.seed)
     if not places:
-        raise no_pairs(len(rejects), rejects)
+        raise AtomThinkError(f"`data` has no pair that can be used: {len(rejects)} rejected{first_reason(rejects)}")
     return contests, places, rejects
 
 

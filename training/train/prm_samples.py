@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Question, QuestionError, Step
-from atomthink_plugin.training.records import Chain, Reject, first_reason, read_chains
+from atomthink_plugin.training.records import Chain, Reject, first_reason, read_records
 from atomthink_plugin.training.train.measuring import measured
 from atomthink_plugin.training.train.prm_checkpoint import Writer
 from atomthink_plugin.training.train.prm_recipe import PrmRecipe
@@ -61,11 +61,11 @@ def samples_of(recipe: PrmRecipe, writer: Writer, longest: int | None) -> Sample
     read = 0
     form = format_of(recipe.format)
     for data in recipe.data:
-        found = read_chains(data.file)
+        found = read_records(data.file, Chain)
         rejects += found.rejects
-        read += len(found.chains) + len(found.rejects)
+        read += found.read
         first = len(records)
-        known = [Record(chain, found.folder, form) for chain in found.chains]
+        known = [Record(chain, found.folder, form) for chain in found.records]
         results = measured(known, partial(_measure, recipe, writer, longest), recipe.workers)
         for record, fault in zip(known, results, strict=True):
             if fault is None:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from atomthink_plugin.api import AtomThinkError, Format, Question, QuestionError
 from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.formats.steps import stepwise
-from atomthink_plugin.training.records import Chain, Chains, Reject, first_reason, read_chains
+from atomthink_plugin.training.records import Chain, RecordFile, Reject, first_reason, read_records
 from atomthink_plugin.training.train.measuring import measured
 from atomthink_plugin.training.train.recipe import Data, PolicyRecipe
 from atomthink_plugin.training.train.row_encoder import RowEncoder
@@ -85,9 +85,9 @@ def samples_of(recipe: PolicyRecipe, encoder: RowEncoder, renderer: Renderer, lo
     for data in recipe.data:
         default = data.format or recipe.format
         forms(default)
-        found = read_chains(data.file)
+        found = read_records(data.file, Chain)
         rejects += found.rejects
-        read += len(found.chains) + len(found.rejects)
+        read += found.read
         rows: list[tuple[int, int | None]] = []
         known, unknown = _formed(found, forms, default)
         rejects += [_reject(f"{data.file.name}, id {chain.id!r}", reason, chain) for chain, reason in unknown]
@@ -160,11 +160,11 @@ class Forms:
         return self._made[name]
 
 
-def _formed(found: Chains, forms: Forms, default: str) -> tuple[list[Record], list[tuple[Chain, str]]]:
+def _formed(found: RecordFile[Chain], forms: Forms, default: str) -> tuple[list[Record], list[tuple[Chain, str]]]:
     """Returns the chains of a file with their formats, and those whose format cannot be used with the reason."""
     known: list[Record] = []
     unknown: list[tuple[Chain, str]] = []
-    for chain in found.chains:
+    for chain in found.records:
         try:
             known.append(Record(chain, found.folder, forms(chain.format or default)))
         except AtomThinkError as error:

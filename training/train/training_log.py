@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from atomthink_plugin.training.jsonl import entries
+from atomthink_plugin.training.records import json_rows
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class JsonLog(TrainerCallback):
         self._first = state.global_step
         if not state.is_world_process_zero:
             return
-        before = entries(self._file) if self._first and self._file.exists() else ()
+        before = json_rows(self._file) if self._first and self._file.exists() else ()
         # A line that a kill tore is behind the checkpoint: its step is measured again.
         kept = [record for _, record in before if isinstance(record, dict) and record["step"] <= self._first]
         self._file.write_text("".join(f"{json.dumps(record)}\n" for record in kept), encoding="utf-8")

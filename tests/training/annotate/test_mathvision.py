@@ -11,7 +11,7 @@ from PIL import Image
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.cli import main
-from atomthink_plugin.training.records import read_chains
+from atomthink_plugin.training.records import Chain, read_records
 from tests.openai_server import serve
 from tests.training.annotate.teaching import AUGMENT, DYNAMIC, TeacherServer, lines, summary
 
@@ -63,12 +63,12 @@ def test_every_question_of_mathvision_is_a_chain_or_a_reject(
         limits = ["--max-steps", "6", "--max-retries", "0", "--wait", "0", "--way", way]
         assert main([*command, *limits]) == 0
 
-    found = read_chains(tmp_path / "chains.jsonl")
+    found = read_records(tmp_path / "chains.jsonl", Chain)
     assert not found.rejects
     expected = {ident for ident, habit in habit_of.items() if habits[habit] is None}
-    assert {chain.id for chain in found.chains} == expected
+    assert {chain.id for chain in found.records} == expected
     by_id = {str(row["id"]): row for row in questions}
-    for chain in found.chains:
+    for chain in found.records:
         row = by_id[chain.id]
         answer = final_answer(chain.steps[-1])
         assert answer is not None
@@ -81,7 +81,7 @@ def test_every_question_of_mathvision_is_a_chain_or_a_reject(
             assert picture.width > 1
 
     rejects = lines(tmp_path / "rejects.jsonl")
-    assert len(rejects) + len(found.chains) == len(questions) == 304
+    assert len(rejects) + len(found.records) == len(questions) == 304
     want = Counter(habits[habit] for habit in habit_of.values() if habits[habit] is not None)
     if way == "augment":
         want["input", "no reference solution"] = 304 - len(usable)
@@ -90,7 +90,7 @@ def test_every_question_of_mathvision_is_a_chain_or_a_reject(
     assert (told["asked"], told["good"], told["rejected"]) == (304, len(expected), len(rejects))
     assert {(stage, why): n for stage, own in told["rejects"].items() for why, n in own.items()} == dict(want)
     assert told["left"]["check"] == told["good"]
-    assert told["steps"] == sum(len(chain.steps) for chain in found.chains)
+    assert told["steps"] == sum(len(chain.steps) for chain in found.records)
 
     lost = Counter(habit_of.values())["disconnects"]
     spent = told["spent"]

@@ -20,7 +20,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.training.annotate.command import LIMIT_REACHED
 from atomthink_plugin.training.annotate.questions import read_items
-from atomthink_plugin.training.records import read_chains
+from atomthink_plugin.training.records import Chain, read_records
 from tests.openai_server import serve
 from tests.training.annotate.teaching import (
     AUGMENT,
@@ -128,7 +128,7 @@ def test_servers_that_refuse_schemas_give_the_same_chains(takes: tuple[str, ...]
         with serve(teacher(4, takes=own)) as script:
             assert main(command(file, tmp_path / name, script.url)) == 0
     assert contents(tmp_path / "all") == contents(tmp_path / "few")
-    assert len(read_chains(tmp_path / "few/chains.jsonl").chains) == 4
+    assert len(read_records(tmp_path / "few/chains.jsonl", Chain).records) == 4
 
 
 @pytest.mark.parametrize(("way", "habits"), [("dynamic", DYNAMIC), ("augment", AUGMENT)])
@@ -140,7 +140,7 @@ def test_a_direct_answer_is_no_chain_of_atomic_steps(
     script.habits = {"What is number 0?": "direct", "What is number 1?": "hasty"}
     with serve(script):
         assert main(command(file, tmp_path / "out", script.url, "--way", way)) == 0
-    found = read_chains(tmp_path / "out/chains.jsonl").chains
+    found = read_records(tmp_path / "out/chains.jsonl", Chain).records
     assert {chain.id for chain in found} == {"1"}
     assert len(found[0].steps) > 3
     rejects = {one["where"]: (one["stage"], one["reason"]) for one in lines(tmp_path / "out/rejects.jsonl")}
@@ -191,9 +191,7 @@ def test_a_json_file_may_be_a_list(tmp_path: Path) -> None:
     assert listed.items == read_items(str(file), tmp_path / "lines").items
     assert [(one.where, one.reason) for one in listed.unusable] == [("list.json:4", "no JSON object")]
     (tmp_path / "none.json").write_text("{torn")
-    with pytest.raises(
-        AtomThinkError, match=r"no question that can be used \(1 rejected; the first: none.json:1: no JSON"
-    ):
+    with pytest.raises(AtomThinkError, match=r"1 rejected; the first: none.json:1: no JSON"):
         read_items(str(tmp_path / "none.json"), tmp_path / "none")
 
 
@@ -258,7 +256,7 @@ def test_the_embedded_policy_is_its_own_teacher(tmp_path: Path) -> None:
     assert told["good"] + told["rejected"] == told["asked"] == 6
     assert sum(told["rollouts"].values()) == 6 * 4
     assert told["chains"] == told["rollouts"]["kept"]
-    found = read_chains(tmp_path / "out/chains.jsonl").chains
+    found = read_records(tmp_path / "out/chains.jsonl", Chain).records
     answer_of = {chain.id: chain.answer for chain in demo}
     assert all(f"answer is: {answer_of[chain.id.split('/')[0]]}." in chain.steps[-1] for chain in found)
     assert len({(chain.id.split("/")[0], chain.steps) for chain in found}) == len(found) > 0

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.training.records import Chain, read_chains
+from atomthink_plugin.training.records import Chain, read_records
 from tests.openai_server import Body, serve
 from tests.training.annotate.teaching import TeacherServer, command, lines, summary
 
@@ -57,8 +57,8 @@ def test_a_chain_with_a_step_that_is_labelled_wrong_is_set_aside(tmp_path: Path)
     file = chains(tmp_path / "in", {"labels": [0, 1, 1, 1]}, right, {"labels": [1, 1, 0.4, 0]})
     with serve(Spoiler()) as script:
         assert main(command(file, tmp_path / "out", script.url, "--way", "wrong")) == 0
-    found = read_chains(tmp_path / "out/chains.jsonl")
-    assert {chain.id.split("/")[0] for chain in found.chains} == {"1"}
+    found = read_records(tmp_path / "out/chains.jsonl", Chain)
+    assert {chain.id.split("/")[0] for chain in found.records} == {"1"}
     told = [one for one in lines(tmp_path / "out/rejects.jsonl") if one["stage"] == "input"]
     assert [(one["where"], one["reason"], one["detail"]) for one in told] == [
         ("0", "a step is labelled wrong", "step 1"),
@@ -71,9 +71,9 @@ def test_all_that_is_written_can_be_read_back(tmp_path: Path) -> None:
     file = chains(tmp_path / "in", {"labels": [1, 1, 1, 1], "corrections": [None] * 4})
     with serve(Spoiler()) as script:
         assert main(command(file, tmp_path / "out", script.url, "--way", "wrong")) == 0
-    found = read_chains(tmp_path / "out/chains.jsonl")
+    found = read_records(tmp_path / "out/chains.jsonl", Chain)
     assert not found.rejects
-    assert len(found.chains) == summary(tmp_path / "out")["chains"] == 4
+    assert len(found.records) == summary(tmp_path / "out")["chains"] == 4
 
 
 def test_a_limit_is_one_of_chains(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_limit_is_one_of_chains(tmp_path: Path) -> None:
         calls = script.billed["calls"]
         assert main(command(file, tmp_path / "all", script.url, "--way", "wrong")) == 0
         assert script.billed["calls"] == calls + 3 * calls
-    assert {chain.id.split("/")[0] for chain in read_chains(tmp_path / "one/chains.jsonl").chains} == {"0"}
+    assert {chain.id.split("/")[0] for chain in read_records(tmp_path / "one/chains.jsonl", Chain).records} == {"0"}
     assert summary(tmp_path / "one")["asked"] == len(STEPS)
 
 
@@ -98,8 +98,8 @@ def test_wrong_steps_differ_from_the_right_ones_and_are_checked(tmp_path: Path) 
     with serve(Spoiler()) as script:
         typed = command(tmp_path / "in/chains.jsonl", tmp_path / "out", script.url, "--way", "wrong")
         assert main(typed) == 0
-    found = read_chains(tmp_path / "out/chains.jsonl")
-    told = {chain.id: (chain.steps, chain.labels) for chain in found.chains}
+    found = read_records(tmp_path / "out/chains.jsonl", Chain)
+    told = {chain.id: (chain.steps, chain.labels) for chain in found.records}
     assert told == {
         "c/1/right": (STEPS[:1], (1.0,)),
         "c/1/wrong": (("Step 1: Read red = 5.",), (0.0,)),

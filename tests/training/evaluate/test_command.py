@@ -20,7 +20,7 @@ from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
-from atomthink_plugin.training.records import Chain, read_chains, write_chains
+from atomthink_plugin.training.records import Chain, read_records, write_records
 from atomthink_plugin.training.tiny.labels import slipped_steps, verdicts
 from tests.tiny_models import causal_prm, folder, llava
 from tests.training.evaluate.test_reading import CHAIN, STEPS, lines, real
@@ -37,7 +37,7 @@ def demo_chains(target: Path, questions: int, each: int = 2) -> str:
             labels = tuple(map(float, verdicts(question, steps)))
             given: dict[str, Any] = {"question": question.text, "images": (f"{index}.png",), "steps": tuple(steps)}
             chains.append(Chain(id=f"{index}.{number}", answer=str(question.answer), labels=labels, **given))
-    write_chains(target / "demo.jsonl", chains)
+    write_records(target / "demo.jsonl", chains)
     return str(target / "demo.jsonl")
 
 
@@ -68,13 +68,13 @@ def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureF
     assert "best of N by mean: gain" in shown
 
     # The scores are those of the scorer on the paths a search would ask about, images read.
-    chains = read_chains(Path(source))
+    chains = read_records(Path(source), Chain)
     prm = prm_token(EMBEDDED, batch_size=1, cache_gib=0)
     kept = [json.loads(line) for line in scores.read_text().splitlines()[1:]]
-    assert {record["id"] for record in kept} == {chain.id for chain in chains.chains}
-    for chain in chains.chains[:3]:
+    assert {record["id"] for record in kept} == {chain.id for chain in chains.records}
+    for chain in chains.records[:3]:
         said = next(record["scores"] for record in kept if record["id"] == chain.id)
-        asked = [run(prm.score(path)).value for path in chains.paths(chain, Continue())]
+        asked = [run(prm.score(path)).value for path in chain.paths(chains.question(chain), Continue())]
         assert said == pytest.approx(asked, abs=1e-4)
 
     # Again: nothing is scored anew. On other data: the threshold is chosen there, and never on the same.

@@ -9,7 +9,7 @@ from statistics import fmean, median
 import pytest
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.training.records import Chain, write_chains
+from atomthink_plugin.training.records import Chain, write_records
 from tests.openai_server import Body, ChatServer, pieces_of, serve, text_of
 
 GOOD = ("Step 1: Read red = 4.", "Step 2: To sum up, the final answer is: 4.")
@@ -36,7 +36,7 @@ def test_chains_are_counted_and_judged(tmp_path: Path, monkeypatch: pytest.Monke
         Chain(id="3", question="3?", steps=("Read red = 4.",), answer="4"),
         Chain(id="4", question="4?", steps=("Step 1: The final answer is: 7.",)),
     ]
-    write_chains(tmp_path / "chains.jsonl", chains)
+    write_records(tmp_path / "chains.jsonl", chains)
     with serve(Judge(context=10**6)) as script:
         asked = ["--judge-model", "scripted", "--base-url", script.url, "--json", str(tmp_path / "told.json")]
         assert main(["data", "quality", str(tmp_path / "chains.jsonl"), *asked]) == 0
@@ -68,7 +68,7 @@ def test_chains_are_counted_and_judged(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_is_not_counted_is_told_with_its_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_chains(tmp_path / "chains.jsonl", [Chain(id="0", question="0?", steps=GOOD)])
+    write_records(tmp_path / "chains.jsonl", [Chain(id="0", question="0?", steps=GOOD)])
     with (tmp_path / "chains.jsonl").open("a") as file:
         file.write('{"id": "1", "question": "?", "steps": []}\n{"id": "2", "question": "?", "steps": []}\n[1]\n')
     assert main(["data", "quality", str(tmp_path / "chains.jsonl")]) == 0

@@ -13,7 +13,7 @@ from atomthink_plugin.api import Path as Node
 from atomthink_plugin.api import Step
 from atomthink_plugin.cli import main
 from atomthink_plugin.formats.atomic import Atomic
-from atomthink_plugin.training.records import Chain, read_chains, write_chains
+from atomthink_plugin.training.records import Chain, read_records, write_records
 from tests.training.annotate.teaching import lines
 from tests.training.damaged import HALF, LATIN, append, oversized
 
@@ -33,7 +33,7 @@ def chains(tmp_path: Path) -> Path:
         Chain(id="tag", question="Is <image> here?", images=("b.png",), steps=STEPS, labels=(1, 1, 1)),
     ]
     file = tmp_path / "chains.jsonl"
-    write_chains(file, made)
+    write_records(file, made)
     about = [json.loads(line) for line in file.read_text().splitlines()]
     about[0] |= {"source": "MathV", "way": "dynamic"}
     file.write_text("".join(json.dumps(record) + "\n" for record in about) + '{"id": "none", "question": "?"}\n')
@@ -45,12 +45,12 @@ def test_sft_records_are_the_prompts_of_inference_one_per_step(chains: Path, tmp
 
     out = tmp_path / "sft"
     assert main(["data", "sft", str(chains), "--out", str(out)]) == 0
-    found = read_chains(chains)
+    found = read_records(chains, Chain)
     rows = json.loads((out / "amath_sft.json").read_text())
     assert len(rows) == 3 + 2
     assert all(set(row) == {"final_input_prompt", "image", "conversations", "answer"} for row in rows)
     at = 0
-    for chain in found.chains[:2]:
+    for chain in found.records[:2]:
         node = Node(found.question(chain))
         for step in chain.steps:
             text = "".join(part for part in Atomic().render(node).messages[0].parts if isinstance(part, str))
@@ -149,13 +149,13 @@ def test_prm_records_end_with_the_step_that_is_labelled(chains: Path, tmp_path: 
 def test_what_was_written_is_read_back(chains: Path, tmp_path: Path) -> None:
     assert main(["data", "sft", str(chains), "--out", str(tmp_path / "sft")]) == 0
     assert main(["data", "read", str(tmp_path / "sft/amath_sft.json"), "--out", str(tmp_path / "back.jsonl")]) == 0
-    back = read_chains(tmp_path / "back.jsonl")
-    whole = read_chains(chains).chains[:2]
-    assert [(c.question, c.steps, c.answer) for c in back.chains] == [(c.question, c.steps, c.answer) for c in whole]
+    back = read_records(tmp_path / "back.jsonl", Chain)
+    whole = read_records(chains, Chain).records[:2]
+    assert [(c.question, c.steps, c.answer) for c in back.records] == [(c.question, c.steps, c.answer) for c in whole]
     assert not lines(tmp_path / "back.rejects.jsonl")
     assert main(["data", "prm", str(chains), "--out", str(tmp_path / "prm")]) == 0
     assert main(["data", "read", str(tmp_path / "prm/amath_prm.json"), "--out", str(tmp_path / "marked.jsonl")]) == 0
-    marked = read_chains(tmp_path / "marked.jsonl").chains
+    marked = read_records(tmp_path / "marked.jsonl", Chain).records
     assert [(c.steps, c.labels) for c in marked] == [
         (STEPS[:1], (1.0,)),
         (STEPS[:2], (None, 0.0)),
@@ -197,8 +197,8 @@ def test_published_sft_rows_are_joined_where_their_histories_meet(chains: Path) 
     (folder / "AMATH-SFT.json").write_text(json.dumps(rows))
     out = folder / "deep/chains.jsonl"
     assert main(["data", "read", str(folder / "AMATH-SFT.json"), "--out", str(out)]) == 0
-    found = read_chains(out)
-    assert {(chain.question, chain.steps) for chain in found.chains} == {
+    found = read_records(out, Chain)
+    assert {(chain.question, chain.steps) for chain in found.records} == {
         ("How many?", STEPS),
         ("How many?", (first, other)),
         ("Late?", STEPS),
@@ -227,7 +227,7 @@ def test_published_prm_rows_have_one_label_per_tag(chains: Path) -> None:
     file = folder / "amath_prm.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{torn\n")
     assert main(["data", "read", str(file), "--out", str(folder / "read.jsonl")]) == 0
-    told = [(chain.steps, chain.labels) for chain in read_chains(folder / "read.jsonl").chains]
+    told = [(chain.steps, chain.labels) for chain in read_records(folder / "read.jsonl", Chain).records]
     assert told == [(STEPS[:2], (None, 1.0)), (STEPS[:2], (1.0, 0.0))]
     reasons = [one["reason"] for one in lines(folder / "read.rejects.jsonl")]
     assert [reason.split()[0:3] for reason in reasons] == [
@@ -248,7 +248,7 @@ def test_published_records_that_are_damaged_cost_no_other(chains: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     append(file, LATIN, b'{"question": ' + HALF.encode() + b', "process": "", "label": []}\n')
     assert main(["data", "read", str(file), "--out", str(folder / "read.jsonl")]) == 0
-    assert [chain.question for chain in read_chains(folder / "read.jsonl").chains] == ["How many?"]
+    assert [chain.question for chain in read_records(folder / "read.jsonl", Chain).records] == ["How many?"]
     rejects = lines(folder / "read.rejects.jsonl")
     assert [one["where"] for one in rejects] == [f"published.jsonl:{at}" for at in (2, 3, 4, 5)]
     assert "DecompressionBombError" in rejects[0]["reason"]

@@ -11,7 +11,7 @@ import pytest
 from atomthink_plugin.cli import main
 from atomthink_plugin.tasks.capability.record_set import demo_chains
 from atomthink_plugin.tasks.demo.questions import held_out
-from atomthink_plugin.training.records import read_chains
+from atomthink_plugin.training.records import Chain, read_records
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -50,12 +50,12 @@ def test_chains_with_faults_among_them_are_labelled_both_ways(tmp_path: Path) ->
     common = ["label", str(file), "--rollouts", "2", "--model_args", f"journal={tmp_path / 'journal'}", "--out"]
 
     assert main([*common, str(out), "--way", "monte_carlo", "--soft"]) == 0
-    soft = read_chains(out)  # from another folder: the images are found
-    assert [chain.id for chain in soft.chains] == [whole["id"], "wrong"]
-    assert [chain.labels and chain.labels[-1] for chain in soft.chains] == [1.0, 0.0]
-    assert soft.chains[0].labels is not None
-    assert soft.chains[0].labels[:-1] == (soft.chains[1].labels or ())[:-1]
-    assert set(soft.chains[0].labels) <= {0.0, 0.5, 1.0}
+    soft = read_records(out, Chain)  # from another folder: the images are found
+    assert [chain.id for chain in soft.records] == [whole["id"], "wrong"]
+    assert [chain.labels and chain.labels[-1] for chain in soft.records] == [1.0, 0.0]
+    assert soft.records[0].labels is not None
+    assert soft.records[0].labels[:-1] == (soft.records[1].labels or ())[:-1]
+    assert set(soft.records[0].labels) <= {0.0, 0.5, 1.0}
     reasons = [reject["reason"].split(":")[0] for reject in read(out.with_name("labels.rejects.jsonl"))]
     twice = f"the id {whole['id']!r} occurred before"
     assert set(reasons) == {"steps", "record", "image broken.png", "answer", "labels", twice, "no JSON"}
@@ -71,12 +71,12 @@ def test_chains_with_faults_among_them_are_labelled_both_ways(tmp_path: Path) ->
 
     found = tmp_path / "omega.jsonl"
     assert main([*common, str(found)]) == 0
-    right, ends_wrong = read_chains(found).chains
+    right, ends_wrong = read_records(found, Chain).records
     assert right.labels == (1.0,) * len(right.steps)
     error = ends_wrong.first_error()
     assert error is not None
     assert ends_wrong.labels == (*[1.0] * error, 0.0, *[None] * (len(wrong) - error - 1))
-    shares = soft.chains[1].labels
+    shares = soft.records[1].labels
     assert shares is not None
     assert shares[error] == 0
     assert error == 0 or (shares[error - 1] or 0) > 0
@@ -92,7 +92,7 @@ def test_questions_are_sampled_first(tmp_path: Path) -> None:
     file.write_text("\n".join(map(json.dumps, [*records, {"id": "unanswered", "question": "How many?"}])))
     arguments = ["--rollouts", "1", "--sample", "1", "--temperature", "0", "--model_args", "journal=off"]
     assert main(["label", str(file), "--out", str(out), *arguments]) == 0
-    chains = read_chains(out).chains
+    chains = read_records(out, Chain).records
     assert [chain.id for chain in chains] == [f"{record['id']}/0" for record in records]
     for chain in chains:
         assert chain.labels is not None
@@ -103,7 +103,7 @@ def test_questions_are_sampled_first(tmp_path: Path) -> None:
     assert (summary["records"], summary["records_rejected"], summary["samples"]) == (3, 1, 2)
     assert adds_up(summary)
     (reject,) = read(out.with_name("labels.rejects.jsonl"))
-    assert reject["reason"] == "answer: Field required"
+    assert reject["reason"].startswith("answer: ")
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_questions_are_sampled_first(tmp_path: Path) -> None:
         (["in.jsonl", "--out", "o.jsonl", "--sample", "0"], "`--sample 0`: has to be 1 or more"),
         (["in.jsonl", "--out", "o.jsonl", "--soft"], "`--soft` goes with `--way monte_carlo`"),
         (["in.jsonl", "--out", "o.jsonl", "--temperature", "1"], "`--temperature 1.0` goes with `--sample`"),
-        (["in.jsonl", "--out", "o.jsonl"], "has no chain that can be used (1 rejected; the first: in.jsonl:1: steps"),
-        (["bad.jsonl", "--out", "o.jsonl", "--sample", "1"], "has no question that can be used (1 rejected"),
+        (["in.jsonl", "--out", "o.jsonl"], "1 rejected; the first: in.jsonl:1: steps"),
+        (["bad.jsonl", "--out", "o.jsonl", "--sample", "1"], "1 rejected; the first: bad.jsonl:1: "),
         (["good.jsonl", "--out", "o.jsonl", "--model", "gpt"], "`model=gpt`"),
         (["good.jsonl", "--out", "o.jsonl", "--model_args", "search=beam"], "`search=beam`: rollouts are QuickThink"),
     ],

@@ -17,8 +17,8 @@ from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy, history_in
 from atomthink_plugin.training.label.labelling import WAYS, Labelled, label
-from atomthink_plugin.training.label.sampling import Answered, QuestionFile, sample
-from atomthink_plugin.training.records import Chain, Chains
+from atomthink_plugin.training.label.sampling import sample
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
 from tests.trees import settings
 
 Ask = tuple[str, tuple[str, ...]]
@@ -58,7 +58,7 @@ def runner(policy: Policy, **values: object) -> Runner:
 
 
 def labelled(chains: list[Chain], policy: Policy, way: str, n: int, **values: object) -> Labelled:
-    return label(Chains(FilePath(), chains), runner(policy, **values), WAYS[way], n)
+    return label(RecordFile(FilePath(), chains), runner(policy, **values), WAYS[way], n)
 
 
 @pytest.mark.parametrize("steps", range(1, 8))
@@ -191,14 +191,14 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
     (tmp_path / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (4, 4)).save(tmp_path / "whole.png")
     names = ("broken", "whole", "none")
-    asked = [Answered(id=name, question="How many?", images=(f"{name}.png",), answer="7") for name in names]
+    asked = [AnsweredQuestion(id=name, question="How many?", images=(f"{name}.png",), answer="7") for name in names]
     tree = {
         "": {"Step 1: Look left.": 0.5, "Step 1: Look right.": 0.5},
         "Step 1: Look left.": {"Step 2: The answer is 7.": 1.0},
         "Step 1: Look right.": {"Step 2: The answer is 8.": 1.0},
     }
     policy = ScriptedPolicy(tree)
-    sampled = sample(QuestionFile(tmp_path, asked), runner(policy), 12)
+    sampled = sample(RecordFile(tmp_path, asked), runner(policy), 12)
     assert [made.id for made in sampled.chains] == [f"whole/{i}" for i in range(12)]
     assert {made.steps[1] for made in sampled.chains} == {"Step 2: The answer is 7.", "Step 2: The answer is 8."}
     assert {(made.answer, made.images, made.labels) for made in sampled.chains} == {("7", ("whole.png",), None)}
@@ -206,12 +206,12 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
     assert (sampled.rejects[0].where, sampled.rejects[12].where) == ("sample 'broken/0'", "sample 'none/0'")
     assert sampled.rejects[0].reason.startswith("question 'broken': UnidentifiedImageError")
     assert sampled.spent.samples == 36
-    greedy = sample(QuestionFile(tmp_path, asked[1:2]), runner(policy), 4, temperature=0.0)
+    greedy = sample(RecordFile(tmp_path, asked[1:2]), runner(policy), 4, temperature=0.0)
     assert len({made.steps for made in greedy.chains}) == 1
 
 
 def test_a_question_without_a_valid_step_gives_no_chain(tmp_path: FilePath) -> None:
     policy = ScriptedPolicy({"": {"...": 1.0}})
-    sampled = sample(QuestionFile(tmp_path, [Answered(id="q", question="?", answer="7")]), runner(policy), 1)
+    sampled = sample(RecordFile(tmp_path, [AnsweredQuestion(id="q", question="?", answer="7")]), runner(policy), 1)
     assert sampled.chains == []
     assert sampled.rejects[0].reason == "no valid step in it (invalid)"

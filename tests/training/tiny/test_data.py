@@ -17,7 +17,7 @@ from atomthink_plugin.formats.cot import COT_INSTRUCTION
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import HINT, DemoQuestion, held_out, training_stream
-from atomthink_plugin.training.records import read_chains
+from atomthink_plugin.training.records import Chain, read_records
 from atomthink_plugin.training.tiny.files import MAKERS, Figures, write
 from atomthink_plugin.training.tiny.labels import corrections, slipped_steps, verdicts
 from atomthink_plugin.training.tiny.model import image_processor
@@ -84,9 +84,9 @@ def test_files_hold_what_the_trainings_read_and_nothing_held_out(tmp_path: Path,
     records = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(records) == 40
     if name != "asking":
-        found = read_chains(file)
-        assert len(found.chains) == 40
-        labels = [label for chain in found.chains for label in chain.labels or ()]
+        found = read_records(file, Chain)
+        assert len(found.records) == 40
+        labels = [label for chain in found.records for label in chain.labels or ()]
         if labels:
             assert 0.3 < sum(labels) / len(labels) < 0.9
     asked = [DemoQuestion.from_json(record["demo"]) for record in records if "demo" in record]

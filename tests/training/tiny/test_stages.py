@@ -13,7 +13,7 @@ import yaml
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from atomthink_plugin.training.records import read_chains
+from atomthink_plugin.training.records import Chain, read_records
 from atomthink_plugin.training.tiny.files import Figures
 from atomthink_plugin.training.tiny.model import Size, load
 from atomthink_plugin.training.tiny.models import make_base, make_grown
@@ -61,7 +61,7 @@ def test_stages_run_once_in_order_scaled(tmp_path: Path) -> None:
         files = [{"name": "slips", "records": 30, "seed": int(name[:2])}]
         (recipes / f"{name}.yaml").write_text(yaml.safe_dump({"figures": figures, "files": files}))
     run_stages(out, scale=0.1, recipes=recipes)
-    assert len(read_chains(out / "data" / "slips-1.jsonl").chains) == 3
+    assert len(read_records(out / "data" / "slips-1.jsonl", Chain).records) == 3
     assert len(list((out / "data" / "figures").iterdir())) == 4
     done = [json.loads(line)["stage"] for line in (out / DONE).read_text().splitlines()]
     assert done == ["01-data-a", "02-data-b"]
@@ -104,10 +104,10 @@ def test_own_chains_are_labelled_by_the_truth(tmp_path: Path) -> None:
     asked = write(figures, "asking", 12, seed=1)
     out = tmp_path / "data" / "own.jsonl"
     sample_judged(asked, str(WEIGHTS / "policy"), 1.0, out)
-    found = read_chains(out)
+    found = read_records(out, Chain)
     answers = {json.loads(line)["id"]: json.loads(line)["answer"] for line in asked.read_text().splitlines()}
-    assert 6 < len(found.chains) <= 12
-    for chain in found.chains:
+    assert 6 < len(found.records) <= 12
+    for chain in found.records:
         right = chain.steps[-1].endswith(f": {answers[chain.id.rpartition('/')[0]]}.")
         assert right or chain.first_error() is not None
 

@@ -9,7 +9,7 @@ from typing import Any
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import training_stream
-from atomthink_plugin.training.records import Chain, write_chains
+from atomthink_plugin.training.records import Chain, write_records
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 
 MODEL = str(WEIGHTS / "policy")
@@ -24,7 +24,7 @@ def demo_chains(folder: Path, count: int, name: str = "chains.jsonl") -> list[Ch
         draw(question.figure).resize((112, 112)).save(folder / image)
         steps, answer = tuple(question.steps), str(question.answer)
         chains.append(Chain(id=str(at), question=question.text, images=(image,), steps=steps, answer=answer))
-    write_chains(folder / name, chains)
+    write_records(folder / name, chains)
     return chains
 
 

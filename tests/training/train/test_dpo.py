@@ -20,8 +20,7 @@ from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.training.pairs.pairing import PairLimits, Tried, contests, paths_of, siblings
-from atomthink_plugin.training.pairs.pairs import read_pairs
-from atomthink_plugin.training.records import engine_question
+from atomthink_plugin.training.records import Pair, engine_question, read_records
 from atomthink_plugin.training.train.dpo import train_dpo
 from atomthink_plugin.training.train.recipe import DpoRecipe
 from atomthink_plugin.training.train.tokens import picture
@@ -98,13 +97,13 @@ def test_the_command_makes_pairs_of_journals_and_chains(
     questions = ["--questions", str(folder / "chains.jsonl")]
     command = ["pairs", str(folder / "journal"), str(folder / "tried.jsonl"), "--out", str(tmp_path / "in" / "p.jsonl")]
     assert main([*command, *questions]) == 0
-    found = read_pairs(tmp_path / "in" / "p.jsonl")
+    found = read_records(tmp_path / "in" / "p.jsonl", Pair)
     assert not found.rejects
-    kinds = Counter((pair.id.split("/")[1], len(pair.chosen), len(pair.history)) for pair in found.pairs)
+    kinds = Counter((pair.id.split("/")[1], len(pair.chosen), len(pair.history)) for pair in found.records)
     chains = lines(folder / "chains.jsonl")
     last = len(chains[2]["steps"]) - 1
     assert kinds == {("step", 1, 0): 2, ("path", 2, 0): 2, ("path", 1, last): 1}
-    assert {pair.question for pair in found.pairs} == {chain["question"] for chain in chains}
+    assert {pair.question for pair in found.records} == {chain["question"] for chain in chains}
     assert main(command) == 2
     assert "--questions" in capsys.readouterr().err
     assert main([*command, *questions, "--margin", "2"]) == 2
@@ -182,7 +181,7 @@ def test_what_is_no_sampled_step_of_the_question_is_in_no_pair(folder: Path, tmp
     out = tmp_path / "pairs.jsonl"
     command = ["pairs", str(journal.folder), "--questions", str(tmp_path / "chains.jsonl"), "--out", str(out)]
     assert main([*command, "--margin", "0.05", "--per-prefix", "99", "--per-question", "99"]) == 0
-    found = {(pair.history, pair.chosen, pair.rejected) for pair in read_pairs(out).pairs}
+    found = {(pair.history, pair.chosen, pair.rejected) for pair in read_records(out, Pair).records}
     ends = (("Step a",), ("Step a right",), ("Step a wrong",))
     assert found == {((), ("Step a",), ("Step b",)), ends}
     assert "12 nodes outside" in caplog.text
@@ -195,10 +194,10 @@ def test_the_command_searches_for_pairs_itself(folder: Path, tmp_path: Path) -> 
     questions = ["--questions", str(folder / "chains.jsonl"), "--margin", "0.001"]
     out = tmp_path / "pairs.jsonl"
     assert main(["pairs", "--model", "atomthink_tiny", "--model_args", arguments, *questions, "--out", str(out)]) == 0
-    found = read_pairs(out)
-    assert found.pairs
+    found = read_records(out, Pair)
+    assert found.records
     assert not found.rejects
-    assert all(len(pair.chosen) == len(pair.rejected) == 1 for pair in found.pairs if "/step/" in pair.id)
+    assert all(len(pair.chosen) == len(pair.rejected) == 1 for pair in found.records if "/step/" in pair.id)
 
 
 def margin(checkpoint: Checkpoint, pair: dict[str, Any], folder: Path) -> float:
@@ -265,5 +264,5 @@ def test_a_second_round_starts_from_the_first_and_nothing_usable_is_an_error(fol
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert any(not torch.equal(one[name], two[name]) for name in one)
     (tmp_path / "pairs.jsonl").write_text(json.dumps({**pair, "rejected": pair["chosen"]}) + "\n")
-    with pytest.raises(AtomThinkError, match=r"no pair that can be learned: 1 read.*are the same"):
+    with pytest.raises(AtomThinkError, match=r"1 rejected.*pairs\.jsonl:1"):
         train_dpo(recipe(tmp_path, out=tmp_path / "none"))

@@ -27,7 +27,7 @@ from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.scorers.detect import detect_kind
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_token import prm_token
-from atomthink_plugin.training.records import Chain, Chains, read_chains, write_chains
+from atomthink_plugin.training.records import Chain, RecordFile, read_records, write_records
 from atomthink_plugin.training.tiny.files import Figures, slips, write
 from atomthink_plugin.training.tiny.models import make_grown
 from atomthink_plugin.training.train.prm import Collator
@@ -57,7 +57,7 @@ def recipe(file: Path, **told: Any) -> Path:
     return file
 
 
-def scores(scorer: Scorer, found: Chains, chain: Chain, images: bool = True) -> list[float]:
+def scores(scorer: Scorer, found: RecordFile[Chain], chain: Chain, images: bool = True) -> list[float]:
     question = found.question(chain) if images else Question(chain.id, (Message("user", (chain.question,)),))
     nodes = list(accumulate(chain.steps, lambda at, s: at.extend(Step(s)), initial=api.Path(question)))[1:]
 
@@ -81,10 +81,10 @@ def trained(folder: Path, **told: Any) -> Path:
 
 def loss_of_scores(scorer: Scorer, data: Path, images: bool = True) -> float:
     """The judging loss that a scorer's scores of all steps would have."""
-    found = read_chains(data)
+    found = read_records(data, Chain)
     given = [
         score if label else 1 - score
-        for chain in found.chains
+        for chain in found.records
         for score, label in zip(scores(scorer, found, chain, images), chain.labels or (), strict=True)
     ]
     return fmean(-log(one) for one in given)
@@ -120,9 +120,9 @@ def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str)
 def test_right_and_wrong_steps_are_learned_apart(data: Path, tmp_path: Path, helps: dict[str, Any]) -> None:
     told = {"data": str(data), "max_steps": 40, "muon": 0.01, "freeze": "vision_tower", **helps}
     out = trained(tmp_path, **told, out=tmp_path / "prm")
-    scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
+    scorer, found = prm_token(str(out), device="cpu"), read_records(data, Chain)
     read: dict[bool, list[float]] = {True: [], False: []}
-    for chain in found.chains:
+    for chain in found.records:
         for score, label in zip(scores(scorer, found, chain), chain.labels or (), strict=True):
             read[label == 1.0].append(score)
     assert fmean(read[True]) > fmean(read[False]) + 0.3  # learned by heart, it is nearly 1
@@ -179,9 +179,9 @@ def test_misjudged_chains_are_mined_the_worst_first(data: Path, tmp_path: Path) 
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", data=str(data), out=str(out)))]) == 0
     hard = data.with_name("hard.jsonl")
     assert main(["prm", "mine", str(data), "--prm", str(out), "--out", str(hard), "--args", "prm_batch_size=4"]) == 0
-    scorer, found = prm_token(str(out), device="cpu"), read_chains(data)
-    worst = {chain.id: _worst(scores(scorer, found, chain), chain.labels or ()) for chain in found.chains}
-    mined = [worst[chain.id] for chain in read_chains(hard).chains]
+    scorer, found = prm_token(str(out), device="cpu"), read_records(data, Chain)
+    worst = {chain.id: _worst(scores(scorer, found, chain), chain.labels or ()) for chain in found.records}
+    mined = [worst[chain.id] for chain in read_records(hard, Chain).records]
     assert mined
     # Batches of other sizes round differently.
     assert mined == pytest.approx(sorted((fault for fault in worst.values() if fault > 0.5), reverse=True), abs=1e-4)
@@ -256,7 +256,7 @@ def test_labels_of_one_kind_alone_teach_nothing(tmp_path: Path, capfd: pytest.Ca
     figures.draw()
     made = [{**record, "id": str(n)} for n, record in enumerate(islice(slips(figures, random.Random(1)), 20))]
     right = [Chain.model_validate(record) for record in made if all(record["labels"])]
-    write_chains(tmp_path / "right.jsonl", right)
+    write_records(tmp_path / "right.jsonl", right)
     file = recipe(tmp_path / "r.yaml", data=str(tmp_path / "right.jsonl"), out=str(tmp_path / "out"))
     assert main(["train", "prm", str(file)]) == 2
     assert "no wrong step" in capfd.readouterr().err

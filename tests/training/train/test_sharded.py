@@ -16,7 +16,7 @@ from transformers.core_model_loading import WeightRenaming
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.inference.checkpoints import load_multimodal
-from atomthink_plugin.training.records import Chain, write_chains, write_lines
+from atomthink_plugin.training.records import Chain, write_records
 from atomthink_plugin.training.train import policy
 from atomthink_plugin.training.train.checkpoint import correct, freeze, load_trainable
 from atomthink_plugin.training.train.collate import IGNORED
@@ -39,7 +39,7 @@ TEXT = Chain(
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mixed")
-    write_chains(folder / "chains.jsonl", [*demo_chains(folder, 1), TEXT])
+    write_records(folder / "chains.jsonl", [*demo_chains(folder, 1), TEXT])
     return folder
 
 
@@ -107,7 +107,7 @@ def test_fsdp_trains_the_prm_that_one_process_trains(data: Path, tmp_path: Path)
     chains = lines(data / "chains.jsonl")
     labels = [[float(at % 2) for at in range(len(chain["steps"]))] for chain in chains]
     records = [{**chain, "labels": told} for chain, told in zip(chains, labels, strict=True)]
-    write_lines(data / "labelled.jsonl", records)
+    write_records(data / "labelled.jsonl", records)
     told = {"model": MODEL, "data": str(data / "labelled.jsonl"), "tag": "<|step|>", "max_steps": 2, "log_every": 1}
     told |= {
         "precision": "fp32",
