@@ -1,10 +1,12 @@
-"""Progress of a run: questions done, tokens per second, time left."""
+"""The progress of long work: how much is done, how fast, and the time left."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -20,29 +22,36 @@ from atomthink_plugin.api import Outcome, Result, Usage
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+
 LOG_EVERY_SECONDS = 30.0
-"""How often a line is logged where there is no terminal to draw on."""
+"""How often a line is logged where there is no terminal."""
 
 
 class RunProgress:
-    """A progress bar on a terminal, a log line now and then elsewhere.
+    """A progress bar on a terminal, a log line every 30 seconds elsewhere.
 
     Args:
-        total: Questions to answer.
-        label: What is shown before the bar.
+        total: How much there is to do.
+        label: Text before the bar.
+        unit: What is counted, in the plural.
+        rate_of: What the rate counts, "tokens" for example; None for the rate of `unit`.
         shown: False for the further processes of a run.
     """
 
-    def __init__(self, total: int, label: str, shown: bool = True) -> None:
+    def __init__(
+        self, total: int, label: str, *, unit: str = "questions", rate_of: str | None = "tokens", shown: bool = True
+    ) -> None:
         self._console = Console(stderr=True)
-        self._total, self._label, self._shown = total, label, shown
-        self._done = self._asked = self._failed = self._tokens = 0
+        self._total, self._label, self._unit, self._shown = total, label, unit, shown
+        self._rate_of = rate_of
+        self._done = self._fresh = self._failed = self._amount = 0
         self._started = self._logged = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:,.0f} tokens/s"),
+            TextColumn(f"{{task.fields[rate]:,.0f}} {rate_of or unit}/s"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -63,23 +72,37 @@ class RunProgress:
         self._bar.stop()
 
     def finished(self, result: Result, spent: Usage | None) -> None:
-        """Counts one question by what it cost in this run; None for one that was not asked."""
-        self.count(spent.generated if spent else 0, spent is not None, not isinstance(result, Outcome))
+        """Counts one question with its generated tokens.
 
-    def count(self, tokens: int, asked: bool, failed: bool) -> None:
-        """Counts one question by what it took in this run."""
-        self._done += 1
-        self._asked += asked
-        self._tokens += tokens
-        self._failed += failed
+        Args:
+            result: The outcome or the failure.
+            spent: What it cost in this run, None for a question that the journal knew.
+        """
+        tokens = spent.generated if spent else 0
+        self.advance(amount=tokens, resumed=spent is None, failed=not isinstance(result, Outcome))
+
+    def advance(self, units: int = 1, *, amount: int = 0, resumed: bool = False, failed: bool = False) -> None:
+        """Counts units as done.
+
+        Args:
+            units: How many.
+            amount: How much of `rate_of` they took.
+            resumed: Whether an earlier run did them. They count as done, and not for the time left.
+            failed: Whether they failed.
+        """
+        self._done += units
+        self._fresh += 0 if resumed else units
+        self._failed += units if failed else 0
+        self._amount += amount if self._rate_of else units
         elapsed = max(time.monotonic() - self._started, 1e-9)
-        rate = self._tokens / elapsed
-        self._bar.update(self._task, advance=1, rate=rate)
+        rate = self._amount / elapsed
+        self._bar.update(self._task, advance=units, rate=rate)
         if self._shown and not self._console.is_terminal and self._due():
-            left = elapsed / max(self._asked, 1) * (self._total - self._done)
+            left = elapsed / max(self._fresh, 1) * (self._total - self._done)
             log.info(
-                "%s: %d of %d questions, %d failed, %.0f tokens/s, %.0f s left",
-                *(self._label, self._done, self._total, self._failed, rate, left),
+                "%s: %d of %d %s, %d failed, %.0f %s/s, %.0f s left",
+                *(self._label, self._done, self._total, self._unit, self._failed),
+                *(rate, self._rate_of or self._unit, left),
             )
 
     def _due(self) -> bool:
@@ -88,3 +111,16 @@ class RunProgress:
             return False
         self._logged = now
         return True
+
+
+def track(items: Sequence[Item], unit: str) -> Iterator[Item]:
+    """Yields the items and shows how many are done.
+
+    Args:
+        items: The items.
+        unit: What they are, in the plural.
+    """
+    with RunProgress(len(items), unit, unit=unit, rate_of=None) as progress:
+        for item in items:
+            yield item
+            progress.advance()

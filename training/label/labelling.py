@@ -91,7 +91,7 @@ async def _label(source: RecordFile[Chain], runner: Runner, way: Way, n: int) ->
             costs.append(roller.spent)
             fresh = roller.spent.resumed == 0
             failed = any(isinstance(result, Reject) for result in results)
-            progress.count(roller.spent.usage.generated if fresh else 0, fresh, failed)
+            progress.advance(amount=roller.spent.usage.generated if fresh else 0, resumed=not fresh, failed=failed)
 
     with RunProgress(len(groups), "labels") as progress:
         await asyncio.gather(*(work(todo, progress) for _ in range(min(runner.concurrency, len(groups)))))
