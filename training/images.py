@@ -1,47 +1,47 @@
-"""Pictures as records name them: read, checked before anything is spent on them, left as they are stored."""
+"""Images of records: read, checked before anything is spent on them, and stored without being encoded again."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image
 
+from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.image_input import read_image
 
-_DECODERS: Final = 4  # threads that check images
+_DECODERS: Final = 4  # threads
+_SUFFIX: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp"}
 
 BROKEN: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for files that are no picture, half of one, or one of more pixels than memory should hold."""
+"""What Pillow raises for a file that is missing, not an image, truncated or too large."""
 
 Picture = Path | bytes
-"""A file, or what would be in it."""
+"""An image file, or its content."""
 
 
 @lru_cache(maxsize=256)
 def shared_image(file: Path) -> Image.Image:
-    """Returns a picture in RGB; records about one picture share it.
-
-    Raises:
-        OSError: There is no such file, or it is no picture; others of `BROKEN` for broken ones.
-    """
+    """Returns an image in RGB; records with the same image share it. Raises one of `BROKEN`."""
     return read_image(file)
 
 
 def image_fault(picture: Picture) -> str | None:
-    """Returns why a picture cannot be decoded, None if it can."""
+    """Returns why an image cannot be decoded, None if it can."""
     try:
-        read_image(picture)  # not kept: a check is of more pictures than memory may hold
+        read_image(picture)  # not cached: there may be more images than fit in memory
     except BROKEN as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def image_faults(pictures: Iterable[Picture]) -> dict[Picture, str]:
-    """Returns why pictures cannot be decoded, without those that can; each is looked at once."""
+    """Returns why images cannot be decoded, without those that can. Each image is decoded once."""
     different = list(dict.fromkeys(pictures))
     with ThreadPoolExecutor(_DECODERS) as pool:
         faults = zip(different, pool.map(image_fault, different), strict=True)
@@ -49,7 +49,7 @@ def image_faults(pictures: Iterable[Picture]) -> dict[Picture, str]:
 
 
 def as_stored(data: Any) -> Any:
-    """Returns a split of `datasets` that gives its pictures' bytes instead of decoding them."""
+    """Returns a split of `datasets` that gives the content of its images as it is stored."""
     import datasets
 
     stored = datasets.Image(decode=False)
@@ -59,3 +59,42 @@ def as_stored(data: Any) -> Any:
         elif isinstance(getattr(kind, "feature", None), datasets.Image):
             data = data.cast_column(name, datasets.List(stored))
     return data
+
+
+def store_image(image: Any, folder: Path, out: Path) -> str:
+    """Copies an image into `out/images` under a name made from its content.
+
+    Args:
+        image: A file name, or a mapping with `bytes` or `path`, as `datasets` has images.
+        folder: What file names are relative to.
+        out: The output folder.
+
+    Returns:
+        The name of the copy, relative to `out`.
+
+    Raises:
+        AtomThinkError: The copy cannot be written. An image that cannot be read raises one of `BROKEN`.
+    """
+    data = image.get("bytes") if isinstance(image, dict) else None
+    if data is None:
+        name = image.get("path") if isinstance(image, dict) else image
+        if not isinstance(name, str):
+            raise ValueError(f"an image is a file name, not {type(name).__name__}")
+        data = (folder / name).read_bytes()
+    with Image.open(BytesIO(data)) as opened:
+        opened.load()
+        suffix = _SUFFIX.get(opened.format or "")
+        if suffix is None:
+            png = BytesIO()
+            opened.convert("RGB").save(png, "PNG")
+            data, suffix = png.getvalue(), "png"
+    target = f"images/{hashlib.blake2b(data, digest_size=10).hexdigest()}.{suffix}"
+    if not (out / target).exists():
+        part = out / f"{target}.part"
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            part.replace(out / target)
+        except OSError as error:
+            raise AtomThinkError(f"`--out {out}` cannot be written: {error.strerror}") from None
+    return target

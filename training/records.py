@@ -191,30 +191,8 @@ def read_images(record: QuestionRecord, folder: Path) -> list[Image]:
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionList:
-    """Records as a sequence of questions for a `Runner`: images are read when a question's turn comes.
-
-    Attributes:
-        records: The records.
-        folder: What their images are relative to.
-    """
-
-    records: Sequence[QuestionRecord]
-    folder: Path
-
-    def __len__(self) -> int:
-        """Returns the number of questions."""
-        return len(self.records)
-
-    def __getitem__(self, index: int, /) -> Question:
-        """Returns one question; raises QuestionError if an image cannot be read."""
-        record = self.records[index]
-        return engine_question(record.id, record.question, read_images(record, self.folder))
-
-
-@dataclass(frozen=True, slots=True)
 class RecordFile(Generic[R]):
-    """The contents of a file: every record is either usable or a reject.
+    """The contents of a file: every record is either usable or a reject. Also the questions that a `Runner` asks.
 
     Attributes:
         folder: What the images are relative to.
@@ -230,6 +208,14 @@ class RecordFile(Generic[R]):
     def read(self) -> int:
         """Number of all records, rejects included."""
         return len(self.records) + len(self.rejects)
+
+    def __len__(self) -> int:
+        """Returns the number of usable records."""
+        return len(self.records)
+
+    def __getitem__(self, index: int, /) -> Question:
+        """Returns the question of a usable record; see `question`."""
+        return self.question(self.records[index])
 
     def question(self, record: QuestionRecord) -> Question:
         """Returns a record's question with its images; raises QuestionError if one cannot be read."""
@@ -266,13 +252,12 @@ def read_records(
             continue
         try:
             record = kind.model_validate(row)
-        except ValidationError as error:
-            rejects.append(Reject(where, describe_errors(error), row))
-            continue
-        if empty := [name for name in required if not getattr(record, name)]:
-            rejects.append(Reject(where, f"{', '.join(empty)}: missing or empty", row))
-        elif record.id in found:
-            rejects.append(Reject(where, f"the id {record.id!r} occurred before", row))
+            if empty := [name for name in required if not getattr(record, name)]:
+                raise ValueError(f"{', '.join(empty)}: missing or empty")
+            if record.id in found:
+                raise ValueError(f"the id {record.id!r} occurred before")
+        except ValueError as error:
+            rejects.append(Reject(where, describe_error(error), row))
         else:
             found[record.id] = record
     records = list(found.values())
@@ -350,8 +335,10 @@ def _without_broken_images(file: Path, records: Sequence[R]) -> tuple[list[R], l
     return good, bad
 
 
-def describe_errors(error: ValidationError) -> str:
-    """Returns the faults of a record in one line."""
+def describe_error(error: ValueError) -> str:
+    """Returns why a record is not valid, in one line: the fields and faults that pydantic found, or the message."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())
 
 

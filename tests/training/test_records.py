@@ -14,7 +14,6 @@ from atomthink_plugin.training.records import (
     AnsweredQuestion,
     Chain,
     Pair,
-    QuestionList,
     Reject,
     json_rows,
     read_records,
@@ -144,8 +143,7 @@ def test_images_are_found_from_another_folder(tmp_path: Path) -> None:
     assert [chain.id for chain in found.records] == ["good"]
     assert found.question(found.records[0]).images[0].size == (4, 4)
     unchecked = read_records(out, Chain, check_images=False)
-    questions = QuestionList(unchecked.records, unchecked.folder)
-    assert len(questions) == 2
-    assert questions[0].images[0].size == (4, 4)
+    assert len(unchecked) == 2
+    assert unchecked[0].images[0].size == (4, 4)
     with pytest.raises(QuestionError, match="none"):
-        questions[1]
+        unchecked[1]

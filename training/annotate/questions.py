@@ -22,7 +22,7 @@ from atomthink_plugin.training.records import (
     QuestionRecord,
     Reject,
     Text,
-    describe_errors,
+    describe_error,
     json_rows,
     nothing_usable,
 )
@@ -119,7 +119,7 @@ def read_items(
         try:
             item = _item(row, chosen, where, folder, out)
         except ValidationError as error:
-            unusable.append(Reject(where, describe_errors(error), row))
+            unusable.append(Reject(where, describe_error(error), row))
         except BROKEN as error:
             unusable.append(Reject(where, f"image: {type(error).__name__}: {error}", row))
         else:

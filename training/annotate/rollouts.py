@@ -16,7 +16,7 @@ from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.annotate.filters import FaultError, require_format
 from atomthink_plugin.training.annotate.outputs import Lost, Made
 from atomthink_plugin.training.annotate.questions import Item, Items
-from atomthink_plugin.training.records import Chain, QuestionList
+from atomthink_plugin.training.records import Chain, RecordFile
 from atomthink_plugin.version import __version__
 
 WAY: Final = "rollouts"
@@ -53,7 +53,7 @@ def roll_out(found: Items, folder: Path, runner: Runner, model: str, samples: in
             RunProgress(len(found.items), f"{samples} rollouts") as progress,
         ):
             rolling = replace(runner, search=_collecting(samples), journal=journal, trees=True)
-            results = rolling.run(QuestionList(found.items, folder), progress.finished)
+            results = rolling.run(RecordFile(folder, found.items), progress.finished)
     except OSError as error:
         raise AtomThinkError(f"`--out {folder}` cannot be written: {error.strerror}") from error
     lost = [Lost(one.where, "input", "unusable record", one.reason, one.record) for one in found.unusable]

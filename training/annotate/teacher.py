@@ -29,7 +29,7 @@ from atomthink_plugin.servers.pool import Servers
 from atomthink_plugin.training.annotate.ledger import Ledger
 from atomthink_plugin.training.annotate.meter import Meter
 from atomthink_plugin.training.annotate.paying import PaidServer
-from atomthink_plugin.training.records import describe_errors
+from atomthink_plugin.training.records import describe_error
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ def read(text: str, kind: type[R]) -> R:
         except json.JSONDecodeError:
             continue
         except (ValidationError, RecursionError) as error:
-            fault = describe_errors(error) if isinstance(error, ValidationError) else "nested too deep"
+            fault = describe_error(error) if isinstance(error, ValidationError) else "nested too deep"
     raise ValueError(fault)
 
 

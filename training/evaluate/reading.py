@@ -14,7 +14,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.evaluate.labelled import Labelled, LabelledSet, Place
 from atomthink_plugin.training.evaluate.readers import READERS, detected
 from atomthink_plugin.training.images import as_stored, image_faults
-from atomthink_plugin.training.records import Reject, describe_errors, json_rows, nothing_usable
+from atomthink_plugin.training.records import Reject, describe_error, json_rows, nothing_usable
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _read(name: str, records: list[Record]) -> LabelledSet:
             if own.chain.id in chains:
                 raise ValueError(f"the id {own.chain.id!r} occurred before")
         except ValidationError as error:
-            rejects.append(Reject(str(place), describe_errors(error), record))
+            rejects.append(Reject(str(place), describe_error(error), record))
         except ValueError as error:
             rejects.append(Reject(str(place), str(error), record))
         else:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.training.export.records import PLACE, TAG
 from atomthink_plugin.training.images import image_fault
-from atomthink_plugin.training.records import Chain, MaybeText, RecordFile, Reject, describe_errors, json_rows
+from atomthink_plugin.training.records import Chain, MaybeText, RecordFile, Reject, describe_error, json_rows
 
 _HEADER: Final = "THE GIVEN QUESTION:\n"
 _HISTORY: Final = "HISTORICAL REASONING STEPS:"
@@ -110,7 +110,7 @@ def read_published(file: Path, images: Path | None, out: Path) -> Read:
             else:
                 raise ValueError("neither `conversations` nor `process`: no record of AMATH-SFT or AMATH-PRM")
         except ValidationError as error:
-            rejects.append(Reject(where, describe_errors(error), record))
+            rejects.append(Reject(where, describe_error(error), record))
         except ValueError as error:
             rejects.append(Reject(where, str(error), record))
     used = len(rows) + len(chains)

@@ -20,7 +20,7 @@ from atomthink_plugin.training.pairs.tally import Tally
 from atomthink_plugin.training.records import (
     AnsweredQuestion,
     Pair,
-    QuestionList,
+    RecordFile,
     sibling_file,
     write_records,
     write_rejects,
@@ -86,7 +86,7 @@ def search(model: str, typed: Mapping[str, Any], questions: Path, out: Path) -> 
         raise AtomThinkError("`journal=off`: pairs are made from the journal; leave it out, or name a folder")
     known, _ = read_known(questions, questions)
     with closing(journal):
-        replace(runner, journal=journal).run(QuestionList(list(known.values()), questions.parent))
+        replace(runner, journal=journal).run(RecordFile(questions.parent, list(known.values())))
     return journal.folder
 
 
