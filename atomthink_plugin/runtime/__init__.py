@@ -1,1 +1,1 @@
-"""Thinks about many questions at once: loop, batching, budgets, journal, progress."""
+"""Runs searches on many questions at once: event loop, batching, budgets, journal, progress."""

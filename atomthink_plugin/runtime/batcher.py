@@ -1,4 +1,4 @@
-"""Gathers what all questions are waiting for into one batch for an in-process model."""
+"""Batches the model calls of all questions."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 _SETTLE_TURNS: Final = 3
-"""Loop turns to wait for more items once no new ones arrive: a search needs a few to reach its next call."""
+"""Loop turns without a new item before a batch starts. A search needs a few turns to reach its next call."""
 
 
 class MicroBatcher(Generic[Item, Result]):
-    """Runs a batch function over whatever is waiting, in a thread of its own.
+    """Runs a batch function on the waiting items, in a separate thread.
 
-    There is no timer: a batch starts as soon as every runnable task has had its turn, and whatever
-    arrives while it runs goes into the next one, what is most urgent first. A batch that raises is
-    halved until the failing item stands alone; that item gets the exception, the others their results.
-    Running out of memory halves the batch size for good; an item that stands alone is tried once more,
-    since the batch function may have given back what it kept.
+    There is no timer: a batch starts as soon as every runnable task has had its turn. Items that arrive while a batch
+    runs go into the next one, the most urgent first. A batch that raises an exception is halved until the failing item
+    is alone. That item gets the exception, the others get their results. Running out of memory halves the batch size
+    for the rest of the run. A single item that runs out of memory is tried once more, because the batch function may
+    have freed its caches.
 
     Args:
-        run: Maps items to results, same length and order.
-        max_batch: Items in one batch at most, or what gives that number when the first batch begins.
+        run: Maps items to results of the same length and order.
+        max_batch: The largest batch, or a function that returns it when the first batch begins.
     """
 
     def __init__(self, run: Callable[[Sequence[Item]], Sequence[Result]], max_batch: int | Callable[[], int]) -> None:
@@ -46,7 +46,7 @@ class MicroBatcher(Generic[Item, Result]):
 
     @property
     def max_batch(self) -> int:
-        """The current limit; lower than asked for after an out-of-memory error."""
+        """The current limit. Out-of-memory errors lower it."""
         if callable(self._limit):
             self._limit = self._limit()
         return self._limit
@@ -54,10 +54,10 @@ class MicroBatcher(Generic[Item, Result]):
     async def submit(self, item: Item, urgency: int = 0) -> Result:
         """Waits for the item's turn and returns its result, or raises its exception.
 
-        With a path's depth as its urgency, questions are finished before others are begun: what is kept of those
-        that are under way stays small, however many wait.
+        With the depth of a path as the urgency, questions are finished before others are started. This bounds the
+        memory of questions in progress.
         """
-        _ = self.max_batch  # a limit that cannot be found is this caller's error, not the worker's
+        _ = self.max_batch  # an error in finding the limit belongs to this caller, not to the worker
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((urgency, item, future))
         if self._worker is None or self._worker.done():
@@ -88,7 +88,7 @@ class MicroBatcher(Generic[Item, Result]):
             with no_exit("the batch function"):
                 results = await loop.run_in_executor(self._started(), self._run, [item for item, _ in batch])
             if len(results) != len(batch):
-                raise RuntimeError(f"the batch function gave {len(results)} results for {len(batch)} items")
+                raise RuntimeError(f"the batch function returned {len(results)} results for {len(batch)} items")
         except Exception as error:
             failure = error
         else:
@@ -108,7 +108,7 @@ class MicroBatcher(Generic[Item, Result]):
             await self._halve(batch, full)
 
     def _started(self) -> ThreadPoolExecutor:
-        """Returns the thread, the same for a whole run: libraries keep plans and handles for each."""
+        """Returns the thread, one for the whole run: libraries keep plans and handles for each thread."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="atomthink-batch")
             at_end(self._end)
@@ -123,6 +123,6 @@ class MicroBatcher(Generic[Item, Result]):
         half = len(batch) // 2
         if full:
             self._limit = min(self.max_batch, half)
-            log.warning("out of memory with %d rows: continuing with batches of %d", len(batch), half)
+            log.warning("Out of memory with %d rows. Continuing with batches of %d", len(batch), half)
         await self._serve(batch[:half])
         await self._serve(batch[half:])

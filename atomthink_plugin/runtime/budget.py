@@ -1,4 +1,4 @@
-"""What one question may spend."""
+"""The budget of one question."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from atomthink_plugin.api import Usage
 
 @dataclass
 class Budget:
-    """Policy calls, tokens and time left; None is without bound.
+    """The policy calls, tokens and time that are left. None means no limit.
 
-    A grant is taken off at once and what was not used of it is given back, so that concurrent
-    expansions can never spend the same call twice. What asks for a grant takes its turn first: chains may have been
-    lent all that is left, and it waits for what they give back.
+    A grant is subtracted at once, and its unused part is returned later, so that concurrent expansions never spend the
+    same call twice. Callers take `turn` before a grant: concurrent chains may hold the whole budget, and the caller
+    then waits until they return their parts.
 
     Attributes:
         calls: Samples that may still be drawn.
         tokens: Tokens that may still be generated.
         deadline: Time of `clock` after which nothing new is started.
-        generated: Tokens that were generated so far.
-        clock: Tells the time.
+        generated: Tokens generated so far.
+        clock: Returns the time in seconds.
     """
 
     calls: int | None = None
@@ -36,14 +36,14 @@ class Budget:
 
     @cached_property
     def turn(self) -> asyncio.Lock:
-        """Held by whoever takes a grant, in the order of the calls."""
+        """The lock for taking a grant, in the order of the calls."""
         return asyncio.Lock()
 
     def grant(self, n: int, max_tokens: int) -> tuple[int, int]:
         """Takes up to `n` samples of up to `max_tokens` tokens.
 
         Returns:
-            Samples and tokens per sample that may be spent; (0, 0) when the budget is spent.
+            The granted samples and tokens per sample; (0, 0) when the budget is spent.
         """
         if self.deadline is not None and self.clock() >= self.deadline:
             return 0, 0
@@ -58,13 +58,13 @@ class Budget:
         return n, max_tokens
 
     def settle(self, n: int, max_tokens: int, used: Usage) -> None:
-        """Gives back what a grant of `n` samples of `max_tokens` did not use."""
+        """Returns the unused part of a grant of `n` samples of `max_tokens` tokens."""
         self._take(used.policy_calls - n, used.generated - n * max_tokens)
         self.generated += used.generated
 
     @asynccontextmanager
     async def lent(self, n: int, calls: int, tokens: int) -> AsyncIterator[list[Budget]]:
-        """Divides what is left among as many of `n` chains as it surely pays for, see `affordable`, until they end."""
+        """Divides the budget among as many of `n` chains as it certainly pays for (`affordable`), until they end."""
         bounded = self.calls is not None or self.tokens is not None
         async with self.turn if bounded else nullcontext():
             parts = self.split(self.affordable(n, calls, tokens))
@@ -74,18 +74,17 @@ class Budget:
                 self.join(parts)
 
     def affordable(self, n: int, calls: int, tokens: int) -> int:
-        """Returns how many of `n` chains of up to `calls` samples and `tokens` tokens are surely paid for.
+        """Returns how many of `n` chains of up to `calls` samples and `tokens` tokens the budget certainly pays for.
 
-        At least one: where nothing is left it ends at once.
+        At least one. A chain without a budget ends at once.
         """
         bounds = [left // each for left, each in ((self.calls, calls), (self.tokens, tokens)) if left is not None]
         return max(1, min([n, *bounds]))
 
     def split(self, n: int) -> list[Budget]:
-        """Divides what is left into `n` budgets, so that concurrent paths do not race for it.
+        """Divides the budget into `n` parts, so that concurrent paths do not compete for it.
 
-        All of it goes to the parts, the first of which get what cannot be divided; `join` takes back what
-        they leave.
+        The first parts get the remainder. `join` takes back what the parts leave.
         """
         parts = [
             Budget(_share(self.calls, n, i), _share(self.tokens, n, i), self.deadline, clock=self.clock)
@@ -96,7 +95,7 @@ class Budget:
         return parts
 
     def join(self, parts: Sequence[Budget]) -> None:
-        """Takes back what the parts of a `split` have left."""
+        """Takes back the rest of the parts of a `split`."""
         self._take(-sum(part.calls or 0 for part in parts), -sum(part.tokens or 0 for part in parts))
         self.generated += sum(part.generated for part in parts)
 

@@ -1,4 +1,4 @@
-"""From a checked plan to something that can be asked."""
+"""Builds a runner and its journal from a plan."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 _QUESTION: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),)))
 _TRIED: Final = (_QUESTION, _QUESTION.extend(Step("Step 1: Add the two numbers.")))
-"""What policies that cannot answer every prompt are shown before the first question."""
+"""Paths for checking, before the first question, that a policy can answer the prompts of the format."""
 
 
 def build(plan: Plan) -> Runner:
-    """Loads the policies and the scorer of a plan; the runner has no journal yet.
+    """Loads the policies and the scorer of a plan. The runner has no journal yet.
 
     Raises:
-        AtomThinkError: A checkpoint cannot be loaded or used; names the argument and what to do.
+        AtomThinkError: A checkpoint cannot be loaded or used. The error names the argument and what to do.
     """
     roles = _policies(plan)
     policy = roles.pop("policy")
@@ -49,7 +49,7 @@ def build(plan: Plan) -> Runner:
 
 
 def _policies(plan: Plan) -> dict[str, Policy]:
-    """Loads the policy of the run and of each role; those that are planned alike are one object."""
+    """Loads the policies of the run and of each role. Roles with the same plan share one policy."""
     loaded: list[tuple[PolicyPlan, Policy]] = []
     found: dict[str, Policy] = {}
     for role, planned in {"policy": plan.policy, **plan.roles}.items():
@@ -62,10 +62,10 @@ def _policies(plan: Plan) -> dict[str, Policy]:
 
 
 def open_journal(plan: Plan, runner: Runner, name: str, rank: int = 0) -> Journal | None:
-    """Opens the journal that belongs to a plan, None for `journal=off`.
+    """Opens the journal of a plan. Returns None for `journal=off`.
 
     Args:
-        plan: Its identity, with those of the loaded models, is what records are keyed by.
+        plan: The plan. Its identity and those of the loaded models name the folder.
         runner: The built plan.
         name: Readable beginning of the folder's name.
         rank: Index of this process.
@@ -84,7 +84,7 @@ def open_journal(plan: Plan, runner: Runner, name: str, rank: int = 0) -> Journa
 
 
 def journal_folder(journal: str | None) -> FilePath | None:
-    """Returns where journals are kept: the argument, else the user's cache; None for `off`."""
+    """Returns the folder of all journals: the argument or a folder in the user's cache. None for `off`."""
     if journal == "off":
         return None
     if journal is not None:

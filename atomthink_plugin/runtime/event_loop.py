@@ -1,4 +1,4 @@
-"""An event loop of our own: callers may be plain code, a server's thread or a notebook."""
+"""Runs asynchronous work in a new event loop, from plain code, a server's thread or a notebook."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _endings: dict[asyncio.AbstractEventLoop, contextlib.ExitStack] = {}
-"""What is called at the end of each loop that runs."""
+"""The functions to call at the end of each running loop."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs `work` to its end on a new loop in a new thread and returns its result.
+    """Runs `work` on a new loop in a new thread and returns its result.
 
-    An interrupt (Ctrl+C) of the caller cancels the work, waits for its clean-up and is raised again.
+    An interrupt (Ctrl+C) cancels the work, waits until it is cleaned up, and is raised again.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -26,7 +26,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     endings.callback(loop.close)
     endings.callback(_endings.pop, loop)
     task = loop.create_task(work)
-    done = threading.Event()  # CPython 3.11 takes a thread for ended once its `join` is interrupted
+    done = threading.Event()  # CPython 3.11 takes a thread for finished after its `join` was interrupted
 
     def main() -> None:
         asyncio.set_event_loop(loop)
@@ -59,9 +59,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def together(*work: Coroutine[Any, Any, T]) -> list[T]:
-    """Runs all at the same time and returns their results in order.
+    """Runs all coroutines concurrently and returns their results in order.
 
-    Where one fails, or the caller is cancelled, the others are cancelled: none goes on after the call.
+    If one fails or the caller is cancelled, the others are cancelled. None of them runs after the call returns.
     """
     tasks = [asyncio.create_task(one) for one in work]
     try:
@@ -73,17 +73,17 @@ async def together(*work: Coroutine[Any, Any, T]) -> list[T]:
 
 
 def at_end(end: Callable[[], object]) -> None:
-    """Has `end` called when the running loop ends, if that is one of `run`; callers end their own loops."""
+    """Registers `end` to be called when the running loop ends, if `run` started the loop."""
     if (endings := _endings.get(asyncio.get_running_loop())) is not None:
         endings.callback(end)
 
 
 def _clean_up(loop: asyncio.AbstractEventLoop) -> None:
-    # Whatever still waits for this loop would wait for ever, a batcher's worker for one.
+    # Tasks that still wait for this loop, a batcher's worker for example, would wait for ever.
     rest = asyncio.all_tasks(loop)
     for left in rest:
         left.cancel()
     loop.run_until_complete(asyncio.gather(*rest, return_exceptions=True))
     loop.run_until_complete(loop.shutdown_asyncgens())
-    # Closing the loop alone would leave the threads of its executor to end at some later time.
+    # Closing the loop would not wait for the threads of its executor.
     loop.run_until_complete(loop.shutdown_default_executor())

@@ -1,4 +1,4 @@
-"""Calls of a format, which may be a plugin's: what it returns is checked, and its errors name it."""
+"""Calls a format, which a plugin may provide. Results are checked, and errors name the format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from atomthink_plugin.runtime.plugin_errors import named
 
 
 def prompt_after(format: Format, path: Path) -> Prompt:
-    """Returns what the format asks after `path`."""
+    """Returns the prompt for the next unit after `path`."""
     with named(f"the format {_name(format)}"):
         prompt = format.render(path)
     check_prompt(prompt, f"the format {_name(format)}")
@@ -15,11 +15,11 @@ def prompt_after(format: Format, path: Path) -> Prompt:
 
 
 def unit_after(format: Format, path: Path) -> Unit | None:
-    """Returns what follows `path`, None for one whole reply."""
+    """Returns the next unit after `path`, None for one whole reply."""
     with named(f"the format {_name(format)}"):
         unit = format.unit(path)
     if unit is not None and not isinstance(unit, Unit):
-        raise AtomThinkError(f"the format {_name(format)} gave {unit!r} as the unit: return a `Unit`, or None")
+        raise AtomThinkError(f"the format {_name(format)} returned {unit!r} as the unit. Return a `Unit` or None")
     return unit
 
 
@@ -28,22 +28,24 @@ def answer_in(format: Format, text: str) -> str | None:
     with named(f"the format {_name(format)}"):
         answer = format.answer(text)
     if answer is not None and not isinstance(answer, str):
-        raise AtomThinkError(f"the format {_name(format)} gave {answer!r} as the answer: return a text, or None")
+        raise AtomThinkError(f"the format {_name(format)} returned {answer!r} as the answer. Return a text or None")
     return answer
 
 
 def check_prompt(prompt: object, author: str) -> None:
-    """Checks what a format or a search gave as the prompt.
+    """Checks a prompt from a format or a search.
 
     Raises:
-        AtomThinkError: No policy could be asked it.
+        AtomThinkError: The prompt is malformed.
     """
     if not isinstance(prompt, Prompt) or not prompt.messages:
-        raise AtomThinkError(f"{author} gave {prompt!r:.200}: return a `Prompt` with at least one message")
+        raise AtomThinkError(f"{author} returned {prompt!r:.200}. Return a `Prompt` with at least one message")
     if not all(isinstance(piece, str | Step) for piece in prompt.begun):
-        raise AtomThinkError(f"{author} gave a prompt with `begun={prompt.begun!r:.200}`: texts and steps")
+        raise AtomThinkError(f"{author} returned a prompt with `begun={prompt.begun!r:.200}`. Use texts and steps")
     if isinstance(prompt.stops, str) or not all(isinstance(stop, str) and stop for stop in prompt.stops):
-        raise AtomThinkError(f"{author} gave a prompt with `stops={prompt.stops!r:.200}`: texts, none of them empty")
+        raise AtomThinkError(
+            f"{author} returned a prompt with `stops={prompt.stops!r:.200}`. Use texts that are not empty"
+        )
 
 
 def _name(format: Format) -> str:

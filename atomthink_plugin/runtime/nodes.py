@@ -1,4 +1,4 @@
-"""The nodes of one question's search tree, as the journal gets them."""
+"""The nodes of one question's search tree, as they are written to the journal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from atomthink_plugin.api import AtomThinkError, Node, Path, Unit
 
 
 class NodeTable:
-    """All nodes that were entered, by their ids.
+    """The nodes of a tree, by their ids.
 
     Args:
-        on_node: Called with each node that is entered or changed.
+        on_node: Called with each node that is added or changed.
     """
 
     def __init__(self, on_node: Callable[[Node], None] | None = None) -> None:
@@ -24,7 +24,7 @@ class NodeTable:
         self._on_node = on_node
 
     def enter(self, path: Path, unit: Unit, rejected: str | None = None) -> None:
-        """Adds a node, or what is new about it: rollouts may reach one node by different token ids."""
+        """Adds a node, or merges it with the same node: rollouts may reach one text by different token ids."""
         assert path.parent is not None
         assert path.step is not None
         step = path.step
@@ -50,35 +50,35 @@ class NodeTable:
         self._show(node.id)
 
     def give(self, path: Path, unit: Unit) -> None:
-        """Notes a step that the question gives: it is no node, and part of the chain's text."""
+        """Adds a step of the question's history. It is part of the chain's text and not a node."""
         self._joints[path.key] = unit.joint
 
     def score(self, key: str, value: float) -> None:
-        """Notes the scorer's verdict on a node."""
+        """Records the score of a node."""
         self._scores[key] = value
         self._show(key)
 
     def reject(self, key: str, reason: str) -> None:
-        """Notes why the scorer gave a node no verdict."""
+        """Records why a node could not be scored."""
         self._unreadable[key] = reason
         self._show(key)
 
     def text(self, path: Path) -> str:
-        """Returns a chain as one text: each unit is followed by its joint, but the last one."""
+        """Returns a chain as one text: the units, with their joints between them."""
         if unknown := [node.key for node in path.lineage if node.key not in self._joints]:
             raise AtomThinkError(
-                f"the search chose a path whose node {unknown[0]} is not in the tree: get paths from expand, rollouts, "
+                f"the search chose a path whose node {unknown[0]} is not in the tree. Get paths from expand, rollouts, "
                 "ask and write"
             )
         pieces = [piece for node in path.lineage for piece in (node.steps[-1].text, self._joints[node.key])]
         return "".join(pieces[:-1])
 
     def finished(self) -> tuple[Node, ...]:
-        """Returns all nodes, siblings together, in an order that does not depend on who arrived first."""
+        """Returns all nodes, siblings together, in an order that does not depend on timing."""
         return tuple(map(self._whole, sorted(self._nodes.values(), key=lambda node: (node.parent, node.id))))
 
     def _whole(self, node: Node) -> Node:
-        """Returns a node with what the scorer said about it; entering it again does not change that."""
+        """Returns a node with its score and the scorer's reason for rejecting it."""
         score = 0.0 if node.id in self._unreadable else self._scores.get(node.id)
         return replace(node, score=score, rejected=self._unreadable.get(node.id, node.rejected))
 
@@ -88,9 +88,9 @@ class NodeTable:
 
 
 def _preference(node: Node) -> tuple[object, ...]:
-    """Which of two entries of one node stays: a valid one, a sampled one, then the likelier, then the shorter.
+    """Orders two versions of one node: valid before invalid, sampled before written, likelier, shorter.
 
-    The rest keeps the choice the same in whatever order they are entered.
+    The other fields make the choice independent of the order in which they are added.
     """
     likelihood = -math.inf if node.logprob is None else node.logprob
     return (

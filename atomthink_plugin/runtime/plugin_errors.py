@@ -9,10 +9,10 @@ from atomthink_plugin.exits import no_exit
 
 
 class named(no_exit):  # noqa: N801
-    """Names the code that raised an error.
+    """Adds the name of the plugin's code to its errors.
 
     Args:
-        what: Whose code is called, for the message.
+        what: The name of the code, for the message.
 
     Raises:
         AtomThinkError: The code raised an error of another kind, or called `sys.exit`.

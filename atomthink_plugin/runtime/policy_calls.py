@@ -12,13 +12,13 @@ from atomthink_plugin.runtime.requests import Request
 
 
 class PolicyCalls:
-    """Asks the policies and counts what their answers cost.
+    """Asks the policies and adds up the cost of their answers.
 
     Attributes:
-        usage: What the answers cost so far.
+        usage: The cost so far.
 
     Args:
-        policies: By role.
+        policies: The policies, by role.
     """
 
     def __init__(self, policies: Mapping[str, Policy]) -> None:
@@ -27,10 +27,10 @@ class PolicyCalls:
         self._running: set[asyncio.Task[Proposal]] = set()
 
     def prompt(self, path: Path, prompt: Prompt, role: str, depth: int) -> Prompt:
-        """Returns what `role` is asked: steps that another model sampled stand for their text, not for its token ids.
+        """Returns the prompt for `role`. Steps sampled by another model are passed as text, not as token ids.
 
         Raises:
-            AtomThinkError: The search declares no such role.
+            AtomThinkError: The search does not declare this role.
         """
         own = self._policy(role).identity
         begun = tuple(
@@ -39,9 +39,9 @@ class PolicyCalls:
         return Prompt(prompt.messages, begun, prompt.stops, path.question.id, depth)
 
     async def propose(self, requests: Sequence[Request], budget: Budget) -> list[Proposal]:
-        """Asks for all requests at the same time, and gives back to `budget` what they did not use.
+        """Sends all requests concurrently, and returns the unused part of their grants to `budget`.
 
-        An error is raised when all of them have ended: which one it is does not depend on the order of arrival.
+        Errors are raised after all requests have ended, so that the raised error does not depend on timing.
         """
         tasks = [asyncio.create_task(self._propose(request, budget)) for request in requests]
         self._running.update(tasks)
@@ -51,7 +51,7 @@ class PolicyCalls:
         return [task.result() for task in tasks]
 
     async def close(self) -> None:
-        """Cancels what is still asked: a search may end, or fail, before all its requests have."""
+        """Cancels the requests in flight. A search may end or fail before all its requests have ended."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -70,7 +70,7 @@ class PolicyCalls:
     def _policy(self, role: str) -> Policy:
         if role not in self._policies:
             raise AtomThinkError(
-                f"the search asks the role {role!r} and has {', '.join(self._policies)}: declare it in the `roles` or "
+                f"the search asks the role {role!r} and has {', '.join(self._policies)}. Declare it in the `roles` or "
                 "`optional_roles` of its SearchKind"
             )
         return self._policies[role]

@@ -1,4 +1,4 @@
-"""One request to a policy: what it may cost, and what its samples become."""
+"""A request to a policy: its grant, and how its samples become steps."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a policy is asked.
+    """A request for samples.
 
     Attributes:
-        path: The node that the samples are children of.
-        prompt: What is asked.
-        unit: What one sample is.
-        role: The policy that is asked.
-        n: Samples.
-        sampling: How they are drawn, with the token limit of one sample.
-        bound: Why a sample that reaches the token limit ends there: "length" or "budget" for what the chain or the
-            question may still spend, None for the limit of one unit.
+        path: The parent of the samples.
+        prompt: The prompt.
+        unit: The unit of one sample.
+        role: The role of the policy.
+        n: Number of samples.
+        sampling: Sampling parameters, with the token limit of one sample.
+        bound: What sets the token limit: "length" for the chain's limit, "budget" for the question's budget, None for
+            the unit's limit.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Request:
     bound: Stopped | None = None
 
     def paid(self, budget: Budget) -> Request | None:
-        """Returns the part of it that `budget` pays for, None where the budget is spent."""
+        """Returns the part of the request that `budget` pays for, None if the budget is spent."""
         wanted = self.sampling.max_tokens
         n, tokens = budget.grant(self.n, wanted)
         if n == 0:
@@ -52,7 +52,7 @@ class Request:
         return replace(self, n=n, sampling=replace(self.sampling, max_tokens=tokens), bound=bound)
 
     def ended(self, steps: Sequence[Step]) -> Stopped | None:
-        """Returns why drawing again would not help, None where it may: no sample had the tokens of a whole unit."""
+        """Returns why a retry cannot help: no sample had the tokens of a whole unit. None if a retry may help."""
         if not steps:
             return "length"  # the policy's context is full
         if any(step.finish != "length" for step in steps):
@@ -62,13 +62,13 @@ class Request:
         return self.bound
 
     def shaped(self, step: Step) -> Step:
-        """Returns a sample as the unit that it is; its ids and likelihood stay those of all that was sampled."""
+        """Returns a sample cut to its unit. Token ids and log-probability remain those of the whole sample."""
         unit = self.unit
-        said = step.text.strip() if unit.joint else step.text  # without a joint, the blanks are part of the chain
-        text = self._of_unit(lambda: unit.cut(said))
+        sampled = step.text.strip() if unit.joint else step.text  # without a joint, blanks are part of the chain
+        text = self._of_unit(lambda: unit.cut(sampled))
         if not isinstance(text, str):
-            raise AtomThinkError(f"the unit {unit.name!r} cut {text!r} out of a sample: `cut` returns a text")
-        finish = step.finish if text == said else "stop"  # the part before a cut is whole
+            raise AtomThinkError(f"the unit {unit.name!r} cut a sample to {text!r}. `cut` must return a text")
+        finish = step.finish if text == sampled else "stop"  # the part before a cut is complete
         if unit.closing and finish == "stop":
             text += unit.closing
         text = unit.opening + text
@@ -76,7 +76,7 @@ class Request:
         return Step(text, ids, known, finish, step.multiplicity, step.tops, unit.name, self.role, self.sampling.use)
 
     def rejected(self, step: Step) -> str | None:
-        """Returns why a shaped sample is not valid, None if it is."""
+        """Returns why a shaped sample is invalid, None if it is valid."""
         if step.finish == "length" and not self.unit.partial:
             return "cut at the token limit"
         return self._of_unit(lambda: self.unit.check(step.text, [earlier.text for earlier in self.path.steps]))
@@ -87,7 +87,7 @@ class Request:
 
 
 def merged(steps: Sequence[Step]) -> list[Step]:
-    """Returns the steps with those of the same text as one."""
+    """Returns the steps, with those of the same text merged."""
     found: dict[str, Step] = {}
     for step in steps:
         twin = found.get(step.text)
@@ -96,11 +96,11 @@ def merged(steps: Sequence[Step]) -> list[Step]:
 
 
 def prompt_digest(prompt: Prompt, known: Sequence[Image]) -> str:
-    """Returns what distinguishes the prompts that are asked at one node.
+    """Returns a digest that distinguishes the prompts asked at one node.
 
     Args:
         prompt: The prompt.
-        known: Images of the question: their place stands for them, since digests of pixels take time.
+        known: Images of the question. Their index is digested instead of their pixels, which would be slow.
     """
     places = {id(image): place for place, image in enumerate(known)}
     digest = hashlib.blake2b(digest_size=8)

@@ -35,47 +35,48 @@ from atomthink_plugin.searches.quick import quick
 log = logging.getLogger(__name__)
 
 OnError = Literal["record", "raise"]
-"""What a question that fails does to the run: it is recorded and the others go on, or the run stops."""
+"""The effect of a failing question: "record" records it and continues, "raise" stops the run."""
 
 
 Finished = Callable[[Result, Usage | None], None]
-"""Called once per question, with its tree, as soon as it is answered or failed, and with what it cost in this run.
+"""Called once per question, as soon as it is answered or has failed, with the result (and its tree) and the cost.
 
-The cost leaves out what earlier runs spent on the question; it is None for an outcome that the journal has.
+The cost is that of this run, without earlier runs. It is None for an outcome from the journal.
 """
 
 
 OnNode = Callable[[Node], None]
-"""Called with a node of a question's tree while the search goes on."""
+"""Called with a node of a question's tree during the search."""
 
 
 class Questions(Protocol):
-    """What is asked: a list, or something that builds each question when it is its turn."""
+    """The questions of a run: a list, or an object that builds each question when it is needed."""
 
     def __len__(self) -> int:
-        """Returns how many there are."""
+        """Returns the number of questions."""
         ...
 
     def __getitem__(self, index: int, /) -> Question:
-        """Returns one of them, or raises QuestionError where it cannot be built."""
+        """Returns a question, or raises QuestionError if it cannot be built."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """Policies, a scorer and a search, ready to be asked.
+    """Answers questions with loaded policies, a scorer and a search.
 
     Attributes:
         policy: Proposes steps.
-        scorer: Scores them; None for searches that do without.
-        format: How the policy is asked.
-        search: Decides.
+        scorer: Scores steps, None for searches without a scorer.
+        format: Renders prompts and reads answers.
+        search: The search.
         settings: Limits and sampling.
-        journal: Where finished questions are kept; None to keep nothing.
-        concurrency: Questions in flight at most.
-        on_error: What a failing question does.
-        roles: Further policies that the search asks, by role.
-        trees: Whether the returned outcomes keep their trees: those of thousands of questions may not fit in memory.
+        journal: Stores finished questions, None to store nothing.
+        concurrency: The largest number of questions in flight.
+        on_error: The effect of a failing question.
+        roles: Further policies for the search, by role.
+        trees: Whether the returned outcomes keep their trees. The trees of thousands of questions may not fit in
+            memory.
     """
 
     policy: Policy
@@ -90,11 +91,11 @@ class Runner:
     trees: bool = False
 
     def run(self, questions: Questions, finished: Finished = lambda result, spent: None) -> list[Result]:
-        """Answers all questions and returns their results in order; those the journal knows are not asked again."""
+        """Answers all questions and returns their results in order. Outcomes in the journal are reused."""
         return run(self.think_all(questions, finished))
 
     async def think_all(self, questions: Questions, finished: Finished = lambda result, spent: None) -> list[Result]:
-        """As `run`, for callers that have an event loop."""
+        """Does the same as `run`, for callers with an event loop."""
         results: dict[int, Result] = {}
         todo = iter(range(len(questions)))
         building = asyncio.Lock()
@@ -108,9 +109,9 @@ class Runner:
         return [results[i] for i in range(len(questions))]
 
     async def _answer(self, questions: Questions, index: int, finished: Finished, building: asyncio.Lock) -> Result:
-        """Takes one question from the journal or thinks about it; what cannot be built is not journaled."""
+        """Answers a question or returns its outcome from the journal. Build errors are not recorded."""
         try:
-            # A large image takes seconds to decode. One at a time: the code of tasks is not made for several threads.
+            # Decoding a large image takes seconds. One at a time, because the code of tasks is not thread-safe.
             async with building:
                 question = await asyncio.to_thread(questions.__getitem__, index)
         except QuestionError as error:
@@ -133,14 +134,14 @@ class Runner:
 
         Args:
             question: The question.
-            on_node: Called with each node of the tree as soon as it is there, and again when it is scored. Not called
-                for a question that the journal knows.
+            on_node: Called with each new node of the tree, and again when it is scored. Not called for a question
+                that is in the journal.
 
         Returns:
             The outcome, with its tree.
 
         Raises:
-            QuestionError: The question cannot be asked.
+            QuestionError: The question cannot be answered.
         """
         known = self.journal.get(question) if self.journal is not None else None
         if known is not None:
@@ -150,10 +151,10 @@ class Runner:
         return result
 
     async def _result(self, question: Question, on_node: OnNode | None = None) -> tuple[Result, Usage]:
-        """Thinks about a question and writes down what came of it.
+        """Searches a question and records the result.
 
         Returns:
-            The result, and what it cost in this run: a killed run may have begun it.
+            The result and its cost in this run, without the cost of earlier runs that were killed.
         """
         policies = {"policy": self.policy, **self.roles}
         if self.journal is None:
@@ -162,7 +163,7 @@ class Runner:
         models = self.journal.recorder(question, policies, self.scorer)
         scorer = None if self.scorer is None else models
         attempt = self._attempt(question, models.policies, scorer, models.clock, on_node)
-        if question.images:  # a thumbnail takes tens of milliseconds: a thread makes them while the models think
+        if question.images:  # thumbnails take tens of milliseconds, so a thread makes them during the search
             pictures = asyncio.to_thread(self.journal.thumbnails.keep, question.images)
             result, _ = await asyncio.gather(attempt, pictures)
         else:
@@ -190,7 +191,7 @@ class Runner:
             if self.on_error == "raise":
                 raise
             reason = str(error) if isinstance(error, AtomThinkError) else printable(f"{type(error).__name__}: {error}")
-            log.warning("question %s failed: %s", question.id, reason)
+            log.warning("Question %s failed: %s", question.id, reason)
             return Failure(reason, tree.usage if tree is not None else Usage())
         finally:
             if tree is not None:
@@ -198,5 +199,5 @@ class Runner:
 
 
 def _bare(outcome: Outcome) -> Outcome:
-    """Returns it without its tree."""
+    """Returns the outcome without its tree."""
     return replace(outcome, nodes=(), rollouts=())

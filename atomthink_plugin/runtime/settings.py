@@ -1,4 +1,4 @@
-"""How one run thinks: everything that changes its results, in one frozen place."""
+"""The limits and sampling parameters of a run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Settings:
     """Limits and sampling of every question of a run.
 
     Attributes:
-        sampling: How the samples of a node are drawn in step-level searches.
-        max_new_tokens: Tokens of one chain, where the question has no limit of its own.
+        sampling: Sampling parameters of step-level searches.
+        max_new_tokens: Tokens of one chain, unless the question has its own limit.
         max_steps: Steps of one chain.
-        retries: How often an expansion without a valid step is drawn again, `RETRY_HEAT` warmer each time.
-        budget_calls: Samples of one question, None for no bound.
-        budget_tokens: Generated tokens of one question, None for no bound.
-        budget_seconds: Seconds of one question, None for no bound.
+        retries: How often an expansion without a valid step is retried, each time at a temperature `RETRY_HEAT` higher.
+        budget_calls: Samples of one question, None for no limit.
+        budget_tokens: Generated tokens of one question, None for no limit.
+        budget_seconds: Seconds of one question, None for no limit.
     """
 
     sampling: Sampling
@@ -31,4 +31,4 @@ class Settings:
 
 
 RETRY_HEAT = 0.1
-"""Added to the temperature of every further attempt (published QuickThink)."""
+"""Added to the temperature at each retry, as in the published QuickThink."""

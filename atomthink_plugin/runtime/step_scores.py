@@ -1,4 +1,4 @@
-"""The scorer's verdicts on the steps of one question."""
+"""The scores of the steps of one question."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from atomthink_plugin.searches.aggregates import AGGREGATES
 
 
 class StepScores:
-    """Asks the scorer at most once per node; concurrent calls for one node share one request.
+    """Asks the scorer at most once per node. Concurrent calls for one node share one request.
 
     Attributes:
-        usage: What the verdicts cost.
+        usage: The cost of the scores.
 
     Args:
-        scorer: None for searches that do without.
-        nodes: Where the verdicts are noted.
-        given: Number of steps that the question gives; they are no candidates.
+        scorer: The scorer, None for searches without a scorer.
+        nodes: Records the scores.
+        given: Number of steps in the question's history. They are not candidates.
     """
 
     def __init__(self, scorer: Scorer | None, nodes: NodeTable, given: int) -> None:
@@ -34,7 +34,7 @@ class StepScores:
         return await self._verdict(path)
 
     async def value(self, path: Path, aggregate: Aggregate) -> float:
-        """Returns the aggregate of all step scores of `path`; 0.0 for the root."""
+        """Returns the aggregate of all step scores of `path`, 0.0 for the root."""
         if aggregate == "last":
             return await self.score(path) if path.step else 0.0
         verdicts = [self._verdict(node) for node in path.lineage]
@@ -42,7 +42,7 @@ class StepScores:
         return AGGREGATES[aggregate]([verdict.result() for verdict in verdicts]) if verdicts else 0.0
 
     def known(self) -> dict[str, float]:
-        """Returns the scores that were given, by node."""
+        """Returns the scores that have arrived, by node."""
         return {
             key: verdict.result()
             for key, verdict in self._verdicts.items()
@@ -50,33 +50,33 @@ class StepScores:
         }
 
     async def close(self) -> None:
-        """Cancels the requests that are under way."""
+        """Cancels the requests in flight."""
         for verdict in self._verdicts.values():
             verdict.cancel()
         await asyncio.gather(*self._verdicts.values(), return_exceptions=True)
 
     def _verdict(self, path: Path) -> asyncio.Task[float]:
         verdict = self._verdicts.get(path.key)
-        if verdict is None or verdict.cancelled():  # whoever waited for it may have been cancelled
+        if verdict is None or verdict.cancelled():  # its earlier caller may have been cancelled
             verdict = self._verdicts[path.key] = asyncio.create_task(self._ask(path))
         return verdict
 
     async def _ask(self, path: Path) -> float:
         if self._scorer is None:
-            raise AtomThinkError("this search scores steps and the run has no scorer: pass `prm=` or `scorer=`")
+            raise AtomThinkError("this search scores steps and the run has no scorer. Pass `prm=` or `scorer=`")
         if path.step is None:
-            raise AtomThinkError("the search scores a root, which has no step: score its children")
+            raise AtomThinkError("the search scores a root, which has no step. Score its children")
         try:
             with no_exit("the scorer"):
                 score = await self._scorer.score(path)
         except QuestionError as error:
             if isinstance(error, ServerError) or path.depth <= self._given + 1:
                 raise
-            # One candidate that the scorer cannot read must not cost the question; the journal says why it lost.
+            # One candidate that the scorer cannot read must not fail the question. The journal records the reason.
             self._nodes.reject(path.key, f"cannot be scored: {error}")
             return 0.0
         self.usage += score.usage
         if not 0.0 <= score.value <= 1.0:
-            raise AtomThinkError(f"the scorer gave {score.value!r} for a step; scores must be in [0, 1]")
+            raise AtomThinkError(f"the scorer returned {score.value!r} for a step. Scores must be in [0, 1]")
         self._nodes.score(path.key, score.value)
         return score.value

@@ -1,4 +1,4 @@
-"""Small pictures of the images that a run was asked about, so that a report needs neither task nor data set."""
+"""Thumbnails of a run's images, so that reports need neither the task nor the data set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Thumbnails:
     """A folder with one WebP file for each distinct image.
 
     Args:
-        folder: Where the files go; created with the first one.
+        folder: The folder of the files. It is created with the first file.
     """
 
     def __init__(self, folder: FilePath) -> None:
@@ -35,9 +35,9 @@ class Thumbnails:
         self._warned = False
 
     def keep(self, images: Sequence[Image.Image]) -> list[str]:
-        """Writes the thumbnails that are missing and returns the file names of all, in the order of `images`.
+        """Writes the missing thumbnails and returns the file names of all, in the order of `images`.
 
-        A thumbnail that cannot be written leaves a name without a file. Safe to call from several threads.
+        The names include thumbnails that cannot be written. Safe to call from several threads.
         """
         return [self._keep(image) for image in images]
 
@@ -49,10 +49,10 @@ class Thumbnails:
                 encoded = _encoded(image)
                 self._folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(file, [encoded])
-        except Exception as error:  # Pillow raises many types; none of them may cost the question
+        except Exception as error:  # Pillow raises many types. None of them may fail the question
             if not self._warned:
                 self._warned = True
-                log.warning("thumbnails cannot be written to %s (%s): reports show no images", self._folder, error)
+                log.warning("Thumbnails cannot be written to %s (%s). Reports will show no images", self._folder, error)
         return name
 
 
@@ -65,7 +65,7 @@ def image_digest(image: Image.Image) -> str:
 def _encoded(image: Image.Image) -> bytes:
     smaller = image.convert("RGBA" if image.has_transparency_data else "RGB")
     smaller.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    if smaller.mode == "RGBA":  # on white: many diagrams are black lines on nothing
+    if smaller.mode == "RGBA":  # on white, because many diagrams are black lines on a transparent background
         smaller = Image.alpha_composite(Image.new("RGBA", smaller.size, "white"), smaller).convert("RGB")
     buffer = io.BytesIO()
     smaller.save(buffer, "WEBP", quality=_QUALITY, method=3)

@@ -1,4 +1,4 @@
-"""The search tree of one question: samples, checks, merges and scores steps, and pays for them."""
+"""The search tree of one question: samples, checks, merges and scores steps within a budget."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from atomthink_plugin.runtime.step_scores import StepScores
 
 @dataclass(frozen=True, slots=True)
 class _Expansion:
-    """How paths are expanded."""
+    """Parameters of an expansion."""
 
     format: Format
     role: str
@@ -54,29 +54,28 @@ class _Expansion:
 
 
 class QuestionTree:
-    """Thinks about one question; implements `atomthink_plugin.api.SearchTree`.
+    """The search tree of one question. Implements `atomthink_plugin.api.SearchTree`.
 
-    Whatever runs at the same time, in this question or in others, the tree is the same: samples carry their own seeds,
-    and budgets are granted in the order of the search's calls, never in the order of arrival. The exception is a search
-    that makes calls at the same time and runs out of its budget: how often their invalid steps are drawn again, and how
-    far rollouts get, depends on what the other calls have given back by then.
+    The tree does not depend on timing or on other questions: samples have their own seeds, and budgets are granted in
+    the order of the search's calls. There is one exception, a search that makes concurrent calls and runs out of its
+    budget: the number of retries and the depth of rollouts then depend on what the other calls have returned so far.
 
     Attributes:
-        question: The question, as the task asks it.
-        root: Where thinking starts: the path of the steps that the question gives.
-        format: How the policies are asked.
+        question: The question of the task.
+        root: The path of the question's history, where the search starts.
+        format: Renders prompts and reads answers.
 
     Args:
         question: The question.
-        policies: By role; `policy` is the run's.
-        scorer: Scores steps; None for searches that do without.
-        format: How the policies are asked.
+        policies: The policies, by role. `policy` is the run's.
+        scorer: Scores steps, None for searches without a scorer.
+        format: Renders prompts and reads answers.
         settings: Limits and sampling.
-        clock: Returns the time, in seconds.
-        on_node: Called with each node that is entered, and again when it is scored.
+        clock: Returns the time in seconds.
+        on_node: Called with each new node, and again when it is scored.
 
     Raises:
-        QuestionError: The question gives steps and the format asks for whole replies.
+        QuestionError: The question has a history and the format asks for whole replies.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class QuestionTree:
 
     @property
     def usage(self) -> Usage:
-        """What the question has cost so far."""
+        """The cost so far."""
         return self._calls.usage + self._scores.usage
 
     # --- steps of a chain ----------------------------------------------------------------------
@@ -119,7 +118,7 @@ class QuestionTree:
         format: Format | None = None,
         role: str = "policy",
     ) -> list[list[Path]]:
-        """Returns each path's valid, distinct children from its samples `first` to `first + n - 1`."""
+        """Returns the valid, distinct children of each path from its samples `first` to `first + n - 1`."""
         _check_range(n, first)
         if not paths:
             return []
@@ -127,15 +126,15 @@ class QuestionTree:
         return await self._expand(paths, n, _Expansion(format or self.format, role, sampling, self._budget))
 
     async def rollouts(self, n: int, *, start: Path | None = None, first: int = 0) -> list[Path]:
-        """Returns `n` QuickThink paths, at the same time as many as the budget surely pays for."""
+        """Returns `n` QuickThink paths, of which as many run concurrently as the budget certainly pays for."""
         _check_range(n, first)
         root = self.root if start is None else start
         paths: list[Path] = []
         while len(paths) < n:
             indices = range(first + len(paths), first + n)
             async with self._budget.lent(len(indices), self._settings.max_steps, self._chain_limit) as budgets:
-                ways = zip(indices, budgets, strict=False)
-                done = await together(*(self._rollout(root, index, budget) for index, budget in ways))
+                pairs = zip(indices, budgets, strict=False)
+                done = await together(*(self._rollout(root, index, budget) for index, budget in pairs))
             paths += [path for path, _ in done]
             if root.key == self.root.key:
                 for index, (_, record) in zip(indices, done, strict=False):
@@ -143,24 +142,24 @@ class QuestionTree:
         return paths
 
     async def _rollout(self, path: Path, index: int, budget: Budget) -> tuple[Path, Rollout]:
-        # The rollout's index is its sample index at every node: two rollouts that meet part ways again.
-        way = _Expansion(self.format, "policy", replace(self._sampling, rise=0.0, first=index), budget)
+        # The rollout's index is its sample index at every node, so two rollouts that meet take different samples.
+        expansion = _Expansion(self.format, "policy", replace(self._sampling, rise=0.0, first=index), budget)
         while not path.final:
-            children = (await self._expand([path], 1, way))[0]
+            children = (await self._expand([path], 1, expansion))[0]
             if not children:
                 break
             path = children[0]
         known = path.logprob if math.isfinite(path.logprob) else None
         return path, Rollout(path.key, known, budget.generated, self._clock() - self._started)
 
-    async def _expand(self, paths: Sequence[Path], n: int, way: _Expansion) -> list[list[Path]]:
+    async def _expand(self, paths: Sequence[Path], n: int, expansion: _Expansion) -> list[list[Path]]:
         children: list[list[Path]] = [[] for _ in paths]
         open_slots = list(range(len(paths)))
-        read = partial(answer_in, way.format)
+        read = partial(answer_in, expansion.format)
         for _ in range(self._settings.retries + 1):
-            requests = await self._granted([paths[slot] for slot in open_slots], n, way)
+            requests = await self._granted([paths[slot] for slot in open_slots], n, expansion)
             asked = [(slot, request) for slot, request in zip(open_slots, requests, strict=True) if request is not None]
-            proposals = await self._calls.propose([request for _, request in asked], way.budget)
+            proposals = await self._calls.propose([request for _, request in asked], expansion.budget)
             open_slots = []
             for (slot, request), proposal in zip(asked, proposals, strict=True):
                 steps = merged([request.shaped(step) for step in proposal.steps])
@@ -169,25 +168,25 @@ class QuestionTree:
                     open_slots.append(slot)
             if not open_slots:
                 break
-            way = replace(way, sampling=way.sampling.hotter(RETRY_HEAT))
+            expansion = replace(expansion, sampling=expansion.sampling.hotter(RETRY_HEAT))
         for slot in open_slots:
             self._why[paths[slot].key] = "invalid"
         return children
 
-    async def _granted(self, paths: Sequence[Path], n: int, way: _Expansion) -> list[Request | None]:
-        """Returns what is asked about each path, None where it cannot go on."""
-        wanted = [self._request(path, n, way) for path in paths]
-        async with way.budget.turn:
-            parts = way.budget.split(len(paths))
+    async def _granted(self, paths: Sequence[Path], n: int, expansion: _Expansion) -> list[Request | None]:
+        """Returns the granted request for each path, None for paths that cannot be extended."""
+        wanted = [self._request(path, n, expansion) for path in paths]
+        async with expansion.budget.turn:
+            parts = expansion.budget.split(len(paths))
             granted = [request and request.paid(part) for request, part in zip(wanted, parts, strict=True)]
-            way.budget.join(parts)
+            expansion.budget.join(parts)
         for request, paid in zip(wanted, granted, strict=True):
             if request is not None and paid is None:
                 self._why[request.path.key] = "budget"
         return granted
 
-    def _request(self, path: Path, n: int, way: _Expansion) -> Request | None:
-        """Returns what is asked about a path, or notes why it cannot go on."""
+    def _request(self, path: Path, n: int, expansion: _Expansion) -> Request | None:
+        """Returns the request for a path, or records why it cannot be extended."""
         left = self._chain_limit - sum(len(step.token_ids) for step in path.steps)
         if path.depth >= self._settings.max_steps:
             self._why[path.key] = "depth"
@@ -195,21 +194,21 @@ class QuestionTree:
         if left <= 0:
             self._why[path.key] = "length"
             return None
-        unit = unit_after(way.format, path)
-        limit = left if unit is None else unit.tokens or way.sampling.max_tokens
-        prompt = self._calls.prompt(path, prompt_after(way.format, path), way.role, path.depth)
-        sampling = replace(way.sampling, max_tokens=min(left, limit), key=_key(path, way.role))
-        return Request(path, prompt, unit or WHOLE, way.role, n, sampling, "length" if left < limit else None)
+        unit = unit_after(expansion.format, path)
+        limit = left if unit is None else unit.tokens or expansion.sampling.max_tokens
+        prompt = self._calls.prompt(path, prompt_after(expansion.format, path), expansion.role, path.depth)
+        sampling = replace(expansion.sampling, max_tokens=min(left, limit), key=_key(path, expansion.role))
+        return Request(path, prompt, unit or WHOLE, expansion.role, n, sampling, "length" if left < limit else None)
 
     def _ended(self, request: Request, steps: Sequence[Step]) -> bool:
-        """Notes why a path without a valid child cannot go on, unless another draw may help."""
+        """Returns whether a retry cannot help a path without a valid child, and records why."""
         why = request.ended(steps)
         if why is not None:
             self._why[request.path.key] = why
         return why is not None
 
     def _enter(self, request: Request, steps: Sequence[Step], read: Callable[[str], str | None]) -> list[Path]:
-        """Enters all steps in the tree and returns the valid ones."""
+        """Adds all steps to the tree and returns the valid ones."""
         children = []
         for step in steps:
             child, rejected = request.path.extend(step, read(step.text)), request.rejected(step)
@@ -219,7 +218,7 @@ class QuestionTree:
         return children
 
     def why(self, path: Path) -> Stopped:
-        """Returns why `path` ends where it does; "depth" for a path nobody tried to extend."""
+        """Returns why `path` ends, "depth" for a path that was never extended."""
         return "final" if path.final else self._why.get(path.key, "depth")
 
     # --- everything else -----------------------------------------------------------------------
@@ -237,15 +236,15 @@ class QuestionTree:
         temperature: float | None = None,
         first: int = 0,
     ) -> list[Path]:
-        """Returns the valid replies to `prompt` as children of `at`; none where the budget is spent."""
+        """Returns the valid replies to `prompt` as children of `at`, none if the budget is spent."""
         _check_range(n, first)
         if not use:
-            raise AtomThinkError("`use` is empty: name the purpose, such as `judge`")
+            raise AtomThinkError("`use` is empty. Name the purpose, `judge` for example")
         if temperature is not None and not temperature >= 0:
-            raise AtomThinkError(f"`temperature={temperature}` has to be 0 or more")
+            raise AtomThinkError(f"`temperature={temperature}` must be at least 0")
         check_prompt(prompt, "the search")
         left = self._chain_limit
-        if prompt.begun:  # the reply goes on with the chain
+        if prompt.begun:  # the reply continues the chain
             left = max(1, left - sum(len(step.token_ids) for step in at.steps))
         sampling = replace(
             self._sampling,
@@ -256,7 +255,7 @@ class QuestionTree:
             key=_key(at, role),
             use=f"{use}#{prompt_digest(prompt, self.question.images)}",
         )
-        # What is asked beside the chain never fails the question for lack of room in the context.
+        # Calls outside the chain never fail the question because the context is full.
         wanted = Request(at, self._calls.prompt(at, prompt, role, at.depth + 1), unit, role, n, sampling)
         async with self._budget.turn:
             request = wanted.paid(self._budget)
@@ -270,24 +269,26 @@ class QuestionTree:
         return replies
 
     def write(self, path: Path, text: str, unit: Unit = WHOLE, answer: str | None = None) -> Path:
-        """Returns the child of `path` with a text that nobody sampled."""
+        """Returns the child of `path` with a text that was not sampled."""
         child = path.extend(Step(text, logprob=0.0, unit=unit.name, role=""), answer)
         self._nodes.enter(child, unit)
         return child
 
     def begin(self, question: Question) -> Path:
-        """Returns a further root."""
+        """Returns a root for another question, a variant of this one for example."""
         if question.key == self.question.key:
             return self.root
         digest = hashlib.blake2b(question.key.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         return self._start(Path(question, name=f"root-{digest}"))
 
     def _start(self, path: Path) -> Path:
-        """Returns the path of the steps that the question gives; the last of them may conclude."""
+        """Returns the path of the question's history. Its last step may state the answer."""
         for text in path.question.history:
             unit = unit_after(self.format, path)
             if unit is None:
-                raise QuestionError("it gives steps to go on from, which thinking=direct and thinking=cot cannot do")
+                raise QuestionError(
+                    "the question has a history of steps, which `thinking=direct` and `thinking=cot` cannot use"
+                )
             path = path.extend(Step(text, unit=unit.name, role=""), answer_in(self.format, text))
             self._nodes.give(path, unit)
         return path
@@ -295,19 +296,19 @@ class QuestionTree:
     # --- scoring -------------------------------------------------------------------------------
 
     async def score(self, path: Path) -> float:
-        """Returns the score of the last step; concurrent calls for one node share one request."""
+        """Returns the score of the last step. Concurrent calls for one node share one request."""
         return await self._scores.score(path)
 
     async def value(self, path: Path, aggregate: Aggregate) -> float:
-        """Returns the aggregate of all step scores of `path`; 0.0 for the root."""
+        """Returns the aggregate of all step scores of `path`, 0.0 for the root."""
         return await self._scores.value(path, aggregate)
 
     # --- the end -------------------------------------------------------------------------------
 
     def outcome(self, choice: Choice) -> Outcome:
-        """Returns what the search decided, with the whole tree and its cost."""
+        """Returns the outcome of the search, with the whole tree and its cost."""
         if not isinstance(choice, Choice):
-            raise AtomThinkError(f"the search returned {choice!r:.200}: return a `Choice`")
+            raise AtomThinkError(f"the search returned {choice!r:.200}. Return a `Choice`")
         path, scores = choice.path, self._scores.known()
         answer = path.answer if choice.answer is None else choice.answer
         return Outcome(
@@ -323,7 +324,7 @@ class QuestionTree:
         )
 
     def _reply(self, choice: Choice, answer: str | None) -> str:
-        """Returns the chain in the form that the task asks for; a reply to the task's own prompt stays as it is."""
+        """Returns the chain in the task's answer form. Replies to the task's own prompt are not changed."""
         text = self._nodes.text(choice.path)
         if choice.answer is not None and choice.answer != choice.path.answer:
             text = f"{text}\n\nThe final answer is: {choice.answer}."
@@ -333,25 +334,25 @@ class QuestionTree:
         return in_task_form(text, answer, "\n".join(asked))
 
     async def close(self) -> None:
-        """Ends the requests that the search did not wait for."""
+        """Cancels the requests that the search did not wait for."""
         await self._calls.close()
         await self._scores.close()
 
 
 def _key(path: Path, role: str) -> str:
-    """Returns the identity of a node in the run, and of the role: each role draws samples of its own."""
+    """Returns the identity of a node and a role for seeds: each role has its own samples."""
     key = f"{path.question.id}\0{path.key}"
     return key if role == "policy" else f"{key}\0{role}"
 
 
 def _check_range(n: int, first: int) -> None:
     if n < 1:
-        raise AtomThinkError(f"`n={n}` has to be at least 1")
+        raise AtomThinkError(f"`n={n}` must be at least 1")
     if first < 0:
-        raise AtomThinkError(f"`first={first}` has to be 0 or more")
+        raise AtomThinkError(f"`first={first}` must be at least 0")
 
 
 def _sampling(run: Sampling, limits: Limits) -> Sampling:
-    """The run's sampling with what the question itself asks for."""
+    """Returns the run's sampling with the question's own parameters."""
     own = {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(limits, name)) is not None}
     return replace(run, **own)

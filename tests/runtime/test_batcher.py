@@ -184,7 +184,6 @@ def test_a_batcher_serves_the_next_run_after_one_that_was_cut_off() -> None:
 def test_a_batch_function_that_loses_items_is_an_error_not_a_shift() -> None:
     (result,) = submit_all(MicroBatcher(lambda batch: [], 4), [1])
     assert isinstance(result, RuntimeError)
-    assert "0 results for 1 items" in str(result)
 
 
 def test_it_serves_one_loop_after_another() -> None:

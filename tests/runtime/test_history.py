@@ -61,7 +61,7 @@ def test_given_steps_that_conclude_leave_nothing_to_do() -> None:
 def test_whole_replies_cannot_go_on_from_steps() -> None:
     (result,) = runner(Direct()).run([given(FIRST)])
     assert isinstance(result, Failure)
-    assert "it gives steps to go on from" in result.reason
+    assert "thinking=direct" in result.reason
 
 
 def test_the_journal_tells_histories_apart() -> None:

@@ -168,7 +168,7 @@ def test_a_score_outside_zero_and_one_is_an_error() -> None:
     grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {"Step 1: The final answer is: 1.": float("nan")}, {})
     (result,) = runner(grove, greedy(2)).run([question()])
     assert isinstance(result, Failure)
-    assert "scores must be in [0, 1]" in result.reason
+    assert "[0, 1]" in result.reason
 
 
 def test_each_node_is_scored_once_however_many_paths_share_it() -> None:
