@@ -136,7 +136,7 @@ def test_warnings_of_commands_are_printable(tmp_path: FilePath) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from atomthink_plugin.cli import main\n"
-        "main(['demo', '--questions', '1', '--modes', 'direct'])"
+        "main(['demo', '--limit', '1', '--modes', 'direct'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     (line,) = [line for line in done.stderr.splitlines() if "rude_module" in line]

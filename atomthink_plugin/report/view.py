@@ -49,7 +49,7 @@ def _replacing(output: Path) -> Iterator[TextIO]:
             yield file
         part.replace(output)
     except OSError as error:
-        raise AtomThinkError(f"`--output {output}` cannot be written: {error.strerror or error}") from error
+        raise AtomThinkError(f"`--out {output}` cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
 

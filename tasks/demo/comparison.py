@@ -138,7 +138,7 @@ def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
         KeyboardInterrupt: See above.
     """
     if not 1 <= questions <= DEMO_SIZE:
-        raise AtomThinkError(f"`--questions {questions}`: the demo task has 1 to {DEMO_SIZE} questions")
+        raise AtomThinkError(f"`--limit {questions}`: the demo task has 1 to {DEMO_SIZE} questions")
     if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
         raise AtomThinkError(f"`--json {file}`: not a file in an existing folder")
     for mode in modes:

@@ -72,8 +72,8 @@ def test_the_harness_own_mathvision_is_submitted(
     monkeypatch.chdir(home)  # where the data set is
     file = tmp_path / "output.jsonl"
     run = ["submit", "mathvision", str(home / "out")]
-    assert main([*run, "--output", str(file)]) == 2  # the two splits are files of their own
-    assert main([*run, "--output", str(file), "--task", task]) == 0
+    assert main([*run, "--out", str(file)]) == 2  # the two splits are files of their own
+    assert main([*run, "--out", str(file), "--task", task]) == 0
     rows = BENCHMARKS[task][3]
     entries = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(entry["id"], entry["response"], entry["correct"]) for entry in entries] == [

@@ -278,7 +278,7 @@ def test_bad_input_is_explained(
         ([str(tmp_path / "none")], "holds no run"),
         ([str(run.out), str(other.out)], "have no question in common"),
         ([str(run.out), str(run.out), "--journal", str(tmp_path)], "`--journal` was given 1 times for 2 runs"),
-        ([str(run.out), "--output", str(tmp_path / "nowhere" / "view.html")], "cannot be written"),
+        ([str(run.out), "--out", str(tmp_path / "nowhere" / "view.html")], "cannot be written"),
     ):
         assert main(["view", *arguments]) == 2
         assert message in capsys.readouterr().err

@@ -165,7 +165,7 @@ def official_accuracy(file: Path) -> float:
 def test_mathvistas_file_scores_as_the_task_did(keyless: Finished, tmp_path: Path) -> None:
     file = tmp_path / "output.json"
     for task in ("mathvista_testmini_cot", "mathvista_testmini_solution"):
-        arguments = ["submit", "mathvista", str(keyless.home / "out"), "--task", task, "--output", str(file)]
+        arguments = ["submit", "mathvista", str(keyless.home / "out"), "--task", task, "--out", str(file)]
         assert main(arguments) == 0
         assert official_accuracy(file) == keyless.numbers(task)["acc"]
         entries = json.loads(file.read_text())
@@ -176,7 +176,7 @@ def test_mathvistas_file_scores_as_the_task_did(keyless: Finished, tmp_path: Pat
 
 def test_hidden_answers_are_submitted_without_them(keyless: Finished, tmp_path: Path) -> None:
     file = tmp_path / "output.json"
-    assert main(["submit", "mathvista", str(keyless.home), "--task", "mathvista_test", "--output", str(file)]) == 0
+    assert main(["submit", "mathvista", str(keyless.home), "--task", "mathvista_test", "--out", str(file)]) == 0
     entries = json.loads(file.read_text())
     assert list(entries) == [row[0] for row in MATHVISTA]
     assert not any({"answer", "true_false"} & entry.keys() for entry in entries.values())
@@ -186,7 +186,7 @@ def test_what_failed_is_never_submitted_as_an_answer(
     keyless: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "output.json"
-    arguments = ["submit", "mathvista", str(keyless.home), "--task", "mathvista_atomic_testmini", "--output", str(file)]
+    arguments = ["submit", "mathvista", str(keyless.home), "--task", "mathvista_atomic_testmini", "--out", str(file)]
     assert main(arguments) == 2
     told = capsys.readouterr().err
     assert "4 questions answered, 1 without a reply, 1 failed, 0 not asked: nothing is written" in told
@@ -206,11 +206,11 @@ def test_mathverse_and_mathvision_write_their_own_files(
     assert main(["submit", "mathverse", out]) == 2
     assert "more than once" in capsys.readouterr().err
     task = "mathverse_atomic_testmini"
-    assert main(["submit", "mathverse", out, "--task", task, "--output", str(tmp_path / "verse.json")]) == 0
+    assert main(["submit", "mathverse", out, "--task", task, "--out", str(tmp_path / "verse.json")]) == 0
     verse = json.loads((tmp_path / "verse.json").read_text())
     assert [entry["sample_index"] for entry in verse] == [str(n) for n in range(1, 11)]
     assert verse[0]["model_answer"] == SCRIPT["mathverse_atomic_testmini/0"]
-    assert main(["submit", "mathvision", out, "--output", str(tmp_path / "vision.jsonl")]) == 0
+    assert main(["submit", "mathvision", out, "--out", str(tmp_path / "vision.jsonl")]) == 0
     vision = [json.loads(line) for line in (tmp_path / "vision.jsonl").read_text().splitlines()]
     assert [(entry["id"], entry["correct"]) for entry in vision] == [("4", True), ("9", False)]
 

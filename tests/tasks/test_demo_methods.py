@@ -120,7 +120,7 @@ def test_the_demo_compares_them(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = tmp_path / "rows.json"
     modes = ["quick", "slow:two_stage", "slow:self_refine", "slow:stage_beam"]
-    assert main(["demo", "--questions", "4", "--json", str(file), "--modes", *modes]) == 0
+    assert main(["demo", "--limit", "4", "--json", str(file), "--modes", *modes]) == 0
     rows = {row["mode"]: row for row in json.loads(file.read_text())}
     assert list(rows) == modes
     assert {row["failed"] for row in rows.values()} == {0}

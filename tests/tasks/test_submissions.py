@@ -124,7 +124,7 @@ def test_entries_have_the_fields_of_the_official_files(tmp_path: Path, benchmark
     }
     file = tmp_path / "output"
     run = lay(tmp_path / "run", {"task": docs[benchmark]})
-    assert main(["submit", benchmark, str(run), "--output", str(file)]) == 0
+    assert main(["submit", benchmark, str(run), "--out", str(file)]) == 0
     assert kinds(benchmark, file) == kinds(benchmark, TEMPLATES / OFFICIAL[benchmark])
 
 

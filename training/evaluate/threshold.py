@@ -51,7 +51,7 @@ def refuse_shared(data: LabelledSet, other: LabelledSet) -> None:
     shared = {item.key() for item in data.chains} & {item.key() for item in other.chains}
     if shared:
         raise AtomThinkError(
-            f"`--threshold best-on`: {len(shared)} of its chains are also those that are measured; choose the "
+            f"`--threshold-from`: {len(shared)} of its chains are also those that are measured; choose the "
             "threshold on other ones"
         )
 

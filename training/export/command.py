@@ -1,54 +1,14 @@
-"""The arguments of `atomthink data`, and what they start."""
+"""What `atomthink data` starts."""
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
 
 
-def add_to(commands: Any) -> None:
-    """Adds the subcommands to the parser of `atomthink`."""
-    data = commands.add_parser("data", help="training records from chains of steps, and chains from published records")
-    actions = data.add_subparsers(required=True, metavar="ACTION")
-    for kind, what in (("sft", "one record per step, as AMATH-SFT"), ("prm", "one record per label, as AMATH-PRM")):
-        parser = actions.add_parser(kind, help=f"{what}: parquet with images, JSON, a card")
-        parser.add_argument("chains", type=Path, help="JSONL of chains" + (" with labels" if kind == "prm" else ""))
-        parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="what is written")
-        parser.set_defaults(command=_records, kind=kind)
-    _add_read(actions)
-    _add_quality(actions)
-
-
-def _add_read(actions: Any) -> None:
-    parser = actions.add_parser(
-        "read",
-        help="published AMATH-SFT or AMATH-PRM files as chains",
-        description="Joins the records of one problem to chains where their histories allow it. What cannot be used "
-        "goes to FILE.rejects.jsonl with its reason.",
-    )
-    parser.add_argument("file", type=Path, help="JSON or JSONL in the published form")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the chains, as JSONL")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="where the images are (default: beside the file)")
-    parser.set_defaults(command=_read)
-
-
-def _add_quality(actions: Any) -> None:
-    parser = actions.add_parser("quality", help="statistics of chains, and a language model's score from 0 to 100")
-    parser.add_argument("chains", type=Path, help="JSONL of chains")
-    parser.add_argument("--tokenizer", metavar="NAME", help="also counts tokens: a checkpoint or its folder")
-    parser.add_argument("--judge-model", metavar="NAME", help="the judge; its key is OPENAI_API_KEY")
-    parser.add_argument("--base-url", metavar="URL", help="any OpenAI-compatible server (default: OpenAI's)")
-    parser.add_argument("--samples", type=int, default=500, metavar="N", help="chains that are judged (default: 500)")
-    parser.add_argument("--max-tokens-total", type=int, metavar="N", help="the judge spends no more")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers, and all scores, to FILE")
-    parser.set_defaults(command=_quality)
-
-
-def _records(options: argparse.Namespace) -> None:
+def _records(options: Any) -> None:
     from atomthink_plugin.training.export.folders import read_about, write_folder
     from atomthink_plugin.training.export.records import make, prm, sft
     from atomthink_plugin.training.records import Chain, read_records
@@ -63,7 +23,7 @@ def _records(options: argparse.Namespace) -> None:
     print(f"{records} records of {len(made.of)} chains in {options.out}, {rejected} chains rejected")
 
 
-def _read(options: argparse.Namespace) -> None:
+def _read(options: Any) -> None:
     from atomthink_plugin.training.export.published import read_published
     from atomthink_plugin.training.records import nothing_usable, sibling_file, write_records, write_rejects
 
@@ -78,15 +38,13 @@ def _read(options: argparse.Namespace) -> None:
     )
 
 
-def _quality(options: argparse.Namespace) -> None:
+def _quality(options: Any) -> None:
     from atomthink_plugin.runtime.event_loop import run
     from atomthink_plugin.training.annotate.meter import Meter
     from atomthink_plugin.training.annotate.teacher import connect
     from atomthink_plugin.training.export.quality import judge, sampled, statistics
     from atomthink_plugin.training.records import Chain, count_reasons, read_records
 
-    if options.samples < 1:
-        raise AtomThinkError(f"`--samples {options.samples}`: has to be 1 or more")
     found = read_records(options.chains, Chain)
     told: dict[str, Any] = {"statistics": statistics(found.records, _counter(options.tokenizer))}
     told["statistics"] |= {"rejected": len(found.rejects), "rejects": count_reasons(found.rejects)}

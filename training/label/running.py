@@ -101,7 +101,7 @@ def execute(order: Order, model: str, model_args: str) -> None:
     if order.out.is_dir() or order.out.resolve() == order.input.resolve():
         raise AtomThinkError(f"`--out {order.out}`: has to be a file, and not the input")
     source = read_questions(order.input) if order.sample else read_records(order.input, Chain)
-    plan = rollout_plan(model, read_pairs("--model_args", model_args))
+    plan = rollout_plan(model, read_pairs("--model-args", model_args))
     runner = build(plan)
     journal = open_journal(plan, runner, "label")
     try:

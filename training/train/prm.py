@@ -183,7 +183,7 @@ def train_prm(recipe: PrmRecipe) -> None:
     elif trainer.is_world_process_zero():
         merged = trained.merge_and_unload()
         write(merged, merged.state_dict(), recipe.saved, model.words, recipe.out)
-    code = " --args prm_trust_remote_code=True" if recipe.trust_remote_code else ""
+    code = " --prm-args prm_trust_remote_code=True" if recipe.trust_remote_code else ""
     conclude(trainer, recipe, f"atomthink prm eval SET --prm {recipe.out}{code}")
 
 

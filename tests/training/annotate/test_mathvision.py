@@ -60,7 +60,7 @@ def test_every_question_of_mathvision_is_a_chain_or_a_reject(
     )
     with serve(script):
         command = ["annotate", str(HUB), "--out", str(tmp_path), "--teacher-model", "teacher", "--base-url", script.url]
-        limits = ["--max-steps", "6", "--max-retries", "0", "--wait", "0", "--way", way]
+        limits = ["--max-steps", "6", "--max-retries", "0", "--wait", "0", "--method", way]
         assert main([*command, *limits]) == 0
 
     found = read_records(tmp_path / "chains.jsonl", Chain)

@@ -139,7 +139,7 @@ def test_a_direct_answer_is_no_chain_of_atomic_steps(
     script = teacher(2)
     script.habits = {"What is number 0?": "direct", "What is number 1?": "hasty"}
     with serve(script):
-        assert main(command(file, tmp_path / "out", script.url, "--way", way)) == 0
+        assert main(command(file, tmp_path / "out", script.url, "--method", way)) == 0
     found = read_records(tmp_path / "out/chains.jsonl", Chain).records
     assert {chain.id for chain in found} == {"1"}
     assert len(found[0].steps) > 3
@@ -203,12 +203,12 @@ def test_a_json_file_may_be_a_list(tmp_path: Path) -> None:
         (["--columns", "question=text"], "`--columns question=text`:"),
         (["--columns", "picture=image"], "`--columns picture=image`: fields are id, question"),
         (["--samples", "3"], "`--samples 3` does not go with `--teacher-model`"),
-        (["--model", "atomthink_tiny"], "name who writes the chains"),
-        (["--tries", "0"], "`--tries 0`: has to be 1 or more"),
-        (["--max-steps", "1"], "`--max-steps 1`: has to be 2 or more"),
-        (["--way", "wrong", "--split", "test"], "`--split test` does not go with `--way wrong`: leave it out"),
-        (["--way", "wrong", "--columns", "id=pid"], "`--columns id=pid` does not go with `--way wrong`: leave it out"),
-        (["--way", "wrong", "--max-steps", "4"], "`--max-steps 4` does not go with `--way wrong`: leave it out"),
+        (["--model", "atomthink_tiny"], "--teacher-model"),
+        (["--tries", "0"], "--tries"),
+        (["--max-steps", "1"], "--max-steps"),
+        (["--method", "corrupt", "--split", "test"], "--split"),
+        (["--method", "corrupt", "--columns", "id=pid"], "--columns"),
+        (["--method", "corrupt", "--max-steps", "4"], "--max-steps"),
         (["--prices", "gone.yaml"], "`--prices gone.yaml` cannot be read"),
     ],
 )
@@ -223,7 +223,7 @@ def test_bad_arguments_are_explained(
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *(("--base-url", "http://localhost/v1"), ("--way", "dynamic"), ("--prices", "p.yaml"), ("--max-usd", "1.0")),
+        *(("--base-url", "http://localhost/v1"), ("--method", "dynamic"), ("--prices", "p.yaml"), ("--max-usd", "1.0")),
         *(("--checks", "0"), ("--tries", "3"), ("--max-steps", "9"), ("--concurrency", "4"), ("--timeout", "9.0")),
         *(("--max-retries", "0"), ("--wait", "0.0"), ("--max-tokens-total", "9")),
     ],
@@ -233,7 +233,7 @@ def test_what_is_the_teachers_does_not_go_with_a_local_model(
 ) -> None:
     typed = ["annotate", str(questions(tmp_path / "in", 1)), "--out", str(tmp_path / "out")]
     assert main([*typed, "--model", "atomthink_tiny", option, value]) == 2
-    assert f"`{option} {value}` does not go with `--model`: leave it out" in capsys.readouterr().err
+    assert f"`{option} {value}` does not go with `--model`" in capsys.readouterr().err
 
 
 def test_a_model_the_server_does_not_have_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`--way wrong` over HTTP: wrong versions of right steps, and what is no right chain."""
+"""`--method corrupt` over HTTP: wrong versions of right steps, and what is no right chain."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_chain_with_a_step_that_is_labelled_wrong_is_set_aside(tmp_path: Path)
     right = {"labels": [1, None, 0.8, 1]}
     file = chains(tmp_path / "in", {"labels": [0, 1, 1, 1]}, right, {"labels": [1, 1, 0.4, 0]})
     with serve(Spoiler()) as script:
-        assert main(command(file, tmp_path / "out", script.url, "--way", "wrong")) == 0
+        assert main(command(file, tmp_path / "out", script.url, "--method", "corrupt")) == 0
     found = read_records(tmp_path / "out/chains.jsonl", Chain)
     assert {chain.id.split("/")[0] for chain in found.records} == {"1"}
     told = [one for one in lines(tmp_path / "out/rejects.jsonl") if one["stage"] == "input"]
@@ -70,7 +70,7 @@ def test_a_chain_with_a_step_that_is_labelled_wrong_is_set_aside(tmp_path: Path)
 def test_all_that_is_written_can_be_read_back(tmp_path: Path) -> None:
     file = chains(tmp_path / "in", {"labels": [1, 1, 1, 1], "corrections": [None] * 4})
     with serve(Spoiler()) as script:
-        assert main(command(file, tmp_path / "out", script.url, "--way", "wrong")) == 0
+        assert main(command(file, tmp_path / "out", script.url, "--method", "corrupt")) == 0
     found = read_records(tmp_path / "out/chains.jsonl", Chain)
     assert not found.rejects
     assert len(found.records) == summary(tmp_path / "out")["chains"] == 4
@@ -79,9 +79,9 @@ def test_all_that_is_written_can_be_read_back(tmp_path: Path) -> None:
 def test_a_limit_is_one_of_chains(tmp_path: Path) -> None:
     file = chains(tmp_path / "in", {}, {}, {})
     with serve(Spoiler()) as script:
-        assert main(command(file, tmp_path / "one", script.url, "--way", "wrong", "--limit", "1")) == 0
+        assert main(command(file, tmp_path / "one", script.url, "--method", "corrupt", "--limit", "1")) == 0
         calls = script.billed["calls"]
-        assert main(command(file, tmp_path / "all", script.url, "--way", "wrong")) == 0
+        assert main(command(file, tmp_path / "all", script.url, "--method", "corrupt")) == 0
         assert script.billed["calls"] == calls + 3 * calls
     assert {chain.id.split("/")[0] for chain in read_records(tmp_path / "one/chains.jsonl", Chain).records} == {"0"}
     assert summary(tmp_path / "one")["asked"] == len(STEPS)
@@ -96,7 +96,7 @@ def test_wrong_steps_differ_from_the_right_ones_and_are_checked(tmp_path: Path) 
         file.write(json.dumps(chain.model_dump(exclude_none=True) | {"source": "book"}) + "\n")
         file.write('{"id": "empty", "question": "?", "steps": []}\n')
     with serve(Spoiler()) as script:
-        typed = command(tmp_path / "in/chains.jsonl", tmp_path / "out", script.url, "--way", "wrong")
+        typed = command(tmp_path / "in/chains.jsonl", tmp_path / "out", script.url, "--method", "corrupt")
         assert main(typed) == 0
     found = read_records(tmp_path / "out/chains.jsonl", Chain)
     told = {chain.id: (chain.steps, chain.labels) for chain in found.records}

@@ -85,9 +85,9 @@ def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "other").mkdir()
     told = [{**CHAIN, "id": "right", "labels": [1.0, 1.0]}, {**CHAIN, "id": "wrong", "labels": [0.0, None]}]
     other = lines(tmp_path / "other", told)
-    chosen = evaluated(source, tmp_path, "--scores", str(scores), "--threshold", "best-on", other)
+    chosen = evaluated(source, tmp_path, "--scores", str(scores), "--threshold-from", other)
     assert chosen["threshold"]["chosen_on"] == other
-    assert main(["prm", "eval", source, "--prm", EMBEDDED, "--threshold", "best-on", source]) == 2
+    assert main(["prm", "eval", source, "--prm", EMBEDDED, "--threshold-from", source]) == 2
     assert "of its chains are also those that are measured" in capsys.readouterr().err
 
 
@@ -108,7 +108,7 @@ def pictured(tmp_path: Path) -> str:
 def test_a_prm_that_reads_text_alone(pictured: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         found = evaluated(
-            pictured, tmp_path, "--scorer", "prm_token", "--args", "prm_device=cpu", prm=str(folder(causal_prm))
+            pictured, tmp_path, "--scorer", "prm_token", "--prm-args", "prm_device=cpu", prm=str(folder(causal_prm))
         )
     assert found["set"]["scored"] == 4
     assert sum(record.name.endswith("scored_step") for record in caplog.records) == 1
@@ -117,7 +117,7 @@ def test_a_prm_that_reads_text_alone(pictured: str, tmp_path: Path, caplog: pyte
 def test_rejects_are_written_and_counted(pictured: str, tmp_path: Path) -> None:
     with Path(pictured).open("a") as file:
         file.write('{"id": "x", "question": "Q?", "steps": [], "labels": []}\n')
-    options = ("--rejects", str(tmp_path / "rejects.jsonl"), "--args", "prm_batch_size=4,prm_dtype=float32")
+    options = ("--rejects", str(tmp_path / "rejects.jsonl"), "--prm-args", "prm_batch_size=4,prm_dtype=float32")
     found = evaluated(pictured, tmp_path, *options)
     assert (found["set"]["records"], found["set"]["used"], found["set"]["rejected"]) == (5, 4, 1)
     (reject,) = map(json.loads, (tmp_path / "rejects.jsonl").read_text().splitlines())
@@ -142,10 +142,11 @@ def test_rejects_without_a_file_are_told_with_their_reasons(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--threshold", "2"], "`--threshold 2`: has to be a number from 0 to 1, or `best-on OTHER`"),
-        (["--threshold", "best"], "`--threshold best`"),
-        (["--limit", "0"], "`--limit 0`"),
-        (["--args", "prm_dtpye=float32"], "did you mean `prm_dtype`"),
+        (["--threshold", "2"], "--threshold"),
+        (["--threshold", "0.5", "--threshold-from", "other"], "--threshold-from"),
+        (["--threshold", "best"], "--threshold"),
+        (["--limit", "0"], "--limit"),
+        (["--prm-args", "prm_dtpye=float32"], "did you mean `prm_dtype`"),
         (["--scorer", "nothing"], "`scorer=nothing` is unknown"),
         (["--json", "nowhere/report.json"], "`--json nowhere/report.json`"),
     ],
@@ -160,8 +161,6 @@ def test_bad_input_is_explained(
 def test_a_set_without_labels_or_a_prm_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prm", "eval", lines(tmp_path, [{**CHAIN, "labels": [None, None]}]), "--prm", EMBEDDED]) == 2
     assert "has a label: there is nothing to measure" in capsys.readouterr().err
-    assert main(["prm", "eval", lines(tmp_path, [CHAIN])]) == 2
-    assert "`--prm CHECKPOINT`" in capsys.readouterr().err
     assert main(["prm", "eval", lines(tmp_path, [CHAIN]), "--scorer", "confidence"]) == 2
     assert "name a process reward model with prm=" in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow
 import pytest
@@ -14,7 +14,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.evaluate.command import FORMATS
+from atomthink_plugin.training.cli import SetFormat
 from atomthink_plugin.training.evaluate.labelled import LabelledSet
 from atomthink_plugin.training.evaluate.readers import READERS
 from atomthink_plugin.training.evaluate.reading import _of_hub, read_set
@@ -78,7 +78,7 @@ def reasons(found: LabelledSet) -> list[str]:
 
 
 def test_the_command_knows_the_formats() -> None:
-    assert tuple(READERS) == FORMATS
+    assert tuple(READERS) == get_args(SetFormat)
 
 
 def test_processbench(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_chains_with_faults_among_them_are_labelled_both_ways(tmp_path: Path) ->
     file.write_text("\n".join([*map(json.dumps, lines), "{not JSON"]))
     common = ["label", str(file), "--rollouts", "2", "--model_args", f"journal={tmp_path / 'journal'}", "--out"]
 
-    assert main([*common, str(out), "--way", "monte_carlo", "--soft"]) == 0
+    assert main([*common, str(out), "--method", "monte_carlo", "--soft"]) == 0
     soft = read_records(out, Chain)  # from another folder: the images are found
     assert [chain.id for chain in soft.records] == [whole["id"], "wrong"]
     assert [chain.labels and chain.labels[-1] for chain in soft.records] == [1.0, 0.0]
@@ -111,10 +111,10 @@ def test_questions_are_sampled_first(tmp_path: Path) -> None:
     [
         (["none.jsonl", "--out", "o.jsonl"], "none.jsonl cannot be read"),
         (["in.jsonl", "--out", "in.jsonl"], "`--out in.jsonl`: has to be a file, and not the input"),
-        (["in.jsonl", "--out", "o.jsonl", "--rollouts", "0"], "`--rollouts 0`: has to be 1 or more"),
-        (["in.jsonl", "--out", "o.jsonl", "--sample", "0"], "`--sample 0`: has to be 1 or more"),
-        (["in.jsonl", "--out", "o.jsonl", "--soft"], "`--soft` goes with `--way monte_carlo`"),
-        (["in.jsonl", "--out", "o.jsonl", "--temperature", "1"], "`--temperature 1.0` goes with `--sample`"),
+        (["in.jsonl", "--out", "o.jsonl", "--rollouts", "0"], "--rollouts"),
+        (["in.jsonl", "--out", "o.jsonl", "--sample", "0"], "--sample"),
+        (["in.jsonl", "--out", "o.jsonl", "--soft"], "`--method monte_carlo`"),
+        (["in.jsonl", "--out", "o.jsonl", "--temperature", "1"], "`--sample`"),
         (["in.jsonl", "--out", "o.jsonl"], "1 rejected; the first: in.jsonl:1: steps"),
         (["bad.jsonl", "--out", "o.jsonl", "--sample", "1"], "1 rejected; the first: bad.jsonl:1: "),
         (["good.jsonl", "--out", "o.jsonl", "--model", "gpt"], "`model=gpt`"),

@@ -107,7 +107,7 @@ def test_the_command_makes_pairs_of_journals_and_chains(
     assert main(command) == 2
     assert "--questions" in capsys.readouterr().err
     assert main([*command, *questions, "--margin", "2"]) == 2
-    assert "`--margin 2.0`" in capsys.readouterr().err
+    assert "--margin" in capsys.readouterr().err
     assert main(["pairs", str(folder / "chains.jsonl"), "--out", str(tmp_path / "none.jsonl")]) == 2
     assert "no pair" in capsys.readouterr().err
 

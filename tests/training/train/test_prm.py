@@ -163,7 +163,7 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_not(data: Path, tmp_path: Pa
     for file in (tmp_path / "parts" / "checkpoints" / "checkpoint-4").iterdir():
         file.unlink()
     (tmp_path / "parts" / "checkpoints" / "checkpoint-4").rmdir()
-    assert main(["train", "prm", str(second), "resume=true"]) == 0
+    assert main(["train", "prm", str(second), "--resume", "true"]) == 0
     first, again = (_weights(tmp_path / name) for name in ("whole", "parts"))
     assert all(torch.equal(first[name], again[name]) for name in first)
 

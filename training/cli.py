@@ -1,0 +1,465 @@
+"""The commands that make data, train models and measure process reward models.
+
+A function does what only the command line knows and calls the entry function of its step of the pipeline. Heavy
+modules are imported in the functions, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+from cyclopts import ArgumentCollection, Group, Parameter
+from cyclopts.types import NonNegativeFloat, PositiveFloat
+from cyclopts.validators import Number, mutually_exclusive
+
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.options import Count, CountFrom0, ModelArgs, Pairs, Whole, Words
+
+TEACHER = Group("Teacher: a model of an OpenAI-compatible server (its key: OPENAI_API_KEY)", sort_key=1)
+LOCAL = Group("Local model: its own rollouts are kept if their answer is right", sort_key=2)
+
+
+def _one_annotator(arguments: ArgumentCollection) -> None:
+    """Checks that one annotator is named, and no option of the other is given."""
+    given = [argument for argument in arguments if argument.tokens]
+    names = {argument.name for argument in given}
+    if ("--teacher-model" in names) == ("--model" in names):
+        raise AtomThinkError("name the annotator: either `--teacher-model`, or `--model` as for lmms-eval")
+    chosen, other = ("--model", TEACHER) if "--model" in names else ("--teacher-model", LOCAL)
+    for argument in given:
+        if other in argument.parameter.group:  # type: ignore[operator]
+            typed = f"{argument.name} {argument.tokens[0].value}"
+            raise AtomThinkError(f"`{typed}` does not go with `{chosen}`: leave it out")
+
+
+_ANNOTATOR = Group(validator=_one_annotator)
+OfTeacher = Parameter(group=(TEACHER, _ANNOTATOR))
+OfLocal = Parameter(group=(LOCAL, _ANNOTATOR))
+
+
+def annotate(
+    input: str,
+    /,
+    *,
+    out: Path,
+    split: str | None = None,
+    columns: Pairs = "",
+    limit: Count | None = None,
+    teacher_model: Annotated[str | None, OfTeacher] = None,
+    base_url: Annotated[str | None, OfTeacher] = None,
+    method: Annotated[Literal["dynamic", "augment", "corrupt"], OfTeacher] = "dynamic",
+    checks: Annotated[Whole, OfTeacher, Parameter(validator=Number(gte=0, lte=2))] = 2,
+    tries: Annotated[Count, OfTeacher] = 2,
+    max_steps: Annotated[Whole | None, OfTeacher, Parameter(validator=Number(gte=2))] = None,
+    concurrency: Annotated[Count, OfTeacher] = 16,
+    timeout: Annotated[PositiveFloat, OfTeacher] = 300.0,
+    max_retries: Annotated[CountFrom0, OfTeacher] = 5,
+    wait: Annotated[NonNegativeFloat, OfTeacher] = 600.0,
+    prices: Annotated[Path | None, OfTeacher] = None,
+    max_tokens_total: Annotated[Count | None, OfTeacher] = None,
+    max_usd: Annotated[PositiveFloat | None, OfTeacher] = None,
+    model: Annotated[str | None, OfLocal] = None,
+    model_args: Annotated[ModelArgs, OfLocal] = "",
+    samples: Annotated[Count, OfLocal] = 8,
+) -> None:
+    r"""Write chains of atomic steps for questions with known answers.
+
+    A teacher or a local model writes the chains. The folder gets chains.jsonl (chains that passed all filters),
+    rejects.jsonl (the other questions with stage and reason) and summary.json (counts and costs). A stopped run is
+    continued by the same command. The exit status is 3 if a spending limit is reached.
+
+        atomthink annotate questions.jsonl --out own --model atomthink_tiny
+        atomthink annotate MathLLMs/MathVision --split testmini --out chains \
+          --teacher-model NAME --max-usd 20 --prices prices.yaml
+        atomthink annotate chains/chains.jsonl --out wrong --method corrupt \
+          --teacher-model NAME
+
+    Args:
+        input: Questions: JSONL, a folder or a dataset of the hub. With --method corrupt: JSONL of right chains.
+        out: Folder for the output; a stopped run continues from it.
+        split: Split of a dataset that has several.
+        columns: Columns of id, question, images, answer, solution, options and source, as FIELD=NAME pairs, if they
+            do not have the usual names.
+        limit: Use only the first records.
+        teacher_model: Name of the teacher on its server.
+        base_url: URL of the server, if not OpenAI's.
+        method: dynamic: the teacher extends a chain step by step. augment: it writes out a reference solution.
+            corrupt: it writes a wrong version of each step of a right chain.
+        checks: How many opinions have to agree that a chain is right.
+        tries: Tries per question.
+        max_steps: Most steps of a chain, by default 25.
+        concurrency: Questions in flight.
+        timeout: Seconds for one try of a request.
+        max_retries: Retries of a request. Each is paid for.
+        wait: Seconds to wait for a server that went away.
+        prices: YAML with USD per million tokens: NAME: {prompt: .., completion: .., cached: ..}
+        max_tokens_total: Stop before more tokens are spent, over all runs in the folder.
+        max_usd: Stop before more money is spent, over all runs in the folder. Needs --prices.
+        model: The local model, named as for lmms-eval.
+        model_args: Its arguments, as for lmms-eval.
+        samples: Rollouts per question.
+    """
+    from atomthink_plugin.training.annotate.command import by_rollouts, by_teacher
+
+    options = SimpleNamespace(**locals(), way="wrong" if method == "corrupt" else method)
+    if model is not None:
+        by_rollouts(options)
+    elif method == "corrupt" and (split or columns or max_steps):
+        raise AtomThinkError("`--split`, `--columns` and `--max-steps` do not go with `--method corrupt`")
+    else:
+        by_teacher(options)
+
+
+def label(
+    input: Path,
+    /,
+    *,
+    out: Path,
+    method: Literal["monte_carlo", "omega"] = "omega",
+    model: str = "atomthink_tiny",
+    model_args: ModelArgs = "",
+    rollouts: Count = 8,
+    soft: bool = False,
+    sample: Count | None = None,
+    temperature: NonNegativeFloat | None = None,
+) -> None:
+    """Label the steps of chains by rollouts, for training a process reward model.
+
+    Writes the labelled chains to OUT, chains that cannot be labelled to OUT.rejects.jsonl, and counts and costs to
+    OUT.summary.json (without OUT's own ending). A stopped run is continued by the same command.
+
+        atomthink label questions.jsonl --sample 4 --out labels.jsonl
+
+    Args:
+        input: JSONL with id, question, images, steps and answer; steps are not needed with --sample.
+        out: The labelled chains, as JSONL.
+        method: monte_carlo: rollouts after every step (Math-Shepherd). omega: binary search for the first wrong step;
+            later steps get no label (OmegaPRM).
+        model: The model, named as for lmms-eval.
+        model_args: Its arguments, as for lmms-eval.
+        rollouts: Rollouts after a step; omega stops at the first right one.
+        soft: With --method monte_carlo: labels are the share of right rollouts.
+        sample: First sample this many chains of each question.
+        temperature: With --sample: temperature of the chains, by default that of the rollouts.
+    """
+    from atomthink_plugin.training.label.running import Order, execute
+
+    if soft and method == "omega":
+        raise AtomThinkError("`--soft` needs `--method monte_carlo`: omega stops at the first right rollout")
+    if temperature is not None and sample is None:
+        raise AtomThinkError(f"`--temperature {temperature}` needs `--sample`; rollouts have `--model-args`")
+    execute(Order(input, out, method, rollouts, soft, sample, temperature), model, model_args)
+
+
+def pairs(
+    *sources: Path,
+    out: Path,
+    questions: Path | None = None,
+    model: str | None = None,
+    model_args: ModelArgs = "",
+    margin: Annotated[float, Parameter(validator=Number(gt=0, lte=1))] = 0.2,
+    per_prefix: CountFrom0 = 1,
+    per_question: CountFrom0 = 4,
+) -> None:
+    r"""Make pairs of better and worse steps from searches, for `train dpo`.
+
+    Pairs siblings of a search whose PRM scores differ, and ends of paths to a right and to a wrong answer. The
+    sources are journals of runs, files of chains with known answers, or a new search with --model. What cannot be
+    used goes to OUT.rejects.jsonl.
+
+        atomthink pairs --model atomthink_tiny --model-args thinking=slow \
+          --questions questions.jsonl --out pairs.jsonl
+
+    Args:
+        sources: Folders of journals, or JSONL files of chains.
+        out: The pairs, as JSONL.
+        questions: JSONL with id, question, images and answer: the questions of the journals, or those to search.
+        model: Search the questions with this model, named as for lmms-eval.
+        model_args: Its arguments, as for lmms-eval.
+        margin: Least difference between the scores of two siblings.
+        per_prefix: Most pairs at one prefix.
+        per_question: Most pairs of whole paths of one question.
+    """
+    from atomthink_plugin.plugins.arguments import read_pairs
+    from atomthink_plugin.training.pairs.pairing import PairLimits
+    from atomthink_plugin.training.pairs.searching import make_pairs, search
+
+    given = list(sources)
+    if model is not None:
+        if questions is None:
+            raise AtomThinkError("`--model` needs questions to search: name them with `--questions`")
+        given.append(search(model, read_pairs("--model-args", model_args), questions, out))
+    if not given:
+        raise AtomThinkError("no source: name a journal's folder or a file of chains, or search with `--model`")
+    make_pairs(given, questions, out, PairLimits(margin, per_prefix, per_question))
+
+
+def data_sft(chains: Path, /, *, out: Path) -> None:
+    """Write one training record per step, in the form of AMATH-SFT.
+
+    The folder gets parquet with images, JSON and a data card.
+
+        atomthink data sft chains/chains.jsonl --out sft
+
+    Args:
+        chains: JSONL of chains.
+        out: The folder to write.
+    """
+    _export("sft", chains, out)
+
+
+def data_prm(chains: Path, /, *, out: Path) -> None:
+    """Write one training record per step label, in the form of AMATH-PRM.
+
+    The folder gets parquet with images, JSON and a data card.
+
+        atomthink data prm labels.jsonl --out prm
+
+    Args:
+        chains: JSONL of chains with labels.
+        out: The folder to write.
+    """
+    _export("prm", chains, out)
+
+
+def _export(kind: str, chains: Path, out: Path) -> None:
+    from atomthink_plugin.training.export import command
+
+    command._records(SimpleNamespace(kind=kind, chains=chains, out=out))
+
+
+def data_read(file: Path, /, *, out: Path, images: Path | None = None) -> None:
+    """Turn published AMATH-SFT or AMATH-PRM files into chains.
+
+    Joins the records of one problem to chains. Records that cannot be used go to OUT.rejects.jsonl with their reason.
+
+        atomthink data read AMATH-SFT.json --images images --out chains.jsonl
+
+    Args:
+        file: JSON or JSONL in the published form.
+        out: The chains, as JSONL.
+        images: Folder of the images, by default the folder of the file.
+    """
+    from atomthink_plugin.training.export import command
+
+    command._read(SimpleNamespace(file=file, out=out, images=images))
+
+
+def data_quality(
+    chains: Path,
+    /,
+    *,
+    tokenizer: str | None = None,
+    judge_model: str | None = None,
+    base_url: str | None = None,
+    samples: Count = 500,
+    max_tokens_total: Count | None = None,
+    json: Path | None = None,
+) -> None:
+    """Print statistics of chains, and a judge's score from 0 to 100.
+
+        atomthink data quality chains/chains.jsonl --json quality.json
+
+    Args:
+        chains: JSONL of chains.
+        tokenizer: Also count tokens with the tokenizer of this checkpoint.
+        judge_model: Name of the judge on its server; its key is OPENAI_API_KEY.
+        base_url: URL of an OpenAI-compatible server, if not OpenAI's.
+        samples: How many chains are judged.
+        max_tokens_total: Stop before the judge spends more tokens.
+        json: Also write the numbers and all scores to this file.
+    """
+    from atomthink_plugin.training.export import command
+
+    command._quality(SimpleNamespace(**locals()))
+
+
+def train_policy(recipe: str | None = None, /, *, print_recipe: str | None = None, **overrides: str) -> None:
+    """Fine-tune a policy on chains of steps.
+
+    Trains any image-text-to-text checkpoint on chains, rendered as inference renders them. For several processes use
+    `accelerate launch -m atomthink_plugin.cli train policy RECIPE.yaml`.
+
+        atomthink train policy --print-recipe llava1_5_7b > recipe.yaml
+        atomthink train policy recipe.yaml --data chains.jsonl --learning_rate 1e-5
+
+    Args:
+        recipe: A recipe: a YAML file, or the name of one that comes with the package.
+        print_recipe: Print the recipe of this name and exit.
+        overrides: Keys of the recipe with values in YAML, used instead of what the recipe says.
+    """
+    from atomthink_plugin.training.train.recipe import PolicyRecipe
+
+    if loaded := _recipe(PolicyRecipe, recipe, print_recipe, overrides):
+        from atomthink_plugin.training.train.sft import train_policy  # takes seconds: after the recipe is checked
+
+        train_policy(loaded)
+
+
+def train_dpo(recipe: str | None = None, /, *, print_recipe: str | None = None, **overrides: str) -> None:
+    """Tune a policy on pairs of better and worse steps (DPO).
+
+    Trains on the pairs that `atomthink pairs` makes. The next round's recipe names the output of this round as its
+    model.
+
+        atomthink train dpo --print-recipe dpo > recipe.yaml
+        atomthink train dpo recipe.yaml --data pairs.jsonl
+
+    Args:
+        recipe: A recipe: a YAML file, or the name of one that comes with the package.
+        print_recipe: Print the recipe of this name and exit.
+        overrides: Keys of the recipe with values in YAML, used instead of what the recipe says.
+    """
+    from atomthink_plugin.training.train.recipe import DpoRecipe
+
+    if loaded := _recipe(DpoRecipe, recipe, print_recipe, overrides):
+        from atomthink_plugin.training.train.dpo import train_dpo  # takes seconds: after the recipe is checked
+
+        train_dpo(loaded)
+
+
+def train_prm(recipe: str | None = None, /, *, print_recipe: str | None = None, **overrides: str) -> None:
+    """Train a process reward model on labelled chains.
+
+    Trains a language model that is read at a tag (kind: token) or a token classifier (kind: head), with or without
+    images. For several processes use `accelerate launch -m atomthink_plugin.cli train prm RECIPE.yaml`.
+
+        atomthink train prm --print-recipe prm_llava1_5_7b > recipe.yaml
+        atomthink train prm recipe.yaml --data labels.jsonl
+
+    Args:
+        recipe: A recipe: a YAML file, or the name of one that comes with the package.
+        print_recipe: Print the recipe of this name and exit.
+        overrides: Keys of the recipe with values in YAML, used instead of what the recipe says.
+    """
+    from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+
+    if loaded := _recipe(PrmRecipe, recipe, print_recipe, overrides):
+        from atomthink_plugin.training.train.prm import train_prm  # takes seconds: after the recipe is checked
+
+        train_prm(loaded)
+
+
+def _recipe(kind: Any, recipe: str | None, printed: str | None, overrides: dict[str, str]) -> Any:
+    """Returns the checked recipe, or None after printing one that was asked for."""
+    from atomthink_plugin.training.train.recipe import RECIPES, load_recipe
+
+    if printed is not None:
+        print((RECIPES / f"{printed}.yaml").read_text(encoding="utf-8"), end="")
+        return None
+    if recipe is None:
+        raise AtomThinkError("name a recipe file, or print one that comes with the package with `--print-recipe`")
+    return load_recipe(kind, Path(recipe), [f"{key}={value}" for key, value in overrides.items()])
+
+
+def train_tiny(*, out: Path, only: Words = (), scale: PositiveFloat = 1.0) -> None:
+    """Make the embedded model from nothing, stage by stage.
+
+    Runs the recipes of training/recipes/tiny in order: data, policy, process reward model. Finished stages are not
+    repeated. Stages from 90 on are comparisons and run only if they are named.
+
+        atomthink train tiny --out tiny --scale 0.01 --only 01 02 03
+
+    Args:
+        out: Folder for all outputs.
+        only: Names or numbers of the stages to run.
+        scale: Multiplies the numbers of steps and records.
+    """
+    from atomthink_plugin.training.tiny.stages import run_stages
+
+    run_stages(out, only or None, scale)
+
+
+SetFormat = Literal["chains", "processbench", "visualprocessbench", "prmbench", "bigbench_mistake"]
+_THRESHOLD = Group("Threshold", validator=mutually_exclusive)
+
+
+def prm_eval(
+    set: str,
+    /,
+    *,
+    prm: str | None = None,
+    scorer: str | None = None,
+    prm_args: Pairs = "",
+    format: SetFormat | None = None,
+    limit: Count | None = None,
+    threshold: Annotated[float, Parameter(group=_THRESHOLD, validator=Number(gte=0, lte=1))] = 0.5,
+    threshold_from: Annotated[str | None, Parameter(group=_THRESHOLD)] = None,
+    scores: Path | None = None,
+    rejects: Path | None = None,
+    json: Path | None = None,
+) -> None:
+    """Measure a process reward model on labelled steps.
+
+    Scores every step of a labelled set as a search would and prints how well the scores separate right steps from
+    wrong ones: first-error F1, macro-F1, AUC, calibration and best-of-N gain.
+
+        atomthink prm eval labels.jsonl --scores scores.jsonl --json report.json
+        atomthink prm eval Qwen/ProcessBench --prm ORG/PRM --limit 100
+
+    Args:
+        set: JSONL, JSON, parquet, a folder with such files, or a dataset of the hub.
+        prm: The checkpoint, as `prm=` of a run; by default the embedded PRM.
+        scorer: Its kind, if its config does not say it.
+        prm_args: Arguments of the scorer: prm_dtype=float32,...
+        format: Format of the set, if its fields do not show it.
+        limit: Use only the first records.
+        threshold: Steps with a lower score count as judged wrong.
+        threshold_from: Use the threshold with the highest first-error F1 on this other set.
+        scores: Keep scores in this file; a stopped run continues from it.
+        rejects: Write records that cannot be used to this file.
+        json: Also write the numbers to this file.
+    """
+    from atomthink_plugin.report.output_files import writable
+    from atomthink_plugin.training.evaluate.evaluating import Wanted, evaluate
+
+    for option, file in (("scores", scores), ("rejects", rejects), ("json", json)):
+        writable(f"--{option}", file)
+    wanted = Wanted(set, format, limit, threshold_from or threshold, scores, rejects, json)
+    evaluate(wanted, _scorer(prm, scorer, prm_args))
+
+
+def prm_mine(
+    chains: Path,
+    /,
+    *,
+    out: Path,
+    prm: str | None = None,
+    scorer: str | None = None,
+    prm_args: Pairs = "",
+    scores: Path | None = None,
+) -> None:
+    """Find labelled chains that a process reward model misjudges.
+
+    Scores all steps of labelled chains and writes the chains with a step whose score is further than 0.5 from its
+    label, the worst first. They are the data of the next round of `train prm`.
+
+        atomthink prm mine labels.jsonl --out hard.jsonl
+
+    Args:
+        chains: Labelled chains, as `atomthink label` writes them.
+        out: The misjudged chains, as JSONL.
+        prm: The checkpoint, as `prm=` of a run; by default the embedded PRM.
+        scorer: Its kind, if its config does not say it.
+        prm_args: Arguments of the scorer: prm_dtype=float32,...
+        scores: Keep scores in this file; a stopped run continues from it.
+    """
+    from atomthink_plugin.report.output_files import writable
+    from atomthink_plugin.training.evaluate.mining import mine
+
+    writable("--scores", scores)
+    writable("--out", out)
+    mine(chains, out, _scorer(prm, scorer, prm_args), scores)
+
+
+def _scorer(prm: str | None, scorer: str | None, prm_args: str) -> dict[str, Any]:
+    """Returns the arguments of a scorer; without any name they are those of the embedded PRM."""
+    from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+    from atomthink_plugin.plugins.arguments import read_pairs
+
+    if prm is None and scorer is None:
+        prm = TINY_ARGUMENTS["prm"]
+    named = {"prm": prm, "scorer": scorer}
+    return {**read_pairs("--prm-args", prm_args), **{name: value for name, value in named.items() if value is not None}}
