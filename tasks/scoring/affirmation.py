@@ -1,4 +1,4 @@
-"""What a response that says neither `yes` nor `no` answers to a yes-or-no question: it repeats it or denies it."""
+"""Affirmation: whether a response that says neither `yes` nor `no` repeats or denies a yes-or-no question."""
 
 from __future__ import annotations
 
@@ -6,72 +6,47 @@ from collections.abc import Sequence
 from typing import Final
 
 from atomthink_plugin.tasks.scoring.latex import tokens
-from atomthink_plugin.tasks.scoring.question_text import QuestionText, content
+from atomthink_plugin.tasks.scoring.question_text import QuestionText, content_words
 
-_DENIES: Final = frozenset(
-    [
-        "not",
-        "no",
-        "never",
-        "false",
-        "untrue",
-        "incorrect",
-        "neither",
-        "nor",
-        "isn't",
-        "aren't",
-        "doesn't",
-        "don't",
-        "wasn't",
-        "cannot",
-    ]
-)
-_MORE: Final = frozenset(
-    [
-        "more",
-        "greater",
-        "higher",
-        "larger",
-        "bigger",
-        "longer",
-        "taller",
-        "wider",
-        "older",
-        "above",
-        "exceeds",
-        "exceed",
-    ]
-)
+_NEGATIONS: Final = frozenset({
+    "not", "no", "never", "false", "untrue", "incorrect", "neither", "nor", "isn't", "aren't", "doesn't", "don't",
+    "wasn't", "cannot",
+})  # fmt: skip
+_MORE: Final = frozenset({
+    "more", "greater", "higher", "larger", "bigger", "longer", "taller", "wider", "older", "above", "exceeds",
+    "exceed",
+})  # fmt: skip
 _LESS: Final = frozenset(["less", "fewer", "lower", "smaller", "shorter", "narrower", "younger", "below"])
-_SAME: Final = frozenset(["equal", "same", "equals"])
+_EQUAL: Final = frozenset(["equal", "same", "equals"])
 
 
-def affirms(asked: QuestionText, said: Sequence[str]) -> bool | None:
-    """Returns whether a response affirms what is asked, None if it does not come to it."""
-    for sentence in asked.restated(said):
-        if asked.overlap(sentence) >= 0.6 and "if" not in tokens(sentence) and not sentence.endswith("?"):
-            return _agrees(asked.asking, sentence)
+def affirms(question: QuestionText, sentences: Sequence[str]) -> bool | None:
+    """Returns whether the sentences of a response affirm the question, None if none of them answers it."""
+    for sentence in question.restatements(sentences):
+        if question.overlap(sentence) >= 0.6 and "if" not in tokens(sentence) and not sentence.endswith("?"):
+            return _agrees(question.asking, sentence)
     return None
 
 
 def _agrees(question: str, sentence: str) -> bool:
-    asked, said = tokens(question), tokens(sentence)
-    denied = bool(_DENIES & set(said)) != bool(_DENIES & set(asked))
+    asked, answered = tokens(question), tokens(sentence)
+    denied = bool(_NEGATIONS & set(answered)) != bool(_NEGATIONS & set(asked))
     for up, down in ((_MORE, _LESS), (_LESS, _MORE)):
-        if up & set(asked) and not up & set(said):
-            if down & set(said):
-                return denied != _swapped(question, sentence)
-            return False if _SAME & set(said) else not denied
-    return denied == _swapped(question, sentence)
+        if up & set(asked) and not up & set(answered):
+            if down & set(answered):
+                return denied != _is_swapped(question, sentence)
+            return False if _EQUAL & set(answered) else not denied
+    return denied == _is_swapped(question, sentence)
 
 
-def _swapped(question: str, sentence: str) -> bool:
-    """Whether what stands before `than` in the question stands behind it in the sentence."""
+def _is_swapped(question: str, sentence: str) -> bool:
+    """Returns whether the two sides of the question's `than` have changed places in the sentence."""
     left, _, right = question.partition(" than ")
-    before, _, behind = sentence.partition(" than ")
-    if not right or not behind:
+    before, _, after = sentence.partition(" than ")
+    if not right or not after:
         return False
-    subject, other = content(left) - content(right), content(right) - content(left)
-    straight = len(subject & content(before)) + len(other & content(behind))
-    crossed = len(subject & content(behind)) + len(other & content(before))
+    subject = content_words(left) - content_words(right)
+    other = content_words(right) - content_words(left)
+    straight = len(subject & content_words(before)) + len(other & content_words(after))
+    crossed = len(subject & content_words(after)) + len(other & content_words(before))
     return crossed > straight

@@ -1,4 +1,4 @@
-"""The value of an expression without variables, at once: most wrong answers need no algebra to be told apart."""
+"""Evaluates expressions without variables. This is fast, and most wrong answers can be recognized without algebra."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 @lru_cache(maxsize=4096)
 def value(text: str) -> float | None:
-    r"""Returns the value of an arithmetic expression, None for anything else or where it is not finite.
+    r"""Returns the value of an arithmetic expression, None for other text and for values that are not finite.
 
     Example:
         >>> value("\\frac{1}{2}+\\sqrt{4}"), value("2x")
@@ -42,7 +42,7 @@ def value(text: str) -> float | None:
 
 
 class _ExpressionParser:
-    """Recursive descent; the depth is bounded by the length of the text."""
+    """A recursive-descent parser. The length of the text bounds its depth."""
 
     def __init__(self, tokens: list[str]) -> None:
         self._tokens = tokens
@@ -78,7 +78,7 @@ class _ExpressionParser:
             sign = -1.0 if self._peek() == "-" and self._next() else 1.0
             exponent = self._atom()
             if exponent > MAX_EXPONENT:
-                raise ValueError("beyond what floats tell apart")
+                raise ValueError("the exponent is too large for floats")
             return math.pow(base, sign * exponent)
         return base
 

@@ -1,4 +1,4 @@
-"""Whether a free answer is the reference answer: the same expression, or the same number in another dress."""
+"""Compares a free answer with the reference answer: as text, as a number, and as a formula."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from atomthink_plugin.tasks.scoring.latex import plain, tokens
 from atomthink_plugin.tasks.scoring.stated_numbers import numbers
 
 MAX_ANSWER: Final = 300
-"""Characters of an answer that is compared; what is longer is an essay."""
+"""Longer answers are not compared, because no reference is that long."""
 
 MAX_DEPTH: Final = 5
-"""Brackets within brackets up to which math-verify is asked."""
+"""Nesting depth of brackets up to which math-verify is used."""
 
 MIN_DIGITS: Final = 3
-"""Significant digits from which a rounded answer is as good as a more exact reference."""
+"""Significant digits that a rounded answer needs to equal a more exact reference."""
 
 _UNIT: Final = (
     r"(?:square |cubic |sq\.? |cu\.? )?(?:mm|cm|dm|km|m|kg|g|mg|ml|l|inch(?:es)?|in|ft|feet|foot|yards?|yd|miles?|mi|"
@@ -36,8 +36,8 @@ _JOINS: Final = frozenset({"domain", "range", "center", "and", "the", "is", ":",
 def same(answer: str, reference: str) -> bool:
     r"""Returns whether an answer is the reference. Never raises.
 
-    Labels (`Area =`), units and layout do not count; expressions are compared by math-verify; a decimal may be more
-    exact than the reference, or rounded to `MIN_DIGITS` significant digits.
+    Labels (`Area =`), units and layout are ignored. math-verify compares expressions. A decimal may be more exact than
+    the reference, or rounded to at least `MIN_DIGITS` significant digits.
 
     Example:
         >>> same("113.097", "Area $=113.1 \\mathrm{~cm}^{2}$"), same("12", "12.4")
@@ -49,20 +49,24 @@ def same(answer: str, reference: str) -> bool:
 @lru_cache(maxsize=4096)
 def _same(answer: str, reference: str) -> bool:
     lines = set(reference.split("\n"))
-    reference = lines.pop() if len(lines) == 1 else reference  # some references say the same twice
-    if _content(answer) == _content(reference) != []:
+    reference = lines.pop() if len(lines) == 1 else reference  # some references are written twice
+    if _content_tokens(answer) == _content_tokens(reference) != []:
         return True
-    pairs = [(answer, reference), (_bare(answer), _bare(reference)), (_bare(answer, True), _bare(reference, True))]
-    values = [(value(form), value(want)) for form, want in pairs]
-    if any(_close(*pair) for pair in pairs) or any(_alike(*pair) for pair in values):
+    pairs = [
+        (answer, reference),
+        (_without_layout(answer), _without_layout(reference)),
+        (_without_layout(answer, unlabelled=True), _without_layout(reference, unlabelled=True)),
+    ]
+    values = [(value(ours), value(theirs)) for ours, theirs in pairs]
+    if any(_close(*pair) for pair in pairs) or any(_equal_values(*pair) for pair in values):
         return True
-    if any(form is not None and want is not None for form, want in values):
+    if any(ours is not None and theirs is not None for ours, theirs in values):
         return False
-    return any(equivalent(*pair) for pair in dict.fromkeys(pairs) if all(map(_readable, pair)))
+    return any(equivalent(*pair) for pair in dict.fromkeys(pairs) if all(map(_is_fast_to_parse, pair)))
 
 
-def _readable(text: str) -> bool:
-    """Whether an expression is read within milliseconds: a grammar's work grows fast with nesting."""
+def _is_fast_to_parse(text: str) -> bool:
+    """Returns whether math-verify parses an expression within milliseconds; its time grows fast with nesting."""
     depth = deepest = 0
     for sign in text:
         depth += (sign in "([{") - (sign in ")]}")
@@ -70,33 +74,33 @@ def _readable(text: str) -> bool:
     return len(text) <= MAX_MATH and deepest <= MAX_DEPTH
 
 
-def _alike(first: float | None, second: float | None) -> bool:
+def _equal_values(first: float | None, second: float | None) -> bool:
     return first is not None and second is not None and math.isclose(first, second, rel_tol=TOLERANCE)
 
 
-def _content(text: str) -> list[str]:
+def _content_tokens(text: str) -> list[str]:
     return [token for token in tokens(text.replace("掳", "°")) if token not in _JOINS]
 
 
-def _bare(text: str, unlabelled: bool = False) -> str:
-    """Returns an answer without layout and unit, and without its label."""
-    bare = plain(text.replace("掳", "°")).strip(" .")
+def _without_layout(text: str, unlabelled: bool = False) -> str:
+    """Returns an answer without LaTeX layout and unit, and without its label if `unlabelled`."""
+    answer = plain(text.replace("掳", "°")).strip(" .")
     if unlabelled:
-        bare = _MIRRORED.sub("", _LABEL.sub("", bare)).strip()
-    return _TRAILING.sub("", bare).strip()
+        answer = _MIRRORED.sub("", _LABEL.sub("", answer)).strip()
+    return _TRAILING.sub("", answer).strip()
 
 
 def _close(answer: str, reference: str) -> bool:
-    """Whether two plain decimals are the same up to rounding."""
+    """Returns whether two plain decimals are equal up to rounding."""
     first, second = _decimal(answer), _decimal(reference)
     if first is None or second is None:
         return False
     if first == second:
         return True
-    rough, fine = sorted((first, second), key=lambda number: -_exponent(number))
-    if _exponent(rough) == _exponent(fine) or (rough is first and len(rough.as_tuple().digits) < MIN_DIGITS):
+    coarse, fine = sorted((first, second), key=lambda number: -_exponent(number))
+    if _exponent(coarse) == _exponent(fine) or (coarse is first and len(coarse.as_tuple().digits) < MIN_DIGITS):
         return False
-    return rough is first or _exponent(rough) < 0 if fine.quantize(rough) == rough else False
+    return coarse is first or _exponent(coarse) < 0 if fine.quantize(coarse) == coarse else False
 
 
 def _exponent(number: Decimal) -> int:

@@ -1,4 +1,4 @@
-"""The judge of each benchmark, and the version of its rules."""
+"""The judge of each benchmark, and the version of their rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atomthink_plugin.tasks.scoring import mathverse, mathvision, mathvista
 from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
 
 SCORER_VERSION: Final = "1"
-"""Changes whenever a verdict may; results name it."""
+"""Changes whenever a verdict may change. Results name it."""
 
 JUDGES: Final[dict[str, Callable[[Mapping[str, Any], str], AnswerVerdict]]] = {
     "mathvista": mathvista.judge,
@@ -22,18 +22,19 @@ JUDGES: Final[dict[str, Callable[[Mapping[str, Any], str], AnswerVerdict]]] = {
 def judge(
     benchmark: Literal["mathvista", "mathverse", "mathvision"], question: Mapping[str, Any], response: str
 ) -> AnswerVerdict:
-    """Judges one response: finds its answer without looking at the reference, then compares as the benchmark does.
+    """Extracts the answer of a response and compares it with the reference answer, as the benchmark does.
 
-    Deterministic, thread-safe, and bounded for any response. An empty response and a refusal are wrong.
+    The answer is extracted without looking at the reference. The verdict is deterministic, and the time it takes is
+    bounded for any response. An empty response and a refusal are wrong. The function is thread-safe.
 
     Args:
-        benchmark: Whose question it is.
-        question: The benchmark's own record; fields may be None or NaN.
-        response: What the model said.
+        benchmark: The benchmark of the question.
+        question: The benchmark's own record. Fields may be None or NaN.
+        response: The model's response.
 
     Raises:
-        AtomThinkError: No such benchmark, or a column is missing from the record.
+        AtomThinkError: There is no such benchmark, or the record lacks a column.
     """
     if benchmark not in JUDGES:
-        raise AtomThinkError(f"benchmark={benchmark!r} has no scorer: it is one of {', '.join(JUDGES)}")
+        raise AtomThinkError(f"benchmark={benchmark!r} has no scorer. Use one of {', '.join(JUDGES)}")
     return JUDGES[benchmark](question, response)

@@ -1,4 +1,4 @@
-"""Mathematics written in LaTeX, in signs or in words, made alike so that texts can be compared."""
+"""Converts LaTeX to plain text and text to tokens, so that differently written mathematics can be compared."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plain(text: str) -> str:
     if "\\" not in text and not _SPECIAL.search(text):
         return text
     text = text.translate(_POWERS)
-    for _ in range(3):  # as deep as answers are nested
+    for _ in range(3):  # answers are not nested deeper
         text = _FONTS.sub(r" \1 ", text).replace("~", " ")
         text = _ROOT.sub(lambda root: "√" + _group(root[1] or root[2] or root[3]), text)
         text = _FRACTION.sub(_divided, text)
@@ -60,7 +60,7 @@ def _group(inner: str) -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """Returns words, numbers and signs of a text in lower case; punctuation at their end does not count."""
+    """Returns the words, numbers and signs of a text in lower case, without punctuation at the end."""
     found = [
         token.replace(",", "") if token[0].isdigit() else token for token in _TOKEN.findall(plain(text).casefold())
     ]

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from atomthink_plugin.tasks.scoring import question_fields
-from atomthink_plugin.tasks.scoring.choices import LETTERS, Options
 from atomthink_plugin.tasks.scoring.equality import same
-from atomthink_plugin.tasks.scoring.expressions import expression
+from atomthink_plugin.tasks.scoring.free_answers import find_expression
 from atomthink_plugin.tasks.scoring.latex import tokens
+from atomthink_plugin.tasks.scoring.options import LETTERS, Options
 from atomthink_plugin.tasks.scoring.question_text import QuestionText
-from atomthink_plugin.tasks.scoring.statements import stated
-from atomthink_plugin.tasks.scoring.text import tidy
-from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict, ExtractedAnswer, compared
+from atomthink_plugin.tasks.scoring.statements import answer_statements
+from atomthink_plugin.tasks.scoring.text import normalize
+from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict, ExtractedAnswer, verdict_on
 
 _MANY: Final = re.compile(r"\bchoose (?:\d|two|three|all)\b|\bwhich two\b|all that apply", re.IGNORECASE)
 _LETTER: Final = re.compile(r"(?<![A-Za-z\\])[A-J](?![A-Za-z'])")
@@ -24,29 +24,29 @@ _CHOICE: Final = re.compile(r"(?:^|\n|\s)\(?([A-J])\s?[:.)]\s?")
 
 def judge(question: Mapping[str, Any], response: str) -> AnswerVerdict:
     """Judges a response to a MathVerse question."""
-    found = find(question, tidy(response))
+    found = extract_answer(question, normalize(response))
     answer = question_fields.text(question, "answer", "mathverse").strip()
     choices = _choices(question)[1]
     if choices:
         wanted = reference_letters(answer, choices)
-        return compared(found, lambda value: value == wanted)
-    return compared(found, lambda value: same(value, answer))
+        return verdict_on(found, lambda value: value == wanted)
+    return verdict_on(found, lambda value: same(value, answer))
 
 
-def find(question: Mapping[str, Any], response: str) -> ExtractedAnswer | None:
-    """Finds the answer in a response, without looking at the reference."""
+def extract_answer(question: Mapping[str, Any], response: str) -> ExtractedAnswer | None:
+    """Returns the answer of a response, None if it gives none."""
     stem, choices = _choices(question)
     if choices and _MANY.search(stem):
         return _several(response, len(choices))
     if choices:
         chosen = Options(choices).choose(QuestionText(stem), response)
-        return ExtractedAnswer(chosen[1], LETTERS[chosen[0]], chosen[2]) if chosen else None
-    hit = expression(QuestionText(stem), response)
-    return ExtractedAnswer(hit[0], hit[0], hit[1]) if hit else None
+        return ExtractedAnswer(chosen.words, LETTERS[chosen.index], chosen.rule) if chosen else None
+    found = find_expression(QuestionText(stem), response)
+    return ExtractedAnswer(found[0], *found) if found else None
 
 
 def reference_letters(answer: str, choices: Sequence[str]) -> str:
-    """Returns the letters of a reference, which is a letter, letters on lines, or now and then a choice's text."""
+    """Returns the letters of a reference: a letter, one letter per line, or in a few questions the text of a choice."""
     letters = [line.strip("(). ") for line in answer.splitlines()]
     if all(letter in LETTERS and len(letter) == 1 for letter in letters):
         return ", ".join(sorted(letters))
@@ -55,8 +55,8 @@ def reference_letters(answer: str, choices: Sequence[str]) -> str:
 
 
 def _several(response: str, count: int) -> ExtractedAnswer | None:
-    """Finds the letters that the first statement with letters names."""
-    for span in (*stated(response), response):
+    """Returns all letters of the first statement that names any."""
+    for span in (*answer_statements(response), response):
         letters = sorted({letter for letter in _LETTER.findall(span) if letter in LETTERS[:count]})
         if letters:
             return ExtractedAnswer(span, ", ".join(letters), "letters")
@@ -64,7 +64,7 @@ def _several(response: str, count: int) -> ExtractedAnswer | None:
 
 
 def split_choices(text: str) -> tuple[str, tuple[str, ...]]:
-    r"""Returns a question without its choices, and the choices in order; they are part of the text in MathVerse.
+    r"""Returns a question without its choices, and the choices in order. In MathVerse they are part of the text.
 
     Example:
         >>> split_choices("Find x.\nChoices:\nA:40°\nB:60°")

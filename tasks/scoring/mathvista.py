@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from atomthink_plugin.tasks.scoring import question_fields
-from atomthink_plugin.tasks.scoring.amounts import amount
-from atomthink_plugin.tasks.scoring.choices import Options
+from atomthink_plugin.tasks.scoring.free_answers import find_number
+from atomthink_plugin.tasks.scoring.options import Options
 from atomthink_plugin.tasks.scoring.question_text import QuestionText
-from atomthink_plugin.tasks.scoring.text import tidy
-from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict, ExtractedAnswer, compared
+from atomthink_plugin.tasks.scoring.text import normalize
+from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict, ExtractedAnswer, verdict_on
 
 _LIST: Final = re.compile(r"\[\s{0,9}-?\d[\d.,\s-]{0,400}\]")
 _ITEM: Final = re.compile(r"(?<!\d)-?\d{1,20}(?:\.\d{1,20})?")
@@ -20,26 +20,26 @@ _PAIR: Final = re.compile(r"(?<![\d.,])\d{1,9}(?: and | to |-)\d{1,9}(?![\d,])")
 
 def judge(question: Mapping[str, Any], response: str) -> AnswerVerdict:
     """Judges a response to a MathVista question."""
-    found = find(question, tidy(response))
+    found = extract_answer(question, normalize(response))
     answer = question_fields.text(question, "answer", "mathvista").strip()
-    return compared(found, lambda value: value == answer)
+    return verdict_on(found, lambda value: value == answer)
 
 
-def find(question: Mapping[str, Any], response: str) -> ExtractedAnswer | None:
-    """Finds the answer in a response, without looking at the reference."""
-    asked = question_fields.text(question, "question", "mathvista")
+def extract_answer(question: Mapping[str, Any], response: str) -> ExtractedAnswer | None:
+    """Returns the answer of a response, None if it gives none."""
+    text = QuestionText(question_fields.text(question, "question", "mathvista"))
     choices = question_fields.options(question, "choices", "mathvista")
     answer_type = question_fields.text(question, "answer_type", "mathvista")
     if choices:
-        chosen = Options(choices).choose(QuestionText(asked), response)
-        return ExtractedAnswer(chosen[1], choices[chosen[0]], chosen[2]) if chosen else None
+        chosen = Options(choices).choose(text, response)
+        return ExtractedAnswer(chosen.words, choices[chosen.index], chosen.rule) if chosen else None
     if answer_type == "list":
         return _list(response)
-    hit = amount(QuestionText(asked), response)
-    if hit is None:
+    found = find_number(text, response)
+    if found is None:
         return None
-    number, rule = hit
-    if number.until is not None:  # a range is no number
+    number, rule = found
+    if number.until is not None:  # a range is not a number
         value = None
     elif answer_type == "integer":
         value = str(number.value) if number.value.denominator == 1 else None
@@ -50,9 +50,9 @@ def find(question: Mapping[str, Any], response: str) -> ExtractedAnswer | None:
 
 
 def _list(response: str) -> ExtractedAnswer | None:
-    """Finds the list that stands last, as `[2, 3]` or as `2 and 3`."""
-    hits = sorted((*_LIST.finditer(response), *_PAIR.finditer(response)), key=lambda hit: hit.end())
-    if not hits:
+    """Returns the last list, written as `[2, 3]` or as `2 and 3`."""
+    lists = sorted((*_LIST.finditer(response), *_PAIR.finditer(response)), key=lambda match: match.end())
+    if not lists:
         return None
-    items = _ITEM.findall(hits[-1][0])
-    return ExtractedAnswer(hits[-1][0], f"[{', '.join(items)}]", "list")
+    items = _ITEM.findall(lists[-1][0])
+    return ExtractedAnswer(lists[-1][0], f"[{', '.join(items)}]", "list")

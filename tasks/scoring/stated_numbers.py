@@ -16,34 +16,14 @@ _NUMBER: Final = re.compile(
     r"(?:\s?(?:×|\\times|x|\*)\s?10\s?\^\s?\{?(?P<power>[-−]?\d{1,2})\}?|e(?P<exponent>[-+]?\d{1,2})(?!\w))?"
     r"(?P<percent>\s?\\?%)?",
 )
-_WORDS: Final = {
-    word: value
-    for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
+_UP_TO_TWENTY: Final = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+_TENS: Final = {
+    "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100,
+}  # fmt: skip
+_WORDS: Final = {word: value for value, word in enumerate(_UP_TO_TWENTY)} | _TENS
 _WORD: Final = re.compile(rf"(?<![\w-])(?:{'|'.join(_WORDS)})(?![\w-])", re.IGNORECASE)
 
 
@@ -52,10 +32,10 @@ class Number:
     """A number in a text.
 
     Attributes:
-        value: Its exact value; a percentage counts as the number before the sign.
-        text: As it is written, without unit.
-        start: Where it begins in the text.
-        end: Where it ends.
+        value: Its exact value; of a percentage, the number before the sign.
+        text: The number as written, without its unit.
+        start: Index of its first character in the text.
+        end: Index after its last character.
         until: The other end of a range (`2 to 3`, `between 2 and 3`), None for a single number.
     """
 
@@ -71,7 +51,7 @@ def numbers(text: str) -> list[Number]:
     found: list[Number] = []
     for number in (number for match in _NUMBER.finditer(text) if (number := _read(match))):
         last = found[-1] if found else None
-        if last and last.until is None and _spans(text, last, number):
+        if last and last.until is None and _is_range(text, last, number):
             found[-1] = Number(last.value, text[last.start : number.end].strip(), last.start, number.end, number.value)
         else:
             found.append(number)
@@ -83,7 +63,7 @@ def number_words(text: str) -> list[Number]:
     return [Number(Fraction(_WORDS[m[0].lower()]), m[0], m.start(), m.end()) for m in _WORD.finditer(text)]
 
 
-def _spans(text: str, first: Number, second: Number) -> bool:
+def _is_range(text: str, first: Number, second: Number) -> bool:
     between = text[first.end : second.start].strip()
     if between == "to":
         return first.value < second.value

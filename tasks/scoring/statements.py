@@ -1,4 +1,4 @@
-"""Where a response says what its answer is: statements first, then conclusions, then any sentence."""
+"""The parts of a response that may give its answer: explicit statements, conclusions, and highlighted phrases."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ _DECLINES: Final = re.compile(
 _POLITE: Final = re.compile(
     r"\b(?:hope this|let me know|anything else|help you with|feel free|other (?:questions?|puzzles?))\b", re.IGNORECASE
 )
-MIN_UNFINISHED: Final = 800
-"""Characters from which a response without an end was cut at its token limit; short ones often lack a period."""
+MIN_CUT_OFF: Final = 800
+"""Characters from which a response without an end is taken as cut off. Shorter ones often lack a period."""
 _FINISHED: Final = re.compile(r"[.!?。)\]}$*`\"'|%°:]\s*$")
 _BOLD: Final = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _QUOTED: Final = re.compile(r"\"([^\"\n]{1,80})\"")
@@ -54,46 +54,45 @@ _EXPLAINS: Final = re.compile(
 )
 
 
-def stated(text: str) -> list[str]:
-    """Returns what the response says its answer is, the most formal and latest statement first."""
+def answer_statements(text: str) -> list[str]:
+    """Returns the text after each `the answer is`; a formal final answer comes first, then the latest statement."""
     text = _EXPLAINS.sub("", text)
     formal = final_answer(text)
     leads = [text[lead.end() : lead.end() + 200] for lead in _LEAD.finditer(text)]
-    spans = [formal or "", *(first_line(rest) for rest in reversed(leads[-6:]))]
+    spans = [formal or "", *(_first_line(rest) for rest in reversed(leads[-6:]))]
     return [span for span in spans if span]
 
 
-def first_line(text: str) -> str:
-    """Returns what comes before the next line."""
+def _first_line(text: str) -> str:
     return text.lstrip(" *_:\n").split("\n", 1)[0].strip()
 
 
 def concludes(sentence: str) -> bool:
-    """Whether a sentence draws a conclusion."""
+    """Returns whether a sentence draws a conclusion."""
     return _CONCLUDES.match(sentence) is not None
 
 
-def declares(said: Sequence[str]) -> list[str]:
-    """Returns the sentences that may hold an answer: neither refusals nor politeness."""
-    return [sentence for sentence in said if not _DECLINES.search(sentence) and not _POLITE.search(sentence)]
+def answer_sentences(sentences: Sequence[str]) -> list[str]:
+    """Returns the sentences that may contain an answer: neither refusals nor polite phrases."""
+    return [sentence for sentence in sentences if not _DECLINES.search(sentence) and not _POLITE.search(sentence)]
 
 
-def emphasised(text: str) -> list[str]:
-    """Returns what is set in bold."""
+def bold_phrases(text: str) -> list[str]:
+    """Returns the phrases in bold."""
     return _BOLD.findall(text)
 
 
-def quoted(text: str) -> list[str]:
-    """Returns what stands in quotation marks."""
+def quoted_phrases(text: str) -> list[str]:
+    """Returns the phrases in quotation marks."""
     return _QUOTED.findall(text)
 
 
-def closing(text: str) -> list[str]:
-    """Returns the last paragraph of several, if it is a line."""
+def closing_line(text: str) -> list[str]:
+    """Returns the last of several paragraphs if it is a single line."""
     paragraphs = text.split("\n\n")
     return paragraphs[-1:] if len(paragraphs) > 1 and "\n" not in paragraphs[-1] else []
 
 
-def unfinished(text: str) -> bool:
-    """Whether a long response breaks off before it comes to an answer: what it mentions on the way is none."""
-    return len(text) > MIN_UNFINISHED and _FINISHED.search(text[-20:]) is None
+def is_cut_off(text: str) -> bool:
+    """Returns whether a long response ends in the middle of a sentence, before it gives an answer."""
+    return len(text) > MIN_CUT_OFF and _FINISHED.search(text[-20:]) is None

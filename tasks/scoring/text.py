@@ -1,4 +1,4 @@
-"""A response as the rules read it: bounded, without characters that only disturb, cut into sentences."""
+"""Normalizes a response for the rules: bounds its length, replaces unusual characters, and splits sentences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 MAX_HEAD: Final = 2_000
 MAX_TAIL: Final = 10_000
-"""Characters that are read of a longer response: answers stand where a response begins or ends."""
+"""Characters that are kept at the end of a longer response. An answer is at the beginning or at the end."""
 
 _PLAIN: Final = str.maketrans(
     {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
@@ -24,15 +24,15 @@ _END: Final = re.compile(
 _ABBREVIATED: Final = re.compile(r"(?:\b(?:approx|vs|e\.g|i\.e|etc|Fig|No|Mr|Dr|sq|cu|fig|sig)|(?<![^\W_])[A-Z])\.$")
 
 
-def tidy(response: str) -> str:
-    """Returns what is read of a response: both ends of a long one, in plain characters."""
+def normalize(response: str) -> str:
+    """Returns a response in plain characters; of a long one, its two ends."""
     if len(response) > MAX_HEAD + MAX_TAIL:
         response = response[:MAX_HEAD] + "\n\n" + response[-MAX_TAIL:]
     return _SURROGATES.sub("", _LINES.sub("\n", response.translate(_PLAIN))).strip()
 
 
 def sentences(text: str) -> list[str]:
-    """Returns the sentences of a text; a line ends one, a decimal point or an abbreviation does not."""
+    """Returns the sentences of a text. A line break ends a sentence; a decimal point or an abbreviation does not."""
     found: list[str] = []
     begin = 0
     for end in _END.finditer(text):

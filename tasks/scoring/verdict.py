@@ -1,4 +1,4 @@
-"""What judging one response comes to."""
+"""The answer extracted from a response, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AnswerVerdict:
-    """What a response answers and whether that is right.
+    """The answer of a response and whether it is correct.
 
     Attributes:
-        extracted: The answer as the response has it, None if it gives none.
-        normalized: The answer in the benchmark's own form (an option's text or letter, a rounded number), None if
-            it has none there. This is what a submission holds and what was compared.
-        correct: Whether it is the reference answer.
-        rule: Which rule found the answer, or `none`.
+        extracted: The answer as the response writes it, None if it gives none.
+        normalized: The answer in the benchmark's own form (an option's text or letter, a rounded number), None if it
+            has no such form. This is what was compared and what a submission contains.
+        correct: Whether it equals the reference answer.
+        rule: The rule that found the answer, or `none`.
     """
 
     extracted: str | None
@@ -26,11 +26,11 @@ class AnswerVerdict:
 
 @dataclass(frozen=True, slots=True)
 class ExtractedAnswer:
-    """An answer found in a response, before it is compared with anything.
+    """An answer found in a response, before it is compared with the reference.
 
     Attributes:
-        text: As the response has it.
-        value: In the benchmark's own form.
+        text: The answer as the response writes it.
+        value: The answer in the benchmark's own form, None if it has no such form.
         rule: The rule that found it.
     """
 
@@ -39,8 +39,9 @@ class ExtractedAnswer:
     rule: str
 
 
-def compared(found: ExtractedAnswer | None, right: Callable[[str], bool]) -> AnswerVerdict:
-    """Returns the verdict on an answer that was found, or on none."""
-    if found is None:
+def verdict_on(answer: ExtractedAnswer | None, is_correct: Callable[[str], bool]) -> AnswerVerdict:
+    """Returns the verdict on an extracted answer; None, for a response without an answer, is wrong."""
+    if answer is None:
         return AnswerVerdict(None, None, False, "none")
-    return AnswerVerdict(found.text, found.value, found.value is not None and right(found.value), found.rule)
+    correct = answer.value is not None and is_correct(answer.value)
+    return AnswerVerdict(answer.text, answer.value, correct, answer.rule)

@@ -64,9 +64,9 @@ def test_a_mathvista_file_scored_letter_by_letter_gives_our_verdicts() -> None:
         assert (str(verdict.normalized).strip() == question["answer"].strip()) == verdict.correct, (row, verdict)
 
 
-def test_a_verdict_file_without_questions_is_told(tmp_path: Path) -> None:
+def test_a_verdict_file_without_questions_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "verdicts.jsonl"
     file.write_text(json.dumps({"model": "m", "id": "1", "response": "3", "correct": True}) + "\n")
     done = subprocess.run([sys.executable, BENCHMARK, file], capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "no *questions.jsonl beside" in done.stderr
+    assert "questions.jsonl" in done.stderr

@@ -1,4 +1,4 @@
-"""No response breaks the scorer, and missing columns are told."""
+"""No response breaks the judges, and errors name a missing column."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.scoring.judges import judge
-from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
+from atomthink_plugin.tasks.scoring.text import MAX_HEAD, MAX_TAIL
 
 from .records import verse, vision, vista
 
@@ -50,7 +50,8 @@ RESPONSES = st.one_of(st.text(max_size=80), st.lists(WORDS, max_size=14).map(" "
 @pytest.mark.parametrize(("benchmark", "question"), ASKED)
 @pytest.mark.parametrize("bait", BAIT)
 def test_a_megabyte_is_judged(benchmark: Benchmark, question: dict[str, Any], bait: str) -> None:
-    assert isinstance(judge(benchmark, question, bait * (10**6 // len(bait))), AnswerVerdict)
+    verdict = judge(benchmark, question, bait * (10**6 // len(bait)))
+    assert len(verdict.extracted or "") <= MAX_HEAD + MAX_TAIL + len("\n\n")
 
 
 @pytest.mark.parametrize(("benchmark", "question"), ASKED)
@@ -100,7 +101,7 @@ def test_verdicts_are_the_same_from_many_threads() -> None:
 def test_a_missing_column_is_named(benchmark: Benchmark, name: str) -> None:
     question = {**next(record for owner, record in ASKED if owner == benchmark)}
     del question[name]
-    with pytest.raises(AtomThinkError, match=f"column '{name}' is missing from a {benchmark} question"):
+    with pytest.raises(AtomThinkError, match=f"'{name}'.*{benchmark}"):
         judge(benchmark, question, "3")
 
 
@@ -111,5 +112,5 @@ def test_empty_fields_are_no_options(empty: Any) -> None:
 
 
 def test_an_unknown_benchmark_is_named() -> None:
-    with pytest.raises(AtomThinkError, match="benchmark='mathvid' has no scorer"):
+    with pytest.raises(AtomThinkError, match="benchmark='mathvid'"):
         judge("mathvid", {}, "3")  # type: ignore[arg-type]
