@@ -73,6 +73,8 @@ data.command(training.data_read, name="read")
 data.command(training.data_quality, name="quality")
 app.command(data)
 
+app.command(training.init, group=TRAIN)
+
 train = App(name="train", help="Train a policy or a process reward model.", group=TRAIN)
 train.command(training.train_policy, name="policy")
 train.command(training.train_dpo, name="dpo")

@@ -77,10 +77,12 @@ def test_options_follow_one_grammar(words: tuple[str, ...]) -> None:
     assert not flags & {"--output", "--args", "--n", "--way"}
 
 
-@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "training/tiny/README.md"])
-def test_commands_in_the_documentation_are_understood(file: str) -> None:
-    written = [words for words in examples((ROOT / file).read_text(encoding="utf-8")) if "|" not in " ".join(words)]
-    for words in written:
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "training").rglob("*.md")]
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_commands_in_the_documentation_are_understood(file: Path) -> None:
+    for words in examples(file.read_text(encoding="utf-8")):
         assert parsed(words) in {command.default_command for command in COMMANDS.values()}, words
 
 

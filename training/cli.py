@@ -6,6 +6,7 @@ modules are imported in the functions, so that `--help` is instant.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -274,6 +275,24 @@ def data_quality(
     from atomthink_plugin.training.export import command
 
     command._quality(SimpleNamespace(**locals()))
+
+
+def init(kind: Literal["prm", "policy"], folder: Path, /) -> None:
+    """Start a small training project that runs on a CPU.
+
+    Writes questions with images, a recipe and a README with the commands in order, and prints the commands. Every
+    file can be replaced by one of yours. Existing files are never overwritten.
+
+        atomthink init prm my-prm
+
+    Args:
+        kind: What the project trains.
+        folder: Where it is written.
+    """
+    from atomthink_plugin.training.tiny.starter import write_project
+
+    commands = write_project(kind, folder)
+    print(f"{folder} is ready. Next:\n\ncd {shlex.quote(str(folder))}\n{commands}")
 
 
 def train_policy(recipe: str | None = None, /, *, print_recipe: str | None = None, **overrides: str) -> None:
