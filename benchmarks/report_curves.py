@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from atomthink_plugin.report.compare import show as compare
-from atomthink_plugin.report.replay import Method
+from atomthink_plugin.report.replay import SelectionMethod
 from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.report.scale import Scaling, grids, scaling
 from atomthink_plugin.report.scale import show as scale
@@ -69,7 +69,7 @@ def main() -> None:
 
 def check(found: Scaling, smaller: Path) -> str:
     """Says what a run with fewer candidates took, beside what was estimated for it from the larger one."""
-    (point,) = (one for one in found.points if one.method == Method("best_of_n", "mean") and one.n == FEWER)
+    (point,) = (one for one in found.points if one.method == SelectionMethod("best_of_n", "mean") and one.n == FEWER)
     pace = read(smaller).pace
     assert pace is not None, "a run that was resumed does not tell its time: take its folder away"
     return f"a run with n={FEWER} took {pace:.2f} s per question, estimated were {point.seconds:.2f}"

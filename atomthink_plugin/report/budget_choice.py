@@ -1,6 +1,6 @@
-"""The search and the number of candidates that use a token budget best, with intervals.
+"""The best search and number of candidates for a token budget, with intervals.
 
-The choice is made on one half of the questions and reported on the other, so that it is not biased.
+The choice is made on one half of the questions and reported on the other half, which avoids a selection bias.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from typing import Final
 
 from atomthink_plugin.accuracy_stats import mean_wilson
 from atomthink_plugin.answers import group
-from atomthink_plugin.report.candidates import Sampled
-from atomthink_plugin.report.replay import PASS, Method
-from atomthink_plugin.report.scaling_curve import Point
+from atomthink_plugin.report.candidates import SampledQuestion
+from atomthink_plugin.report.replay import PASS, SelectionMethod
+from atomthink_plugin.report.scaling_curve import CurvePoint
 
-KNOWN: Final = ("level", "difficulty", "calculations")
-"""Groupings that are a difficulty."""
+DIFFICULTIES: Final = ("level", "difficulty", "calculations")
+"""Groupings that state a difficulty."""
 
-LEAST: Final = 10
-"""Questions that each half of a part needs for a choice."""
+MIN_QUESTIONS: Final = 10
+"""The least number of questions in each half of a part."""
 
 
 @dataclass(frozen=True, slots=True)
-class Best:
-    """The best use of a budget.
+class BudgetChoice:
+    """The best use of a token budget.
 
     Attributes:
-        part: Which questions: `all`, or a difficulty.
-        budget: Policy tokens per question of that part.
-        method: What is chosen.
-        n: How many candidates.
-        tokens: What that takes of the policy, per question of the part.
-        chosen_on: Questions it was chosen on.
-        reported_on: The others.
-        accuracy: On those, with its 95 % interval.
-        overall: Accuracy, on the same, of what would be chosen within that budget by all questions together.
+        part: The questions: `all` or a difficulty.
+        budget: Policy tokens per question of the part.
+        method: The chosen method.
+        n: The chosen number of candidates.
+        tokens: Policy tokens per question that this takes.
+        chosen_on: Number of questions that the choice was made on.
+        reported_on: Number of questions that the accuracy is reported on.
+        accuracy: Accuracy on these, with its 95 % interval.
+        overall: Accuracy on these of the choice for all questions together within the same budget.
     """
 
     part: str
     budget: float
-    method: Method
+    method: SelectionMethod
     n: int
     tokens: float
     chosen_on: int
@@ -52,16 +52,18 @@ class Best:
 
 
 Part = tuple[str, list[int]]
-"""A part of the questions: its name, and which."""
+"""A part of the questions: its name and their indices."""
 
 
-def best(questions: Sequence[Sampled], points: Sequence[Point], parts: Sequence[Part]) -> list[Best]:
-    """Returns the best choice within the tokens of each size, for all questions and then for each part of them.
+def best_choices(
+    questions: Sequence[SampledQuestion], points: Sequence[CurvePoint], parts: Sequence[Part]
+) -> list[BudgetChoice]:
+    """Returns the best choice within the tokens of each size, for all questions and for each part of them.
 
     Args:
-        questions: All.
+        questions: All questions.
         points: The methods and sizes to choose from, with a value for each question.
-        parts: Parts of them. Those too small to be halved are left out.
+        parts: Parts of the questions. Parts that are too small to be halved are skipped.
     """
     usable = [point for point in points if point.method != PASS]
     halves = [_half(one) for one in questions]
@@ -69,7 +71,7 @@ def best(questions: Sequence[Sampled], points: Sequence[Point], parts: Sequence[
     found = []
     for part, members in (whole, *parts):
         choosing, reporting = [i for i in members if not halves[i]], [i for i in members if halves[i]]
-        if min(len(choosing), len(reporting)) < LEAST:
+        if min(len(choosing), len(reporting)) < MIN_QUESTIONS:
             continue
         for budget in sorted({point.tokens for point in usable}):
             within = [point for point in usable if _tokens(point, members) <= budget]
@@ -78,7 +80,7 @@ def best(questions: Sequence[Sampled], points: Sequence[Point], parts: Sequence[
             choice = _choose(within, choosing)
             general = _choose(within, [i for i in whole[1] if not halves[i]])
             found.append(
-                Best(
+                BudgetChoice(
                     part=part,
                     budget=budget,
                     method=choice.method,
@@ -93,17 +95,16 @@ def best(questions: Sequence[Sampled], points: Sequence[Point], parts: Sequence[
     return found
 
 
-def agreement(one: Sampled) -> float:
-    """Returns the share of all candidates that give the most frequent answer: a measure of ease."""
+def agreement(one: SampledQuestion) -> float:
+    """Returns the share of candidates with the most frequent answer. It measures how easy the question is."""
     answers = [candidate.answer for candidate in one.candidates if candidate.answer is not None]
     return max(map(len, group(answers)), default=0) / max(len(one.candidates), 1)
 
 
-def thirds(questions: Sequence[Sampled]) -> list[Part]:
+def agreement_parts(questions: Sequence[SampledQuestion]) -> list[Part]:
     """Returns the questions in thirds by agreement, the hardest first.
 
-    Candidates that agree are often right together: what is chosen for the thirds and reported of them has to come
-    from other candidates than these.
+    Candidates that agree are often right together. Choices for the thirds must therefore use other candidates.
     """
     shares = [agreement(one) for one in questions]
     ranked = sorted(shares)
@@ -115,10 +116,10 @@ def thirds(questions: Sequence[Sampled]) -> list[Part]:
     ]
 
 
-def known(questions: Sequence[Sampled]) -> list[Part]:
-    """Returns the questions by the values of each grouping of the task that is a difficulty."""
+def difficulty_parts(questions: Sequence[SampledQuestion]) -> list[Part]:
+    """Returns the questions by the values of each grouping that states a difficulty."""
     parts: list[Part] = []
-    for grouping in KNOWN:
+    for grouping in DIFFICULTIES:
         values: dict[str, list[int]] = {}
         for i, one in enumerate(questions):
             for value in one.question.groups.get(grouping, ()):
@@ -127,15 +128,15 @@ def known(questions: Sequence[Sampled]) -> list[Part]:
     return parts
 
 
-def _tokens(point: Point, members: Sequence[int]) -> float:
+def _tokens(point: CurvePoint, members: Sequence[int]) -> float:
     return fmean(point.spent[i] for i in members) if members else 0.0
 
 
-def _choose(points: Sequence[Point], on: Sequence[int]) -> Point:
-    """The most accurate; among equals the one with fewest candidates, then the one that scores nothing."""
+def _choose(points: Sequence[CurvePoint], on: Sequence[int]) -> CurvePoint:
+    """Returns the most accurate point. Ties go to fewer candidates, then to methods without scores."""
     return max(points, key=lambda point: (fmean(point.shares[i] for i in on), -point.n, not point.method.scored))
 
 
-def _half(one: Sampled) -> bool:
-    """Which half a question is in: by its name, so that runs of the same questions divide them alike."""
+def _half(one: SampledQuestion) -> bool:
+    """Returns the half of a question, from its id, so that all runs of the same questions are divided equally."""
     return bool(hashlib.blake2b(repr(one.question.id).encode(), digest_size=1).digest()[0] % 2)

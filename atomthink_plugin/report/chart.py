@@ -1,4 +1,4 @@
-"""Scaling curves as a picture: accuracy against policy tokens and against wall time."""
+"""Charts of scaling curves: accuracy against policy tokens and against wall time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.report.scaling_curve import Point
+from atomthink_plugin.report.scaling_curve import CurvePoint
 
 COLOURS: Final = {"pass": "#8a8a8a", "majority": "#1f50c8", "weighted": "#d9730d", "best_of_n": "#1a8a4a"}
 NAMES: Final = {"pass": "pass@N", "majority": "majority", "weighted": "weighted", "best_of_n": "best of N"}
@@ -17,13 +17,13 @@ DASHES: Final = {UNSCORED: [1, 0], "mean": [1, 0], "min": [4, 2], "prod": [1, 2]
 _SCALE: Final = 2.0  # pixels of the PNG per pixel of the SVG
 
 
-def draw(points: Sequence[Point], titles: Sequence[str], latency: bool = False) -> dict[str, bytes]:
-    """Returns the picture as `svg` and `png`.
+def draw(points: Sequence[CurvePoint], titles: Sequence[str], latency: bool = False) -> dict[str, bytes]:
+    """Returns the chart as `svg` and `png`.
 
     Args:
-        points: All of the curves.
-        titles: Lines above it, the first of them larger.
-        latency: Whether the points' seconds are those from a question's first call to its outcome.
+        points: The points of all curves.
+        titles: The title and the subtitles.
+        latency: Whether the seconds of the points are latencies.
 
     Raises:
         AtomThinkError: The libraries of the extra `report` are not installed.
@@ -32,7 +32,7 @@ def draw(points: Sequence[Point], titles: Sequence[str], latency: bool = False) 
         import altair  # noqa: F401
         import vl_convert  # noqa: F401
     except ImportError as error:
-        raise AtomThinkError(f"pictures need `pip install 'atomthink-plugin[report]'`: {error}") from None
+        raise AtomThinkError(f"charts need `pip install 'atomthink-plugin[report]'` ({error})") from None
     chart = _chart(points, titles, latency)
     svg, png = io.StringIO(), io.BytesIO()
     chart.save(svg, format="svg")
@@ -40,7 +40,7 @@ def draw(points: Sequence[Point], titles: Sequence[str], latency: bool = False) 
     return {"svg": svg.getvalue().encode(), "png": png.getvalue()}
 
 
-def _chart(points: Sequence[Point], titles: Sequence[str], latency: bool) -> Any:
+def _chart(points: Sequence[CurvePoint], titles: Sequence[str], latency: bool) -> Any:
     import altair as alt
 
     rows = [_row(point) for point in points]
@@ -53,7 +53,7 @@ def _chart(points: Sequence[Point], titles: Sequence[str], latency: bool) -> Any
     return chart.configure_axis(gridColor="#e4e4e4").configure_legend(symbolStrokeWidth=2, symbolOpacity=1)
 
 
-def _row(point: Point) -> dict[str, Any]:
+def _row(point: CurvePoint) -> dict[str, Any]:
     accuracy, low, high = (100 * share for share in point.accuracy)
     return {
         "search": NAMES[point.method.search],
@@ -68,7 +68,7 @@ def _row(point: Point) -> dict[str, Any]:
 
 
 def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
-    """Lines by search and aggregate; the axis is logarithmic, since the candidates double."""
+    """Returns lines by search and aggregate. The axis is logarithmic, because the candidates double."""
     import altair as alt
 
     searches = [name for name in NAMES.values() if any(row["search"] == name for row in rows)]
@@ -90,7 +90,7 @@ def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
     aggregate = alt.StrokeDash(
         "aggregate:N",
         scale=alt.Scale(domain=aggregates, range=[DASHES[name] for name in aggregates]),
-        # Its lines are as long as symbols are wide: long enough for every pattern to show.
+        # Legend lines are as long as symbols are wide. This size shows every dash pattern.
         legend=alt.Legend(title="step scores", symbolSize=1000),
     )
     accuracy = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))

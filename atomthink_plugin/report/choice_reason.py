@@ -1,4 +1,4 @@
-"""Why a search chose a path, in one sentence, as far as the journal shows it."""
+"""One sentence about why a search chose a path, as far as the journal shows it."""
 
 from __future__ import annotations
 
@@ -8,32 +8,47 @@ from typing import Any
 
 from atomthink_plugin.answers import group
 from atomthink_plugin.api import Aggregate, Node, Outcome
-from atomthink_plugin.report.node_status import Status, Tree, ranked_by
+from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, ranked_by
 
 
-def why(outcome: Outcome, search: Mapping[str, Any], tree: Tree, status: Mapping[str, Status]) -> str:
+def choice_reason(
+    outcome: Outcome, search: Mapping[str, Any], tree: FinishedTree, status: Mapping[str, NodeStatus]
+) -> str:
     """Returns the sentence.
 
-    It names a reason only where the recorded scores and votes confirm that the search chose by it.
+    It names a reason only if the recorded scores and votes confirm it.
 
     Args:
-        outcome: What the search returned.
-        search: The search as the journal's settings name it.
-        tree: The outcome's tree.
-        status: By node, what became of it.
+        outcome: The outcome.
+        search: The search in the journal's settings.
+        tree: The tree of the outcome.
+        status: The status of each node.
     """
-    name = str(search.get("name") or "the search")
+    return confirmed_reason(outcome, search, tree, status) or _recorded(outcome, _name(search))
+
+
+def confirmed_reason(
+    outcome: Outcome, search: Mapping[str, Any], tree: FinishedTree, status: Mapping[str, NodeStatus]
+) -> str | None:
+    """Returns the sentence, None if the recorded scores and votes do not confirm a reason. See `choice_reason`."""
+    name = _name(search)
     end = tree.nodes[tree.chosen[-1]] if tree.chosen else None
     if outcome.answer is None:
         return _unfinished(outcome, name)
     if end is None or end.answer is None:
-        return _recorded(outcome, name)
+        return None
     if len(tree.finished) == 1 and end.multiplicity == 1 and _alone(tree):
         return f"{name} had one path, so there was nothing to choose from."
-    return _reason(end, name, search, tree, status) or _recorded(outcome, name)
+    return _reason(end, name, search, tree, status)
 
 
-def _reason(end: Node, name: str, search: Mapping[str, Any], tree: Tree, status: Mapping[str, Status]) -> str | None:
+def _name(search: Mapping[str, Any]) -> str:
+    return str(search.get("name") or "the search")
+
+
+def _reason(
+    end: Node, name: str, search: Mapping[str, Any], tree: FinishedTree, status: Mapping[str, NodeStatus]
+) -> str | None:
     aggregate = ranked_by(search)
     if name == "majority" or (name == "weighted" and aggregate is not None):
         return _voted(end, name, aggregate, tree)
@@ -51,26 +66,28 @@ def _reason(end: Node, name: str, search: Mapping[str, Any], tree: Tree, status:
     return None
 
 
-def _highest(end: Node, aggregate: Aggregate, tree: Tree, paths: Sequence[Node], start: str, called: str) -> str | None:
-    """The path with the highest aggregate; None if scores are missing or another path has the highest."""
+def _highest(
+    end: Node, aggregate: Aggregate, tree: FinishedTree, paths: Sequence[Node], start: str, called: str
+) -> str | None:
+    """Explains a choice by the highest aggregate. None if scores are missing or another path has the highest."""
     values = {node.id: value for node in paths if (value := tree.value(node, aggregate)) is not None}
     if len(values) < len(paths) or end.id not in values or values[end.id] < max(values.values()):
         return None
     best = values[end.id]
     if len(paths) == 1:
-        return f"{start}: no other path has a final answer that counts; its {aggregate} score is {_unlike(best)}."
+        return f"{start}. No other path has a valid final answer. Its {aggregate} score is {_unlike(best)}."
     others = [node for node in paths if not _same(node, end)]
     rival = max(others, key=lambda node: values[node.id], default=None)
     second = math.nan if rival is None else values[rival.id]
-    said = f"{start}: the highest {aggregate} score, {_unlike(best, second)}, of {called}"
+    text = f"{start}: the highest {aggregate} score, {_unlike(best, second)}, of {called}"
     if rival is None:
-        return f"{said}; all of them reach this answer."
+        return f"{text}. All of them have this answer."
     if second == best:
-        return f"{said}; {_named(rival)} has the same score, and the likelier path is taken."
-    return f"{said}; the best path to another answer, {_named(rival)}, has {_unlike(second, best)}."
+        return f"{text}. {_named(rival)} has the same score, and the search chose the likelier path."
+    return f"{text}. The best path to another answer, {_named(rival)}, has {_unlike(second, best)}."
 
 
-def _voted(end: Node, name: str, aggregate: Aggregate | None, tree: Tree) -> str | None:
+def _voted(end: Node, name: str, aggregate: Aggregate | None, tree: FinishedTree) -> str | None:
     """The answer with the largest weight; None if scores are missing or another answer has the largest."""
     votes = [node for node in tree.finished for _ in range(node.multiplicity)]
     weights = [1.0 if aggregate is None else tree.value(node, aggregate) for node in votes]
@@ -84,31 +101,31 @@ def _voted(end: Node, name: str, aggregate: Aggregate | None, tree: Tree) -> str
     if not total or (rivals and _sum(known, rivals[0]) > weight):
         return None
     if aggregate is None:
-        said, shown = f"{len(own)} of {len(votes)} votes", f"{len(rivals[0])}" if rivals else ""
+        share, shown = f"{len(own)} of {len(votes)} votes", f"{len(rivals[0])}" if rivals else ""
     else:
-        said = f"{weight / total:.0%} of all votes, weighted by {aggregate} score ({len(own)} of {len(votes)} paths)"
+        share = f"{weight / total:.0%} of all votes, weighted by {aggregate} score ({len(own)} of {len(votes)} paths)"
         shown = _unlike(_sum(known, rivals[0]) / total, weight / total, "%") if rivals else ""
     if not rivals:
         return f"{name} chose {_named(end)}: all {len(votes)} votes."
     rival = _named(votes[rivals[0][0]])
     if _sum(known, rivals[0]) == weight:
-        return f"{name} chose {_named(end)}: {said}; {rival} has as many, and the likelier paths decide."
-    return f"{name} chose {_named(end)}: {said}; the next answer, {rival}, has {shown}."
+        return f"{name} chose {_named(end)}: {share}. {rival} has as many, and the likelier paths decide."
+    return f"{name} chose {_named(end)}: {share}. The next answer, {rival}, has {shown}."
 
 
 def _unfinished(outcome: Outcome, name: str) -> str:
     before = " before the budget was spent" if outcome.stopped == "budget" else ""
-    return f"{name} found no path to a final answer{before}, and returned an unfinished one."
+    return f"{name} found no path with a final answer{before}, and returned an unfinished path."
 
 
 def _recorded(outcome: Outcome, name: str) -> str:
     value = f", with a value of {_unlike(outcome.value)}" if outcome.value else ""
-    return f"{name} chose this path{value}; the journal does not record why."
+    return f"{name} chose this path{value}. The journal does not record the reason."
 
 
-def _alone(tree: Tree) -> bool:
-    """Whether the search had no other path: all other steps were rejected."""
-    others = (node for key, node in tree.nodes.items() if key not in tree.chosen and key not in tree.beside)
+def _alone(tree: FinishedTree) -> bool:
+    """Returns whether the search had no other path, because all other steps were rejected."""
+    others = (node for key, node in tree.nodes.items() if key not in tree.chosen and key not in tree.side_nodes)
     return all(node.rejected is not None for node in others)
 
 
@@ -121,7 +138,7 @@ def _sum(weights: Sequence[float], members: Sequence[int]) -> float:
 
 
 def _unlike(number: float, other: float = math.nan, kind: str = "f") -> str:
-    """A number, rounded as the page's others are, with as many digits as it takes to tell it from another."""
+    """Formats a number with enough digits to distinguish it from another."""
     text = ""
     for digits in (0, 1, 2) if kind == "%" else (2, 3, 4):
         text = f"{float(f'{number:.4g}'):.{digits}{kind}}"
@@ -131,7 +148,7 @@ def _unlike(number: float, other: float = math.nan, kind: str = "f") -> str:
 
 
 def _named(node: Node) -> str:
-    """The answer as a page draws it: a formula stands in its delimiters."""
+    """Returns an answer for the page, with formulas in delimiters."""
     answer = " ".join((node.answer or "").split())
     answer = answer if len(answer) <= 60 else f"{answer[:59]}…"
     return rf"\({answer}\)" if ("\\" in answer or "^" in answer) and "$" not in answer else answer

@@ -8,33 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.report.equal_tokens import Cut, equal_tokens
+from atomthink_plugin.report.equal_tokens import ReducedRun, equal_tokens
 from atomthink_plugin.report.number_format import number, percent, points
 from atomthink_plugin.report.output_files import write_json, write_text
-from atomthink_plugin.report.paired_runs import Category, Paired, Row, categories, pair, rows
+from atomthink_plugin.report.paired_runs import Category, PairedRuns, RunComparison, categories, pair, rows
 from atomthink_plugin.report.run_reader import read_all
 from atomthink_plugin.tables import Grid, print_grid, print_note
 
 
 def compare(
     runs: Sequence[Path], journals: Sequence[Path], common: bool, any_scorer: bool
-) -> tuple[Paired, dict[str, Any]]:
+) -> tuple[PairedRuns, dict[str, Any]]:
     """Returns the runs reduced to the compared questions, and the comparison as plain data.
 
     Raises:
-        AtomThinkError: There are fewer than two, or they cannot be compared.
+        AtomThinkError: There are fewer than two runs, or they cannot be compared.
     """
     if len(runs) < 2:
-        raise AtomThinkError(f"`{' '.join(map(str, runs))}`: a comparison needs two runs or more")
+        raise AtomThinkError(f"`{' '.join(map(str, runs))}` is not enough. Name at least two runs to compare")
     found = read_all(runs, journals)
     paired = pair(found, common, any_scorer)
-    cuts, words = equal_tokens(paired)
-    missing = [f"`{run.name}`: {word}" for run in found for word in run.missing]
+    cuts, reductions = equal_tokens(paired)
+    missing = [f"`{run.name}`: {note}" for run in found for note in run.missing]
     return paired, {
         "rows": rows(paired),
         "categories": categories(paired),
         "equal_tokens": cuts,
-        "notes": [*missing, *paired.left_out, *words],
+        "notes": [*missing, *paired.skipped, *reductions],
     }
 
 
@@ -49,12 +49,12 @@ def show(
     """Prints a comparison.
 
     Args:
-        runs: Two or more, see `run_reader.read`; the others are compared with the first.
-        journals: By run, where its journal is; empty to find them.
-        common: Whether questions that not all of them have are left out.
-        any_scorer: Whether their verdicts may come from different scorers.
-        json: Where everything goes as JSON, if anywhere.
-        markdown: Where the tables go, if anywhere.
+        runs: Two or more runs, see `run_reader.read`. The others are compared with the first.
+        journals: The journal of each run, empty to find them.
+        common: Whether to skip questions that not all runs have.
+        any_scorer: Whether the verdicts may come from different scorers.
+        json: The JSON file to write, or None.
+        markdown: The Markdown file to write, or None.
 
     Raises:
         AtomThinkError: The runs cannot be compared, or a file cannot be written.
@@ -75,7 +75,7 @@ def show(
         write_json("--json", json, plain)
 
 
-def grids(paired: Paired, found: dict[str, Any]) -> list[Grid]:
+def grids(paired: PairedRuns, found: dict[str, Any]) -> list[Grid]:
     """Returns the tables of a comparison."""
     first = paired.runs[0].name
     tables = [_overall(found["rows"], first)]
@@ -86,8 +86,8 @@ def grids(paired: Paired, found: dict[str, Any]) -> list[Grid]:
     return [*tables, _equal(found["equal_tokens"])] if found["equal_tokens"] else tables
 
 
-def _overall(lines: Sequence[Row], first: str) -> Grid:
-    headings = ("run", "thinking", "accuracy, %", f"less {first}, points", "won, lost", "p")
+def _overall(lines: Sequence[RunComparison], first: str) -> Grid:
+    headings = ("run", "thinking", "accuracy, %", f"minus {first}, points", "won, lost", "p")
     costs = ("tokens/q", "PRM calls/q", "s/q", "latency, s")
     cells = []
     for row in lines:
@@ -101,7 +101,7 @@ def _overall(lines: Sequence[Row], first: str) -> Grid:
     return Grid(title, (*headings, *costs), cells, left=frozenset({1}))
 
 
-def _against(row: Row) -> tuple[str, str, str]:
+def _against(row: RunComparison) -> tuple[str, str, str]:
     if row.contrast is None:
         return "", "", ""
     return points(row.contrast.difference), f"+{row.contrast.won} -{row.contrast.lost}", f"{row.contrast.p:.2g}"
@@ -141,7 +141,7 @@ def _mark(one: Category) -> str:
     return " hurts" if one.contrast.difference[0] < 0 else " helps"
 
 
-def _equal(cuts: Sequence[Cut]) -> Grid:
+def _equal(cuts: Sequence[ReducedRun]) -> Grid:
     headings = (
         "run",
         "at the tokens of",
@@ -163,5 +163,5 @@ def _equal(cuts: Sequence[Cut]) -> Grid:
         )
         for one in cuts
     ]
-    title = "accuracy at equal tokens: cut to as many candidates as the other run's tokens pay for"
+    title = "accuracy at equal tokens: as many candidates as the other run's tokens pay for"
     return Grid(title, headings, cells, left=frozenset({1}))

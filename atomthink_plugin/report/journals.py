@@ -1,4 +1,4 @@
-"""Journals, read without loading their trees: those of thousands of questions may not fit in memory."""
+"""Journals without their trees. The trees of thousands of questions may not fit in memory."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from atomthink_plugin.runtime.journal_reader import JournalEntry, load_outcome, 
 _SETTINGS: Final = "settings.json"
 
 _IMAGE: Final = re.compile(r"\w+\.(webp|jpg|png)")
-"""A digest and an ending: a name with a path in it could lead out of the journal's folder."""
+"""A digest and a file extension. Names with a path could lead out of the journal's folder."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournaledQuestion:
     """One record of a journal, without its tree.
 
     Attributes:
         task: The task of its question.
-        doc_id: Which of the task's questions.
-        repeat: Its number among the requests about that question.
-        text: The question as asked.
+        doc_id: The index of the question in the task.
+        repeat: The index of the request among those about the question.
+        text: The text of the question.
         choices: Its options, empty for free-form questions and in journals that do not record them.
-        reply: The chosen chain, empty where it failed.
-        answer: Its final answer, None where it has none.
-        usage: What it cost.
-        stopped: Why the search ended, None where it failed.
-        failed: Why it failed, None where it did not.
-        images: Files with the thumbnails of its images, None in a journal of a version that kept none.
-        file: Where the record is.
-        start: At which byte of the file.
+        reply: The chosen chain, empty if the question failed.
+        answer: Its final answer, or None.
+        usage: Its cost.
+        stopped: Why the search ended, None if the question failed.
+        failed: Why the question failed, None if it did not.
+        images: Files with the thumbnails of its images, None in journals of versions without thumbnails.
+        file: The file of the record.
+        start: The byte in the file where the record starts.
     """
 
     task: str
@@ -55,44 +55,44 @@ class Entry:
     start: int
 
     def load(self) -> Outcome | None:
-        """Reads the outcome with its tree; None where the question failed."""
+        """Reads the outcome with its tree, None if the question failed."""
         if self.failed is not None:
             return None
         return load_outcome(self.file, self.start)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A journal's folder.
+class JournalContents:
+    """The contents of a journal.
 
     Attributes:
         folder: The folder.
-        settings: Everything that changes the run's results.
-        entries: Records in the order they were written, finished and failed.
-        torn: How many lines are damaged or not records of this format.
+        settings: Everything that changes the results of the run.
+        entries: The finished and failed questions in the order of their records.
+        damaged: Number of lines that are damaged or are not records of this format.
     """
 
     folder: Path
     settings: Mapping[str, Any]
-    entries: Sequence[Entry]
-    torn: int
+    entries: Sequence[JournaledQuestion]
+    damaged: int
 
 
 def is_journal(folder: Path) -> bool:
-    """Returns whether a folder is one run configuration's journal."""
+    """Returns whether a folder is the journal of a run configuration."""
     return (folder / _SETTINGS).is_file()
 
 
 def find_journal(name: str, given: Path | None, places: Sequence[Path]) -> Path | None:
-    """Returns the folder of the journal that a run names.
+    """Returns the folder of a run's journal, or None.
 
     Args:
-        name: The folder's name; empty if the samples name none.
-        given: The value of `--journal`: the folder, or its parent.
-        places: Other parent folders; the user's cache is searched last.
+        name: The folder's name, empty if the samples do not state it.
+        given: The value of `--journal`: the folder or its parent.
+        places: Other parent folders. The user's cache is searched last.
 
     Raises:
-        AtomThinkError: `given` holds no such journal.
+        AtomThinkError: `given` does not contain the journal.
     """
     if given is not None:
         if name and is_journal(given / name):
@@ -101,40 +101,40 @@ def find_journal(name: str, given: Path | None, places: Sequence[Path]) -> Path 
             return given
         if not name:
             raise AtomThinkError(
-                f"`--journal {given}` is no journal, and the run names none: name the journal's folder"
+                f"`--journal {given}` is not a journal, and the run does not state its name. Name the journal's folder"
             )
-        raise AtomThinkError(f"`--journal {given}` has no `{name}`: name that journal's folder, or the one it lives in")
+        raise AtomThinkError(f"`--journal {given}` does not contain `{name}`. Name that folder or its parent")
     cache = journal_folder(None)
     folders = [place / name for place in (*places, *([cache] if cache else []))] if name else []
     return next((folder for folder in folders if is_journal(folder)), None)
 
 
-def read_journal(folder: Path) -> Kept:
-    """Reads a journal; lines that are damaged or not records of this format are counted and left out.
+def read_journal(folder: Path) -> JournalContents:
+    """Reads a journal. Damaged lines and other records are counted and skipped.
 
     Raises:
-        AtomThinkError: It is no journal.
+        AtomThinkError: The folder is not a journal.
     """
     try:
         settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise AtomThinkError(f"`{folder}` is no journal, its {_SETTINGS} cannot be read: {error}") from None
-    entries: list[Entry] = []
-    torn = 0
+        raise AtomThinkError(f"`{folder}` is not a journal, because its {_SETTINGS} cannot be read ({error})") from None
+    entries: list[JournaledQuestion] = []
+    damaged = 0
     for line in read_entries(rank_files(folder)):
         try:
             if isinstance(line, DamagedLine):
                 raise ValueError(line.reason)
             entries.append(_entry(line))
         except ValueError:
-            torn += 1
-    return Kept(folder, settings, entries, torn)
+            damaged += 1
+    return JournalContents(folder, settings, entries, damaged)
 
 
-def _entry(entry: JournalEntry) -> Entry:
+def _entry(entry: JournalEntry) -> JournaledQuestion:
     task, _, doc_id, repeat = entry.question.rsplit("/", 3)
     done = entry.result if isinstance(entry.result, Outcome) else None
-    return Entry(
+    return JournaledQuestion(
         task=task,
         doc_id=int(doc_id),
         repeat=int(repeat),

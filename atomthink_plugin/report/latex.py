@@ -1,4 +1,4 @@
-"""LaTeX in a page: KaTeX and its fonts are part of the file, as far as the texts of the page need them."""
+"""LaTeX in a page: the parts of KaTeX and its fonts that the texts of the page need."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 _KATEX: Final = files(__package__) / "page" / "katex"
 
 _LATEX: Final = re.compile(r"\\[a-zA-Z(\[%]|\^|\$(?!\s)[^$\n]{0,4000}(?<!\s)\$(?!\d)")
-"""What `page/maths.js` may draw. A text that only looks like LaTeX makes the page larger and changes nothing else."""
+"""Texts that `page/maths.js` may draw. A false match only makes the page larger."""
 
 _RARE: Final = ("Caligraphic", "Fraktur", "Script", "SansSerif", "Typewriter", "BoldItalic")
-"""Fonts that few formulas need, by a part of their files' names."""
+"""Fonts that few formulas need, by a part of their file names."""
 
 _COMMANDS: Final[Mapping[str, str]] = {
     "cal": "Caligraphic",
@@ -35,33 +35,33 @@ _SOURCE: Final = re.compile(r"src:url\(fonts/([\w-]+\.woff2)\)[^}]*")
 
 
 class Latex:
-    """Finds out what the texts of a page need of KaTeX."""
+    """Collects which parts of KaTeX the texts of a page need."""
 
     def __init__(self) -> None:
         self.found = False
         self._fonts: set[str] = set()
 
-    def seen(self, value: T) -> T:
-        """Looks through all texts of plain data, and returns the data as they are."""
+    def scan(self, value: T) -> T:
+        """Scans all texts of plain data, and returns the data unchanged."""
         if isinstance(value, str):
             self.found = self.found or _LATEX.search(value) is not None
             self._fonts.update(_COMMANDS[name] for name in _COMMAND.findall(value))
         elif isinstance(value, Mapping):
             for part in value.values():
-                self.seen(part)
+                self.scan(part)
         elif isinstance(value, Sequence):
             for part in value:
-                self.seen(part)
+                self.scan(part)
         return value
 
     def script(self) -> str:
-        """Returns KaTeX with its licence; empty if no text has LaTeX."""
+        """Returns KaTeX with its licence, empty if no text has LaTeX."""
         if not self.found:
             return ""
         return f"/*\n{_text('LICENSE')}*/\n{_text('katex.min.js')}"
 
     def style(self) -> str:
-        """Returns KaTeX's style sheet with the fonts in it; empty if no text has LaTeX."""
+        """Returns KaTeX's style sheet with its fonts, empty if no text has LaTeX."""
         return _FACE.sub(self._face, _text("katex.min.css")) if self.found else ""
 
     def _face(self, rule: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Numbers as the tables of reports show them."""
+"""Number formats of the tables in reports."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def points(estimate: Estimate) -> str:
 
 
 def number(value: float | None, form: str) -> str:
-    """Returns a number as text, empty if it is not known."""
+    """Returns a number as text, empty for None."""
     return "" if value is None else format(value, form)

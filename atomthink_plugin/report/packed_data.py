@@ -1,4 +1,4 @@
-"""Data inside an HTML file: gzipped JSON in base64, in pieces that a browser unpacks when it needs them."""
+"""Data inside an HTML file: gzipped JSON in base64, in pieces that the browser unpacks on demand."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any, Final
 from atomthink_plugin.redaction import redact
 
 PIECE: Final = 256_000
-"""Characters of JSON in one piece: unpacked in some milliseconds, and long enough to be packed well."""
+"""Characters of JSON in one piece. It unpacks in a few milliseconds and is long enough to compress well."""
 
 
 def packed(value: Any) -> str:
-    """Returns a value as base64 of gzipped JSON: letters, digits, `+/=`, nothing that HTML could read as markup."""
+    """Returns a value as base64 of gzipped JSON, which contains no HTML markup."""
     return _packed(_dump(value))
 
 
 def pieces(values: Iterable[Any]) -> Iterator[tuple[int, str]]:
-    """Yields the values packed as lists, each with the number of values in it; only one is in memory at a time."""
+    """Yields packed lists of the values with their lengths. Only one list is in memory at a time."""
     waiting: list[str] = []
     size = 0
     for value in values:
@@ -39,5 +39,5 @@ def _dump(value: Any) -> str:
 
 
 def _packed(text: str) -> str:
-    # Lone surrogates, which models write and JSON may hold, have no UTF-8. No time stamp: equal runs, equal pages.
+    # Lone surrogates have no UTF-8. Without a time stamp, equal runs give equal pages.
     return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 9, mtime=0)).decode("ascii")

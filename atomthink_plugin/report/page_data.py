@@ -1,4 +1,4 @@
-"""The data of a question in the page: a line for the list, and everything for when the question is open."""
+"""The data of a question in the page: an entry of the list, and the details of the open question."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from atomthink_plugin.answers import equivalent, group
 from atomthink_plugin.api import FURTHER_ROOT, Node, Outcome
-from atomthink_plugin.report.choice_reason import why
-from atomthink_plugin.report.node_status import Status, Tree, ranked_by, statuses
-from atomthink_plugin.report.run_reader import Answered, Recorded
+from atomthink_plugin.report.choice_reason import choice_reason
+from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, ranked_by, statuses
+from atomthink_plugin.report.run_reader import RecordedRun, RunQuestion
 from atomthink_plugin.searches.aggregates import AGGREGATES
 
 _LISTED: Final = 160
@@ -20,55 +20,55 @@ _LISTED: Final = 160
 _SEARCHED: Final = 4000
 """Characters of each question's text and replies that the text search covers."""
 
-_ORDER: Final = ("chosen", "continued", "finished", "ended", "pruned", "rejected", "beside")
+_ORDER: Final = ("chosen", "continued", "finished", "ended", "pruned", "rejected", "side")
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionAnswers:
-    """One question as one run or two asked it.
+    """One question of one or two runs.
 
     Attributes:
-        answers: By run; None where that run did not ask it.
+        answers: By run, None if the run did not ask the question.
     """
 
-    answers: tuple[Answered | None, ...]
+    answers: tuple[RunQuestion | None, ...]
 
     @property
-    def any(self) -> Answered:
-        """The first run's that asked it; where `alike`, what was asked is the same in all."""
+    def any(self) -> RunQuestion:
+        """The answer of the first run that asked it."""
         return next(answer for answer in self.answers if answer is not None)
 
     @property
     def alike(self) -> bool:
-        """Whether all runs that asked it mean the same question, and not only the same number of a task."""
+        """Whether all runs asked the same question, and not only the same index of a task."""
         given = [answer for answer in self.answers if answer is not None]
         targets = {answer.target for answer in given if answer.target is not None}
         texts = {answer.text for answer in given if answer.text}
         return len(targets) < 2 and (len(texts) < 2 or bool(targets))
 
 
-def asked(runs: Sequence[Recorded]) -> list[QuestionAnswers]:
-    """Returns the questions of all runs, in the first's order, then those that only others asked."""
-    found: dict[tuple[str, int, int], list[Answered | None]] = {}
+def merge_questions(runs: Sequence[RecordedRun]) -> list[QuestionAnswers]:
+    """Returns the questions of all runs: those of the first run in its order, then the others."""
+    found: dict[tuple[str, int, int], list[RunQuestion | None]] = {}
     for i, run in enumerate(runs):
         for question in run.questions:
             found.setdefault(question.id, [None] * len(runs))[i] = question
     return [QuestionAnswers(tuple(answers)) for answers in found.values()]
 
 
-def verdict(answer: Answered) -> str:
-    """Returns `right`, `wrong`, `failed`, or `unscored` where nothing gave a verdict."""
+def verdict(answer: RunQuestion) -> str:
+    """Returns `right`, `wrong`, `failed`, or `unscored` without a verdict."""
     if answer.failed is not None:
         return "failed"
     return {True: "right", False: "wrong", None: "unscored"}[answer.correct]
 
 
-def listed(question: QuestionAnswers, text: str) -> dict[str, Any]:
-    """Returns what the list shows and filters by.
+def list_entry(question: QuestionAnswers, text: str) -> dict[str, Any]:
+    """Returns the data that the list shows and filters by.
 
     Args:
         question: The question.
-        text: What was asked, without instructions that are the same for other questions.
+        text: Its text, without instructions that other questions share.
     """
     one = question.any
     runs = [a and _known(verdict=verdict(a), stopped=a.stopped, tokens=a.tokens) for a in question.answers]
@@ -82,8 +82,8 @@ def listed(question: QuestionAnswers, text: str) -> dict[str, Any]:
     )
 
 
-def words(question: QuestionAnswers) -> str:
-    """Returns the text that is searched for free text."""
+def search_text(question: QuestionAnswers) -> str:
+    """Returns the text that the search field searches."""
     one = question.any
     parts = [f"{one.task}/{one.doc_id}", one.text[:_SEARCHED], *one.options, one.target or ""]
     for answer in question.answers:
@@ -92,12 +92,12 @@ def words(question: QuestionAnswers) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def whole(question: QuestionAnswers, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns all that is known of a question.
+def question_details(question: QuestionAnswers, searches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the data of the open question.
 
     Args:
         question: The question.
-        searches: By run, the search as its journal's settings name it.
+        searches: The search of each run in its journal's settings.
     """
     one = question.any
     pairs = zip(question.answers, searches, strict=True)
@@ -105,9 +105,9 @@ def whole(question: QuestionAnswers, searches: Sequence[Mapping[str, Any]]) -> d
     return _known(text=one.text, options=list(one.options) or None, target=one.target, runs=runs)
 
 
-def _answer(answer: Answered, search: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(answer: RunQuestion, search: Mapping[str, Any]) -> dict[str, Any]:
     outcome = answer.outcome
-    tree = Tree(outcome) if outcome is not None and outcome.nodes else None
+    tree = FinishedTree(outcome) if outcome is not None and outcome.nodes else None
     status = statuses(tree, search) if tree is not None else {}
     return _known(
         extracted=answer.extracted,
@@ -121,13 +121,13 @@ def _answer(answer: Answered, search: Mapping[str, Any]) -> dict[str, Any]:
         reply=answer.reply or None,
         won=_won(outcome, search) if outcome is not None else None,
         by=ranked_by(search),
-        why=why(outcome, search, tree, status) if outcome is not None and tree is not None else None,
+        why=choice_reason(outcome, search, tree, status) if outcome is not None and tree is not None else None,
         tree=_drawn(tree, status, search, answer) if tree is not None else None,
     )
 
 
 def _won(outcome: Outcome, search: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The value that the chosen path won by; None for searches that rank nothing."""
+    """Returns the value of the chosen path, None for searches without a ranking."""
     if search.get("name") in ("majority", "weighted"):
         by = "share of votes"
     elif (aggregate := ranked_by(search)) is not None:
@@ -137,8 +137,10 @@ def _won(outcome: Outcome, search: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"by": by, "value": _rounded(outcome.value)}
 
 
-def _drawn(tree: Tree, status: Mapping[str, Status], search: Mapping[str, Any], answered: Answered) -> dict[str, Any]:
-    """The nodes, parents before children and better ones first, and the paths that concluded."""
+def _drawn(
+    tree: FinishedTree, status: Mapping[str, NodeStatus], search: Mapping[str, Any], answered: RunQuestion
+) -> dict[str, Any]:
+    """Returns the nodes, parents before children and better nodes first, and the finished paths."""
     order = _preorder(tree, status)
     numbers = {node.id: number for number, node in enumerate(order)}
     roots = {key: -1 - number for number, key in enumerate(tree.roots)}
@@ -146,7 +148,7 @@ def _drawn(tree: Tree, status: Mapping[str, Status], search: Mapping[str, Any], 
     return {"nodes": nodes, "finished": _finished(tree, numbers, search, answered)}
 
 
-def _preorder(tree: Tree, status: Mapping[str, Status]) -> list[Node]:
+def _preorder(tree: FinishedTree, status: Mapping[str, NodeStatus]) -> list[Node]:
     def place(node: Node) -> tuple[int, float, float]:
         likely = -math.inf if node.logprob is None else node.logprob
         return _ORDER.index(status[node.id].kind), -(node.score or 0.0), -likely
@@ -159,8 +161,8 @@ def _preorder(tree: Tree, status: Mapping[str, Status]) -> list[Node]:
     return order
 
 
-def _node(node: Node, parent: int, status: Status) -> dict[str, Any]:
-    """One node; its parent is a node's number, or -1, -2, ... for the first, second, ... root."""
+def _node(node: Node, parent: int, status: NodeStatus) -> dict[str, Any]:
+    """Returns one node. Its parent is a node's index, or -1, -2, ... for the first, second, ... root."""
     rank = {"place": status.rank, "of": status.of, "kept": status.kept, "value": _rounded(status.value)}
     sampled = node.role != ""
     return _known(
@@ -184,11 +186,11 @@ def _node(node: Node, parent: int, status: Status) -> dict[str, Any]:
 
 
 def _finished(
-    tree: Tree, numbers: Mapping[str, int], search: Mapping[str, Any], answered: Answered
+    tree: FinishedTree, numbers: Mapping[str, int], search: Mapping[str, Any], answered: RunQuestion
 ) -> list[dict[str, Any]]:
-    """The concluded paths with their aggregates, those of equivalent answers with the same group's number.
+    """Returns the finished paths with their aggregates and the group of their answer.
 
-    The chosen one comes first, then the others by what the search decides by: votes, or a score.
+    The chosen path is first. The others follow by the votes or scores that the search decides by.
     """
     groups, right = _grouped(tree, answered)
     paths = [
@@ -206,11 +208,11 @@ def _finished(
     return sorted(paths, key=_deciding(paths, search), reverse=True)
 
 
-def _grouped(tree: Tree, answered: Answered) -> tuple[dict[str, int], set[str]]:
+def _grouped(tree: FinishedTree, answered: RunQuestion) -> tuple[dict[str, int], set[str]]:
     """Returns the group of each finished node's answer, and the nodes whose answer equals the target.
 
-    Where the question has options, a further root may have them in another order, so that its letters mean other
-    options. Its answers then are groups of their own, and only the chosen one is compared, as the outcome states it.
+    A further root may have the options of the question in another order, so that its letters mean other options. Its
+    answers then have separate groups, and only the chosen answer is compared with the target, as in the outcome.
     """
     target = answered.target
     roots: dict[str, list[Node]] = {}
@@ -237,7 +239,7 @@ def _grouped(tree: Tree, answered: Answered) -> tuple[dict[str, int], set[str]]:
 def _deciding(
     paths: Sequence[Mapping[str, Any]], search: Mapping[str, Any]
 ) -> Callable[[Mapping[str, Any]], tuple[float, ...]]:
-    """What orders finished paths: for searches of plugins, votes."""
+    """Returns the sort key of finished paths. For searches of plugins it uses votes."""
     by = ranked_by(search)
     scored = by is not None and search.get("name") != "weighted"
     chosen = next((path["group"] for path in paths if "chosen" in path), None)
@@ -256,7 +258,7 @@ def _deciding(
 
 
 def _rounded(number: float | None) -> float | None:
-    """Four digits keep the page small; JSON has no infinity."""
+    """Rounds to four digits, which keeps the page small. JSON has no infinity."""
     return None if number is None or not math.isfinite(number) else float(f"{number:.4g}")
 
 

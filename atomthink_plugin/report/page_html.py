@@ -1,4 +1,4 @@
-"""One HTML file that shows runs: it needs nothing else, and fetches nothing from anywhere."""
+"""One HTML file that shows runs. It is self-contained and makes no network requests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from statistics import fmean
 from typing import Any, Final, TextIO
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from rich.console import Console
-from rich.progress import track
 
 from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.api import AtomThinkError
@@ -20,45 +18,53 @@ from atomthink_plugin.redaction import redact
 from atomthink_plugin.report.latex import Latex
 from atomthink_plugin.report.output_files import base_style
 from atomthink_plugin.report.packed_data import packed, pieces
-from atomthink_plugin.report.page_data import QuestionAnswers, asked, listed, verdict, whole, words
-from atomthink_plugin.report.page_images import Pictures
+from atomthink_plugin.report.page_data import (
+    QuestionAnswers,
+    list_entry,
+    merge_questions,
+    question_details,
+    search_text,
+    verdict,
+)
+from atomthink_plugin.report.page_images import PageImages
 from atomthink_plugin.report.preamble import questions_in
-from atomthink_plugin.report.run_reader import Answered, Recorded
+from atomthink_plugin.report.run_reader import RecordedRun, RunQuestion
+from atomthink_plugin.runtime.progress import track
 
 LIMIT: Final = 60_000_000
-"""Bytes of the page, as far as smaller images can help."""
+"""The largest size of the page in bytes. Images are made smaller to reach it."""
 
 _RESERVE: Final = 500_000
-"""For markup and the list's references to images."""
+"""Bytes for markup and for references to images."""
 
-_NO_RECORD: Final = "images are kept in a run's journal, and no journal has a record of this question"
-_OLDER: Final = "the journal was written by an older version, which kept no images"
+_NO_RECORD: Final = "images are stored in the journal of a run, and no journal has a record of this question"
+_OLDER: Final = "the journal was written by an older version, which stored no images"
 
 _SCRIPTS: Final = ("data", "maths", "dom", "list", "map", "outline", "question", "main")
 _PAGE: Final = files(__package__) / "page"
 
 
-def write_page(file: TextIO, runs: Sequence[Recorded], progress: bool = False) -> None:
-    """Writes the page of one run, or of two side by side.
+def write_page(file: TextIO, runs: Sequence[RecordedRun], progress: bool = False) -> None:
+    """Writes the page of one run, or of two runs side by side.
 
     Args:
-        file: Where it goes.
-        runs: One or two.
-        progress: Whether a progress line is shown on a terminal.
+        file: The open file.
+        runs: One or two runs.
+        progress: Whether to show the progress.
     """
-    questions = asked(runs)
+    questions = merge_questions(runs)
     searches = [run.settings.get("search", {}) for run in runs]
     sizes, packs = [], []
     latex = Latex()
     tracked = _tracked(questions, "questions", progress)
-    for size, text in pieces(latex.seen(whole(question, searches)) for question in tracked):
+    for size, text in pieces(latex.scan(question_details(question, searches)) for question in tracked):
         sizes.append(size)
         packs.append(text)
-    searched = packed([words(question) for question in questions])
+    searched = packed([search_text(question) for question in questions])
     alone = questions_in([(one.any.task, one.any.text, one.any.record) for one in questions])
-    lines = [listed(question, text) for question, text in zip(questions, alone, strict=True)]
+    lines = [list_entry(question, text) for question, text in zip(questions, alone, strict=True)]
     taken = len(packed(lines)) + len(searched) + sum(map(len, packs)) + len(latex.script() + latex.style()) + _RESERVE
-    pictures = Pictures(max(LIMIT - taken, 0) * 3 // 4)
+    pictures = PageImages(max(LIMIT - taken, 0) * 3 // 4)
     unseen = _illustrate(lines, _tracked(questions, "images", progress), pictures)
     tasks = len({line["task"] for line in lines})
     index = {"runs": len(runs), "tasks": tasks, "questions": lines, "pieces": sizes, "unseen": unseen}
@@ -66,15 +72,16 @@ def write_page(file: TextIO, runs: Sequence[Recorded], progress: bool = False) -
     _render(file, runs, notes, latex, packed(index), packs, searched, pictures.encoded)
 
 
-def _tracked(items: Sequence[QuestionAnswers], label: str, progress: bool) -> Iterable[QuestionAnswers]:
-    console = Console(stderr=True)
-    return track(items, label, console=console, transient=True, disable=not (progress and console.is_terminal))
+def _tracked(items: Sequence[QuestionAnswers], unit: str, progress: bool) -> Iterable[QuestionAnswers]:
+    return track(items, unit) if progress else items
 
 
-def _illustrate(lines: Sequence[dict[str, Any]], questions: Iterable[QuestionAnswers], pictures: Pictures) -> list[str]:
-    """Gives each line the numbers of its pictures, or of the reason among those returned why it has none.
+def _illustrate(
+    lines: Sequence[dict[str, Any]], questions: Iterable[QuestionAnswers], pictures: PageImages
+) -> list[str]:
+    """Adds to each line the indices of its images, or the index of the reason why it has none. Returns the reasons.
 
-    What is left of the room is shared evenly among the questions that are left.
+    The remaining space is shared evenly among the remaining questions.
     """
     reasons: dict[str, int] = {}
     for i, (line, question) in enumerate(zip(lines, questions, strict=True)):
@@ -97,21 +104,21 @@ def _images(question: QuestionAnswers) -> Sequence[Path] | None:
     return next((images for images in kept if images is not None), None)
 
 
-def _notes(runs: Sequence[Recorded], questions: Sequence[QuestionAnswers]) -> Iterator[str]:
-    """Messages about what the two runs do not have in common."""
+def _notes(runs: Sequence[RecordedRun], questions: Sequence[QuestionAnswers]) -> Iterator[str]:
+    """Yields notes about differences between the runs."""
     alone = sum(None in question.answers for question in questions)
     if alone:
-        yield f"{alone:,} of {len(questions):,} questions were asked by one of the runs only"
+        yield f"{alone:,} of {len(questions):,} questions were asked in only one of the runs"
     other = sum(not question.alike for question in questions)
     if other:
-        yield f"{other:,} questions have another text or answer in the second run: other data; the first's are shown"
+        yield f"{other:,} questions have another text or reference answer in the second run. The first run's are shown"
     if len({run.scorer for run in runs}) > 1:
-        yield "different scorers gave the verdicts: " + ", ".join(run.scorer or "none" for run in runs)
+        yield "the verdicts come from different scorers: " + ", ".join(run.scorer or "none" for run in runs)
 
 
 def _render(
     file: TextIO,
-    runs: Sequence[Recorded],
+    runs: Sequence[RecordedRun],
     notes: Sequence[str],
     latex: Latex,
     index: str,
@@ -139,13 +146,13 @@ def _render(
 
 
 def _inline(*texts: str) -> list[dict[str, str]]:
-    """Inline styles or scripts with their digests for the page's content policy: nothing else is run or applied."""
+    """Returns inline styles or scripts with their digests. The page's content policy allows nothing else."""
     digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii") for text in texts)
     return [{"text": text, "digest": f"sha256-{digest}"} for text, digest in zip(texts, digests, strict=True) if text]
 
 
-def _header(run: Recorded) -> dict[str, Any]:
-    facts = [("model", run.model), ("tasks", ", ".join(run.tasks)), ("verdicts by", run.scorer or "nothing")]
+def _header(run: RecordedRun) -> dict[str, Any]:
+    facts = [("model", run.model), ("tasks", ", ".join(run.tasks)), ("verdicts by", run.scorer or "none")]
     return {
         "name": run.name,
         "missing": run.missing,
@@ -154,8 +161,8 @@ def _header(run: Recorded) -> dict[str, Any]:
     }
 
 
-def _figures(questions: Sequence[Answered]) -> Iterator[dict[str, str]]:
-    """The numbers above the list."""
+def _figures(questions: Sequence[RunQuestion]) -> Iterator[dict[str, str]]:
+    """Yields the figures in the header of the page."""
     known = [question.correct for question in questions if question.correct is not None]
     if known:
         low, high = wilson(sum(known), len(known))
@@ -176,13 +183,13 @@ def _figures(questions: Sequence[Answered]) -> Iterator[dict[str, str]]:
             yield {"name": label, "value": f"{fmean(spent):,.{digits}f}", "more": "each"}
 
 
-def _times(run: Recorded) -> Iterator[dict[str, str]]:
-    """Seconds per question, and the latency, which is longer when several questions are in flight."""
+def _times(run: RecordedRun) -> Iterator[dict[str, str]]:
+    """Yields the seconds per question and the latency, which includes waiting for other questions in flight."""
     if run.pace is not None:
         yield {"name": "time", "value": _seconds(run.pace), "more": "per question"}
     if run.latency is not None:
-        beside = "others" if run.in_flight is None else f"{run.in_flight:.0f}"
-        yield {"name": "latency", "value": _seconds(run.latency), "more": f"from start to answer, {beside} in flight"}
+        others = "others" if run.in_flight is None else f"{run.in_flight:.0f}"
+        yield {"name": "latency", "value": _seconds(run.latency), "more": f"from start to answer, {others} in flight"}
 
 
 def _seconds(seconds: float) -> str:

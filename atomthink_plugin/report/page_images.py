@@ -1,4 +1,4 @@
-"""Images of the questions for a page, from the thumbnails that a run's journal keeps."""
+"""The images of a page, made from the thumbnails in a run's journal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LADDER: Final = ((640, 76), (480, 68), (384, 60), (320, 50), (256, 42), (192, 3
 """Longest side in pixels and WebP quality, from well readable to barely recognizable."""
 
 
-class Pictures:
-    """The pictures of a page, each kept once however many questions show it.
+class PageImages:
+    """The images of a page. An image that several questions share is stored once.
 
     Args:
-        room: Bytes that all of them may take together.
+        room: Bytes for all images together.
     """
 
     def __init__(self, room: int) -> None:
@@ -28,17 +28,17 @@ class Pictures:
         self._rung = 0
 
     def add(self, file: Path, share: int) -> int:
-        """Returns the number of a picture; a new one is made as large as `share` bytes let it be.
+        """Returns the index of an image. A new image is made as large as `share` bytes allow.
 
         Args:
-            file: The thumbnail; its name is a digest of the image.
-            share: Bytes it may take.
+            file: The thumbnail. Its name is a digest of the image.
+            share: Bytes for the image.
 
         Raises:
-            AtomThinkError: The file is not there, or is damaged.
+            AtomThinkError: The file is missing or damaged.
         """
         if file.name not in self._known:
-            # Pictures of a run are alike: the next one is tried at the size that fitted the last one.
+            # Images of a run are similar, so the size that fitted the last one is tried first.
             encoded, self._rung = _fitting(file, share, self._rung)
             self._known[file.name] = len(self.encoded)
             self.encoded.append(encoded)
@@ -47,11 +47,11 @@ class Pictures:
 
 
 def _fitting(file: Path, room: int, rung: int) -> tuple[bytes, int]:
-    """A WebP file that fits as it is, any other image as large as it may be."""
+    """Returns the file itself if it is a WebP file that fits, otherwise the largest version that fits."""
     try:
         content = file.read_bytes()
         image = Image.open(io.BytesIO(content))
-        image.load()  # a damaged file is noticed only when it is decoded
+        image.load()  # damage is found only by decoding
     except FileNotFoundError:
         raise AtomThinkError("its thumbnail is missing in the journal's folder `images`") from None
     except Exception as error:  # Pillow raises many types
@@ -64,17 +64,17 @@ def _fitting(file: Path, room: int, rung: int) -> tuple[bytes, int]:
 
 
 def thumbnail(image: Image.Image, room: int, first: int = 0) -> tuple[bytes, int]:
-    """Returns an image as WebP of at most `room` bytes, or as small as it is still recognised, and its rung.
+    """Returns the largest WebP version of at most `room` bytes, or the smallest version, and its index in `_LADDER`.
 
     Args:
         image: The image.
-        room: Bytes it may take.
-        first: The rung of `_LADDER` that is tried first; the largest that fits is found from any.
+        room: Bytes for the image.
+        first: The index in `_LADDER` to try first.
     """
     rung, encoded, large = first, _encoded(image, first), -1
     while len(encoded) > room and rung < len(_LADDER) - 1:
         size, large = min(max(image.size), _LADDER[rung][0]), rung
-        # Bytes grow with the area: rungs that would be far too large again are not tried on the way down.
+        # Bytes grow with the area, so sizes that would again be far too large are skipped.
         rung += 1
         while rung < len(_LADDER) - 1 and len(encoded) * min(_LADDER[rung][0] / size, 1) ** 2 > 1.5 * room:
             rung += 1

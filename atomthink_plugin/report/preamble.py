@@ -1,4 +1,4 @@
-"""Where a question begins, after the instructions that a task puts before each of its questions."""
+"""Finds the question in a text, after the instructions that a task puts before each question."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 _SENTENCE: Final = re.compile(r"[^\n]*?(?:[.!?:](?=\s|[A-Z<])|(?<=[\"”)}])[.!?:]|\n|\Z)\s*")
-"""A line or a sentence with the space after it, which some tasks leave out."""
+"""A line or a sentence with the space after it, which may be missing."""
 
 _READ: Final = 4000
-"""Characters of each text that may be instructions."""
+"""Characters of each text that are searched for instructions."""
 
 _SHARED: Final = 0.2
-"""A sentence is an instruction if this share of a task's texts begin with it or have it after other instructions."""
+"""A sentence is an instruction if this share of a task's texts begin with it, or have it after instructions."""
 
 _FEWEST: Final = 3
-"""As many texts have to share it, where there are as many."""
+"""The least number of texts that must share an instruction, if the task has as many."""
 
 
 def questions_in(texts: Sequence[tuple[Hashable, str, Mapping[str, Any]]]) -> list[str]:
     """Returns each text without the instructions that it shares with others of its task.
 
     Args:
-        texts: Of each question: its task, its text as asked, and the benchmark's own record of it, which may hold the
-            question alone.
+        texts: For each question its task, its text, and the benchmark's record, which may contain the question alone.
     """
     by_task: dict[Hashable, set[str]] = {}
     for task, text, _ in texts:
@@ -44,7 +43,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _instructions(texts: Iterable[str]) -> set[str]:
-    """Sentences that many of the texts begin with, or have after others of this kind. A question is never one."""
+    """Returns the sentences that many texts begin with, or have after such sentences, without questions."""
     waiting = [_sentences(text) for text in texts]
     enough = max(2, min(_FEWEST, len(waiting)), _SHARED * len(waiting))
     found: set[str] = set()

@@ -1,6 +1,6 @@
-"""The choice of a path-wise search from subsets of its candidates, for many subsets at once.
+"""The choices of a search over whole paths from subsets of its candidates, for many subsets at once.
 
-The choices equal those of `searches/`: the tests compare them with the searches, subset by subset.
+The choices equal those of `searches/`. The tests compare them subset by subset.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.weighted import weighted
 
 Subsets = NDArray[np.intp]
-"""Indices of candidates, ascending; shape (subsets, size)."""
+"""Ascending indices of candidates, of shape (subsets, size)."""
 
 _SEARCHES: Final[Mapping[str, Callable[..., Search]]] = {
     "majority": majority,
@@ -33,17 +33,17 @@ _SEARCHES: Final[Mapping[str, Callable[..., Search]]] = {
     "best_of_n": best_of_n,
 }
 
-MOST: Final = 500
-"""Subsets of one size that are evaluated per question; all of them if there are fewer."""
+MAX_SUBSETS: Final = 500
+"""The largest number of subsets of one size that are evaluated per question."""
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """A way to choose among candidates.
+class SelectionMethod:
+    """A method of choosing among candidates.
 
     Attributes:
-        search: The search's registered name, or `pass`: whether any candidate is right.
-        aggregate: How it ranks a path's step scores, None where it scores nothing.
+        search: The registered name of the search, or `pass` for pass@N: any candidate is right.
+        aggregate: The aggregate of a path's step scores, None for methods without scores.
     """
 
     search: str
@@ -51,48 +51,48 @@ class Method:
 
     @property
     def name(self) -> str:
-        """As it is printed."""
+        """The name in tables."""
         if self.search == "pass":
             return "pass@N"
         return f"{self.search} {self.aggregate}" if self.aggregate else self.search
 
     @property
     def scored(self) -> bool:
-        """Whether it needs step scores."""
+        """Whether the method needs step scores."""
         return self.aggregate is not None
 
 
-PASS: Final = Method("pass")
-MAJORITY: Final = Method("majority")
+PASS: Final = SelectionMethod("pass")
+MAJORITY: Final = SelectionMethod("majority")
 
 
-def method_of(settings: Mapping[str, Any]) -> Method | None:
-    """Returns how a run chose among candidates, from its journal's settings; None if its search has no candidates."""
+def method_of(settings: Mapping[str, Any]) -> SelectionMethod | None:
+    """Returns a run's selection method, from its journal's settings. None for searches without candidates."""
     search = dict(settings.get("search", {}))
     factory = _SEARCHES.get(search.get("name", ""))
     if factory is None:
         return None
     default = inspect.signature(factory).parameters.get("aggregate")
-    return Method(search["name"], search.get("aggregate", default.default if default else None))
+    return SelectionMethod(search["name"], search.get("aggregate", default.default if default else None))
 
 
-def methods(candidates: Sequence[Candidate]) -> list[Method]:
-    """Returns the methods that the scores of a question's candidates allow; all of them for a single candidate."""
+def methods(candidates: Sequence[Candidate]) -> list[SelectionMethod]:
+    """Returns the methods that a question's scores allow, all methods for a single candidate."""
     many = len(candidates) > 1
     known: list[Aggregate] = [name for name in AGGREGATES if not many or all(name in one.values for one in candidates)]
-    scored = [Method(search, aggregate) for search in ("weighted", "best_of_n") for aggregate in known]
+    scored = [SelectionMethod(search, aggregate) for search in ("weighted", "best_of_n") for aggregate in known]
     return [MAJORITY, *scored, PASS]
 
 
 def subsets(total: int, size: int, seed: str) -> Subsets:
-    """Returns all subsets of a size, or `MOST` random ones: the beginnings, in order, of shuffled candidates.
+    """Returns all subsets of a size, or `MAX_SUBSETS` random subsets: sorted prefixes of shuffled candidates.
 
-    For one seed the random subsets of a smaller size are parts of those of a larger one.
+    With the same seed, the random subsets of a smaller size are contained in those of a larger size.
     """
-    if math.comb(total, size) <= MOST:
+    if math.comb(total, size) <= MAX_SUBSETS:
         return np.array(list(combinations(range(total), size)), dtype=np.intp).reshape(-1, size)
     chance = random.Random(seed)
-    orders = [chance.sample(range(total), total) for _ in range(MOST)]
+    orders = [chance.sample(range(total), total) for _ in range(MAX_SUBSETS)]
     return np.sort(np.array(orders, dtype=np.intp)[:, :size], axis=1)
 
 
@@ -100,7 +100,7 @@ class Replay:
     """Chooses from subsets of one question's candidates.
 
     Args:
-        candidates: All of them.
+        candidates: All candidates of the question.
     """
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
@@ -110,14 +110,14 @@ class Replay:
         self._voters = np.array([one.answer is not None for one in candidates])
         self._groups = _partition([one.answer for one in candidates])
 
-    def accuracy(self, method: Method, drawn: Subsets) -> float:
-        """Returns the share of subsets of which the method chooses a right candidate."""
+    def accuracy(self, method: SelectionMethod, drawn: Subsets) -> float:
+        """Returns the share of subsets from which the method chooses a right candidate."""
         if method == PASS:
             return float(self._right[drawn].any(axis=1).mean())
         return float(self._right[self.chosen(method, drawn)].mean())
 
-    def chosen(self, method: Method, drawn: Subsets) -> NDArray[np.intp]:
-        """Returns for each subset which candidate the search would return."""
+    def chosen(self, method: SelectionMethod, drawn: Subsets) -> NDArray[np.intp]:
+        """Returns the candidate that the search would choose from each subset."""
         if len(self._candidates) == 1:
             return drawn[:, 0]
         if method.search == "best_of_n":
@@ -125,7 +125,7 @@ class Replay:
         weights = np.ones(len(self._candidates)) if method.aggregate is None else self._values(method)
         return self._elected(drawn, weights)
 
-    def _values(self, method: Method) -> NDArray[np.float64]:
+    def _values(self, method: SelectionMethod) -> NDArray[np.float64]:
         assert method.aggregate is not None
         return np.array([one.values[method.aggregate] for one in self._candidates])
 
@@ -149,7 +149,7 @@ class Replay:
         return chosen
 
     def _vote(self, drawn: Subsets, weights: NDArray[np.float64], groups: NDArray[np.intp]) -> NDArray[np.intp]:
-        """The likeliest member of the heaviest group; ties by mean log-probability, then by who came first."""
+        """Returns the likeliest member of the heaviest group. Ties go to the likelier group, then to the first."""
         rows, columns = np.nonzero(groups[drawn] >= 0)
         members = drawn[rows, columns]
         shape = (len(drawn), max(int(groups.max()) + 1, 1))
@@ -173,7 +173,7 @@ class Replay:
 
 
 def _ranks(key: Callable[[int], Any], count: int) -> NDArray[np.intp]:
-    """Returns for each index the rank of its key among all distinct ones, from 0."""
+    """Returns the rank of each index's key among the distinct keys, from 0."""
     keys = [key(i) for i in range(count)]
     rank = {value: place for place, value in enumerate(sorted(set(keys)))}
     return np.array([rank[value] for value in keys], dtype=np.intp)
@@ -186,7 +186,7 @@ def _first_highest(drawn: Subsets, rank: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _partition(answers: Sequence[str | None]) -> NDArray[np.intp] | None:
-    """The group of each answer, -1 for none; None where an answer fits two groups, so that subsets group otherwise."""
+    """Returns the group of each answer, -1 for no answer. None if groups overlap and differ between subsets."""
     ids = _grouped(answers)
     known = sorted({(int(ids[i]), answer) for i, answer in enumerate(answers) if answer is not None})
     clean = not any(a != b and equivalent(first, second) for (a, first), (b, second) in combinations(known, 2))

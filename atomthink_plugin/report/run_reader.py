@@ -1,4 +1,4 @@
-"""A run as reports read it: an lmms-eval output folder of any model, joined with its journal if it has one."""
+"""Reads a run: an lmms-eval output folder of any model, joined with its journal if there is one."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from typing import Any
 
 from atomthink_plugin.api import AtomThinkError, Outcome
 from atomthink_plugin.formats.task_form import in_task_form
-from atomthink_plugin.report.journals import Entry, Kept, find_journal, is_journal, read_journal
+from atomthink_plugin.report.journals import JournalContents, JournaledQuestion, find_journal, is_journal, read_journal
 from atomthink_plugin.report.run_samples import Run, Sample, read_run
 from atomthink_plugin.report.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """One question of a run, whatever model gave the answer.
+class RunQuestion:
+    """One question of a run with the answer of any model.
+
+    Costs are None if the model does not report them.
 
     Attributes:
         task: The task.
-        doc_id: Which of its questions.
-        repeat: Its number among the requests about that question.
-        text: The question as asked.
-        options: Its options, where the samples or the journal have them.
-        target: The reference answer, None where it is not known.
-        reply: The reply that was scored.
-        extracted: The answer that the task's scorer found in it, None if it reports none.
-        correct: The task's verdict, None if there is none. A question that failed is wrong, whatever the verdict on
-            its empty reply.
-        rule: The rule that gave the verdict, None if the task reports none.
-        scorer: The scorer of the verdict: ours by its version, others by the metric and the version of the task.
-        groups: By grouping, the categories it counts for.
-        failed: Why it failed, None where it did not.
-        tokens: Tokens that policies sampled, also before it failed; None if the model reports none; likewise the
-            next three.
-        policy_calls: Samples drawn from policies: steps, and replies to what the search asked beside the chains.
-        prm_calls: Paths scored.
-        seconds: The latency: from the question's first call to its outcome, with other questions in flight.
+        doc_id: The index of the question in the task.
+        repeat: The index of the request among those about the question.
+        text: The text of the question.
+        options: Its options, if the samples or the journal have them.
+        target: The reference answer, None if it is unknown.
+        reply: The scored reply.
+        extracted: The answer that the task's scorer extracted from the reply, None if it is not reported.
+        correct: The task's verdict, or None. A failed question is wrong, whatever the verdict on its empty reply.
+        rule: The rule of the verdict, None if it is not reported.
+        scorer: The scorer of the verdict: ours with its version, or the metric and the version of the task.
+        groups: The categories of the question, by grouping.
+        failed: Why it failed, None if it did not.
+        tokens: Tokens sampled from policies, including those before a failure.
+        policy_calls: Samples drawn from policies: steps, and replies outside the chains.
+        prm_calls: Scored paths.
+        seconds: The latency: seconds from the question's first call to its outcome, with other questions in flight.
         stopped: Why the search ended.
-        entry: Its record in the journal, None where there is none.
-        record: The benchmark's own record of the question, empty for tasks that log none.
-        benchmark: Which of our benchmarks scored it, None for any other task.
+        entry: Its record in the journal, or None.
+        record: The benchmark's record of the question, empty for tasks that do not log it.
+        benchmark: The benchmark of this package that scored it, None for other tasks.
     """
 
     task: str
@@ -64,40 +64,40 @@ class Answered:
     prm_calls: int | None
     seconds: float | None
     stopped: str | None
-    entry: Entry | None = None
+    entry: JournaledQuestion | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     benchmark: str | None = None
 
     @property
     def id(self) -> tuple[str, int, int]:
-        """The question's identity in all runs."""
+        """The identity of the question in all runs."""
         return self.task, self.doc_id, self.repeat
 
     @property
     def images(self) -> tuple[Path, ...] | None:
-        """Files with the thumbnails of its images, None where no journal has kept them."""
+        """Files with the thumbnails of its images, None if no journal has them."""
         return None if self.entry is None else self.entry.images
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome with its tree, read from the journal at every call; None if it has none."""
+        """The outcome with its tree, read from the journal at each access, or None."""
         return None if self.entry is None else self.entry.load()
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """A run as it was named on the command line.
+class RecordedRun:
+    """A run named on the command line.
 
     Attributes:
         name: The last part of that name.
-        model: The model's name for lmms-eval.
-        settings: The journal's: everything that changes results; without a journal the model arguments as typed.
-        scorer: The scorer of the verdicts, None if there are none.
-        tasks: The tasks it asked.
-        questions: Its questions, task by task, in order.
-        missing: Messages about what is missing or damaged.
-        pace: Wall-clock seconds that the model took, divided by the questions; None if the run does not report it or
-            was resumed.
+        model: The model's name in lmms-eval.
+        settings: The settings of the journal, without a journal the model arguments.
+        scorer: The scorer of the verdicts, None without verdicts.
+        tasks: Its tasks.
+        questions: Its questions, ordered by task.
+        missing: Notes about missing or damaged data.
+        pace: Wall-clock seconds of the model divided by the questions. None if the run does not report them or was
+            resumed.
     """
 
     name: str
@@ -105,94 +105,95 @@ class Recorded:
     settings: Mapping[str, Any]
     scorer: str | None
     tasks: tuple[str, ...]
-    questions: Sequence[Answered]
+    questions: Sequence[RunQuestion]
     missing: Sequence[str]
     pace: float | None = None
 
     @property
     def latency(self) -> float | None:
-        """The mean seconds from a question's first call to its outcome; None where no question has any."""
+        """The mean seconds from a question's first call to its outcome, or None."""
         known = [question.seconds for question in self.questions if question.seconds is not None]
         return fmean(known) if known else None
 
     @property
     def in_flight(self) -> float | None:
-        """The mean number of questions in flight, by Little's law; None where pace or latency are not known."""
+        """The mean number of questions in flight by Little's law, None without pace or latency."""
         return self.latency / self.pace if self.latency is not None and self.pace else None
 
 
-def read(run: Path, journal: Path | None = None) -> Recorded:
+def read(run: Path, journal: Path | None = None) -> RecordedRun:
     """Reads a run and its journal.
 
     Args:
         run: The folder of lmms-eval's `--output_path`, a `..._results.json` in it, or a journal's folder.
-        journal: The journal's folder, or the one it lives in, where neither the run's model arguments nor the
-            user's cache lead to it.
+        journal: The journal's folder or its parent. Needed only if the journal was moved.
 
     Raises:
-        AtomThinkError: There is no run, it has no samples, or `journal` has none of its trees.
+        AtomThinkError: There is no run, it has no samples, or `journal` is not its journal.
     """
     if is_journal(run):
-        return _trees_alone(run)
+        return _read_journal_alone(run)
     found = read_run(run)
     folder, missing = _journal(found, run, journal)
-    kept = read_journal(folder) if folder is not None else None
-    joined = _Joined(kept)
+    contents = read_journal(folder) if folder is not None else None
+    lookup = _JournalLookup(contents)
     questions = []
     for task, samples in found.samples.items():
         verdicts = Verdicts(found, task)
         missing += verdicts.missing
-        questions += [_answered(sample, verdicts, joined.entry(sample)) for sample in samples]
+        questions += [_answered(sample, verdicts, lookup.entry(sample)) for sample in samples]
     arguments = found.results["config"].get("model_args")
-    return Recorded(
+    return RecordedRun(
         name=run.resolve().name.removesuffix("_results.json"),
         model=str(found.results["config"].get("model")),
-        settings=kept.settings if kept is not None else {"model_args": arguments},
+        settings=contents.settings if contents is not None else {"model_args": arguments},
         scorer="; ".join(sorted({one.scorer for one in questions if one.scorer})) or None,
         tasks=tuple(found.samples),
         questions=questions,
-        missing=[*missing, *joined.missing(questions)],
+        missing=[*missing, *lookup.missing(questions)],
         pace=_pace(found, questions),
     )
 
 
-def read_all(runs: Sequence[Path], journals: Sequence[Path]) -> list[Recorded]:
+def read_all(runs: Sequence[Path], journals: Sequence[Path]) -> list[RecordedRun]:
     """Reads several runs.
 
     Args:
-        runs: See `read`.
-        journals: The values of `--journal`, one for each run; empty to find them.
+        runs: The runs, see `read`.
+        journals: The values of `--journal`, one for each run, or empty.
 
     Raises:
-        AtomThinkError: One cannot be read, or there are more or fewer journals than runs.
+        AtomThinkError: A run cannot be read, or the numbers of runs and journals differ.
     """
     if len(journals) not in (0, len(runs)):
-        raise AtomThinkError(f"`--journal` was given {len(journals)} times for {len(runs)} runs: once for each, or not")
+        raise AtomThinkError(
+            f"`--journal` was given {len(journals)} times for {len(runs)} runs. Give it once per run or not at all"
+        )
     given: Sequence[Path | None] = journals or [None] * len(runs)
     return [read(run, journal) for run, journal in zip(runs, given, strict=True)]
 
 
-def _trees_alone(folder: Path) -> Recorded:
-    """A journal without a run: the questions that it finished, without verdicts."""
-    kept = read_journal(folder)
-    # A question that failed and was asked again is finished, whichever file has that: sorting keeps the order written.
-    last = sorted(kept.entries, key=lambda entry: entry.failed is None)
+def _read_journal_alone(folder: Path) -> RecordedRun:
+    """Returns the questions of a journal without verdicts."""
+    contents = read_journal(folder)
+    # A question may have failed in one run and be finished by another. The stable sort keeps the order of records.
+    last = sorted(contents.entries, key=lambda entry: entry.failed is None)
     latest = {(entry.task, entry.doc_id, entry.repeat): entry for entry in last}
     questions = [_unscored(latest[key]) for key in sorted(latest)]
-    verdicts = "no verdicts: a journal has none; name the folder of the run's --output_path to have them"
-    return Recorded(
+    verdicts = "no verdicts, because a journal has none. Name the folder of the run's `--output_path` to see verdicts"
+    return RecordedRun(
         name=folder.resolve().name,
-        model=str(kept.settings.get("policy_weights")),
-        settings=kept.settings,
+        model=str(contents.settings.get("policy_weights")),
+        settings=contents.settings,
         scorer=None,
         tasks=tuple(dict.fromkeys(question.task for question in questions)),
         questions=questions,
-        missing=[verdicts, *_torn(kept)],
+        missing=[verdicts, *_damaged(contents)],
     )
 
 
-def _unscored(entry: Entry) -> Answered:
-    return Answered(
+def _unscored(entry: JournaledQuestion) -> RunQuestion:
+    return RunQuestion(
         task=entry.task,
         doc_id=entry.doc_id,
         repeat=entry.repeat,
@@ -219,22 +220,24 @@ def _unscored(entry: Entry) -> Answered:
 
 
 def _journal(found: Run, run: Path, given: Path | None) -> tuple[Path | None, list[str]]:
-    """The journal's folder, and messages about why there is none."""
+    """Returns the journal's folder, or None and notes about the reason."""
     counts = [sample.counts for samples in found.samples.values() for sample in samples]
     names = sorted({str(one["journal"]) for one in counts if one.get("journal")})
     if len(names) > 1:
-        raise AtomThinkError(f"`{run}` names {len(names)} journals ({', '.join(names)}); a run has one")
+        raise AtomThinkError(f"`{run}` states {len(names)} journals ({', '.join(names)}). A run has only one")
     if not any("policy_calls" in one or "status" in one for one in counts):
-        return None, [f"`--journal {given}` is not used: the model of this run keeps no journal"] if given else []
+        return None, [f"`--journal {given}` is not used, because the model of this run has no journal"] if given else []
     name = names[0] if names else ""
     typed = dict(part.split("=", 1) for part in _typed(found) if "=" in part)
-    beside = [Path(typed["journal"]).expanduser()] if "journal" in typed else []
-    folder = find_journal(name, given, [*beside, found.file.parent, found.file.parent.parent])
+    stated = [Path(typed["journal"]).expanduser()] if "journal" in typed else []
+    folder = find_journal(name, given, [*stated, found.file.parent, found.file.parent.parent])
     if folder is not None:
         return folder, []
     if name:
-        return None, [f"no search trees: journal `{name}` is not where it was; name its folder with --journal"]
-    return None, ["no search trees: the run kept no journal, or does not name it; name its folder with --journal"]
+        return None, [f"no search trees, because journal `{name}` was not found. Name its folder with `--journal`"]
+    return None, [
+        "no search trees, because the run has no journal or does not state it. Name its folder with `--journal`"
+    ]
 
 
 def _typed(found: Run) -> list[str]:
@@ -242,22 +245,22 @@ def _typed(found: Run) -> list[str]:
     return arguments.split(",") if isinstance(arguments, str) else []
 
 
-class _Joined:
-    """Finds each sample's record; a question may have several: with other limits, or from before a failure."""
+class _JournalLookup:
+    """Finds the record of each sample. A question may have several: with other limits, or from failed attempts."""
 
-    def __init__(self, kept: Kept | None) -> None:
-        self._kept = kept
-        self._entries: dict[tuple[str, int], list[Entry]] = {}
-        for entry in kept.entries if kept is not None else ():
-            if entry.repeat == 0:  # the samples file has the first reply alone
+    def __init__(self, contents: JournalContents | None) -> None:
+        self._contents = contents
+        self._entries: dict[tuple[str, int], list[JournaledQuestion]] = {}
+        for entry in contents.entries if contents is not None else ():
+            if entry.repeat == 0:  # the samples file has only the first reply
                 self._entries.setdefault((entry.task, entry.doc_id), []).append(entry)
         self._foreign = 0
 
-    def entry(self, sample: Sample) -> Entry | None:
-        """Returns the record that the sample's reply came from, None where there is none.
+    def entry(self, sample: Sample) -> JournaledQuestion | None:
+        """Returns the record of the sample's reply, or None.
 
-        Filters of the task may have changed the reply, so that it has to be the record's only where costs do not
-        decide, or where the run does not name this journal.
+        Filters of the task may change the reply. It must equal the record's reply only if the costs fit several
+        records, or if the run does not state this journal.
         """
         known = self._entries.get((sample.task, sample.doc_id), [])
         spent = [entry for entry in known if _agree(entry, sample)]
@@ -268,20 +271,22 @@ class _Joined:
             self._foreign += 1
         return same[-1] if same else None
 
-    def missing(self, questions: Sequence[Answered]) -> list[str]:
-        """Returns messages about what the journal lacks."""
-        if self._kept is None:
+    def missing(self, questions: Sequence[RunQuestion]) -> list[str]:
+        """Returns notes about what the journal lacks."""
+        if self._contents is None:
             return []
         lost = sum(question.entry is None for question in questions) - self._foreign
-        words = _torn(self._kept)
+        notes = _damaged(self._contents)
         if lost:
-            words.append(f"{lost} of {len(questions)} questions have no record in journal `{self._kept.folder.name}`")
+            notes.append(
+                f"{lost} of {len(questions)} questions have no record in journal `{self._contents.folder.name}`"
+            )
         if self._foreign:
-            words.append(f"the journal's records of {self._foreign} questions are of other replies")
-        return words
+            notes.append(f"the journal's records of {self._foreign} questions belong to other replies")
+        return notes
 
 
-def _agree(entry: Entry, sample: Sample) -> bool:
+def _agree(entry: JournaledQuestion, sample: Sample) -> bool:
     counted = (sample.counts.get("output_tokens"), sample.counts.get("policy_calls"))
     spent = (entry.usage.generated, entry.usage.policy_calls)
     if sample.state == "failed":
@@ -289,25 +294,27 @@ def _agree(entry: Entry, sample: Sample) -> bool:
     return entry.failed is None and counted == spent
 
 
-def _replied(entry: Entry, sample: Sample) -> bool:
+def _replied(entry: JournaledQuestion, sample: Sample) -> bool:
     return sample.reply in (entry.reply, in_task_form(entry.reply, entry.answer, entry.text))
 
 
-def _torn(kept: Kept) -> list[str]:
-    return [f"{kept.torn} lines of journal `{kept.folder.name}` are damaged or no records"] if kept.torn else []
+def _damaged(contents: JournalContents) -> list[str]:
+    if not contents.damaged:
+        return []
+    return [f"{contents.damaged} lines of journal `{contents.folder.name}` are damaged or not records"]
 
 
 # --- the samples ---------------------------------------------------------------------------------
 
 
-def _answered(sample: Sample, verdicts: Verdicts, entry: Entry | None) -> Answered:
+def _answered(sample: Sample, verdicts: Verdicts, entry: JournaledQuestion | None) -> RunQuestion:
     fields, counts = sample.fields, sample.counts
     record, breakdown = _mapping(fields.get("question")), _mapping(fields.get("breakdown"))
     target, groups = fields.get("target"), _mapping(fields.get("groups") or breakdown.get("groups"))
     extracted = fields.get("extracted")
     failed = sample.state == "failed"
     usage = entry.usage if entry is not None else None
-    return Answered(
+    return RunQuestion(
         task=sample.task,
         doc_id=sample.doc_id,
         repeat=0,
@@ -332,20 +339,20 @@ def _answered(sample: Sample, verdicts: Verdicts, entry: Entry | None) -> Answer
     )
 
 
-def _text(reply: Any, entry: Entry | None) -> str:
-    """The journal's text if the samples have none; some tasks log messages instead of text."""
+def _text(reply: Any, entry: JournaledQuestion | None) -> str:
+    """Returns the logged text or the journal's text. Some tasks log messages instead of text."""
     if isinstance(reply, str) and reply:
         return reply
     return entry.text if entry is not None else "" if reply is None else json.dumps(reply, ensure_ascii=False)
 
 
 def _mapping(logged: Any) -> Mapping[str, Any]:
-    """Our tasks log a mapping here; other tasks may log anything."""
+    """Returns a logged mapping. Other tasks may log anything in this field."""
     return logged if isinstance(logged, Mapping) else {}
 
 
-def _pace(found: Run, questions: Sequence[Answered]) -> float | None:
-    """As the model reports it; a resumed run reports only a part of its tokens."""
+def _pace(found: Run, questions: Sequence[RunQuestion]) -> float | None:
+    """Returns the seconds per question that the model reports. A resumed run reports only a part of its tokens."""
     measured = found.results.get("throughput") or {}
     tokens = sum(question.tokens or 0 for question in questions)
     whole = measured.get("total_gen_tokens") == tokens and tokens > 0

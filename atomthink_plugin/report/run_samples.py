@@ -1,4 +1,4 @@
-"""The results and samples files of a run of lmms-eval."""
+"""Reads the results and samples files of a run of lmms-eval."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Sample:
     """One line of a samples file.
 
     Attributes:
-        task: The task it belongs to.
-        doc_id: Which of the task's questions.
-        reply: The reply that was scored.
-        fields: All of the line.
+        task: The task.
+        doc_id: The index of the question in the task.
+        reply: The scored reply.
+        fields: All fields of the line.
     """
 
     task: str
@@ -33,12 +33,12 @@ class Sample:
 
     @property
     def counts(self) -> Mapping[str, Any]:
-        """What the model reports about its first reply; empty for models that report nothing."""
+        """The model's report about its first reply, empty for models without one."""
         return next(iter(self.fields.get("token_counts") or ()), None) or {}
 
     @property
     def state(self) -> State:
-        """Whether the question failed, has an empty reply, or has a reply."""
+        """Whether the question failed, has an empty reply, or is answered."""
         if self.counts.get("status") == "failed":
             return "failed"
         return "answered" if self.reply.strip() else "empty"
@@ -46,13 +46,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A results file and the samples files beside it.
+    """A results file with its samples files.
 
     Attributes:
         file: The results file.
-        results: What it holds.
-        samples: Samples by task, in the order of their questions. A task that reads replies in several ways (GSM8K:
-            strictly and flexibly) has scored each of them several times; the first way's samples are kept.
+        results: Its contents.
+        samples: Samples by task, in the order of their questions. A task with several filters (GSM8K: strict and
+            flexible) scores each reply several times. Only the samples of the first filter are read.
     """
 
     file: Path
@@ -60,7 +60,7 @@ class Run:
     samples: Mapping[str, Sequence[Sample]]
 
     def size(self, task: str) -> int:
-        """Returns how many questions the task's data set has, whatever `--limit` was."""
+        """Returns the number of questions in the task's data set, regardless of `--limit`."""
         return int(self.results["n-samples"][task]["original"])
 
 
@@ -68,10 +68,10 @@ def read_run(path: Path) -> Run:
     """Reads a run.
 
     Args:
-        path: The folder that `--output_path` named, if one run is in it, or the run's `..._results.json`.
+        path: The folder of `--output_path` with one run, or the run's `..._results.json`.
 
     Raises:
-        AtomThinkError: There is no run, more than one, or one without samples.
+        AtomThinkError: There is no run, more than one run, or a run without samples.
     """
     file = _results_file(path)
     prefix = file.name.removesuffix(_RESULTS) + "_samples_"
@@ -80,35 +80,37 @@ def read_run(path: Path) -> Run:
         for found in sorted(file.parent.glob(f"{prefix}*.jsonl"))
     }
     if not samples:
-        raise AtomThinkError(f"{file} has no samples beside it: run lmms-eval with --log_samples")
+        raise AtomThinkError(f"{file} has no samples files in its folder. Run lmms-eval with `--log_samples`")
     return Run(file, _json(file.read_text(encoding="utf-8"), file), samples)
 
 
 def _results_file(path: Path) -> Path:
     if path.is_file() and path.name.endswith(_RESULTS):
         return path
-    # Tasks of lmms-eval's own may leave files of that ending, too, named for themselves; a run's is named by its date.
+    # Some tasks of lmms-eval write files with this suffix and their own name. The name of a run begins with its date.
     found = sorted(path.rglob(f"[0-9]*_[0-9]*{_RESULTS}")) if path.is_dir() else []
     if not found:
-        raise AtomThinkError(f"`{path}` holds no run (no *{_RESULTS}): name the folder of lmms-eval's --output_path")
+        raise AtomThinkError(
+            f"`{path}` does not contain a run (no *{_RESULTS}). Name the folder of lmms-eval's `--output_path`"
+        )
     if len(found) > 1:
-        raise AtomThinkError(f"`{path}` holds {len(found)} runs; name one of them: {', '.join(map(str, found))}")
+        raise AtomThinkError(f"`{path}` contains {len(found)} runs. Name one of them: {', '.join(map(str, found))}")
     return found[0]
 
 
 def _samples(file: Path, task: str) -> list[Sample]:
-    lines = file.read_text(encoding="utf-8").split("\n")  # replies may hold what `splitlines` takes for a line's end
+    lines = file.read_text(encoding="utf-8").split("\n")  # replies may contain other line separators of `splitlines`
     rows = [_json(line, file) for line in lines if line]
     try:
         samples = [Sample(task, int(row["doc_id"]), _reply(row["filtered_resps"]), row) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
-        raise AtomThinkError(f"{file} is no samples file of lmms-eval: {error!r}") from None
+        raise AtomThinkError(f"{file} is not a samples file of lmms-eval ({error!r})") from None
     first = {sample.doc_id: sample for sample in reversed(samples)}
     return [first[doc_id] for doc_id in sorted(first)]
 
 
 def _reply(replies: Any) -> str:
-    """The first reply; anything but text, such as the likelihoods of options, as JSON."""
+    """Returns the first reply. Other values than text, likelihoods of options for example, are returned as JSON."""
     if isinstance(replies, list) and all(isinstance(reply, str) for reply in replies):
         return str(replies[0]) if replies else ""
     return replies if isinstance(replies, str) else json.dumps(replies, ensure_ascii=False)
@@ -118,7 +120,7 @@ def _json(text: str, file: Path) -> dict[str, Any]:
     try:
         read = json.loads(text)
     except ValueError as error:
-        raise AtomThinkError(f"{file} is damaged: {error}") from None
+        raise AtomThinkError(f"{file} is damaged ({error})") from None
     if not isinstance(read, dict):
-        raise AtomThinkError(f"{file} is damaged: an object is expected, not {text[:40]!r}")
+        raise AtomThinkError(f"{file} is damaged: it should contain objects, not {text[:40]!r}")
     return read

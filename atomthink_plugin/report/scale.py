@@ -1,4 +1,4 @@
-"""The output of `atomthink scale`: tables, pictures and JSON."""
+"""The output of `atomthink scale`: tables, charts and JSON."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.report.budget_choice import Best, best, known, thirds
-from atomthink_plugin.report.candidates import ALIKE, Judged, Sampled, sampled
+from atomthink_plugin.report.budget_choice import BudgetChoice, agreement_parts, best_choices, difficulty_parts
+from atomthink_plugin.report.candidates import MIN_AGREEMENT, JudgeAgreement, SampledQuestion, sampled_questions
 from atomthink_plugin.report.chart import draw
 from atomthink_plugin.report.number_format import percent
 from atomthink_plugin.report.output_files import write_bytes, write_json
 from atomthink_plugin.report.paired_runs import thinking
-from atomthink_plugin.report.replay import PASS, Method
-from atomthink_plugin.report.run_reader import Recorded, read
-from atomthink_plugin.report.scaling_curve import Point, common_methods, curve, halves, sizes
+from atomthink_plugin.report.replay import PASS, SelectionMethod
+from atomthink_plugin.report.run_reader import RecordedRun, read
+from atomthink_plugin.report.scaling_curve import CurvePoint, common_methods, curve, halves, sizes
 from atomthink_plugin.tables import Grid, print_grid, print_note
 
 
@@ -26,20 +26,20 @@ class Scaling:
 
     Attributes:
         run: The run.
-        questions: Its questions that have a verdict and a record.
-        judged: How the candidates were judged.
+        questions: Its questions with a verdict and a record.
+        judged: The judge of the candidates and its agreement with the task.
         points: A point for each method and size.
         best: The best uses of token budgets, overall and by the task's difficulty.
-        by_agreement: The same with half of the candidates, by how far the others agree.
-        notes: Messages about the data and the estimates.
+        by_agreement: The same with one half of the candidates, by the agreement of the other half.
+        notes: Notes about the data and the estimates.
     """
 
-    run: Recorded
-    questions: Sequence[Sampled]
-    judged: Judged
-    points: Sequence[Point]
-    best: Sequence[Best]
-    by_agreement: Sequence[Best]
+    run: RecordedRun
+    questions: Sequence[SampledQuestion]
+    judged: JudgeAgreement
+    points: Sequence[CurvePoint]
+    best: Sequence[BudgetChoice]
+    by_agreement: Sequence[BudgetChoice]
     notes: Sequence[str]
 
 
@@ -47,39 +47,39 @@ def scaling(run: Path, journal: Path | None) -> Scaling:
     """Returns the accuracy and cost of a run with fewer candidates.
 
     Raises:
-        AtomThinkError: It has no candidates, only one per question, or no verdicts.
+        AtomThinkError: The run has no candidates, only one per question, or no verdicts.
     """
     found = read(run, journal)
-    questions, judged = sampled(found)
+    questions, judged = sampled_questions(found)
     at = sizes(questions)
     if at == [1]:
         raise AtomThinkError(
-            f"`{found.name}` has one candidate per question, and a curve needs more: run majority, weighted or "
+            f"`{found.name}` has one candidate per question, and a curve needs more. Run majority, weighted or "
             "best_of_n with n=16"
         )
     methods = common_methods(questions)
     points = curve(questions, at, methods, found.pace)
-    chosen = best(questions, points, known(questions))
+    chosen = best_choices(questions, points, difficulty_parts(questions))
     notes = _notes(found, questions, judged)
     return Scaling(found, questions, judged, points, chosen, _by_agreement(questions, methods), notes)
 
 
-def _by_agreement(questions: Sequence[Sampled], methods: Sequence[Method]) -> list[Best]:
-    """One half of the candidates estimates the difficulty, the other half the best search for it."""
+def _by_agreement(questions: Sequence[SampledQuestion], methods: Sequence[SelectionMethod]) -> list[BudgetChoice]:
+    """Estimates the difficulty with one half of the candidates, and the best search with the other half."""
     chosen, tried = zip(*map(halves, questions), strict=True)
-    return best(tried, curve(tried, sizes(tried), methods), thirds(chosen))
+    return best_choices(tried, curve(tried, sizes(tried), methods), agreement_parts(chosen))
 
 
 def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
     """Prints the curve and the best uses of token budgets.
 
     Args:
-        run: See `run_reader.read`.
-        journal: Where its journal is, if not where the run says.
-        files: By `png`, `svg` and `json`, where those go.
+        run: The run, see `run_reader.read`.
+        journal: Its journal's folder, if it was moved.
+        files: The files to write, by `png`, `svg` and `json`.
 
     Raises:
-        AtomThinkError: There is nothing to draw a curve from, or a file cannot be written.
+        AtomThinkError: The run has no curve, or a file cannot be written.
     """
     found = scaling(run, journal)
     for grid in grids(found):
@@ -87,7 +87,7 @@ def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
     for note in found.notes:
         print_note(note)
     wanted = files.keys() & {"png", "svg"}
-    titles = [_title(found), found.judged.words]
+    titles = [_title(found), found.judged.summary]
     pictures = draw(found.points, titles, latency=found.run.pace is None) if wanted else {}
     for kind, file in files.items():
         if kind == "json":
@@ -97,7 +97,7 @@ def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
 
 
 def plain(found: Scaling) -> dict[str, Any]:
-    """Returns everything as plain data; accuracies in [0, 1]."""
+    """Returns everything as plain data, with accuracies in [0, 1]."""
     points = [
         {
             "search": point.method.search,
@@ -126,7 +126,7 @@ def plain(found: Scaling) -> dict[str, Any]:
 def grids(found: Scaling) -> list[Grid]:
     """Returns the tables: accuracy by method and size with its cost, and the best use of each budget."""
     at = sorted({point.n for point in found.points})
-    by_method: dict[str, list[Point]] = {}
+    by_method: dict[str, list[CurvePoint]] = {}
     for point in found.points:
         by_method.setdefault(point.method.name, []).append(point)
     cells = [(name, *(percent(point.accuracy) for point in points)) for name, points in by_method.items()]
@@ -142,13 +142,13 @@ def grids(found: Scaling) -> list[Grid]:
             (f"{seconds}, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
         ]
     curves = Grid(_title(found), ("accuracy, %, by N", *map(str, at)), [*cells, *costs])
-    title = "the best search within so many policy tokens, chosen on one half of the questions"
-    agreed = f"{title}: with half of the candidates, by how far the other half agree"
+    title = "the best search within a budget of policy tokens, chosen on one half of the questions"
+    agreed = f"{title}, with one half of the candidates, by the agreement of the other half"
     tables = ((title, found.best), (agreed, found.by_agreement))
     return [curves, *(_budgets(title, rows) for title, rows in tables if rows)]
 
 
-def _budgets(title: str, found: Sequence[Best]) -> Grid:
+def _budgets(title: str, found: Sequence[BudgetChoice]) -> Grid:
     headings = (
         "questions",
         "budget",
@@ -179,16 +179,16 @@ def _title(found: Scaling) -> str:
     return f"{found.run.name}, {len(found.questions)} questions: {thinking(found.run.settings)}"
 
 
-def _notes(run: Recorded, questions: Sequence[Sampled], judged: Judged) -> list[str]:
-    words = [f"`{run.name}`: {word}" for word in run.missing]
+def _notes(run: RecordedRun, questions: Sequence[SampledQuestion], judged: JudgeAgreement) -> list[str]:
+    notes = [f"`{run.name}`: {note}" for note in run.missing]
     if len(questions) < len(run.questions):
-        left = len(run.questions) - len(questions)
-        words.append(f"{left} questions without a verdict, a record or a reference answer are left out")
+        skipped = len(run.questions) - len(questions)
+        notes.append(f"{skipped} questions without a verdict, a record or a reference answer are skipped")
     alike = judged.agreed / judged.of
-    words.append(judged.words + (": the curve is that judge's, not the task's" if alike < ALIKE else ""))
+    notes.append(judged.summary + (". The curve shows this judge, not the task" if alike < MIN_AGREEMENT else ""))
     spent = sum(one.question.stopped == "budget" for one in questions)
     if spent:
-        words.append(f"{spent} questions were stopped by their budget: fewer candidates would have had more each")
-    taken = "from a question's first call to its outcome, others in flight" if run.pace is None else "of the whole run"
-    words.append(f"seconds are estimated from those {taken}: by tokens for the policy, by scored steps for the PRM")
-    return words
+        notes.append(f"{spent} questions were stopped by their budget. With fewer candidates, each would have had more")
+    source = "latency of the questions" if run.pace is None else "time of the whole run"
+    notes.append(f"seconds are estimated from the {source}, in proportion to policy tokens and scored steps")
+    return notes

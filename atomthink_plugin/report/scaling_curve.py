@@ -1,4 +1,4 @@
-"""Test-time scaling from one run: its accuracy and cost with fewer candidates."""
+"""Test-time scaling curves from one run: its accuracy and cost with fewer candidates."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from atomthink_plugin.accuracy_stats import mean_wilson
-from atomthink_plugin.report.candidates import Candidate, Sampled
-from atomthink_plugin.report.replay import Method, Replay, methods, subsets
+from atomthink_plugin.report.candidates import Candidate, SampledQuestion
+from atomthink_plugin.report.replay import Replay, SelectionMethod, methods, subsets
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """One method with one number of candidates.
+class CurvePoint:
+    """One selection method with one number of candidates.
 
     Attributes:
-        method: How it chooses.
+        method: The method.
         n: Candidates per question.
-        shares: Of each question, how often it is right over subsets of that size.
-        spent: Of each question, its policy tokens, on average over the same.
-        prm_calls: Steps scored per question.
-        seconds: Estimated wall-clock seconds per question; of a run without a pace, the estimated latency.
+        shares: For each question, the share of subsets of this size with a right choice.
+        spent: For each question, the mean policy tokens of these subsets.
+        prm_calls: Scored steps per question.
+        seconds: Estimated wall-clock seconds per question, or the estimated latency for runs without a pace.
     """
 
-    method: Method
+    method: SelectionMethod
     n: int
     shares: tuple[float, ...]
     spent: tuple[float, ...]
@@ -44,40 +44,39 @@ class Point:
         return mean_wilson(self.shares)
 
 
-def common_methods(questions: Sequence[Sampled]) -> list[Method]:
-    """Returns the methods that the scores of every question with a choice allow."""
+def common_methods(questions: Sequence[SampledQuestion]) -> list[SelectionMethod]:
+    """Returns the methods that the scores of all questions allow."""
     asked = [methods(one.candidates) for one in questions if one.candidates]
     return [method for method in asked[0] if all(method in known for known in asked)]
 
 
-def sizes(questions: Sequence[Sampled]) -> list[int]:
-    """Returns 1, 2, 4, ... and the number of candidates that a question has at most."""
+def sizes(questions: Sequence[SampledQuestion]) -> list[int]:
+    """Returns 1, 2, 4, ... and the largest number of candidates of a question."""
     most = max(len(one.candidates) for one in questions)
     powers = [2**k for k in range(most.bit_length()) if 2**k < most]
     return [*powers, most]
 
 
 def curve(
-    questions: Sequence[Sampled], at: Sequence[int], of: Sequence[Method], pace: float | None = None
-) -> list[Point]:
+    questions: Sequence[SampledQuestion], at: Sequence[int], of: Sequence[SelectionMethod], pace: float | None = None
+) -> list[CurvePoint]:
     """Returns a point for each method and size.
 
-    A question with fewer candidates than a size, such as one that is answered directly, keeps all of them; one that
-    failed spends what it spent. Tokens are exact means over subsets. Seconds are estimated: those of the run, the
-    policy's in proportion to its tokens, the rest to the steps that were scored.
+    A question with fewer candidates than a size, one that is answered directly for example, uses all of them. A failed
+    question has its whole cost at each size. Tokens are exact means over subsets. Seconds are estimated from the run:
+    those of the policy in proportion to its tokens, the others in proportion to the scored steps.
 
     Args:
         questions: All questions of a run.
-        at: Numbers of candidates.
-        of: Methods.
-        pace: Seconds that the run took per question; without it they are those from a question's first call to its
-            outcome, with others in flight.
+        at: The numbers of candidates.
+        of: The methods.
+        pace: Wall-clock seconds of the run per question. Without it, seconds are latencies.
     """
     shares = [_shares(one, at, of) for one in questions]
     own = fmean(one.policy_seconds + one.choosing_seconds for one in questions)
     scale = pace / own if pace is not None and own else 1.0
     return [
-        Point(
+        CurvePoint(
             method=method,
             n=n,
             shares=tuple(table[method, n] for table in shares),
@@ -90,28 +89,30 @@ def curve(
     ]
 
 
-def tokens_at(one: Sampled, n: int) -> float:
-    """Returns the policy tokens of a question with `n` candidates, on average over subsets."""
+def tokens_at(one: SampledQuestion, n: int) -> float:
+    """Returns the mean policy tokens of a question over subsets of `n` candidates."""
     return _part(one, n) * one.tokens
 
 
-def halves(one: Sampled) -> tuple[Sampled, Sampled]:
-    """Returns a question with the first half of its candidates, and with the others; both have the only one.
+def halves(one: SampledQuestion) -> tuple[SampledQuestion, SampledQuestion]:
+    """Returns a question with the first half of its candidates, and with the other half.
 
-    Their seconds are those of the whole: only right answers and tokens are of interest.
+    A single candidate is in both halves. Seconds are not divided, because only answers and tokens are used.
     """
     middle = len(one.candidates) // 2
     return _some(one, one.candidates[: max(middle, 1)]), _some(one, one.candidates[middle:])
 
 
-def _some(one: Sampled, candidates: Sequence[Candidate]) -> Sampled:
+def _some(one: SampledQuestion, candidates: Sequence[Candidate]) -> SampledQuestion:
     part = len(candidates) / len(one.candidates) if one.candidates else 1.0
     passes = Counter(node for candidate in candidates for node in candidate.nodes if node in one.scored)
     return replace(one, candidates=candidates, tokens=part * one.tokens, scored=passes)
 
 
-def _shares(one: Sampled, at: Sequence[int], of: Sequence[Method]) -> dict[tuple[Method, int], float]:
-    """How often each method is right over subsets of each size; a failed question never is."""
+def _shares(
+    one: SampledQuestion, at: Sequence[int], of: Sequence[SelectionMethod]
+) -> dict[tuple[SelectionMethod, int], float]:
+    """Returns the share of subsets of each size with a right choice, 0 for a failed question."""
     total = len(one.candidates)
     if not total:
         return {(method, n): 0.0 for method in of for n in at}
@@ -120,13 +121,13 @@ def _shares(one: Sampled, at: Sequence[int], of: Sequence[Method]) -> dict[tuple
     return {(method, n): replay.accuracy(method, drawn[n]) for method in of for n in at}
 
 
-def _part(one: Sampled, n: int) -> float:
+def _part(one: SampledQuestion, n: int) -> float:
     total = len(one.candidates)
     return min(n, total) / total if total else 1.0
 
 
-def _scored(one: Sampled, n: int, method: Method) -> float:
-    """How many distinct scored nodes a subset has, on average."""
+def _scored(one: SampledQuestion, n: int, method: SelectionMethod) -> float:
+    """Returns the mean number of distinct scored nodes in a subset."""
     total = len(one.candidates)
     if not method.scored or not total:
         return 0.0
@@ -135,8 +136,8 @@ def _scored(one: Sampled, n: int, method: Method) -> float:
     return sum(1 - math.comb(total - passes, size) / all_subsets for passes in _counted(one, method).values())
 
 
-def _counted(one: Sampled, method: Method) -> Mapping[str, int]:
-    """The nodes that a method has scored: all, or for `last` those where a candidate ends."""
+def _counted(one: SampledQuestion, method: SelectionMethod) -> Mapping[str, int]:
+    """Returns the nodes that a method needs scored: all, or for `last` the last nodes of candidates."""
     if method.aggregate != "last":
         return one.scored
     ends: dict[str, int] = {}
@@ -146,6 +147,6 @@ def _counted(one: Sampled, method: Method) -> Mapping[str, int]:
     return ends
 
 
-def _seconds(one: Sampled, n: int, method: Method) -> float:
+def _seconds(one: SampledQuestion, n: int, method: SelectionMethod) -> float:
     scored = _scored(one, n, method) / len(one.scored) if one.scored else 1.0
     return _part(one, n) * one.policy_seconds + scored * one.choosing_seconds

@@ -1,8 +1,8 @@
-"""Whether a reply is right, from the metrics that a task of lmms-eval logged.
+"""Verdicts on replies, read from the metrics that a task of lmms-eval logs.
 
-The harness logs what `process_results` of a task returned, and every task has a form of its own: a number, a list of
-one, a mapping with the verdict in one of its fields, or only the extracted option and the right one, which the task
-compares when it aggregates.
+The harness logs the return value of a task's `process_results`. Its form depends on the task: a number, a list with
+one number, a mapping with the verdict in one of its fields, or only the extracted and the right option, which the
+task compares when it aggregates.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _PARTS: Final = (
     *("correct", "is_correct", "true_false", "match_success"),
     *("score", "scores", "acc_score", "acc", "accuracy", "overall", "exact_match"),
 )
-"""Fields that hold the verdict of a metric that is logged as a mapping, the most telling first."""
+"""Fields with the verdict in a metric that is logged as a mapping, the most specific first."""
 
 _EXTRACTED: Final = ("parsed_pred", "pred_answer", "pred")
-"""Fields with the option that a task read from the reply. `prediction` is the whole reply, which a judge compares."""
+"""Fields with the option extracted from the reply. `prediction` is the whole reply, which a judge compares."""
 
 _WORDS: Final = {"true": 1.0, "correct": 1.0, "right": 1.0, "false": 0.0, "incorrect": 0.0, "wrong": 0.0}
 
@@ -30,27 +30,27 @@ _OPTION: Final = re.compile(r"[A-Za-z]")
 _NO_VERDICT: Final = frozenset(
     ("format", "extracted", "submission", "parse", "valid", "answered", "error", "fail", "failure", "ratio", "rate")
 )
-"""Words in the names of metrics of which more is better and that do not say whether the answer is right."""
+"""Words in the names of metrics that do not measure whether the answer is right."""
 
 _ANSWERS: Final = ("naturalbench", "cambench")
-"""Tasks whose `score` is the answer, 1 for yes; they judge questions in pairs only."""
+"""Tasks whose `score` is the answer, 1 for yes. They judge questions only in pairs."""
 
 
 class Verdicts:
     """The verdicts of a task's samples.
 
-    A verdict is a metric of which more is better and that is 0 or 1 for every question that has it. Of several, the
-    one that most questions have is taken, and among those the task's first. Metrics of parts, such as perception and
-    cognition of MME, are taken together if no question has two of them.
+    A verdict is a metric for which higher is better and that is 0 or 1 for every question that has it. Among several
+    metrics, the one with the most questions is used, then the first of the task. Metrics for parts of the questions,
+    perception and cognition of MME for example, are combined if no question has two of them.
 
     Args:
         run: The run.
-        task: Which of its tasks.
+        task: The task.
 
     Attributes:
-        names: The metrics that are taken; empty if the task has no verdicts.
-        scorer: What gave them, None if the task has none: the metrics, the task's filter of replies, its version.
-        missing: Messages about the questions without a verdict.
+        names: The metrics in use, empty if the task has no verdicts.
+        scorer: The metrics, the filter and the version of the task, None if the task has no verdicts.
+        missing: Notes about questions without a verdict.
     """
 
     def __init__(self, run: Run, task: str) -> None:
@@ -68,13 +68,13 @@ class Verdicts:
         self.missing = _missing(task, samples, len(self._found), list(scores), shares)
 
     def of(self, sample: Sample) -> bool | None:
-        """Returns the verdict of a sample, None where there is none."""
+        """Returns the verdict on a sample, or None."""
         score = self._found.get(sample.doc_id)
         return None if score is None else bool(score)
 
 
 def score_of(logged: Any) -> float | None:
-    """Returns the score that a metric gave a reply, from any form in which it is logged; None where there is none.
+    """Returns the score of a reply from any form in which metrics are logged, or None.
 
     Example:
         >>> score_of({"response": ["7"], "scores": [False]})
@@ -93,7 +93,7 @@ def score_of(logged: Any) -> float | None:
 
 
 def _of_text(logged: str) -> float | None:
-    """Numbers of numpy are logged as text, since JSON does not know them."""
+    """Reads a score from text. Numbers of numpy are logged as text."""
     word = logged.strip().lower()
     if word in _WORDS:
         return _WORDS[word]
@@ -105,14 +105,14 @@ def _of_text(logged: str) -> float | None:
 
 
 def _first(logged: Any) -> float | None:
-    """A task that scores several replies to one question logs a list; the report shows the first reply."""
+    """Returns the first score. A task that scores several replies to one question logs a list."""
     if isinstance(logged, Sequence) and not isinstance(logged, str):
         return score_of(logged[0]) if logged else None
     return score_of(logged)
 
 
 def _compared(logged: Mapping[str, Any]) -> float | None:
-    """Compares the extracted option with the right one, or as MMMU does if the question has no options."""
+    """Compares the extracted option with the right option, or follows MMMU for questions without options."""
     field = next((name for name in _EXTRACTED if name in logged), None)
     reference = logged.get("answer", logged.get("ground_truth"))
     if field is None or reference is None:
@@ -128,7 +128,7 @@ def _compared(logged: Mapping[str, Any]) -> float | None:
 
 
 def _open_answer_agrees(reference: Any, found: Any) -> bool:
-    """MMMU's rule: a number among the extracted ones is the reference, or the reference stands in an extracted text."""
+    """MMMU's rule: an extracted number equals the reference, or an extracted text contains the reference."""
     if isinstance(found, list) and found and isinstance(found[0], list):
         found = found[0]  # a list for each reply
     references = reference if isinstance(reference, list) else [reference]
@@ -140,7 +140,7 @@ def _open_answer_agrees(reference: Any, found: Any) -> bool:
 
 
 def _normalized(text: str) -> list[str | float]:
-    """A number rounded to two digits, or the text in lower case; a single letter only at the border of a word."""
+    """Returns a number rounded to two digits, or the lower-case text. A single letter must be at a word boundary."""
     word = text.strip()
     try:
         return [round(float(word.replace(",", "")), 2)]
@@ -163,7 +163,7 @@ def _scores(samples: Sequence[Sample], name: str) -> dict[int, float]:
 def _scorer(run: Run, task: str, names: Sequence[str]) -> str | None:
     if not names:
         return None
-    # Results are named `metric,filter`, in the order of the task's filters; samples of the first are read.
+    # Results are named `metric,filter` in the order of the task's filters. Samples of the first filter are read.
     numbers = run.results.get("results", {}).get(task, {})
     used = next((key.partition(",")[2] for key in numbers if key.startswith(f"{names[0]},")), "none")
     through = "" if used == "none" else f" ({used})"
@@ -179,9 +179,9 @@ def _missing(
     if any("correct" in sample.fields and sample.fields["correct"] is None for sample in samples):
         reason = "their reference answers are not public"
     elif shares:
-        reason = f"its `{', '.join(shares)}` is neither 0 nor 1 for some of them"
+        reason = f"its `{', '.join(shares)}` is neither 0 nor 1 for some questions"
     elif names := [name for name in metrics if name != "correct"]:
-        reason = f"its `{', '.join(names)}` does not say whether a single reply is right"
+        reason = f"its `{', '.join(names)}` does not score single replies as right or wrong"
     else:
-        reason = "it has no metric of which more is better"
+        reason = "it has no metric for which higher is better"
     return [f"no verdicts for {lacking} of {len(samples)} questions of `{task}`: {reason}"]

@@ -15,11 +15,11 @@ from selenium.webdriver.remote.webdriver import WebDriver
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Choice, Message, Node, Outcome, Path, Prompt, SearchTree, Unit, Usage
-from atomthink_plugin.report.candidates import sampled
-from atomthink_plugin.report.choice_reason import why
-from atomthink_plugin.report.node_status import Tree, statuses
-from atomthink_plugin.report.page_data import QuestionAnswers, whole
-from atomthink_plugin.report.run_reader import Answered, read
+from atomthink_plugin.report.candidates import sampled_questions
+from atomthink_plugin.report.choice_reason import choice_reason
+from atomthink_plugin.report.node_status import FinishedTree, statuses
+from atomthink_plugin.report.page_data import QuestionAnswers, question_details
+from atomthink_plugin.report.run_reader import RunQuestion, read
 from atomthink_plugin.report.scale import scaling
 from atomthink_plugin.runtime.records import encode
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
@@ -97,25 +97,25 @@ def run(tmp_path_factory: pytest.TempPathFactory, outcome: Outcome) -> Written:
 
 def named(outcome: Outcome, text: str, root: bool = True) -> Node:
     """The node with a text, of the question's own tree or of the second one."""
-    tree = Tree(outcome)
+    tree = FinishedTree(outcome)
     return next(node for node in outcome.nodes if node.text == text and (tree.root(node) == "root") is root)
 
 
 def test_what_was_asked_and_written_is_no_candidate(outcome: Outcome) -> None:
-    tree = Tree(outcome)
+    tree = FinishedTree(outcome)
     assert [tree.nodes[key].text for key in tree.chosen] == [SUMMARY, WRONG, WAIT, RIGHT]
-    assert {tree.nodes[key].text for key in tree.beside} == {VERDICT, "Done."}
+    assert {tree.nodes[key].text for key in tree.side_nodes} == {VERDICT, "Done."}
     assert sorted(node.answer or "" for node in tree.finished) == ["4", "5", "5"]  # the judge's 1 is no answer
     status = statuses(tree, SEARCH)
-    assert {key for key, one in status.items() if one.kind == "beside"} == tree.beside
+    assert {key for key, one in status.items() if one.kind == "side"} == tree.side_nodes
     assert status[named(outcome, RIGHT).id].kind == "chosen"
     assert status[named(outcome, SUMMARY, root=False).id].kind == "continued"
-    assert "one path" not in why(outcome, SEARCH, tree, status)
+    assert "one path" not in choice_reason(outcome, SEARCH, tree, status)
 
 
 def test_a_judgement_has_no_rank_among_the_steps_of_a_beam(outcome: Outcome) -> None:
     nodes = tuple(replace(node, score=0.9 if node.use else 0.5) for node in outcome.nodes)
-    status = statuses(Tree(replace(outcome, nodes=nodes)), {"name": "beam", "beams": 1, "candidates": 1})
+    status = statuses(FinishedTree(replace(outcome, nodes=nodes)), {"name": "beam", "beams": 1, "candidates": 1})
     assert status[named(outcome, VERDICT).id].rank is None
     assert status[named(outcome, WAIT).id].rank is None
     assert status[named(outcome, RIGHT).id].of == 1
@@ -127,9 +127,9 @@ def test_a_judged_last_step_led_no_further() -> None:
         Node("b", "a", "Good.", None, -1.0, 1, 1, None, use="judge"),
         Node("c", "root", "Two: 2.", 0.5, -1.0, 1, 1, "2"),
     )
-    tree = Tree(Outcome("Two: 2.", "2", ("Two: 2.",), (0.5,), 0.5, "final", Usage(), nodes))
+    tree = FinishedTree(Outcome("Two: 2.", "2", ("Two: 2.",), (0.5,), 0.5, "final", Usage(), nodes))
     assert statuses(tree, SEARCH)["a"].kind == "ended"
-    assert "one path" in why(tree.outcome, SEARCH, Tree(replace(tree.outcome, nodes=nodes[2:])), {})
+    assert "one path" in choice_reason(tree.outcome, SEARCH, FinishedTree(replace(tree.outcome, nodes=nodes[2:])), {})
 
 
 @pytest.mark.parametrize("texts", [("same",), ("given", "same")])
@@ -143,17 +143,17 @@ def test_the_chosen_path_is_the_one_with_the_recorded_scores(texts: tuple[str, .
     scores = (*[None] * (len(texts) - 1), 0.5)
     for order in (nodes, nodes[::-1]):
         outcome = Outcome("same", None, texts, scores, 0.5, "depth", Usage(), order)
-        assert Tree(outcome).chosen == ["step"]
-        assert list(Tree(outcome).roots) == ["root", "root-1"]
+        assert FinishedTree(outcome).chosen == ["step"]
+        assert list(FinishedTree(outcome).roots) == ["root", "root-1"]
 
 
 def test_a_path_has_the_joints_of_the_outcome(outcome: Outcome) -> None:
-    tree = Tree(outcome)
+    tree = FinishedTree(outcome)
     assert outcome.text == f"{SUMMARY}\n{WRONG} {WAIT}\n\n{RIGHT}"
     assert tree.text([tree.nodes[key] for key in tree.chosen]) == outcome.text
     assert tree.text(tree.lineage(named(outcome, WRONG, root=False))) == f"{SUMMARY}\n{WRONG}"
     given = replace(outcome, text=f"Given.\n{outcome.text}", steps=("Given.", *outcome.steps))
-    assert Tree(given).text(tree.lineage(named(outcome, WRONG))) == f"{SUMMARY}\n{WRONG}"
+    assert FinishedTree(given).text(tree.lineage(named(outcome, WRONG))) == f"{SUMMARY}\n{WRONG}"
 
 
 def test_answers_of_another_order_of_the_options_are_not_compared(outcome: Outcome, run: Written) -> None:
@@ -172,7 +172,7 @@ def test_a_chosen_option_counts_under_its_original_letter(outcome: Outcome, run:
     (one,) = read(run.out).questions
     steps = (SUMMARY, WRONG)
     mapped = replace(outcome, text="", answer="4", steps=steps, scores=(None, None))
-    nodes = tuple(node for node in outcome.nodes if Tree(outcome).root(node) != "root")
+    nodes = tuple(node for node in outcome.nodes if FinishedTree(outcome).root(node) != "root")
     (tree,) = _trees(replace(one, options=("4", "5")), replace(mapped, nodes=nodes))
     assert [path.get("right") for path in tree["finished"]] == [True]
 
@@ -188,15 +188,15 @@ def test_the_options_of_a_question_are_those_of_its_journal(tmp_path: FilePath, 
     assert read(written.out).questions[0].options == read(written.journal).questions[0].options == ("4 cm", "5 cm")
 
 
-def _trees(answered: Answered, outcome: Outcome) -> list[dict[str, Any]]:
+def _trees(answered: RunQuestion, outcome: Outcome) -> list[dict[str, Any]]:
     held: Any = _With(answered, outcome)
-    return [one["tree"] for one in whole(QuestionAnswers((held,)), [SEARCH])["runs"]]
+    return [one["tree"] for one in question_details(QuestionAnswers((held,)), [SEARCH])["runs"]]
 
 
 class _With:
     """An answered question whose journal holds this outcome."""
 
-    def __init__(self, answered: Answered, outcome: Outcome) -> None:
+    def __init__(self, answered: RunQuestion, outcome: Outcome) -> None:
         self._answered, self.outcome = answered, outcome
 
     def __getattr__(self, name: str) -> Any:
@@ -253,7 +253,7 @@ async def judged_vote(tree: SearchTree) -> Choice:
 def test_what_was_asked_is_neither_a_candidate_nor_its_cost(tmp_path: FilePath) -> None:
     outcomes = thought(judged_vote, 2)
     found = read(write_run(tmp_path, outcomes, ["5", "4"], search={"name": "judged_vote"}).out)
-    questions, judged = sampled(found)
+    questions, judged = sampled_questions(found)
     assert judged.agreed == 2
     for one, outcome in zip(questions, outcomes, strict=True):
         assert [candidate.text for candidate in one.candidates] == [outcome.text] * 3

@@ -11,7 +11,7 @@ import numpy as np
 from atomthink_plugin.api import Outcome
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-from atomthink_plugin.report.candidates import sampled
+from atomthink_plugin.report.candidates import sampled_questions
 from atomthink_plugin.report.replay import MAJORITY, Replay
 from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.report.scaling_curve import curve
@@ -32,7 +32,7 @@ def test_a_vote_of_three_is_the_first_three_of_a_vote_of_six(tmp_path: Path) -> 
     targets = [str(one.answer) for one in demo]
     large = write_run(tmp_path, voted(demo, 6), targets, {"name": "majority", "n": 6}, task="atomthink_demo")
     small = voted(demo, 3)
-    questions, judged = sampled(read(large.out))
+    questions, judged = sampled_questions(read(large.out))
     assert (len(small), judged.agreed) == (3, 3)
     for one, outcome in zip(questions, small, strict=True):
         (chosen,) = Replay(one.candidates).chosen(MAJORITY, np.arange(3)[None, :])

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Node, Outcome, Usage
-from atomthink_plugin.report.choice_reason import why
-from atomthink_plugin.report.node_status import Tree, statuses
-from atomthink_plugin.report.page_data import QuestionAnswers, whole
+from atomthink_plugin.report.choice_reason import choice_reason, confirmed_reason
+from atomthink_plugin.report.node_status import FinishedTree, statuses
+from atomthink_plugin.report.page_data import QuestionAnswers, question_details
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
@@ -23,12 +23,15 @@ from atomthink_plugin.searches.weighted import weighted
 from tests.report.runs import search_all
 from tests.trees import REDUCE, Grove, groves
 
-UNKNOWN = "does not record why"
-
 
 def said(outcome: Outcome, **search: Any) -> str:
-    tree = Tree(outcome)
-    return why(outcome, search, tree, statuses(tree, search))
+    tree = FinishedTree(outcome)
+    return choice_reason(outcome, search, tree, statuses(tree, search))
+
+
+def confirmed(outcome: Outcome, **search: Any) -> bool:
+    tree = FinishedTree(outcome)
+    return confirmed_reason(outcome, search, tree, statuses(tree, search)) is not None
 
 
 def path(name: str, answer: str | None, score: float | None, times: int = 1, logprob: float = -1.0) -> Node:
@@ -78,16 +81,15 @@ def test_formulas_stand_in_delimiters() -> None:
     ],
 )
 def test_what_the_record_does_not_confirm_is_not_said(outcome: Outcome, search: dict[str, Any]) -> None:
-    words = said(outcome, **search)
-    assert UNKNOWN in words
-    assert "0.5" in words  # what the search itself reported
+    assert not confirmed(outcome, **search)
+    assert "0.5" in said(outcome, **search)  # the value that the search reported
 
 
 def test_paths_without_an_answer() -> None:
     end = path("d", None, 0.3)
     assert "budget" in said(chosen("d", end, stopped="budget"), name="beam")
     assert "budget" not in said(chosen("d", end, stopped="depth"), name="beam")
-    assert UNKNOWN not in said(chosen("c", C), name="quick")
+    assert confirmed(chosen("c", C), name="quick")
 
 
 @given(grove=groves(), n=st.integers(1, 6), aggregate=st.sampled_from(list(REDUCE)))
@@ -101,17 +103,17 @@ def test_every_choice_of_our_searches_is_confirmed(grove: Grove, n: int, aggrega
     ):
         (outcome,) = search_all(search, [grove])
         if outcome.nodes and not all(score == 0 for score in grove.scores.values()):
-            assert UNKNOWN not in said(outcome, **settings) or settings["name"] == "weighted"
+            assert confirmed(outcome, **settings) or settings["name"] == "weighted"
 
 
 def test_finished_paths_stand_in_the_order_of_what_decides() -> None:
     late = path("d", "75", 0.7, 1, -0.5)
     answer = QuestionAnswers((_answered(chosen("c", A, B, C, late)),))
-    (ranked,) = whole(answer, [{"name": "best_of_n"}])["runs"]
+    (ranked,) = question_details(answer, [{"name": "best_of_n"}])["runs"]
     order = [path["mean"] for path in ranked["tree"]["finished"]]
     assert order == [0.4, 0.88, 0.81, 0.7]  # what was chosen comes first, whatever it was chosen by
     answer = QuestionAnswers((_answered(chosen("d", A, B, C, late)),))
-    (voted,) = whole(answer, [{"name": "majority"}])["runs"]
+    (voted,) = question_details(answer, [{"name": "majority"}])["runs"]
     finished = voted["tree"]["finished"]
     votes = Counter[int]()
     for one in finished:

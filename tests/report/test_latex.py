@@ -124,7 +124,7 @@ def test_a_page_without_latex_has_no_katex(browser: WebDriver, tmp_path: Path) -
 )
 def test_rare_fonts_are_in_the_page_if_a_formula_needs_them(text: str, font: str | None) -> None:
     latex = Latex()
-    latex.seen({"nodes": [{"text": f"By ${text}$"}]})
+    latex.scan({"nodes": [{"text": f"By ${text}$"}]})
     style = latex.style()
     common = {"AMS", "Main", "Math", "Size1", "Size2", "Size3", "Size4"}
     assert set(re.findall(r"@font-face\{[^}]*family:KaTeX_(\w+)", style)) == common | ({font} if font else set())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import Node, Outcome, Path, Usage
-from atomthink_plugin.report.node_status import Tree, statuses
+from atomthink_plugin.report.node_status import FinishedTree, statuses
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
@@ -36,7 +36,7 @@ def test_beam_search_went_on_from_what_was_not_pruned(
     grove: Grove, beams: int, candidates: int, aggregate: str
 ) -> None:
     outcome, expanded = searched(beam(beams, candidates, aggregate), grove)  # type: ignore[arg-type]
-    tree = Tree(outcome)
+    tree = FinishedTree(outcome)
     search = {"name": "beam", "beams": beams, "candidates": candidates, "aggregate": aggregate}
     became = statuses(tree, search)
     for key, status in became.items():
@@ -55,7 +55,7 @@ def test_beam_search_went_on_from_what_was_not_pruned(
 @given(grove=groves(), candidates=st.integers(1, 4))
 def test_greedy_search_keeps_one_candidate_of_each_step(grove: Grove, candidates: int) -> None:
     outcome, _ = searched(greedy(candidates), grove)
-    became = statuses(Tree(outcome), {"name": "greedy", "candidates": candidates})
+    became = statuses(FinishedTree(outcome), {"name": "greedy", "candidates": candidates})
     kept = [status for status in became.values() if status.kind != "pruned"]
     assert {status.kind for status in kept} == {"chosen"}
     assert sorted(status.depth for status in kept) == list(range(1, len(outcome.steps) + 1))
@@ -64,7 +64,7 @@ def test_greedy_search_keeps_one_candidate_of_each_step(grove: Grove, candidates
 @given(grove=groves(), n=st.integers(1, 6))
 def test_rollouts_finish_and_none_is_pruned(grove: Grove, n: int) -> None:
     outcome, _ = searched(best_of_n(n), grove)
-    tree = Tree(outcome)
+    tree = FinishedTree(outcome)
     became = statuses(tree, {"name": "best_of_n", "n": n})
     assert tuple(tree.nodes[key].text for key in tree.chosen) == outcome.steps
     for key, status in became.items():
@@ -88,7 +88,7 @@ def test_among_equals_the_one_that_the_search_went_on_from_is_the_first() -> Non
     )
     steps = (texts["b"], texts["c"])
     outcome = Outcome("\n\n".join(steps), "4", steps, (0.5, 0.5), 0.5, "final", Usage(), nodes)
-    became = statuses(Tree(outcome), {"name": "beam", "beams": 1, "candidates": 2})
+    became = statuses(FinishedTree(outcome), {"name": "beam", "beams": 1, "candidates": 2})
     assert {key: (status.kind, status.rank) for key, status in became.items()} == {
         "a": ("pruned", 2),
         "b": ("chosen", 1),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from atomthink_plugin.api import Aggregate, Path, Search, Step, Stopped
 from atomthink_plugin.report.candidates import Candidate
-from atomthink_plugin.report.replay import MAJORITY, MOST, PASS, Method, Replay, methods, subsets
+from atomthink_plugin.report.replay import MAJORITY, MAX_SUBSETS, PASS, Replay, SelectionMethod, methods, subsets
 from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
@@ -57,13 +57,13 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
     return drawn
 
 
-def search_of(method: Method, n: int) -> Search:
+def search_of(method: SelectionMethod, n: int) -> Search:
     if method.aggregate is None:
         return majority(n)
     return {"weighted": weighted, "best_of_n": best_of_n}[method.search](n, method.aggregate)
 
 
-def searched(given: Sequence[Candidate], subset: Sequence[int], method: Method) -> int:
+def searched(given: Sequence[Candidate], subset: Sequence[int], method: SelectionMethod) -> int:
     """Runs the search itself on a subset and returns which candidate it chose."""
     asked = question()
     paths = []
@@ -79,7 +79,9 @@ def searched(given: Sequence[Candidate], subset: Sequence[int], method: Method) 
 @given(candidates(), st.data())
 def test_every_subset_is_decided_as_the_search_decides_it(given: list[Candidate], data: st.DataObject) -> None:
     size = data.draw(st.integers(1, len(given)))
-    method = data.draw(st.sampled_from([MAJORITY, Method("weighted", "mean"), Method("best_of_n", "mean")]))
+    method = data.draw(
+        st.sampled_from([MAJORITY, SelectionMethod("weighted", "mean"), SelectionMethod("best_of_n", "mean")])
+    )
     drawn = subsets(len(given), size, "any")
     assert [tuple(row) for row in drawn] == list(combinations(range(len(given)), size))
     expected = [searched(given, subset, method) for subset in combinations(range(len(given)), size)]
@@ -100,7 +102,7 @@ def test_pass_at_n_is_the_unbiased_estimator(right: list[bool], data: st.DataObj
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 12, 16])
 def test_too_many_subsets_are_drawn_once_each_as_often(size: int) -> None:
     drawn = subsets(16, size, "question")
-    assert len(drawn) == min(math.comb(16, size), MOST)
+    assert len(drawn) == min(math.comb(16, size), MAX_SUBSETS)
     assert all(len(set(row)) == size and list(row) == sorted(row) for row in drawn.tolist())
     shares = np.bincount(drawn.ravel(), minlength=16) / drawn.size
     assert shares == pytest.approx(np.full(16, 1 / 16), abs=0.25 / 16)
@@ -115,4 +117,4 @@ def test_random_subsets_are_nested() -> None:
 def test_only_methods_whose_scores_are_there_are_offered() -> None:
     values: list[dict[Aggregate, float]] = [{"last": 0.5}, dict.fromkeys(AGGREGATE_NAMES, 0.5)]
     given = [Candidate(("a",), "a", "1", -1.0, one, True) for one in values]
-    assert methods(given) == [MAJORITY, Method("weighted", "last"), Method("best_of_n", "last"), PASS]
+    assert methods(given) == [MAJORITY, SelectionMethod("weighted", "last"), SelectionMethod("best_of_n", "last"), PASS]

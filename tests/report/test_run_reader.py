@@ -64,7 +64,7 @@ def test_a_journal_alone_has_trees_and_no_verdicts(run: Written) -> None:
     found = read(run.journal)
     assert [question.outcome for question in found.questions] == [RIGHT, WRONG, None]
     assert {question.correct for question in found.questions} == {None}
-    assert "no verdicts" in found.missing[0]
+    assert "--output_path" in found.missing[0]
 
 
 def test_another_models_samples_have_no_trees_and_miss_nothing(run: Written) -> None:
@@ -99,9 +99,10 @@ def test_a_torn_journal_opens_with_what_it_has(run: Written) -> None:
     file.write_bytes(first + second[:-30])
     found = read(run.out)
     assert [question.outcome for question in found.questions] == [RIGHT, None, None]
-    words = " ".join(found.missing)
-    assert "1 lines of journal" in words
-    assert "2 of 3 questions have no record" in words
+    damaged, lost = found.missing
+    assert all(run.journal.name in note for note in found.missing)
+    assert damaged.startswith("1 ")
+    assert lost.startswith("2 of 3 ")
 
 
 def test_the_record_that_a_reply_came_from_is_taken(run: Written, tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_the_record_that_a_reply_came_from_is_taken(run: Written, tmp_path: Path
     (run.journal / "rank0.jsonl").unlink()
     found = read(run.out)
     assert found.questions[0].outcome is None
-    assert "of 1 questions are of other replies" in " ".join(found.missing)
+    assert any("1 questions" in note for note in found.missing)
 
 
 def test_a_reply_may_hold_any_line_separator(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_a_metric_between_0_and_1_is_no_verdict_for_any_question(tmp_path: Path)
         assert [question.correct for question in found.questions] == (
             [None] * 3 if share == 0.8 else [False, False, True]
         )
-        assert ("its `acc` is neither 0 nor 1" in " ".join(found.missing)) == (share == 0.8)
+        assert any("`acc`" in note for note in found.missing) == (share == 0.8)
 
 
 def test_a_metric_of_which_less_is_better_is_no_verdict(tmp_path: Path) -> None:
@@ -189,8 +190,8 @@ def test_a_journal_that_the_run_does_not_name_is_joined_by_its_replies(tmp_path:
     same = write_run(tmp_path / "same", [RIGHT, RIGHT], ["4", "4"], journal=False)
     found = read(same.out, own.journal)
     assert [question.outcome for question in found.questions] == [RIGHT, None]
-    assert "of 1 questions are of other replies" in " ".join(found.missing)
-    with pytest.raises(AtomThinkError, match="is no journal, and the run names none"):
+    assert any("1 questions" in note for note in found.missing)
+    with pytest.raises(AtomThinkError, match=f"--journal {tmp_path}`"):
         read(same.out, tmp_path)
 
 
@@ -233,5 +234,5 @@ def test_a_journal_is_not_looked_for_where_the_model_keeps_none(run: Written, tm
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps({**line, "token_counts": [{"output_tokens": 5}]}) + "\n" for line in lines))
     found = read(run.out, tmp_path)
-    assert "is not used" in found.missing[0]
+    assert f"--journal {tmp_path}`" in found.missing[0]
     assert {question.tokens for question in found.questions} == {5}

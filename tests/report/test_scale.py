@@ -23,12 +23,20 @@ from PIL import Image
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError, Failure, Node, Outcome, Path, Rollout, Usage
 from atomthink_plugin.cli import main
-from atomthink_plugin.report.budget_choice import LEAST, Best, _half, agreement, best, known, thirds
-from atomthink_plugin.report.candidates import Candidate, Sampled, sampled
-from atomthink_plugin.report.replay import MAJORITY, PASS, Method, Replay
-from atomthink_plugin.report.run_reader import Answered, read
+from atomthink_plugin.report.budget_choice import (
+    MIN_QUESTIONS,
+    BudgetChoice,
+    _half,
+    agreement,
+    agreement_parts,
+    best_choices,
+    difficulty_parts,
+)
+from atomthink_plugin.report.candidates import Candidate, SampledQuestion, sampled_questions
+from atomthink_plugin.report.replay import MAJORITY, PASS, Replay, SelectionMethod
+from atomthink_plugin.report.run_reader import RunQuestion, read
 from atomthink_plugin.report.scale import _by_agreement, grids, scaling
-from atomthink_plugin.report.scaling_curve import Point, common_methods, curve
+from atomthink_plugin.report.scaling_curve import CurvePoint, common_methods, curve
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
@@ -45,10 +53,10 @@ forest = st.lists(groves(depth=3), min_size=1, max_size=3)
 slowly = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 
 
-def journaled(folder: FilePath, trees: Sequence[Grove], n: int, search: str = "best_of_n") -> list[Sampled]:
+def journaled(folder: FilePath, trees: Sequence[Grove], n: int, search: str = "best_of_n") -> list[SampledQuestion]:
     outcomes = search_all(SEARCHES[search](n), trees, seed=SEED)
     run = write_run(folder, outcomes, ["1"] * len(trees), {"name": search, "n": n})
-    return sampled(read(run.out))[0]
+    return sampled_questions(read(run.out))[0]
 
 
 def paths_of(tree: Grove, doc_id: int, n: int) -> list[Path]:
@@ -66,7 +74,7 @@ class Scored(Given):
         return self.tree.value("\n\n".join(step.text for step in path.steps), aggregate)
 
 
-def brute_force(tree: Grove, paths: Sequence[Path], method: Method, size: int) -> float:
+def brute_force(tree: Grove, paths: Sequence[Path], method: SelectionMethod, size: int) -> float:
     """How often the search is right, run anew on every subset of the paths."""
 
     def right(subset: Sequence[Path]) -> bool:
@@ -103,7 +111,7 @@ def _tokens(paths: Sequence[Path]) -> int:
     return sum(len(step.token_ids) for path in paths for step in path.steps)
 
 
-def _scored(paths: Sequence[Path], method: Method) -> int:
+def _scored(paths: Sequence[Path], method: SelectionMethod) -> int:
     if not method.scored:
         return 0
     nodes = {node.key for path in paths for node in (path.lineage if method.aggregate != "last" else (path,))}
@@ -116,7 +124,7 @@ def test_a_real_run_chooses_what_the_first_candidates_of_a_larger_one_give(
     tmp_path_factory: pytest.TempPathFactory, trees: list[Grove], few: int, more: int, search: str
 ) -> None:
     questions = journaled(tmp_path_factory.mktemp("run"), trees, few + more)
-    method = Method(search, None if search == "majority" else "mean")
+    method = SelectionMethod(search, None if search == "majority" else "mean")
     real = search_all(SEARCHES[search](few), trees, seed=SEED)
     for one, outcome in zip(questions, real, strict=True):
         (chosen,) = Replay(one.candidates).chosen(method, np.arange(few)[None, :])
@@ -130,7 +138,7 @@ def test_the_last_point_is_the_runs_own_accuracy_and_cost(
     tmp_path_factory: pytest.TempPathFactory, trees: list[Grove], n: int, search: str
 ) -> None:
     questions = journaled(tmp_path_factory.mktemp("run"), trees, n, search)
-    method = Method(search, None if search == "majority" else "mean")
+    method = SelectionMethod(search, None if search == "majority" else "mean")
     (point,) = curve(questions, [n], [method])
     assert list(point.shares) == [float(bool(one.question.correct)) for one in questions]
     assert point.tokens == pytest.approx(fmean(one.question.tokens or 0 for one in questions))
@@ -177,7 +185,7 @@ def test_a_failed_question_is_wrong_for_any_number_and_a_missing_one_is_left_out
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[1:]))
     less = scaling(run.out, None)
     assert len(less.questions) == 3
-    assert "1 questions without a verdict, a record or a reference answer are left out" in " ".join(less.notes)
+    assert any(note.startswith("1 questions") for note in less.notes)
 
 
 def test_a_failed_question_has_spent_what_it_spent_for_any_number(outcomes: list[Outcome], tmp_path: FilePath) -> None:
@@ -196,18 +204,19 @@ def test_all_candidates_have_one_judge_and_it_says_how_often_the_task_agrees(
 ) -> None:
     """The task calls everything right: with its verdicts on the chosen ones the curve would rise to 100 %."""
     run = write_run(tmp_path, outcomes[:4], ["2"] * 4, {"name": "best_of_n", "n": 8}, extra={"acc": 1.0})
-    questions, judged = sampled(read(run.out))
+    questions, judged = sampled_questions(read(run.out))
     assert (judged.agreed, judged.of, judged.right) == (0, 4, 4)
-    (point,) = curve(questions, [8], [Method("best_of_n", "mean")])
+    (point,) = curve(questions, [8], [SelectionMethod("best_of_n", "mean")])
     assert point.shares == (0.0,) * 4
-    assert "the curve is that judge's, not the task's" in " ".join(scaling(run.out, None).notes)
+    found = scaling(run.out, None)
+    assert any(note.startswith(judged.summary) and note != judged.summary for note in found.notes)
 
 
 def test_without_a_reference_answer_nothing_is_judged(outcomes: list[Outcome], tmp_path: FilePath) -> None:
     told = {"acc": 1.0, "target": None}
     run = write_run(tmp_path, outcomes[:4], ["1"] * 4, {"name": "best_of_n", "n": 8}, extra=told)
     with pytest.raises(AtomThinkError, match="without reference answers"):
-        sampled(read(run.out))
+        sampled_questions(read(run.out))
 
 
 def test_a_question_with_one_candidate_takes_no_method_away(outcomes: list[Outcome], tmp_path: FilePath) -> None:
@@ -217,7 +226,10 @@ def test_a_question_with_one_candidate_takes_no_method_away(outcomes: list[Outco
     direct = replace(direct, rollouts=(Rollout("d", -0.25, 2, 0.1),))
     run = write_run(tmp_path, [*outcomes[:3], direct], ["1"] * 4, {"name": "best_of_n", "n": 8})
     found = scaling(run.out, None)
-    assert {point.method for point in found.points} >= {Method("best_of_n", "min"), Method("weighted", "mean")}
+    assert {point.method for point in found.points} >= {
+        SelectionMethod("best_of_n", "min"),
+        SelectionMethod("weighted", "mean"),
+    }
     for point in found.points:
         assert (point.shares[3], point.spent[3]) == (1.0, 2.0)
 
@@ -235,14 +247,15 @@ def test_a_benchmarks_candidates_are_judged_by_its_rules(tmp_path: FilePath) -> 
     }  # fmt: skip
     told = {"benchmark": "mathvista", "question": record, "correct": False, "acc": None}
     run = write_run(tmp_path, search_all(majority(6), [TREE]), ["ten"], {"name": "majority", "n": 6}, extra=told)
-    (one,), judged = sampled(read(run.out))
+    (one,), judged = sampled_questions(read(run.out))
     assert judged.by == "the rules for mathvista"
     assert {candidate.correct for candidate in one.candidates} == {False}
     right = replace(one.question, record={**record, "answer": "1"}, correct=True)
-    assert {c.answer: c.correct for c in sampled(replace(read(run.out), questions=[right]))[0][0].candidates}["1"]
+    ((again,), _) = sampled_questions(replace(read(run.out), questions=[right]))
+    assert {candidate.answer: candidate.correct for candidate in again.candidates}["1"]
 
 
-HARD = Answered(
+HARD = RunQuestion(
     task="sums", doc_id=0, repeat=0, text="?", options=(), target="1", reply="", extracted=None, correct=False,
     rule=None, scorer="acc", groups={}, failed=None, tokens=160, policy_calls=16, prm_calls=0, seconds=1.0,
     stopped="final",
@@ -252,16 +265,16 @@ HARD = Answered(
 # --- the best use of a budget --------------------------------------------------------------------
 
 
-def points_of(shares: dict[tuple[Method, int], list[float]]) -> list[Point]:
-    return [Point(method, n, tuple(own), (100.0 * n,) * len(own), 0.0, 0.0) for (method, n), own in shares.items()]
+def points_of(shares: dict[tuple[SelectionMethod, int], list[float]]) -> list[CurvePoint]:
+    return [CurvePoint(method, n, tuple(own), (100.0 * n,) * len(own), 0.0, 0.0) for (method, n), own in shares.items()]
 
 
 def test_a_choice_is_made_on_one_half_and_reported_on_the_other(outcomes: list[Outcome], tmp_path: FilePath) -> None:
     run = write_run(tmp_path, outcomes, ["1"] * 44, {"name": "best_of_n", "n": 8}, groups)
-    questions, _ = sampled(read(run.out))
+    questions, _ = sampled_questions(read(run.out))
     halves = [_half(one) for one in questions]
-    assert LEAST < sum(halves) < len(halves) - LEAST
-    scored = Method("best_of_n", "mean")
+    assert MIN_QUESTIONS < sum(halves) < len(halves) - MIN_QUESTIONS
+    scored = SelectionMethod("best_of_n", "mean")
     shares = {
         (MAJORITY, 1): [0.5] * 44,
         (scored, 1): [0.5] * 44,
@@ -269,16 +282,16 @@ def test_a_choice_is_made_on_one_half_and_reported_on_the_other(outcomes: list[O
         (scored, 2): [1.0 if half else 0.6 for half in halves],
         (PASS, 2): [1.0] * 44,
     }
-    whole = {one.budget: one for one in best(questions, points_of(shares), [])}
+    whole = {one.budget: one for one in best_choices(questions, points_of(shares), [])}
     assert (whole[100.0].method, whole[100.0].n) == (MAJORITY, 1)  # among equals the one that scores nothing
     assert (whole[200.0].method, whole[200.0].n) == (MAJORITY, 2)
     assert whole[200.0].accuracy[0] == 0.25
     assert (whole[200.0].chosen_on, whole[200.0].reported_on) == (halves.count(False), halves.count(True))
 
 
-def eighty() -> list[Sampled]:
+def eighty() -> list[SampledQuestion]:
     """Questions without candidates: for choices among given points."""
-    return [Sampled(replace(HARD, doc_id=i), (), 0, 0.0, 0.0, {}) for i in range(80)]
+    return [SampledQuestion(replace(HARD, doc_id=i), (), 0, 0.0, 0.0, {}) for i in range(80)]
 
 
 def test_a_difficulty_has_a_choice_of_its_own() -> None:
@@ -288,12 +301,12 @@ def test_a_difficulty_has_a_choice_of_its_own() -> None:
         replace(one, question=replace(one.question, groups=levels[is_easy]))
         for one, is_easy in zip(eighty(), easy, strict=True)
     ]
-    scored = Method("best_of_n", "mean")
+    scored = SelectionMethod("best_of_n", "mean")
     shares = {
         (MAJORITY, 1): [0.9 if one else 0.2 for one in easy],
         (scored, 1): [0.8 if one else 0.4 for one in easy],
     }
-    found = {one.part: one for one in best(questions, points_of(shares), known(questions))}
+    found = {one.part: one for one in best_choices(questions, points_of(shares), difficulty_parts(questions))}
     assert set(found) == {"all", "level 1", "level 2"}
     assert found["all"].method == scored
     halves = [_half(one) for one in questions]
@@ -304,15 +317,15 @@ def test_a_difficulty_has_a_choice_of_its_own() -> None:
         assert found[part].method == method
         assert (found[part].accuracy[0], found[part].overall) == pytest.approx((accuracy, overall))
         assert found[part].reported_on == sum(half and one is kind for half, one in zip(halves, easy, strict=True))
-    few = best(questions, points_of(shares), [("few", list(range(2 * LEAST - 1)))])
+    few = best_choices(questions, points_of(shares), [("few", list(range(2 * MIN_QUESTIONS - 1)))])
     assert [one.part for one in few] == ["all"]
 
 
 def test_a_budget_is_that_of_the_part_it_is_spent_on() -> None:
     easy, dear = list(range(0, 80, 2)), list(range(1, 80, 2))
     spent = {n: tuple(n * (900.0 if i % 2 else 100.0) for i in range(80)) for n in (1, 2)}
-    points = [Point(MAJORITY, n, (0.2 * n,) * 80, spent[n], 0.0, 0.0) for n in (1, 2)]
-    found = {(one.part, one.budget): one for one in best(eighty(), points, [("easy", easy), ("dear", dear)])}
+    points = [CurvePoint(MAJORITY, n, (0.2 * n,) * 80, spent[n], 0.0, 0.0) for n in (1, 2)]
+    found = {(one.part, one.budget): one for one in best_choices(eighty(), points, [("easy", easy), ("dear", dear)])}
     assert {budget for _, budget in found} == {500.0, 1000.0}
     assert (found["easy", 500.0].n, found["easy", 500.0].tokens) == (2, 200.0)
     assert (found["all", 1000.0].n, found["dear", 1000.0].n) == (2, 1)
@@ -327,8 +340,8 @@ def test_a_part_by_agreement_is_not_judged_by_the_candidates_that_agreed() -> No
         answers = ["1" if chance.random() < 0.5 else str(chance.randint(2, 9)) for _ in range(16)]
         candidates = [Candidate((str(i),), answer, answer, -1.0, {}, answer == "1") for i, answer in enumerate(answers)]
         one = replace(HARD, doc_id=number)
-        questions.append(Sampled(one, candidates, 160.0, 1.0, 0.0, {}))
-    own = dict(by_part(best(questions, curve(questions, [1], [MAJORITY]), thirds(questions))))
+        questions.append(SampledQuestion(one, candidates, 160.0, 1.0, 0.0, {}))
+    own = dict(by_part(best_choices(questions, curve(questions, [1], [MAJORITY]), agreement_parts(questions))))
     honest = dict(by_part(_by_agreement(questions, [MAJORITY])))
     names = [part for part in own if part != "all"]
     assert own[names[-1]] - own[names[0]] > 0.25
@@ -337,12 +350,12 @@ def test_a_part_by_agreement_is_not_judged_by_the_candidates_that_agreed() -> No
     assert all(abs(honest[part] - 0.5) < 0.08 for part in names)
 
 
-def by_part(found: Sequence[Best]) -> list[tuple[str, float]]:
+def by_part(found: Sequence[BudgetChoice]) -> list[tuple[str, float]]:
     return [(one.part, one.accuracy[0]) for one in found if one.budget == min(other.budget for other in found)]
 
 
 def test_agreement_is_the_share_of_the_most_frequent_answer(outcomes: list[Outcome], tmp_path: FilePath) -> None:
-    (one, *_), _ = sampled(read(write_run(tmp_path, outcomes[:1], ["1"], {"name": "best_of_n", "n": 8}).out))
+    (one, *_), _ = sampled_questions(read(write_run(tmp_path, outcomes[:1], ["1"], {"name": "best_of_n", "n": 8}).out))
     answers = [candidate.answer for candidate in one.candidates]
     assert agreement(one) == max(answers.count("1"), answers.count("2")) / 8
 
@@ -391,18 +404,18 @@ def test_what_cannot_be_scaled_says_why(
     outcomes: list[Outcome], tmp_path: FilePath, capsys: pytest.CaptureFixture[str]
 ) -> None:
     targets = ["1"] * 3
+    unscored = write_run(tmp_path / "d", outcomes[:3], targets).journal
+    assert unscored is not None
     cases = {
-        "kept no journal": write_run(tmp_path / "a", outcomes[:3], targets, journal=False).out,
-        "its search is beam": write_run(
-            tmp_path / "b", search_all(beam(2, 2), [TREE] * 3), targets, {"name": "beam"}
-        ).out,
-        "one candidate": write_run(tmp_path / "c", search_all(quick(), [TREE] * 3), targets, {"name": "quick"}).out,
-        "has no verdicts": write_run(tmp_path / "d", outcomes[:3], targets).journal,
-        "holds no run": tmp_path / "nowhere",
+        "--journal": write_run(tmp_path / "a", outcomes[:3], targets, journal=False).out,
+        "beam": write_run(tmp_path / "b", search_all(beam(2, 2), [TREE] * 3), targets, {"name": "beam"}).out,
+        "n=16": write_run(tmp_path / "c", search_all(quick(), [TREE] * 3), targets, {"name": "quick"}).out,
+        unscored.name: unscored,
+        "nowhere": tmp_path / "nowhere",
     }
-    for words, run in cases.items():
+    for name, run in cases.items():
         assert main(["scale", str(run)]) == 2
-        assert words in capsys.readouterr().err
+        assert name in capsys.readouterr().err
     good = write_run(tmp_path / "e", outcomes, ["1"] * 44, {"name": "best_of_n", "n": 8}).out
     assert main(["scale", str(good), "--json", str(tmp_path / "no" / "file")]) == 2
     assert "`--json" in capsys.readouterr().err

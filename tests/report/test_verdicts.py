@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.report.run_reader import Recorded, read
+from atomthink_plugin.report.run_reader import RecordedRun, read
 from atomthink_plugin.report.run_samples import Run, Sample
 from atomthink_plugin.report.verdicts import Verdicts, score_of
 from tests.tasks import scripted_plugin
@@ -31,12 +31,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def recorded(home: Path) -> Recorded:
+def recorded(home: Path) -> RecordedRun:
     return read(home / "out")
 
 
 @pytest.mark.parametrize("task", BENCHMARKS)
-def test_every_task_that_runs_here_has_the_verdicts_that_its_replies_deserve(recorded: Recorded, task: str) -> None:
+def test_every_task_that_runs_here_has_the_verdicts_that_its_replies_deserve(recorded: RecordedRun, task: str) -> None:
     found = [question.correct for question in recorded.questions if question.task == task]
     assert found == [row["right"] for row in BENCHMARKS[task][3]]
     assert list(recorded.missing) == []
@@ -53,13 +53,13 @@ def test_every_task_that_runs_here_has_the_verdicts_that_its_replies_deserve(rec
     ],
 )
 def test_the_share_of_right_answers_is_what_the_harness_printed(
-    home: Path, recorded: Recorded, task: str, metric: str, scale: int
+    home: Path, recorded: RecordedRun, task: str, metric: str, scale: int
 ) -> None:
     verdicts = [bool(question.correct) for question in recorded.questions if question.task == task]
     assert sum(verdicts) / len(verdicts) * scale == pytest.approx(results(home)["results"][task][metric], abs=0.01)
 
 
-def test_a_task_with_two_filters_has_each_question_once(recorded: Recorded) -> None:
+def test_a_task_with_two_filters_has_each_question_once(recorded: RecordedRun) -> None:
     questions = [question for question in recorded.questions if question.task == "gsm8k_cot_zeroshot"]
     assert [question.doc_id for question in questions] == [0, 1, 2]
     assert {question.scorer for question in questions} == {"exact_match (strict-match) of gsm8k_cot_zeroshot 3.0"}

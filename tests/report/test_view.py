@@ -17,7 +17,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from atomthink_plugin.cli import main
-from atomthink_plugin.report.node_status import Tree, statuses
+from atomthink_plugin.report.node_status import FinishedTree, statuses
 from atomthink_plugin.searches.best_of_n import best_of_n
 from tests.report.browser import PATIENCE, opened
 from tests.report.pages import (
@@ -56,7 +56,7 @@ def test_the_numbers_are_those_of_the_samples(browser: WebDriver, page: Path, se
     facts = dict(zip(texts(browser, ".fact dt"), texts(browser, ".fact dd"), strict=True))
     assert facts["tokens"] == str(spent[0].generated)
     assert (facts["policy calls"], facts["PRM calls"]) == (str(spent[0].policy_calls), str(spent[0].score_calls))
-    assert facts["ended by"] == "a final answer"
+    assert facts["stopped by"] == "a final answer"
     assert float(facts["latency, s"]) == pytest.approx(spent[0].seconds, abs=0.01)
     assert errors(browser) == []
 
@@ -85,7 +85,7 @@ def test_filters_leave_what_was_asked_for(browser: WebDriver, page: Path, search
 def test_the_tree_shows_every_candidate_and_what_became_of_it(browser: WebDriver, page: Path, searched: Any) -> None:
     for doc_id, outcome in enumerate(searched[:-1]):
         opened(browser, page, f"{TASK}%2F{doc_id}%2F0")
-        tree = Tree(outcome)
+        tree = FinishedTree(outcome)
         became = statuses(tree, BEAM)
         for kind in {status.kind for status in became.values()}:
             wanted = sorted(node.text for node in outcome.nodes if became[node.id].kind == kind)
@@ -104,7 +104,7 @@ def test_the_tree_shows_every_candidate_and_what_became_of_it(browser: WebDriver
 def test_finished_paths_have_the_aggregates_of_their_scores(browser: WebDriver, two: Path) -> None:
     opened(browser, two)
     (outcome,) = search_all(best_of_n(4), [grove("4")])
-    tree = Tree(outcome)
+    tree = FinishedTree(outcome)
     wanted = []
     for node in tree.finished:
         scores = [step.score or 0.0 for step in tree.lineage(node)]
@@ -274,11 +274,11 @@ def test_bad_input_is_explained(
 ) -> None:
     other = write_run(tmp_path, searched[:1], ["4"], task="products")
     for arguments, message in (
-        ([str(run.out)] * 3, "3 runs were given"),
-        ([str(tmp_path / "none")], "holds no run"),
-        ([str(run.out), str(other.out)], "have no question in common"),
-        ([str(run.out), str(run.out), "--journal", str(tmp_path)], "`--journal` was given 1 times for 2 runs"),
-        ([str(run.out), "--out", str(tmp_path / "nowhere" / "view.html")], "cannot be written"),
+        ([str(run.out)] * 3, "3 runs"),
+        ([str(tmp_path / "none")], str(tmp_path / "none")),
+        ([str(run.out), str(other.out)], "products"),
+        ([str(run.out), str(run.out), "--journal", str(tmp_path)], "--journal"),
+        ([str(run.out), "--out", str(tmp_path / "nowhere" / "view.html")], "--out"),
     ):
         assert main(["view", *arguments]) == 2
         assert message in capsys.readouterr().err

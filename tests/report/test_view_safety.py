@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +96,9 @@ def test_a_torn_journal_shows_what_it_has(browser: WebDriver, tmp_path: Path, se
     whole = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(whole[:3]) + whole[3][:200])
     opened(browser, page_of(tmp_path, run))
-    said = " ".join(texts(browser, ".missing li"))
-    assert "1 lines of journal" in said
-    assert re.search(r"\b3 of 6 questions have no record", said)
+    notes = texts(browser, ".missing li")
+    assert any(note.startswith("1 lines") for note in notes)
+    assert any(note.startswith("3 of 6 questions") for note in notes)
     assert len(all_of(browser, ".map svg")) == 1
     press(browser, "j", "j", "j")
     shown(browser, 3)
@@ -113,12 +112,12 @@ def test_a_page_that_was_cut_off_shows_what_it_has(browser: WebDriver, page: Pat
     cut.write_text(text[: text.index('id="piece-0"') + 300])
     browser.get(cut.as_uri())
     until(browser, "#count", ["6 questions"])
-    WebDriverWait(browser, PATIENCE).until(lambda it: "cannot be shown" in "".join(texts(it, ".failure")))
+    WebDriverWait(browser, PATIENCE).until(lambda it: texts(it, "#question .failure"))
     browser.find_element(By.ID, "search").send_keys("road")
-    WebDriverWait(browser, PATIENCE).until(lambda it: "no search: the end of this file" in texts(it, "#count")[0])
+    WebDriverWait(browser, PATIENCE).until(lambda it: "questions" not in texts(it, "#count")[0])
     cut.write_text(text[: text.index('id="index"') + 100])
     browser.get(cut.as_uri())
-    assert "if this stays" in texts(browser, "#question")[0]
+    assert len(all_of(browser, "#question .wait")) == 1
 
 
 def test_a_picture_is_as_large_as_its_share_lets_it_be_whatever_came_before() -> None:

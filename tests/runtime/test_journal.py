@@ -309,6 +309,6 @@ def test_no_command_takes_a_damaged_line_for_a_record(tmp_path: FilePath, caplog
         # Read while it is being written.
         kept, tally = read_journal(journal.folder), Tally()
         found = list(finished(journal_files(journal.folder), tally))
-    assert ([entry.doc_id for entry in kept.entries], kept.torn) == ([1], 1)
+    assert ([entry.doc_id for entry in kept.entries], kept.damaged) == ([1], 1)
     assert [search.question for search in found] == [sums[1].id]
     assert [reject.where for reject in tally.rejects] == ["rank0.jsonl:1"]

@@ -1,4 +1,4 @@
-// What is packed in this file, unpacked when it is looked at.
+// The packed data of this file, unpacked on demand.
 
 const unpack = async (text) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -6,7 +6,7 @@ const unpack = async (text) => {
   return JSON.parse(await new Response(stream).text());
 };
 
-// The file may still be read while its first question is on screen: waits for what stands further down.
+// The browser may still be reading the file when the first question is shown. Waits for a later element.
 const arrived = (id) =>
   new Promise((resolve) => {
     const look = () => {
@@ -33,7 +33,7 @@ const piece = async (number) => {
   return kept.get(number);
 };
 
-const TORN = "the end of this file is missing: it was not copied or written whole";
+const TORN = "the end of this file is missing, because it was not completely copied or written";
 
 const index = await unpack(document.getElementById("index").textContent);
 

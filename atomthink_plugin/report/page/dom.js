@@ -1,4 +1,4 @@
-// Elements. Whatever a model, a task or a user wrote goes through `textContent` and is never read as markup.
+// Elements. Texts of models, tasks and users are set as `textContent` and never parsed as markup.
 
 const make = (name, given = {}, ...children) => {
   const element = document.createElement(name);
@@ -23,7 +23,7 @@ const draw = (name, given = {}, ...children) => {
 
 const SHOWN = 1200;
 
-// Long texts begin folded; their direction is their own, so that none turns its surroundings round.
+// Long texts are folded at first. Each text has its own direction, which does not affect its surroundings.
 const written = (text, limit = SHOWN) => {
   const body = withFormulas(make("span", { class: "written", dir: "auto" }, text.length > limit ? `${text.slice(0, limit)}…` : text));
   if (text.length <= limit) return body;
@@ -52,7 +52,7 @@ const decimal = (number) => {
 
 const seconds = (number) => (number ?? null) === null ? "–" : number < 10 ? number.toFixed(2) : number.toFixed(0);
 
-// From coral (0) by yellow to green (1): told apart by red-green-blind eyes too, and the number stands beside it.
+// From coral (0) through yellow to green (1), distinguishable with red-green blindness. The number is shown as well.
 const colour = (score) => {
   if ((score ?? null) === null) return "var(--unscored)";
   const [from, to, share] = score < 0.5 ? ["low", "middle", score * 2] : ["middle", "high", score * 2 - 1];

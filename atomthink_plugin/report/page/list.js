@@ -1,4 +1,4 @@
-// The list of questions and its filters. Only the rows in view are elements, however many questions there are.
+// The list of questions and its filters. Only the visible rows are elements.
 
 const ROW = 68;
 const AROUND = 6;
@@ -81,7 +81,7 @@ const showCategories = () => {
 const applyFilters = async () => {
   const words = filters.words ? await loadWords() : null;
   if (filters.words && words === null) {
-    document.getElementById("count").textContent = `no search: ${TORN}`;
+    document.getElementById("count").textContent = `Search is not available: ${TORN}`;
     return;
   }
   visible = index.questions.flatMap((entry, number) => (passes(entry, number, words) ? [number] : []));

@@ -1,4 +1,4 @@
-// What is looked at, and the keys that move it.
+// The open question, and the keys for moving between questions.
 
 let current = -1;
 

@@ -1,14 +1,13 @@
-// A search tree as a map: one column for each step, the chosen path straight along the top. Trees of further roots are
-// below each other.
+// A search tree as a map: one column per step, the chosen path along the top. Trees of further roots follow below.
 
 const BOX = { width: 44, height: 22, column: 66, line: 32, left: 34, top: 30, answer: 14, formula: 60, letter: 7.5 };
-const MARKED = 7;  // letters of a box's mark
+const MARKED = 7;  // letters in the mark of a box
 
-// Whether a node is drawn in its parent's line: the first child is, but none in the place of its parent's answer.
+// Whether a node is drawn in its parent's line: true for the first child, unless its parent's answer is drawn there.
 const straight = (nodes, i) => i > 0 && i < nodes.length && nodes[i].parent === i - 1
-  && !(nodes[i].kind === "beside" && nodes[i - 1].answer !== undefined);
+  && !(nodes[i].kind === "side" && nodes[i - 1].answer !== undefined);
 
-// A first child goes straight on from its parent; any other begins on the first line below that is free as far as it goes.
+// A first child is in its parent's line. Any other child starts on the next lower line with enough free columns.
 const placed = (nodes) => {
   const places = [];
   const used = [];
@@ -53,7 +52,7 @@ const label = (node) => {
   return node.score === undefined ? "·" : node.score >= 0.995 ? "1.0" : node.score.toFixed(2).slice(1);
 };
 
-// The answer at the end of a path: SVG's own text where it is none with formulas.
+// The answer at the end of a path, as SVG text unless it has formulas.
 const stated = (answer, x, y, right) => {
   const parts = answer.length <= BOX.formula ? drawn(answer, true) : [answer];
   if (parts.every((part) => typeof part === "string")) {
@@ -81,7 +80,7 @@ const box = (nodes, place, i, right) => {
   return draw("g", { class: `node ${node.kind} ${originOf(node)}`, "data-node": i }, ...parts);
 };
 
-// What a column holds: the units of its candidates, where all of them have one name.
+// The unit of a column's candidates, if it is the same for all.
 const heading = (tree, places, column) => {
   const units = new Set(tree.nodes.filter((node, i) => places[i].column === column && isCandidate(node)).map((node) => node.unit));
   const [unit] = units;
@@ -101,9 +100,9 @@ const map = (tree, select) => {
   const heads = Array.from({ length: columns }, (_, i) =>
     draw("text", { class: "head", x: BOX.left + i * BOX.column + BOX.width / 2, y: 14, "text-anchor": "middle" }, heading(tree, places, i + 1)));
   const edges = tree.nodes.map((node, i) => [node, edge(node, layout, i)]);
-  edges.sort(([a], [b]) => (a.kind === "chosen") - (b.kind === "chosen"));  // the chosen path lies above the others
+  edges.sort(([a], [b]) => (a.kind === "chosen") - (b.kind === "chosen"));  // the chosen path is drawn above the others
   const picture = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img",
-    "aria-label": `search tree with ${counted(tree)}; the outline below lists them` },
+    "aria-label": `search tree with ${counted(tree)}. The outline below lists them` },
   ...starts.map((line, root) => draw("circle", { class: "root", cx: 8, cy: heightOf(line), r: 5 }, draw("title", {}, treeName(root, starts.length)))), ...heads, ...edges.map(([, path]) => path),
   ...tree.nodes.map((_, i) => box(tree.nodes, places[i], i, right.has(i))));
   picture.addEventListener("click", (event) => {
@@ -113,22 +112,22 @@ const map = (tree, select) => {
   return { picture, width, height, columns };
 };
 
-const SMALLEST = 0.75;  // of its size; scores that are smaller than this cannot be read
-const BESIDE = 0.64;  // of the room that a map takes with the selected path beside it
+const SMALLEST = 0.75;  // the smallest scale at which scores are readable
+const MAP_SHARE = 0.64;  // the largest share of the width for a map next to the selected path
 const FRAME = 14;
 
-// A map with the selected path beside it, or below where the map needs all the room. One that is too wide is first made
-// smaller, then scrolled, and says so.
-const beside = ({ picture, width, height, columns }, chain) => {
+// A map next to the selected path, or above it if the map needs the whole width. A map that is too wide is scaled down,
+// then scrolled with a hint.
+const mapAndPath = ({ picture, width, height, columns }, chain) => {
   const box = make("div", { class: "map", tabindex: 0 }, picture);
-  const hint = make("p", { class: "hint", hidden: true }, `${columns} columns: scroll sideways to see all of them`);
+  const hint = make("p", { class: "hint", hidden: true }, `${columns} columns. Scroll sideways to see all of them`);
   const tree = make("div", { class: "tree" }, make("div", { class: "map-side" }, box, hint), chain);
   const mark = () => box.classList.toggle("cut-off", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
   new ResizeObserver(() => {
     const room = tree.clientWidth;
     if (!room) return;
     const scale = Math.min(1, Math.max(SMALLEST, (room - FRAME) / width));
-    tree.classList.toggle("stacked", width + FRAME > BESIDE * room);
+    tree.classList.toggle("stacked", width + FRAME > MAP_SHARE * room);
     picture.setAttribute("width", width * scale);
     picture.setAttribute("height", height * scale);
     hint.hidden = width * scale + FRAME <= room + 1;

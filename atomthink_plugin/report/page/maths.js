@@ -1,11 +1,11 @@
-// LaTeX in texts, drawn by KaTeX, which makes elements and reads no markup. What it cannot draw stays as it was written.
+// LaTeX in texts, drawn by KaTeX, which creates elements and parses no markup. Other formulas are shown as text.
 
 const LONGEST = 4000;  // characters of one formula
 const DRAWN = { throwOnError: false, trust: false, strict: "ignore", maxSize: 12, maxExpand: 300, errorColor: "currentColor" };
 const OPENING = /\\\$|\\\(|\\\[|\$\$|\$|\\boxed\s*\{|\\begin\s*\{([a-zA-Z]+\*?)\}/g;
 const CLOSING = { "\\(": "\\)", "\\[": "\\]", $$: "$$" };
 
-// The end of a group that was opened before `from`, -1 where it is not closed.
+// The end of a group that was opened before `from`, -1 if it is not closed.
 const groupEnd = (text, from) => {
   let open = 1;
   for (let i = from; i < Math.min(text.length, from + LONGEST); i += 1) {
@@ -16,7 +16,7 @@ const groupEnd = (text, from) => {
   return -1;
 };
 
-// As in Pandoc: no space inside of the dollars, and no digit after them. "$5 and $6" or "$5, or 5$" are prices.
+// As in Pandoc, without spaces inside the dollars and without a digit after them. "$5 and $6" and "$5, or 5$" are prices.
 const dollarEnd = (text, from) => {
   let end = from;
   while (end < text.length && !"$\n".includes(text[end])) end += text[end] === "\\" ? 2 : 1;
@@ -27,7 +27,7 @@ const dollarEnd = (text, from) => {
 
 const WORDS = /[A-Za-z]{2,}\s+[A-Za-z]{2,}/;
 
-// The formula that begins with a match of `OPENING`, null where that is no formula.
+// The formula that begins with a match of `OPENING`, or null.
 const formulaAt = (text, match) => {
   const [opening, name] = match;
   const from = match.index + opening.length;
@@ -53,7 +53,7 @@ const formulaAt = (text, match) => {
   return whole(end < 0 || empty || end - from > LONGEST ? -1 : end + 2, text.slice(from, end), opening !== "\\(");
 };
 
-// A text as strings and formulas.
+// Splits a text into strings and formulas.
 const formulasIn = (text) => {
   const parts = [];
   let from = 0;
@@ -68,7 +68,7 @@ const formulasIn = (text) => {
   return [...parts, text.slice(from)].filter((part) => part !== "");
 };
 
-// The page's content policy refuses `style` attributes, which KaTeX sets in places: they are set as properties instead.
+// The page's content policy forbids `style` attributes, which KaTeX uses. They are set as properties instead.
 const renameStyles = (node) => {
   if (node.attributes?.style) {
     node.attributes["data-style"] = node.attributes.style;
@@ -96,7 +96,7 @@ const formula = ({ tex, display, source }) => {
 
 const withMaths = typeof katex !== "undefined";
 
-// An answer often is a formula without its delimiters: "\frac{1}{2}".
+// An answer is often a formula without delimiters: "\frac{1}{2}".
 const bare = (text) => /\\[a-zA-Z%]|\^/.test(text) && !WORDS.test(text) && !/[$\n]|\\[([]|\\boxed/.test(text);
 
 const drawn = (text, answer = false, inline = false) => {
@@ -105,12 +105,12 @@ const drawn = (text, answer = false, inline = false) => {
   return parts.map((part, i) => {
     if (typeof part !== "string") return formula(inline ? { ...part, display: false } : part);
     if (inline) return part;
-    const start = parts[i - 1]?.display ? part.trimStart() : part;  // a formula on lines of its own has its own distance
+    const start = parts[i - 1]?.display ? part.trimStart() : part;  // a displayed formula has its own margin
     return parts[i + 1]?.display ? start.trimEnd() : start;
   });
 };
 
-// Formulas of thousands of candidates take seconds: each text is drawn when it comes into view.
+// Formulas of thousands of candidates take seconds, so each text is drawn when it becomes visible.
 const viewed = withMaths && new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
@@ -129,4 +129,4 @@ const withFormulas = (element, answer = false) => {
   return element;
 };
 
-const forgetFormulas = () => viewed && viewed.disconnect();  // those of a question that is looked at no longer
+const forgetFormulas = () => viewed && viewed.disconnect();  // of the previous question

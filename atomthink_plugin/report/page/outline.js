@@ -1,7 +1,7 @@
-// Every node with its text, nested as in the tree; and the finished paths with what they were chosen by.
+// All nodes with their texts, nested as in the tree, and the finished paths with their scores and votes.
 
-// A candidate is a step that a policy sampled. A search may ask for other texts beside the chains (a judge's verdict), and
-// write texts itself: those are marked.
+// A candidate is a step sampled from a policy. Other texts are marked: those that a search asks for outside the chains (a
+// judge's verdict), and those that it writes itself.
 const isWritten = (node) => node.role === "";
 const isCandidate = (node) => node.use === undefined && !isWritten(node);
 const markOf = (node) => node.use ?? (isWritten(node) ? "written" : "");
@@ -25,11 +25,11 @@ const rootOf = (node) => -1 - node.parent;
 const treeName = (root, roots) => (roots > 1 ? `tree ${root + 1} of ${roots}` : "the question");
 
 const BECAME = {
-  chosen: "chosen", continued: "followed up", finished: "finished", pruned: "pruned", rejected: "rejected", ended: "led no further", beside: "",
+  chosen: "chosen", continued: "extended", finished: "finished", pruned: "pruned", rejected: "rejected", ended: "not extended", side: "",
 };
 
 const status = (node) => {
-  if (node.kind === "beside") return node.reason === undefined ? "" : `not valid: ${node.reason}`;
+  if (node.kind === "side") return node.reason === undefined ? "" : `invalid: ${node.reason}`;
   if (node.kind === "rejected") return `rejected: ${node.reason}`;
   if (!node.rank || node.rank.of <= node.rank.kept) return BECAME[node.kind];
   const { place, of, kept, value } = node.rank;
@@ -57,7 +57,7 @@ const outline = (tree, select) => {
     const text = line(node);
     const inner = make("ol", {});
     const body = parents.has(i) ? make("details", { open: node.kind === "chosen" }, make("summary", {}, text), inner) : text;
-    if (body === text) {  // a summary is reached by the keyboard as it is
+    if (body === text) {  // a summary can have keyboard focus by default
       text.setAttribute("tabindex", "0");
       text.addEventListener("keydown", (event) => event.key === "Enter" && select(i));
     }
@@ -76,7 +76,7 @@ const outline = (tree, select) => {
   return make("div", { class: "outlines" }, ...tops.flatMap((top, root) => [tops.length > 1 && make("h4", {}, treeName(root, tops.length)), top]).filter(Boolean));
 };
 
-// Neighbours with equivalent answers, and how many paths of the whole tree reach that answer.
+// Neighbouring paths with equivalent answers, with the number of paths in the tree that have this answer.
 const groupsOf = (tree) => {
   const groups = [];
   const votes = new Map();

@@ -1,8 +1,8 @@
-// One question: what was asked, and for each run what it was answered and how that was found.
+// One question: its text, and the answer and search of each run.
 
 const VERDICTS = { right: "right", wrong: "wrong", failed: "failed", unscored: "no verdict", absent: "not asked" };
 const STOPPED = {
-  final: "a final answer", depth: "most steps allowed", length: "most tokens allowed", budget: "budget spent", invalid: "no valid step found",
+  final: "a final answer", depth: "step limit", length: "token limit", budget: "budget spent", invalid: "no valid step found",
 };
 
 const fact = (name, value, style = "") =>
@@ -17,7 +17,7 @@ const asked = (entry, question) => {
     picture.addEventListener("click", () => picture.classList.toggle("large"));
     pictures.append(picture);
     loadPicture(number).then((source) => {
-      if (source === null) picture.replaceWith(make("p", { class: "quiet" }, "the image is in the part of this file that is missing"));
+      if (source === null) picture.replaceWith(make("p", { class: "quiet" }, "the image is in the missing part of this file"));
       else picture.src = source;
     });
   }
@@ -36,7 +36,7 @@ const facts = (run) => make("dl", { class: "facts" },
   fact("policy calls", count(run.policy_calls)),
   fact("PRM calls", count(run.prm_calls)),
   fact("latency, s", seconds(run.seconds)),
-  run.stopped && fact("ended by", STOPPED[run.stopped] ?? run.stopped, run.stopped === "budget" ? "over" : ""),
+  run.stopped && fact("stopped by", STOPPED[run.stopped] ?? run.stopped, run.stopped === "budget" ? "over" : ""),
   run.won && fact(run.won.by, decimal(run.won.value)));
 
 const legend = (tree) => {
@@ -45,7 +45,7 @@ const legend = (tree) => {
   return make("p", { class: "legend" },
     scored && make("span", {}, "step score 0 ", make("i", { class: "scale" }), " 1"),
     ...kinds.map((kind) => make("span", { class: `key ${kind}` }, make("i", {}), BECAME[kind])),
-    tree.nodes.some((node) => node.use !== undefined) && make("span", { class: "key asked-node" }, make("i", {}), "asked beside the chains"),
+    tree.nodes.some((node) => node.use !== undefined) && make("span", { class: "key asked-node" }, make("i", {}), "asked outside the chains"),
     tree.nodes.some((node) => node.use === undefined && isWritten(node)) && make("span", { class: "key written-node" }, make("i", {}), "written by the search"),
     tree.nodes.some((node) => node.times) && make("span", {}, "×n identical samples"));
 };
@@ -65,7 +65,7 @@ const thinking = (tree, by) => {
       if (above.tagName === "DETAILS") above.open = true;
     }
   };
-  panel.append(legend(tree), beside(map(tree, select), chain));
+  panel.append(legend(tree), mapAndPath(map(tree, select), chain));
   if (tree.finished.length) panel.append(make("h3", {}, "Finished paths"), finishedPaths(tree, by, select));
   panel.append(make("h3", {}, `All ${counted(tree)}`), outline(tree, select));
   select(Math.max(tree.nodes.findLastIndex((node) => node.kind === "chosen"), 0));
@@ -73,15 +73,15 @@ const thinking = (tree, by) => {
 };
 
 const answered = (run, brief, letter) => {
-  if (!run) return make("section", { class: "answered" }, make("h2", {}, letter && make("b", { class: "letter" }, letter), " This run did not ask it"));
+  if (!run) return make("section", { class: "answered" }, make("h2", {}, letter && make("b", { class: "letter" }, letter), " Not asked in this run"));
   const verdict = brief.verdict;
   const parts = [make("h2", {}, letter && make("b", { class: "letter" }, letter), make("span", { class: `verdict ${verdict}` }, VERDICTS[verdict])), facts(run)];
-  if (run.failed !== undefined) parts.push(make("p", { class: "failure" }, "Failed: ", written(run.failed || "no reason is recorded")));
+  if (run.failed !== undefined) parts.push(make("p", { class: "failure" }, "Failed: ", written(run.failed || "the reason is not recorded")));
   if (run.why) parts.push(make("p", { class: "why" }, written(run.why)));
   if (run.tree) parts.push(thinking(run.tree, run.by));
-  else if (run.failed === undefined) parts.push(make("p", { class: "quiet" }, "No search tree of it is recorded."));
+  else if (run.failed === undefined) parts.push(make("p", { class: "quiet" }, "No search tree is recorded."));
   if (run.reply) {
-    parts.push(make("details", { class: "reply", open: !run.tree }, make("summary", {}, "Reply as it was scored"), make("pre", {}, run.tree ? run.reply : written(run.reply, 6000))));
+    parts.push(make("details", { class: "reply", open: !run.tree }, make("summary", {}, "Scored reply"), make("pre", {}, run.tree ? run.reply : written(run.reply, 6000))));
   }
   return make("section", { class: "answered" }, ...parts);
 };
