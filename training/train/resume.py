@@ -52,7 +52,7 @@ def resume_from(recipe: Recipe) -> str | None:
     if started or (recipe.out / "config.json").exists() or (recipe.out / "adapter_config.json").exists():
         raise AtomThinkError(
             f"`out: {recipe.out}` holds a training already: name another folder, delete this one, or go on from its "
-            "newest checkpoint with `resume=true`"
+            "newest checkpoint with `--resume true`"
         )
     return None
 

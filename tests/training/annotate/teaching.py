@@ -203,7 +203,7 @@ def teacher(count: int, **given: object) -> TeacherServer:
 
 def command(file: Path, out: Path, url: str, *more: str) -> list[str]:
     fixed = ["--teacher-model", "teacher", "--base-url", url, "--wait", "0", "--concurrency", "4"]
-    fixed += [] if "wrong" in more else ["--max-steps", "6"]
+    fixed += [] if "corrupt" in more else ["--max-steps", "6"]
     return ["annotate", str(file), "--out", str(out), *fixed, *more]
 
 

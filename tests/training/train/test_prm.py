@@ -178,7 +178,8 @@ def test_misjudged_chains_are_mined_the_worst_first(data: Path, tmp_path: Path) 
     out = tmp_path / "prm"
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", data=str(data), out=str(out)))]) == 0
     hard = data.with_name("hard.jsonl")
-    assert main(["prm", "mine", str(data), "--prm", str(out), "--out", str(hard), "--args", "prm_batch_size=4"]) == 0
+    scoring = ["--prm", str(out), "--prm-args", "prm_batch_size=4"]
+    assert main(["prm", "mine", str(data), "--out", str(hard), *scoring]) == 0
     scorer, found = prm_token(str(out), device="cpu"), read_records(data, Chain)
     worst = {chain.id: _worst(scores(scorer, found, chain), chain.labels or ()) for chain in found.records}
     mined = [worst[chain.id] for chain in read_records(hard, Chain).records]
