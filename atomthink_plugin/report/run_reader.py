@@ -14,6 +14,7 @@ from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.report.journals import JournalContents, JournaledQuestion, find_journal, is_journal, read_journal
 from atomthink_plugin.report.run_samples import Run, Sample, read_run
 from atomthink_plugin.report.verdicts import Verdicts
+from atomthink_plugin.runtime.journal_reader import journals_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,13 @@ def read(run: Path, journal: Path | None = None) -> RecordedRun:
     """
     if is_journal(run):
         return _read_journal_alone(run)
-    found = read_run(run)
+    try:
+        found = read_run(run)
+    except AtomThinkError:
+        if journals := journals_in(run):
+            names = ", ".join(map(str, journals))
+            raise AtomThinkError(f"`{run}` holds no run but journals; name one of them: {names}") from None
+        raise
     folder, missing = _journal(found, run, journal)
     contents = read_journal(folder) if folder is not None else None
     lookup = _JournalLookup(contents)

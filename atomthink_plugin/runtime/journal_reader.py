@@ -55,6 +55,12 @@ def rank_files(folder: FilePath) -> list[FilePath]:
     return [file for file in named if file.is_file()]
 
 
+def journals_in(folder: FilePath) -> list[FilePath]:
+    """Returns the journals that are directly in a folder, the newest first."""
+    changed = {file.parent: file.stat().st_mtime for file in folder.glob("*/rank*.jsonl") if file.is_file()}
+    return sorted(changed, key=changed.__getitem__, reverse=True)
+
+
 def read_entries(files: Iterable[FilePath]) -> Iterator[JournalEntry | DamagedLine]:
     """Yields the entries and the damaged lines of journal files in order.
 

@@ -104,7 +104,9 @@ def build(chains: Sequence[Chain], source: Path, out: Path, labeller: Labeller, 
     left_out = sum(len(chain.steps) for chain in chains) - len(made)
     if left_out:
         log.warning("%d steps have no ability of the taxonomy and no record", left_out)
-    log.info("%d records of %d chains in %s", len(made), len(chains), out)
+    folders = sorted({str(out.parent / Path(image).parent) for chain in moved for image in chain.images})
+    images = f", their images in {', '.join(folders)}" if folders else ""
+    log.info("%d records of %d chains in %s%s", len(made), len(chains), out, images)
 
 
 def table(behaviours: Sequence[Behaviour], labels: Sequence[AbilityLabel]) -> Grid:

@@ -273,9 +273,11 @@ def test_bad_input_is_explained(
     run: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str], searched: Any
 ) -> None:
     other = write_run(tmp_path, searched[:1], ["4"], task="products")
+    assert run.journal is not None
     for arguments, message in (
         ([str(run.out)] * 3, "3 runs"),
         ([str(tmp_path / "none")], str(tmp_path / "none")),
+        ([str(run.journal.parent)], str(run.journal)),
         ([str(run.out), str(other.out)], "products"),
         ([str(run.out), str(run.out), "--journal", str(tmp_path)], "--journal"),
         ([str(run.out), "--out", str(tmp_path / "nowhere" / "view.html")], "--out"),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from atomthink_plugin.api import AtomThinkError, Outcome
 from atomthink_plugin.append_log import DamagedLine
-from atomthink_plugin.runtime.journal_reader import rank_files, read_entries
+from atomthink_plugin.runtime.journal_reader import journals_in, rank_files, read_entries
 from atomthink_plugin.training.pairs.tally import Tally
 from atomthink_plugin.training.records import Reject, json_rows
 
@@ -31,7 +31,9 @@ def journal_files(source: Path) -> list[Path]:
     if source.is_dir():
         files = rank_files(source)
         if not files:
-            raise AtomThinkError(f"{source} is no journal: it has no rank*.jsonl; name the folder with settings.json")
+            journals = ", ".join(map(str, journals_in(source)))
+            hint = f"name one of its journals, newest first: {journals}" if journals else "name a journal's folder"
+            raise AtomThinkError(f"{source} is no journal, it has no rank*.jsonl; {hint}")
         return files
     _, first = next(json_rows(source), ("", None))
     return [source] if isinstance(first, dict) and ("outcome" in first or "failure" in first) else []

@@ -113,7 +113,7 @@ def test_the_command_makes_pairs_of_journals_and_chains(
 
 
 def test_what_gives_no_pair_is_set_aside_with_its_reason(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level("INFO")
     chains = lines(folder / "chains.jsonl")
@@ -152,6 +152,8 @@ def test_what_gives_no_pair_is_set_aside_with_its_reason(
         **{"chains": "4", "chains set aside": "3", "lines of a journal": "1", "lines of a journal set aside": "1"},
         "nodes outside the question's own chains": "1",
     }
+    assert main(["pairs", str(journal.folder.parent), "--questions", str(known), "--out", str(out)]) == 2
+    assert str(journal.folder) in capsys.readouterr().err
     known.write_text('{"id": "odd"}\n')
     assert main(["pairs", str(journal.folder), "--questions", str(known), "--out", str(out)]) == 2
 
