@@ -179,7 +179,7 @@ class AppendLog:
             AtomThinkError: It cannot be written. No part of it is left in the file.
         """
         line = self._encode(record)
-        with self._writing():
+        try:
             if not self._healed:
                 _end_line(self._out)
                 self._healed = True
@@ -192,6 +192,8 @@ class AppendLog:
                 with suppress(OSError):
                     self._out.truncate(start)
                 raise
+        except OSError as error:  # not `self._writing`, which costs a tenth of a call
+            raise unwritable(self.file, self.argument, error) from error
         return start, len(line)
 
     def replaced(self) -> bool:

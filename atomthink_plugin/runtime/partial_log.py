@@ -104,10 +104,13 @@ class PartialLog:
         """Logs an answer."""
         if self._log is None:
             return
-        with self._giving_up():
+        try:
             start, size = self._log.append({"key": key, "request": request, "seconds": seconds, "answer": answer})
-            self._places[key].append(_Place(self._own, start, size))
-            self._size = start + size
+        except AtomThinkError as error:
+            self._give_up(error)
+            return
+        self._places[key].append(_Place(self._own, start, size))
+        self._size = start + size
 
     def finish(self, key: str) -> None:
         """Drops the answers about a finished question."""
@@ -166,10 +169,13 @@ class PartialLog:
         try:
             yield
         except (AtomThinkError, OSError) as error:
-            log.warning("%s. If the run is killed, unfinished questions start from the beginning", error)
-            if self._log is not None:
-                self._log.close()
-            self._log = None
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        log.warning("%s. If the run is killed, unfinished questions start from the beginning", error)
+        if self._log is not None:
+            self._log.close()
+        self._log = None
 
 
 class Recorder:
