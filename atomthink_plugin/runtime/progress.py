@@ -68,8 +68,10 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops drawing and leaves the last state."""
+        """Stops drawing and leaves the last state, also of work that was interrupted."""
         self._bar.stop()
+        if kind is not None and self._done < self._total:
+            self._log()
 
     def finished(self, result: Result, spent: Usage | None) -> None:
         """Counts one question with its generated tokens.
@@ -94,15 +96,26 @@ class RunProgress:
         self._fresh += 0 if resumed else units
         self._failed += units if failed else 0
         self._amount += amount if self._rate_of else units
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        rate = self._amount / elapsed
-        self._bar.update(self._task, advance=units, rate=rate)
-        if self._shown and not self._console.is_terminal and self._due():
-            left = elapsed / max(self._fresh, 1) * (self._total - self._done)
+        self._bar.update(self._task, advance=units, rate=self._rate)
+        if self._due():
+            self._log()
+
+    @property
+    def _elapsed(self) -> float:
+        return max(time.monotonic() - self._started, 1e-9)
+
+    @property
+    def _rate(self) -> float:
+        return self._amount / self._elapsed
+
+    def _log(self) -> None:
+        """Logs the state where there is no bar."""
+        if self._shown and not self._console.is_terminal:
+            left = self._elapsed / max(self._fresh, 1) * (self._total - self._done)
             log.info(
                 "%s: %d of %d %s, %d failed, %.0f %s/s, %.0f s left",
                 *(self._label, self._done, self._total, self._unit, self._failed),
-                *(rate, self._rate_of or self._unit, left),
+                *(self._rate, self._rate_of or self._unit, left),
             )
 
     def _due(self) -> bool:

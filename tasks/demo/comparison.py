@@ -161,7 +161,7 @@ def run(questions: int, modes: Sequence[str], file: Path | None) -> None:
         page = cache_folder() / "demo.html"
         write_trees(page, journal, mode, demo, row.right)
     print(f"\nAll search trees of `{mode}`: {page}")
-    print(f"Next, a model of your own: {NEXT}")
+    print(f"next: {NEXT}")
 
 
 def _tell(rows: Sequence[ModeResult], file: Path | None) -> None:

@@ -78,3 +78,13 @@ def test_a_terminal_gets_a_bar_and_no_log_lines(
     assert "2/3" in shown
     assert "steps/s" in shown
     assert logged(caplog) == []
+
+
+def test_interrupted_work_leaves_its_state(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    progress = RunProgress(4, "beam")
+    with progress:
+        progress.finished(DONE, Usage())
+        progress.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    ((label, done, total, *_),) = logged(caplog)
+    assert (label, done, total) == ("beam", 1, 4)
