@@ -51,7 +51,7 @@ def test_entries_come_back_with_their_place_in_a_new_folder(tmp_path: Path) -> N
 
 
 @given(cut=st.integers(1, 90))
-def test_an_incomplete_last_line_costs_that_entry_alone(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_an_incomplete_last_line_loses_only_its_entry(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     file = tmp_path_factory.mktemp("log") / "log.jsonl"
     write(file, *RECORDS)
     whole = file.read_bytes()

@@ -1,4 +1,4 @@
-"""A real browser without a screen, which opens pages from disk."""
+"""A headless browser that opens pages from disk."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FLAGS = (
     "--window-size=1440,900",
 )
 PATIENCE = 120
-"""Seconds, for machines that are busy besides."""
+"""Seconds to wait, enough for busy machines."""
 
 
 def require_browser() -> None:
-    """Skips a test where there is no browser; in CI, which has to have one, the test fails."""
+    """Skips a test without a browser. In CI the test fails instead."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     if missing:
         end = pytest.fail if os.environ.get("CI") else pytest.skip

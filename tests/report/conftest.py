@@ -1,4 +1,4 @@
-"""A browser, and pages for it to open."""
+"""A browser and pages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, run: Written) -> Path:
 
 @pytest.fixture(scope="session")
 def two(tmp_path_factory: pytest.TempPathFactory, run: Written) -> Path:
-    """The same questions in another search's answers, two of them other ones."""
+    """A run of another search with the same questions, except two."""
     outcomes = search_all(best_of_n(4), [grove(answer) for answer in ("4", "4", "1", "4", "7", "4")])
     other = write_run(tmp_path_factory.mktemp("other"), outcomes, TARGETS, search={"name": "best_of_n", "n": 4})
     return page_of(tmp_path_factory.mktemp("two"), run, other)

@@ -1,4 +1,4 @@
-"""Runs with known trees, their pages, and what a person does with a page."""
+"""Runs with known trees, their pages, and user actions on a page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAILED = Failure("image 1 is truncated", Usage())
 
 
 def grove(answer: str) -> Grove:
-    """Two roads; the one with the better scores leads to `answer`, the others to 1."""
+    """A tree in which the path with the best scores has the answer `answer`, and the others have 1."""
     ways = {"Step 1: Take the road a.": 0.5, "Step 1: Take the road b.": 0.5}
     tree, scores, answers = {"": ways}, {}, {}
     for way, score in zip(ways, (0.9, 0.25), strict=True):
@@ -57,7 +57,7 @@ def page_of(folder: Path, *runs: Written) -> Path:
 
 
 def rights(outcomes: Sequence[Outcome | Failure]) -> list[bool]:
-    """Which are right, told without any code of the page."""
+    """Which questions are right, computed without code of the page."""
     answers = [None if isinstance(outcome, Failure) else outcome.answer for outcome in outcomes]
     return [answer is not None and equivalent(answer, target) for answer, target in zip(answers, TARGETS, strict=True)]
 
@@ -73,12 +73,12 @@ def texts(browser: WebDriver, selector: str) -> list[str]:
 
 
 def until(browser: WebDriver, selector: str, wanted: Any) -> None:
-    """Waits until the texts of what is selected are as wanted."""
+    """Waits until the selected elements have the expected texts."""
     WebDriverWait(browser, PATIENCE).until(lambda it: texts(it, selector) == wanted)
 
 
 def listed(browser: WebDriver) -> list[int]:
-    # In one script: the page may draw its rows anew between two questions about them.
+    # In one script, because the page may redraw its rows between two requests.
     script = "return [...document.querySelectorAll('.row')].map((row) => Number(row.dataset.number))"
     found: list[int] = browser.execute_script(script)
     return found
@@ -90,7 +90,7 @@ def press(browser: WebDriver, *keys: str) -> None:
 
 
 def shown(browser: WebDriver, doc_id: int) -> None:
-    """Waits until a question is on screen."""
+    """Waits until a question is shown."""
     until(browser, ".question-head h2", [f"{TASK} question {doc_id}"])
 
 

@@ -1,4 +1,4 @@
-"""Runs as lmms-eval leaves them, written by hand: results, samples, and the journal of real searches on scripts."""
+"""Runs in lmms-eval's format, written by hand: results, samples, and the journal of searches on scripted models."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def write_run(
     extra: Mapping[str, Any] | None = None,
     images: Callable[[int], Sequence[Image.Image]] = lambda doc_id: (),
 ) -> Written:
-    """Writes what a run of the harness and its journal would be."""
+    """Writes the files of a run of the harness and its journal."""
     out = folder / "out"
     out.mkdir(parents=True)
     settings = {"search": dict(search or {"name": "majority"}), "policy_weights": "scripted", "scorer_weights": "s"}

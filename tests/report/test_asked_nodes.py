@@ -36,7 +36,7 @@ JOINTS = {"SUMMARY": "\n", "CONCLUSION": " "}
 
 @dataclass(frozen=True)
 class Stages:
-    """A summary and its conclusion, joined by a line break."""
+    """A summary and its final answer, joined by a line break."""
 
     def render(self, path: Path) -> Prompt:
         return Prompt(path.question.messages, tuple(step.text for step in path.steps))
@@ -58,7 +58,7 @@ def replies(prompt: Prompt) -> Mapping[str, float]:
 
 
 async def reflect(tree: SearchTree) -> Choice:
-    """Concludes, has that judged, and concludes again after a written reflection; the second tree is not chosen."""
+    """Answers, asks a judge, and answers again after a written reflection. The second tree is not chosen."""
     ((summary,),) = await tree.expand([tree.root], 1)
     ((wrong,),) = await tree.expand([summary], 1)
     judge = Prompt((Message("user", ("judge: is it right?",)),))
@@ -96,12 +96,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, outcome: Outcome) -> Written:
 
 
 def named(outcome: Outcome, text: str, root: bool = True) -> Node:
-    """The node with a text, of the question's own tree or of the second one."""
+    """The node with a text in the first or the second tree."""
     tree = FinishedTree(outcome)
     return next(node for node in outcome.nodes if node.text == text and (tree.root(node) == "root") is root)
 
 
-def test_what_was_asked_and_written_is_no_candidate(outcome: Outcome) -> None:
+def test_asked_and_written_nodes_are_not_candidates(outcome: Outcome) -> None:
     tree = FinishedTree(outcome)
     assert [tree.nodes[key].text for key in tree.chosen] == [SUMMARY, WRONG, WAIT, RIGHT]
     assert {tree.nodes[key].text for key in tree.side_nodes} == {VERDICT, "Done."}
@@ -121,7 +121,7 @@ def test_a_judgement_has_no_rank_among_the_steps_of_a_beam(outcome: Outcome) -> 
     assert status[named(outcome, RIGHT).id].of == 1
 
 
-def test_a_judged_last_step_led_no_further() -> None:
+def test_a_judged_last_step_is_not_extended() -> None:
     nodes = (
         Node("a", "root", "One.", 0.5, -1.0, 1, 1, None),
         Node("b", "a", "Good.", None, -1.0, 1, 1, None, use="judge"),
@@ -134,7 +134,7 @@ def test_a_judged_last_step_led_no_further() -> None:
 
 @pytest.mark.parametrize("texts", [("same",), ("given", "same")])
 def test_the_chosen_path_is_the_one_with_the_recorded_scores(texts: tuple[str, ...]) -> None:
-    """A reply to something asked, and a step of another tree, may have the same text."""
+    """A reply outside the chain and a step of another tree may have the same text."""
     nodes = (
         Node("asked", "root", "same", None, -1.0, 1, 1, None, use="judge"),
         Node("other", "root-1", "same", 0.25, -1.0, 1, 1, None),
@@ -156,7 +156,7 @@ def test_a_path_has_the_joints_of_the_outcome(outcome: Outcome) -> None:
     assert FinishedTree(given).text(tree.lineage(named(outcome, WRONG))) == f"{SUMMARY}\n{WRONG}"
 
 
-def test_answers_of_another_order_of_the_options_are_not_compared(outcome: Outcome, run: Written) -> None:
+def test_answers_to_reordered_options_are_not_compared(outcome: Outcome, run: Written) -> None:
     (one,) = read(run.out).questions
     nodes = tuple(replace(node, answer="4") if node.answer == "5" else node for node in outcome.nodes)
     (open_ended,) = _trees(one, replace(outcome, nodes=nodes))
@@ -210,7 +210,7 @@ def _depth(nodes: Sequence[Mapping[str, Any]], number: int) -> int:
     return depth
 
 
-def test_the_page_marks_what_is_no_candidate_and_shows_all_trees(
+def test_the_page_marks_side_nodes_and_shows_all_trees(
     browser: WebDriver, tmp_path: FilePath, run: Written, outcome: Outcome
 ) -> None:
     opened(browser, page_of(tmp_path, run))
@@ -250,7 +250,7 @@ async def judged_vote(tree: SearchTree) -> Choice:
     return Choice(paths[0], 1.0, "final")
 
 
-def test_what_was_asked_is_neither_a_candidate_nor_its_cost(tmp_path: FilePath) -> None:
+def test_asked_nodes_are_not_candidates_and_not_in_their_cost(tmp_path: FilePath) -> None:
     outcomes = thought(judged_vote, 2)
     found = read(write_run(tmp_path, outcomes, ["5", "4"], search={"name": "judged_vote"}).out)
     questions, judged = sampled_questions(found)

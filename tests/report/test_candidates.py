@@ -1,4 +1,4 @@
-"""A smaller run of the embedded model, done for real, is what a larger one's journal has of its first candidates."""
+"""A smaller run of the embedded model equals the first candidates in the journal of a larger run."""
 
 from __future__ import annotations
 

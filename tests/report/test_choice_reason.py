@@ -1,4 +1,4 @@
-"""The sentence that says why a path was chosen tells what a search did, and nothing that the record does not show."""
+"""The sentence about the choice of a path states only what the record confirms."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_votes_are_counted() -> None:
     assert f"{1 - share:.0%}" in heavy
 
 
-def test_formulas_stand_in_delimiters() -> None:
+def test_formulas_have_delimiters() -> None:
     assert r"\(\frac{1}{2}\)" in said(chosen("a", replace(A, answer=r"\frac{1}{2}"), B), name="best_of_n")
 
 
@@ -80,7 +80,7 @@ def test_formulas_stand_in_delimiters() -> None:
         (chosen("a", A, B), {}),
     ],
 )
-def test_what_the_record_does_not_confirm_is_not_said(outcome: Outcome, search: dict[str, Any]) -> None:
+def test_no_reason_is_given_if_the_record_does_not_confirm_it(outcome: Outcome, search: dict[str, Any]) -> None:
     assert not confirmed(outcome, **search)
     assert "0.5" in said(outcome, **search)  # the value that the search reported
 
@@ -106,12 +106,12 @@ def test_every_choice_of_our_searches_is_confirmed(grove: Grove, n: int, aggrega
             assert confirmed(outcome, **settings) or settings["name"] == "weighted"
 
 
-def test_finished_paths_stand_in_the_order_of_what_decides() -> None:
+def test_finished_paths_are_sorted_by_the_criterion_of_the_search() -> None:
     late = path("d", "75", 0.7, 1, -0.5)
     answer = QuestionAnswers((_answered(chosen("c", A, B, C, late)),))
     (ranked,) = question_details(answer, [{"name": "best_of_n"}])["runs"]
     order = [path["mean"] for path in ranked["tree"]["finished"]]
-    assert order == [0.4, 0.88, 0.81, 0.7]  # what was chosen comes first, whatever it was chosen by
+    assert order == [0.4, 0.88, 0.81, 0.7]  # the chosen path is first
     answer = QuestionAnswers((_answered(chosen("d", A, B, C, late)),))
     (voted,) = question_details(answer, [{"name": "majority"}])["runs"]
     finished = voted["tree"]["finished"]

@@ -1,4 +1,4 @@
-"""Every number of a comparison is computed a second time here, from the verdicts alone."""
+"""Every number of a comparison is computed again from the verdicts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_rows_hold_accuracy_cost_and_the_paired_test(tmp_path: Path) -> None:
     assert other.tokens == 10
 
 
-def test_categories_show_where_it_hurts_and_are_corrected_together(tmp_path: Path) -> None:
+def test_categories_are_sorted_by_loss_and_corrected_together(tmp_path: Path) -> None:
     first, second = write(tmp_path / "cot", FIRST), write(tmp_path / "direct", SECOND)
     _, found = compare([first, second], [], False, False)
     by_value = {(one.grouping, one.value): one for one in found["categories"]}
@@ -81,7 +81,7 @@ def test_categories_show_where_it_hurts_and_are_corrected_together(tmp_path: Pat
     assert sorted(one.p for one in by_value.values()) == pytest.approx(sorted(stepped.values()))
 
 
-def test_at_equal_tokens_a_vote_is_cut_to_the_candidates_that_these_pay_for(tmp_path: Path) -> None:
+def test_at_equal_tokens_a_vote_has_as_many_candidates_as_they_pay_for(tmp_path: Path) -> None:
     """By brute force: the mean of all subsets of two and of three, mixed so that tokens are met."""
     voted = search_all(majority(6), [TREE] * 5)
     each = fmean(outcome.usage.generated for outcome in voted) / 6
@@ -109,7 +109,7 @@ def test_at_equal_tokens_a_vote_is_cut_to_the_candidates_that_these_pay_for(tmp_
     assert cut.difference[0] == pytest.approx(fmean(expected) - 2 / 5)
 
 
-def test_what_failed_questions_spent_is_paid_for(tmp_path: Path) -> None:
+def test_the_cost_of_failed_questions_counts(tmp_path: Path) -> None:
     voted = search_all(majority(6), [TREE] * 5)
     spent = voted[0].usage.generated
     failing = [*voted, *[Failure("no", Usage(generated=spent))] * 5]
@@ -123,7 +123,7 @@ def test_what_failed_questions_spent_is_paid_for(tmp_path: Path) -> None:
     assert cut.accuracy[0] < 0.5
 
 
-def test_candidates_that_the_task_judges_otherwise_are_not_cut(tmp_path: Path) -> None:
+def test_candidates_are_not_reduced_if_the_judge_disagrees_with_the_task(tmp_path: Path) -> None:
     voted = search_all(majority(6), [TREE] * 5)
     first = write_run(tmp_path / "cheap", answered([True] * 5, tokens=20), ["1"] * 5, {"name": "quick"}).out
     wrong = {"acc": 0.0}
@@ -133,7 +133,7 @@ def test_candidates_that_the_task_judges_otherwise_are_not_cut(tmp_path: Path) -
     assert any("of 5" in note and "`out (2)`" in note for note in found["notes"])
 
 
-def test_a_run_without_candidates_is_not_cut_and_says_so(tmp_path: Path) -> None:
+def test_a_run_without_candidates_is_not_reduced_with_a_note(tmp_path: Path) -> None:
     first, second = write(tmp_path / "cheap", FIRST, tokens=10), write(tmp_path / "dear", SECOND, tokens=90)
     _, found = compare([first, second], [], False, False)
     assert found["equal_tokens"] == []
@@ -158,7 +158,7 @@ def test_a_failed_question_is_wrong_whatever_the_task_makes_of_its_empty_reply(t
     assert (row.accuracy[0], row.tokens, row.prm_calls) == (0.5, 50, 2)
 
 
-def test_other_question_sets_are_refused_until_common_ones_are_asked_for(tmp_path: Path) -> None:
+def test_different_question_sets_need_the_option_common(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a", FIRST), write(tmp_path / "b", SECOND[:20])
     with pytest.raises(AtomThinkError, match=r"\b4 .*`out \(1\)`.*sums 20, .*--common") as refused:
         compare([first, second], [], False, False)
@@ -169,7 +169,7 @@ def test_other_question_sets_are_refused_until_common_ones_are_asked_for(tmp_pat
     assert any("`out (1)`: 4 questions" in note for note in found["notes"])
 
 
-def test_the_same_numbers_of_other_data_are_other_questions(tmp_path: Path) -> None:
+def test_equal_indices_of_other_data_are_different_questions(tmp_path: Path) -> None:
     first = write(tmp_path / "a", FIRST)
     second = write_run(tmp_path / "b", answered(SECOND), ["2"] * 24, groups=half).out
     for common in (False, True):
@@ -186,14 +186,14 @@ def test_other_tasks_are_named(tmp_path: Path) -> None:
         compare([first, second], [], True, False)
 
 
-def test_other_scorers_are_refused_until_that_is_wanted(tmp_path: Path) -> None:
+def test_different_scorers_need_the_option_any_scorer(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a", FIRST, scorer="rules 1"), write(tmp_path / "b", SECOND, scorer="rules 2")
     with pytest.raises(AtomThinkError, match=r"rules 1.*rules 2.*--any-scorer"):
         compare([first, second], [], False, False)
     assert len(compare([first, second], [], False, True)[1]["rows"]) == 2
 
 
-def test_what_has_no_verdicts_or_nothing_beside_it_is_refused(tmp_path: Path) -> None:
+def test_a_single_run_and_a_run_without_verdicts_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", answered(FIRST), ["1"] * 24)
     with pytest.raises(AtomThinkError, match=r"`.*out`"):
         compare([run.out], [], False, False)
@@ -216,7 +216,7 @@ def test_the_command_prints_and_writes_the_same_numbers(tmp_path: Path, capsys: 
     assert {one["value"] for one in record["categories"]} == {"first", "second", "reading", "adding"}
 
 
-def test_names_are_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_are_printed_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd: Mapping[str, Any] = {"groups": {"kind": ["[bold]a|b", "x"]}}
     runs = [write_run(tmp_path / name, answered(FIRST), ["1"] * 24, extra=odd).out for name in "ab"]
     runs = [run.rename(run.with_name(name)) for run, name in zip(runs, ("first[slow]", "[red]"), strict=True)]
@@ -227,7 +227,7 @@ def test_names_are_text_and_no_markup(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "[bold]a\\|b" in file.read_text()
 
 
-def test_each_run_has_a_journal_of_its_own(tmp_path: Path) -> None:
+def test_each_run_has_its_own_journal(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / name, answered(FIRST), ["1"] * 24) for name in "ab"]
     journals = [run.journal for run in runs if run.journal is not None]
     moved = [journal.rename(tmp_path / f"{i}-{journal.name}") for i, journal in enumerate(journals)]
@@ -241,13 +241,13 @@ def test_each_run_has_a_journal_of_its_own(tmp_path: Path) -> None:
         compare([run.out for run in runs], places[:1], False, False)
 
 
-def test_a_search_is_told_in_one_line() -> None:
+def test_a_search_is_described_in_one_line() -> None:
     assert thinking({"thinking": "slow", "search": {"name": "beam", "beams": 2}}) == "slow beam beams=2"
     assert thinking({"thinking": "quick", "search": {"name": "quick"}}) == "quick"
     assert thinking({"model_args": "pretrained=x"}) == "pretrained=x"
 
 
-def test_one_chain_has_nothing_to_cut(tmp_path: Path) -> None:
+def test_a_run_with_one_chain_is_not_reduced(tmp_path: Path) -> None:
     chains = search_all(quick(), [TREE] * 3)
     first = write_run(tmp_path / "a", answered([True] * 3, tokens=1), ["1"] * 3).out
     second = write_run(tmp_path / "b", chains, ["1"] * 3, {"name": "quick"}).out

@@ -1,4 +1,4 @@
-"""LaTeX on a page is drawn by the page itself, wherever it stands, and does no harm whatever it says."""
+"""The page draws LaTeX in all texts, and no LaTeX does harm."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _page(folder: Path, steps: tuple[str, ...], answer: str = "4", **extra: Any)
 
 
 def _formulas(browser: WebDriver, place: str, count: int) -> list[str]:
-    """What stands in the source of the formulas in a place, once they are drawn."""
+    """The sources of the drawn formulas in an element."""
     selector = f"{place} .maths"
     WebDriverWait(browser, PATIENCE).until(lambda it: len(texts(it, selector)) >= count)
     script = "return [...document.querySelectorAll(arguments[0])].map((it) => it.title)"

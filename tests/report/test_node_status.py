@@ -1,4 +1,4 @@
-"""What became of each candidate, read from the tree alone, is what the search did."""
+"""The status of each candidate, derived from the tree, is what the search did."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.trees import REDUCE, Grove, groves, tree_of
 
 
 def searched(search: Any, grove: Grove) -> tuple[Outcome, set[str]]:
-    """The outcome, and the keys of the paths that the search went on from."""
+    """The outcome, and the keys of the paths that the search extended."""
     tree = tree_of(grove)
     expanded: set[str] = set()
     expand = tree.expand
@@ -32,7 +32,7 @@ def searched(search: Any, grove: Grove) -> tuple[Outcome, set[str]]:
 
 
 @given(grove=groves(), beams=st.integers(1, 3), candidates=st.integers(1, 3), aggregate=st.sampled_from(list(REDUCE)))
-def test_beam_search_went_on_from_what_was_not_pruned(
+def test_beam_search_extended_the_paths_that_were_not_pruned(
     grove: Grove, beams: int, candidates: int, aggregate: str
 ) -> None:
     outcome, expanded = searched(beam(beams, candidates, aggregate), grove)  # type: ignore[arg-type]
@@ -79,8 +79,8 @@ def test_rollouts_finish_and_none_is_pruned(grove: Grove, n: int) -> None:
             assert abs(value - reduce([score for score in scores if score is not None])) < 1e-12
 
 
-def test_among_equals_the_one_that_the_search_went_on_from_is_the_first() -> None:
-    """A served policy may tell no log-probabilities, and nodes are kept by their ids, not as they were drawn."""
+def test_among_equals_the_extended_candidate_is_first() -> None:
+    """A served policy may give no log-probabilities, and nodes are ordered by their ids."""
     texts = {"a": "Step 1: Left.", "b": "Step 1: Right.", "c": "Step 2: The answer is 4."}
     parents = {"a": "root", "b": "root", "c": "b"}
     nodes = tuple(

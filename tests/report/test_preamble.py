@@ -1,4 +1,4 @@
-"""The list shows questions, and not the instructions before them."""
+"""The list shows questions without the instructions before them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shown(*texts: str, record: dict[str, Any] | None = None) -> list[str]:
     return questions_in([("task", text, record or {}) for text in texts])
 
 
-def test_what_all_texts_begin_with_is_left_out() -> None:
+def test_shared_beginnings_of_texts_are_removed() -> None:
     assert shown(*(BOXED + question for question in QUESTIONS)) == list(QUESTIONS)
 
 
@@ -42,13 +42,13 @@ def test_instructions_may_be_of_several_kinds() -> None:
     assert shown(*(f"{text} {i}" for i, text in enumerate(texts))) == [f"{q} {i}" for i, q in enumerate(QUESTIONS * 2)]
 
 
-def test_questions_that_many_pictures_share_are_none() -> None:
+def test_a_question_asked_about_many_images_is_not_an_instruction() -> None:
     texts = [f"What is the area?\nA. {i}\nB. {i + 1}" for i in range(10)]
     assert shown(*texts) == texts
     assert shown(*(BOXED + text for text in texts)) == texts
 
 
-def test_a_text_that_is_alone_or_the_same_everywhere_stays_whole() -> None:
+def test_a_single_text_and_identical_texts_are_not_shortened() -> None:
     assert shown(BOXED + "Why?") == [BOXED + "Why?"]
     assert shown(*[BOXED + "Why?"] * 4) == [BOXED + "Why?"] * 4
     assert shown("", "Step by step.", "Step by step.\n") == ["", "Step by step.", "Step by step.\n"]
@@ -59,6 +59,6 @@ def test_tasks_have_their_own_instructions() -> None:
     assert questions_in(texts) == ["One?", "Two?", "Think. Three?"]
 
 
-def test_the_benchmarks_own_record_knows_the_question() -> None:
+def test_the_question_is_read_from_the_benchmarks_record() -> None:
     assert shown(BOXED + "Find it.\nChoices: 1", record={"question": "Find it.", "choices": ["1"]}) == ["Find it."]
     assert shown("Find it.", record={"question": ["not", "text"]}) == ["Find it."]

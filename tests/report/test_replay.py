@@ -1,4 +1,4 @@
-"""What is replayed from journaled candidates is what the searches choose: subset by subset, by brute force."""
+"""Replayed choices equal those of the searches, subset by subset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANSWERS = [None, "1", "2", "1/2", "0.5", "12", "12 cm", "12 m"]  # the last thre
 
 @dataclass
 class Given:
-    """A tree whose rollouts are given: what a search would see of some candidates."""
+    """A tree with given rollouts, as a search sees them."""
 
     paths: Sequence[Path]
     scores: dict[str, float]
@@ -64,7 +64,7 @@ def search_of(method: SelectionMethod, n: int) -> Search:
 
 
 def searched(given: Sequence[Candidate], subset: Sequence[int], method: SelectionMethod) -> int:
-    """Runs the search itself on a subset and returns which candidate it chose."""
+    """Runs the search on a subset and returns the candidate that it chose."""
     asked = question()
     paths = []
     for i in subset:
@@ -77,7 +77,7 @@ def searched(given: Sequence[Candidate], subset: Sequence[int], method: Selectio
 
 @settings(max_examples=60)
 @given(candidates(), st.data())
-def test_every_subset_is_decided_as_the_search_decides_it(given: list[Candidate], data: st.DataObject) -> None:
+def test_the_choice_from_every_subset_is_that_of_the_search(given: list[Candidate], data: st.DataObject) -> None:
     size = data.draw(st.integers(1, len(given)))
     method = data.draw(
         st.sampled_from([MAJORITY, SelectionMethod("weighted", "mean"), SelectionMethod("best_of_n", "mean")])
@@ -92,7 +92,7 @@ def test_every_subset_is_decided_as_the_search_decides_it(given: list[Candidate]
 
 @given(st.lists(st.booleans(), min_size=1, max_size=9), st.data())
 def test_pass_at_n_is_the_unbiased_estimator(right: list[bool], data: st.DataObject) -> None:
-    """1 - C(n - c, k) / C(n, k), as Chen et al. (2021) have it."""
+    """1 - C(n - c, k) / C(n, k), see Chen et al. (2021)."""
     given = [Candidate((str(i),), str(i), "1", -1.0, {}, verdict) for i, verdict in enumerate(right)]
     k = data.draw(st.integers(1, len(right)))
     expected = 1 - math.comb(len(right) - sum(right), k) / math.comb(len(right), k)
@@ -100,7 +100,7 @@ def test_pass_at_n_is_the_unbiased_estimator(right: list[bool], data: st.DataObj
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 12, 16])
-def test_too_many_subsets_are_drawn_once_each_as_often(size: int) -> None:
+def test_random_subsets_contain_each_candidate_equally_often(size: int) -> None:
     drawn = subsets(16, size, "question")
     assert len(drawn) == min(math.comb(16, size), MAX_SUBSETS)
     assert all(len(set(row)) == size and list(row) == sorted(row) for row in drawn.tolist())
@@ -114,7 +114,7 @@ def test_random_subsets_are_nested() -> None:
         assert set(few) <= set(many)
 
 
-def test_only_methods_whose_scores_are_there_are_offered() -> None:
+def test_only_methods_with_known_scores_are_offered() -> None:
     values: list[dict[Aggregate, float]] = [{"last": 0.5}, dict.fromkeys(AGGREGATE_NAMES, 0.5)]
     given = [Candidate(("a",), "a", "1", -1.0, one, True) for one in values]
     assert methods(given) == [MAJORITY, SelectionMethod("weighted", "last"), SelectionMethod("best_of_n", "last"), PASS]

@@ -1,4 +1,4 @@
-"""A run is read as it was: samples of any model, joined to the trees of its journal."""
+"""Reading runs: samples of any model, joined with the trees of its journal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Written:
     return write_run(tmp_path, [RIGHT, WRONG, FAILED], ["4", "4", "4"], groups=groups)
 
 
-def test_samples_and_trees_come_together(run: Written) -> None:
+def test_samples_are_joined_with_their_trees(run: Written) -> None:
     found = read(run.out)
     assert (found.name, found.model, found.tasks) == ("out", "atomthink_scripted", (TASK,))
     assert found.scorer == "acc of sums 1.0"
@@ -54,7 +54,7 @@ def test_samples_and_trees_come_together(run: Written) -> None:
     assert first.groups == {"level": ("0",), "skill": ("adding", "reading")}
 
 
-def test_the_results_file_names_a_run_as_its_folder_does(run: Written) -> None:
+def test_a_run_can_be_named_by_its_results_file(run: Written) -> None:
     file = run.out / f"{DATE}_results.json"
     assert read(file).questions == read(run.out).questions
 
@@ -67,7 +67,7 @@ def test_a_journal_alone_has_trees_and_no_verdicts(run: Written) -> None:
     assert "--output_path" in found.missing[0]
 
 
-def test_another_models_samples_have_no_trees_and_miss_nothing(run: Written) -> None:
+def test_samples_of_other_models_have_no_trees_and_no_notes(run: Written) -> None:
     file = run.out / f"{DATE}_samples_{TASK}.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps({**line, "token_counts": [None]}) + "\n" for line in lines))
@@ -78,7 +78,7 @@ def test_another_models_samples_have_no_trees_and_miss_nothing(run: Written) -> 
     assert list(found.missing) == []
 
 
-def test_a_moved_journal_is_named_and_found_by_its_folder_or_the_one_it_lives_in(run: Written, tmp_path: Path) -> None:
+def test_a_moved_journal_is_found_by_its_folder_or_its_parent(run: Written, tmp_path: Path) -> None:
     assert run.journal is not None
     moved = tmp_path / "elsewhere"
     moved.mkdir()
@@ -92,7 +92,7 @@ def test_a_moved_journal_is_named_and_found_by_its_folder_or_the_one_it_lives_in
         read(run.out, tmp_path)
 
 
-def test_a_torn_journal_opens_with_what_it_has(run: Written) -> None:
+def test_a_damaged_journal_is_read_as_far_as_possible(run: Written) -> None:
     assert run.journal is not None
     file = run.journal / "rank0.jsonl"
     first, second, *_ = file.read_bytes().splitlines(keepends=True)
@@ -105,8 +105,8 @@ def test_a_torn_journal_opens_with_what_it_has(run: Written) -> None:
     assert lost.startswith("2 of 3 ")
 
 
-def test_the_record_that_a_reply_came_from_is_taken(run: Written, tmp_path: Path) -> None:
-    """One configuration may have asked a question twice, with other limits for instance."""
+def test_the_record_of_the_scored_reply_is_used(run: Written, tmp_path: Path) -> None:
+    """One configuration may ask a question twice, with other limits for example."""
     assert run.journal is not None
     journal = Journal(tmp_path / "journal", "run", json.loads((run.journal / "settings.json").read_text()), rank=1)
     assert journal.folder == run.journal
@@ -131,7 +131,7 @@ def test_a_reply_may_hold_any_line_separator(tmp_path: Path) -> None:
     ("said", "verdict"),
     [(1.0, True), (0, False), (True, True), ({"true_false": False}, False), ({"score": 1}, True), (0.5, None)],
 )
-def test_what_other_tasks_say_of_a_reply(said: object, verdict: bool | None, tmp_path: Path) -> None:
+def test_verdicts_of_other_tasks_are_read(said: object, verdict: bool | None, tmp_path: Path) -> None:
     run = write_run(tmp_path, [RIGHT], ["4"], extra={"acc": said})
     assert read(run.out).questions[0].correct is verdict
 
@@ -150,7 +150,7 @@ def test_a_metric_between_0_and_1_is_no_verdict_for_any_question(tmp_path: Path)
         assert any("`acc`" in note for note in found.missing) == (share == 0.8)
 
 
-def test_a_metric_of_which_less_is_better_is_no_verdict(tmp_path: Path) -> None:
+def test_a_metric_for_which_lower_is_better_is_no_verdict(tmp_path: Path) -> None:
     run = write_run(tmp_path, [RIGHT], ["4"], extra={"errors": 1.0})
     file = run.out / f"{DATE}_results.json"
     results = json.loads(file.read_text())
@@ -160,7 +160,7 @@ def test_a_metric_of_which_less_is_better_is_no_verdict(tmp_path: Path) -> None:
     assert (found.questions[0].correct, found.scorer) == (True, "acc of sums 1.0")
 
 
-def test_a_failed_question_is_wrong_and_has_spent_what_its_journal_says(tmp_path: Path) -> None:
+def test_a_failed_question_is_wrong_with_the_cost_in_its_journal(tmp_path: Path) -> None:
     failed = replace(FAILED, usage=Usage(policy_calls=3, generated=50, seconds=2.0))
     found = read(write_run(tmp_path, [RIGHT, failed], ["4", "4"], extra={"acc": 1.0}).out)
     question = found.questions[1]
@@ -177,15 +177,15 @@ def test_what_a_question_costs_is_not_how_long_it_is_in_flight(tmp_path: Path) -
     assert (resumed.latency, resumed.in_flight) == (40.0, None)
 
 
-def test_of_two_records_at_the_same_cost_the_one_that_gave_the_reply_is_taken(run: Written, tmp_path: Path) -> None:
-    """As with two temperatures of `--gen_kwargs`, which one journal keeps."""
+def test_of_two_records_with_equal_cost_the_one_with_the_reply_is_used(run: Written, tmp_path: Path) -> None:
+    """Two temperatures of `--gen_kwargs` share one journal."""
     journal = Journal(tmp_path / "journal", "run", json.loads((run.journal / "settings.json").read_text()), rank=1)  # type: ignore[operator]
     other = replace(WRONG, usage=RIGHT.usage)
     journal.put(replace(question(asked(0)), direct=True), other)
     assert read(run.out).questions[0].outcome == RIGHT
 
 
-def test_a_journal_that_the_run_does_not_name_is_joined_by_its_replies(tmp_path: Path) -> None:
+def test_a_journal_that_the_run_does_not_state_is_joined_by_replies(tmp_path: Path) -> None:
     own = write_run(tmp_path / "own", [RIGHT, WRONG], ["4", "4"])
     same = write_run(tmp_path / "same", [RIGHT, RIGHT], ["4", "4"], journal=False)
     found = read(same.out, own.journal)
@@ -196,7 +196,7 @@ def test_a_journal_that_the_run_does_not_name_is_joined_by_its_replies(tmp_path:
 
 
 def test_a_question_that_failed_and_was_finished_later_is_finished(tmp_path: Path) -> None:
-    """By a run with another number of processes, whose files may come first by their names."""
+    """The later run may have another number of processes, so that its files may sort first."""
     settings = {"search": {"name": "majority"}}
     for rank, result in ((1, FAILED), (0, RIGHT)):
         journal = Journal(tmp_path, "run", settings, rank=rank)
@@ -215,7 +215,7 @@ def test_replies_of_any_task_are_read(replies: object, shown: str, tmp_path: Pat
     assert (found.questions[0].reply, found.questions[0].groups) == (shown, {})
 
 
-def test_a_resumed_run_does_not_tell_how_long_all_of_it_took(run: Written) -> None:
+def test_a_resumed_run_has_no_pace(run: Written) -> None:
     assert read(run.out).pace == 8.0 / 3
     file = run.out / f"{DATE}_results.json"
     results = json.loads(file.read_text())
@@ -224,12 +224,12 @@ def test_a_resumed_run_does_not_tell_how_long_all_of_it_took(run: Written) -> No
     assert read(run.out).pace is None
 
 
-def test_no_run_is_an_error_that_says_where_runs_are(tmp_path: Path) -> None:
+def test_a_missing_run_is_an_error_that_names_output_path(tmp_path: Path) -> None:
     with pytest.raises(AtomThinkError, match="--output_path"):
         read(tmp_path)
 
 
-def test_a_journal_is_not_looked_for_where_the_model_keeps_none(run: Written, tmp_path: Path) -> None:
+def test_no_journal_is_searched_for_models_without_journals(run: Written, tmp_path: Path) -> None:
     file = run.out / f"{DATE}_samples_{TASK}.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps({**line, "token_counts": [{"output_tokens": 5}]}) + "\n" for line in lines))

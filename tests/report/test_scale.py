@@ -1,4 +1,4 @@
-"""The curve, the costs and the best uses of a budget are those computed by brute force, with the searches."""
+"""The curve, the costs and the best uses of a budget equal those computed with the searches by brute force."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Scored(Given):
 
 
 def brute_force(tree: Grove, paths: Sequence[Path], method: SelectionMethod, size: int) -> float:
-    """How often the search is right, run anew on every subset of the paths."""
+    """The share of right choices of the search, run on every subset of the paths."""
 
     def right(subset: Sequence[Path]) -> bool:
         if method == PASS:
@@ -107,7 +107,7 @@ def test_every_point_is_the_mean_over_all_subsets(
 
 
 def _tokens(paths: Sequence[Path]) -> int:
-    """These trees have no invalid steps, so that a path's tokens are those of its steps."""
+    """The tokens of a path's steps. These trees have no invalid steps."""
     return sum(len(step.token_ids) for path in paths for step in path.steps)
 
 
@@ -173,7 +173,7 @@ def groups(doc_id: int) -> dict[str, list[str]]:
     return {"calculations": [str(2 + doc_id % 2)], "figure": ["bars"]}
 
 
-def test_a_failed_question_is_wrong_for_any_number_and_a_missing_one_is_left_out(
+def test_a_failed_question_is_wrong_for_any_n_and_a_missing_one_is_skipped(
     outcomes: list[Outcome], tmp_path: FilePath
 ) -> None:
     run = write_run(tmp_path, [*outcomes[:3], Failure("too long")], ["1"] * 4, {"name": "best_of_n", "n": 8})
@@ -188,7 +188,7 @@ def test_a_failed_question_is_wrong_for_any_number_and_a_missing_one_is_left_out
     assert any(note.startswith("1 questions") for note in less.notes)
 
 
-def test_a_failed_question_has_spent_what_it_spent_for_any_number(outcomes: list[Outcome], tmp_path: FilePath) -> None:
+def test_a_failed_question_has_its_whole_cost_for_any_n(outcomes: list[Outcome], tmp_path: FilePath) -> None:
     failure = Failure("the server went away", Usage(policy_calls=3, generated=500, seconds=0.5))
     run = write_run(tmp_path, [*outcomes[:3], failure], ["1"] * 4, {"name": "best_of_n", "n": 8})
     found = scaling(run.out, None)
@@ -199,10 +199,10 @@ def test_a_failed_question_has_spent_what_it_spent_for_any_number(outcomes: list
         assert point.tokens == pytest.approx(fmean((*own, 500)))
 
 
-def test_all_candidates_have_one_judge_and_it_says_how_often_the_task_agrees(
+def test_all_candidates_have_one_judge_whose_agreement_with_the_task_is_reported(
     outcomes: list[Outcome], tmp_path: FilePath
 ) -> None:
-    """The task calls everything right: with its verdicts on the chosen ones the curve would rise to 100 %."""
+    """The task judges everything as right. With its verdicts on chosen candidates the curve would rise to 100 %."""
     run = write_run(tmp_path, outcomes[:4], ["2"] * 4, {"name": "best_of_n", "n": 8}, extra={"acc": 1.0})
     questions, judged = sampled_questions(read(run.out))
     assert (judged.agreed, judged.of, judged.right) == (0, 4, 4)
@@ -219,7 +219,7 @@ def test_without_a_reference_answer_nothing_is_judged(outcomes: list[Outcome], t
         sampled_questions(read(run.out))
 
 
-def test_a_question_with_one_candidate_takes_no_method_away(outcomes: list[Outcome], tmp_path: FilePath) -> None:
+def test_a_question_with_one_candidate_removes_no_method(outcomes: list[Outcome], tmp_path: FilePath) -> None:
     direct = Outcome(
         "1", "1", ("1",), (None,), 0.0, "final", Usage(1, 0, 2), (Node("d", "root", "1", None, -0.5, 2, 1, "1"),)
     )
@@ -234,7 +234,7 @@ def test_a_question_with_one_candidate_takes_no_method_away(outcomes: list[Outco
         assert (point.shares[3], point.spent[3]) == (1.0, 2.0)
 
 
-def test_the_policys_own_confidence_costs_no_call(tmp_path: FilePath) -> None:
+def test_the_policys_confidence_costs_no_call(tmp_path: FilePath) -> None:
     free = [replace(one, usage=replace(one.usage, score_calls=0)) for one in search_all(best_of_n(4), [TREE] * 3)]
     run = write_run(tmp_path, free, ["1"] * 3, {"name": "best_of_n", "n": 4})
     assert {point.prm_calls for point in scaling(run.out, None).points} == {0.0}
@@ -278,23 +278,23 @@ def test_a_choice_is_made_on_one_half_and_reported_on_the_other(outcomes: list[O
     shares = {
         (MAJORITY, 1): [0.5] * 44,
         (scored, 1): [0.5] * 44,
-        (MAJORITY, 2): [0.25 if half else 0.75 for half in halves],  # good where it is chosen, bad where it is judged
+        (MAJORITY, 2): [0.25 if half else 0.75 for half in halves],  # good on the first half, bad on the second
         (scored, 2): [1.0 if half else 0.6 for half in halves],
         (PASS, 2): [1.0] * 44,
     }
     whole = {one.budget: one for one in best_choices(questions, points_of(shares), [])}
-    assert (whole[100.0].method, whole[100.0].n) == (MAJORITY, 1)  # among equals the one that scores nothing
+    assert (whole[100.0].method, whole[100.0].n) == (MAJORITY, 1)  # ties go to the method without scores
     assert (whole[200.0].method, whole[200.0].n) == (MAJORITY, 2)
     assert whole[200.0].accuracy[0] == 0.25
     assert (whole[200.0].chosen_on, whole[200.0].reported_on) == (halves.count(False), halves.count(True))
 
 
 def eighty() -> list[SampledQuestion]:
-    """Questions without candidates: for choices among given points."""
+    """Questions without candidates, for choices among given points."""
     return [SampledQuestion(replace(HARD, doc_id=i), (), 0, 0.0, 0.0, {}) for i in range(80)]
 
 
-def test_a_difficulty_has_a_choice_of_its_own() -> None:
+def test_each_difficulty_has_its_own_choice() -> None:
     easy = [i % 2 == 0 for i in range(80)]
     levels = {True: {"level": ("1",), "figure": ("bars",)}, False: {"level": ("2",), "figure": ("bars",)}}
     questions = [
@@ -333,7 +333,7 @@ def test_a_budget_is_that_of_the_part_it_is_spent_on() -> None:
 
 
 def test_a_part_by_agreement_is_not_judged_by_the_candidates_that_agreed() -> None:
-    """Every question is as hard: whoever looks at the same candidates twice sees easy ones and hard ones."""
+    """All questions are equally hard. Using the same candidates twice would show easy and hard questions."""
     chance = random.Random(3)
     questions = []
     for number in range(600):
@@ -400,7 +400,7 @@ def test_seconds_of_a_resumed_run_are_called_latency(outcomes: list[Outcome], tm
     assert [any(label.startswith("s/q") for label in own) for own in labels] == [True, False]
 
 
-def test_what_cannot_be_scaled_says_why(
+def test_runs_without_a_curve_are_refused_with_the_reason(
     outcomes: list[Outcome], tmp_path: FilePath, capsys: pytest.CaptureFixture[str]
 ) -> None:
     targets = ["1"] * 3

@@ -1,4 +1,4 @@
-"""Verdicts are found in the samples of lmms-eval's own tasks, which the installed harness wrote here."""
+"""Verdicts in the samples of lmms-eval's own tasks, written by the installed harness."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def recorded(home: Path) -> RecordedRun:
 
 
 @pytest.mark.parametrize("task", BENCHMARKS)
-def test_every_task_that_runs_here_has_the_verdicts_that_its_replies_deserve(recorded: RecordedRun, task: str) -> None:
+def test_every_task_that_runs_here_has_the_right_verdicts(recorded: RecordedRun, task: str) -> None:
     found = [question.correct for question in recorded.questions if question.task == task]
     assert found == [row["right"] for row in BENCHMARKS[task][3]]
     assert list(recorded.missing) == []
@@ -52,7 +52,7 @@ def test_every_task_that_runs_here_has_the_verdicts_that_its_replies_deserve(rec
         ("muirbench", "muirbench_score_overall,flexible-extract", 1),
     ],
 )
-def test_the_share_of_right_answers_is_what_the_harness_printed(
+def test_the_accuracy_equals_that_of_the_harness(
     home: Path, recorded: RecordedRun, task: str, metric: str, scale: int
 ) -> None:
     verdicts = [bool(question.correct) for question in recorded.questions if question.task == task]
@@ -122,7 +122,7 @@ def test_another_version_of_the_data_set_is_not_submitted(
         ({"score": 1.0, "extraction": ["12"]}, 1),
         ({"groups": {}, "correct": None}, None),
         ({"pred": "b ", "answer": "B"}, 1),
-        ({"pred": "a cat on a mat", "answer": ["a cat"]}, None),  # a caption, which is judged otherwise
+        ({"pred": "a cat on a mat", "answer": ["a cat"]}, None),  # a caption, which has another judge
         ({"prediction": "Step 1: It is B.", "answer": "B"}, None),  # the whole reply, which a judge reads
         ({"question_type": "open", "answer": ["0.5", "half"], "parsed_pred": [[0.5]]}, 1),
     ],
@@ -140,13 +140,13 @@ def verdicts_of(verdicts: Verdicts, lines: Sequence[Mapping[str, Any]]) -> list[
     return [verdicts.of(Sample(TASK, doc_id, "reply", line)) for doc_id, line in enumerate(lines)]
 
 
-def test_a_metric_of_a_part_gives_way_to_one_of_all_questions() -> None:
+def test_a_metric_of_all_questions_is_preferred_to_one_of_a_part() -> None:
     lines = [{"maths": 1, "all": 1}, {"logic": 0, "all": 0}]
     verdicts = found(*lines, maths=True, logic=True, all=True)
     assert (verdicts.names, verdicts_of(verdicts, lines)) == (["all"], [True, False])
 
 
-def test_metrics_of_parts_that_share_no_question_are_taken_together() -> None:
+def test_metrics_of_disjoint_parts_are_combined() -> None:
     lines = [{"maths": 1}, {"logic": 0}, {"maths": 0}]
     verdicts = found(*lines, maths=True, logic=True)
     assert (verdicts.names, verdicts_of(verdicts, lines)) == (["maths", "logic"], [True, False, False])

@@ -61,7 +61,7 @@ def test_the_numbers_are_those_of_the_samples(browser: WebDriver, page: Path, se
     assert errors(browser) == []
 
 
-def test_filters_leave_what_was_asked_for(browser: WebDriver, page: Path, searched: Any) -> None:
+def test_filters_show_the_matching_questions(browser: WebDriver, page: Path, searched: Any) -> None:
     opened(browser, page)
     verdicts = rights(searched)
     right, wrong = ([i for i, it in enumerate(verdicts[:-1]) if it == wanted] for wanted in (True, False))
@@ -82,7 +82,7 @@ def test_filters_leave_what_was_asked_for(browser: WebDriver, page: Path, search
     assert listed(browser) == [5]
 
 
-def test_the_tree_shows_every_candidate_and_what_became_of_it(browser: WebDriver, page: Path, searched: Any) -> None:
+def test_the_tree_shows_every_candidate_with_its_status(browser: WebDriver, page: Path, searched: Any) -> None:
     for doc_id, outcome in enumerate(searched[:-1]):
         opened(browser, page, f"{TASK}%2F{doc_id}%2F0")
         tree = FinishedTree(outcome)
@@ -162,9 +162,7 @@ def test_images_are_the_thumbnails_of_the_journal(browser: WebDriver, page: Path
     sizes_are(browser, [[41, 30]])
 
 
-def test_images_that_are_not_there_are_told_and_the_others_shown(
-    browser: WebDriver, tmp_path: Path, searched: Any
-) -> None:
+def test_missing_images_are_noted_and_the_others_shown(browser: WebDriver, tmp_path: Path, searched: Any) -> None:
     colours = ("red", "green", "blue")
     run = write_run(tmp_path, searched[:2], TARGETS[:2], images=lambda doc_id: [
         Image.new("RGB", (40 + 10 * i, 30), colour) for i, colour in enumerate(colours)
@@ -253,7 +251,7 @@ def test_only_rows_in_view_are_elements(browser: WebDriver, tmp_path: Path, sear
 def test_the_command_needs_neither_the_task_nor_its_folder(
     browser: WebDriver, tmp_path: Path, run: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task may be anywhere, or nowhere: loading those of lmms-eval takes many seconds."""
+    """The task is not needed. Loading the tasks of lmms-eval takes many seconds."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     code = (

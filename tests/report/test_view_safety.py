@@ -1,4 +1,4 @@
-"""Whatever a model writes and whatever is missing, a page does no harm and shows what it has."""
+"""A page is safe for any text of a model, and shows the available data if some is missing."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def test_nothing_is_fetched_and_nothing_else_can_run(browser: WebDriver, page: P
     )
     assert refused == "refused"
     assert browser.execute_script("return document.body.dataset.harm") is None
-    assert len(errors(browser)) >= 2  # the browser says what it refused
+    assert len(errors(browser)) >= 2  # the browser logs what it refused
 
 
-def test_a_torn_journal_shows_what_it_has(browser: WebDriver, tmp_path: Path, searched: Any) -> None:
+def test_a_page_of_a_damaged_journal_shows_the_readable_part(browser: WebDriver, tmp_path: Path, searched: Any) -> None:
     run = write_run(tmp_path, searched, TARGETS, search=BEAM)
     assert run.journal is not None
     file = run.journal / "rank0.jsonl"
@@ -106,7 +106,7 @@ def test_a_torn_journal_shows_what_it_has(browser: WebDriver, tmp_path: Path, se
     assert texts(browser, ".reply .written") == [searched[3].text]
 
 
-def test_a_page_that_was_cut_off_shows_what_it_has(browser: WebDriver, page: Path, tmp_path: Path) -> None:
+def test_an_incomplete_page_shows_its_readable_part(browser: WebDriver, page: Path, tmp_path: Path) -> None:
     text = page.read_text()
     cut = tmp_path / "cut.html"
     cut.write_text(text[: text.index('id="piece-0"') + 300])
@@ -120,7 +120,7 @@ def test_a_page_that_was_cut_off_shows_what_it_has(browser: WebDriver, page: Pat
     assert len(all_of(browser, "#question .wait")) == 1
 
 
-def test_a_picture_is_as_large_as_its_share_lets_it_be_whatever_came_before() -> None:
+def test_an_image_is_as_large_as_its_share_allows() -> None:
     chance = np.random.default_rng(1)
     photo = Image.fromarray(chance.integers(0, 256, (600, 800, 3), np.uint8))
     figure = Image.new("RGB", (800, 600), "white")

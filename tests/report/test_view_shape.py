@@ -1,4 +1,4 @@
-"""What a page shows first: the question in the list, and a deep tree as a whole or with a word that there is more."""
+"""The first view of a page: the questions in the list, and a deep tree that fits or has a hint to scroll."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_the_list_shows_the_questions(browser: WebDriver, depths: Path) -> None:
     assert texts(browser, ".asked .text") == [f"{PREAMBLE}Which way is 0?"]
 
 
-def test_a_sentence_says_why_a_path_was_chosen(browser: WebDriver, depths: Path) -> None:
+def test_the_page_shows_why_a_path_was_chosen(browser: WebDriver, depths: Path) -> None:
     opened(browser, depths)
     (why,) = texts(browser, ".why")
     assert all(part in why for part in ("best_of_n", "4", "0.50"))
 
 
-def test_a_deep_tree_is_seen_as_a_whole_or_says_that_there_is_more(browser: WebDriver, depths: Path) -> None:
+def test_a_deep_tree_fits_or_has_a_hint_to_scroll(browser: WebDriver, depths: Path) -> None:
     resize(browser, 1440)
     opened(browser, depths)
     for number, whole in enumerate((True, True, False)):
@@ -69,7 +69,7 @@ def test_a_deep_tree_is_seen_as_a_whole_or_says_that_there_is_more(browser: WebD
     WebDriverWait(browser, PATIENCE).until(lambda it: _all_in_view(it) and not all_of(it, ".map.cut-off"))
 
 
-def test_a_deep_outline_keeps_room_for_its_text(browser: WebDriver, depths: Path) -> None:
+def test_a_deep_outline_leaves_space_for_its_text(browser: WebDriver, depths: Path) -> None:
     for width in (1440, 390):
         resize(browser, width)
         opened(browser, depths, f"{TASK}%2F{len(DEPTHS) - 1}%2F0")
@@ -85,7 +85,7 @@ def test_a_deep_outline_keeps_room_for_its_text(browser: WebDriver, depths: Path
 
 
 def _all_in_view(browser: WebDriver) -> bool:
-    """Whether the last step is inside of the map, at a size that can be read."""
+    """Whether the last step is visible in the map at a readable size."""
     script = (
         "const map = document.querySelector('.map').getBoundingClientRect();"
         "const last = [...document.querySelectorAll('.map .node rect')].at(-1).getBoundingClientRect();"

@@ -13,7 +13,7 @@ from tests.report.pages import TARGETS, all_of, listed, page_of, press, resize, 
 from tests.report.runs import Written, write_run
 
 
-def test_two_runs_stand_side_by_side(browser: WebDriver, two: Path) -> None:
+def test_two_runs_are_shown_side_by_side(browser: WebDriver, two: Path) -> None:
     opened(browser, two)
     resize(browser, 1440)
     panels = all_of(browser, ".answered")
@@ -57,9 +57,7 @@ def test_runs_of_other_questions_or_other_scorers_are_shown_with_a_note(
     assert texts(browser, ".chip.alone b") == ["2"]
 
 
-def test_questions_of_other_data_under_the_same_numbers_are_told(
-    browser: WebDriver, tmp_path: Path, searched: Any
-) -> None:
+def test_equal_indices_of_other_data_cause_a_note(browser: WebDriver, tmp_path: Path, searched: Any) -> None:
     first = write_run(tmp_path / "a", searched, TARGETS)
     second = write_run(tmp_path / "b", searched, ["9", *TARGETS[1:]])
     opened(browser, page_of(tmp_path, first, second))

@@ -1,4 +1,4 @@
-"""A run that can be killed: 200 scripted questions and a journal; every policy call is printed with its question.
+"""A run that kills itself: 200 scripted questions with a journal. Every policy call is printed with its question.
 
     python -m tests.runtime.killed FOLDER SEARCH [FINISHED]
 
@@ -63,7 +63,7 @@ SEARCHES: dict[str, Search] = {"beam": beam(2, 3), "majority": majority(4), "jud
 CONCURRENCY = 16
 DEPTH = 5
 FAILING = {"q3", "q77", "q150"}
-"""Their third step cannot be asked for, in any run."""
+"""Questions whose third step fails in every run."""
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Slow:
 def _step(number: int, chance: random.Random) -> Step:
     told = chance.randrange(10)
     if told < 3:
-        return Step("", (1, 2, 3), -1.0)  # invalid: drawn again where all samples are
+        return Step("", (1, 2, 3), -1.0)  # invalid, retried if all samples are
     text = f"the final answer is: {told}" if number == DEPTH else f"read {told}"
     return Step(f"Step {number}: {text}.", (1, 2, 3), -1.0 - told)
 
@@ -126,7 +126,7 @@ def main() -> None:
 
     def die() -> None:
         reached.wait()
-        time.sleep(0.02 * random.random())  # at any point of the work
+        time.sleep(0.02 * random.random())  # at an arbitrary point of the work
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=die, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What a search asks beside the chain, what it writes itself, and further roots."""
+"""Requests outside the chain, steps written by the search, and further roots."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER = Prompt((Message("user", ("Which is worse?",)),))
 
 
 def answers(prompt: Prompt) -> Mapping[str, float]:
-    """A step, or a digit for anything else that is asked."""
+    """A step, or a digit for other prompts."""
     instruction = str(prompt.messages[-1].parts[-1])
     return {STEP: 0.5, "7": 0.5} if "small steps" in instruction else DIGITS
 
@@ -43,7 +43,7 @@ def texts(paths: list[Path]) -> list[str]:
 def asked(
     prompt: Prompt = JUDGE, n: int = SAMPLES, use: str = "judge", first: int = 0, id: str = "q", seed: int = 0
 ) -> list[str]:
-    """The replies of a tree of their own."""
+    """The replies of a new tree."""
     tree = question_tree(ScriptedPolicy(answers), asked=question(id), limits=settings(seed=seed))
     return texts(asyncio.run(tree.ask(tree.root, prompt, n, use=use, first=first)))
 
@@ -52,7 +52,7 @@ def nodes_of(tree: QuestionTree, path: Path | None = None) -> tuple[Node, ...]:
     return tree.outcome(Choice(path or tree.root, 0.0, "final")).nodes
 
 
-def test_draws_depend_on_the_use_the_prompt_the_node_and_the_seed_and_on_nothing_else() -> None:
+def test_samples_depend_only_on_use_prompt_node_and_seed() -> None:
     crop = replace(JUDGE, messages=(Message("user", (Image.new("RGB", (2, 2), "red"), "Which is better?")),))
     blue = replace(JUDGE, messages=(Message("user", (Image.new("RGB", (2, 2), "blue"), "Which is better?")),))
     begun = replace(JUDGE, begun=("I think",))
@@ -73,11 +73,11 @@ def test_draws_depend_on_the_use_the_prompt_the_node_and_the_seed_and_on_nothing
 
 
 @given(st.integers(1, 8), st.integers(0, 8))
-def test_replies_are_the_samples_from_first_on_in_their_order(n: int, first: int) -> None:
+def test_replies_are_the_samples_starting_at_first_in_order(n: int, first: int) -> None:
     assert asked(n=n, first=first) == asked(n=16)[first : first + n]
 
 
-def test_a_warmer_search_makes_no_warmer_judge() -> None:
+def test_the_temperature_of_retries_does_not_affect_asks() -> None:
     temperatures: list[float] = []
 
     class Notes(ScriptedPolicy):
@@ -91,7 +91,7 @@ def test_a_warmer_search_makes_no_warmer_judge() -> None:
     assert temperatures == [0.25, 0.25, 0.25, 0.0, 0.0]
 
 
-def test_a_reply_is_never_the_node_of_a_step_with_its_text() -> None:
+def test_a_reply_and_a_step_of_the_same_text_are_different_nodes() -> None:
     tree = tree_for()
 
     async def search() -> tuple[list[Path], list[Path], list[Path]]:
@@ -150,7 +150,7 @@ def test_asks_count_in_the_budget_of_tokens() -> None:
     assert tree.usage.generated == 5
 
 
-def test_a_search_ends_with_what_it_has_where_the_budget_is_spent() -> None:
+def test_a_search_returns_its_best_path_when_the_budget_is_spent() -> None:
     tree = tree_for(budget_calls=2)
 
     async def search() -> Choice:
@@ -164,7 +164,7 @@ def test_a_search_ends_with_what_it_has_where_the_budget_is_spent() -> None:
 
 
 @given(st.integers(0, 9999), st.none() | st.integers(1, 12), st.none() | st.integers(1, 20))
-def test_the_order_of_arrival_changes_nothing(seed: int, calls: int | None, tokens: int | None) -> None:
+def test_results_do_not_depend_on_the_order_of_arrival(seed: int, calls: int | None, tokens: int | None) -> None:
     unit = Unit("verdict", tokens=3, partial=True)
 
     def outcome(policy: ScriptedPolicy) -> tuple[object, ...]:
@@ -194,7 +194,7 @@ def chain(prompt: Prompt) -> Mapping[str, float]:
     return {"Step 2: The final answer is: 4.": 1.0} if history else {STEP: 0.5, "": 0.5}
 
 
-def test_calls_at_the_same_time_all_get_their_share_of_a_budget_that_pays_for_all() -> None:
+def test_concurrent_calls_are_all_paid_by_a_sufficient_budget() -> None:
     tree = tree_for(ScriptedPolicy(chain, delay=lambda prompt, n: 3), budget_calls=60)
 
     async def search() -> list[int]:
@@ -225,7 +225,7 @@ def test_a_request_that_fails_gives_back_its_grant() -> None:
     assert len(asyncio.run(search())) == 3
 
 
-def test_a_unit_says_what_a_reply_is() -> None:
+def test_a_unit_cuts_and_checks_replies() -> None:
     def refuses(text: str, history: object) -> str | None:
         return "odd" if int(text.split()[-1].removesuffix("</V>")) % 2 else None
 
@@ -240,7 +240,7 @@ def test_a_unit_says_what_a_reply_is() -> None:
     }
 
 
-def test_a_reply_that_its_limit_cuts_is_valid_only_where_the_unit_says_so() -> None:
+def test_a_reply_cut_by_its_token_limit_is_valid_only_for_partial_units() -> None:
     policy = ScriptedPolicy(lambda prompt: {"one two three": 1.0})
     for partial in (False, True):
         tree = tree_for(policy)
@@ -291,7 +291,7 @@ def test_a_role_may_expand_a_chain() -> None:
     assert (path.steps[0].role, path.steps[0].multiplicity) == ("other", 2)
 
 
-# --- texts that nobody sampled -----------------------------------------------------------------
+# --- written steps -----------------------------------------------------------------------------
 
 
 def test_a_written_step_is_part_of_the_chain_and_costs_nothing() -> None:
@@ -368,14 +368,14 @@ def test_two_roots_share_no_node_no_score_and_no_draw() -> None:
     assert Counter(node.parent for node in outcome.nodes).keys() == {"root", second.key}
 
 
-def test_a_further_root_has_the_steps_that_its_question_gives() -> None:
+def test_a_further_root_has_the_history_of_its_question() -> None:
     tree = question_tree(ScriptedPolicy({STEP: {"Step 2: The answer is 1.": 1.0}}))
     root = tree.begin(replace(tree.question, history=(STEP,)))
     (path,) = asyncio.run(tree.rollouts(1, start=root))
     assert tree.outcome(Choice(path, 0.0, "final")).text == f"{STEP}\n\nStep 2: The answer is 1."
 
 
-def test_a_path_that_the_search_made_itself_is_refused() -> None:
+def test_a_path_that_is_not_in_the_tree_is_refused() -> None:
     tree = question_tree(ScriptedPolicy({"": {STEP: 1.0}}))
     ((path,),) = asyncio.run(tree.expand([tree.root], 1))
     with pytest.raises(AtomThinkError):

@@ -1,4 +1,4 @@
-"""A search, a format or a unit that does something wrong fails its question with a clear error; the others go on."""
+"""A faulty search, format or unit fails its question with a clear error, and other questions continue."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ASKED = Prompt((Message("user", ("Which?",)),))
 
 
 def results(search: Search, format: Any = None, policy: ScriptedPolicy | None = None, **limits: int) -> list[Any]:
-    """The results of three questions; only the second one meets what is wrong."""
+    """The results of three questions. Only the second one has the fault."""
     scripted = policy or ScriptedPolicy({"": {FINAL: 1.0}})
     form = format or Continue()
     scorer = ScriptedScorer(lambda history: 0.5)
@@ -52,7 +52,7 @@ def failure(results: list[Any]) -> str:
 
 
 def wrong(call: Callable[[SearchTree], Awaitable[object] | object]) -> Search:
-    """A search that does something wrong about one question."""
+    """A search with a fault for one question."""
 
     async def search(tree: SearchTree) -> Choice:
         if tree.question.id == "q1":
@@ -64,7 +64,7 @@ def wrong(call: Callable[[SearchTree], Awaitable[object] | object]) -> Search:
 
 
 async def caught(tree: SearchTree) -> Choice:
-    """Catches an error and goes on."""
+    """Catches an error and continues."""
     try:
         await tree.ask(tree.root, ASKED, use="judge", role="judge")
     except Exception:
@@ -97,14 +97,14 @@ async def caught(tree: SearchTree) -> Choice:
         (lambda tree: sys.exit(3), ["the search", "sys.exit"]),
     ],
 )
-def test_a_search_that_asks_for_something_impossible_is_told_what(
+def test_invalid_arguments_of_a_search_are_named(
     call: Callable[[SearchTree], Awaitable[object]], named: list[str]
 ) -> None:
     reason = failure(results(wrong(call)))
     assert [name for name in named if name not in reason] == []
 
 
-def test_a_search_may_go_on_after_a_call_that_was_refused() -> None:
+def test_a_search_can_continue_after_a_refused_call() -> None:
     policy = ScriptedPolicy({"": {FINAL: 1.0}})
     found = results(wrong(caught), policy=policy, budget_calls=1)
     assert [result.answer for result in found] == ["1"] * 3
@@ -112,7 +112,7 @@ def test_a_search_may_go_on_after_a_call_that_was_refused() -> None:
 
 @dataclass
 class Wrong:
-    """A format that does something wrong about one question."""
+    """A format with a fault for one question."""
 
     render_: Callable[[Path], Any] = Continue().render
     unit_: Callable[[Path], Any] = Continue().unit
@@ -154,7 +154,7 @@ def unending(tokens: int) -> Unit:
         (Wrong(unit_=lambda path: Unit("SUMMARY", check=raises)), ["SUMMARY", "LookupError"]),
     ],
 )
-def test_a_format_that_is_wrong_is_named(format: Wrong, named: list[str]) -> None:
+def test_a_wrong_format_is_named(format: Wrong, named: list[str]) -> None:
     for search in (quick(), greedy(2)):
         reason = failure(results(search, format))
         assert [name for name in named if name not in reason] == []
@@ -167,9 +167,9 @@ def test_an_answer_that_is_no_text_names_the_format(answer: Callable[[str], Any]
 
 
 @pytest.mark.parametrize("tokens", [3, 50])
-def test_a_unit_whose_end_never_comes_is_drawn_again_and_then_ends_its_path(tokens: int) -> None:
+def test_a_unit_without_its_end_is_retried_and_then_ends_the_path(tokens: int) -> None:
     class Endless(ScriptedPolicy):
-        """Ends by its own end of sequence, never at a stop string."""
+        """Ends with its end-of-sequence token, never at a stop string."""
 
         async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
             proposal = await super().propose(prompt, n, sampling)

@@ -32,10 +32,10 @@ def test_every_item_gets_its_own_result_and_no_batch_is_too_large(items: list[in
 
     assert submit_all(MicroBatcher(double, limit), items) == [2 * item for item in items]
     assert max(sizes, default=0) <= limit
-    assert len(sizes) == -(-len(items) // limit)  # all that waits goes together
+    assert len(sizes) == -(-len(items) // limit)  # all waiting items share a batch
 
 
-def test_the_most_urgent_go_first_and_equals_in_their_order() -> None:
+def test_the_most_urgent_items_go_first_and_ties_keep_their_order() -> None:
     batches: list[list[int]] = []
 
     def keep(batch: Sequence[int]) -> list[int]:
@@ -70,7 +70,7 @@ def test_questions_that_need_a_few_turns_to_arrive_still_share_a_batch() -> None
     assert sizes == [4]
 
 
-def test_what_arrives_while_a_batch_runs_goes_into_the_next_one() -> None:
+def test_items_that_arrive_during_a_batch_go_into_the_next_one() -> None:
     started, release = threading.Event(), threading.Event()
     sizes: list[int] = []
 
@@ -110,7 +110,7 @@ def test_only_the_item_that_breaks_its_batch_fails(items: list[int], data: st.Da
             assert result == -item
 
 
-def test_out_of_memory_halves_the_batches_for_good_and_loses_nothing() -> None:
+def test_out_of_memory_halves_all_later_batches_and_loses_nothing() -> None:
     sizes: list[int] = []
 
     def run(batch: Sequence[int]) -> list[int]:
@@ -127,7 +127,7 @@ def test_out_of_memory_halves_the_batches_for_good_and_loses_nothing() -> None:
     assert max(sizes) <= 3
 
 
-def test_an_item_that_finds_no_memory_alone_is_tried_once_more() -> None:
+def test_a_single_item_out_of_memory_is_retried_once() -> None:
     seen: list[int] = []
 
     def run(batch: Sequence[int]) -> list[int]:
@@ -141,7 +141,7 @@ def test_an_item_that_finds_no_memory_alone_is_tried_once_more() -> None:
     assert seen == [1, 1, 2, 2]
 
 
-def test_torchs_own_texts_for_no_memory_are_known() -> None:
+def test_out_of_memory_errors_of_torch_are_recognized() -> None:
     cpu = "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"
     assert out_of_memory(RuntimeError(cpu))
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
@@ -165,7 +165,7 @@ def test_the_memory_of_a_failed_batch_is_free_before_the_halves_run() -> None:
     assert submit_all(MicroBatcher(run, 8), range(8)) == list(range(8))
 
 
-def test_a_batcher_serves_the_next_run_after_one_that_was_cut_off() -> None:
+def test_a_batcher_works_after_a_cancelled_run() -> None:
     batcher: MicroBatcher[int, int] = MicroBatcher(lambda batch: list(batch), 4)
 
     async def cut_off() -> None:
@@ -181,12 +181,12 @@ def test_a_batcher_serves_the_next_run_after_one_that_was_cut_off() -> None:
     assert run(served()) == 2
 
 
-def test_a_batch_function_that_loses_items_is_an_error_not_a_shift() -> None:
+def test_a_batch_function_that_loses_items_is_an_error() -> None:
     (result,) = submit_all(MicroBatcher(lambda batch: [], 4), [1])
     assert isinstance(result, RuntimeError)
 
 
-def test_it_serves_one_loop_after_another() -> None:
+def test_a_batcher_works_in_several_event_loops() -> None:
     batcher: MicroBatcher[int, int] = MicroBatcher(lambda batch: list(batch), 4)
     assert submit_all(batcher, [1, 2]) == [1, 2]
     assert submit_all(batcher, [3]) == [3]

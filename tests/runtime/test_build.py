@@ -1,4 +1,4 @@
-"""What a plan becomes: policies are loaded once, roles are filled in, and what fails is named."""
+"""Building a plan: policies are loaded once, roles fall back to the policy, and errors name the argument."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def debate() -> Search:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The checkpoints that were loaded; policies are scripted."""
+    """The loaded checkpoints. Policies are scripted."""
     made: list[str] = []
 
     def scripted(pretrained: str, *, device: str = "cpu") -> ScriptedPolicy:
@@ -45,7 +45,7 @@ def planned(**typed: Any) -> Any:
     return plan("scripted", {"thinking": "slow", "search": "debate", "pretrained": "own", **typed})
 
 
-def test_policies_that_are_planned_alike_are_one(made: list[str]) -> None:
+def test_equal_plans_share_one_policy(made: list[str]) -> None:
     runner = build(planned(judge_pretrained="other", critic_pretrained="other"))
     assert made == ["own", "other"]
     assert runner.roles["judge"] is runner.roles["critic"]
@@ -53,7 +53,7 @@ def test_policies_that_are_planned_alike_are_one(made: list[str]) -> None:
     assert set(runner.roles) == {"judge", "critic", "summary"}
 
 
-def test_a_role_given_as_the_runs_policy_is_that(made: list[str]) -> None:
+def test_a_role_with_the_plan_of_the_run_shares_its_policy(made: list[str]) -> None:
     runner = build(
         planned(
             judge_pretrained="own",
@@ -63,7 +63,7 @@ def test_a_role_given_as_the_runs_policy_is_that(made: list[str]) -> None:
             summary_pretrained="own",
         )
     )
-    assert made == ["own", "own", "own"]  # other arguments are another policy
+    assert made == ["own", "own", "own"]  # other arguments need another policy
     assert runner.roles["judge"] is runner.policy
     assert runner.roles["critic"] is not runner.policy
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind."""
+"""Threads and tasks after a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from atomthink_plugin.runtime.event_loop import at_end, run
 from tests.openai_server import ChatServer, serve
 
 
-def test_no_thread_stays_after_a_run_on_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_remains_after_a_run_on_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     questions = [Question(f"q{i}", (Message("user", (f"Question number {i}?",)),)) for i in range(40)]
     with serve(ChatServer()) as script:  # its own threads are daemons

@@ -1,4 +1,4 @@
-"""Questions that give the first steps: thinking goes on from there."""
+"""Questions with a history of steps, which the search continues."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def runner(format: Format) -> Runner:
     return Runner(ScriptedPolicy(TREE), None, format, quick(), settings())
 
 
-def test_rollouts_and_searches_start_behind_the_given_steps() -> None:
+def test_rollouts_and_searches_start_after_the_history() -> None:
     tree = question_tree(ScriptedPolicy(TREE), asked=given(FIRST))
     paths = asyncio.run(tree.rollouts(8))
     assert {path.answer for path in paths} == {"1", "2"}
@@ -51,26 +51,26 @@ def test_rollouts_and_searches_start_behind_the_given_steps() -> None:
     assert tree.outcome(choice).steps == (FIRST, "Step 2: Go right.", "Step 3: The answer is 2.")
 
 
-def test_given_steps_that_conclude_leave_nothing_to_do() -> None:
+def test_a_history_with_a_final_answer_needs_no_calls() -> None:
     policy = ScriptedPolicy({})
     (result,) = replace(runner(Continue()), policy=policy).run([given("Step 1: The answer is 3.")])
     assert isinstance(result, Outcome)
     assert (result.answer, result.stopped, policy.calls) == ("3", "final", [])
 
 
-def test_whole_replies_cannot_go_on_from_steps() -> None:
+def test_formats_of_whole_replies_refuse_a_history() -> None:
     (result,) = runner(Direct()).run([given(FIRST)])
     assert isinstance(result, Failure)
     assert "thinking=direct" in result.reason
 
 
-def test_the_journal_tells_histories_apart() -> None:
+def test_the_journal_distinguishes_histories() -> None:
     keys = {given(*history).key for history in ((), (FIRST,), (FIRST, "Step 2: Go left."))}
     assert len(keys) == 3
 
 
 @pytest.mark.parametrize("format", ["continue", "atomic"])
-def test_a_model_goes_on_from_its_own_steps_as_if_it_had_just_written_them(format: str) -> None:
+def test_a_model_continues_its_own_steps_as_in_one_run(format: str) -> None:
     model = build(plan("transformers", {"thinking": "quick", "format": format}, TINY_ARGUMENTS))
     asked = engine_questions(held_out(4))
     whole = [result.steps for result in model.run(asked) if isinstance(result, Outcome)]

@@ -55,7 +55,7 @@ def written(folder: FilePath, *results: tuple[Question, Result], rank: int = 0) 
 
 
 def known(folder: FilePath, *asked: Question, rank: int = 0) -> list[Outcome | None]:
-    """What the next run knows."""
+    """The outcomes that the next run reads."""
     with closing(open_journal(folder, rank)) as journal:
         return [journal.get(one) for one in asked]
 
@@ -69,18 +69,18 @@ def test_an_outcome_comes_back_as_it_was(tmp_path: FilePath) -> None:
 
 
 @given(cut=st.integers(1, 60))
-def test_a_torn_last_line_is_ignored_and_what_follows_it_is_kept(
+def test_an_incomplete_last_line_is_ignored_and_later_records_are_read(
     tmp_path_factory: pytest.TempPathFactory, cut: int
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
     file = written(folder, (A, OUTCOME), (B, OUTCOME))
     file.write_bytes(file.read_bytes()[:-cut])
     written(folder, (C, OUTCOME))
-    # One byte off the end is the newline alone: that record is whole.
+    # Without its last byte, the line break, the record is still complete.
     assert known(folder, A, B, C) == [OUTCOME, OUTCOME if cut == 1 else None, OUTCOME]
 
 
-def test_every_process_reads_what_all_wrote(tmp_path: FilePath) -> None:
+def test_every_process_reads_the_records_of_all(tmp_path: FilePath) -> None:
     written(tmp_path, (A, OUTCOME), rank=0)
     written(tmp_path, (B, OUTCOME), rank=1)
     for rank in (0, 1, 2):
@@ -94,7 +94,7 @@ def test_a_failure_is_written_with_its_reason_and_not_read_back_as_done(tmp_path
     assert known(tmp_path, A) == [None]
 
 
-def test_the_key_changes_with_all_that_is_asked() -> None:
+def test_the_key_depends_on_every_part_of_a_question() -> None:
     red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
     base = Question("q", (Message("user", ("How many?", red)),))
     variants = [
@@ -111,13 +111,13 @@ def test_the_key_changes_with_all_that_is_asked() -> None:
     assert base.key == replace(base, messages=(Message("user", ("How many?", red.copy())),)).key
 
 
-def test_a_value_that_json_has_no_word_for_survives(tmp_path: FilePath) -> None:
+def test_an_infinite_value_is_restored(tmp_path: FilePath) -> None:
     endless = replace(OUTCOME, value=math.inf)
     written(tmp_path, (A, endless))
     assert known(tmp_path, A) == [endless]
 
 
-def test_a_journal_from_before_checksums_and_rollouts_is_still_good(tmp_path: FilePath) -> None:
+def test_a_journal_without_checksums_and_rollouts_is_read(tmp_path: FilePath) -> None:
     file = written(tmp_path, (A, OUTCOME))
     record = json.loads(file.read_text())
     del record["outcome"]["rollouts"], record["checksum"], record["images"], record["choices"]
@@ -136,11 +136,11 @@ def test_no_flipped_byte_changes_an_outcome(tmp_path_factory: pytest.TempPathFac
     file.write_bytes(content)
     outcomes = known(folder, A, B)
     assert all(outcome in (None, OUTCOME) for outcome in outcomes)
-    # Where a line break came or went, the other record may be lost too.
+    # If a line break appeared or disappeared, the other record may be lost as well.
     assert outcomes[1 - hit] == OUTCOME or ord("\n") in (before, content[at])
 
 
-def test_garbage_costs_its_own_line(tmp_path: FilePath, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_line_affects_no_other_line(tmp_path: FilePath, caplog: pytest.LogCaptureFixture) -> None:
     file = written(tmp_path, (A, OUTCOME))
     garbage = [b"[" * 100_000, b"[]", b"7", b"\xff\xfe", b'{"status": "done"}', b'{"a": ' * 50_000, b"1" * 5_000]
     file.write_bytes(b"\n".join([*garbage, file.read_bytes()]))
@@ -148,7 +148,7 @@ def test_garbage_costs_its_own_line(tmp_path: FilePath, caplog: pytest.LogCaptur
     assert len(caplog.records) == len(garbage)
 
 
-def test_what_only_has_the_name_of_a_journals_file_is_ignored(
+def test_folders_and_broken_links_named_like_journal_files_are_ignored(
     tmp_path: FilePath, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = written(tmp_path, (A, OUTCOME))
@@ -160,7 +160,7 @@ def test_what_only_has_the_name_of_a_journals_file_is_ignored(
     assert "rank2.jsonl" in named
 
 
-def test_a_file_of_its_own_that_is_a_folder_is_named(tmp_path: FilePath) -> None:
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: FilePath) -> None:
     file = written(tmp_path, rank=0)
     file.unlink()
     file.mkdir()
@@ -171,7 +171,7 @@ def test_a_file_of_its_own_that_is_a_folder_is_named(tmp_path: FilePath) -> None
     assert kept.value
 
 
-def test_a_second_run_is_refused_by_name_while_the_first_goes_on(tmp_path: FilePath) -> None:
+def test_a_second_run_is_refused_while_the_first_runs(tmp_path: FilePath) -> None:
     with closing(open_journal(tmp_path)) as first:
         with pytest.raises(AtomThinkError) as caught:
             open_journal(tmp_path)
@@ -184,7 +184,7 @@ def test_a_second_run_is_refused_by_name_while_the_first_goes_on(tmp_path: FileP
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_folder_that_is_deleted_during_the_run_is_written_again(
+def test_a_folder_deleted_during_the_run_is_restored(
     moved: bool, tmp_path: FilePath, caplog: pytest.LogCaptureFixture
 ) -> None:
     written(tmp_path, (A, OUTCOME))
@@ -203,7 +203,7 @@ def test_a_folder_that_is_deleted_during_the_run_is_written_again(
     assert known(tmp_path, A, B, C) == [OUTCOME] * 3
 
 
-def test_a_file_that_another_run_has_begun_in_the_place_of_a_deleted_one_is_continued(tmp_path: FilePath) -> None:
+def test_a_deleted_file_is_restored_after_another_runs_records(tmp_path: FilePath) -> None:
     with closing(open_journal(tmp_path)) as journal:
         journal.put(A, OUTCOME)
         shutil.rmtree(journal.folder)
@@ -214,16 +214,14 @@ def test_a_file_that_another_run_has_begun_in_the_place_of_a_deleted_one_is_cont
     assert known(tmp_path, A, B, C) == [OUTCOME] * 3
 
 
-def test_what_another_processs_deleted_file_had_is_asked_again(tmp_path: FilePath) -> None:
+def test_questions_in_a_deleted_file_of_another_process_are_asked_again(tmp_path: FilePath) -> None:
     file = written(tmp_path, (A, OUTCOME), rank=1)
     with closing(open_journal(tmp_path)) as journal:
         file.unlink()
         assert journal.get(A) is None
 
 
-def test_a_full_disk_is_an_error_to_act_on_and_leaves_whole_lines(
-    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_an_error_and_leaves_complete_lines(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file: BinaryIO, content: bytes) -> None:
         file.write(content[:20])
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -266,7 +264,7 @@ def test_a_record_names_a_thumbnail_of_each_image_in_the_order_of_the_prompt(tmp
     assert min(files[both[1]].getpixel((0, 0))) > 250  # type: ignore[arg-type,type-var]
 
 
-def test_a_thumbnail_is_written_once_and_again_when_it_is_deleted(tmp_path: FilePath) -> None:
+def test_a_thumbnail_is_written_once_unless_it_is_deleted(tmp_path: FilePath) -> None:
     journal = open_journal(tmp_path)
     journal.put(shown(RED), OUTCOME)
     (file,) = (journal.folder / "images").iterdir()
@@ -278,7 +276,7 @@ def test_a_thumbnail_is_written_once_and_again_when_it_is_deleted(tmp_path: File
     assert file.is_file()
 
 
-def test_thumbnails_that_cannot_be_written_cost_no_question(
+def test_thumbnails_that_cannot_be_written_fail_no_question(
     tmp_path: FilePath, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = open_journal(tmp_path)
@@ -289,7 +287,7 @@ def test_thumbnails_that_cannot_be_written_cost_no_question(
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 
-def test_a_run_writes_thumbnails_of_what_it_asks(tmp_path: FilePath) -> None:
+def test_a_run_writes_thumbnails_of_its_images(tmp_path: FilePath) -> None:
     journal = open_journal(tmp_path)
     policy = ScriptedPolicy({"": {"Step 1: The final answer is: 1.": 1.0}})
     Runner(policy, None, Continue(), quick(), settings(), journal).run([shown(RED), shown(CLEAR, id="r")])

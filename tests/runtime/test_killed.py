@@ -1,4 +1,4 @@
-"""A run that is killed again and again answers every question once, as if nothing had happened."""
+"""A run that is killed many times answers every question once, with the results of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = FilePath(__file__).parents[2]
 
 
 def run_once(folder: FilePath, search: str, run: int, *finished: str) -> int:
-    """Runs it to its end, or until it kills itself; returns its exit status."""
+    """Runs it until it ends or kills itself, and returns its exit status."""
     command = [sys.executable, "-m", "tests.runtime.killed", folder, search, *finished]
     with calls_file(folder, run).open("w") as calls:
         return subprocess.run(command, cwd=ROOT, stdout=calls, check=False).returncode
@@ -35,7 +35,7 @@ def calls_file(folder: FilePath, run: int) -> FilePath:
 
 
 def calls(folder: FilePath, run: int) -> Counter[str]:
-    """Samples that a run asked for, by question."""
+    """The number of requested samples of a run, by question."""
     asked = Counter[str]()
     for line in calls_file(folder, run).read_text().split("\n")[:-1]:  # a kill may tear the last one
         name, samples = line.split()
@@ -44,7 +44,7 @@ def calls(folder: FilePath, run: int) -> Counter[str]:
 
 
 def journaled(folder: FilePath) -> list[dict[str, Any]]:
-    """All whole records of the journal."""
+    """All complete records of the journal."""
     content = [file.read_bytes() for file in folder.glob("*/rank0.jsonl")]
     return [json.loads(line) for part in content for line in part.split(b"\n")[:-1] if line]
 
@@ -54,14 +54,12 @@ def done(records: list[dict[str, Any]]) -> set[str]:
 
 
 @pytest.mark.parametrize(("search", "kills"), [("beam", 20), ("majority", 10), ("judged", 10)])
-def test_a_run_killed_again_and_again_ends_as_if_nothing_had_happened(
-    search: str, kills: int, tmp_path: FilePath
-) -> None:
+def test_a_run_killed_many_times_gives_the_results_of_one_run(search: str, kills: int, tmp_path: FilePath) -> None:
     chance = random.Random(20)
     known: list[set[str]] = []
     for run in range(kills):
         known.append(done(journaled(tmp_path)))
-        # By what is finished, not by the clock, so that kills are spread over the run on every machine.
+        # Counted in finished questions instead of seconds, so that kills are spread over the run on every machine.
         moment = 0.75 * len(QUESTIONS) * (run + chance.random()) / kills
         assert run_once(tmp_path, search, run, str(int(moment) + 1)) == -signal.SIGKILL
     known.append(done(journaled(tmp_path)))
@@ -81,7 +79,7 @@ def test_a_run_killed_again_and_again_ends_as_if_nothing_had_happened(
     spent = [Usage(**record["outcome"]["usage"]) for record in finished]
     assert total(spent) == total([result.usage for result in expected if isinstance(result, Outcome)])
 
-    # A kill repeats what was in flight, and every run asks for the step that fails.
+    # A kill repeats the requests in flight, and every run asks for the failing step.
     in_flight = kills * CONCURRENCY * EXPANSION[search]
     again = kills * len(FAILING) * EXPANSION[search]
     samples = sum(each.total() for each in asked)

@@ -1,4 +1,4 @@
-"""Ten thousand questions in one run: what stays in memory is what is in flight, and the answers."""
+"""The memory of a run with ten thousand questions holds only the questions in flight and the answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NODES = 4
 
 
 class Lazy:
-    """Questions that exist while they are asked."""
+    """Questions that are built on demand."""
 
     def __len__(self) -> int:
         return COUNT
@@ -51,7 +51,7 @@ class Lazy:
 
 
 class Instant:
-    """Policy and scorer; no two questions share a step."""
+    """A policy and scorer. Questions share no steps."""
 
     identity = "instant"
 
@@ -71,7 +71,7 @@ def alive() -> Counter[type]:
 
 
 class Census:
-    """Counts what is alive at some questions, and bytes over some thousand: tracing is slow."""
+    """Counts live objects at some questions, and bytes over a few thousand questions, because tracing is slow."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -104,7 +104,7 @@ def test_ten_thousand_questions_leave_their_answers_in_memory_and_nothing_else(
     assert len(results) == len(journal) == COUNT
     for living in census.alive.values():
         assert 0 < max(living[Question], living[QuestionTree]) <= CONCURRENCY
-        # What is thought about, and each worker's last outcome.
+        # The questions in flight, and each worker's last outcome.
         assert 0 < max(living[Path], living[Node] / 2) <= CONCURRENCY * (NODES + 1)
     grown = {kind: more for kind, more in (census.alive[LATE] - census.alive[EARLY]).items() if more > 10 * CONCURRENCY}
     # An outcome, its cost, and the place of its record. (Tuples of text alone are unknown to the collector.)

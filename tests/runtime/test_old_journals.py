@@ -1,4 +1,4 @@
-"""Journals from before nodes had units, roles and uses: `before_units` was written by such a version."""
+"""Journals of older versions. `before_units` has nodes without units, roles and uses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_finished_questions_are_read_and_answers_of_old_requests_are_asked_again
         (FOUR, 0.75, "step", "policy", ""),
         (FIVE, 0.75, "step", "policy", ""),
     }
-    # The interrupted question: what its policy is asked has another name now, what its scorer is asked has not.
+    # The interrupted question: the names of policy requests have changed since, those of scorer requests have not.
     assert [(name, history) for name, history, _ in policy.calls] == [("b", ""), ("b", FIRST)]
     assert FIRST not in scorer.calls
     fresh = runner(Grove({}, {}, {}), beam(1, 2), ScriptedPolicy(TREE), scorer=scorer).run([question("b")])

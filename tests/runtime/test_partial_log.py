@@ -1,4 +1,4 @@
-"""An interrupted question goes on from what the models had answered."""
+"""An interrupted question is resumed from the logged model answers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def opened(folder: FilePath, rank: int = 0) -> Iterator[Journal]:
 
 
 def dies_after(calls: int) -> ScriptedPolicy:
-    """A policy of the chain whose run is killed at the next call."""
+    """A policy of the chain that ends the run after so many calls."""
 
     def fails(prompt: Prompt) -> None:
         if len(policy.calls) > calls:
@@ -77,7 +77,7 @@ def killed(folder: FilePath, calls: int, rank: int = 0) -> FilePath:
 
 
 def resumed(folder: FilePath, rank: int = 0) -> list[str]:
-    """Finishes that question, and returns the histories that the policy was asked to extend."""
+    """Finishes that question, and returns the histories that the policy extended."""
     policy = ScriptedPolicy(CHAIN)
     with opened(folder, rank) as journal:
         results = runner(GROVE, beam(1, 1), policy, journal=journal).run([question()])
@@ -86,7 +86,7 @@ def resumed(folder: FilePath, rank: int = 0) -> list[str]:
 
 
 @given(groves(), st.sampled_from(SEARCHES), st.integers(0, 60), st.integers(1, 5))
-def test_no_answer_is_asked_for_twice(
+def test_no_request_is_sent_twice(
     tmp_path_factory: pytest.TempPathFactory, grove: Grove, search: Any, calls: int, concurrency: int
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
@@ -111,7 +111,7 @@ def test_no_answer_is_asked_for_twice(
     assert not list(folder.glob("*/partial_*"))
 
 
-def test_another_process_goes_on_and_the_file_forgets_what_is_finished(tmp_path: FilePath) -> None:
+def test_another_process_resumes_and_finished_answers_are_dropped(tmp_path: FilePath) -> None:
     file = killed(tmp_path, 1, rank=3)
     assert resumed(tmp_path, rank=0) == [TEXTS[0], "\n\n".join(TEXTS[:2])]
     assert file.is_file()
@@ -121,7 +121,7 @@ def test_another_process_goes_on_and_the_file_forgets_what_is_finished(tmp_path:
 
 
 @pytest.mark.parametrize("line", [0, 1, 2, 3])
-def test_a_damaged_answer_is_asked_for_and_no_other(line: int, tmp_path: FilePath) -> None:
+def test_only_a_damaged_answer_is_asked_again(line: int, tmp_path: FilePath) -> None:
     file = killed(tmp_path, 2)
     content = file.read_bytes().splitlines(keepends=True)
     assert len(content) == 4  # two steps, two scores
@@ -146,7 +146,7 @@ def test_a_failed_question_keeps_its_answers_for_the_next_run(tmp_path: FilePath
     assert resumed(tmp_path) == ["\n\n".join(TEXTS[:2])]
 
 
-def test_a_question_that_fails_on_logged_answers_alone_is_asked_anew_by_the_next_run(tmp_path: FilePath) -> None:
+def test_answers_are_dropped_if_a_question_fails_on_logged_answers_alone(tmp_path: FilePath) -> None:
     class Wrong(ScriptedScorer):
         async def score(self, path: Path) -> Score:
             return replace(await super().score(path), value=math.nan)
@@ -160,7 +160,7 @@ def test_a_question_that_fails_on_logged_answers_alone_is_asked_anew_by_the_next
     assert asked == [1, 0, 1]
 
 
-def test_steps_come_back_as_they_were(tmp_path: FilePath) -> None:
+def test_answers_are_restored_exactly(tmp_path: FilePath) -> None:
     step = Step("Step 1: \udcff \u2028 數", (3, 1, 2), -0.1 - 1e-17, "length", 2)
     answers = [Proposal((step, Step("", (), None)), Usage(1, 2, 3, 4, 5, 6, 0.1)), Score(1 / 3, Usage(score_calls=1))]
     for _ in range(2):
@@ -189,7 +189,7 @@ def test_the_file_does_not_grow_with_the_run(tmp_path: FilePath, monkeypatch: py
     assert [request for request, _, _ in PartialLog(tmp_path, 0, ()).earlier("under way")] == ["r", "s"]
 
 
-def test_a_run_goes_on_without_a_file_that_cannot_be_written(
+def test_a_run_continues_if_the_log_cannot_be_written(
     tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(file: BinaryIO, content: bytes) -> None:
@@ -206,7 +206,7 @@ def test_a_run_goes_on_without_a_file_that_cannot_be_written(
 
 
 class Ponders(ScriptedPolicy):
-    """Takes a hundred seconds for a step, by a clock of its own."""
+    """A policy that takes a hundred seconds per step on its own clock."""
 
     now = 0.0
 
@@ -215,7 +215,7 @@ class Ponders(ScriptedPolicy):
         return await super().propose(prompt, n, sampling)
 
 
-def test_seconds_spent_before_count(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_of_earlier_runs_count(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(prompt: Prompt) -> None:
         if prompt.depth == 1:
             raise RuntimeError("killed")
@@ -230,7 +230,7 @@ def test_seconds_spent_before_count(tmp_path: FilePath, monkeypatch: pytest.Monk
     assert (result.stopped, len(result.steps), result.usage.seconds) == ("budget", 2, 200.0)
 
 
-def test_answers_outlive_a_folder_that_is_deleted_during_the_run(tmp_path: FilePath) -> None:
+def test_answers_survive_the_deletion_of_the_folder(tmp_path: FilePath) -> None:
     def deletes(prompt: Prompt) -> None:
         if prompt.session == "q0" and prompt.depth == 1:
             shutil.rmtree(journal.folder)
@@ -264,7 +264,7 @@ def test_an_answer_whose_line_break_was_cut_off_is_kept(tmp_path: FilePath) -> N
     assert [list(log.earlier(key)) for key in "abcde"] == [[("r", 0.0, answer)]] * 5
 
 
-def test_a_file_that_cannot_be_read_is_given_up_with_a_warning(
+def test_a_log_that_cannot_be_read_is_ignored_with_a_warning(
     tmp_path: FilePath, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = killed(tmp_path, 1)
@@ -273,7 +273,7 @@ def test_a_file_that_cannot_be_read_is_given_up_with_a_warning(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_a_run_is_told_what_it_spent_itself(tmp_path: FilePath) -> None:
+def test_the_reported_cost_is_that_of_this_run(tmp_path: FilePath) -> None:
     killed(tmp_path, 1)
     told: list[tuple[int, Usage | None]] = []
     for _ in range(2):
@@ -313,7 +313,7 @@ async def everything(tree: SearchTree) -> Choice:
 
 
 @given(groves(), st.integers(0, 40), st.integers(0, 9), st.integers(1, 3))
-def test_a_search_of_every_kind_of_call_resumes_anywhere_as_if_nothing_had_happened(
+def test_a_search_with_every_kind_of_call_resumes_at_any_point(
     tmp_path_factory: pytest.TempPathFactory, grove: Grove, calls: int, seed: int, concurrency: int
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
@@ -350,8 +350,8 @@ def test_a_search_of_every_kind_of_call_resumes_anywhere_as_if_nothing_had_happe
     for model, before, after in zip(whole, first, second, strict=True):
         answered = Counter(before.calls) & Counter(model.calls)
         asked = answered + Counter(after.calls)
-        assert not Counter(model.calls) - asked  # all of it was asked
-        # A call that was killed is asked again, and one that was under way beside it.
+        assert not Counter(model.calls) - asked  # no request is missing
+        # Requests in flight at the kill are sent again.
         assert (asked - Counter(model.calls)).total() <= concurrency * 5
     roles = {(node["role"], node["use"]) for record in resumed for node in record["outcome"]["nodes"]}
     assert roles >= {("policy", ""), ("judge", "judge"), ("policy", "critic"), ("", ""), ("judge", "")}

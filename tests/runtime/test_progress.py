@@ -25,7 +25,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[Any, ...]]:
     return [tuple(record.args or ()) for record in caplog.records if record.name == module.__name__]
 
 
-def test_a_line_is_logged_now_and_then_and_at_the_end(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_are_logged_at_intervals_and_at_the_end(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with RunProgress(4, "beam") as progress:
         progress.finished(DONE, None)
@@ -42,7 +42,7 @@ def test_a_line_is_logged_now_and_then_and_at_the_end(clock: list[float], caplog
     ]
 
 
-def test_units_have_a_rate_of_their_own(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+def test_units_have_their_own_rate(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with RunProgress(30, "prm", unit="steps", rate_of=None) as progress:
         clock[0] += 60

@@ -1,4 +1,4 @@
-"""The run as a whole: order, batching, interruption, budgets and failures change no result."""
+"""Whole runs: results do not depend on order, batching, interruption or failures of other questions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ QUESTIONS = [question(f"q{i}") for i in range(12)]
 
 
 @given(groves(), searches, st.integers(1, 20), st.integers(0, 999))
-def test_order_concurrency_and_arrival_change_nothing(
+def test_results_do_not_depend_on_order_concurrency_and_timing(
     grove: Grove, search: Search, concurrency: int, seed: int
 ) -> None:
     expected = timeless(runner(grove, search, concurrency=1).run(QUESTIONS))
@@ -86,7 +86,7 @@ def test_order_concurrency_and_arrival_change_nothing(
 
 
 @given(groves(), searches, st.integers(0, 60))
-def test_an_interrupted_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_is_resumed(
     tmp_path_factory: pytest.TempPathFactory, grove: Grove, search: Search, calls: int
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
@@ -132,7 +132,7 @@ def test_no_chain_has_more_steps_than_allowed(grove: Grove, search: Search, step
     assert result.stopped in {"final", "depth"}
 
 
-def test_a_spent_clock_returns_the_best_path_so_far() -> None:
+def test_a_time_limit_returns_the_best_path_so_far() -> None:
     grove = Grove({"": {"Step 1: go.": 1.0}}, {}, {})
     spent = replace(settings(), budget_seconds=1e-9)
     (result,) = runner(grove, quick(), settings=spent).run([question()])
@@ -140,7 +140,7 @@ def test_a_spent_clock_returns_the_best_path_so_far() -> None:
     assert (result.stopped, result.steps, result.usage.policy_calls) == ("budget", (), 0)
 
 
-def test_a_question_that_fails_is_recorded_and_asked_again_while_the_others_go_on(tmp_path: FilePath) -> None:
+def test_a_failed_question_is_recorded_and_asked_again_by_the_next_run(tmp_path: FilePath) -> None:
     grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {}, {})
 
     def broken(prompt: Prompt) -> None:
@@ -171,7 +171,7 @@ def test_a_score_outside_zero_and_one_is_an_error() -> None:
     assert "[0, 1]" in result.reason
 
 
-def test_each_node_is_scored_once_however_many_paths_share_it() -> None:
+def test_a_node_shared_by_paths_is_scored_once() -> None:
     first, final = "Step 1: Look.", "Step 2: The final answer is: 4."
     grove = Grove({"": {first: 1.0}, first: {final: 1.0}}, {first: 0.5, f"{first}\n\n{final}": 0.25}, {})
     scorer = ScriptedScorer(grove.scores)
@@ -181,7 +181,7 @@ def test_each_node_is_scored_once_however_many_paths_share_it() -> None:
     assert (result.scores, result.usage.score_calls) == ((0.5, 0.25), 2)
 
 
-def test_an_invalid_step_is_drawn_again_hotter_until_a_valid_one_comes() -> None:
+def test_an_invalid_step_is_retried_at_higher_temperatures() -> None:
     temperatures: list[float] = []
 
     class Stutter(ScriptedPolicy):
@@ -211,7 +211,7 @@ def test_of_several_steps_in_one_reply_the_first_is_kept_even_if_the_last_was_cu
     assert (result.steps, result.answer) == ((first, final), "7")
 
 
-def test_a_step_that_is_cut_at_the_token_limit_is_no_step() -> None:
+def test_a_step_cut_at_the_token_limit_is_invalid() -> None:
     grove = Grove({"": {"Step 1: one two three four five.": 1.0}}, {}, {})
     plain = settings()
     short = replace(plain, retries=0, sampling=replace(plain.sampling, max_tokens=3))
@@ -227,7 +227,7 @@ def test_a_node_without_any_valid_step_ends_its_path_as_invalid() -> None:
     assert (result.stopped, result.steps, result.usage.policy_calls) == ("invalid", ("Step 1: Look.",), 4)
 
 
-def test_a_slow_vote_holds_up_no_other_question(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_vote_does_not_block_other_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     voting_now, gone_on = threading.Event(), threading.Event()
 
     def slow(answers: Sequence[str]) -> list[list[int]]:
@@ -249,7 +249,7 @@ def test_a_slow_vote_holds_up_no_other_question(monkeypatch: pytest.MonkeyPatch)
     assert [getattr(result, "answer", None) for result in results] == ["1", "1"]
 
 
-def test_it_runs_where_a_loop_is_already_running() -> None:
+def test_a_run_works_inside_a_running_event_loop() -> None:
     grove = Grove({"": {"Step 1: The final answer is: 1.": 1.0}}, {}, {})
 
     async def notebook() -> list[Result]:
@@ -259,7 +259,7 @@ def test_it_runs_where_a_loop_is_already_running() -> None:
     assert isinstance(result, Outcome)
 
 
-def test_settings_is_what_the_journal_is_keyed_by(tmp_path: FilePath) -> None:
+def test_the_journal_is_keyed_by_the_settings(tmp_path: FilePath) -> None:
     folders = []
     for seed in (1, 2, 1):
         with contextlib.closing(journal(tmp_path, seed=seed)) as opened:

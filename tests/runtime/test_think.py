@@ -1,4 +1,4 @@
-"""One question, with events while it is thought about."""
+"""`Runner.think`: one question, with a callback for nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GROVE = Grove(TREE, {FIRST: 0.25, f"{FIRST}\n\n{FINAL}": 0.75, f"{FIRST}\n\n{OTH
 ASKED = Prompt((Message("user", ("Which?",)),), begun=(FIRST,))
 
 
-def test_every_node_is_shown_when_it_is_there_and_again_when_it_is_scored() -> None:
+def test_on_node_is_called_for_each_node_and_each_score() -> None:
     seen: list[tuple[str, Node]] = []
     now = ["thinking"]
 
@@ -44,7 +44,7 @@ def test_every_node_is_shown_when_it_is_there_and_again_when_it_is_scored() -> N
     assert {node.text: node for _, node in seen} == {node.text: node for node in outcome.nodes}
 
 
-def test_it_gives_what_a_run_gives(tmp_path: FilePath) -> None:
+def test_think_gives_the_result_of_run(tmp_path: FilePath) -> None:
     expected = timeless(runner(GROVE, majority(3)).run([question()]))
     seen: list[Node] = []
     with contextlib.closing(Journal(tmp_path, "run", {})) as journal:
@@ -55,7 +55,7 @@ def test_it_gives_what_a_run_gives(tmp_path: FilePath) -> None:
     assert seen == []
 
 
-def test_a_callback_that_raises_is_the_callers_error_and_spoils_nothing(tmp_path: FilePath) -> None:
+def test_an_error_in_a_callback_is_raised_to_the_caller(tmp_path: FilePath) -> None:
     def broken(node: Node) -> None:
         raise LookupError(node.text)
 
@@ -82,7 +82,7 @@ def test_a_question_that_cannot_be_asked_raises() -> None:
 
 
 async def others() -> set[asyncio.Task[object]]:
-    """Tasks that are left, after those that were cancelled had their turn."""
+    """The remaining tasks after cancelled tasks have ended."""
     for _ in range(5):
         await asyncio.sleep(0)
     return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ class Waits(ScriptedScorer):
 
 
 async def gathers(tree: SearchTree) -> Choice:
-    """Asks for much at the same time, one of which fails at once where the policy makes it fail."""
+    """Makes several concurrent calls, one of which fails if the policy fails."""
     (family,) = await tree.expand([tree.root], 1)
     await asyncio.gather(
         tree.score(family[0]),
@@ -108,7 +108,7 @@ async def gathers(tree: SearchTree) -> Choice:
 
 
 @pytest.mark.parametrize("search", [gathers, majority(3)])
-def test_a_cancelled_question_leaves_no_task_behind(search: Search) -> None:
+def test_a_cancelled_question_leaves_no_tasks(search: Search) -> None:
     waiting = ScriptedPolicy(TREE, delay=lambda prompt, n: 0 if prompt.depth == 0 else 1_000_000)
 
     async def notebook() -> None:
@@ -124,7 +124,7 @@ def test_a_cancelled_question_leaves_no_task_behind(search: Search) -> None:
     asyncio.run(notebook())
 
 
-def test_a_question_that_fails_leaves_no_task_behind() -> None:
+def test_a_failed_question_leaves_no_tasks() -> None:
     def fails(prompt: Prompt) -> None:
         if prompt.messages == ASKED.messages:
             raise QuestionError("the judge was away")
@@ -141,7 +141,7 @@ def test_a_question_that_fails_leaves_no_task_behind() -> None:
     asyncio.run(notebook())
 
 
-def test_a_search_that_does_not_wait_for_all_it_asked_leaves_nothing_behind() -> None:
+def test_requests_that_a_search_did_not_wait_for_are_cancelled() -> None:
     async def search(tree: SearchTree) -> Choice:
         asking = asyncio.create_task(tree.ask(tree.root, ASKED, use="judge"))
         await asyncio.sleep(0)
@@ -160,7 +160,7 @@ def test_a_search_that_does_not_wait_for_all_it_asked_leaves_nothing_behind() ->
     asyncio.run(notebook())
 
 
-def test_where_one_rollout_fails_the_others_are_not_followed_further() -> None:
+def test_other_rollouts_stop_when_one_fails() -> None:
     def fails(prompt: Prompt) -> None:
         if len(policy.calls) == 3 and not failed:
             failed.append(True)

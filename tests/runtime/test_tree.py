@@ -1,4 +1,4 @@
-"""What the searches rely on, for searches that combine the tree's calls as ours do not."""
+"""Properties of the search tree for combinations of calls that the built-in searches do not make."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_wide_vote_spends_its_budget_on_chains_that_conclude() -> None:
     assert answers == ["1"] * 50 + [None] * 14
 
 
-def test_what_one_beam_may_still_write_is_not_reserved_by_another() -> None:
+def test_a_beam_does_not_reserve_the_tokens_of_another() -> None:
     first, second = "Step 1: Look left.", "Step 1: Look right."
     tree = {"": {first: 0.5, second: 0.5}, first: {"Step 2: On.": 1.0}, second: {"Step 2: On.": 1.0}}
     tree = tree_of(Grove(tree, {}, {}), exhaustive=True, budget_tokens=768)
@@ -75,7 +75,7 @@ def test_what_one_beam_may_still_write_is_not_reserved_by_another() -> None:
     assert [len(family) for family in asyncio.run(search())] == [1, 1]
 
 
-def test_a_step_that_the_chains_limit_cuts_ends_it_by_length_and_is_not_drawn_again() -> None:
+def test_a_step_cut_by_the_chain_limit_ends_the_chain_without_retries() -> None:
     first = "Step 1: one two three four five six."
     tree = {"": {first: 1.0}, first: {"Step 2: one two three four five.": 1.0}}
     tree = tree_of(Grove(tree, {}, {}), max_new_tokens=10)
@@ -89,7 +89,7 @@ def test_a_step_that_the_chains_limit_cuts_ends_it_by_length_and_is_not_drawn_ag
     assert tree.usage.policy_calls == 2
 
 
-def test_a_full_context_ends_a_path_by_its_length_without_asking_again() -> None:
+def test_a_full_context_ends_a_path_without_retries() -> None:
     class Full(ScriptedPolicy):
         async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
             self.calls.append(("", "", n))
@@ -101,7 +101,7 @@ def test_a_full_context_ends_a_path_by_its_length_without_asking_again() -> None
     assert (tree.why(tree.root), len(policy.calls)) == ("length", 1)
 
 
-def test_a_path_the_scorer_cannot_read_loses_and_the_tree_says_why() -> None:
+def test_a_path_that_cannot_be_scored_loses_with_a_recorded_reason() -> None:
     class Picky(ScriptedScorer):
         async def score(self, path: Path) -> Score:
             if path.depth > 1:
@@ -142,7 +142,7 @@ def test_a_scorer_whose_server_fails_in_the_middle_fails_the_question() -> None:
 
 
 @given(groves(depth=4), st.integers(1, 20), st.integers(0, 99))
-def test_the_outcome_has_every_rollout_in_order_with_what_it_took(grove: Grove, n: int, seed: int) -> None:
+def test_the_outcome_has_every_rollout_in_order_with_its_cost(grove: Grove, n: int, seed: int) -> None:
     tree = tree_of(grove, seed=seed)
     paths = asyncio.run(tree.rollouts(n))
     outcome = tree.outcome(Choice(paths[0], 0.0, tree.why(paths[0])))
@@ -222,7 +222,7 @@ def test_rollouts_in_two_calls_are_recorded_once_and_in_the_order_of_their_sampl
     assert recorded == [[path.key for path in paths]] * 2
 
 
-def test_what_the_scorer_said_stays_when_a_node_is_reached_again() -> None:
+def test_a_score_is_kept_when_a_node_is_reached_again() -> None:
     first, final = "Step 1: Look.", "Step 2: The final answer is: 4."
     seen: list[Node] = []
 
@@ -287,7 +287,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Pieces of a reply, wherever their token limit ends them."""
+    """Pieces of a reply that end at their token limit."""
 
     joint: str
 
