@@ -7,6 +7,7 @@ modules are imported in the functions, so that `--help` is instant.
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -295,7 +296,14 @@ def init(kind: Literal["prm", "policy"], folder: Path, /) -> None:
     print(f"{folder} is ready. Next:\n\ncd {shlex.quote(str(folder))}\n{commands}")
 
 
-def train_policy(recipe: str | None = None, /, *, print_recipe: str | None = None, **overrides: str) -> None:
+RecipeName = Annotated[
+    str | None, Parameter(help="A recipe: a YAML file, or the name of one that comes with the package.")
+]
+PrintRecipe = Annotated[str | None, Parameter(help="Print the recipe of this name and exit.")]
+Override = Annotated[str, Parameter(help="Keys of the recipe with values in YAML; they replace those of the recipe.")]
+
+
+def train_policy(recipe: RecipeName = None, /, *, print_recipe: PrintRecipe = None, **overrides: Override) -> None:
     """Fine-tune a policy on chains of steps.
 
     Trains any image-text-to-text checkpoint on chains, rendered as inference renders them. For several processes use
@@ -303,11 +311,6 @@ def train_policy(recipe: str | None = None, /, *, print_recipe: str | None = Non
 
         atomthink train policy --print-recipe llava1_5_7b > recipe.yaml
         atomthink train policy recipe.yaml --data chains.jsonl --learning_rate 1e-5
-
-    Args:
-        recipe: A recipe: a YAML file, or the name of one that comes with the package.
-        print_recipe: Print the recipe of this name and exit.
-        overrides: Keys of the recipe with values in YAML, used instead of what the recipe says.
     """
     from atomthink_plugin.training.train.recipe import PolicyRecipe
 
@@ -317,7 +320,7 @@ def train_policy(recipe: str | None = None, /, *, print_recipe: str | None = Non
         train_policy(loaded)
 
 
-def train_dpo(recipe: str | None = None, /, *, print_recipe: str | None = None, **overrides: str) -> None:
+def train_dpo(recipe: RecipeName = None, /, *, print_recipe: PrintRecipe = None, **overrides: Override) -> None:
     """Tune a policy on pairs of better and worse steps (DPO).
 
     Trains on the pairs that `atomthink pairs` makes. The next round's recipe names the output of this round as its
@@ -325,11 +328,6 @@ def train_dpo(recipe: str | None = None, /, *, print_recipe: str | None = None, 
 
         atomthink train dpo --print-recipe dpo > recipe.yaml
         atomthink train dpo recipe.yaml --data pairs.jsonl
-
-    Args:
-        recipe: A recipe: a YAML file, or the name of one that comes with the package.
-        print_recipe: Print the recipe of this name and exit.
-        overrides: Keys of the recipe with values in YAML, used instead of what the recipe says.
     """
     from atomthink_plugin.training.train.recipe import DpoRecipe
 
@@ -339,7 +337,7 @@ def train_dpo(recipe: str | None = None, /, *, print_recipe: str | None = None, 
         train_dpo(loaded)
 
 
-def train_prm(recipe: str | None = None, /, *, print_recipe: str | None = None, **overrides: str) -> None:
+def train_prm(recipe: RecipeName = None, /, *, print_recipe: PrintRecipe = None, **overrides: Override) -> None:
     """Train a process reward model on labelled chains.
 
     Trains a language model that is read at a tag (kind: token) or a token classifier (kind: head), with or without
@@ -347,11 +345,6 @@ def train_prm(recipe: str | None = None, /, *, print_recipe: str | None = None, 
 
         atomthink train prm --print-recipe prm_llava1_5_7b > recipe.yaml
         atomthink train prm recipe.yaml --data labels.jsonl
-
-    Args:
-        recipe: A recipe: a YAML file, or the name of one that comes with the package.
-        print_recipe: Print the recipe of this name and exit.
-        overrides: Keys of the recipe with values in YAML, used instead of what the recipe says.
     """
     from atomthink_plugin.training.train.prm_recipe import PrmRecipe
 
@@ -391,6 +384,33 @@ def train_tiny(*, out: Path, only: Words = (), scale: PositiveFloat = 1.0) -> No
     run_stages(out, only or None, scale)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ScoringOptions:
+    """The process reward model that is measured.
+
+    Attributes:
+        prm: The checkpoint, as `prm=` of a run; by default the embedded PRM.
+        scorer: Its kind, if its config does not say it.
+        prm_args: Arguments of the scorer, such as prm_dtype=float32.
+        scores: Keep scores in this file; a stopped run continues from it.
+    """
+
+    prm: str | None = None
+    scorer: str | None = None
+    prm_args: Pairs = ""
+    scores: Path | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the arguments of the scorer, as a run takes them."""
+        from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+        from atomthink_plugin.plugins.arguments import read_pairs
+
+        prm = TINY_ARGUMENTS["prm"] if self.prm is None and self.scorer is None else self.prm
+        named = {"prm": prm, "scorer": self.scorer}
+        return {**read_pairs("--prm-args", self.prm_args), **{k: v for k, v in named.items() if v is not None}}
+
+
 SetFormat = Literal["chains", "processbench", "visualprocessbench", "prmbench", "bigbench_mistake"]
 _THRESHOLD = Group("Threshold", validator=mutually_exclusive)
 
@@ -399,14 +419,11 @@ def prm_eval(
     set: str,
     /,
     *,
-    prm: str | None = None,
-    scorer: str | None = None,
-    prm_args: Pairs = "",
+    scoring: ScoringOptions = ScoringOptions(),
     format: SetFormat | None = None,
     limit: Count | None = None,
     threshold: Annotated[float, Parameter(group=_THRESHOLD, validator=Number(gte=0, lte=1))] = 0.5,
     threshold_from: Annotated[str | None, Parameter(group=_THRESHOLD)] = None,
-    scores: Path | None = None,
     rejects: Path | None = None,
     json: Path | None = None,
 ) -> None:
@@ -420,36 +437,24 @@ def prm_eval(
 
     Args:
         set: JSONL, JSON, parquet, a folder with such files, or a dataset of the hub.
-        prm: The checkpoint, as `prm=` of a run; by default the embedded PRM.
-        scorer: Its kind, if its config does not say it.
-        prm_args: Arguments of the scorer: prm_dtype=float32,...
+        scoring: The model.
         format: Format of the set, if its fields do not show it.
         limit: Use only the first records.
         threshold: Steps with a lower score count as judged wrong.
         threshold_from: Use the threshold with the highest first-error F1 on this other set.
-        scores: Keep scores in this file; a stopped run continues from it.
         rejects: Write records that cannot be used to this file.
         json: Also write the numbers to this file.
     """
     from atomthink_plugin.report.output_files import writable
     from atomthink_plugin.training.evaluate.evaluating import Wanted, evaluate
 
-    for option, file in (("scores", scores), ("rejects", rejects), ("json", json)):
+    for option, file in (("scores", scoring.scores), ("rejects", rejects), ("json", json)):
         writable(f"--{option}", file)
-    wanted = Wanted(set, format, limit, threshold_from or threshold, scores, rejects, json)
-    evaluate(wanted, _scorer(prm, scorer, prm_args))
+    wanted = Wanted(set, format, limit, threshold_from or threshold, scoring.scores, rejects, json)
+    evaluate(wanted, scoring.arguments())
 
 
-def prm_mine(
-    chains: Path,
-    /,
-    *,
-    out: Path,
-    prm: str | None = None,
-    scorer: str | None = None,
-    prm_args: Pairs = "",
-    scores: Path | None = None,
-) -> None:
+def prm_mine(chains: Path, /, *, out: Path, scoring: ScoringOptions = ScoringOptions()) -> None:
     """Find labelled chains that a process reward model misjudges.
 
     Scores all steps of labelled chains and writes the chains with a step whose score is further than 0.5 from its
@@ -460,25 +465,11 @@ def prm_mine(
     Args:
         chains: Labelled chains, as `atomthink label` writes them.
         out: The misjudged chains, as JSONL.
-        prm: The checkpoint, as `prm=` of a run; by default the embedded PRM.
-        scorer: Its kind, if its config does not say it.
-        prm_args: Arguments of the scorer: prm_dtype=float32,...
-        scores: Keep scores in this file; a stopped run continues from it.
+        scoring: The model.
     """
     from atomthink_plugin.report.output_files import writable
     from atomthink_plugin.training.evaluate.mining import mine
 
-    writable("--scores", scores)
+    writable("--scores", scoring.scores)
     writable("--out", out)
-    mine(chains, out, _scorer(prm, scorer, prm_args), scores)
-
-
-def _scorer(prm: str | None, scorer: str | None, prm_args: str) -> dict[str, Any]:
-    """Returns the arguments of a scorer; without any name they are those of the embedded PRM."""
-    from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-    from atomthink_plugin.plugins.arguments import read_pairs
-
-    if prm is None and scorer is None:
-        prm = TINY_ARGUMENTS["prm"]
-    named = {"prm": prm, "scorer": scorer}
-    return {**read_pairs("--prm-args", prm_args), **{name: value for name, value in named.items() if value is not None}}
+    mine(chains, out, scoring.arguments(), scoring.scores)
