@@ -252,7 +252,7 @@ class AppendLog:
             self._lock.release()
 
     def _lock_again(self) -> None:
-        """Locks the new file; where another process was faster, the run goes on without a lock."""
+        """Locks the new file. If another process was faster, the run continues without a lock."""
         if self._lock is None:
             return
         self._lock.release()

@@ -88,7 +88,7 @@ def _highest(
 
 
 def _voted(end: Node, name: str, aggregate: Aggregate | None, tree: FinishedTree) -> str | None:
-    """The answer with the largest weight; None if scores are missing or another answer has the largest."""
+    """Explains a choice by votes. None if scores are missing or another answer has more votes."""
     votes = [node for node in tree.finished for _ in range(node.multiplicity)]
     weights = [1.0 if aggregate is None else tree.value(node, aggregate) for node in votes]
     known = [weight for weight in weights if weight is not None]

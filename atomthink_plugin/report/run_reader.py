@@ -139,7 +139,7 @@ def read(run: Path, journal: Path | None = None) -> RecordedRun:
     except AtomThinkError:
         if journals := journals_in(run):
             names = ", ".join(map(str, journals))
-            raise AtomThinkError(f"`{run}` holds no run but journals; name one of them: {names}") from None
+            raise AtomThinkError(f"`{run}` contains journals and no run. Name one of them: {names}") from None
         raise
     folder, missing = _journal(found, run, journal)
     contents = read_journal(folder) if folder is not None else None

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 LOG_EVERY_SECONDS = 30.0
-"""How often a line is logged where there is no terminal."""
+"""How often a line is logged without a terminal."""
 
 
 class RunProgress:
@@ -68,7 +68,7 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops drawing and leaves the last state, also of work that was interrupted."""
+        """Stops drawing. The last state remains visible, or is logged if the work was interrupted."""
         self._bar.stop()
         if kind is not None and self._done < self._total:
             self._log()
@@ -109,7 +109,7 @@ class RunProgress:
         return self._amount / self._elapsed
 
     def _log(self) -> None:
-        """Logs the state where there is no bar."""
+        """Logs the state if there is no terminal."""
         if self._shown and not self._console.is_terminal:
             left = self._elapsed / max(self._fresh, 1) * (self._total - self._done)
             log.info(
