@@ -137,6 +137,7 @@ def test_keys_of_a_recipe_are_options() -> None:
     assert bound.kwargs == {"learning_rate": "1e-5", "lora_r": "8"}
 
 
+@pytest.mark.slow
 def test_the_demo_answers_and_writes_its_rows_and_a_page_of_trees(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def interrupted_demo(folder: Path, at: str, times: int) -> tuple[int, str]:
     return demo.wait(), "".join(lines)
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_the_demo_leaves_what_is_finished(tmp_path: Path) -> None:
     status, printed = interrupted_demo(tmp_path, "100%|", 2)  # weights are loaded: the second mode's policy
     assert status == 130, printed
@@ -199,6 +201,7 @@ def test_an_interrupt_of_the_demo_leaves_what_is_finished(tmp_path: Path) -> Non
     assert "1 of 2" in printed
 
 
+@pytest.mark.slow
 def test_an_interrupt_during_the_imports_is_one_line(tmp_path: Path) -> None:
     status, printed = interrupted_demo(tmp_path, "", 1)
     assert status == 130, printed
