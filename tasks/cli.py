@@ -76,9 +76,9 @@ def steps(run: Path, /, *, json: Path | None = None) -> None:
         run: Folder of lmms-eval's --output_path (with --log_samples), or a ..._results.json in it.
         json: Also write the rows and all scored steps to this file.
     """
-    from atomthink_plugin.tasks.step_report import show
+    from atomthink_plugin.tasks.step_report import write_step_report
 
-    show(run, json)
+    write_step_report(run, json)
 
 
 def build_atoms(

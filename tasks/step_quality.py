@@ -1,8 +1,10 @@
-"""How well a reply is made of atomic steps, told from its text alone: for the replies of any model."""
+"""The form of a reply's steps: how many are valid, how many repeat others, and whether the reply concludes.
+
+It is computed from the text alone, so it applies to the replies of any model.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,23 +13,23 @@ from atomthink_plugin.answers import final_answer
 from atomthink_plugin.formats.steps import check, split_steps
 
 MAX_TEXT: Final = 100_000
-"""Characters of a reply that are looked at: what is longer is no chain of thought."""
+"""Characters of a reply that are read. No chain of thought is longer."""
 
 MAX_STEPS: Final = 200
-"""Steps that are compared with all earlier ones; further ones count as steps that are not valid."""
+"""Steps that are compared with all earlier ones. Later steps count as invalid."""
 
 _REPEATS: Final = frozenset({"repeats itself", "repeats an earlier step"})
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
-    """The steps of one reply.
+class StepQuality:
+    """The form of the steps of one reply.
 
     Attributes:
-        steps: How many there are.
-        valid: How many pass the step check.
-        repeated: How many repeat themselves or an earlier one.
-        concluded: Whether a final answer is stated.
+        steps: Number of steps.
+        valid: Number of steps that pass the step check.
+        repeated: Number of steps that repeat themselves or an earlier step.
+        concluded: Whether the reply states a final answer.
     """
 
     steps: int
@@ -37,39 +39,34 @@ class Quality:
 
     @property
     def well_formed(self) -> bool:
-        """Whether it is a chain as it should be: valid steps only, and a final answer."""
+        """Whether all steps are valid and the reply states a final answer."""
         return self.concluded and 0 < self.steps == self.valid
 
 
-def quality(reply: str) -> Quality:
-    """Looks at the steps of a reply."""
+def step_quality(reply: str) -> StepQuality:
+    """Checks the steps of a reply."""
     text = reply[:MAX_TEXT]
     steps = split_steps(text)
-    faults = [check(step, steps[:at]) for at, step in enumerate(steps[:MAX_STEPS])]
-    return Quality(
+    faults = [check(step, steps[:index]) for index, step in enumerate(steps[:MAX_STEPS])]
+    return StepQuality(
         steps=len(steps),
         valid=faults.count(None),
         repeated=sum(fault in _REPEATS for fault in faults),
-        concluded=final_answer(text[-MAX_TEXT:]) is not None,
+        concluded=final_answer(text) is not None,
     )
 
 
-def summary(found: Sequence[Quality]) -> dict[str, float | None]:
-    """Returns steps per answer, the share of well-formed chains and the share of repeated steps.
+def summarize(replies: Sequence[StepQuality]) -> dict[str, float | None]:
+    """Returns steps per answer, the share of well-formed chains, and the share of repeated steps.
 
-    Replies without any step (empty ones) count in none of them; without any reply all are None.
+    Replies without a step are left out. If no reply has a step, all values are None.
     """
-    chains = [one for one in found if one.steps]
-    steps = sum(one.steps for one in chains)
+    chains = [reply for reply in replies if reply.steps]
+    steps = sum(chain.steps for chain in chains)
     if not chains:
         return {"per_answer": None, "well_formed": None, "repeated": None}
     return {
         "per_answer": round(steps / len(chains), 3),
-        "well_formed": round(sum(one.well_formed for one in chains) / len(chains), 4),
-        "repeated": round(sum(one.repeated for one in chains) / steps, 4),
+        "well_formed": round(sum(chain.well_formed for chain in chains) / len(chains), 4),
+        "repeated": round(sum(chain.repeated for chain in chains) / steps, 4),
     }
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """Returns the mean, None of nothing."""
-    return math.fsum(values) / len(values) if values else None

@@ -219,6 +219,6 @@ def test_a_command_that_ends_early_has_a_status_and_a_line(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("atomthink_plugin.tasks.step_report.show", fail)
+    monkeypatch.setattr("atomthink_plugin.tasks.step_report.write_step_report", fail)
     assert main(["steps", str(tmp_path)]) == status
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""What a task module says of its benchmark, for scoring, breakdowns and submissions."""
+"""A benchmark as its data set on the hub has it: columns, images, and groups of questions."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class Benchmark:
     image: str
     fields: tuple[str, ...]
     groups: Callable[[Document], Mapping[str, tuple[str, ...]]]
-    evaluated: Callable[[Document], str]
+    judge_question: Callable[[Document], str]
 
     def require_columns(self, doc: Document) -> None:
-        """Raises AtomThinkError if a row lacks a column that is needed; the harness asks without images first."""
+        """Raises AtomThinkError if a row lacks one of `fields`. lmms-eval loads rows without their images first."""
         self._require(doc, self.fields)
 
     def images(self, doc: Document) -> list[Image.Image]:
-        """Returns the question's image as RGB, none for a question of text alone.
+        """Returns the question's image as RGB; the list is empty for a question without an image.
 
         Raises:
-            AtomThinkError: There is no such column.
+            AtomThinkError: The row has no image column.
         """
         self._require(doc, (self.image,))
         image = doc[self.image]
@@ -54,19 +54,19 @@ class Benchmark:
         missing = [column for column in columns if column not in doc]
         if missing:
             raise AtomThinkError(
-                f"`{self.dataset}` has no column `{'`, `'.join(missing)}`, which its tasks need; it has "
-                f"{', '.join(sorted(doc))}: is another data set or another version of it in its place?"
+                f"the data set `{self.dataset}` has no column `{'`, `'.join(missing)}`. Its columns are "
+                f"{', '.join(sorted(doc))}. Check whether it is the right data set, in the right version"
             )
 
     def record(self, doc: Document) -> dict[str, Any]:
-        """Returns the benchmark's own record of a question: text alone, whole numbers as such."""
+        """Returns the fields of a question in the benchmark's own form, without images."""
         record = {name: doc[name] for name in self.fields}
-        if record.get("precision") is not None:  # the hub stores it as a float
+        if record.get("precision") is not None:  # an integer that the hub stores as a float
             record["precision"] = int(record["precision"])
         return record
 
 
-def answer_of(doc: Document) -> str | None:
-    """Returns the reference answer, None where a split keeps it hidden."""
+def reference_answer(doc: Document) -> str | None:
+    """Returns the reference answer, None if the split hides it."""
     answer = doc.get("answer")
     return str(answer) if answer is not None and str(answer).strip() else None

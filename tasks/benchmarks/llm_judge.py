@@ -1,4 +1,4 @@
-"""A second opinion by lmms-eval's own LLM judge, for those who have a key and ask for it."""
+"""An optional second verdict by lmms-eval's LLM judge; it needs a key and `ATOMTHINK_LLM_JUDGE=1`."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from typing import Any, Final
 
 from atomthink_plugin.redaction import printable, redact
 
-ASKED_FOR: Final = "ATOMTHINK_LLM_JUDGE"
+ENABLED: Final = "ATOMTHINK_LLM_JUDGE"
 
 _VERDICT: Final = re.compile(r"\W*([01])\W*")
 
 
-def opinion(question: Callable[[], str], answer: str, reply: str) -> dict[str, Any] | None:
-    """Returns the judge's verdict on a reply; None unless `ATOMTHINK_LLM_JUDGE=1`.
+def llm_verdict(question: Callable[[], str], answer: str, response: str) -> dict[str, Any] | None:
+    """Returns the judge's verdict on a response, None unless `ATOMTHINK_LLM_JUDGE=1`.
 
     Returns:
-        `correct`, and the `model` that said so. A judge that cannot be asked, or says neither yes nor no, has
-        `correct` None and the `error`: it never counts as a verdict.
+        `correct` and the judge's `model`. If the judge fails or its reply is neither 0 nor 1, `correct` is None and
+        `error` has the reason; such a reply counts as no verdict.
     """
-    if os.environ.get(ASKED_FOR) != "1":
+    if os.environ.get(ENABLED) != "1":
         return None
     model = os.environ.get("MODEL_VERSION", "gpt-4o-2024-11-20")
     try:
-        said = _server(os.environ.get("API_TYPE", "openai"), model).evaluate_binary(
-            question=question(), answer=answer, prediction=reply, output_format="0/1"
+        reply = _server(os.environ.get("API_TYPE", "openai"), model).evaluate_binary(
+            question=question(), answer=answer, prediction=response, output_format="0/1"
         )
-    except Exception as error:  # a foreign service: whatever goes wrong, the run goes on
+    except Exception as error:  # an error of the service must not end the run
         return {"correct": None, "model": model, "error": printable(f"{type(error).__name__}: {error}")}
-    if not said["success"]:
-        return {"correct": None, "model": model, "error": printable(str(said["raw_response"]))}
-    verdict = _VERDICT.fullmatch(said["raw_response"])
-    if verdict is None:  # the harness's own parser takes any text with a 1 in it for a yes
-        return {"correct": None, "model": model, "error": redact(f"neither 0 nor 1: {said['raw_response']!r}")}
-    return {"correct": verdict[1] == "1", "model": said["model"]}
+    if not reply["success"]:
+        return {"correct": None, "model": model, "error": printable(str(reply["raw_response"]))}
+    verdict = _VERDICT.fullmatch(reply["raw_response"])
+    if verdict is None:  # lmms-eval's parser would accept any text that contains a 1
+        return {"correct": None, "model": model, "error": redact(f"neither 0 nor 1: {reply['raw_response']!r}")}
+    return {"correct": verdict[1] == "1", "model": reply["model"]}
 
 
 @lru_cache(maxsize=1)

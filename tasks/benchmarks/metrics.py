@@ -1,44 +1,45 @@
-"""From a reply to a line of the samples file, and from those to the numbers of a task."""
+"""The line of the samples file for one reply, and the metrics of a task computed from these lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from atomthink_plugin.accuracy_stats import wilson
-from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark, Document, answer_of
-from atomthink_plugin.tasks.benchmarks.llm_judge import opinion
+from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark, Document, reference_answer
+from atomthink_plugin.tasks.benchmarks.llm_judge import llm_verdict
 from atomthink_plugin.tasks.scoring.judges import SCORER_VERSION, judge
 from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
-from atomthink_plugin.tasks.step_quality import Quality, quality, summary
+from atomthink_plugin.tasks.step_quality import StepQuality, step_quality, summarize
 
 SCORER: Final = f"atomthink judge-free {SCORER_VERSION}"
 
 _NO_REPLY: Final = AnswerVerdict(None, None, False, "no reply")
 
 
-def scored(benchmark: Benchmark, doc: Document, reply: str) -> dict[str, Any]:
-    """Scores one reply; what `process_results` of a task returns.
+def sample_line(benchmark: Benchmark, doc: Document, reply: str) -> dict[str, Any]:
+    """Scores one reply; this is the result of a task's `process_results`.
 
-    Where the reference answer is hidden, `acc` and `correct` are None: the prediction is all there is. An empty
-    reply is wrong, and counted as no reply besides, since a question that failed looks the same here.
+    If the reference answer is hidden, `acc` and `correct` are None. An empty reply is wrong, and `no_reply` is set:
+    a failed question has an empty reply as well.
 
     Returns:
-        A value for each metric of the task, and for the samples file: the `question`'s own record, what was
-        `extracted` and `normalized`, the `rule` that spoke, and the LLM judge's verdict if one was asked.
+        A value for each metric of the task, and fields for the samples file: the benchmark's record of the
+        `question`, the `extracted` and `normalized` answer, the `rule` that found it, and the LLM judge's verdict if
+        it is enabled.
     """
-    answer = answer_of(doc)
+    answer = reference_answer(doc)
     record = benchmark.record(doc)
     verdict = judge(benchmark.name, record, reply) if reply.strip() else _NO_REPLY
     correct = verdict.correct if answer is not None else None
     groups = benchmark.groups(doc)
-    found = quality(reply)
+    steps = step_quality(reply)
     line = {
         "acc": None if correct is None else float(correct),
         "correct": correct,
         f"by_{next(iter(groups))}": {"groups": groups, "correct": correct},
         "breakdown": {"groups": groups, "correct": correct},
-        "steps": {"n": found.steps, "valid": found.valid, "repeated": found.repeated, "concluded": found.concluded},
+        "steps": {"n": steps.steps, "valid": steps.valid, "repeated": steps.repeated, "concluded": steps.concluded},
         "no_reply": not reply.strip(),
         "scorer": SCORER,
         "benchmark": benchmark.name,
@@ -47,31 +48,32 @@ def scored(benchmark: Benchmark, doc: Document, reply: str) -> dict[str, Any]:
         "normalized": verdict.normalized,
         "rule": verdict.rule,
     }
-    asked = answer is not None and bool(reply.strip())
-    said = opinion(lambda: benchmark.evaluated(doc), str(answer), reply) if asked else None
-    return {**line, "llm_judge": {**said, "rules": correct}} if said else line
+    if answer is None or not reply.strip():
+        return line
+    second = llm_verdict(lambda: benchmark.judge_question(doc), answer, reply)
+    return {**line, "llm_judge": {**second, "rules": correct}} if second else line
 
 
 class Unprinted(dict[str, Any]):
-    """A mapping for the results file alone: the harness's table leaves out values of length 0."""
+    """A mapping for the results file only: lmms-eval's printed table leaves out values of length 0."""
 
     def __len__(self) -> int:
         """Returns 0."""
         return 0
 
     def __bool__(self) -> bool:
-        """Returns True, or JSON would leave its content out as well."""
+        """Returns True, because JSON would otherwise leave out the content."""
         return True
 
 
 def accuracy(items: Sequence[float | None]) -> float | None:
-    """Returns the share of right answers among those that can be judged; None where none can."""
+    """Returns the share of correct replies among those with a verdict, None if none has one."""
     known = [item for item in items if item is not None]
     return sum(known) / len(known) if known else None
 
 
 def counts(items: Sequence[bool | None]) -> dict[str, float | int | None]:
-    """Returns how many are right `of` how many that can be judged, with the Wilson 95 % interval's ends."""
+    """Returns how many replies are `right` `of` those with a verdict, and the Wilson 95 % interval of their share."""
     known = [item for item in items if item is not None]
     if not known:
         return {"right": None, "of": 0, "low": None, "high": None}
@@ -79,23 +81,25 @@ def counts(items: Sequence[bool | None]) -> dict[str, float | int | None]:
     return {"right": sum(known), "of": len(known), "low": round(low, 4), "high": round(high, 4)}
 
 
-def pooled(metrics: Sequence[Mapping[str, Any]], sizes: Sequence[int], weight_by_size: bool) -> dict[str, Any]:
-    """Returns the `counts` of several tasks taken together; called for a group by the harness."""
+def pooled_counts(metrics: Sequence[Mapping[str, Any]], sizes: Sequence[int], weight_by_size: bool) -> dict[str, Any]:
+    """Returns the `counts` over several tasks. lmms-eval calls this for a group."""
     right, total = (sum(one[key] or 0 for one in metrics) for key in ("right", "of"))
     return counts([True] * right + [False] * (total - right))
 
 
 def breakdown(items: Sequence[Mapping[str, Any]]) -> Unprinted:
-    """Returns for each value of each grouping its accuracy and `counts`."""
-    table: dict[str, dict[str, list[bool | None]]] = {}
+    """Returns the accuracy and the `counts` for each value of each grouping."""
+    verdicts: dict[str, dict[str, list[bool | None]]] = {}
     for item in items:
         for grouping, values in item["groups"].items():
             for value in values:
-                table.setdefault(grouping, {}).setdefault(value, []).append(item["correct"])
-    return Unprinted({grouping: _sorted(values, _share) for grouping, values in table.items()})
+                verdicts.setdefault(grouping, {}).setdefault(value, []).append(item["correct"])
+    return Unprinted(
+        {grouping: {value: _share(values[value]) for value in sorted(values)} for grouping, values in verdicts.items()}
+    )
 
 
-def headline(items: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def headline_accuracy(items: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Returns the accuracy for each value of the first grouping."""
     table = breakdown(items)
     return {value: share["acc"] for value, share in table[next(iter(table))].items()}
@@ -106,27 +110,23 @@ def _share(verdicts: Sequence[bool | None]) -> dict[str, Any]:
     return {"acc": None if share is None else round(share, 4), **counts(verdicts)}
 
 
-def _sorted(values: Mapping[str, Any], fold: Callable[[Any], Any]) -> dict[str, Any]:
-    return {value: fold(values[value]) for value in sorted(values)}
+def step_summary(items: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Returns steps per answer and the shares of well-formed chains and repeated steps; see `step_quality`."""
+    return summarize([StepQuality(item["n"], item["valid"], item["repeated"], item["concluded"]) for item in items])
 
 
-def step_quality(items: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Returns steps per answer, the share of well-formed chains and of repeated steps; see `quality.summary`."""
-    return summary([Quality(item["n"], item["valid"], item["repeated"], item["concluded"]) for item in items])
-
-
-def total(items: Sequence[bool]) -> int:
-    """Returns how many are true."""
+def count_true(items: Sequence[bool]) -> int:
+    """Returns how many items are true."""
     return sum(items)
 
 
-def scorer(items: Sequence[str]) -> str:
+def scorer_name(items: Sequence[str]) -> str:
     """Returns the scorer's name and version."""
     return items[0]
 
 
-def judged(items: Sequence[Mapping[str, Any]]) -> dict[str, float | int | str | None]:
-    """Returns what the LLM judge found: its accuracy, its agreement with the rules, and how often it failed."""
+def llm_judge_summary(items: Sequence[Mapping[str, Any]]) -> dict[str, float | int | str | None]:
+    """Returns the accuracy by the LLM judge, its agreement with the rules, and how often it gave no verdict."""
     known = [item for item in items if item["correct"] is not None]
     return {
         "model": items[0]["model"],

@@ -1,4 +1,4 @@
-"""The scores of a run's own steps, by the ability that each step takes."""
+"""The step scores of a run by the ability that each step needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from atomthink_plugin.tasks.capability.behaviours import collect, masked
+from atomthink_plugin.tasks.capability.behaviours import cluster_steps, masked
 from atomthink_plugin.tasks.capability.labellers import Labeller
 from atomthink_plugin.tasks.capability.taxonomy import Taxonomy
 
@@ -15,13 +15,13 @@ UNNAMED: Final = "none of the taxonomy"
 
 @dataclass(frozen=True, slots=True)
 class AbilityScore:
-    """How a scorer rates the steps of one ability.
+    """The scores of the steps that need one ability.
 
     Attributes:
-        ability: Its name, or `UNNAMED` for steps that the labeller cannot place.
-        steps: How many.
+        ability: Its name, or `UNNAMED` for steps without an ability of the taxonomy.
+        steps: Number of steps.
         mean: Mean of their scores.
-        worst: Mean over answers of the lowest score that such a step has in them.
+        worst: Mean over answers of the lowest score among an answer's steps of this ability.
     """
 
     ability: str
@@ -30,19 +30,19 @@ class AbilityScore:
     worst: float
 
 
-def by_ability(
+def score_abilities(
     chains: Sequence[Sequence[tuple[str, float]]], labeller: Labeller, taxonomy: Taxonomy
 ) -> list[AbilityScore]:
-    """Returns the scores by ability, in the taxonomy's order, those without any steps left out.
+    """Returns the scores of each ability that occurs, in the taxonomy's order.
 
     Args:
-        chains: Each answer's steps, text and score.
-        labeller: Says what ability a step takes.
+        chains: The steps of each answer, as text and score.
+        labeller: Assigns abilities to steps.
         taxonomy: The abilities.
     """
     if not any(chains):
         return []
-    behaviours, index_of = collect(text for chain in chains for text, _ in chain)
+    behaviours, index_of = cluster_steps(text for chain in chains for text, _ in chain)
     labels = labeller.label(behaviours, taxonomy)
     scores: dict[str, list[list[float]]] = {}
     for chain in chains:

@@ -66,7 +66,7 @@ def vectorizer(**options: Any) -> TfidfVectorizer:
     return TfidfVectorizer(token_pattern=TOKEN, sublinear_tf=True, **options)
 
 
-def collect(steps: Iterable[str]) -> tuple[list[Behaviour], dict[str, int]]:
+def cluster_steps(steps: Iterable[str]) -> tuple[list[Behaviour], dict[str, int]]:
     """Clusters steps.
 
     Returns:

@@ -14,7 +14,7 @@ from rich.progress import track
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.report.output_files import seen_from
 from atomthink_plugin.tables import Grid, print_grid
-from atomthink_plugin.tasks.capability.behaviours import Behaviour, collect, masked
+from atomthink_plugin.tasks.capability.behaviours import Behaviour, cluster_steps, masked
 from atomthink_plugin.tasks.capability.labellers import AbilityLabel, Labeller
 from atomthink_plugin.tasks.capability.records import Chain, StepRecord, write_lines
 from atomthink_plugin.tasks.capability.taxonomy import Taxonomy
@@ -61,7 +61,7 @@ def records(
     Raises:
         AtomThinkError: No step has an ability, or the labeller cannot do its work.
     """
-    behaviours, index_of = collect(step for chain in chains for step in chain.steps)
+    behaviours, index_of = cluster_steps(step for chain in chains for step in chain.steps)
     labels = labeller.label(behaviours, taxonomy)
     made = list(_records(chains, [labels[index_of[masked(step)]] for chain in chains for step in chain.steps]))
     if not made:

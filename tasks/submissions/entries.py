@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from atomthink_plugin.report.run_samples import Sample
-from atomthink_plugin.tasks.benchmarks.benchmark import BenchmarkName, answer_of
+from atomthink_plugin.tasks.benchmarks.benchmark import BenchmarkName, reference_answer
 
 EntryId = Annotated[str, Field(pattern=r"^[1-9][0-9]*$")]
 
@@ -79,7 +79,7 @@ def mathvista(sample: Sample, model: str) -> dict[str, Any]:
     question = {**sample.fields["question"]}
     question["choices"] = question["choices"] or None
     judged = {"true_false": sample.fields["correct"]}
-    if answer_of(question) is None:
+    if reference_answer(question) is None:
         del question["answer"]
         judged = {}
     found = {"extraction": sample.fields["extracted"], "prediction": sample.fields["normalized"]}

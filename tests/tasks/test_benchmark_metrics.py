@@ -1,4 +1,4 @@
-"""From replies to a task's numbers, without the harness; the real thing: `test_benchmarks_cli.py`."""
+"""Sample lines and metrics without lmms-eval; real runs are in `test_benchmarks_cli.py`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.benchmarks import llm_judge
 from atomthink_plugin.tasks.benchmarks.mathvista.task import MATHVISTA, doc_to_text, doc_to_visual
-from atomthink_plugin.tasks.benchmarks.metrics import Unprinted, accuracy, breakdown, counts, headline, pooled, scored
+from atomthink_plugin.tasks.benchmarks.metrics import (
+    Unprinted,
+    accuracy,
+    breakdown,
+    counts,
+    headline_accuracy,
+    pooled_counts,
+    sample_line,
+)
 from tests.tasks.tiny_benchmarks import mathvista_rows
 
 DOC = mathvista_rows("testmini")[0]
 
 
 def test_the_record_is_the_benchmarks_own_with_whole_numbers() -> None:
-    record = scored(MATHVISTA, DOC, "The final answer is: 1.2.")["question"]
+    record = sample_line(MATHVISTA, DOC, "The final answer is: 1.2.")["question"]
     assert record["precision"] == 1
     assert isinstance(record["precision"], int)
     assert "decoded_image" not in record
@@ -26,14 +34,14 @@ def test_the_record_is_the_benchmarks_own_with_whole_numbers() -> None:
 
 
 def test_an_empty_reply_is_wrong_and_told_apart_without_asking_any_rule() -> None:
-    line = scored(MATHVISTA, DOC, "  \n")
+    line = sample_line(MATHVISTA, DOC, "  \n")
     assert (line["acc"], line["correct"], line["no_reply"], line["rule"]) == (0.0, False, True, "no reply")
     assert line["normalized"] is None
 
 
 def test_a_hidden_answer_is_never_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(llm_judge.ASKED_FOR, "1")
-    line = scored(MATHVISTA, mathvista_rows("test")[0], "The final answer is: 1.2.")
+    monkeypatch.setenv(llm_judge.ENABLED, "1")
+    line = sample_line(MATHVISTA, mathvista_rows("test")[0], "The final answer is: 1.2.")
     assert (line["acc"], line["correct"]) == (None, None)
     assert line["normalized"] == "1.2"
     assert "llm_judge" not in line
@@ -45,18 +53,18 @@ def test_what_a_judge_does_not_decide_is_no_verdict(raw: str, monkeypatch: pytes
         def evaluate_binary(self, **_: Any) -> dict[str, Any]:
             return {"success": True, "raw_response": raw, "result": 1, "model": "m"}
 
-    monkeypatch.setenv(llm_judge.ASKED_FOR, "1")
+    monkeypatch.setenv(llm_judge.ENABLED, "1")
     monkeypatch.setattr(llm_judge, "_server", lambda *_: Undecided())
-    said = llm_judge.opinion(lambda: "?", "1", "2")
+    said = llm_judge.llm_verdict(lambda: "?", "1", "2")
     assert said is not None
     assert said["correct"] is None
-    assert "neither" in said["error"]
+    assert repr(raw) in said["error"]
 
 
 def test_a_judge_that_cannot_be_made_is_an_error_in_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(llm_judge.ASKED_FOR, "1")
+    monkeypatch.setenv(llm_judge.ENABLED, "1")
     monkeypatch.setenv("API_TYPE", "nobody")
-    said = scored(MATHVISTA, DOC, "The final answer is: 1.2.")["llm_judge"]
+    said = sample_line(MATHVISTA, DOC, "The final answer is: 1.2.")["llm_judge"]
     assert said["correct"] is None
     assert "nobody" in said["error"]
     assert said["rules"] is True
@@ -71,16 +79,18 @@ def test_counts_leave_out_what_cannot_be_judged() -> None:
 
 def test_a_group_pools_its_tasks_questions() -> None:
     parts = [counts([True] * 3 + [False]), counts([False] * 6), counts([None])]
-    assert pooled(parts, [4, 6, 1], True) == counts([True] * 3 + [False] * 7)
+    assert pooled_counts(parts, [4, 6, 1], True) == counts([True] * 3 + [False] * 7)
 
 
 def test_a_question_counts_for_each_of_its_skills() -> None:
-    items = [scored(MATHVISTA, doc, f"The final answer is: {doc['answer']}.") for doc in mathvista_rows("testmini")]
+    items = [
+        sample_line(MATHVISTA, doc, f"The final answer is: {doc['answer']}.") for doc in mathvista_rows("testmini")
+    ]
     table = breakdown([item["breakdown"] for item in items])
     assert {skill: share["of"] for skill, share in table["skill"].items()} == {
         "arithmetic": 1, "commonsense": 2, "geometry": 1, "scientific reasoning": 1, "statistical reasoning": 2,
     }  # fmt: skip
-    assert headline([item["by_category"] for item in items]).keys() == {"general-vqa", "math-targeted-vqa"}
+    assert headline_accuracy([item["by_category"] for item in items]).keys() == {"general-vqa", "math-targeted-vqa"}
 
 
 def test_what_is_not_printed_is_written() -> None:
@@ -90,7 +100,7 @@ def test_what_is_not_printed_is_written() -> None:
 
 def test_a_missing_column_is_named() -> None:
     kwargs = {"shot_type": "step-by-step"}
-    with pytest.raises(AtomThinkError, match="no column `unit`"):
+    with pytest.raises(AtomThinkError, match="`unit`"):
         doc_to_text({name: value for name, value in DOC.items() if name != "unit"}, kwargs)
-    with pytest.raises(AtomThinkError, match="no column `decoded_image`"):
+    with pytest.raises(AtomThinkError, match="`decoded_image`"):
         doc_to_visual({name: value for name, value in DOC.items() if name != "decoded_image"})

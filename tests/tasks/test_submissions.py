@@ -14,7 +14,7 @@ from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark
 from atomthink_plugin.tasks.benchmarks.mathverse.task import MATHVERSE
 from atomthink_plugin.tasks.benchmarks.mathvision.task import MATHVISION
 from atomthink_plugin.tasks.benchmarks.mathvista.task import MATHVISTA
-from atomthink_plugin.tasks.benchmarks.metrics import scored
+from atomthink_plugin.tasks.benchmarks.metrics import sample_line
 from tests.tasks.tiny_benchmarks import VERSIONS, mathverse_rows, mathvision_rows, mathvista_rows
 
 TEMPLATES = Path(__file__).parents[3] / "shared" / "data" / "submissions"
@@ -36,7 +36,7 @@ def lay(folder: Path, tasks: dict[str, tuple[Benchmark, Sequence[dict[str, Any]]
         lines = []
         for doc_id, doc in enumerate(docs):
             reply = f"The final answer is: {doc['answer']}."
-            lines.append({"doc_id": doc_id, "filtered_resps": reply, **scored(benchmark, doc, reply)})
+            lines.append({"doc_id": doc_id, "filtered_resps": reply, **sample_line(benchmark, doc, reply)})
         (folder / f"20261121_120000_samples_{name}.jsonl").write_text(
             "".join(json.dumps(line) + "\n" for line in lines)
         )

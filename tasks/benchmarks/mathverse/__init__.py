@@ -1,1 +1,1 @@
-"""MathVerse without a judge."""
+"""MathVerse, scored without a judge."""

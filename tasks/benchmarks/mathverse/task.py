@@ -1,4 +1,4 @@
-"""MathVerse's questions for any model, its breakdowns, its scores."""
+"""The functions of the MathVerse tasks: prompts, images, groups of questions, and scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from PIL import Image
 
 from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark, Document
-from atomthink_plugin.tasks.benchmarks.metrics import scored
+from atomthink_plugin.tasks.benchmarks.metrics import sample_line
 
 
 def _groups(doc: Document) -> dict[str, tuple[str, ...]]:
@@ -31,21 +31,21 @@ MATHVERSE: Final = Benchmark(
     image="image",
     fields=_FIELDS,
     groups=_groups,
-    evaluated=lambda doc: str(doc["question_for_eval"]),
+    judge_question=lambda doc: str(doc["question_for_eval"]),
 )
 
 
 def doc_to_visual(doc: Document) -> list[Image.Image]:
-    """Returns the question's image; none for the text-only version."""
+    """Returns the question's image; the text-only version has none."""
     return MATHVERSE.images(doc)
 
 
 def doc_to_text(doc: Document, lmms_eval_specific_kwargs: Mapping[str, Any]) -> str:
-    """Returns the benchmark's own prompt that `query_type` names: `query_wo` (answer directly) or `query_cot`."""
+    """Returns the benchmark's prompt in the column `query_type`: `query_wo` (answer directly) or `query_cot`."""
     MATHVERSE.require_columns(doc)
     return str(doc[lmms_eval_specific_kwargs["query_type"]]).strip()
 
 
 def process_results(doc: Document, results: Sequence[str]) -> dict[str, Any]:
-    """Scores the first reply; see `results.scored`."""
-    return scored(MATHVERSE, doc, results[0])
+    """Scores the first reply; see `metrics.sample_line`."""
+    return sample_line(MATHVERSE, doc, results[0])

@@ -1,1 +1,1 @@
-"""MATH-Vision without a judge."""
+"""MATH-Vision, scored without a judge."""

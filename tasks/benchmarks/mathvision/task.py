@@ -1,4 +1,4 @@
-"""MATH-Vision's questions for any model, its breakdowns, its scores."""
+"""The functions of the MATH-Vision tasks: prompts, images, groups of questions, and scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from PIL import Image
 
 from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark, Document
-from atomthink_plugin.tasks.benchmarks.metrics import scored
+from atomthink_plugin.tasks.benchmarks.metrics import sample_line
 
 
 def _groups(doc: Document) -> dict[str, tuple[str, ...]]:
@@ -23,7 +23,7 @@ MATHVISION: Final = Benchmark(
     image="decoded_image",
     fields=_FIELDS,
     groups=_groups,
-    evaluated=lambda doc: _asked(doc),
+    judge_question=lambda doc: _question(doc),
 )
 
 
@@ -35,15 +35,15 @@ def doc_to_visual(doc: Document) -> list[Image.Image]:
 def doc_to_text(doc: Document, lmms_eval_specific_kwargs: Mapping[str, Any]) -> str:
     """Returns the prompt of lmms-eval's own task."""
     MATHVISION.require_columns(doc)
-    asked = 'Please solve the problem step by step and put your answer in one "\\boxed{}".' + _asked(doc)
-    return f"{asked}\n{lmms_eval_specific_kwargs['mc_prompt']}" if doc["options"] else asked
+    prompt = 'Please solve the problem step by step and put your answer in one "\\boxed{}".' + _question(doc)
+    return f"{prompt}\n{lmms_eval_specific_kwargs['mc_prompt']}" if doc["options"] else prompt
 
 
-def _asked(doc: Document) -> str:
+def _question(doc: Document) -> str:
     options = "\n".join(f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(doc["options"]))
     return f"{doc['question']}\nChoices: {options}" if options else str(doc["question"])
 
 
 def process_results(doc: Document, results: Sequence[str]) -> dict[str, Any]:
-    """Scores the first reply; see `results.scored`."""
-    return scored(MATHVISION, doc, results[0])
+    """Scores the first reply; see `metrics.sample_line`."""
+    return sample_line(MATHVISION, doc, results[0])

@@ -1,1 +1,1 @@
-"""MathVista without a judge."""
+"""MathVista, scored without a judge."""

@@ -1,4 +1,4 @@
-"""The prompts of lmms-eval's own MathVista tasks, which cannot be imported without a judge's key."""
+"""The prompts of lmms-eval's MathVista tasks, copied because these tasks cannot be imported without a judge's key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from atomthink_plugin.api import QuestionError
 from atomthink_plugin.tasks.benchmarks.benchmark import Document
 
-_AT_THE_END: Final = {
+_HINTS_AT_THE_END: Final = {
     "choice": "Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.",
     "integer": "Please answer the question requiring an integer answer and provide the final value, "
     "e.g., 1, 2, 3, at the end.",
@@ -19,7 +19,7 @@ _AT_THE_END: Final = {
     "list": "Please answer the question requiring a Python list as an answer and provide the final list, "
     "e.g., [1, 2, 3], [1.2, 1.3, 1.4], at the end.",
 }
-_DIRECTLY: Final = {
+_HINTS_DIRECT: Final = {
     "choice": "Answer with the option's letter from the given choices directly.",
     "integer": "Answer the question using a single integer number.",
     "float1": "Answer the question using a single floating-point number with one decimal place.",
@@ -29,37 +29,37 @@ _DIRECTLY: Final = {
 
 
 def prompt(doc: Document, shot_type: str) -> str:
-    """Returns the text of a question.
+    """Returns the prompt of a question.
 
     Args:
         doc: A row of the data set.
-        shot_type: lmms-eval's name of the prompt: `step-by-step`, `solution`, `format-prompt` (answer directly)
+        shot_type: lmms-eval's name of the kind of prompt: `step-by-step`, `solution`, `format-prompt` (answer directly)
             or `reason-first`.
 
     Raises:
-        QuestionError: The question asks for a kind of answer that has no prompt.
+        QuestionError: There is no prompt for the question's type of answer.
     """
     return _PROMPTS[shot_type](doc).strip()
 
 
 def _step_by_step(doc: Document) -> str:
-    return _lines(_question(doc), _options(doc), f"Hint: {_hint(doc, _AT_THE_END)}")
+    return _lines(_question(doc), _options(doc), f"Hint: {_hint(doc, _HINTS_AT_THE_END)}")
 
 
 def _solution(doc: Document) -> str:
     return _lines(_step_by_step(doc), "Solution: ")
 
 
-def _directly(doc: Document) -> str:
+def _direct(doc: Document) -> str:
     options = "\n".join(f"{letter}. {choice}" for letter, choice in _lettered(doc))
-    return _lines(doc["question"] + _unit(doc), options, _hint(doc, _DIRECTLY))
+    return _lines(doc["question"] + _unit(doc), options, _hint(doc, _HINTS_DIRECT))
 
 
 def _reason_first(doc: Document) -> str:
     if _kind(doc) == "choice":
         hint = "finally select the question from the choices in the following format: Answer: xxx."
     else:
-        hint = _hint(doc, _AT_THE_END).removeprefix("Please ").removesuffix(".")
+        hint = _hint(doc, _HINTS_AT_THE_END).removeprefix("Please ").removesuffix(".")
         hint = f"finally {hint} in the following format: Answer: xxx."
     return _lines(f"First perform reasoning, then {hint}", _question(doc), _options(doc))
 
@@ -67,7 +67,7 @@ def _reason_first(doc: Document) -> str:
 _PROMPTS: Final[dict[str, Callable[[Document], str]]] = {
     "step-by-step": _step_by_step,
     "solution": _solution,
-    "format-prompt": _directly,
+    "format-prompt": _direct,
     "reason-first": _reason_first,
 }
 
@@ -98,7 +98,7 @@ def _kind(doc: Document) -> str:
 def _hint(doc: Document, hints: dict[str, str]) -> str:
     kind = _kind(doc)
     if kind not in hints:
-        raise QuestionError(f"MathVista question {doc['pid']} asks for {kind!r}, which has no prompt")
+        raise QuestionError(f"MathVista question {doc['pid']}: there is no prompt for the answer type {kind!r}")
     return hints[kind]
 
 

@@ -1,18 +1,21 @@
-"""MathVista's questions for any model, its breakdowns, its scores."""
+"""The functions of the MathVista tasks: prompts, images, groups of questions, and scores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
 from atomthink_plugin.tasks.benchmarks.benchmark import Benchmark, Document
 from atomthink_plugin.tasks.benchmarks.mathvista.prompts import prompt
-from atomthink_plugin.tasks.benchmarks.metrics import scored
+from atomthink_plugin.tasks.benchmarks.metrics import sample_line
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 GENERAL: Final = "general-vqa"
-"""The category of MathVista's questions about everyday images; the others are `math-targeted-vqa`."""
+"""MathVista's category of questions about everyday images. The other category is `math-targeted-vqa`."""
 
 
 def _groups(doc: Document) -> dict[str, tuple[str, ...]]:
@@ -35,7 +38,7 @@ MATHVISTA: Final = Benchmark(
     image="decoded_image",
     fields=_FIELDS,
     groups=_groups,
-    evaluated=lambda doc: prompt(doc, "step-by-step"),
+    judge_question=lambda doc: prompt(doc, "step-by-step"),
 )
 
 
@@ -51,15 +54,15 @@ def doc_to_text(doc: Document, lmms_eval_specific_kwargs: Mapping[str, Any]) -> 
 
 
 def process_results(doc: Document, results: Sequence[str]) -> dict[str, Any]:
-    """Scores the first reply; see `results.scored`."""
-    return scored(MATHVISTA, doc, results[0])
+    """Scores the first reply; see `metrics.sample_line`."""
+    return sample_line(MATHVISTA, doc, results[0])
 
 
-def general(dataset: Any) -> Any:
-    """Keeps the questions about everyday images, which the published protocol has answered directly."""
+def general(dataset: Dataset) -> Dataset:
+    """Keeps the questions about everyday images. In the published protocol they are answered directly."""
     return dataset.select([i for i, about in enumerate(dataset["metadata"]) if about["category"] == GENERAL])
 
 
-def mathematical(dataset: Any) -> Any:
+def mathematical(dataset: Dataset) -> Dataset:
     """Keeps the other questions."""
     return dataset.select([i for i, about in enumerate(dataset["metadata"]) if about["category"] != GENERAL])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from atomthink_plugin.tasks.capability.ability_scores import UNNAMED, by_ability
+from atomthink_plugin.tasks.capability.ability_scores import UNNAMED, score_abilities
 from atomthink_plugin.tasks.capability.labellers import KeywordLabeller
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 
@@ -14,7 +14,7 @@ CHAINS = [
 
 
 def test_means_and_lowest_scores_are_those_of_each_ability_s_steps() -> None:
-    found = {one.ability: one for one in by_ability(CHAINS, KeywordLabeller(), load_taxonomy())}
+    found = {one.ability: one for one in score_abilities(CHAINS, KeywordLabeller(), load_taxonomy())}
     reading, arithmetic = found["Data Extraction"], found["Calculation"]
     assert (reading.steps, arithmetic.steps, found[UNNAMED].steps) == (3, 3, 1)
     assert reading.mean == pytest.approx((0.9 + 0.5 + 0.4) / 3)
@@ -24,5 +24,5 @@ def test_means_and_lowest_scores_are_those_of_each_ability_s_steps() -> None:
 
 
 def test_without_scores_there_are_no_abilities() -> None:
-    assert by_ability([], KeywordLabeller(), load_taxonomy()) == []
-    assert by_ability([[]], KeywordLabeller(), load_taxonomy()) == []
+    assert score_abilities([], KeywordLabeller(), load_taxonomy()) == []
+    assert score_abilities([[]], KeywordLabeller(), load_taxonomy()) == []

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.tasks.capability.behaviours import Behaviour, collect, masked
+from atomthink_plugin.tasks.capability.behaviours import Behaviour, cluster_steps, masked
 from atomthink_plugin.tasks.capability.labellers import KeywordLabeller, LanguageModelLabeller
 from atomthink_plugin.tasks.capability.record_set import demo_chains, records
 from atomthink_plugin.tasks.capability.records import read_chains, read_records
@@ -60,7 +60,9 @@ def test_a_taxonomy_that_cannot_be_used_says_where(text: str, message: str, tmp_
 def test_steps_that_differ_in_numbers_and_labels_are_one_behaviour() -> None:
     assert masked("Step 4: Compute 12 x 7 = 84.") == masked("Step 9: compute 1,000 x 2.5 = 2,500.")
     assert masked(r"So $x = \frac{1}{2}$ holds.") == "so # holds."
-    behaviours, index_of = collect(["Step 1: Compute 1 + 2 = 3.", "Step 2: Compute 4 + 5 = 9.", "The answer is 9."])
+    behaviours, index_of = cluster_steps(
+        ["Step 1: Compute 1 + 2 = 3.", "Step 2: Compute 4 + 5 = 9.", "The answer is 9."]
+    )
     assert [(behaviour.size, behaviour.examples) for behaviour in behaviours] == [
         (2, ("compute # + # = #.",)),
         (1, ("the answer is #.",)),
@@ -70,7 +72,7 @@ def test_steps_that_differ_in_numbers_and_labels_are_one_behaviour() -> None:
 
 def test_clusters_do_not_depend_on_the_order_of_the_steps() -> None:
     steps = [step for question in held_out(10) for step in question.steps]
-    assert collect(steps) == collect(steps[::-1])
+    assert cluster_steps(steps) == cluster_steps(steps[::-1])
 
 
 def test_every_step_of_the_demo_gets_the_ability_it_takes(tmp_path: Path) -> None:
