@@ -209,7 +209,9 @@ def data_sft(chains: Path, /, *, out: Path) -> None:
         chains: JSONL of chains.
         out: The folder to write.
     """
-    _export("sft", chains, out)
+    from atomthink_plugin.training.export import export_chains
+
+    export_chains(chains, out, "sft")
 
 
 def data_prm(chains: Path, /, *, out: Path) -> None:
@@ -223,16 +225,12 @@ def data_prm(chains: Path, /, *, out: Path) -> None:
         chains: JSONL of chains with labels.
         out: The folder to write.
     """
-    _export("prm", chains, out)
+    from atomthink_plugin.training.export import export_chains
+
+    export_chains(chains, out, "prm")
 
 
-def _export(kind: str, chains: Path, out: Path) -> None:
-    from atomthink_plugin.training.export import command
-
-    command._records(SimpleNamespace(kind=kind, chains=chains, out=out))
-
-
-def data_read(file: Path, /, *, out: Path, images: Path | None = None) -> None:
+def data_read(source: str, /, *, out: Path, images: Path | None = None) -> None:
     """Turn published AMATH-SFT or AMATH-PRM files into chains.
 
     Joins the records of one problem to chains. Records that cannot be used go to OUT.rejects.jsonl with their reason.
@@ -240,13 +238,13 @@ def data_read(file: Path, /, *, out: Path, images: Path | None = None) -> None:
         atomthink data read AMATH-SFT.json --images images --out chains.jsonl
 
     Args:
-        file: JSON or JSONL in the published form.
+        source: The published records: a file, a folder or a dataset of the hub.
         out: The chains, as JSONL.
         images: Folder of the images, by default the folder of the file.
     """
-    from atomthink_plugin.training.export import command
+    from atomthink_plugin.training.published import import_published
 
-    command._read(SimpleNamespace(file=file, out=out, images=images))
+    import_published(source, out, images)
 
 
 def data_quality(
@@ -273,9 +271,17 @@ def data_quality(
         max_tokens_total: Stop before the judge spends more tokens.
         json: Also write the numbers and all scores to this file.
     """
-    from atomthink_plugin.training.export import command
+    from atomthink_plugin.training.quality import report_quality
 
-    command._quality(SimpleNamespace(**locals()))
+    report_quality(
+        chains,
+        tokenizer=tokenizer,
+        judge_model=judge_model,
+        base_url=base_url,
+        samples=samples,
+        max_tokens_total=max_tokens_total,
+        json_file=json,
+    )
 
 
 def init(kind: Literal["prm", "policy"], folder: Path, /) -> None:

@@ -60,7 +60,7 @@ async def _work(options: Any, teacher: Any, engine: Any, way: str, settings: Att
     from atomthink_plugin.training.annotate.annotating import annotate
     from atomthink_plugin.training.annotate.questions import saved
     from atomthink_plugin.training.annotate.wrong import WAY, annotate_wrong
-    from atomthink_plugin.training.export.folders import read_about
+    from atomthink_plugin.training.export import read_origins
     from atomthink_plugin.training.records import Chain, read_records
 
     if way != WAY:
@@ -68,7 +68,7 @@ async def _work(options: Any, teacher: Any, engine: Any, way: str, settings: Att
     found = read_records(Path(options.input), Chain, limit=options.limit)
     images = {image for chain in found.records for image in chain.images}
     names = {image: saved(image, found.folder, options.out) for image in images}
-    sources = {name: about["source"] for name, about in read_about(Path(options.input)).items()}
+    sources = {name: source for name, (source, _) in read_origins(Path(options.input)).items()}
     return await annotate_wrong(found, sources, names, teacher, engine, settings)
 
 

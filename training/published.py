@@ -1,0 +1,201 @@
+"""Reads published AMATH-SFT and AMATH-PRM records as chains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.report.output_files import seen_from
+from atomthink_plugin.training.export import PLACEHOLDER, TAG
+from atomthink_plugin.training.images import image_fault
+from atomthink_plugin.training.records import (
+    Chain,
+    MaybeText,
+    RecordFile,
+    Reject,
+    describe_error,
+    nothing_usable,
+    sibling_file,
+    write_records,
+    write_rejects,
+)
+from atomthink_plugin.training.sources import SourceRow, open_source
+
+_HEADER: Final = "THE GIVEN QUESTION:"
+_HISTORY: Final = "HISTORICAL REASONING STEPS:"
+_TASK: Final = "Your task is to predict the next step"
+_SHORT: Final = "Answer the question using a single word or phrase."
+_NUMBERED: Final = re.compile(r"\W{0,4}step\s*\d", re.IGNORECASE)
+_BEFORE_NUMBER: Final = re.compile(r"\n[ \t]*\n\s*(?=\W{0,4}step\s*\d)", re.IGNORECASE)
+_BLANK_LINE: Final = re.compile(r"\n[ \t]*\n\s*")
+_LABELS: Final = {"+": 1.0, "-": 0.0, "1": 1.0, "0": 0.0, "True": 1.0, "False": 0.0}
+
+_fault: Final = lru_cache(maxsize=100_000)(image_fault)  # all records of a problem have the same images
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    image: str | list[str] | None = None
+
+    def images(self, folder: Path, out: Path) -> tuple[str, ...]:
+        """Returns the images as the file `out` names them. Raises ValueError if one cannot be decoded."""
+        names = [self.image] if isinstance(self.image, str) else self.image or []
+        for name in names:
+            if fault := _fault(folder / name):
+                raise ValueError(f"image {name}: {fault}")
+        return seen_from(out, folder, names)
+
+
+class _Turn(BaseModel):
+    role: str | None = Field(None, alias="from")
+    value: MaybeText = ""
+
+
+class _SftRecord(_Record):
+    conversations: list[_Turn]
+    answer: MaybeText = ""
+
+
+class _PrmRecord(_Record):
+    question: str
+    process: str
+    label: list[str | int | bool]
+
+
+class _SftStep(NamedTuple):
+    """A usable SFT record: a problem, the text of the steps so far, and the next step."""
+
+    problem: tuple[str, tuple[str, ...], str]  # question, images, answer
+    history: str
+    step: str
+
+
+def import_published(source: str, out: Path, images: Path | None = None) -> None:
+    """Writes published records as chains and prints a summary.
+
+    Args:
+        source: AMATH-SFT (`conversations`) or AMATH-PRM (`process`): a file, a folder or a dataset of the hub.
+        out: The chains, as JSONL; the rejects are written next to them.
+        images: What image names are relative to, if not the folder of the file.
+
+    Raises:
+        AtomThinkError: A file cannot be read or written, or no record can be used.
+    """
+    found, records = read_published(source, out, images)
+    rejects = sibling_file(out, "rejects.jsonl")
+    write_rejects(rejects, found.rejects)
+    if not found.records:
+        raise nothing_usable(source, found.rejects)
+    write_records(out, found.records)
+    print(f"{records} records: {records - len(found.rejects)} used, {len(found.rejects)} rejected ({rejects})")
+    print(f"{len(found.records)} chains: {out}")
+    print(f"next: atomthink data quality {out}")
+
+
+def read_published(source: str, out: Path, images: Path | None = None) -> tuple[RecordFile[Chain], int]:
+    """Returns the chains of published records, with images relative to the folder of `out`, and the number of records.
+
+    A record of AMATH-PRM is a chain. Records of AMATH-SFT are joined where the history of one is the end of another.
+    """
+    stem = Path(source).stem
+    rejects: list[Reject] = []
+    steps: list[_SftStep] = []
+    chains: list[Chain] = []
+    records = 0
+    for row in open_source(source, all_splits=True).rows:
+        records += 1
+        if isinstance(row, Reject):
+            rejects.append(row)
+            continue
+        folder = images or row.folder
+        try:
+            if "process" in row.fields:
+                chains.append(_prm_chain(row, f"{stem}-{len(chains) + 1}", folder, out))
+            elif "conversations" in row.fields:
+                steps.append(_sft_step(row, folder, out))
+            else:
+                raise ValueError("neither `conversations` (AMATH-SFT) nor `process` (AMATH-PRM)")
+        except ValueError as error:
+            rejects.append(Reject(row.where, describe_error(error), row.fields))
+    return RecordFile(out.parent, [*chains, *_joined(steps, stem)], rejects), records
+
+
+def _sft_step(row: SourceRow, folder: Path, out: Path) -> _SftStep:
+    record = _SftRecord.model_validate(row.fields)
+    roles = [turn.role for turn in record.conversations]
+    if roles != ["human", "gpt"]:
+        raise ValueError(f"the roles are {roles}, not ['human', 'gpt']")
+    prompt, step = (turn.value for turn in record.conversations)
+    if not step:
+        raise ValueError("the reply is empty")
+    images = record.images(folder, out)
+    if prompt.count(PLACEHOLDER) != len(images):
+        raise ValueError(f"{prompt.count(PLACEHOLDER)} {PLACEHOLDER} for {len(images)} images")
+    head, found, rest = prompt.replace(PLACEHOLDER, "").rpartition(_HISTORY)
+    if not found:
+        raise ValueError(f"no {_HISTORY!r} in the prompt")
+    history, found, _ = rest.rpartition(_TASK)
+    if not found:
+        raise ValueError(f"no {_TASK!r} in the prompt")
+    question = head.strip().removeprefix(_HEADER).strip().removesuffix(_SHORT).strip()  # older records have no header
+    if not question:
+        raise ValueError("the question is empty")
+    return _SftStep((question, images, record.answer), history.strip(), step)
+
+
+def _joined(steps: Sequence[_SftStep], stem: str) -> list[Chain]:
+    """Returns the longest chains that the records of each problem make, in the order of their first records."""
+    problems: dict[tuple[str, tuple[str, ...], str], list[_SftStep]] = {}
+    for step in steps:
+        problems.setdefault(step.problem, []).append(step)
+    found = ((problem, whole) for problem, own in problems.items() for whole in _longest(own))
+    return [
+        Chain(id=f"{stem}-{number}", question=question, images=images, steps=whole, answer=answer)
+        for number, ((question, images, answer), whole) in enumerate(found, start=1)
+    ]
+
+
+def _longest(records: Sequence[_SftStep]) -> list[tuple[str, ...]]:
+    """Returns the step sequences of one problem that no other one begins with."""
+    known: dict[str, tuple[str, ...]] = {"": ()}
+    inner: set[str] = set()
+    for record in sorted(records, key=lambda record: len(record.history)):
+        before = known.get(record.history)
+        steps = (*(_split(record.history) if before is None else before), record.step)
+        known[SEPARATOR.join(steps)] = steps
+        inner.add(record.history)
+    return [steps for text, steps in known.items() if text and text not in inner]
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """Splits steps before their numbers if they are numbered, else at blank lines."""
+    parts = (_BEFORE_NUMBER if _NUMBERED.match(text) else _BLANK_LINE).split(text)
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _prm_chain(row: SourceRow, name: str, folder: Path, out: Path) -> Chain:
+    record = _PrmRecord.model_validate(row.fields)
+    *parts, rest = record.process.split(TAG)
+    if rest.strip():
+        raise ValueError("text after the last tag (five line breaks) has no label")
+    if len(parts) != len(record.label):
+        raise ValueError(f"{len(record.label)} labels for {len(parts)} tags (five line breaks)")
+    steps: list[str] = []
+    labels: list[float | None] = []
+    for part, label in zip(parts, record.label, strict=True):
+        own = _split(part.strip())
+        if not own:
+            raise ValueError("no step before a tag")
+        if str(label).strip() not in _LABELS:
+            raise ValueError(f"the label {label!r} is neither + nor -")
+        steps += own
+        labels += [*(None for _ in own[1:]), _LABELS[str(label).strip()]]
+    question, images = record.question.replace(PLACEHOLDER, "").strip(), record.images(folder, out)
+    return Chain(id=name, question=question, images=images, steps=tuple(steps), labels=tuple(labels))
