@@ -66,9 +66,10 @@ def multiplied(recipe: dict[str, Any], times: int, workers: int) -> dict[str, An
     if "data" in made:
         listed = [made["data"]] if isinstance(made["data"], str) else made["data"]
         made["data"] = [one for data in listed for one in copies(data, times)]
-        made |= {"batch_size": times * made["batch_size"], "workers": workers}
-    if made.get("out") == "policy":
-        made["out"] = "policy-tenfold"
+        made["per_device_train_batch_size"] *= times
+        made["dataloader_num_workers"] = workers
+    if made.get("output_dir") == "policy":
+        made["output_dir"] = "policy-tenfold"
     return made
 
 

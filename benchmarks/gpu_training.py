@@ -29,9 +29,9 @@ from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import training_stream
-from atomthink_plugin.training.train.checkpoint import adapters
+from atomthink_plugin.training.train.checkpoint import lora_config
 from atomthink_plugin.training.train.collate import Batch, collate
-from atomthink_plugin.training.train.recipe import Lora
+from atomthink_plugin.training.train.recipe import PolicyRecipe
 from atomthink_plugin.training.train.row_encoder import RowEncoder
 from atomthink_plugin.training.train.tokens import Renderer, asked, closing_id
 
@@ -67,7 +67,8 @@ def memory(device: torch.device) -> float:
 def measure(device: torch.device, size: str, rows: int) -> dict[str, object]:
     kind = torch.float32 if size == "tiny" else torch.bfloat16
     checkpoint = random_policy(SIZES[size], device, kind)
-    model = get_peft_model(checkpoint.model, adapters(Lora(), checkpoint.model))
+    fields = {"model_name_or_path": "random", "data": "none", "output_dir": "none", "use_peft": True}
+    model = get_peft_model(checkpoint.model, lora_config(PolicyRecipe.model_validate(fields), checkpoint.model))
     language = sum(parameter.numel() for parameter in checkpoint.model.get_decoder().parameters())
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     steps = torch.optim.AdamW(trained, lr=1e-4)

@@ -362,14 +362,14 @@ def train_prm(recipe: RecipeName = None, /, *, print_recipe: PrintRecipe = None,
 
 def _recipe(kind: Any, recipe: str | None, printed: str | None, overrides: dict[str, str]) -> Any:
     """Returns the checked recipe, or None after printing one that was asked for."""
-    from atomthink_plugin.training.train.recipe import RECIPES, load_recipe
+    from atomthink_plugin.training.train.recipe import load_recipe, recipe_text
 
     if printed is not None:
-        print((RECIPES / f"{printed}.yaml").read_text(encoding="utf-8"), end="")
+        print(recipe_text(printed), end="")
         return None
     if recipe is None:
         raise AtomThinkError("name a recipe file, or print one that comes with the package with `--print-recipe`")
-    return load_recipe(kind, Path(recipe), [f"{key}={value}" for key, value in overrides.items()])
+    return load_recipe(kind, recipe, overrides)
 
 
 def train_tiny(*, out: Path, only: Words = (), scale: PositiveFloat = 1.0) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
-from atomthink_plugin.training.train import records as reward
+from atomthink_plugin.training.train import prm_samples as reward
 from atomthink_plugin.training.train.checkpoint import load_trainable
 from atomthink_plugin.training.train.measuring import measured
 from atomthink_plugin.training.train.prm import Collator as PrmCollator
@@ -58,7 +58,7 @@ def test_records_are_measured_in_their_order_and_an_error_is_a_result(workers: i
 
 
 def policy_samples(data: Path, workers: int) -> tuple[Samples, Renderer, int]:
-    told = recipe(data, packed=True, max_length=400, workers=workers)
+    told = recipe(data, one_row_per_chain=True, max_length=400, dataloader_num_workers=workers)
     checkpoint = load_trainable(told)
     encoder = row_encoder(checkpoint)
     renderer = Renderer(encoder, closing_id(checkpoint))
@@ -84,8 +84,17 @@ def test_what_prepares_rows_of_a_policy_travels(data: Path) -> None:
 
 def test_what_prepares_rows_of_a_prm_travels_without_the_weights(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
-    file.write_text(json.dumps({"model": MODEL, "data": str(data / "chains.jsonl"), "out": "out", "tag": "<|step|>"}))
-    told = load_recipe(PrmRecipe, file, ["max_length=600", "images=true"])
+    file.write_text(
+        json.dumps(
+            {
+                "model_name_or_path": MODEL,
+                "data": str(data / "chains.jsonl"),
+                "output_dir": "out",
+                "step_tag": "<|step|>",
+            }
+        )
+    )
+    told = load_recipe(PrmRecipe, file, {"max_length": "600", "images": "true"})
     model = load(told)
     samples = reward.samples_of(told, model.writer, 600)
     collator = PrmCollator(samples, told, model.writer, model.checkpoint.pad_id)
@@ -99,7 +108,9 @@ def test_what_prepares_rows_of_a_prm_travels_without_the_weights(data: Path, tmp
 def test_processes_may_be_started_afresh(data: Path, tmp_path: Path) -> None:
     """As on macOS, and on Linux from Python 3.14 on, where nothing is inherited."""
     file, out = tmp_path / "r.yaml", tmp_path / "out"
-    told = recipe(data, packed=True, max_length=400, workers=1, max_steps=1, out=out).model_dump(mode="json")
+    told = recipe(
+        data, one_row_per_chain=True, max_length=400, dataloader_num_workers=1, max_steps=1, output_dir=out
+    ).model_dump(mode="json", exclude_unset=True)
     file.write_text(json.dumps(told))
     script = tmp_path / "run.py"
     script.write_text(

@@ -1,8 +1,8 @@
-"""`atomthink train tiny`: the embedded model from nothing, one recipe file per stage, in order.
+"""`atomthink train tiny`: the embedded model from scratch, one recipe file per stage, in order.
 
-A recipe is called `NN-KIND-NAME.yaml`. The kinds `policy` and `prm` are recipes of `atomthink train`, `run` has the
-arguments of any other command; the rest make what a user of those commands would bring: a base model, data, labelled
-chains.
+A recipe file is called `NN-KIND-NAME.yaml`. The kinds `policy` and `prm` are recipes of `atomthink train` with `muon`,
+Muon's learning rate; `run` has the arguments of any command. The other kinds make the input of a training: a base
+model, data, labelled chains.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import yaml
 
 from atomthink_plugin.api import AtomThinkError
 
+if TYPE_CHECKING:
+    from atomthink_plugin.training.train.recipe import Recipe
+    from atomthink_plugin.training.train.trainer import OptimizerFactory
+
+R = TypeVar("R", bound="Recipe")
+
 log = logging.getLogger(__name__)
 
 RECIPES: Final = Path(__file__).parents[1] / "recipes" / "tiny"
-SCALED: Final = ("max_steps", "looking", "records", "size")
-"""Numbers that `scale` multiplies, wherever they stand in a recipe."""
+SCALED: Final = ("max_steps", "num_decay_steps", "looking", "records", "size")
+"""Fields that `scale` multiplies, at any depth of a recipe."""
 
 DONE: Final = "stages.jsonl"
 
@@ -96,8 +103,6 @@ def _command(kind: str, recipe: Path) -> list[str]:
     """Returns the module that runs a stage, and its arguments."""
     if kind == "run":
         return [_CLI, *map(str, yaml.safe_load(recipe.read_text())["arguments"])]
-    if kind in ("policy", "prm"):
-        return [_CLI, "train", kind, str(recipe)]
     return ["atomthink_plugin.training.tiny", kind, str(recipe)]
 
 
@@ -171,6 +176,35 @@ def held(recipe: dict[str, Any]) -> None:
     write_held_out(Path(recipe["folder"]), recipe["records"], recipe["seed"])
 
 
+def policy(fields: dict[str, Any]) -> None:
+    """Fine-tunes a policy."""
+    from atomthink_plugin.training.train.recipe import PolicyRecipe
+    from atomthink_plugin.training.train.sft import train_policy
+
+    recipe, optimizer = _with_muon(PolicyRecipe, fields)
+    train_policy(recipe, optimizer)
+
+
+def prm(fields: dict[str, Any]) -> None:
+    """Trains a process reward model."""
+    from atomthink_plugin.training.train.prm import train_prm
+    from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+
+    recipe, optimizer = _with_muon(PrmRecipe, fields)
+    train_prm(recipe, optimizer)
+
+
+def _with_muon(kind: type[R], fields: dict[str, Any]) -> tuple[R, OptimizerFactory]:
+    """Splits a recipe with `muon` into a recipe of `atomthink train` and an optimizer."""
+    from atomthink_plugin.training.tiny.muon import muon_with_adamw
+    from atomthink_plugin.training.train.recipe import checked_recipe
+
+    further = {name: value for name, value in fields.items() if name != "muon"}
+    recipe = checked_recipe(kind, further, "the stage's recipe")
+    betas = (recipe.adam_beta1, recipe.adam_beta2)
+    return recipe, partial(muon_with_adamw, muon=fields["muon"], learning_rate=recipe.learning_rate, betas=betas)
+
+
 KINDS: Final[dict[str, Callable[[dict[str, Any]], None]]] = {
-    made.__name__: made for made in (base, data, grow, chains, held)
+    made.__name__: made for made in (base, data, grow, chains, held, policy, prm)
 }

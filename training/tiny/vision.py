@@ -17,13 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import LlavaForConditionalGeneration
+from transformers import LlavaForConditionalGeneration, get_scheduler
 
 from atomthink_plugin.inference.checkpoint_files import choose_device
 from atomthink_plugin.tasks.demo.questions import COLOURS
 from atomthink_plugin.training.tiny.files import Figures
-from atomthink_plugin.training.train.optimizer import optimiser
-from atomthink_plugin.training.train.trainer import Rise
+from atomthink_plugin.training.tiny.muon import muon_with_adamw
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +84,9 @@ def pretrain(tower: nn.Module, width: int, figures: Figures, iterations: int, se
             values[row, ITEMS.index(name)] = value
     pictures, values = pictures.to(device), values.to(device)
     reader = Reader(tower, width).train().to(device)
-    steps = optimiser(reader, ADAMW, muon=MUON, betas=(0.9, 0.98))
-    rates = torch.optim.lr_scheduler.LambdaLR(steps, Rise("trapezoid", iterations, WARMUP, round(0.6 * iterations)))
+    optimizer = muon_with_adamw(reader, muon=MUON, learning_rate=ADAMW, betas=(0.9, 0.98))
+    decay = {"num_decay_steps": round(0.6 * iterations), "decay_type": "linear"}
+    schedule = get_scheduler("warmup_stable_decay", optimizer, WARMUP, iterations, scheduler_specific_kwargs=decay)
     started = time.process_time()
     for iteration in range(1, iterations + 1):
         chosen = torch.tensor(rng.choices(range(len(pictures)), k=BATCH), device=device)
@@ -94,9 +94,9 @@ def pretrain(tower: nn.Module, width: int, figures: Figures, iterations: int, se
         loss = functional.cross_entropy(logits.flatten(0, 1), values[chosen].flatten(), ignore_index=IGNORED)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        steps.step()
-        rates.step()
-        steps.zero_grad()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
         if iteration % 100 == 0 or iteration == iterations:
             shown = values[chosen] != IGNORED
             right = (logits.argmax(-1) == values[chosen])[shown].float().mean().item()

@@ -1,4 +1,4 @@
-"""Checkpoints that are trained, and the folders they are written to."""
+"""Loading of checkpoints for training, and saving of the trained ones."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoint_files import (
+    CheckpointRequest,
     checked,
     config_of,
     explained,
@@ -31,55 +32,71 @@ from atomthink_plugin.inference.checkpoint_files import (
 )
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_remote_multimodal, neutral
 from atomthink_plugin.inference.encoding import MAX_PIXELS
-from atomthink_plugin.training.train.recipe import Lora, Precision, Recipe
+from atomthink_plugin.training.train.recipe import Dtype, Recipe
 from atomthink_plugin.training.train.weight_names import hub_names
 
-KINDS: Final[Mapping[Precision, torch.dtype]] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
+DTYPES: Final[Mapping[Dtype, torch.dtype]] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
 }
 
-_BOTH_WAYS: Final = ("paligemma",)
-"""Models that read a prompt in both directions: behind a begun reply, inference would read it as part of the prompt."""
+_BIDIRECTIONAL: Final = ("paligemma",)
+"""Models with bidirectional attention over the prompt: at inference, the begun reply would be part of the prompt."""
 
 
-def held_in(recipe: Recipe) -> torch.dtype:
-    """Returns the precision weights are held in while they are trained: frozen ones need no more than they have."""
-    return KINDS["fp32" if recipe.lora is None else recipe.precision]
+def weights_dtype(recipe: Recipe) -> torch.dtype:
+    """Returns the precision of the weights during training: float32, unless they are frozen."""
+    return DTYPES[recipe.compute_dtype if recipe.use_peft else "float32"]
+
+
+def checkpoint_request(recipe: Recipe) -> CheckpointRequest:
+    """Returns the recipe's checkpoint, precision and attention, to be loaded on the CPU.
+
+    Raises:
+        AtomThinkError: The folder does not exist.
+    """
+    request = checked(
+        recipe.model_name_or_path,
+        recipe.model_revision,
+        "float32",
+        "cpu",
+        recipe.trust_remote_code,
+        "model_name_or_path",
+    )
+    return replace(request, dtype=weights_dtype(recipe), attention=recipe.attn_implementation)
 
 
 def load_trainable(recipe: Recipe) -> Checkpoint:
     """Loads a multimodal checkpoint to train it, on the CPU; the trainer moves it.
 
     Raises:
-        AtomThinkError: It cannot be loaded or trained; names the argument and the way out.
+        AtomThinkError: It cannot be loaded or trained.
     """
-    request = checked(recipe.model, recipe.revision, "float32", "cpu", recipe.trust_remote_code, "model")
-    request = replace(request, dtype=held_in(recipe), attention=recipe.attention)
+    request = checkpoint_request(recipe)
     config = config_of(request)
     if brings_code(config):
         checkpoint = load_remote_multimodal(
-            recipe.model,
-            revision=recipe.revision,
-            dtype=str(held_in(recipe)).removeprefix("torch."),
+            recipe.model_name_or_path,
+            revision=recipe.model_revision,
+            dtype=str(weights_dtype(recipe)).removeprefix("torch."),
             device="cpu",
             trust_remote_code=recipe.trust_remote_code,
-            attn_implementation=recipe.attention,
-            argument="model",
+            attn_implementation=recipe.attn_implementation,
+            argument="model_name_or_path",
         )
         checkpoint.model.train().requires_grad_(True)
-        note_pixels(recipe, checkpoint.model)
-        correct(checkpoint.model)
+        set_max_pixels(recipe, checkpoint.model)
+        prepare_for_sharding(checkpoint.model)
         return checkpoint
     require(request, config, "multimodal")
-    if config.model_type in _BOTH_WAYS:
+    if config.model_type in _BIDIRECTIONAL:
         raise AtomThinkError(
-            f"`model: {recipe.model}` is of type {config.model_type!r}, which reads prompts in both directions: steps "
-            "cannot be learned behind one another; name another checkpoint"
+            f"`model_name_or_path: {recipe.model_name_or_path}` is of type {config.model_type!r}, whose attention over "
+            "prompts is bidirectional, so that it cannot learn step by step: name another checkpoint"
         )
     processor = processor_of(request)
-    set_chat_template(processor, recipe.chat_template, request)
+    set_chat_template(processor, recipe.chat_template_path, request)
     with explained(request):
         loader: Any = AutoModelForImageTextToText
         model, loading = loader.from_pretrained(
@@ -91,25 +108,28 @@ def load_trainable(recipe: Recipe) -> Checkpoint:
         )
     if loading["missing_keys"]:
         missing = ", ".join(sorted(loading["missing_keys"])[:3])
-        raise AtomThinkError(f"`model: {recipe.model}` has no weights for {missing}: name a complete checkpoint")
+        raise AtomThinkError(
+            f"`model_name_or_path: {recipe.model_name_or_path}` has no weights for {missing}: name a complete "
+            "checkpoint"
+        )
     model.generation_config = neutral(model.generation_config)
-    note_pixels(recipe, model)
-    correct(model)
+    set_max_pixels(recipe, model)
+    prepare_for_sharding(model)
     return Checkpoint(model, processor.tokenizer, processor, weights(request.pretrained, request.revision))
 
 
-def note_pixels(recipe: Recipe, model: PreTrainedModel) -> None:
-    """Writes into a model's config how large its images may be, for those who ask it later."""
+def set_max_pixels(recipe: Recipe, model: PreTrainedModel) -> None:
+    """Writes the recipe's largest image size into the model's config, where inference reads it."""
     if recipe.max_pixels is not None:
         setattr(model.config, MAX_PIXELS, recipe.max_pixels)
 
 
-def correct(model: PreTrainedModel) -> None:
-    """Corrects what a loaded model says of itself to those who share it out over processes and to those who save it.
+def prepare_for_sharding(model: PreTrainedModel) -> None:
+    """Corrects attributes of a loaded model that accelerate and `save_pretrained` rely on.
 
-    Of the layers that FSDP gathers one at a time it may name some that it does not have, which accelerate refuses (a
-    LLaVA the text embeddings of CLIP); and under DeepSpeed it remembers renamings of weights that it did not need,
-    which would be undone in what is saved.
+    `_no_split_modules` may name layers that the model does not have, which accelerate refuses (for a LLaVA, the text
+    embeddings of CLIP). Under DeepSpeed, `_weight_conversions` holds renamings that loading did not use, and saving
+    would undo them.
     """
     present = {type(module).__name__ for module in model.modules()}
     model._no_split_modules = sorted(present & set(model._no_split_modules or ()))
@@ -119,7 +139,7 @@ def correct(model: PreTrainedModel) -> None:
 
 
 def brings_code(config: PretrainedConfig) -> bool:
-    """Returns whether a checkpoint's model is Python code of its own, under `AutoModel`, as EMOVA's is."""
+    """Returns whether the model is Python code that comes with the checkpoint, under `AutoModel`, as for EMOVA."""
     return (
         "AutoModel" in (getattr(config, "auto_map", None) or {})
         and config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -127,18 +147,18 @@ def brings_code(config: PretrainedConfig) -> bool:
 
 
 def freeze(model: torch.nn.Module, patterns: Sequence[str]) -> int:
-    """Freezes parameters in whose names a pattern is found, and returns how many numbers are trained.
+    """Freezes parameters whose name contains a match of a pattern, and returns the number of trained weights.
 
     Raises:
-        AtomThinkError: A pattern fits no name, or nothing is left to train.
+        AtomThinkError: A pattern matches no name, or nothing is left to train.
     """
     for pattern in patterns:
         found = [parameter for name, parameter in model.named_parameters() if re.search(pattern, name)]
         if not found:
-            raise AtomThinkError(unfit("freeze", pattern, model))
+            raise AtomThinkError(no_match("freeze", pattern, model))
         for parameter in found:
             parameter.requires_grad_(False)
-    # Of what DeepSpeed has put elsewhere a parameter only remembers how much it is.
+    # DeepSpeed leaves empty parameters behind that only hold their size.
     sizes = (getattr(one, "ds_numel", one.numel()) for one in model.parameters() if one.requires_grad)
     trained = sum(sizes)
     if not trained:
@@ -146,103 +166,113 @@ def freeze(model: torch.nn.Module, patterns: Sequence[str]) -> int:
     return trained
 
 
-def unfit(argument: str, pattern: str, model: torch.nn.Module) -> str:
-    """Returns what to say of a pattern that is found in no parameter's name."""
+def no_match(argument: str, pattern: str, model: torch.nn.Module) -> str:
+    """Returns the error message for a pattern that no parameter's name contains."""
     names = [name for name, _ in model.named_parameters()]
-    return f"`{argument}: {pattern}` fits no parameter; two of their names: {names[0]}, {names[-1]}"
+    return f"`{argument}: {pattern}` matches no parameter; two of their names: {names[0]}, {names[-1]}"
 
 
-def adapters(lora: Lora, model: PreTrainedModel, whole: Sequence[str] = (), tokens: Sequence[int] = ()) -> Any:
-    """Returns the adapters' configuration for peft.
+def lora_config(recipe: Recipe, model: PreTrainedModel, modules: Sequence[str] = (), tokens: Sequence[int] = ()) -> Any:
+    """Returns the configuration of the adapters for peft.
 
     Args:
-        lora: Their size and places.
-        model: What they are for.
-        whole: Names of modules that are trained as they are, such as a new head.
-        tokens: Ids whose embeddings are trained as they are: those of new tokens.
+        recipe: Their size and places.
+        model: The model that gets them.
+        modules: Names of modules that are trained without adapters, such as a new head.
+        tokens: Ids of new tokens, whose embeddings are trained.
 
     Raises:
-        AtomThinkError: peft is not installed, or no layer has a name that fits.
+        AtomThinkError: peft is not installed, or no layer has a name that matches.
     """
     try:
         from peft import LoraConfig
     except ImportError:
-        raise AtomThinkError("`lora` needs peft: pip install 'atomthink-plugin[train]'") from None
+        raise AtomThinkError("`use_peft` needs peft: pip install 'atomthink-plugin[train]'") from None
     layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    if not any(re.fullmatch(lora.targets, name) for name in layers):
+    if not any(_is_target(name, recipe.lora_target_modules) for name in layers):
         raise AtomThinkError(
-            f"`lora.targets: {lora.targets}` is the whole name of no linear layer; two of their names: "
+            f"`lora_target_modules: {recipe.lora_target_modules}` matches no linear layer; two of their names: "
             f"{', '.join(layers[:1] + layers[-1:])}"
         )
+    targets = recipe.lora_target_modules
     return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides it, so that it may well be a fraction
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets,
-        modules_to_save=list(whole) or None,
+        r=recipe.lora_r,
+        lora_alpha=recipe.lora_alpha,  # type: ignore[arg-type]  # peft divides it, a fraction works
+        lora_dropout=recipe.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        modules_to_save=list(modules) or None,
         trainable_token_indices=list(tokens) or None,
-        task_type=None if whole else "CAUSAL_LM",  # peft's class for language models refuses classifiers
+        task_type=None if modules else "CAUSAL_LM",  # peft's class for language models refuses classifiers
     )
 
 
-def save(trainer: Any, recipe: Recipe, processor: ProcessorMixin | PreTrainedTokenizerBase) -> None:
-    """Writes a trained model to `out`: weights, configuration, processor, tokenizer, chat template.
+def _is_target(name: str, targets: str | Sequence[str]) -> bool:
+    """Returns whether peft would add adapters to a layer of this name."""
+    if isinstance(targets, str):
+        return targets == "all-linear" or re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def save_checkpoint(trainer: Any, recipe: Recipe, processor: ProcessorMixin | PreTrainedTokenizerBase) -> None:
+    """Writes a trained model to `output_dir`: weights, configuration, processor, tokenizer, chat template.
 
     Called on every process: sharded weights are gathered. Adapters are merged into the weights they were trained on.
     """
-    if recipe.lora is None:
+    main, out = trainer.is_world_process_zero(), recipe.output_dir
+    if not recipe.use_peft:
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        if trainer.is_world_process_zero():
-            write(trainer.accelerator.unwrap_model(trainer.model_wrapped), state, recipe.saved, processor, recipe.out)
+        if main:
+            model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+            write_checkpoint(model, state, recipe.save_dtype, processor, out)
     else:
-        folder = recipe.out / "adapters" if recipe.lora.merge else recipe.out
-        trainer.save_model(str(folder))
-        if trainer.is_world_process_zero():
-            processor.save_pretrained(recipe.out)
-            if recipe.lora.merge:
-                model = _merged(recipe, folder)
-                write(model, model.state_dict(), recipe.saved, processor, recipe.out)
-    if trainer.is_world_process_zero() and recipe.trust_remote_code:
-        # What a hub's checkpoint brings is named in the configuration; a folder's has to come along.
-        for file in Path(recipe.model).expanduser().glob("*.py"):
-            shutil.copy(file, recipe.out)
+        adapters = out / "adapters" if recipe.merge_lora else out
+        trainer.save_model(str(adapters))
+        if main and recipe.merge_lora:
+            model = _merged(recipe, adapters)
+            write_checkpoint(model, model.state_dict(), recipe.save_dtype, processor, out)
+        elif main:
+            processor.save_pretrained(out)
+    if main and recipe.trust_remote_code:
+        # Code on the hub is named in the configuration; code in a folder is copied.
+        for file in Path(recipe.model_name_or_path).expanduser().glob("*.py"):
+            shutil.copy(file, out)
     trainer.accelerator.wait_for_everyone()
 
 
-def write(
+def write_checkpoint(
     model: PreTrainedModel,
     state: Mapping[str, torch.Tensor],
-    precision: Precision,
+    save_dtype: Dtype,
     processor: ProcessorMixin | PreTrainedTokenizerBase,
     folder: Path,
 ) -> None:
     """Writes a complete checkpoint.
 
     Args:
-        model: Whose architecture and configuration it has.
+        model: The model, for its configuration and the names of its weights.
         state: Its weights, in any precision.
-        precision: That of the written ones.
+        save_dtype: Precision of the written weights.
         processor: Its processor.
-        folder: Where to.
+        folder: The checkpoint's folder.
     """
-    kind = KINDS[precision]
+    dtype = DTYPES[save_dtype]
     kept = {
-        name: state[own].to("cpu", kind if state[own].is_floating_point() else state[own].dtype)
+        name: state[own].to("cpu", dtype if state[own].is_floating_point() else state[own].dtype)
         for own, name in hub_names(model, state).items()
     }
     model.save_pretrained(folder, state_dict=kept)
-    # Saving states the precision the model was trained in, and the trainer turned its cache off.
+    # `save_pretrained` writes the precision of training, and the trainer has turned the cache off.
     model.config.use_cache = True
     for config in (model.config, *(getattr(model.config, name) for name in model.config.sub_configs)):
         if config is not None:
-            config.dtype = kind
+            config.dtype = dtype
     model.config.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
-def _merged(recipe: Recipe, folder: Path) -> PreTrainedModel:
+def _merged(recipe: Recipe, adapters: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     base = load_trainable(recipe).model
-    merged: PreTrainedModel = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+    merged: PreTrainedModel = PeftModel.from_pretrained(base, str(adapters)).merge_and_unload()
     return merged

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from atomthink_plugin.api import AtomThinkError, Format, Question, QuestionError
 from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.training.records import Pair, Reject, first_reason, read_records
-from atomthink_plugin.training.train.checkpoint import adapters, brings_code, freeze, load_trainable, save
+from atomthink_plugin.training.train.checkpoint import brings_code, freeze, load_trainable, lora_config, save_checkpoint
 from atomthink_plugin.training.train.collate import IGNORED, Batch, collate
 from atomthink_plugin.training.train.measuring import measured
 from atomthink_plugin.training.train.recipe import DpoRecipe
@@ -25,15 +25,14 @@ from atomthink_plugin.training.train.row_encoder import RowEncoder
 from atomthink_plugin.training.train.samples import Forms, drawn, fits
 from atomthink_plugin.training.train.tokens import Renderer, Row, closing_id, packable, posed
 from atomthink_plugin.training.train.trainer import (
-    OwnOptimiser,
-    arguments,
-    check_rates,
-    conclude,
-    evaluation,
-    quietly,
-    report,
-    run,
+    RecipeTrainer,
+    check_learning_rates,
+    evaluation_command,
+    print_summary,
+    report_records,
+    run_training,
     sharded,
+    training_arguments,
 )
 
 log = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ class PairCollator:
 
 
 def train_dpo(recipe: DpoRecipe) -> None:
-    """Trains a policy on pairs and writes it to the recipe's `out`.
+    """Trains a policy on pairs and writes it to the recipe's `output_dir`.
 
     What it is held to is the recipe's model as it was: with adapters the weights beneath them, else a second copy.
 
@@ -99,45 +98,42 @@ def train_dpo(recipe: DpoRecipe) -> None:
         raise AtomThinkError(f"training needs trl ({error}): pip install 'atomthink-plugin[train]'") from None
 
     resumed = resume_from(recipe)
-    losses: dict[str, Any] = {}
-    if recipe.anchor:
-        losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, recipe.anchor]}
-    with quietly():
-        options = DPOConfig(**arguments(recipe), beta=recipe.beta, max_length=None, **losses)
+    arguments = training_arguments(DPOConfig, recipe, max_length=None)
     checkpoint = load_trainable(recipe)
     if brings_code(checkpoint.model.config):
         raise AtomThinkError(
-            f"`model: {recipe.model}` brings its own model code, which trl's DPOTrainer cannot read: name a checkpoint "
-            "that transformers itself knows"
+            f"`model_name_or_path: {recipe.model_name_or_path}` comes with its own model code, which trl's DPOTrainer "
+            "cannot read: name a checkpoint of an architecture that transformers has"
         )
     encoder = RowEncoder(checkpoint)
     renderer = Renderer(encoder, closing_id(checkpoint))
     longest = min(filter(None, (recipe.max_length, checkpoint.context)), default=None)
     contests, places, rejects = contests_of(recipe, encoder, renderer, longest)
     counts = f"pairs: {len(contests) + len(rejects)} read, {len(contests)} used, {len(rejects)} set aside"
-    report(recipe, f"{counts}; {len(places)} rows", rejects)
-    if recipe.lora is None:
+    report_records(recipe, f"{counts}; {len(places)} rows", rejects)
+    if not recipe.use_peft:
         freeze(checkpoint.model, recipe.freeze)
-    check_rates(recipe.rates, checkpoint.model)
-    trainer: Any = type("DpoTrainer", (OwnOptimiser, DPOTrainer), {"recipe": recipe})(
+    check_learning_rates(recipe, checkpoint.model)
+    trainer: Any = type("DpoTrainer", (RecipeTrainer, DPOTrainer), {})(
+        recipe=recipe,
         model=checkpoint.model,
-        ref_model=None if recipe.lora else load_trainable(recipe).model,
-        args=options,
+        ref_model=None if recipe.use_peft else load_trainable(recipe).model,
+        args=arguments,
         data_collator=PairCollator(contests, places, renderer, checkpoint.pad_id, recipe.max_pixels),
         # A column of this name tells the trainer that rows are made by the collator.
         train_dataset=Dataset.from_dict({"row": range(len(places)), "images": [None] * len(places)}),
         processing_class=checkpoint.processor,
-        peft_config=None if recipe.lora is None else adapters(recipe.lora, checkpoint.model),
+        peft_config=lora_config(recipe, checkpoint.model) if recipe.use_peft else None,
     )
     if sharded(trainer) and len({bool(contest.pair.images) for contest in contests}) > 1:
         raise AtomThinkError(
             "`data`: pairs with images and pairs without cannot share a step under FSDP or DeepSpeed, whose processes "
             "have to run the same layers: train on one kind, or with training/recipes/accelerate/ddp.yaml"
         )
-    run(trainer, recipe, resumed)
+    run_training(trainer, recipe, resumed)
     assert checkpoint.processor is not None
-    save(trainer, recipe, checkpoint.processor)
-    conclude(trainer, recipe, evaluation(recipe))
+    save_checkpoint(trainer, recipe, checkpoint.processor)
+    print_summary(trainer, recipe, evaluation_command(recipe))
 
 
 def contests_of(
@@ -167,7 +163,7 @@ def contests_of(
                 known.append(Contest(pair, found.folder, forms(pair.format or default)))
             except AtomThinkError as error:
                 rejects.append(_reject(data.file, pair, error))
-        results = measured(known, partial(_measure, recipe, encoder, renderer, longest), recipe.workers)
+        results = measured(known, partial(_measure, recipe, encoder, renderer, longest), recipe.dataloader_num_workers)
         for contest, fault in zip(known, results, strict=True):
             if fault is not None:
                 rejects.append(_reject(data.file, contest.pair, fault))

@@ -15,22 +15,22 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.encoding import Encoding
-from atomthink_plugin.training.train.checkpoint import adapters, freeze, save, write
+from atomthink_plugin.training.train.checkpoint import freeze, lora_config, save_checkpoint, write_checkpoint
 from atomthink_plugin.training.train.collate import inputs_of
 from atomthink_plugin.training.train.prm_checkpoint import HEADS, Trainable, Writer, load
 from atomthink_plugin.training.train.prm_loss import Targets, judgements, judging_loss, language_loss
 from atomthink_plugin.training.train.prm_recipe import PrmRecipe
 from atomthink_plugin.training.train.prm_samples import Samples, rows_of, samples_of
-from atomthink_plugin.training.train.recipe import Lora
 from atomthink_plugin.training.train.resume import resume_from
 from atomthink_plugin.training.train.trainer import (
-    OwnOptimiser,
-    arguments,
-    check_rates,
-    conclude,
-    report,
-    run,
+    OptimizerFactory,
+    RecipeTrainer,
+    check_learning_rates,
+    print_summary,
+    report_records,
+    run_training,
     sharded,
+    training_arguments,
 )
 
 log = logging.getLogger(__name__)
@@ -68,20 +68,19 @@ class Collator:
         return replace(self, spare=rows[0].encoding) if rows else self
 
 
-class PrmTrainer(OwnOptimiser, Trainer):  # type: ignore[misc]
+class PrmTrainer(RecipeTrainer, Trainer):  # type: ignore[misc]
     """Minimises the judging loss, with its helps where a recipe weighs them.
 
     Args:
-        recipe: Weights of the losses, optimiser, schedule.
+        recipe: Weights of the losses, optimizer, schedule.
         classes: Ids of the bad and the good token; None for a classifier.
         weights: Of wrong and of right steps.
-        options: As transformers' trainer takes them.
+        **options: As `RecipeTrainer` takes them.
     """
 
-    def __init__(
-        self, recipe: PrmRecipe, classes: tuple[int, int] | None, weights: tuple[float, float], **options: Any
-    ) -> None:
-        self.recipe: PrmRecipe = recipe
+    recipe: PrmRecipe
+
+    def __init__(self, *, classes: tuple[int, int] | None, weights: tuple[float, float], **options: Any) -> None:
         self._classes = classes
         self._weights = weights
         self._right: dict[str, list[Tensor]] = {}
@@ -111,12 +110,12 @@ class PrmTrainer(OwnOptimiser, Trainer):  # type: ignore[misc]
         pairs = judgements(logits, targets.steps, self._classes)
         self._count(pairs.detach(), targets.steps.target)
         loss = judging_loss(pairs, targets.steps.target, self._weights) / steps
-        if self.recipe.along and len(targets.along.at):
+        if self.recipe.token_loss_weight and len(targets.along.at):
             # By judged step: most tokens of a step are easy, and a mean would drown the others.
             tokens = judgements(logits, targets.along, self._classes)
-            loss = loss + self.recipe.along * judging_loss(tokens, targets.along.target) / steps
-        if self.recipe.language and len(targets.said.at):
-            loss = loss + self.recipe.language * language_loss(logits, targets.said) / words
+            loss = loss + self.recipe.token_loss_weight * judging_loss(tokens, targets.along.target) / steps
+        if self.recipe.lm_loss_weight and len(targets.said.at):
+            loss = loss + self.recipe.lm_loss_weight * language_loss(logits, targets.said) / words
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over them
         return (loss, outputs) if return_outputs else loss
@@ -135,70 +134,75 @@ class PrmTrainer(OwnOptimiser, Trainer):  # type: ignore[misc]
             self._right.setdefault(name, []).append(accepted[which] == (name == "accepts_right"))
 
 
-def train_prm(recipe: PrmRecipe) -> None:
-    """Trains a PRM and writes it to the recipe's `out`, with what scorers have to know of it in its config.json.
+def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> None:
+    """Trains a PRM and writes it to the recipe's `output_dir`, with the settings of its scorer in its config.json.
+
+    Args:
+        recipe: What is trained, on what, and how.
+        optimizer: Makes the optimizer of the model, instead of transformers' `optim`.
 
     Raises:
         AtomThinkError: The recipe, the data or the checkpoint cannot be used.
     """
     resumed = resume_from(recipe)
     # The arguments come before the weights: DeepSpeed has to know of them to load a model in parts.
-    options = TrainingArguments(**arguments(recipe), label_names=["targets"])
+    arguments = training_arguments(TrainingArguments, recipe, label_names=["targets"])
     set_seed(recipe.seed)  # new tokens and a new head begin at random
     model = load(recipe)
     checkpoint = model.checkpoint
     longest = min(filter(None, (recipe.max_length, checkpoint.context)), default=None)
     samples = samples_of(recipe, model.writer, longest)
-    report(recipe, samples.counts, samples.rejects)
+    report_records(recipe, samples.counts, samples.rejects)
     if 0 in samples.labels:
         lacking = "wrong" if samples.labels[0] == 0 else "right"
         raise AtomThinkError(f"`data` has no {lacking} step in {len(samples.records)} usable chains: a PRM needs both")
     trained: Any = checkpoint.model
-    if recipe.lora is None:
+    if not recipe.use_peft:
         log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
     else:
-        trained = _adapted(recipe.lora, model)
-    check_rates(recipe.rates, checkpoint.model)
+        trained = _adapted(recipe, model)
+    check_learning_rates(recipe, checkpoint.model)
     collator = Collator(samples, recipe, model.writer, checkpoint.pad_id)
     trainer = PrmTrainer(
-        recipe,
-        model.classes,
-        _weights(samples) if recipe.balance else (1.0, 1.0),
+        recipe=recipe,
+        optimizer_factory=optimizer,
+        classes=model.classes,
+        weights=_weights(samples) if recipe.balance_labels else (1.0, 1.0),
         model=trained,
-        args=options,
+        args=arguments,
         data_collator=collator,
         train_dataset=Dataset.from_dict({"record": samples.places}),
         processing_class=model.words,
     )
-    if recipe.lora is not None and sharded(trainer):
+    if recipe.use_peft and sharded(trainer):
         raise AtomThinkError(
-            "`lora`: a PRM's adapters are merged on one process, which FSDP and DeepSpeed leave a part of the weights; "
-            "use training/recipes/accelerate/ddp.yaml, or leave `lora` out"
+            "`use_peft`: the adapters of a PRM are merged on one process, which has only a part of the weights under "
+            "FSDP and DeepSpeed; use training/recipes/accelerate/ddp.yaml, or leave `use_peft` out"
         )
     if sharded(trainer):
         trainer.data_collator = collator.with_spare()
-    run(trainer, recipe, resumed)
-    if recipe.lora is None:
-        save(trainer, recipe, model.words)
+    run_training(trainer, recipe, resumed)
+    if not recipe.use_peft:
+        save_checkpoint(trainer, recipe, model.words)
     elif trainer.is_world_process_zero():
         merged = trained.merge_and_unload()
-        write(merged, merged.state_dict(), recipe.saved, model.words, recipe.out)
+        write_checkpoint(merged, merged.state_dict(), recipe.save_dtype, model.words, recipe.output_dir)
     code = " --prm-args prm_trust_remote_code=True" if recipe.trust_remote_code else ""
-    conclude(trainer, recipe, f"atomthink prm eval SET --prm {recipe.out}{code}")
+    print_summary(trainer, recipe, f"atomthink prm eval SET --prm {recipe.output_dir}{code}")
 
 
-def _adapted(lora: Lora, model: Trainable) -> Any:
+def _adapted(recipe: PrmRecipe, model: Trainable) -> Any:
     from peft import get_peft_model
 
     own: Any = model.checkpoint.model
     tied = own.get_input_embeddings().weight is getattr(own.get_output_embeddings(), "weight", None)
     if set(model.classes or ()) & set(model.new) and not tied:
         raise AtomThinkError(
-            "`lora` with `good` or `bad` that are new tokens: adapters leave the output layer as it is, where both are "
-            "alike; name tokens that the tokenizer has, such as `+` and `-`, or leave `lora` out"
+            "`use_peft` with a `good_token` or `bad_token` that is new: adapters do not train the output layer, where "
+            "both have the same weights; name tokens of the tokenizer, such as `+` and `-`, or leave `use_peft` out"
         )
     heads = [name for name in HEADS if model.classes is None and hasattr(own, name)]
-    return get_peft_model(own, adapters(lora, own, heads, model.new))
+    return get_peft_model(own, lora_config(recipe, own, heads, model.new))
 
 
 def _weights(samples: Samples) -> tuple[float, float]:

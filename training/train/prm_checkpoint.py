@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from transformers import (
@@ -17,7 +17,6 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.checkpoint_files import (
     CheckpointRequest,
-    checked,
     config_of,
     explained,
     processor_of,
@@ -31,7 +30,12 @@ from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.detect import SECTION, PrmSettings
 from atomthink_plugin.scorers.prm_head import Conversation
 from atomthink_plugin.scorers.prm_token import ChatLayout, Layout, TextLayout
-from atomthink_plugin.training.train.checkpoint import correct, held_in, load_trainable, note_pixels
+from atomthink_plugin.training.train.checkpoint import (
+    checkpoint_request,
+    load_trainable,
+    prepare_for_sharding,
+    set_max_pixels,
+)
 from atomthink_plugin.training.train.prm_recipe import PrmRecipe
 from atomthink_plugin.training.train.row_encoder import RowEncoder
 
@@ -83,7 +87,7 @@ def load(recipe: PrmRecipe) -> Trainable:
         AtomThinkError: It cannot be loaded, or not used as this kind of PRM.
     """
     checkpoint = load_trainable(recipe) if recipe.kind == "token" and recipe.images else _load(recipe)
-    texts = [recipe.behind, *([recipe.bad, recipe.good] if recipe.kind == "token" else [])]
+    texts = [recipe.step_tag, *([recipe.bad_token, recipe.good_token] if recipe.kind == "token" else [])]
     known = len(checkpoint.tokenizer)
     tag_id, *classes = _tokens(checkpoint, texts)
     setattr(checkpoint.model.config, SECTION, _section(recipe))
@@ -99,16 +103,18 @@ def _layout(recipe: PrmRecipe, checkpoint: Checkpoint, encoder: RowEncoder | Non
     if encoder is not None:
         return ChatLayout(encoder, format_named(recipe.format), tag_id)
     if recipe.kind == "token":
-        return TextLayout(checkpoint.tokenizer, recipe.behind, tag_id)
+        return TextLayout(checkpoint.tokenizer, recipe.step_tag, tag_id)
     if checkpoint.tokenizer.chat_template is None:
-        raise AtomThinkError(f"`model: {recipe.model}` has no chat template: name a file with `chat_template`")
+        raise AtomThinkError(
+            f"`model_name_or_path: {recipe.model_name_or_path}` has no chat template: name a file with "
+            "`chat_template_path`"
+        )
     return Conversation(checkpoint.tokenizer, tag_id)
 
 
 def _load(recipe: PrmRecipe) -> Checkpoint:
     """Loads a language model of text alone, or a classifier; a language model's body may become a classifier's."""
-    request = checked(recipe.model, recipe.revision, "float32", "cpu", recipe.trust_remote_code, "model")
-    request = replace(request, dtype=held_in(recipe), attention=recipe.attention)
+    request = checkpoint_request(recipe)
     config = config_of(request)
     processor: ProcessorMixin | None = None
     if recipe.kind == "token":
@@ -118,10 +124,10 @@ def _load(recipe: PrmRecipe) -> Checkpoint:
         require(request, config, "head")
         model = _weights(AutoModelForTokenClassification, request, HEADS, num_labels=2)
         processor = processor_of(request) if recipe.images else None
-    correct(model)
+    prepare_for_sharding(model)
     if processor is not None:
-        note_pixels(recipe, model)
-        set_chat_template(processor, recipe.chat_template, request)
+        set_max_pixels(recipe, model)
+        set_chat_template(processor, recipe.chat_template_path, request)
     tokenizer = processor.tokenizer if processor is not None else tokenizer_of(request)
     return Checkpoint(model, tokenizer, processor, weights(request.pretrained, request.revision))
 
@@ -139,7 +145,8 @@ def _weights(loader: Any, request: CheckpointRequest, new: tuple[str, ...], **co
     missing = sorted(name for name in loading["missing_keys"] if not name.startswith(new) or not new)
     if missing:
         raise AtomThinkError(
-            f"`model: {request.pretrained}` has no weights for {', '.join(missing[:3])}: name a complete checkpoint"
+            f"`model_name_or_path: {request.pretrained}` has no weights for {', '.join(missing[:3])}: name a complete "
+            "checkpoint"
         )
     loaded: PreTrainedModel = model
     return loaded
@@ -171,8 +178,8 @@ def _section(recipe: PrmRecipe) -> dict[str, Any]:
         kind=recipe.kind,
         images=recipe.images,
         format=recipe.format,
-        tag=recipe.behind,
-        good=recipe.good if token else None,
-        bad=recipe.bad if token else None,
+        tag=recipe.step_tag,
+        good=recipe.good_token if token else None,
+        bad=recipe.bad_token if token else None,
     )
     return settings.model_dump(exclude_none=True)

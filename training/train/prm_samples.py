@@ -66,7 +66,7 @@ def samples_of(recipe: PrmRecipe, writer: Writer, longest: int | None) -> Sample
         read += found.read
         first = len(records)
         known = [Record(chain, found.folder, form) for chain in found.records]
-        results = measured(known, partial(_measure, recipe, writer, longest), recipe.workers)
+        results = measured(known, partial(_measure, recipe, writer, longest), recipe.dataloader_num_workers)
         for record, fault in zip(known, results, strict=True):
             if fault is None:
                 records.append(record)

@@ -1,19 +1,21 @@
-"""Recipes: what a training run is told, in a YAML file and on the command line, checked before anything is loaded."""
+"""Recipes of trainings: YAML files with the argument names of transformers and trl, checked before loading."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Lt
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -25,13 +27,56 @@ from pydantic import (
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.plugins.arguments import hint
 
-Precision = Literal["fp32", "bf16", "fp16"]
-Schedule = Literal["constant", "linear", "cosine", "trapezoid"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 R = TypeVar("R", bound="Recipe")
 
 RECIPES: Final = Path(__file__).parents[1] / "recipes"
-"""The recipes that come with the package."""
+"""The recipes that ship with the package."""
+
+RENAMED: Final[Mapping[str, str]] = {
+    "model": "model_name_or_path",
+    "revision": "model_revision",
+    "attention": "attn_implementation",
+    "chat_template": "chat_template_path",
+    "out": "output_dir",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "accumulate": "gradient_accumulation_steps",
+    "rates": "module_learning_rates",
+    "betas": "adam_beta1` and `adam_beta2",
+    "clip": "max_grad_norm",
+    "schedule": "lr_scheduler_type",
+    "warmup": "warmup_steps",
+    "decay_share": "lr_scheduler_kwargs: {num_decay_steps: N, decay_type: linear}",
+    "precision": "bf16` or `fp16",
+    "saved": "save_dtype",
+    "lora": "use_peft: true` with `lora_r`, `lora_alpha`, `lora_dropout`, `lora_target_modules`, `merge_lora",
+    "workers": "dataloader_num_workers",
+    "save_every": "save_steps",
+    "keep": "save_total_limit",
+    "resume": "resume_from_checkpoint",
+    "log_every": "logging_steps",
+    "packed": "one_row_per_chain",
+    "anchor": "loss_type: [sigmoid, sft]` with `loss_weights: [1.0, WEIGHT]",
+    "tag": "step_tag",
+    "good": "good_token",
+    "bad": "bad_token",
+    "balance": "balance_labels",
+    "along": "token_loss_weight",
+    "language": "lm_loss_weight",
+}
+"""Names that recipes had before they used those of transformers and trl."""
+
+NOT_SUPPORTED: Final = (
+    "remove_unused_columns",
+    "label_names",
+    "do_eval",
+    "eval_strategy",
+    "eval_steps",
+    "load_best_model_at_end",
+)
+"""Arguments of transformers that these trainings set themselves, or that need an evaluation set."""
 
 
 def _pattern(text: str) -> str:
@@ -53,32 +98,8 @@ def _file(value: Any) -> Any:
 Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
-class Strict(BaseModel):
-    """A part of a recipe; names it does not know are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Lora(Strict):
-    """Low-rank adapters instead of all weights (arXiv 2106.09685).
-
-    Attributes:
-        r: Their rank.
-        alpha: Their scale is `alpha / r`.
-        dropout: Before them.
-        targets: Regular expression that a layer's whole name fits; by default the language model's linear layers.
-        merge: Whether they are added to the weights at the end; otherwise `out` holds the adapters alone.
-    """
-
-    r: PositiveInt = 16
-    alpha: PositiveFloat = 32
-    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
-    targets: Pattern = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
-    merge: bool = True
-
-
-class Data(Strict):
-    """One file of records.
+class DataFile(BaseModel):
+    """One file of training data.
 
     Attributes:
         file: JSONL; images are relative to it.
@@ -86,104 +107,119 @@ class Data(Strict):
         weight: How often each record is used in an epoch: 2 is twice, 0.5 a random half, the same in every epoch.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     file: Path
     format: str | None = None
     weight: PositiveFloat = 1.0
 
 
-Files = Annotated[tuple[Annotated[Data, BeforeValidator(_file)], ...], BeforeValidator(_listed)]
+DataFiles = Annotated[tuple[Annotated[DataFile, BeforeValidator(_file)], ...], BeforeValidator(_listed)]
 
 
-class Recipe(Strict):
-    """What all trainings have in common.
+class Recipe(BaseModel):
+    """The fields that all trainings share.
 
-    Paths are relative to the working directory. Numbers of rows hold for each process.
+    Fields named in transformers' `TrainingArguments` or trl's configurations mean what they mean there. Any further
+    argument of `TrainingArguments` may be given as well. Paths are relative to the working directory.
 
     Attributes:
-        model: Folder or hub id of the checkpoint that is trained.
-        revision: Branch, tag or commit on the hub.
         trust_remote_code: Whether to run Python code that comes with the checkpoint.
-        chat_template: File with a Jinja chat template, for checkpoints that bring none; it is saved with the weights.
-        attention: `sdpa`, `flash_attention_2`, `eager`; transformers chooses if not given.
-        data: One or more files, each a path or a `Data`.
-        out: Folder for the trained checkpoint, `log.jsonl`, `rejects.jsonl`, and `checkpoints/` while it trains.
-        epochs: Passes over the data, unless `max_steps` says when to stop.
-        max_steps: Optimiser steps; None for `epochs`.
-        batch_size: Rows in one forward pass.
-        accumulate: Forward passes for one optimiser step.
-        learning_rate: AdamW's.
-        rates: AdamW's for parameters whose name a pattern is found in; the first that fits holds.
-        muon: Muon's learning rate, for matrices that are no embedding and no projector; None for AdamW alone.
-        betas: AdamW's.
-        weight_decay: Of matrices, under AdamW.
-        clip: Norm to which gradients are cut; 0 leaves them.
-        schedule: Of the learning rates behind the warm-up: `constant`, `linear` or `cosine` down to 0, or `trapezoid`:
-            constant, then linear down to 0.
-        warmup: Steps over which learning rates rise, or below 1 the share of all steps.
-        decay_share: Share of all steps over which a trapezoid falls.
-        max_length: Tokens of a row, image tokens included; longer ones are set aside. None for the model's context.
-        max_pixels: Pixels of an image; a larger one is scaled down before the processor sees it, in inference too: the
-            trained config.json says so. A server that knows nothing of it gets images whole.
-        precision: What is calculated in: autocast over fp32 weights, or, with `lora`, over frozen weights of that kind.
-        saved: Precision of the weights that are written.
-        lora: Adapters to train; None for the weights themselves.
-        freeze: Parameters whose name one of these patterns is found in stay as they are.
-        gradient_checkpointing: Whether activations are worked out again on the way back: less memory, a third slower.
-        workers: Processes that measure records before the first step and prepare rows behind it; 0 leaves both to the
-            one that trains.
-        seed: Of the order of rows, of dropout and of new adapters.
-        save_every: Steps between two checkpoints to resume from; None for none.
-        keep: How many of these are kept.
-        resume: Whether to go on from the newest complete one of them, if there is one.
-        log_every: Steps between two lines of the log.
+        chat_template_path: File with a Jinja chat template, for checkpoints without one; saved with the weights.
+        data: One or more files, each a path or a `DataFile`.
+        output_dir: Folder of the trained checkpoint, `log.jsonl`, `rejects.jsonl`, and, during training,
+            `checkpoints/`.
+        module_learning_rates: Learning rates of parameters whose name contains a match of a pattern; the first
+            pattern that matches counts.
+        weight_decay: Of matrices; vectors have none.
+        max_length: Tokens of a row, image tokens included; longer rows are rejected. None for the model's context.
+        max_pixels: Pixels of an image; larger images are scaled down before the processor sees them. The trained
+            config.json holds the number, so that inference does the same; other servers do not know it.
+        bf16: Compute in bfloat16: autocast over float32 weights or, with `use_peft`, over frozen bfloat16 weights.
+            The default unless `fp16` is set; `bf16: false` computes in float32.
+        save_dtype: Of the weights that are written.
+        lora_target_modules: Layers that get adapters, as peft takes them: a regular expression for the whole name, or
+            a list of names. By default the linear layers of the language model.
+        merge_lora: Whether the adapters are merged into the weights at the end; otherwise `output_dir` holds the
+            adapters alone.
+        freeze: Parameters whose name contains a match of one of these patterns are not trained.
+        dataloader_num_workers: Processes that measure the records before the first step and then prepare the rows.
+        save_steps: Steps between two checkpoints to resume from; None for no checkpoints.
+        resume_from_checkpoint: Whether to continue from the newest complete checkpoint, if there is one.
     """
 
-    model: str
-    revision: str | None = None
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    model_name_or_path: str
+    model_revision: str | None = None
     trust_remote_code: bool = False
-    chat_template: str | None = None
-    attention: str | None = None
-    data: Files
-    out: Path
-    epochs: PositiveFloat = 1.0
-    max_steps: PositiveInt | None = None
-    batch_size: PositiveInt = 8
-    accumulate: PositiveInt = 1
+    chat_template_path: str | None = None
+    attn_implementation: str | None = None
+    data: DataFiles
+    output_dir: Path
+    num_train_epochs: PositiveFloat = 1.0
+    max_steps: int = -1
+    per_device_train_batch_size: PositiveInt = 8
+    gradient_accumulation_steps: PositiveInt = 1
     learning_rate: PositiveFloat = 2e-5
-    rates: dict[Pattern, NonNegativeFloat] = {}
-    muon: PositiveFloat | None = None
-    betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = (0.9, 0.999)
+    module_learning_rates: dict[Pattern, NonNegativeFloat] = {}
+    adam_beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
+    adam_beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
     weight_decay: NonNegativeFloat = 0.0
-    clip: NonNegativeFloat = 1.0
-    schedule: Schedule = "cosine"
-    warmup: NonNegativeFloat = 0.03
-    decay_share: Annotated[float, Gt(0), Le(1)] = 0.5
+    max_grad_norm: NonNegativeFloat = 1.0
+    lr_scheduler_type: str = "cosine"
+    lr_scheduler_kwargs: dict[str, Any] = {}
+    warmup_steps: NonNegativeFloat = 0.03
     max_length: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
-    precision: Precision = "bf16"
-    saved: Precision = "bf16"
-    lora: Lora | None = None
+    fp16: bool = False
+    bf16: bool = Field(default_factory=lambda given: not given.get("fp16"))
+    save_dtype: Dtype = "bfloat16"
+    use_peft: bool = False
+    lora_r: PositiveInt = 16
+    lora_alpha: PositiveFloat = 32
+    lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    lora_target_modules: Pattern | tuple[str, ...] = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+    merge_lora: bool = True
     freeze: Annotated[tuple[Pattern, ...], BeforeValidator(_listed)] = ()
     gradient_checkpointing: bool = False
-    workers: NonNegativeInt = 0
+    dataloader_num_workers: NonNegativeInt = 0
     seed: int = 0
-    save_every: PositiveInt | None = None
-    keep: PositiveInt = 2
-    resume: bool = False
-    log_every: PositiveInt = 10
+    save_steps: PositiveInt | None = None
+    save_total_limit: PositiveInt = 2
+    resume_from_checkpoint: bool = False
+    logging_steps: PositiveInt = 10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names(cls, given: Any) -> Any:
+        further = {name: value for name, value in given.items() if name not in cls.model_fields}
+        return given | {name: _number(value) for name, value in further.items()} if _checked(cls, further) else given
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if not self.data:
             raise ValueError("`data` names no file")
-        if self.lora is not None and self.freeze:
-            raise ValueError("`freeze` beside `lora`, which freezes all weights: narrow `lora.targets` instead")
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ValueError(f"`max_steps: {self.max_steps}`: has to be above 0, or -1 for `num_train_epochs`")
+        if self.bf16 and self.fp16:
+            raise ValueError("`bf16` and `fp16` exclude each other: set one of them")
+        if self.use_peft and self.freeze:
+            raise ValueError("`freeze` with `use_peft`, which freezes all weights: use `lora_target_modules` instead")
+        lora = sorted(name for name in self.model_fields_set if "lora" in name)
+        if lora and not self.use_peft:
+            raise ValueError(f"`{lora[0]}` needs `use_peft: true`")
         return self
 
     @property
+    def compute_dtype(self) -> Dtype:
+        """The precision of the forward pass."""
+        return "bfloat16" if self.bf16 else "float16" if self.fp16 else "float32"
+
+    @property
     def checkpoints(self) -> Path:
-        """Where what a run can be resumed from is kept."""
-        return self.out / "checkpoints"
+        """Folder of the checkpoints that a run can be resumed from."""
+        return self.output_dir / "checkpoints"
 
 
 class PolicyRecipe(Recipe):
@@ -192,90 +228,133 @@ class PolicyRecipe(Recipe):
     Attributes:
         format: Prompt format of records and files that name none: a registered stepwise format, or `direct` or `cot`,
             where the single step is the whole reply.
-        packed: Whether a chain is one row with a loss on all its steps, instead of one row per step. Needs a format
-            whose question stays the same over all steps, as `continue`'s does.
+        one_row_per_chain: Whether a chain is one row with a loss on all its steps, instead of one row per step. Needs
+            a format whose prompt stays the same over all steps, such as `continue`.
     """
 
     format: str = "continue"
-    packed: bool = False
+    one_row_per_chain: bool = False
 
 
 class DpoRecipe(Recipe):
-    """Preference tuning on pairs of steps or of rests of paths (DPO, arXiv 2305.18290).
+    """Preference tuning on pairs of steps or of path endings (DPO, arXiv 2305.18290).
 
     Attributes:
         format: Prompt format of records and files that name none.
-        beta: How strongly the policy is held to what it was.
-        anchor: Weight of the supervised loss on the chosen side, added to the preference loss; 0 leaves it out.
     """
 
     format: str = "continue"
     beta: PositiveFloat = 0.1
-    anchor: NonNegativeFloat = 0.0
+    loss_type: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ("sigmoid",)
+    loss_weights: tuple[float, ...] | None = None
     learning_rate: PositiveFloat = 5e-7
 
 
-def load_recipe(kind: type[R], file: Path, overrides: Sequence[str] = ()) -> R:
+def load_recipe(kind: type[R], recipe: str | Path, overrides: Mapping[str, str] | None = None) -> R:
     """Reads a recipe.
 
     Args:
         kind: The model that checks it.
-        file: A YAML file.
-        overrides: `key=value`, in YAML, instead of what the file says; `lora.r=8` reaches into a part.
+        recipe: A YAML file, or the name of a recipe that ships with the package.
+        overrides: Values in YAML by field name, used instead of those of the file.
 
     Raises:
-        AtomThinkError: It cannot be read, or something in it is unknown or no valid value.
+        AtomThinkError: It cannot be read, or a name or a value in it is not valid.
+    """
+    fields = yaml_fields(recipe)
+    for name, text in (overrides or {}).items():
+        try:
+            fields[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise AtomThinkError(f"`{name}`: {text!r} is no YAML value") from None
+    return checked_recipe(kind, fields, str(recipe))
+
+
+def checked_recipe(kind: type[R], fields: Mapping[str, Any], source: str) -> R:
+    """Returns the recipe with these fields.
+
+    Args:
+        kind: The model that checks it.
+        fields: Names and values.
+        source: The file they are from, for error messages.
+
+    Raises:
+        AtomThinkError: A name or a value is not valid.
     """
     try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return kind.model_validate(dict(fields))
+    except ValidationError as error:
+        raise AtomThinkError(f"{source}: {'; '.join(map(_message, error.errors()))}") from None
+
+
+def yaml_fields(recipe: str | Path) -> dict[str, Any]:
+    """Returns the fields of a recipe file, unchecked.
+
+    Raises:
+        AtomThinkError: The file cannot be read.
+    """
+    try:
+        found = yaml.safe_load(recipe_text(recipe))
+    except yaml.YAMLError as error:
+        raise AtomThinkError(f"the recipe {str(recipe)!r} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise AtomThinkError(f"the recipe {str(recipe)!r} has no `name: value` lines")
+    return found
+
+
+def recipe_text(recipe: str | Path) -> str:
+    """Returns the text of a recipe: a YAML file, or one that ships with the package, named without folder and suffix.
+
+    Raises:
+        AtomThinkError: It cannot be read.
+    """
+    shipped = {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
+    file = Path(recipe)
+    try:
+        return (file if file.is_file() else shipped.get(str(recipe), file)).read_text(encoding="utf-8")
     except FileNotFoundError:
-        shipped = sorted(path.name for path in RECIPES.glob("*.yaml"))
         raise AtomThinkError(
-            f"there is no recipe {str(file)!r}{hint(file.name, shipped)}; {RECIPES} has {', '.join(shipped)}"
+            f"there is no recipe {str(recipe)!r}{hint(file.stem, shipped)}; name a YAML file, or one of the recipes "
+            f"that ship with the package: {', '.join(shipped)}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise AtomThinkError(f"the recipe {str(file)!r} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise AtomThinkError(f"the recipe {str(file)!r} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(told, dict):
-        raise AtomThinkError(f"the recipe {str(file)!r} holds no `name: value` lines")
-    for override in overrides:
-        _set(told, override)
-    try:
-        return kind.model_validate(told)
-    except ValidationError as error:
-        raise AtomThinkError(f"{file}: {'; '.join(_told(kind, fault) for fault in error.errors())}") from None
+        raise AtomThinkError(f"the recipe {str(recipe)!r} cannot be read: {error}") from None
 
 
-def _set(told: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    *parts, last = key.split(".")
-    if not equals or not all((*parts, last)):
-        raise AtomThinkError(f"{override!r} is no key=value: write for example `learning_rate=1e-5` or `lora.r=8`")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise AtomThinkError(f"{override!r}: {text!r} is no YAML value") from None
-    for part in parts:
-        inner = told.get(part)
-        inner = dict(inner) if isinstance(inner, dict) else {}
-        told[part] = inner
-        told = inner
-    told[last] = value
+def _checked(kind: type[Recipe], further: Mapping[str, Any]) -> bool:
+    """Returns whether there are names beside the recipe's own; refuses those that transformers does not know either."""
+    for name in further:
+        if name in RENAMED:
+            raise ValueError(f"`{name}` is now `{RENAMED[name]}`")
+        if name in NOT_SUPPORTED:
+            raise ValueError(f"`{name}` is not supported: leave it out")
+    if further:
+        # Takes seconds, which recipes without further names do not have to wait for.
+        from transformers import TrainingArguments
+
+        valid = [*kind.model_fields, *TrainingArguments.__dataclass_fields__]
+        for name in further:
+            if name not in valid:
+                raise ValueError(
+                    f"`{name}` is unknown{hint(name, valid)}; valid: {', '.join(kind.model_fields)}, and the arguments "
+                    "of transformers' TrainingArguments"
+                )
+    return bool(further)
 
 
-def _fields(kind: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """Returns the names that a recipe or, at a place within it, one of its parts has."""
-    parts: dict[str, type[BaseModel]] = {"lora": Lora, "data": Data}
-    return list(parts.get(str(place[0]), kind).model_fields if place else kind.model_fields)
+def _number(value: Any) -> Any:
+    """Returns a number where YAML reads one without a point, such as `1e-8`, as text."""
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
-def _told(kind: type[BaseModel], fault: Any) -> str:
-    """Names the argument, the value and the way out."""
+def _message(fault: Any) -> str:
+    """Returns an error that names the field and the value."""
     where = ".".join(map(str, fault["loc"]))
     if fault["type"] == "extra_forbidden":
-        valid = _fields(kind, fault["loc"][:-1])
+        valid = list(DataFile.model_fields)
         return f"`{where}` is unknown{hint(str(fault['loc'][-1]), valid)}; valid: {', '.join(valid)}"
     if fault["type"] == "missing":
-        return f"`{where}` is missing: it has to be given"
+        return f"`{where}` is missing"
     return f"`{where}: {fault['input']!r}`: {fault['msg']}" if where else str(fault["msg"])

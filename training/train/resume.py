@@ -37,10 +37,10 @@ def resume_from(recipe: Recipe) -> str | None:
     """Returns the newest complete checkpoint of an earlier run of this recipe, None to start from the beginning.
 
     Raises:
-        AtomThinkError: The recipe does not resume, and `out` holds a training already.
+        AtomThinkError: The recipe does not resume, and `output_dir` holds a training already.
     """
     folders = _checkpoints(recipe)
-    if recipe.resume:
+    if recipe.resume_from_checkpoint:
         for folder in folders:
             if (fault := _fault(folder)) is None:
                 return str(folder)
@@ -49,10 +49,10 @@ def resume_from(recipe: Recipe) -> str | None:
             _warn("no complete checkpoint in %s: training starts from the beginning", recipe.checkpoints)
         return None
     started = any((folder / STATE).exists() for folder in folders)
-    if started or (recipe.out / "config.json").exists() or (recipe.out / "adapter_config.json").exists():
+    if started or (recipe.output_dir / "config.json").exists() or (recipe.output_dir / "adapter_config.json").exists():
         raise AtomThinkError(
-            f"`out: {recipe.out}` holds a training already: name another folder, delete this one, or go on from its "
-            "newest checkpoint with `--resume true`"
+            f"`output_dir: {recipe.output_dir}` holds a training already: name another folder, delete this "
+            "one, or continue from its newest checkpoint with `--resume_from_checkpoint true`"
         )
     return None
 

@@ -14,7 +14,7 @@ from atomthink_plugin.api import Path as Steps
 from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.training.records import Chain, RecordFile, Reject, first_reason, read_records
 from atomthink_plugin.training.train.measuring import measured
-from atomthink_plugin.training.train.recipe import Data, PolicyRecipe
+from atomthink_plugin.training.train.recipe import DataFile, PolicyRecipe
 from atomthink_plugin.training.train.row_encoder import RowEncoder
 from atomthink_plugin.training.train.tokens import Renderer, Row, format_of, packable, posed
 
@@ -81,7 +81,7 @@ def samples_of(recipe: PolicyRecipe, encoder: RowEncoder, renderer: Renderer, lo
     places: list[tuple[int, int | None]] = []
     rejects: list[Reject] = []
     read = aside = 0
-    forms = Forms(recipe.packed)
+    forms = Forms(recipe.one_row_per_chain)
     for data in recipe.data:
         default = data.format or recipe.format
         forms(default)
@@ -91,7 +91,7 @@ def samples_of(recipe: PolicyRecipe, encoder: RowEncoder, renderer: Renderer, lo
         rows: list[tuple[int, int | None]] = []
         known, unknown = _formed(found, forms, default)
         rejects += [_reject(f"{data.file.name}, id {chain.id!r}", reason, chain) for chain, reason in unknown]
-        results = measured(known, partial(_rows, recipe, encoder, renderer, longest), recipe.workers)
+        results = measured(known, partial(_rows, recipe, encoder, renderer, longest), recipe.dataloader_num_workers)
         for record, result in zip(known, results, strict=True):
             chain, where = record.chain, f"{data.file.name}, id {record.chain.id!r}"
             if isinstance(result, AtomThinkError):
@@ -123,7 +123,7 @@ def row_of(samples: Samples, index: int, renderer: Renderer, max_pixels: int | N
     return renderer.step(record.form, question, record.chain.steps, step)
 
 
-def drawn(rows: Sequence[P], data: Data, seed: int) -> Iterator[P]:
+def drawn(rows: Sequence[P], data: DataFile, seed: int) -> Iterator[P]:
     """Yields each row as often as its file's weight says, what is left of it as a random part."""
     whole = int(data.weight)
     for _ in range(whole):
@@ -153,8 +153,8 @@ class Forms:
             form = format_of(name)
             if self._packed and stepwise(form) and not packable(form):
                 raise AtomThinkError(
-                    f"`packed: true` with the format {name!r}: its question changes with every step, so that a chain "
-                    "is no single sequence; leave `packed` out, or use `format: continue`"
+                    f"`one_row_per_chain: true` with `format: {name}`: its prompt changes with every step, so that a "
+                    "chain is not a single sequence; leave `one_row_per_chain` out, or use `format: continue`"
                 )
             self._made[name] = form
         return self._made[name]
@@ -183,7 +183,7 @@ def _rows(
     if not stepwise(form) and len(steps) != 1:
         raise QuestionError(f"{len(steps)} steps for a format of whole replies: make them one, or name another format")
     question = record.question(recipe.max_pixels, empty=True)
-    if recipe.packed:
+    if recipe.one_row_per_chain:
         length = encoder.length(form.render(Steps(question)))
         fits(length + sum(len(reply) for _, reply in renderer.turns(form, question, steps)), longest)
         return [None], []

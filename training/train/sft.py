@@ -10,7 +10,7 @@ from typing import Any
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.encoding import Encoding
-from atomthink_plugin.training.train.checkpoint import adapters, brings_code, freeze, load_trainable, save
+from atomthink_plugin.training.train.checkpoint import brings_code, freeze, load_trainable, lora_config, save_checkpoint
 from atomthink_plugin.training.train.collate import Batch, collate
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 from atomthink_plugin.training.train.resume import resume_from
@@ -18,16 +18,16 @@ from atomthink_plugin.training.train.row_encoder import row_encoder
 from atomthink_plugin.training.train.samples import Samples, row_of, samples_of
 from atomthink_plugin.training.train.tokens import Renderer, closing_id
 from atomthink_plugin.training.train.trainer import (
-    OwnOptimiser,
+    OptimizerFactory,
     PlainLoss,
-    arguments,
-    check_rates,
-    conclude,
-    evaluation,
-    quietly,
-    report,
-    run,
+    RecipeTrainer,
+    check_learning_rates,
+    evaluation_command,
+    print_summary,
+    report_records,
+    run_training,
     sharded,
+    training_arguments,
 )
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,12 @@ class Collator:
         return replace(self, spare=rows[0].encoding) if rows else self
 
 
-def train_policy(recipe: PolicyRecipe) -> None:
-    """Trains a policy and writes it to the recipe's `out`.
+def train_policy(recipe: PolicyRecipe, optimizer: OptimizerFactory | None = None) -> None:
+    """Trains a policy and writes it to the recipe's `output_dir`.
+
+    Args:
+        recipe: What is trained, on what, and how.
+        optimizer: Makes the optimizer of the model, instead of transformers' `optim`.
 
     Raises:
         AtomThinkError: The recipe, the data or the checkpoint cannot be used.
@@ -78,32 +82,32 @@ def train_policy(recipe: PolicyRecipe) -> None:
 
     resumed = resume_from(recipe)
     # The arguments come before the weights: DeepSpeed has to know of them to load a model in parts.
-    with quietly():
-        options = SFTConfig(
-            **arguments(recipe), max_length=None, packing=False, dataset_kwargs={"skip_prepare_dataset": True}
-        )
+    dataset = {"skip_prepare_dataset": True}
+    arguments = training_arguments(SFTConfig, recipe, max_length=None, packing=False, dataset_kwargs=dataset)
     checkpoint = load_trainable(recipe)
     encoder = row_encoder(checkpoint)
     renderer = Renderer(encoder, closing_id(checkpoint))
     longest = min(filter(None, (recipe.max_length, checkpoint.context)), default=None)
     samples = samples_of(recipe, encoder, renderer, longest)
-    report(recipe, samples.counts, samples.rejects)
-    if recipe.lora is None:
+    report_records(recipe, samples.counts, samples.rejects)
+    if not recipe.use_peft:
         log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
-    check_rates(recipe.rates, checkpoint.model)
+    check_learning_rates(recipe, checkpoint.model)
     collator = Collator(samples, renderer, checkpoint.pad_id, recipe.max_pixels)
-    mixed: Any = (PlainLoss, OwnOptimiser) if brings_code(checkpoint.model.config) else (OwnOptimiser,)
-    trainer: Any = type("PolicyTrainer", (*mixed, SFTTrainer), {"recipe": recipe})(
+    mixed: Any = (PlainLoss, RecipeTrainer) if brings_code(checkpoint.model.config) else (RecipeTrainer,)
+    trainer: Any = type("PolicyTrainer", (*mixed, SFTTrainer), {})(
+        recipe=recipe,
+        optimizer_factory=optimizer,
         model=checkpoint.model,
-        args=options,
+        args=arguments,
         data_collator=collator,
         train_dataset=Dataset.from_dict({"row": range(len(samples.places))}),
         processing_class=checkpoint.processor,
-        peft_config=None if recipe.lora is None else adapters(recipe.lora, checkpoint.model),
+        peft_config=lora_config(recipe, checkpoint.model) if recipe.use_peft else None,
     )
     if sharded(trainer):
         trainer.data_collator = collator.with_spare()
-    run(trainer, recipe, resumed)
+    run_training(trainer, recipe, resumed)
     assert checkpoint.processor is not None
-    save(trainer, recipe, checkpoint.processor)
-    conclude(trainer, recipe, evaluation(recipe))
+    save_checkpoint(trainer, recipe, checkpoint.processor)
+    print_summary(trainer, recipe, evaluation_command(recipe))

@@ -140,7 +140,7 @@ class Renderer:
     def turns(self, form: Format, question: Question, steps: Sequence[str]) -> Iterator[tuple[Prompt, list[int]]]:
         """Yields for each step the prompt that asks for it, and its tokens with those that end it.
 
-        Only the last step can conclude: what stands before it went on, whatever it says.
+        Only the last step can print_summary: what stands before it went on, whatever it says.
 
         Raises:
             QuestionError: The step is none that a policy could write.

@@ -20,7 +20,7 @@ from atomthink_plugin.training.tiny.models import make_base, make_grown
 from atomthink_plugin.training.tiny.own_chains import sample_judged
 from atomthink_plugin.training.tiny.stages import DONE, KINDS, RECIPES, run_stages
 from atomthink_plugin.training.train.prm_recipe import PrmRecipe
-from atomthink_plugin.training.train.recipe import PolicyRecipe, load_recipe
+from atomthink_plugin.training.train.recipe import PolicyRecipe, Recipe, checked_recipe
 
 STAGES = sorted(RECIPES.glob("*.yaml"))
 
@@ -31,8 +31,10 @@ def test_every_stage_is_a_recipe_of_its_kind_and_reads_what_an_earlier_one_wrote
         kind = file.stem.split("-")[1]
         told = yaml.safe_load(file.read_text())
         if kind in ("policy", "prm"):
-            checked = load_recipe({"policy": PolicyRecipe, "prm": PrmRecipe}[kind], file)
-            needed = {checked.model, *(str(data.file) for data in checked.data)}
+            assert told["muon"] > 0
+            fields = {name: value for name, value in told.items() if name != "muon"}
+            checked: Recipe = checked_recipe({"policy": PolicyRecipe, "prm": PrmRecipe}[kind], fields, file.name)
+            needed = {checked.model_name_or_path, *(str(data.file) for data in checked.data)}
         else:
             assert kind in {*KINDS, "run"}
             needed = {told[name] for name in ("model", "eyes", "questions", "policy", "chains", "prm") if name in told}
@@ -50,7 +52,7 @@ def _outputs(kind: str, told: dict[str, Any]) -> set[str]:
         words = told["arguments"]
         out = words[words.index("--out") + 1] if "--out" in words else ""
         return {f"{out}/chains.jsonl" if words[0] == "annotate" else out}
-    return {told["out"]}
+    return {told.get("output_dir") or told["out"]}
 
 
 def test_stages_run_once_in_order_scaled(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import training_stream
 from atomthink_plugin.training.records import Chain, write_records
+from atomthink_plugin.training.tiny.muon import muon_with_adamw
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 
 MODEL = str(WEIGHTS / "policy")
@@ -28,8 +30,16 @@ def demo_chains(folder: Path, count: int, name: str = "chains.jsonl") -> list[Ch
     return chains
 
 
+MUON = partial(muon_with_adamw, muon=0.01, learning_rate=1e-3, betas=(0.9, 0.999))
+
+
 def recipe(folder: Path, **given: Any) -> PolicyRecipe:
     """A recipe for chains.jsonl in `folder`, in float32 unless said otherwise."""
-    told = {"model": MODEL, "data": str(folder / "chains.jsonl"), "out": folder / "out", "batch_size": 4}
-    told |= {"precision": "fp32", "saved": "fp32", "max_steps": 2, "log_every": 1, "learning_rate": 1e-3}
+    told = {
+        "model_name_or_path": MODEL,
+        "data": str(folder / "chains.jsonl"),
+        "output_dir": folder / "out",
+        "per_device_train_batch_size": 4,
+    }
+    told |= {"bf16": False, "save_dtype": "float32", "max_steps": 2, "logging_steps": 1, "learning_rate": 1e-3}
     return PolicyRecipe.model_validate(told | given)

@@ -28,7 +28,7 @@ def main() -> None:
     checkpoint = load_multimodal(MODEL, device="cpu")
     encoder = row_encoder(checkpoint)
     renderer = Renderer(encoder, closing_id(checkpoint))
-    samples = samples_of(recipe(folder, packed=True), encoder, renderer, None)
+    samples = samples_of(recipe(folder, one_row_per_chain=True), encoder, renderer, None)
     collator = Collator(samples, renderer, checkpoint.pad_id, None).with_spare()
     model: Any = checkpoint.model.requires_grad_(True)
     mesh = init_device_mesh("cpu", (2,))

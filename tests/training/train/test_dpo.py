@@ -217,14 +217,26 @@ def margin(checkpoint: Checkpoint, pair: dict[str, Any], folder: Path) -> float:
 
 
 def recipe(folder: Path, **given: Any) -> DpoRecipe:
-    told = {"model": MODEL, "data": str(folder / "pairs.jsonl"), "out": folder / "out", "batch_size": 2}
-    told |= {"precision": "fp32", "saved": "fp32", "max_steps": 4, "log_every": 1, "learning_rate": 1e-4, "warmup": 0}
+    told = {
+        "model_name_or_path": MODEL,
+        "data": str(folder / "pairs.jsonl"),
+        "output_dir": folder / "out",
+        "per_device_train_batch_size": 2,
+    }
+    told |= {
+        "bf16": False,
+        "save_dtype": "float32",
+        "max_steps": 4,
+        "logging_steps": 1,
+        "learning_rate": 1e-4,
+        "warmup_steps": 0,
+    }
     return DpoRecipe.model_validate(told | given)
 
 
-@pytest.mark.parametrize("lora", [None, {"r": 4, "alpha": 8}])
+@pytest.mark.parametrize("lora", [{}, {"use_peft": True, "lora_r": 4, "lora_alpha": 8}])
 def test_tuning_makes_the_chosen_side_likelier_and_sets_bad_pairs_aside(
-    folder: Path, tmp_path: Path, lora: dict[str, Any] | None, caplog: pytest.LogCaptureFixture
+    folder: Path, tmp_path: Path, lora: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     (tmp_path / "images").symlink_to(folder / "images")
@@ -244,7 +256,7 @@ def test_tuning_makes_the_chosen_side_likelier_and_sets_bad_pairs_aside(
         good[0],
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in [*good, *bad]))
-    train_dpo(recipe(tmp_path, lora=lora, learning_rate=1e-3 if lora else 1e-4, max_length=500))
+    train_dpo(recipe(tmp_path, learning_rate=1e-3 if lora else 1e-4, max_length=500, **lora))
     assert "pairs: 9 read, 2 used, 7 set aside; 2 rows" in caplog.text
     assert len(lines(tmp_path / "out" / "rejects.jsonl")) == 7
     losses = [record["loss"] for record in lines(tmp_path / "out" / "log.jsonl")]
@@ -261,10 +273,14 @@ def test_a_second_round_starts_from_the_first_and_nothing_usable_is_an_error(fol
     pair = {"id": "p", "question": chain["question"], "images": chain["images"], "history": chain["steps"][:1]}
     pair |= {"chosen": chain["steps"][1:], "rejected": ["Step 2: To sum up, the final answer is: -1."]}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
-    train_dpo(recipe(tmp_path, out=tmp_path / "one", max_steps=1, anchor=1.0))
-    train_dpo(recipe(tmp_path, model=str(tmp_path / "one"), out=tmp_path / "two", max_steps=1))
+    train_dpo(
+        recipe(
+            tmp_path, output_dir=tmp_path / "one", max_steps=1, loss_type=["sigmoid", "sft"], loss_weights=[1.0, 1.0]
+        )
+    )
+    train_dpo(recipe(tmp_path, model_name_or_path=str(tmp_path / "one"), output_dir=tmp_path / "two", max_steps=1))
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert any(not torch.equal(one[name], two[name]) for name in one)
     (tmp_path / "pairs.jsonl").write_text(json.dumps({**pair, "rejected": pair["chosen"]}) + "\n")
     with pytest.raises(AtomThinkError, match=r"1 rejected.*pairs\.jsonl:1"):
-        train_dpo(recipe(tmp_path, out=tmp_path / "none"))
+        train_dpo(recipe(tmp_path, output_dir=tmp_path / "none"))

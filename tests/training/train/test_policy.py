@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.emova_policy import emova_policy
 from atomthink_plugin.model_adapters.transformers_policy import transformers_policy
-from atomthink_plugin.training.train import log
+from atomthink_plugin.training.train import training_log
 from atomthink_plugin.training.train.sft import train_policy
 from tests import tiny_models
 from tests.emova_standin import emova
 from tests.training.processes import in_two_processes
-from tests.training.train.demo_data import MODEL, demo_chains, recipe
+from tests.training.train.demo_data import MODEL, MUON, demo_chains, recipe
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_it_trains_what_is_not_frozen_and_writes_a_complete_checkpoint(data: Path, tmp_path: Path) -> None:
-    told = {"packed": True, "muon": 0.01, "freeze": "vision_tower", "precision": "bf16", "saved": "bf16"}
-    train_policy(recipe(data, out=tmp_path / "out", learning_rate=3e-3, max_steps=3, **told))
+    told = {"one_row_per_chain": True, "freeze": "vision_tower", "bf16": True, "save_dtype": "bfloat16"}
+    train_policy(recipe(data, output_dir=tmp_path / "out", learning_rate=3e-3, max_steps=3, **told), MUON)
     before, after = weights(Path(MODEL)), weights(tmp_path / "out")
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -54,20 +55,21 @@ def test_it_trains_what_is_not_frozen_and_writes_a_complete_checkpoint(data: Pat
     policy = transformers_policy(str(tmp_path / "out"), device="cpu")
     assert policy.identity.endswith("in float32")
     assert load_multimodal(str(tmp_path / "out"), device="cpu").processor is not None
-    with pytest.raises(AtomThinkError, match="holds a training already"):
-        train_policy(recipe(data, out=tmp_path / "out"))
+    with pytest.raises(AtomThinkError, match="`output_dir:"):
+        train_policy(recipe(data, output_dir=tmp_path / "out"))
 
 
 def test_a_training_ends_with_its_losses_its_folder_and_the_next_command(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_policy(recipe(data, out=tmp_path / "out", max_steps=3, log_every=10, learning_rate=1e-2))
+    train_policy(recipe(data, output_dir=tmp_path / "out", max_steps=3, logging_steps=10, learning_rate=1e-2))
     first, last = lines(tmp_path / "out" / "log.jsonl")
     assert (first["step"], last["step"]) == (1, 3)
-    told = capsys.readouterr().out
-    assert all(part in told for part in ("3 steps", f"{first['loss']:.4f}", f"{last['loss']:.4f}"))
-    assert told.count(str(tmp_path / "out")) == 2
-    assert f"pretrained={tmp_path / 'out'}" in told.splitlines()[-1]
+    steps, folder, command = capsys.readouterr().out.splitlines()
+    assert re.findall(r"[\d.]+", steps)[::2] == ["3", f"{first['loss']:.4f}"]
+    assert re.findall(r"[\d.]+", steps)[-1] == f"{last['loss']:.4f}"
+    assert folder == f"output_dir: {tmp_path / 'out'}"
+    assert f"pretrained={tmp_path / 'out'}" in command
 
 
 class KilledError(Exception):
@@ -85,18 +87,19 @@ class _Kill(TrainerCallback):
 def test_a_killed_run_that_is_resumed_ends_with_the_same_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = {"packed": True, "muon": 0.01, "max_steps": 4, "save_every": 2, "schedule": "trapezoid", "warmup": 1}
-    train_policy(recipe(data, out=tmp_path / "whole", **told))
+    told = {"one_row_per_chain": True, "max_steps": 4, "save_steps": 2, "warmup_steps": 1}
+    told |= {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 2}}
+    train_policy(recipe(data, output_dir=tmp_path / "whole", **told), MUON)
 
-    class Dying(log.JsonLog):
+    class Dying(training_log.JsonLog):
         on_step_end = _Kill.on_step_end
 
     with monkeypatch.context() as patch:
         patch.setattr("atomthink_plugin.training.train.trainer.JsonLog", Dying)
         with pytest.raises(KilledError):
-            train_policy(recipe(data, out=tmp_path / "killed", **told))
+            train_policy(recipe(data, output_dir=tmp_path / "killed", **told), MUON)
     assert not (tmp_path / "killed" / "model.safetensors").exists()
-    train_policy(recipe(data, out=tmp_path / "killed", resume=True, **told))
+    train_policy(recipe(data, output_dir=tmp_path / "killed", resume_from_checkpoint=True, **told), MUON)
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     expected, found = (lines(tmp_path / name / "log.jsonl") for name in ("whole", "killed"))
@@ -108,7 +111,7 @@ def test_a_log_with_a_torn_last_line_is_gone_on_with(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     kept = ['{"step": 1, "tokens": 10}', '{"step": 2, "tokens": 20}']
     file.write_text("\n".join([*kept, '{"step": 3, "tokens": 30}', '{"step": 4, "lo']))
-    told = log.JsonLog(file)
+    told = training_log.JsonLog(file)
     state = TrainerState(global_step=2, max_steps=4)
     told.on_train_begin(TrainingArguments(str(tmp_path)), state, TrainerControl())
     assert file.read_text().splitlines() == kept
@@ -119,9 +122,9 @@ def test_a_log_with_a_torn_last_line_is_gone_on_with(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("merge", [True, False])
 def test_adapters_are_merged_into_the_weights_or_kept_apart(data: Path, tmp_path: Path, merge: bool) -> None:
-    lora = {"r": 4, "alpha": 8, "merge": merge}
-    told = {"lora": lora, "learning_rate": 1e-2, "batch_size": 2, "warmup": 0}
-    train_policy(recipe(data, out=tmp_path / "out", packed=True, **told))
+    lora = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "merge_lora": merge}
+    told = {**lora, "learning_rate": 1e-2, "per_device_train_batch_size": 2, "warmup_steps": 0}
+    train_policy(recipe(data, output_dir=tmp_path / "out", one_row_per_chain=True, **told))
     if not merge:
         assert (tmp_path / "out" / "adapter_model.safetensors").exists()
         assert not (tmp_path / "out" / "config.json").exists()
@@ -150,7 +153,16 @@ def test_other_architectures_and_rows_without_images_train_step_by_step(build: A
     ]
     (tmp_path / "chains.jsonl").write_text("".join(json.dumps(chain) + "\n" for chain in chains))
     model = str(tiny_models.folder(build))
-    train_policy(recipe(tmp_path, model=model, format="atomic", batch_size=5, max_steps=1, warmup=0))
+    train_policy(
+        recipe(
+            tmp_path,
+            model_name_or_path=model,
+            format="atomic",
+            per_device_train_batch_size=5,
+            max_steps=1,
+            warmup_steps=0,
+        )
+    )
     before, after = weights(Path(model)), weights(tmp_path / "out")
     assert any(not torch.equal(before[name], after[name]) for name in before)
     transformers_policy(str(tmp_path / "out"), device="cpu")
@@ -158,10 +170,24 @@ def test_other_architectures_and_rows_without_images_train_step_by_step(build: A
 
 def test_a_model_of_its_own_code_trains_and_keeps_it(data: Path, tmp_path: Path) -> None:
     model = str(tiny_models.folder(emova))
-    told = {"model": model, "format": "continue", "packed": True, "max_length": None, "warmup": 0}
+    told = {
+        "model_name_or_path": model,
+        "format": "continue",
+        "one_row_per_chain": True,
+        "max_length": None,
+        "warmup_steps": 0,
+    }
     with pytest.raises(AtomThinkError, match="trust_remote_code"):
-        train_policy(recipe(data, out=tmp_path / "out", **told))
-    train_policy(recipe(data, out=tmp_path / "out", trust_remote_code=True, rates={"vision_tower": 0.0}, **told))
+        train_policy(recipe(data, output_dir=tmp_path / "out", **told))
+    train_policy(
+        recipe(
+            data,
+            output_dir=tmp_path / "out",
+            trust_remote_code=True,
+            module_learning_rates={"vision_tower": 0.0},
+            **told,
+        )
+    )
     before, after = weights(Path(model)), weights(tmp_path / "out")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("language_model" in name for name in moved)
@@ -187,7 +213,7 @@ def test_what_cannot_be_learned_is_set_aside_and_counted(
     (tmp_path / "images").symlink_to(data / "images")
     records = [good, *({**good, "id": name} | change for name, change in bad.items())]
     (tmp_path / "chains.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records) + "{torn\n")
-    train_policy(recipe(tmp_path, packed=True, max_steps=1, max_length=400))
+    train_policy(recipe(tmp_path, one_row_per_chain=True, max_steps=1, max_length=400))
     rejects = lines(tmp_path / "out" / "rejects.jsonl")
     assert len(rejects) == len(bad) + 1
     assert "chains: 9 read, 1 used, 8 set aside; 1 rows" in caplog.text
@@ -200,7 +226,7 @@ def test_what_cannot_be_learned_is_set_aside_and_counted(
     assert "broken.png" in reasons["broken image"]
     (tmp_path / "chains.jsonl").write_text(json.dumps({**good, "format": "haiku"}) + "\n")
     with pytest.raises(AtomThinkError, match=r"nothing that can be learned.*haiku"):
-        train_policy(recipe(tmp_path, out=tmp_path / "none"))
+        train_policy(recipe(tmp_path, output_dir=tmp_path / "none"))
 
 
 def test_weights_of_files_say_how_often_they_are_used(
@@ -208,37 +234,39 @@ def test_weights_of_files_say_how_often_they_are_used(
 ) -> None:
     caplog.set_level("INFO")
     files = [{"file": str(data / "chains.jsonl"), "weight": 1.5}, {"file": str(data / "chains.jsonl"), "weight": 0.25}]
-    train_policy(recipe(data, out=tmp_path / "out", data=files, packed=True, max_steps=1))
+    train_policy(recipe(data, output_dir=tmp_path / "out", data=files, one_row_per_chain=True, max_steps=1))
     assert "chains: 24 read, 24 used, 0 set aside; 21 rows" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"packed": True, "format": "atomic"}, "`packed: true` with the format 'atomic'"),
+        ({"one_row_per_chain": True, "format": "atomic"}, "`one_row_per_chain: true`.*atomic"),
         ({"format": "haiku"}, "`format: haiku` is unknown"),
-        ({"freeze": "no_such_part"}, "`freeze: no_such_part` fits no parameter"),
-        ({"rates": {"no_such_part": 1e-7}}, "`rates: no_such_part` fits no parameter"),
-        ({"lora": {"targets": "no_such_part"}}, "`lora.targets: no_such_part`"),
-        ({"freeze": "."}, "leaves nothing to train"),
-        ({"model": "/nowhere"}, "there is no such folder"),
+        ({"freeze": "no_such_part"}, "`freeze: no_such_part`"),
+        ({"module_learning_rates": {"no_such_part": 1e-7}}, "`module_learning_rates: no_such_part`"),
+        ({"use_peft": True, "lora_target_modules": "no_such_part"}, "`lora_target_modules: no_such_part`"),
+        ({"freeze": "."}, r"`freeze: \['\.'\]`"),
+        ({"model_name_or_path": "/nowhere"}, "`?model_name_or_path.*/nowhere"),
     ],
 )
 def test_a_recipe_that_does_not_fit_says_what_and_why(
     data: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(AtomThinkError, match=message):
-        train_policy(recipe(data, out=tmp_path / "out", **change))
+        train_policy(recipe(data, output_dir=tmp_path / "out", **change))
 
 
 def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
-    told = recipe(data, out=tmp_path / "out", packed=True, batch_size=2).model_dump(mode="json", exclude_none=True)
+    told = recipe(data, output_dir=tmp_path / "out", one_row_per_chain=True, per_device_train_batch_size=2).model_dump(
+        mode="json", exclude_unset=True
+    )
     file.write_text(json.dumps(told))
     done = in_two_processes("atomthink_plugin.cli", "train", "policy", str(file))
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("chains: 12 read") == 1
-    one = recipe(data, out=tmp_path / "one", packed=True, batch_size=4)
+    one = recipe(data, output_dir=tmp_path / "one", one_row_per_chain=True, per_device_train_batch_size=4)
     train_policy(one)
     together, alone = lines(tmp_path / "out" / "log.jsonl"), lines(tmp_path / "one" / "log.jsonl")
     assert [record["step"] for record in together] == [1, 2]

@@ -30,6 +30,7 @@ from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.training.records import Chain, RecordFile, read_records, write_records
 from atomthink_plugin.training.tiny.files import Figures, slips, write
 from atomthink_plugin.training.tiny.models import make_grown
+from atomthink_plugin.training.tiny.stages import KINDS
 from atomthink_plugin.training.train.prm import Collator
 from atomthink_plugin.training.train.prm_checkpoint import load
 from atomthink_plugin.training.train.prm_loss import judging_loss
@@ -51,9 +52,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(file: Path, **told: Any) -> Path:
-    usual = {"model": str(WEIGHTS / "policy"), "tag": "<|step|>", "good": "+", "bad": "-", "precision": "fp32"}
-    usual |= {"batch_size": FEW, "max_steps": 2, "learning_rate": 2e-3, "schedule": "constant", "warmup": 0}
-    file.write_text(yaml.safe_dump(usual | {"saved": "fp32", "log_every": 1} | told))
+    usual = {
+        "model_name_or_path": str(WEIGHTS / "policy"),
+        "step_tag": "<|step|>",
+        "good_token": "+",
+        "bad_token": "-",
+        "bf16": False,
+    }
+    usual |= {
+        "per_device_train_batch_size": FEW,
+        "max_steps": 2,
+        "learning_rate": 2e-3,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+    }
+    file.write_text(yaml.safe_dump(usual | {"save_dtype": "float32", "logging_steps": 1} | told))
     return file
 
 
@@ -73,9 +86,12 @@ def log_of(out: Path) -> list[dict[str, float]]:
 
 def trained(folder: Path, **told: Any) -> Path:
     """The PRM of a recipe."""
-    file = recipe(folder / f"{told['out'].name}.yaml", **told | {"out": str(told["out"])})
-    assert main(["train", "prm", str(file)]) == 0
-    out: Path = told["out"]
+    out: Path = told["output_dir"]
+    file = recipe(folder / f"{out.name}.yaml", **told | {"output_dir": str(out)})
+    if "muon" in told:
+        KINDS["prm"](yaml.safe_load(file.read_text()))
+    else:
+        assert main(["train", "prm", str(file)]) == 0
     return out
 
 
@@ -104,22 +120,26 @@ def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str)
     told: dict[str, Any] = {"data": str(data), "images": kind == "token"}
     if kind == "token of text":
         make_grown(tmp_path / "words", WEIGHTS / "policy", 1, None, images=False)
-        told["model"] = str(tmp_path / "words")
+        told["model_name_or_path"] = str(tmp_path / "words")
     elif kind == "head":
-        told |= {"model": str(classifier(tmp_path / "classifier")), "kind": "head", "tag": None}
-    first = trained(tmp_path, **told, out=tmp_path / "first", max_steps=4)
+        told |= {
+            "model_name_or_path": str(classifier(tmp_path / "classifier")),
+            "kind": "head",
+            "step_tag": "<extra_0>",
+        }
+    first = trained(tmp_path, **told, output_dir=tmp_path / "first", max_steps=4)
     assert detect_kind(str(first)) == ("prm_head" if kind == "head" else "prm_token")
     # The loss of a step is that of the weights before it.
-    again = trained(tmp_path, **told | {"model": str(first)}, out=tmp_path / "again", max_steps=1)
+    again = trained(tmp_path, **told | {"model_name_or_path": str(first)}, output_dir=tmp_path / "again", max_steps=1)
     scorer = (prm_head if kind == "head" else prm_token)(str(first), device="cpu")
     assert loss_of_scores(scorer, data, images=kind == "token") == pytest.approx(log_of(again)[0]["loss"], rel=1e-3)
     assert log_of(again)[0]["loss"] != pytest.approx(log_of(first)[0]["loss"], rel=1e-2)
 
 
-@pytest.mark.parametrize("helps", [{}, {"along": 0.3, "language": 0.2, "balance": True}])
+@pytest.mark.parametrize("helps", [{}, {"token_loss_weight": 0.3, "lm_loss_weight": 0.2, "balance_labels": True}])
 def test_right_and_wrong_steps_are_learned_apart(data: Path, tmp_path: Path, helps: dict[str, Any]) -> None:
     told = {"data": str(data), "max_steps": 40, "muon": 0.01, "freeze": "vision_tower", **helps}
-    out = trained(tmp_path, **told, out=tmp_path / "prm")
+    out = trained(tmp_path, **told, output_dir=tmp_path / "prm")
     scorer, found = prm_token(str(out), device="cpu"), read_records(data, Chain)
     read: dict[bool, list[float]] = {True: [], False: []}
     for chain in found.records:
@@ -132,10 +152,14 @@ def test_right_and_wrong_steps_are_learned_apart(data: Path, tmp_path: Path, hel
 
 def test_a_step_is_the_same_in_one_batch_in_many_and_in_two_processes(data: Path, tmp_path: Path) -> None:
     """Batches of one chain may have steps of one class alone: weights that are averaged in each of them are undone."""
-    told = {"data": str(data), "max_steps": 1, "balance": True, "along": 0.3, "language": 0.2}
-    ways = {"one": {"batch_size": FEW}, "many": {"batch_size": 1, "accumulate": FEW}, "two": {"batch_size": FEW // 2}}
+    told = {"data": str(data), "max_steps": 1, "balance_labels": True, "token_loss_weight": 0.3, "lm_loss_weight": 0.2}
+    ways = {
+        "one": {"per_device_train_batch_size": FEW},
+        "many": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": FEW},
+        "two": {"per_device_train_batch_size": FEW // 2},
+    }
     for name, sizes in ways.items():
-        file = recipe(tmp_path / f"{name}.yaml", **told, **sizes, out=str(tmp_path / name))
+        file = recipe(tmp_path / f"{name}.yaml", **told, **sizes, output_dir=str(tmp_path / name))
         command = ["train", "prm", str(file)]
         assert (in_two_processes(CLI, *command).returncode if name == "two" else main(command)) == 0
     first, *others = (log_of(tmp_path / name)[0] for name in ways)
@@ -155,15 +179,15 @@ def test_wrong_steps_weigh_as_much_as_right_ones_however_they_are_batched() -> N
 
 
 def test_a_run_that_is_resumed_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
-    told = {"data": str(data), "batch_size": 2, "max_steps": 4, "save_every": 2, "muon": 0.01}
-    assert main(["train", "prm", str(recipe(tmp_path / "a.yaml", **told, out=str(tmp_path / "whole")))]) == 0
-    second = recipe(tmp_path / "b.yaml", **told, out=str(tmp_path / "parts"))
+    told = {"data": str(data), "per_device_train_batch_size": 2, "max_steps": 4, "save_steps": 2}
+    assert main(["train", "prm", str(recipe(tmp_path / "a.yaml", **told, output_dir=str(tmp_path / "whole")))]) == 0
+    second = recipe(tmp_path / "b.yaml", **told, output_dir=str(tmp_path / "parts"))
     assert main(["train", "prm", str(second)]) == 0
     (tmp_path / "parts" / "config.json").unlink()
     for file in (tmp_path / "parts" / "checkpoints" / "checkpoint-4").iterdir():
         file.unlink()
     (tmp_path / "parts" / "checkpoints" / "checkpoint-4").rmdir()
-    assert main(["train", "prm", str(second), "--resume", "true"]) == 0
+    assert main(["train", "prm", str(second), "--resume_from_checkpoint", "true"]) == 0
     first, again = (_weights(tmp_path / name) for name in ("whole", "parts"))
     assert all(torch.equal(first[name], again[name]) for name in first)
 
@@ -176,7 +200,7 @@ def _weights(out: Path) -> dict[str, torch.Tensor]:
 
 def test_misjudged_chains_are_mined_the_worst_first(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "prm"
-    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", data=str(data), out=str(out)))]) == 0
+    assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", data=str(data), output_dir=str(out)))]) == 0
     hard = data.with_name("hard.jsonl")
     scoring = ["--prm", str(out), "--prm-args", "prm_batch_size=4"]
     assert main(["prm", "mine", str(data), "--out", str(hard), *scoring]) == 0
@@ -216,7 +240,7 @@ def test_what_cannot_be_learned_is_set_aside_with_its_reason(
     mixed = tmp_path / "mixed.jsonl"
     mixed.write_text("".join(json.dumps(record) + "\n" for record in [*good, *bad]) + "no json\n")
     out = tmp_path / "prm"
-    told = {"data": str(mixed), "out": str(out), "max_length": 400, "max_steps": 1}
+    told = {"data": str(mixed), "output_dir": str(out), "max_length": 400, "max_steps": 1}
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told))]) == 0
     reasons = [json.loads(line)["reason"] for line in (out / "rejects.jsonl").read_text().splitlines()]
     for said in (
@@ -237,17 +261,17 @@ def test_what_cannot_be_learned_is_set_aside_with_its_reason(
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ({"kind": "head", "language": 0.5}, "a classifier has no words"),
+        ({"kind": "head", "lm_loss_weight": 0.5}, "`lm_loss_weight`"),
         ({"kind": "tail"}, "kind"),
         ({"format": "sonnet"}, "sonnet"),
         ({"freez": "x"}, "`freez` is unknown"),
-        ({"model": "nowhere"}, "nowhere"),
+        ({"model_name_or_path": "nowhere"}, "nowhere"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(
     data: Path, tmp_path: Path, told: dict[str, Any], said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = recipe(tmp_path / "r.yaml", **({"data": str(data), "out": str(tmp_path / "out")} | told))
+    file = recipe(tmp_path / "r.yaml", **({"data": str(data), "output_dir": str(tmp_path / "out")} | told))
     assert main(["train", "prm", str(file)]) == 2
     assert said in capfd.readouterr().err
 
@@ -258,7 +282,7 @@ def test_labels_of_one_kind_alone_teach_nothing(tmp_path: Path, capfd: pytest.Ca
     made = [{**record, "id": str(n)} for n, record in enumerate(islice(slips(figures, random.Random(1)), 20))]
     right = [Chain.model_validate(record) for record in made if all(record["labels"])]
     write_records(tmp_path / "right.jsonl", right)
-    file = recipe(tmp_path / "r.yaml", data=str(tmp_path / "right.jsonl"), out=str(tmp_path / "out"))
+    file = recipe(tmp_path / "r.yaml", data=str(tmp_path / "right.jsonl"), output_dir=str(tmp_path / "out"))
     assert main(["train", "prm", str(file)]) == 2
     assert "no wrong step" in capfd.readouterr().err
 
@@ -266,20 +290,25 @@ def test_labels_of_one_kind_alone_teach_nothing(tmp_path: Path, capfd: pytest.Ca
 @pytest.mark.parametrize("name", ["prm_math_psa", "prm_llava1_5_7b"])
 def test_recipes_for_large_models_are_valid(name: str) -> None:
     told = load_recipe(PrmRecipe, Path(training.__file__).parent / "recipes" / f"{name}.yaml")
-    assert told.behind.strip("\n") == (" " if name == "prm_math_psa" else "<|step|>")
+    assert told.step_tag.strip("\n") == (" " if name == "prm_math_psa" else "<|step|>")
 
 
 @pytest.mark.parametrize("kind", ["token", "head"])
 def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path, kind: str) -> None:
     """Merged weights give the scores that the adapters gave in training."""
     told: dict[str, Any] = {"data": str(data), "learning_rate": 3e-3}
-    told |= {"lora": {"r": 16, "alpha": 32, "targets": r".*language_model.*_proj"}}
+    told |= {"use_peft": True, "lora_r": 16, "lora_alpha": 32, "lora_target_modules": r".*language_model.*_proj"}
     if kind == "head":
-        told |= {"model": str(classifier(tmp_path / "classifier")), "images": False, "kind": "head", "tag": None}
-        told["lora"]["targets"] = r".*_proj"
+        told |= {
+            "model_name_or_path": str(classifier(tmp_path / "classifier")),
+            "images": False,
+            "kind": "head",
+            "step_tag": "<extra_0>",
+        }
+        told["lora_target_modules"] = r".*_proj"
     # The same run goes on for one step more, whose loss is that of the weights which the other one merged.
-    merged = trained(tmp_path, **told, out=tmp_path / "merged", max_steps=12)
-    losses = [line["loss"] for line in log_of(trained(tmp_path, **told, out=tmp_path / "longer", max_steps=13))]
+    merged = trained(tmp_path, **told, output_dir=tmp_path / "merged", max_steps=12)
+    losses = [line["loss"] for line in log_of(trained(tmp_path, **told, output_dir=tmp_path / "longer", max_steps=13))]
     assert losses[:-1] == pytest.approx([line["loss"] for line in log_of(merged)], rel=1e-4)
     scorer = (prm_head if kind == "head" else prm_token)(str(merged), device="cpu")
     assert loss_of_scores(scorer, data, images=kind == "token") == pytest.approx(losses[-1], rel=1e-3)
@@ -287,7 +316,7 @@ def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path, kind: s
 
 
 def test_a_row_to_spare_is_judged_by_nobody(data: Path, tmp_path: Path) -> None:
-    told = load_recipe(PrmRecipe, recipe(tmp_path / "r.yaml", data=str(data), out=str(tmp_path / "out")))
+    told = load_recipe(PrmRecipe, recipe(tmp_path / "r.yaml", data=str(data), output_dir=str(tmp_path / "out")))
     model = load(told)
     samples = samples_of(told, model.writer, None)
     collator = Collator(samples, told, model.writer, model.checkpoint.pad_id)
@@ -305,18 +334,29 @@ def test_a_row_to_spare_is_judged_by_nobody(data: Path, tmp_path: Path) -> None:
 def test_new_classes_of_an_untied_model_are_no_work_for_adapters(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    lora = {"r": 4, "alpha": 8, "targets": r".*_proj"}
-    told = {"model": str(folder(causal_prm)), "data": str(data), "out": str(tmp_path / "out"), "images": False}
-    file = recipe(tmp_path / "r.yaml", **told, good="<|yes|>", bad="<|no|>", lora=lora)
+    lora = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_target_modules": r".*_proj"}
+    told = {
+        "model_name_or_path": str(folder(causal_prm)),
+        "data": str(data),
+        "output_dir": str(tmp_path / "out"),
+        "images": False,
+    }
+    file = recipe(tmp_path / "r.yaml", **told, good_token="<|yes|>", bad_token="<|no|>", **lora)
     assert main(["train", "prm", str(file)]) == 2
-    assert "leave `lora` out" in capfd.readouterr().err
+    assert "`use_peft`" in capfd.readouterr().err
 
 
 def test_the_embedding_of_a_new_tag_is_trained_beside_adapters(data: Path, tmp_path: Path) -> None:
-    lora = {"r": 4, "alpha": 8, "targets": r".*language_model.*_proj"}
+    lora = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_target_modules": r".*language_model.*_proj"}
     embeddings = []
     for name, rate in (("still", 1e-20), ("moved", 3e-3)):
-        told = {"data": str(data), "out": str(tmp_path / name), "tag": "<|new|>", "lora": lora, "learning_rate": rate}
+        told = {
+            "data": str(data),
+            "output_dir": str(tmp_path / name),
+            "step_tag": "<|new|>",
+            "learning_rate": rate,
+            **lora,
+        }
         assert main(["train", "prm", str(recipe(tmp_path / f"{name}.yaml", **told))]) == 0
         embeddings.append(next(value for key, value in _weights(tmp_path / name).items() if "embed_tokens" in key))
     moved = (embeddings[0] != embeddings[1]).any(dim=1).nonzero().flatten().tolist()

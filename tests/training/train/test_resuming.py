@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 from atomthink_plugin.training.train.resume import resume_from
 from atomthink_plugin.training.train.sft import train_policy
-from tests.training.train.demo_data import demo_chains, recipe
+from tests.training.train.demo_data import MUON, demo_chains, recipe
 
 SAVED = ("trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 
@@ -23,12 +23,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training of four steps with checkpoints of the second and the fourth."""
     folder = tmp_path_factory.mktemp("trained")
     demo_chains(folder, 12)
-    train_policy(told(folder, folder / "out"))
+    train_policy(told(folder, folder / "out"), MUON)
     return folder
 
 
 def told(data: Path, out: Path, **more: object) -> PolicyRecipe:
-    return recipe(data, out=out, packed=True, muon=0.01, schedule="constant", max_steps=4, save_every=2, **more)
+    return recipe(
+        data, output_dir=out, one_row_per_chain=True, lr_scheduler_type="constant", max_steps=4, save_steps=2, **more
+    )
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def killed(trained: Path, tmp_path: Path) -> PolicyRecipe:
     """The same training, killed after its last checkpoint, as it is resumed."""
     shutil.copytree(trained / "out" / "checkpoints", tmp_path / "checkpoints")
     shutil.copy(trained / "out" / "log.jsonl", tmp_path)
-    return told(trained, tmp_path, resume=True)
+    return told(trained, tmp_path, resume_from_checkpoint=True)
 
 
 def tear(file: Path) -> None:
@@ -86,11 +88,11 @@ def test_a_resumed_run_ends_with_the_same_weights_and_keeps_its_own_checkpoints(
     killed: PolicyRecipe, trained: Path
 ) -> None:
     tear(killed.checkpoints / "checkpoint-4" / "trainer_state.json")
-    train_policy(killed.model_copy(update={"save_every": 1, "keep": 1, "max_steps": 3}))
+    train_policy(killed.model_copy(update={"save_steps": 1, "save_total_limit": 1, "max_steps": 3}), MUON)
     assert {folder.name for folder in killed.checkpoints.iterdir() if folder.is_dir()} == {
         "checkpoint-3",
         "incomplete-checkpoint-4",
     }
-    train_policy(killed)
-    expected, found = (load_file(out / "model.safetensors") for out in (trained / "out", killed.out))
+    train_policy(killed, MUON)
+    expected, found = (load_file(out / "model.safetensors") for out in (trained / "out", killed.output_dir))
     assert all(torch.equal(value, found[name]) for name, value in expected.items())

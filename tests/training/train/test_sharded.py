@@ -17,19 +17,18 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.training.records import Chain, write_records
-from atomthink_plugin.training.train import policy
-from atomthink_plugin.training.train.checkpoint import correct, freeze, load_trainable
+from atomthink_plugin.training.train import sft
+from atomthink_plugin.training.train.checkpoint import freeze, load_trainable, prepare_for_sharding
 from atomthink_plugin.training.train.collate import IGNORED
-from atomthink_plugin.training.train.optimizer import optimiser
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 from atomthink_plugin.training.train.resume import resume_from
 from atomthink_plugin.training.train.row_encoder import row_encoder
 from atomthink_plugin.training.train.samples import samples_of
 from atomthink_plugin.training.train.sft import Collator, train_policy
 from atomthink_plugin.training.train.tokens import Renderer, closing_id
-from atomthink_plugin.training.train.trainer import OwnOptimiser
+from atomthink_plugin.training.train.trainer import RecipeTrainer, parameter_groups
 from tests.training.processes import in_two_processes
-from tests.training.train.demo_data import MODEL, demo_chains, recipe
+from tests.training.train.demo_data import MODEL, MUON, demo_chains, recipe
 
 TEXT = Chain(
     id="text", question="How much is 2 plus 3?", steps=("Step 1: To sum up, the final answer is: 5.",), answer="5"
@@ -55,7 +54,7 @@ def losses(folder: Path) -> list[float]:
 def test_a_row_without_an_image_waits_for_nobody(data: Path) -> None:
     checkpoint = load_multimodal(MODEL, device="cpu")
     renderer = Renderer(row_encoder(checkpoint), closing_id(checkpoint))
-    samples = samples_of(recipe(data, packed=True), row_encoder(checkpoint), renderer, None)
+    samples = samples_of(recipe(data, one_row_per_chain=True), row_encoder(checkpoint), renderer, None)
     collator = Collator(samples, renderer, checkpoint.pad_id, None)
     with torch.no_grad():
         alone = [checkpoint.model(**collator([{"row": i}])).loss.item() for i in range(2)]
@@ -65,7 +64,7 @@ def test_a_row_without_an_image_waits_for_nobody(data: Path) -> None:
 def test_a_spare_row_is_not_learned_and_stands_where_no_other_has_an_image(data: Path) -> None:
     checkpoint = load_multimodal(MODEL, device="cpu")
     renderer = Renderer(row_encoder(checkpoint), closing_id(checkpoint))
-    samples = samples_of(recipe(data, packed=True), row_encoder(checkpoint), renderer, None)
+    samples = samples_of(recipe(data, one_row_per_chain=True), row_encoder(checkpoint), renderer, None)
     collator = Collator(samples, renderer, checkpoint.pad_id, None).with_spare()
     text, both = collator([{"row": 1}]), collator([{"row": 0}, {"row": 1}])
     assert (len(text["input_ids"]), len(text["pixel_values"])) == (2, 1)
@@ -84,22 +83,26 @@ def test_a_sharded_trainer_gets_a_spare_row(
         seen.append(trainer.data_collator.spare)
         raise AtomThinkError("seen")
 
-    monkeypatch.setattr(policy, "sharded", lambda trainer: fsdp)
-    monkeypatch.setattr(policy, "run", look)
+    monkeypatch.setattr(sft, "sharded", lambda trainer: fsdp)
+    monkeypatch.setattr(sft, "run_training", look)
     with pytest.raises(AtomThinkError, match="seen"):
-        policy.train_policy(recipe(data, out=tmp_path / "out", packed=True))
+        train_policy(recipe(data, output_dir=tmp_path / "out", one_row_per_chain=True))
     assert [spare is not None for spare in seen] == [fsdp]
 
 
 def test_fsdp_trains_the_policy_that_one_process_trains(data: Path, tmp_path: Path) -> None:
-    told = {"packed": True, "max_steps": 2, "save_every": 2, "freeze": "vision_tower"}
-    train_policy(recipe(data, out=tmp_path / "alone", batch_size=2, **told))
+    told = {"one_row_per_chain": True, "max_steps": 2, "save_steps": 2, "freeze": "vision_tower"}
+    train_policy(recipe(data, output_dir=tmp_path / "alone", per_device_train_batch_size=2, **told))
     file = tmp_path / "r.yaml"
-    file.write_text(recipe(data, out=tmp_path / "shared", batch_size=1, **told).model_dump_json(exclude_none=True))
+    file.write_text(
+        recipe(data, output_dir=tmp_path / "shared", per_device_train_batch_size=1, **told).model_dump_json(
+            exclude_unset=True
+        )
+    )
     done = in_two_processes("tests.training.fsdp_cli", "train", "policy", str(file))
     checkpoint = tmp_path / "shared" / "checkpoints" / "checkpoint-2"
     assert (checkpoint / "pytorch_model_fsdp.bin").exists(), done.stderr
-    assert resume_from(recipe(data, out=tmp_path / "shared", resume=True)) == str(checkpoint)
+    assert resume_from(recipe(data, output_dir=tmp_path / "shared", resume_from_checkpoint=True)) == str(checkpoint)
     same_training(tmp_path / "alone", tmp_path / "shared")
 
 
@@ -108,18 +111,26 @@ def test_fsdp_trains_the_prm_that_one_process_trains(data: Path, tmp_path: Path)
     labels = [[float(at % 2) for at in range(len(chain["steps"]))] for chain in chains]
     records = [{**chain, "labels": told} for chain, told in zip(chains, labels, strict=True)]
     write_records(data / "labelled.jsonl", records)
-    told = {"model": MODEL, "data": str(data / "labelled.jsonl"), "tag": "<|step|>", "max_steps": 2, "log_every": 1}
+    told = {
+        "model_name_or_path": MODEL,
+        "data": str(data / "labelled.jsonl"),
+        "step_tag": "<|step|>",
+        "max_steps": 2,
+        "logging_steps": 1,
+    }
     told |= {
-        "precision": "fp32",
-        "saved": "fp32",
+        "bf16": False,
+        "save_dtype": "float32",
         "learning_rate": 1e-3,
-        "along": 0.3,
-        "language": 1.0,
-        "save_every": 2,
+        "token_loss_weight": 0.3,
+        "lm_loss_weight": 1.0,
+        "save_steps": 2,
     }
     told |= {"freeze": "vision_tower"}  # where AdamW makes steps of the rounding of gradients that are none
     for name, size in (("alone", 2), ("shared", 1)):
-        (tmp_path / f"{name}.yaml").write_text(json.dumps({**told, "out": str(tmp_path / name), "batch_size": size}))
+        (tmp_path / f"{name}.yaml").write_text(
+            json.dumps({**told, "output_dir": str(tmp_path / name), "per_device_train_batch_size": size})
+        )
     assert main(["train", "prm", str(tmp_path / "alone.yaml")]) == 0
     done = in_two_processes("tests.training.fsdp_cli", "train", "prm", str(tmp_path / "shared.yaml"))
     assert (tmp_path / "shared" / "checkpoints" / "checkpoint-2" / "pytorch_model_fsdp.bin").exists(), done.stderr
@@ -137,7 +148,9 @@ def same_training(alone: Path, shared: Path) -> None:
 
 
 def test_accelerate_finds_the_layers_that_it_gathers() -> None:
-    model = load_trainable(PolicyRecipe.model_validate({"model": MODEL, "data": "none", "out": "none"})).model
+    model = load_trainable(
+        PolicyRecipe.model_validate({"model_name_or_path": MODEL, "data": "none", "output_dir": "none"})
+    ).model
     plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
     plugin.set_auto_wrap_policy(model)
     wrapped = plugin.auto_wrap_policy.keywords["transformer_layer_cls"]  # type: ignore[union-attr]
@@ -148,7 +161,7 @@ def test_weights_keep_their_names_whatever_the_model_might_have_renamed(tmp_path
     """DeepSpeed's loading leaves all known renamings behind, those that found nothing included."""
     model: Any = load_multimodal(MODEL, device="cpu").model
     model._weight_conversions = [*model._weight_conversions, WeightRenaming("model.old_tower", "model.vision_tower")]
-    correct(model)
+    prepare_for_sharding(model)
     model.save_pretrained(tmp_path)
     assert load_file(tmp_path / "model.safetensors").keys() <= load_file(Path(MODEL) / "model.safetensors").keys()
 
@@ -159,16 +172,19 @@ def test_weights_that_deepspeed_has_taken_are_counted_and_decay_as_what_they_are
         parameter.ds_numel, parameter.ds_shape = parameter.numel(), parameter.shape  # type: ignore[attr-defined]
         parameter.data = torch.empty(0)
     assert freeze(model, ("tower",)) == 20
-    groups = optimiser(model, 1e-3, decay=0.1).param_groups
+    fields = {"model_name_or_path": "m", "data": "d", "output_dir": "o", "weight_decay": 0.1}
+    groups = parameter_groups(model.named_parameters(), PolicyRecipe.model_validate(fields))
     decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
     assert decays == {id(model["head"].weight): 0.1, id(model["head"].bias): 0.0}
 
 
 @pytest.mark.parametrize("way", ["is_fsdp_enabled", "is_deepspeed_enabled"])
 def test_muon_gets_no_parts_of_matrices(data: Path, way: str) -> None:
-    trainer: Any = OwnOptimiser()
-    trainer.recipe, trainer.optimizer = recipe(data, muon=0.02), None
+    trainer: Any = RecipeTrainer(recipe=recipe(data), optimizer_factory=MUON)
+    trainer.optimizer, trainer.model = None, torch.nn.Linear(2, 2)
     trainer.is_fsdp_enabled = trainer.is_deepspeed_enabled = False
     setattr(trainer, way, True)
-    with pytest.raises(AtomThinkError, match=r"`muon: 0\.02` needs whole matrices"):
+    with pytest.raises(AtomThinkError, match="`muon`"):
         trainer.create_optimizer()
+    setattr(trainer, way, False)
+    assert len(trainer.create_optimizer().param_groups) == 2

@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedT
 
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.training.tiny.model import load, save
-from atomthink_plugin.training.train.checkpoint import write
+from atomthink_plugin.training.train.checkpoint import write_checkpoint
 from atomthink_plugin.training.train.weight_names import rename
 from tests import tiny_models
 
@@ -71,7 +71,7 @@ def test_training_writes_them_with_and_without_the_prefix_in_the_model_it_loaded
     for at in range(2):
         model = loaded(first)
         folder = tmp_path / str(at)
-        write(model, model.state_dict(), "fp32", AutoProcessor.from_pretrained(first), folder)
+        write_checkpoint(model, model.state_dict(), "float32", AutoProcessor.from_pretrained(first), folder)
         assert prefixed(saved(folder)) == {True}
         state = loaded(folder).state_dict()
         assert all(torch.equal(one, state[name]) for name, one in model.state_dict().items())
