@@ -41,9 +41,9 @@ from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.capability.record_set import demo_chains
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
-from atomthink_plugin.training.label.labelling import WAYS, Labelled, label
-from atomthink_plugin.training.label.running import hard
-from atomthink_plugin.training.label.sampling import sample
+from atomthink_plugin.training.label.estimators import METHODS
+from atomthink_plugin.training.label.rollouts import RolloutResult, sample_chains
+from atomthink_plugin.training.label.run import hard, label_chains
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
 from atomthink_plugin.training.tiny.labels import verdicts
 
@@ -154,17 +154,17 @@ def compare(
     """All rows of the two ways by rollouts, and what limits them."""
     truth = {chain.id: verdicts(demo[int(chain.id[4:].split("/")[0])], chain.steps) for chain in source.records}
     rows: dict[tuple[str, int], Row] = {}
-    estimated: dict[int, Labelled] = {}
+    estimated: dict[int, RolloutResult] = {}
     for n in sorted(NUMBERS, reverse=True):  # the most first: all others are read from the journal
         for way in ("monte_carlo", "omega"):
             cpu = time.process_time()
-            found = label(source, runner, WAYS[way], n)
+            found = label_chains(source, runner, METHODS[way], n)
             cpu = time.process_time() - cpu
             if found.rejects:
                 raise SystemExit(f"{len(found.rejects)} chains were not labelled; first: {found.rejects[0].reason}")
             judged = [Judged(hard(chain).labels or (), truth[chain.id]) for chain in found.chains]
-            costs = {"rollouts": found.spent.samples, "tokens": found.spent.usage.generated}
-            fresh = cpu if found.spent.resumed == 0 else None
+            costs = {"rollouts": found.cost.samples, "tokens": found.cost.usage.generated}
+            fresh = cpu if found.cost.resumed == 0 else None
             rows[way, n] = row(way, n, judged, **costs, cpu_seconds=fresh)
             if way == "monte_carlo":
                 estimated[n] = found
@@ -172,13 +172,13 @@ def compare(
                 rows["monte_carlo, monotone", n] = row("monte_carlo, monotone", n, proven, **costs)
     most = max(NUMBERS)
     cpu = time.process_time()
-    label(source, replace(runner, journal=None), WAYS["omega"], most)
+    label_chains(source, replace(runner, journal=None), METHODS["omega"], most)
     rows["omega", most] = replace(rows["omega", most], cpu_seconds=time.process_time() - cpu)
     ways = dict.fromkeys(way for way, _ in rows)
     return [rows[way, n] for way in ways for n in NUMBERS], limits(estimated, truth)
 
 
-def limits(estimated: dict[int, Labelled], truth: dict[str, list[bool]]) -> dict[str, float]:
+def limits(estimated: dict[int, RolloutResult], truth: dict[str, list[bool]]) -> dict[str, float]:
     """How often rollouts say something else than the exact labels do, by prefix; concluded chains are left out."""
     said: dict[str, float] = {}
     for n, found in sorted(estimated.items()):
@@ -235,7 +235,7 @@ def table(rows: Sequence[Row]) -> Table:
 def own_chains(demo: Sequence[DemoQuestion], folder: Path, runner: Runner) -> RecordFile[Chain]:
     made = demo_chains(demo, folder)
     asked = [AnsweredQuestion(**chain.model_dump(include={"id", "question", "images", "answer"})) for chain in made]
-    sampled = sample(RecordFile(folder, asked), runner, 1)
+    sampled = sample_chains(RecordFile(folder, asked), runner, 1)
     if sampled.rejects:
         raise SystemExit(f"{len(sampled.rejects)} chains were not sampled; first: {sampled.rejects[0].reason}")
     return RecordFile(folder, sampled.chains)

@@ -25,8 +25,8 @@ from atomthink_plugin.tasks.capability.labellers import AbilityLabel
 from atomthink_plugin.tasks.demo import comparison
 from atomthink_plugin.training.evaluate.report import measure
 from atomthink_plugin.training.evaluate.report import tables as prm_tables
-from atomthink_plugin.training.label import running
-from atomthink_plugin.training.label.rollouts import Spent
+from atomthink_plugin.training.label import run as label_run
+from atomthink_plugin.training.label.rollouts import RolloutCost
 from tests.report.pages import grove
 from tests.report.runs import search_all, write_run
 from tests.training.evaluate.ten import TEN
@@ -135,9 +135,9 @@ def test_prm_eval(prmbench: bool) -> None:
 def test_label() -> None:
     answers = {"the right": 123_456, "a wrong": 123_456, "no": 123_456}
     steps = {"right": 1_234_567, "wrong": 1_234_567, "unknown": 1_234_567}
-    spent = Spent()
-    summary = running.Summary("monte_carlo", 8, 1, 1, 1, 1, 1, 1, 1, answers, 1, steps, spent, spent, 12345.0)
-    check(running.table(summary))
+    cost = RolloutCost()
+    summary = label_run.LabelSummary("monte_carlo", 8, 1, 1, 1, 1, 1, 1, 1, answers, 1, steps, cost, cost, 12345.0)
+    check(label_run.table(summary))
 
 
 cell = st.text("ab1界", min_size=1, max_size=15)

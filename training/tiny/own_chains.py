@@ -10,8 +10,8 @@ from pathlib import Path
 from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
-from atomthink_plugin.training.label.sampling import read_questions, sample
-from atomthink_plugin.training.records import Chain, json_rows, relocated, write_records
+from atomthink_plugin.training.label.rollouts import sample_chains
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, json_rows, read_records, relocated, write_records
 from atomthink_plugin.training.tiny.files import Record, judged
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,10 @@ def sample_judged(questions: Path, policy: str, temperature: float, out: Path) -
         out: The file; images are relative to it.
     """
     demo = [record["demo"] for _, record in json_rows(questions)]
-    asked = read_questions(questions)
+    asked = read_records(questions, AnsweredQuestion, required=("answer",), check_images=False)
     asked_for = {question.id: DemoQuestion.from_json(one) for question, one in zip(asked.records, demo, strict=True)}
     plan = rollout_plan("atomthink_tiny", {"pretrained": policy, "temperature": temperature})
-    sampled = sample(asked, replace(build(plan), journal=None), 1, temperature)
+    sampled = sample_chains(asked, replace(build(plan), journal=None), 1, temperature)
     chains = [chain for chain in sampled.chains if plan.format.answer(chain.steps[-1]) is not None]
     log.info("%d chains of %d questions end", len(chains), len(asked.records))
     write_records(out, (_record(relocated(chain, questions.parent, out), asked_for) for chain in chains))

@@ -1,4 +1,4 @@
-"""Labelling on the engine with scripted policies: what is labelled, shared, resumed and set aside."""
+"""Labels and samples from scripted policies: what is labelled, shared, resumed and rejected."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path as FilePath
 import pytest
 from PIL import Image
 
-from atomthink_plugin.api import Policy, Prompt, Proposal, QuestionError, Sampling, Step, Usage
+from atomthink_plugin.api import Outcome, Policy, Prompt, Proposal, QuestionError, Sampling, Step, Usage
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy, history_in
-from atomthink_plugin.training.label.labelling import WAYS, Labelled, label
-from atomthink_plugin.training.label.sampling import sample
+from atomthink_plugin.training.label.estimators import METHODS
+from atomthink_plugin.training.label.rollouts import RolloutResult, rollout_search, sample_chains
+from atomthink_plugin.training.label.run import label_chains
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
 from tests.trees import settings
 
@@ -57,8 +58,8 @@ def runner(policy: Policy, **values: object) -> Runner:
     return replace(made, **values)  # type: ignore[arg-type]
 
 
-def labelled(chains: list[Chain], policy: Policy, way: str, n: int, **values: object) -> Labelled:
-    return label(RecordFile(FilePath(), chains), runner(policy, **values), WAYS[way], n)
+def labelled(chains: list[Chain], policy: Policy, method: str, n: int, **values: object) -> RolloutResult:
+    return label_chains(RecordFile(FilePath(), chains), runner(policy, **values), METHODS[method], n)
 
 
 @pytest.mark.parametrize("steps", range(1, 8))
@@ -78,7 +79,7 @@ def test_what_a_chain_concludes_with_is_known_without_rollouts() -> None:
     found = labelled([chain("right", 4, None, "7.0"), late], policy, "omega", 3)
     assert [made.labels for made in found.chains] == [(1.0,) * 5, (0.0,)]
     assert policy.asked == []
-    assert found.spent.samples == 0
+    assert found.cost.samples == 0
     found = labelled([chain("unfinished", 3, None)], policy, "omega", 3)
     assert [made.labels for made in found.chains] == [(1.0,) * 3]
     found = labelled([chain("last", 3, None, "8")], policy, "omega", 3)
@@ -91,10 +92,10 @@ def test_shares_are_those_of_the_samples_and_search_looks_at_the_same_ones() -> 
     n = 6
     shares = labelled(chains, every, "monte_carlo", n)
     found = labelled(chains, some, "omega", n)
-    assert shares.spent.samples == len(every.asked) == 5 * 5 * n
-    assert shares.spent.usage.generated == 3 * 5 * 5 * n
+    assert shares.cost.samples == len(every.asked) == 5 * 5 * n
+    assert shares.cost.usage.generated == 3 * 5 * 5 * n
     assert set(some.asked) < set(every.asked)
-    assert found.spent.samples == len(some.asked) == len(set(some.asked))
+    assert found.cost.samples == len(some.asked) == len(set(some.asked))
     for by_share, by_search in zip(shares.chains, found.chains, strict=True):
         assert by_share.labels is not None
         assert all(share == 0 for share in by_share.labels[int(by_share.id) :])
@@ -113,23 +114,23 @@ def test_chains_that_begin_alike_share_their_rollouts() -> None:
     found = labelled([one, two, elsewhere], policy, "monte_carlo", 3)
     assert len(set(policy.asked)) == len(policy.asked)
     # Two steps are common to the first two chains, two are not; the other question shares nothing.
-    assert found.spent.samples == len(policy.asked) == 3 * (2 + 2 + 2) + 3 * 4
+    assert found.cost.samples == len(policy.asked) == 3 * (2 + 2 + 2) + 3 * 4
     alone = [labelled([made], Solver(0.5), "monte_carlo", 3).chains[0] for made in (one, two, elsewhere)]
     assert list(found.chains) == alone
 
 
-@pytest.mark.parametrize("way", ["monte_carlo", "omega"])
-def test_the_labels_do_not_depend_on_what_is_in_flight(way: str) -> None:
+@pytest.mark.parametrize("method", ["monte_carlo", "omega"])
+def test_the_labels_do_not_depend_on_what_is_in_flight(method: str) -> None:
     chains = [chain(f"{e}", 6, e % 7, "8", question=f"{e % 3}?") for e in range(9)]
-    runs = [labelled(chains, Solver(0.5), way, 4, concurrency=limit) for limit in (1, 5, 64)]
+    runs = [labelled(chains, Solver(0.5), method, 4, concurrency=limit) for limit in (1, 5, 64)]
     assert runs[0].chains == runs[1].chains == runs[2].chains
-    assert runs[0].spent.samples == runs[1].spent.samples == runs[2].spent.samples
+    assert runs[0].cost.samples == runs[1].cost.samples == runs[2].cost.samples
 
 
-@pytest.mark.parametrize("way", ["monte_carlo", "omega"])
-def test_a_killed_run_goes_on_where_it_stopped(way: str, tmp_path: FilePath) -> None:
+@pytest.mark.parametrize("method", ["monte_carlo", "omega"])
+def test_a_killed_run_goes_on_where_it_stopped(method: str, tmp_path: FilePath) -> None:
     chains = [chain(f"{e}", 6, e, "8", question=f"{e % 2}?") for e in range(6)]
-    whole = labelled(chains, Solver(0.5), way, 4)
+    whole = labelled(chains, Solver(0.5), method, 4)
 
     def killed(prompt: Prompt) -> None:
         if len(first.asked) == 15:
@@ -138,17 +139,17 @@ def test_a_killed_run_goes_on_where_it_stopped(way: str, tmp_path: FilePath) -> 
     first, second = Solver(0.5, killed), Solver(0.5)
     journal = Journal(tmp_path, "label", {})
     with pytest.raises(KeyboardInterrupt):
-        labelled(chains, first, way, 4, journal=journal, concurrency=3)
+        labelled(chains, first, method, 4, journal=journal, concurrency=3)
     journal.close()
     kept = len(Journal(tmp_path, "label", {}))
     assert 10 < kept <= 15
-    found = labelled(chains, second, way, 4, journal=Journal(tmp_path, "label", {}), concurrency=3)
+    found = labelled(chains, second, method, 4, journal=Journal(tmp_path, "label", {}), concurrency=3)
     assert found.chains == whole.chains
-    assert found.spent.resumed == kept
+    assert found.cost.resumed == kept
     # What a killed run had begun of a rollout is not asked again either.
-    assert whole.spent.samples - 15 <= len(second.asked) <= whole.spent.samples - kept
-    assert found.spent.samples == whole.spent.samples
-    assert found.spent.usage.generated == whole.spent.usage.generated
+    assert whole.cost.samples - 15 <= len(second.asked) <= whole.cost.samples - kept
+    assert found.cost.samples == whole.cost.samples
+    assert found.cost.usage.generated == whole.cost.usage.generated
 
 
 def test_a_chain_that_cannot_be_rolled_out_is_set_aside_and_no_other() -> None:
@@ -160,7 +161,8 @@ def test_a_chain_that_cannot_be_rolled_out_is_set_aside_and_no_other() -> None:
     found = labelled(chains, Solver(before=too_long), "monte_carlo", 2)
     assert [made.id for made in found.chains] == ["short"]
     (reject,) = found.rejects
-    assert reject.reason == "a rollout from behind step 2 failed: the prompt has 5000 tokens, the model takes 4096"
+    assert "step 2" in reject.reason
+    assert "5000 tokens" in reject.reason
     assert reject.record["id"] == "long"
     with pytest.raises(QuestionError, match="5000 tokens"):
         labelled(chains, Solver(before=too_long), "omega", 2, on_error="raise")
@@ -175,7 +177,8 @@ def test_a_full_context_is_no_wrong_step() -> None:
             return Proposal(())
 
     (reject,) = labelled([chain("full", 2, None)], Full(), "omega", 2).rejects
-    assert reject.reason == "the first 1 steps leave no room for another"
+    assert reject.record["id"] == "full"
+    assert "first 1 steps" in reject.reason
 
 
 def test_chains_without_an_answer_or_with_labels_are_set_aside() -> None:
@@ -198,20 +201,41 @@ def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: F
         "Step 1: Look right.": {"Step 2: The answer is 8.": 1.0},
     }
     policy = ScriptedPolicy(tree)
-    sampled = sample(RecordFile(tmp_path, asked), runner(policy), 12)
+    sampled = sample_chains(RecordFile(tmp_path, asked), runner(policy), 12)
     assert [made.id for made in sampled.chains] == [f"whole/{i}" for i in range(12)]
     assert {made.steps[1] for made in sampled.chains} == {"Step 2: The answer is 7.", "Step 2: The answer is 8."}
     assert {(made.answer, made.images, made.labels) for made in sampled.chains} == {("7", ("whole.png",), None)}
     assert len(sampled.rejects) == 24
     assert (sampled.rejects[0].where, sampled.rejects[12].where) == ("sample 'broken/0'", "sample 'none/0'")
-    assert sampled.rejects[0].reason.startswith("question 'broken': UnidentifiedImageError")
-    assert sampled.spent.samples == 36
-    greedy = sample(RecordFile(tmp_path, asked[1:2]), runner(policy), 4, temperature=0.0)
+    assert "UnidentifiedImageError" in sampled.rejects[0].reason
+    assert sampled.cost.samples == 36
+    greedy = sample_chains(RecordFile(tmp_path, asked[1:2]), runner(policy), 4, temperature=0.0)
     assert len({made.steps for made in greedy.chains}) == 1
 
 
 def test_a_question_without_a_valid_step_gives_no_chain(tmp_path: FilePath) -> None:
     policy = ScriptedPolicy({"": {"...": 1.0}})
-    sampled = sample(RecordFile(tmp_path, [AnsweredQuestion(id="q", question="?", answer="7")]), runner(policy), 1)
+    sampled = sample_chains(
+        RecordFile(tmp_path, [AnsweredQuestion(id="q", question="?", answer="7")]), runner(policy), 1
+    )
     assert sampled.chains == []
-    assert sampled.rejects[0].reason == "no valid step in it (invalid)"
+    assert [(reject.where, reject.record["id"]) for reject in sampled.rejects] == [("sample 'q/0'", "q")]
+    assert "invalid" in sampled.rejects[0].reason
+
+
+def test_rollouts_of_one_search_are_counted_against_the_answer_of_their_question() -> None:
+    tree = {"": {"Step 1: The answer is 7.": 0.5, "Step 1: The answer is 8.": 0.5}}
+    questions = RecordFile(FilePath(), [AnsweredQuestion(id=name, question=f"{name}?") for name in "abc"])
+    answers = {"a": "7", "b": "8.0", "c": "9"}
+    n = 16
+    found = runner(ScriptedPolicy(tree), search=rollout_search(n, answers), trees=True).run(questions)
+    for name, outcome in zip("abc", found, strict=True):
+        assert isinstance(outcome, Outcome)
+        assert len(outcome.rollouts) == n
+        stated = {node.id: node.answer for node in outcome.nodes}
+        right = sum(float(stated[rollout.end] or 0) == float(answers[name]) for rollout in outcome.rollouts)
+        assert outcome.value == right / n
+        assert (name == "c") == (right == 0)
+    (plain,) = runner(ScriptedPolicy(tree), search=rollout_search(n)).run([questions[0]])
+    assert isinstance(plain, Outcome)
+    assert plain.value == 0

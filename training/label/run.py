@@ -1,0 +1,280 @@
+"""`atomthink label`: labels the steps of chains by rollouts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from atomthink_plugin.answers import equivalent
+from atomthink_plugin.api import AtomThinkError, Format, QuestionError
+from atomthink_plugin.named_models import rollout_plan
+from atomthink_plugin.runtime.build import build, open_journal
+from atomthink_plugin.runtime.event_loop import run
+from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.runtime.runner import Runner
+from atomthink_plugin.tables import Grid, print_grid
+from atomthink_plugin.training.label.estimators import METHODS, Method
+from atomthink_plugin.training.label.rollouts import PrefixSampler, RolloutCost, RolloutResult, sample_chains
+from atomthink_plugin.training.records import (
+    AnsweredQuestion,
+    Chain,
+    RecordFile,
+    Reject,
+    read_records,
+    relocated,
+    sibling_file,
+    write_records,
+    write_rejects,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSettings:
+    """How chains are labelled.
+
+    Attributes:
+        method: A name in `METHODS`.
+        rollouts: The most rollouts after a step.
+        soft: Whether labels are shares of right rollouts, instead of 1 if any is right.
+        sample: How many chains of each question are sampled first; None to label the chains of the input.
+        temperature: Of the sampled chains; None for that of the rollouts.
+    """
+
+    method: str = "omega"
+    rollouts: int = 8
+    soft: bool = False
+    sample: int | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSummary:
+    """Counts and costs of a run.
+
+    Attributes:
+        method: The method.
+        rollouts_per_prefix: The most rollouts after a step.
+        records: Records of the input: chains, or questions to sample.
+        records_rejected: Those that cannot be used.
+        samples: Chains that were to be sampled.
+        samples_rejected: Those that failed.
+        chains: Chains to label: the samples, or the records.
+        chains_rejected: Those that cannot be labelled.
+        labelled: The others.
+        answers: How many of the labelled chains state the right answer, a wrong one, or none.
+        errors: How many of them have a step that is labelled wrong.
+        steps: How many of their steps are right (label above 0), wrong (0), or not labelled.
+        sampling: What the samples cost.
+        rolling: What the rollouts cost.
+        seconds: Wall-clock time of this run, without loading the model.
+    """
+
+    method: str
+    rollouts_per_prefix: int
+    records: int
+    records_rejected: int
+    samples: int
+    samples_rejected: int
+    chains: int
+    chains_rejected: int
+    labelled: int
+    answers: Mapping[str, int]
+    errors: int
+    steps: Mapping[str, int]
+    sampling: RolloutCost
+    rolling: RolloutCost
+    seconds: float
+
+
+def label_file(source: Path, out: Path, settings: LabelSettings, model: str, model_args: Mapping[str, Any]) -> None:
+    """Labels the chains of a file, writes chains, rejects and summary, and prints the summary.
+
+    Args:
+        source: JSONL of chains; of questions with answers if chains are to be sampled.
+        out: The labelled chains. Rejects and summary are written next to them.
+        settings: How they are labelled.
+        model: The model, named as for lmms-eval.
+        model_args: Its arguments.
+
+    Raises:
+        AtomThinkError: The input, the model or one of its arguments cannot be used, or no chain can be labelled.
+    """
+    if out.is_dir() or out.resolve() == source.resolve():
+        raise AtomThinkError(f"`--out {out}` has to be a file, and not the input")
+    found: RecordFile[Any]
+    if settings.sample:
+        found = read_records(source, AnsweredQuestion, required=("answer",), check_images=False)
+    else:
+        found = read_records(source, Chain)
+    plan = rollout_plan(model, model_args)
+    runner = build(plan)
+    journal = open_journal(plan, runner, "label")
+    try:
+        summary, rejects = _label_records(found, out, replace(runner, journal=journal), settings)
+    finally:
+        if journal is not None:
+            journal.close()
+    rejects_file = sibling_file(out, "rejects.jsonl")
+    write_rejects(rejects_file, rejects)
+    write_records(sibling_file(out, "summary.json"), [asdict(summary)])
+    print_grid(table(summary))
+    if not summary.labelled:
+        raise AtomThinkError(f"no chain could be labelled: {rejects_file} has the reasons")
+    print(f"{summary.labelled} labelled chains: {out}")
+    print(f"next: atomthink train prm RECIPE.yaml --data {out}")
+
+
+def _label_records(
+    found: RecordFile[Any], out: Path, runner: Runner, settings: LabelSettings
+) -> tuple[LabelSummary, list[Reject]]:
+    """Samples chains if that is wanted, labels chains and writes them."""
+    started = time.monotonic()
+    sampled = RolloutResult(found.records, (), RolloutCost())
+    if settings.sample:
+        sampled = sample_chains(found, runner, settings.sample, settings.temperature)
+    labelled = label_chains(
+        RecordFile(found.folder, sampled.chains), runner, METHODS[settings.method], settings.rollouts
+    )
+    chains = labelled.chains if settings.soft else [hard(chain) for chain in labelled.chains]
+    write_records(out, (relocated(chain, found.folder, out) for chain in chains))
+    summary = LabelSummary(
+        method=settings.method,
+        rollouts_per_prefix=settings.rollouts,
+        records=found.read,
+        records_rejected=len(found.rejects),
+        samples=len(sampled.rejects) + len(sampled.chains) if settings.sample else 0,
+        samples_rejected=len(sampled.rejects),
+        chains=len(sampled.chains),
+        chains_rejected=len(labelled.rejects),
+        labelled=len(chains),
+        answers=dict(Counter(_conclusion(chain, runner.format) for chain in chains)),
+        errors=sum(chain.first_error() is not None for chain in map(hard, chains)),
+        steps=dict(Counter(_verdict(label) for chain in chains for label in chain.labels or ())),
+        sampling=sampled.cost,
+        rolling=labelled.cost,
+        seconds=time.monotonic() - started,
+    )
+    return summary, [*found.rejects, *sampled.rejects, *labelled.rejects]
+
+
+def label_chains(source: RecordFile[Chain], runner: Runner, method: Method, n: int) -> RolloutResult:
+    """Labels chains by rollouts.
+
+    Args:
+        source: Chains without labels. The result does not have its rejects.
+        runner: The policy, its settings and the journal; its search follows one path.
+        method: How a chain is labelled.
+        n: The most rollouts from a prefix.
+
+    Raises:
+        QuestionError: A rollout failed and `runner.on_error` is "raise".
+    """
+    return run(_label_all(source, runner, method, n))
+
+
+async def _label_all(source: RecordFile[Chain], runner: Runner, method: Method, n: int) -> RolloutResult:
+    """Labels all questions concurrently, and the chains of one question together, which share rollouts."""
+    groups = _by_question(source.records)
+    slots = asyncio.Semaphore(runner.concurrency)
+    done: dict[str, Chain | Reject] = {}
+    cost = RolloutCost()
+
+    async def work(queue: Iterator[Sequence[Chain]], progress: RunProgress) -> None:
+        nonlocal cost
+        for chains in queue:
+            question = replace(source.question(chains[0]), id=_question_key(chains[0]))
+            sampler = PrefixSampler(question, runner, slots)
+            results = await asyncio.gather(*(_label_chain(chain, sampler, runner, method, n) for chain in chains))
+            await sampler.finish()
+            done.update(zip((chain.id for chain in chains), results, strict=True))
+            cost += sampler.cost
+            resumed = sampler.cost.resumed > 0
+            failed = any(isinstance(result, Reject) for result in results)
+            progress.advance(amount=0 if resumed else sampler.cost.usage.generated, resumed=resumed, failed=failed)
+
+    with RunProgress(len(groups), "labels") as progress:
+        queue = iter(groups)
+        await asyncio.gather(*(work(queue, progress) for _ in range(min(runner.concurrency, len(groups)))))
+    results = [done[chain.id] for chain in source.records]
+    return RolloutResult(
+        [result for result in results if isinstance(result, Chain)],
+        [result for result in results if isinstance(result, Reject)],
+        cost,
+    )
+
+
+async def _label_chain(chain: Chain, sampler: PrefixSampler, runner: Runner, method: Method, n: int) -> Chain | Reject:
+    if not chain.answer:
+        return _reject(chain, "answer: it is not known, and rollouts are compared with it")
+    if chain.labels is not None:
+        return _reject(chain, "labels: the chain has labels already; remove them to label it again")
+    stated = runner.format.answer(chain.steps[-1])
+    try:
+        is_right = None if stated is None else await asyncio.to_thread(equivalent, stated, chain.answer)
+        labels = await method(len(chain.steps), is_right, partial(sampler.count_right, chain), n)
+    except QuestionError as error:
+        if runner.on_error == "raise":
+            raise
+        return _reject(chain, str(error))
+    return chain.model_copy(update={"labels": labels})
+
+
+def _reject(chain: Chain, reason: str) -> Reject:
+    return Reject(f"id {chain.id!r}", reason, chain.model_dump(exclude_none=True))
+
+
+def _by_question(chains: Sequence[Chain]) -> list[list[Chain]]:
+    groups: dict[str, list[Chain]] = {}
+    for chain in chains:
+        groups.setdefault(_question_key(chain), []).append(chain)
+    return list(groups.values())
+
+
+def _question_key(chain: Chain) -> str:
+    """Returns a digest that all chains of a question share. The seeds of its samples depend on it."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (chain.question, *chain.images):
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def hard(chain: Chain) -> Chain:
+    """Returns a labelled chain with the label 1 for steps after which any rollout was right, else 0."""
+    assert chain.labels is not None
+    return chain.model_copy(update={"labels": tuple(None if x is None else float(x > 0) for x in chain.labels)})
+
+
+def table(summary: LabelSummary) -> Grid:
+    """Returns a summary as it is printed."""
+    samples = [("chains sampled", f"{summary.samples}", f"{summary.samples_rejected} rejected")]
+    rolling = summary.rolling
+    rows = [
+        ("records", f"{summary.records}", f"{summary.records_rejected} rejected"),
+        *(samples if summary.samples else []),
+        ("chains", f"{summary.chains}", f"{summary.chains_rejected} rejected"),
+        ("labelled", f"{summary.labelled}", ""),
+        *((f"  with {name} answer", f"{count}", "") for name, count in summary.answers.items()),
+        ("their steps", f"{sum(summary.steps.values())}", ""),
+        *((f"  {name}", f"{count}", "") for name, count in summary.steps.items()),
+        ("rollouts", f"{rolling.samples}", f"{rolling.resumed} from the journal"),
+        ("tokens", f"{rolling.usage.generated}", f"{summary.sampling.usage.generated} more for the chains"),
+        ("seconds", f"{summary.seconds:.0f}", ""),
+    ]
+    title = f"{summary.method}, {summary.rollouts_per_prefix} rollouts"
+    return Grid(title, ("", "count", "details"), rows, left=frozenset({2}))
+
+
+def _conclusion(chain: Chain, form: Format) -> str:
+    stated = form.answer(chain.steps[-1])
+    return "no" if stated is None else "the right" if equivalent(stated, chain.answer) else "a wrong"
+
+
+def _verdict(label: float | None) -> str:
+    return "unknown" if label is None else "right" if label > 0 else "wrong"
