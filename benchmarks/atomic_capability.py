@@ -1,18 +1,18 @@
-"""Do estimated abilities order as true ones do? Three policies whose steps can be judged exactly.
+"""Compares estimated abilities with true ones, for three policies whose steps can be judged exactly.
 
     python benchmarks/atomic_capability.py --questions 60 --json benchmarks/results/atomic_capability.json
 
-On the demo task every step's kind and its rightness are known. For the embedded policy and two that are damaged on
-purpose (half of the values that it reads, or computes, are replaced by wrong ones) this estimates each ability from
-rollouts and right answers alone, as `atomthink atoms evaluate` does. Beside that it measures the truth, from other
-samples:
+On the demo task, the kind and the correctness of every step are known. The policies are the embedded one and two
+damaged versions of it, in which half of the values that are read, or computed, are replaced by wrong ones. Each ability
+is estimated from rollouts and right answers only, as `atomthink atoms evaluate` does. The true rates are measured on
+other samples:
 
 - true: next steps of reference prefixes, judged one by one;
-- weighted: the same, each prefix weighted by how often the rest of its chain succeeds, which is what the estimate
-  estimates if a wrong step always loses the question;
-- own chains: all steps of chains from the question on, each judged by what was stated before it.
+- weighted: the same, weighted by the success rate of the rest of the chain. The estimate converges to this rate if a
+  wrong step always loses the question;
+- own chains: all steps of chains that start at the question, each judged given the steps before it.
 
-Kendall's tau says how well an estimate's order agrees with the first truth's (1: the same order).
+Kendall's tau is the rank correlation of an estimate with the true rates (1: the same order).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.tasks.capability.estimates import Capability, capabilities, steps_of
+from atomthink_plugin.tasks.capability.estimates import Capability, capabilities, step_rates
 from atomthink_plugin.tasks.capability.labellers import KeywordLabeller
-from atomthink_plugin.tasks.capability.record_set import demo_chains, records
+from atomthink_plugin.tasks.capability.record_set import demo_chains, step_records
 from atomthink_plugin.tasks.capability.records import StepRecord
-from atomthink_plugin.tasks.capability.report_page import shown
-from atomthink_plugin.tasks.capability.rollouts import AsQuestions, Results, measure, prefixes
+from atomthink_plugin.tasks.capability.report_page import percent
+from atomthink_plugin.tasks.capability.rollouts import PrefixResults, measure_prefixes, prefix_questions
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.tiny.labels import verdicts
@@ -61,12 +61,12 @@ COARSE = {
 }
 DAMAGE = 0.5
 TRUTH_SEED = 1000
-"""Added to the run's seed: the truth is measured on other samples than the estimate."""
+"""Added to the run's seed, so that the true rates are measured on other samples than the estimates."""
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """A policy that states a wrong number in a share of its steps that begin with a word."""
+    """A policy that states a wrong number in a share of the steps that begin with a word."""
 
     policy: Policy
     word: str
@@ -87,7 +87,7 @@ class Damaged:
         if found is None or rng.random() >= self.share:
             return step
         digits = found[1]
-        # Another last digit: numbers of another length would make the steps after it harder as well.
+        # Only the last digit changes: a number of another length would make the following steps harder.
         wrong = digits[:-1] + rng.choice([digit for digit in "123456789" if digit != digits[-1]])
         return replace(step, text=f"{step.text[: found.start(1)]}{wrong}.")
 
@@ -98,19 +98,19 @@ def kinds(question: DemoQuestion) -> list[str]:
 
 @dataclass(frozen=True)
 class Truth:
-    """What was judged: next steps by prefix, as the share of right ones; steps of own chains by kind and verdict."""
+    """The share of right next steps by prefix, and the number of steps of own chains by kind and verdict."""
 
     next_right: dict[tuple[str, int], float]
     own_chains: Counter[tuple[str, bool]]
 
-    def of(self, records: Sequence[StepRecord], measured: Results) -> tuple[float, float]:
-        """The mean share of right steps over records, plain and weighted by the success behind them."""
+    def of(self, records: Sequence[StepRecord], measured: PrefixResults) -> tuple[float, float]:
+        """Returns the mean share of right steps over records, unweighted and weighted by the success after them."""
         shares = [self.next_right[record.chain, len(record.history) - 1] for record in records]
         weights = [measured[record.chain, len(record.history)].share or 0.0 for record in records]
         return fmean(shares), fmean(shares, weights)
 
     def own(self, ability: str) -> float:
-        """The share of right steps in own chains, of a kind or of an ability of the published taxonomy."""
+        """Returns the share of right steps in own chains, for a kind or an ability of the published taxonomy."""
         right, wrong = (
             sum(self.own_chains[kind, verdict] for kind in COARSE if ability in (kind, COARSE[kind]))
             for verdict in (True, False)
@@ -140,15 +140,15 @@ def truth(demo: Sequence[DemoQuestion], made: Sequence[StepRecord], folder: Path
     settings = runner.settings
     sampling = replace(settings.sampling, seed=settings.sampling.seed + TRUTH_SEED)
     looking = replace(runner, search=look, settings=replace(settings, sampling=sampling), on_error="raise")
-    asked = AsQuestions(prefixes(made, folder))
+    asked = prefix_questions(made, folder)
     with RunProgress(len(asked), "truth") as progress:
         looking.run(asked, progress.finished)
     return Truth(next_right, own_chains)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One ability of one policy: what is true, and what was estimated."""
+class AbilityRow:
+    """One ability of one policy: the true rates and the estimates."""
 
     policy: str
     ability: str
@@ -158,13 +158,13 @@ class Row:
     capability: Capability
 
 
-def agreement(rows: Sequence[Row], quantity: str) -> float:
-    """Kendall's tau of an estimate with the truth, over the abilities that have both."""
+def agreement(rows: Sequence[AbilityRow], quantity: str) -> float:
+    """Returns Kendall's tau of an estimate with the true rates, over the abilities that have both."""
     pairs = [(row.true, e.value) for row in rows if (e := getattr(row.capability, quantity)) is not None]
     return float(kendalltau(*zip(*pairs, strict=True)).statistic)
 
 
-def table(rows: Sequence[Row], title: str) -> Table:
+def table(rows: Sequence[AbilityRow], title: str) -> Table:
     grid = Table(title=title)
     for heading in (
         "policy",
@@ -182,16 +182,16 @@ def table(rows: Sequence[Row], title: str) -> Table:
         c = row.capability
         cells = (
             *(f"{x:.1%}" for x in (row.true, row.weighted, row.own_chains)),
-            shown(c.quality),
-            shown(c.utilisation),
-            shown(c.gain),
+            percent(c.quality),
+            percent(c.utilisation),
+            percent(c.gain),
         )
         grid.add_row(row.policy, row.ability, *cells, str(c.records))
     return grid
 
 
 def relabelled(made: Sequence[StepRecord], demo: Sequence[DemoQuestion]) -> tuple[list[StepRecord], int]:
-    """The same records by the taxonomy of operations, true kinds; and how many the labeller had put elsewhere."""
+    """Returns the records with their true kinds, and how many the labeller had assigned to another ability."""
     of = [kinds(demo[int(record.chain.removeprefix("demo"))])[len(record.history) - 1] for record in made]
     wrong = sum(COARSE[kind] != record.ability for kind, record in zip(of, made, strict=True))
     return [record.model_copy(update={"ability": kind}) for kind, record in zip(of, made, strict=True)], wrong
@@ -203,7 +203,7 @@ def policies(whole: Runner) -> Iterator[tuple[str, Runner]]:
     yield "weak at arithmetic", replace(whole, policy=Damaged(whole.policy, "Compute", DAMAGE))
 
 
-def as_record(policy: str, taxonomy: str, rows: Sequence[Row], taus: dict[str, float]) -> dict[str, Any]:
+def as_record(policy: str, taxonomy: str, rows: Sequence[AbilityRow], taus: dict[str, float]) -> dict[str, Any]:
     abilities = [
         {"true": row.true, "weighted": row.weighted, "own_chains": row.own_chains, **asdict(row.capability)}
         for row in rows
@@ -223,17 +223,17 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        made, _, _ = records(demo_chains(demo, folder), KeywordLabeller(), published)
+        made, _, _ = step_records(demo_chains(demo, folder), KeywordLabeller(), published)
         by_kind, wrong = relabelled(made, demo)
-        print(f"{len(made)} records; the offline labeller put {wrong} of them elsewhere than their true kind belongs")
+        print(f"{len(made)} records; the keyword labeller gave {wrong} of them a wrong ability")
         for policy, runner in policies(build(rollout_plan("atomthink_tiny", {}))):
             started, cpu = time.monotonic(), time.process_time()
             true = truth(demo, made, folder, runner, options.rollouts)
-            measured = measure(prefixes(made, folder), runner, options.rollouts)
+            measured = measure_prefixes(prefix_questions(made, folder), runner, options.rollouts)
             for taxonomy, labelled in ((published, made), (operations, by_kind)):
-                capabilities_found = capabilities(steps_of(labelled, measured), taxonomy)
+                capabilities_found = capabilities(step_rates(labelled, measured), taxonomy)
                 rows = [
-                    Row(
+                    AbilityRow(
                         policy,
                         c.name,
                         *true.of([r for r in labelled if r.ability == c.name], measured),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Literal
 
 from atomthink_plugin.options import Count, ModelArgs, Words
@@ -108,9 +107,17 @@ def build_atoms(
         labeller_model: With --labeller llm: the model; its key is OPENAI_API_KEY.
         base_url: With --labeller llm: URL of an OpenAI-compatible server.
     """
-    from atomthink_plugin.tasks.capability import command
+    from atomthink_plugin.tasks.capability.run import build_record_set
 
-    command._build(SimpleNamespace(**locals()))
+    build_record_set(
+        chains,
+        out,
+        limit=limit,
+        taxonomy=taxonomy,
+        labeller=labeller,
+        labeller_model=labeller_model,
+        base_url=base_url,
+    )
 
 
 def evaluate_atoms(
@@ -141,6 +148,16 @@ def evaluate_atoms(
         json: Also write the numbers to this file.
         html: Also write a page with a radar chart to this file.
     """
-    from atomthink_plugin.tasks.capability import command
+    from atomthink_plugin.plugins.arguments import read_pairs
+    from atomthink_plugin.tasks.capability.run import evaluate_record_set
 
-    command._evaluate(SimpleNamespace(**locals()))
+    evaluate_record_set(
+        records,
+        model=model,
+        model_args=read_pairs("--model-args", model_args),
+        rollouts=rollouts,
+        limit=limit,
+        taxonomy=taxonomy,
+        json_file=json,
+        html_file=html,
+    )

@@ -114,14 +114,14 @@ def test_atoms_evaluate() -> None:
     ]
     rows = tuple(Capability(*name, 123_456, 12_345, sure, sure, RateEstimate(-0.1, -1.0, 1.0)) for name in names)
     report = capability_report.CapabilityReport(10, 5, 0, (), 1.0, rows)
-    check(capability_report.table(report, "Atomic capability of atomthink_tiny, 12 chains"))
+    check(capability_report.capability_table(report, "Atomic capability of atomthink_tiny, 12 chains"))
 
 
 def test_atoms_build() -> None:
     text = "Compute the sum of the two sides that were read before, and divide it by the third of them."
     behaviours = [Behaviour((text,), (text,), 123 + i) for i in range(3)]
     labels = [AbilityLabel(text, "Knowledge Introduction") for _ in behaviours]
-    check(record_set.table(behaviours, labels))
+    check(record_set.behaviour_table(behaviours, labels))
 
 
 @pytest.mark.parametrize("prmbench", [False, True])

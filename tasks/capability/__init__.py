@@ -1,1 +1,1 @@
-"""Atomic capability: how well a model does each kind of step (AtomThink, the evaluation of atomic steps)."""
+"""Atomic capability: how well a model performs each kind of atomic step (AtomThink, arXiv 2503.06252)."""

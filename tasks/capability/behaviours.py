@@ -1,4 +1,7 @@
-"""What reference steps do, told by their words: texts without their numbers, clustered by likeness."""
+"""Clusters steps by what they do: by the similarity of their texts without numbers.
+
+A cluster is called a behaviour, as in AtomThink.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from atomthink_plugin.formats.steps import body
 
 NUMBER: Final = re.compile(r"\${1,2}[^$]+\${1,2}|\\\(.+?\\\)|\\\[.+?\\\]|\d+(?:[.,]\d+)*", re.DOTALL)
-"""Numbers, and formulas in LaTeX: what a step does is told by its words."""
+"""Numbers and LaTeX formulas. They are masked, because the words of a step say what it does."""
 
 TOKEN: Final = r"[^\W\d_]+|#|[^\w\s.,;:?!\"']"
-"""KeywordLabeller, numbers (as `#`) and signs: the sign of an operation tells one calculation from another."""
+"""Words, numbers (as `#`) and signs. The sign of an operation distinguishes calculations."""
 
 SPREAD: Final = 0.5
-"""Mean cosine distance up to which clusters are joined. Rather too many clusters than too few: each gets an ability of
-its own, and what lies in one cluster cannot be told apart again."""
+"""Mean cosine distance up to which clusters are joined. The value is small, because steps in one cluster get the same
+ability, while several clusters may share one."""
 
-AT_ONCE: Final = 5000
-"""Distinct texts that are joined pair by pair; more are first put into half as many groups by k-means."""
+MAX_PAIRWISE: Final = 5000
+"""Texts that are clustered by their pairwise distances. More texts are first grouped by k-means."""
 
 EXAMPLES: Final = 5
 TERMS: Final = 3
@@ -36,9 +39,9 @@ class Behaviour:
     """A cluster of steps.
 
     Attributes:
-        terms: The words that tell it from others, in the order of its commonest text.
-        examples: Its commonest texts, numbers as `#`.
-        size: How many steps it has.
+        terms: Its most characteristic words, in the order of its most frequent text.
+        examples: Its most frequent texts, with `#` for numbers.
+        size: Number of steps.
     """
 
     terms: tuple[str, ...]
@@ -47,12 +50,12 @@ class Behaviour:
 
     @property
     def name(self) -> str:
-        """What it is called where nobody names it."""
+        """The name of a behaviour that a labeller does not name."""
         return " ".join(self.terms)
 
 
 def masked(step: str) -> str:
-    """Returns a step without its label, numbers and formulas as `#`, in lower case.
+    """Returns a step in lower case, without its label, and with `#` for numbers and formulas.
 
     Example:
         >>> masked("Step 4: Compute 12 x 7 = 84.")
@@ -62,7 +65,7 @@ def masked(step: str) -> str:
 
 
 def vectorizer(**options: Any) -> TfidfVectorizer:
-    """Returns how texts become vectors, in clustering and in labelling."""
+    """Returns the vectorizer of clustering and labelling."""
     return TfidfVectorizer(token_pattern=TOKEN, sublinear_tf=True, **options)
 
 
@@ -70,8 +73,8 @@ def cluster_steps(steps: Iterable[str]) -> tuple[list[Behaviour], dict[str, int]
     """Clusters steps.
 
     Returns:
-        The behaviours, the commonest first, and for each masked text the index of its behaviour. The same steps
-        give the same clusters, in whatever order they come.
+        The behaviours, the most frequent first, and the index of the behaviour of each masked text. The result does
+        not depend on the order of the steps.
     """
     counts = Counter(map(masked, steps))
     texts = sorted(counts)
@@ -89,8 +92,8 @@ def _clusters(vectors: Any) -> Sequence[int]:
     if len(vectors) == 1:
         return [0]
     groups = np.arange(len(vectors))
-    if len(vectors) > AT_ONCE:
-        means = KMeans(AT_ONCE // 2, random_state=0, n_init=1).fit(vectors)
+    if len(vectors) > MAX_PAIRWISE:
+        means = KMeans(MAX_PAIRWISE // 2, random_state=0, n_init=1).fit(vectors)
         groups, vectors = means.labels_, means.cluster_centers_
     joined = AgglomerativeClustering(None, metric="cosine", linkage="average", distance_threshold=SPREAD).fit(vectors)
     return [int(label) for label in joined.labels_[groups]]

@@ -1,19 +1,20 @@
-"""From the successes of rollouts to what is said about abilities.
+"""Estimates from rollouts how well a model performs the steps of each ability.
 
-Three quantities, each over the records whose last step takes an ability; u(h) is the share of the rollouts from
-prefix h with the right answer:
+Each of the three quantities is computed over the records whose last step needs the ability. u(h) is the share of
+rollouts from prefix h that reach the right answer. h_n is the prefix that ends with the right step n.
 
-- utilisation, as published (arXiv 2503.06252): the mean of u(h_n), where h_n ends with the right step n.
+- utilisation, as published (arXiv 2503.06252): the mean of u(h_n).
 - gain: the mean of u(h_n) - u(no history).
-- quality: the sum of u(h_n-1) over the sum of u(h_n). This is the composite score: outcomes given back to abilities.
+- quality: the sum of u(h_n-1) divided by the sum of u(h_n).
 
-Utilisation says what may still be lost AFTER a step of that ability. It rises along the chain and orders abilities by
-where their steps stand, not by how well the model does them; gain has the same fault. How well the model does step n
-is what is lost ON it: from h_n-1 it reaches the right answer if its own step n is right and the rest succeeds,
-u(h_n-1) = p_n u(h_n), where a wrong step loses the question. So p_n is the ratio of the two, and the ratio of sums is
-the mean of p_n weighted by u(h_n), which is how much a prefix can tell about its step. A step that is right in other
-words than the reference's counts as right, since only answers are compared. So does a wrong step that the model
-recovers from, or that makes no difference to the answer.
+Utilisation measures what can still go wrong AFTER a step. It rises along the chain, so it ranks abilities by the
+position of their steps and not by how well the model performs them. Gain has the same flaw.
+
+Quality estimates the probability p_n that the model performs step n correctly. From h_n-1 the model reaches the right
+answer if its own step n is right and the rest succeeds: u(h_n-1) = p_n u(h_n), if a wrong step loses the question. The
+ratio of the sums is the mean of the p_n weighted by u(h_n), because a prefix with more success gives more information.
+A right step in other words than the reference's counts as right, because only answers are compared. So does a wrong
+step from which the model recovers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.tasks.capability.records import StepRecord
-from atomthink_plugin.tasks.capability.rollouts import Results
+from atomthink_plugin.tasks.capability.rollouts import PrefixResults
 from atomthink_plugin.tasks.capability.taxonomy import Taxonomy
 
 RESAMPLES: Final = 2000
@@ -36,7 +37,7 @@ ALL: Final = "all"
 
 @dataclass(frozen=True, slots=True)
 class RateEstimate:
-    """A value with its 95 % interval: bootstrap over chains, whose prefixes stand or fall together."""
+    """A value with its 95 % interval by bootstrap over chains: prefixes of one chain are not independent."""
 
     value: float
     low: float
@@ -45,15 +46,15 @@ class RateEstimate:
 
 @dataclass(frozen=True, slots=True)
 class StepRates:
-    """What rollouts said about one record's last step.
+    """The success rates before and after the last step of a record.
 
     Attributes:
-        chain: Where it is from.
-        ability: What it takes.
-        before: u of the prefix without it.
-        after: u of the prefix with it.
+        chain: The chain's id.
+        ability: The ability that the step needs.
+        before: u of the prefix without the step.
+        after: u of the prefix with the step.
         control: u without history.
-        concluded: Whether it states the answer, so that `after` says nothing about the model.
+        concluded: Whether the step states the answer, so that `after` does not depend on the model.
     """
 
     chain: str
@@ -66,16 +67,16 @@ class StepRates:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What is said about an ability, a group or all of them.
+    """The estimates of an ability, of a group, or of all steps.
 
     Attributes:
-        name: Of the ability, of the group, or `all`.
+        name: The name of the ability or of the group, or `all`.
         group: The group of an ability; empty for groups and `all`.
-        records: Steps that were measured.
-        chains: Chains they are from.
-        quality: How often the model does such a step rightly; None where nothing succeeds behind it.
-        utilisation: The published quantity; None where all such steps conclude.
-        gain: Utilisation against the control; None likewise.
+        records: Number of steps.
+        chains: Number of chains with such steps.
+        quality: Probability of a right step, None if no rollout after such a step succeeds.
+        utilisation: The published quantity, None if all such steps state the answer.
+        gain: Utilisation minus the control, None in the same case.
     """
 
     name: str
@@ -87,8 +88,8 @@ class Capability:
     gain: RateEstimate | None
 
 
-def steps_of(records: Sequence[StepRecord], measured: Results) -> list[StepRates]:
-    """Returns the records' steps; those with a prefix that could not be asked are left out."""
+def step_rates(records: Sequence[StepRecord], measured: PrefixResults) -> list[StepRates]:
+    """Returns the rates of the records' steps, without those that have a failed prefix."""
     steps = []
     for record in records:
         n = len(record.history)
@@ -100,7 +101,7 @@ def steps_of(records: Sequence[StepRecord], measured: Results) -> list[StepRates
 
 
 def capabilities(steps: Sequence[StepRates], taxonomy: Taxonomy) -> list[Capability]:
-    """Returns what is said about each ability that occurs, each group and all, in the taxonomy's order.
+    """Returns the estimates of each ability that occurs, of each group and of all, in the taxonomy's order.
 
     Raises:
         AtomThinkError: A step's ability is not in the taxonomy.
@@ -114,24 +115,24 @@ def capabilities(steps: Sequence[StepRates], taxonomy: Taxonomy) -> list[Capabil
 
 
 def _capability(name: str, group: str, steps: Sequence[StepRates]) -> Capability:
-    going = [step for step in steps if not step.concluded]
+    open_steps = [step for step in steps if not step.concluded]
     return Capability(
         name=name,
         group=group,
         records=len(steps),
         chains=len({step.chain for step in steps}),
         quality=ratio([(step.chain, step.before, step.after) for step in steps]),
-        utilisation=ratio([(step.chain, step.after, 1.0) for step in going]),
-        gain=ratio([(step.chain, step.after - step.control, 1.0) for step in going], least=-1.0),
+        utilisation=ratio([(step.chain, step.after, 1.0) for step in open_steps]),
+        gain=ratio([(step.chain, step.after - step.control, 1.0) for step in open_steps], least=-1.0),
     )
 
 
 def ratio(parts: Sequence[tuple[str, float, float]], least: float = 0.0) -> RateEstimate | None:
-    """Returns the sum of numerators over the sum of denominators, with its interval; None for a sum of zero.
+    """Returns the ratio of two sums with its interval, None if the denominators sum to zero.
 
     Args:
         parts: Chain, numerator and denominator.
-        least: The smallest value there is; the largest is 1, but for chance.
+        least: The smallest possible value. The largest is 1, except by chance.
     """
     chains = {chain: index for index, chain in enumerate(dict.fromkeys(chain for chain, _, _ in parts))}
     sums = np.zeros((len(chains), 2))
@@ -142,13 +143,13 @@ def ratio(parts: Sequence[tuple[str, float, float]], least: float = 0.0) -> Rate
         return None
     value = float(top / bottom)
     low, high = (least, 1.0) if len(chains) < 2 else _interval(sums)
-    if low == high and least == 0.0:  # chains that are all alike tell no resample how sure they are
+    if low == high and least == 0.0:  # equal chains have no variance to resample
         low, high = wilson(min(round(value * len(chains)), len(chains)), len(chains))
     return RateEstimate(value, low, high)
 
 
 def _interval(sums: NDArray[np.float64]) -> tuple[float, float]:
-    """The bootstrap's 95 % interval; resamples without any denominator say nothing."""
+    """Returns the bootstrap's 95 % interval. Resamples without a denominator are left out."""
     count = len(sums)
     weights = np.random.default_rng(0).multinomial(count, [1 / count] * count, RESAMPLES)
     tops, bottoms = (weights @ sums).T

@@ -1,9 +1,9 @@
-"""Behaviours get a name and an ability: by their words, or by a language model."""
+"""Labels behaviours with a name and an ability: by keywords, or by a language model."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -11,61 +11,62 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.redaction import redact
+from atomthink_plugin.runtime.progress import track
 from atomthink_plugin.tasks.capability.behaviours import Behaviour, vectorizer
 from atomthink_plugin.tasks.capability.taxonomy import Taxonomy
 
 NONE: Final = "none"
-"""What the language model says where no ability fits."""
+"""The language model's reply if no ability fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class AbilityLabel:
-    """What a behaviour is called and which ability it takes; None where the taxonomy has none that fits."""
+    """The name of a behaviour and the ability it needs, None if no ability of the taxonomy fits."""
 
     name: str
     ability: str | None
 
 
 class Labeller(Protocol):
-    """Maps behaviours to a taxonomy."""
+    """Assigns abilities of a taxonomy to behaviours."""
 
     def label(self, behaviours: Sequence[Behaviour], taxonomy: Taxonomy) -> list[AbilityLabel]:
         """Returns one label for each behaviour.
 
         Raises:
-            AtomThinkError: The labeller cannot do its work.
+            AtomThinkError: The labeller fails.
         """
         ...
 
 
 class KeywordLabeller:
-    """The offline labeller: the ability whose keywords are said most, ties to the likest description."""
+    """Assigns the ability with the most keywords in the texts; the most similar description decides ties."""
 
     def label(self, behaviours: Sequence[Behaviour], taxonomy: Taxonomy) -> list[AbilityLabel]:
-        """Returns labels; a behaviour with no keyword of any ability has none."""
-        described = [" ".join((a.name, a.description, *a.keywords)).casefold() for a in taxonomy.abilities]
-        told = [" ".join(behaviour.examples) for behaviour in behaviours]
-        tfidf = vectorizer(stop_words="english").fit([*described, *told])
-        likeness = (tfidf.transform(told) @ tfidf.transform(described).T).toarray()
-        return [self._label(b, taxonomy, row) for b, row in zip(behaviours, likeness.tolist(), strict=True)]
+        """Returns the labels. A behaviour without any keyword gets no ability."""
+        descriptions = [" ".join((a.name, a.description, *a.keywords)).casefold() for a in taxonomy.abilities]
+        texts = [" ".join(behaviour.examples) for behaviour in behaviours]
+        tfidf = vectorizer(stop_words="english").fit([*descriptions, *texts])
+        similarities = (tfidf.transform(texts) @ tfidf.transform(descriptions).T).toarray()
+        return [self._label(b, taxonomy, row) for b, row in zip(behaviours, similarities.tolist(), strict=True)]
 
-    def _label(self, behaviour: Behaviour, taxonomy: Taxonomy, likeness: Sequence[float]) -> AbilityLabel:
+    def _label(self, behaviour: Behaviour, taxonomy: Taxonomy, similarities: Sequence[float]) -> AbilityLabel:
         ranks = [
-            (_said(behaviour.examples, ability.keywords), like)
-            for ability, like in zip(taxonomy.abilities, likeness, strict=True)
+            (_keywords_per_text(behaviour.examples, ability.keywords), similarity)
+            for ability, similarity in zip(taxonomy.abilities, similarities, strict=True)
         ]
         best = max(range(len(ranks)), key=ranks.__getitem__)
         return AbilityLabel(behaviour.name, taxonomy.abilities[best].name if ranks[best][0] else None)
 
 
-def _said(texts: Sequence[str], keywords: Sequence[str]) -> float:
-    """The words of a text that are keywords, phrases by all of theirs; mean over texts."""
-    counts = [sum(len(word.split()) for word in keywords if _holds(text, word.casefold())) for text in texts]
+def _keywords_per_text(texts: Sequence[str], keywords: Sequence[str]) -> float:
+    """Returns the mean number of keywords in a text. A phrase counts once for each of its words."""
+    counts = [sum(len(word.split()) for word in keywords if _contains(text, word.casefold())) for text in texts]
     return sum(counts) / len(counts)
 
 
-def _holds(text: str, phrase: str) -> bool:
-    """Whether a text has a phrase, whole words only; a verb may have an ending."""
+def _contains(text: str, phrase: str) -> bool:
+    """Returns whether a text contains a phrase as whole words. Words may have an ending such as `-ing`."""
     ending = r"(?:s|es|d|ed|ing)?(?!\w)" if phrase[-1].isalpha() and len(phrase) > 1 else r"(?!\w)"
     return re.search(rf"(?<!\w){re.escape(phrase)}{ending}", text) is not None
 
@@ -78,56 +79,50 @@ class _LabelReply(BaseModel):
 
 
 class LanguageModelLabeller:
-    """A language model behind an OpenAI-compatible server; the key is `OPENAI_API_KEY` of the environment.
+    """Assigns abilities by a language model on an OpenAI-compatible server. The key is `OPENAI_API_KEY`.
 
     Args:
-        model: The model's name there.
-        base_url: The server; OpenAI's own without.
-        progress: Shows how many behaviours are done.
+        model: The name of the model.
+        base_url: URL of the server, None for OpenAI.
     """
 
-    READINGS: Final = 3
+    ATTEMPTS: Final = 3
 
-    def __init__(
-        self,
-        model: str,
-        base_url: str | None = None,
-        progress: Callable[[Sequence[Behaviour]], Iterable[Behaviour]] = lambda behaviours: behaviours,
-    ) -> None:
+    def __init__(self, model: str, base_url: str | None = None) -> None:
         import openai
 
-        self._model, self._progress = model, progress
+        self._model = model
         try:
             self._client = openai.OpenAI(base_url=base_url, max_retries=5)
         except openai.OpenAIError:
             raise AtomThinkError(
-                "`--labeller llm` needs a key: set OPENAI_API_KEY (to anything for a server of your own)"
+                "`--labeller llm` needs a key: set OPENAI_API_KEY. Your own server may accept any value"
             ) from None
 
     def label(self, behaviours: Sequence[Behaviour], taxonomy: Taxonomy) -> list[AbilityLabel]:
-        """Returns labels, one request for each behaviour; a reply that does not fit is asked for anew."""
-        return [self._label(behaviour, taxonomy) for behaviour in self._progress(behaviours)]
+        """Returns the labels. Each behaviour is one request, which is repeated if the reply cannot be used."""
+        return [self._label(behaviour, taxonomy) for behaviour in track(behaviours, "behaviours")]
 
     def _label(self, behaviour: Behaviour, taxonomy: Taxonomy) -> AbilityLabel:
         messages = [{"role": "user", "content": _instruction(behaviour, taxonomy)}]
         fault = ""
-        for _ in range(self.READINGS):
-            said = self._ask(messages, taxonomy)
+        for _ in range(self.ATTEMPTS):
+            written = self._ask(messages, taxonomy)
             try:
-                reply = _LabelReply.model_validate_json(said)
+                reply = _LabelReply.model_validate_json(written)
             except ValidationError as error:
                 fault = error.errors()[0]["msg"]
             else:
                 if reply.ability in {NONE, *taxonomy.by_name} and reply.name.strip():
                     return AbilityLabel(reply.name.strip(), None if reply.ability == NONE else reply.ability)
-                fault = f"{reply.ability!r} is no ability of the list, or the name is empty"
+                fault = f"{reply.ability!r} is not in the list of abilities, or the name is empty"
             messages += [
-                {"role": "assistant", "content": said},
+                {"role": "assistant", "content": written},
                 {"role": "user", "content": f"That cannot be used ({fault}). Reply with the JSON object only."},
             ]
         raise AtomThinkError(
             f"`--labeller-model {self._model}` gave no usable label for steps such as {behaviour.examples[0]!r}: "
-            f"{fault}; name another model, or use `--labeller words`"
+            f"{fault}. Use another model, or `--labeller words`"
         )
 
     def _ask(self, messages: Sequence[Any], taxonomy: Taxonomy) -> str:
@@ -139,10 +134,12 @@ class LanguageModelLabeller:
             )
         except (openai.OpenAIError, ValueError) as error:
             raise AtomThinkError(f"`--labeller-model {self._model}` at {self._client.base_url}: {error}") from None
-        if not isinstance(reply, openai.types.chat.ChatCompletion) or not reply.choices:  # a page, an error as text
+        if (
+            not isinstance(reply, openai.types.chat.ChatCompletion) or not reply.choices
+        ):  # a server may reply with a web page or an error
             return ""
         message = reply.choices[0].message
-        return redact((message.content if message is not None else None) or "")  # servers may leave out either
+        return redact((message.content if message is not None else None) or "")  # a server may leave out either
 
 
 def _instruction(behaviour: Behaviour, taxonomy: Taxonomy) -> str:

@@ -1,4 +1,4 @@
-"""A radar chart of abilities as SVG, and the page around it: one file that needs nothing else."""
+"""The report as an HTML page with a radar chart. The page is one file without external resources."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ p { color: var(--quiet); font-size: .88rem; margin-top: .5rem; }
 def radar(rows: Sequence[Capability]) -> str:
     """Returns the chart of the abilities' quality, with the interval as a band, as an SVG element.
 
-    Abilities without a value have an axis and no point. Fewer than three axes leave a line, not an area. Its colours
-    are those of the page's style sheet.
+    An ability without a value has an axis and no point. With fewer than three axes, the area is a line. The colours
+    come from the page's style sheet.
     """
     axes = [row for row in rows if row.group]
     drawn = [(i, row.quality) for i, row in enumerate(axes) if row.quality is not None]
@@ -89,11 +89,11 @@ def page(title: str, rows: Sequence[Capability], notes: Sequence[str]) -> str:
     )
 
 
-def shown(estimate: RateEstimate | None) -> str:
-    """Returns an estimate in percent, with its interval, as it is printed.
+def percent(estimate: RateEstimate | None) -> str:
+    """Returns an estimate and its interval in percent, as they are printed.
 
     Example:
-        >>> shown(RateEstimate(0.5, 0.41, 0.6)), shown(None)
+        >>> percent(RateEstimate(0.5, 0.41, 0.6)), percent(None)
         ('50 [41, 60]', '')
     """
     if estimate is None:
@@ -103,7 +103,14 @@ def shown(estimate: RateEstimate | None) -> str:
 
 
 def _line(row: Capability) -> str:
-    cells = (row.name, shown(row.quality), shown(row.utilisation), shown(row.gain), str(row.records), str(row.chains))
+    cells = (
+        row.name,
+        percent(row.quality),
+        percent(row.utilisation),
+        percent(row.gain),
+        str(row.records),
+        str(row.chains),
+    )
     return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 
 
@@ -118,7 +125,7 @@ def _spoke(index: int, count: int, row: Capability) -> str:
 
 
 def _scale(ring: float) -> str:
-    """A ring's value, beside the first axis, which goes straight up."""
+    """Returns the value of a ring, beside the first axis, which points upwards."""
     return f'<text class="scale" x="{WIDTH / 2 + 4}" y="{HEIGHT / 2 - RADIUS * ring + 12}">{ring:.0%}</text>'
 
 

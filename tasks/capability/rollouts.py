@@ -1,4 +1,8 @@
-"""Rollouts from prefixes of reference chains: how many of them reach the right answer."""
+"""Rollouts from prefixes of reference chains: the share that reaches the right answer.
+
+All rollouts from a prefix are one question to the engine. `training/label/rollouts.py` asks one question per rollout,
+because its estimators decide after each one whether they need another.
+"""
 
 from __future__ import annotations
 
@@ -8,44 +12,58 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atomthink_plugin.answers import count_equivalent
-from atomthink_plugin.api import AtomThinkError, Choice, Failure, Message, Question, QuestionError, Search, SearchTree
-from atomthink_plugin.inference.image_input import read_image
+from atomthink_plugin.api import AtomThinkError, Choice, Failure, Question, QuestionError, Search, SearchTree
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.capability.records import StepRecord
+from atomthink_plugin.training.records import QuestionRecord, engine_question, read_images
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """The first steps of a reference chain; the control has none.
+class Prefix(QuestionRecord):
+    """The first steps of a reference chain.
 
     Attributes:
+        id: The chain's id and the number of steps. Rollouts from different prefixes have different seeds.
         chain: The chain's id.
-        question: As it is asked.
-        images: Files.
         answer: The right answer.
-        history: The steps that are given.
+        history: The given steps. The control prefix has none.
     """
 
     chain: str
-    question: str
-    images: tuple[Path, ...]
     answer: str
     history: tuple[str, ...]
 
-    @property
-    def id(self) -> str:
-        """Unique among the prefixes of a set: every one has seeds of its own."""
-        return f"{self.chain}/{len(self.history)}"
+
+@dataclass(frozen=True, slots=True)
+class PrefixQuestions:
+    """Prefixes as questions for a `Runner`; a question's images are read when it is asked.
+
+    Attributes:
+        prefixes: The prefixes.
+        folder: The folder that their images are relative to.
+    """
+
+    prefixes: Sequence[Prefix]
+    folder: Path
+
+    def __len__(self) -> int:
+        """Returns the number of prefixes."""
+        return len(self.prefixes)
+
+    def __getitem__(self, index: int) -> Question:
+        """Returns a question; raises QuestionError if an image cannot be read."""
+        prefix = self.prefixes[index]
+        question = engine_question(prefix.id, prefix.question, read_images(prefix, self.folder))
+        return replace(question, history=prefix.history)
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixResult:
-    """What the rollouts from one prefix came to.
+    """The result of the rollouts from one prefix.
 
     Attributes:
-        share: Of the rollouts, those with the right answer; None where the prefix could not be asked.
-        reason: Why it could not.
+        share: The share of rollouts with the right answer, None if the question failed.
+        reason: Why it failed.
         concluded: Whether the prefix itself states the answer, so that nothing was sampled.
     """
 
@@ -54,89 +72,76 @@ class PrefixResult:
     concluded: bool = False
 
 
-Results = Mapping[tuple[str, int], PrefixResult]
-"""By chain and number of steps that are given."""
+PrefixResults = Mapping[tuple[str, int], PrefixResult]
+"""The results by chain and number of given steps."""
 
 
-def prefixes(records: Sequence[StepRecord], folder: Path) -> list[Prefix]:
-    """Returns all prefixes that the records need, each once: their own, those one step shorter, and the controls.
+def prefix_questions(records: Sequence[StepRecord], folder: Path) -> PrefixQuestions:
+    """Returns the prefixes that the records need, each once: with and without the last step, and the control.
 
     Args:
-        records: The set.
-        folder: What their images are relative to.
+        records: The records.
+        folder: The folder that their images are relative to.
 
     Raises:
         AtomThinkError: Records of one chain contradict each other.
     """
     needed: dict[str, Prefix] = {}
     for record in records:
-        images = tuple(folder / image for image in record.images)
         for history in ((), record.history[:-1], record.history):
-            prefix = Prefix(record.chain, record.question, images, record.answer, history)
+            prefix = Prefix(
+                id=f"{record.chain}/{len(history)}",
+                question=record.question,
+                images=record.images,
+                chain=record.chain,
+                answer=record.answer,
+                history=history,
+            )
             if needed.setdefault(prefix.id, prefix) != prefix:
                 raise AtomThinkError(
-                    f"record {record.id}: chain {record.chain!r} has other records with another question, answer or "
-                    f"first {len(history)} steps; give it an id of its own"
+                    f"record {record.id!r}: another record of chain {record.chain!r} has a different question, answer "
+                    f"or beginning ({len(history)} steps). Give the chains different ids"
                 )
-    return list(needed.values())
+    return PrefixQuestions(list(needed.values()), folder)
 
 
-class AsQuestions:
-    """Prefixes as questions, each built when it is its turn."""
+def measure_prefixes(questions: PrefixQuestions, runner: Runner, rollouts: int) -> PrefixResults:
+    """Samples rollouts from each prefix and counts those with the right answer.
 
-    def __init__(self, prefixes: Sequence[Prefix]) -> None:
-        self._prefixes = prefixes
-
-    def __len__(self) -> int:
-        """Returns how many there are."""
-        return len(self._prefixes)
-
-    def __getitem__(self, index: int) -> Question:
-        """Builds one; raises QuestionError if its images cannot be read."""
-        prefix = self._prefixes[index]
-        try:
-            images = [read_image(file) for file in prefix.images]
-        except (OSError, SyntaxError) as error:  # Pillow raises either for broken files
-            raise QuestionError(f"prefix {prefix.id}: {error}") from None
-        turn = Message("user", (*images, prefix.question))
-        return Question(prefix.id, (turn,), history=prefix.history)
-
-
-def measure(prefixes: Sequence[Prefix], runner: Runner, m: int) -> Results:
-    """Counts the right ones of `m` rollouts from each prefix.
-
-    A rollout is a path of its own from the prefix on, with seeds of its own: nothing that one of them writes is
-    seen by another.
+    Each rollout is a path of its own with its own seed, so rollouts are independent.
 
     Args:
-        prefixes: What is asked.
-        runner: The policy and its settings; its search is not used.
-        m: Rollouts per prefix.
+        questions: The prefixes.
+        runner: The policy and its settings. Its search is not used.
+        rollouts: Rollouts per prefix.
     """
-    answer_of = {prefix.id: prefix.answer for prefix in prefixes}
+    answers = {prefix.id: prefix.answer for prefix in questions.prefixes}
     right: dict[str, int] = {}
-    rolling = replace(runner, search=_collecting(m, answer_of, right))
-    with RunProgress(len(prefixes), f"{m} rollouts") as progress:
-        results = rolling.run(AsQuestions(prefixes), progress.finished)
+    sampling = replace(runner, search=_rollout_search(rollouts, answers, right))
+    with RunProgress(len(questions), f"{rollouts} rollouts", unit="prefixes") as progress:
+        results = sampling.run(questions, progress.finished)
     measured = {}
-    for prefix, result in zip(prefixes, results, strict=True):
+    for prefix, result in zip(questions.prefixes, results, strict=True):
         if isinstance(result, Failure):
             found = PrefixResult(None, result.reason)
         else:
             concluded = result.answer is not None and len(result.steps) == len(prefix.history)
-            found = PrefixResult(right[prefix.id] / m, concluded=concluded)
+            found = PrefixResult(right[prefix.id] / rollouts, concluded=concluded)
         measured[prefix.chain, len(prefix.history)] = found
     return measured
 
 
-def _collecting(m: int, answer_of: Mapping[str, str], right: dict[str, int]) -> Search:
+def _rollout_search(rollouts: int, answers: Mapping[str, str], right: dict[str, int]) -> Search:
+    """Returns a search that samples rollouts and writes the number of right ones to `right`."""
+
     async def search(tree: SearchTree) -> Choice:
-        paths = await tree.rollouts(m)
+        paths = await tree.rollouts(rollouts)
         question = tree.root.question
         if tree.why(tree.root) == "length":
-            raise QuestionError(f"prefix {question.id}: its history leaves no room for a step")
-        answers = [path.answer for path in paths]
-        right[question.id] = await asyncio.to_thread(count_equivalent, answers, answer_of[question.id])
-        return Choice(paths[0], right[question.id] / m, tree.why(paths[0]))
+            raise QuestionError(f"prefix {question.id}: the context has no room for a step after the given ones")
+        found = [path.answer for path in paths]
+        # In a thread, because comparing formulas can take seconds.
+        right[question.id] = await asyncio.to_thread(count_equivalent, found, answers[question.id])
+        return Choice(paths[0], right[question.id] / rollouts, tree.why(paths[0]))
 
     return search

@@ -1,4 +1,4 @@
-"""The task `atomic_capability`: every rollout is a document, so that any model of lmms-eval can be asked."""
+"""The task `atomic_capability`. Each rollout is a document, so the task works with any model of lmms-eval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loguru import logger
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.formats.steps import SEPARATOR
-from atomthink_plugin.tasks.capability.estimates import ALL, capabilities, steps_of
+from atomthink_plugin.tasks.capability.estimates import ALL, capabilities, step_rates
 from atomthink_plugin.tasks.capability.records import StepRecord
 from atomthink_plugin.tasks.capability.rollouts import PrefixResult
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
@@ -27,11 +27,11 @@ ABILITY_OF: Final = {"read": "Data Extraction", "compute": "Calculation", "concl
 
 
 def prefix_docs(dataset: Dataset) -> Dataset:
-    """Returns one document per rollout: of each gold chain the question alone and all prefixes but the whole."""
-    from datasets import Dataset as Made
+    """Returns one document per rollout, from the question and from each proper prefix of each gold chain."""
+    from datasets import Dataset as Documents
 
     chains = list(dataset.select(range(min(CHAINS, len(dataset)))))
-    return Made.from_list([doc for index, chain in enumerate(chains) for doc in _docs(index, chain)])
+    return Documents.from_list([doc for index, chain in enumerate(chains) for doc in _docs(index, chain)])
 
 
 def _docs(index: int, chain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -42,7 +42,7 @@ def _docs(index: int, chain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -> str:
-    """Returns the question with the given steps, for models that take no turns."""
+    """Returns the question with the given steps, for models without chat turns."""
     text: str = doc["text"]
     if not doc["given"]:
         return text
@@ -50,10 +50,10 @@ def doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Any = None) -
 
 
 def doc_to_messages(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the user's turn, and the given steps as the beginning of the assistant's."""
+    """Returns the user's turn, and the given steps as the beginning of the assistant's turn."""
     (figure,) = doc_to_visual(doc)
-    asked = [{"type": "image", "url": figure}, {"type": "text", "text": doc["text"]}]
-    turns = [{"role": "user", "content": asked}]
+    content = [{"type": "image", "url": figure}, {"type": "text", "text": doc["text"]}]
+    turns = [{"role": "user", "content": content}]
     if doc["given"]:
         turns.append({"role": "assistant", "content": [{"type": "text", "text": _history(doc)}]})
     return turns
@@ -64,7 +64,7 @@ def _history(doc: Mapping[str, Any]) -> str:
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Scores one rollout; what it says of abilities is only known from all of them, so every metric gets it."""
+    """Scores one rollout. Every metric gets all fields, because abilities are estimated from all rollouts."""
     reply = results[0].strip()
     right = equivalent(final_answer(reply) or reply, doc["answer"])
     scored = {**{name: doc[name] for name in ("chain", "given", "abilities", "steps", "answer")}, "right": right}
@@ -72,27 +72,27 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 
 def overall(results: Sequence[Mapping[str, Any]]) -> float | None:
-    """The quality of all steps."""
+    """Returns the quality of all steps."""
     return _quality(results, ALL)
 
 
 def data_extraction(results: Sequence[Mapping[str, Any]]) -> float | None:
-    """The quality of readings."""
+    """Returns the quality of data extraction."""
     return _quality(results, "Data Extraction")
 
 
 def calculation(results: Sequence[Mapping[str, Any]]) -> float | None:
-    """The quality of calculations."""
+    """Returns the quality of calculations."""
     return _quality(results, "Calculation")
 
 
 def decision_making(results: Sequence[Mapping[str, Any]]) -> float | None:
-    """The quality of conclusions."""
+    """Returns the quality of decision making."""
     return _quality(results, "Decision Making")
 
 
 def _quality(results: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """Returns what the rollouts say of one ability; None, with a warning, where they say nothing."""
+    """Returns the quality of one ability. It is None, with a warning, if the rollouts are not sufficient."""
     rolled: defaultdict[tuple[str, int], list[bool]] = defaultdict(list)
     for result in results:
         rolled[result["chain"], result["given"]].append(result["right"])
@@ -102,17 +102,17 @@ def _quality(results: Sequence[Mapping[str, Any]], name: str) -> float | None:
         measured[result["chain"], len(result["steps"])] = PrefixResult(1.0, concluded=True)
         records += _records(result)
     known = [r for r in records if {(r.chain, n) for n in (0, len(r.history) - 1, len(r.history))} <= measured.keys()]
-    rows = capabilities(steps_of(known, measured), load_taxonomy())
+    rows = capabilities(step_rates(known, measured), load_taxonomy())
     row = next((row for row in rows if row.name == name), None)
     if row is not None and row.quality is not None:
         return row.quality.value
     if not known and name == ALL:
         logger.warning(
-            f"atomic_capability: {len(results)} rollouts give no number: a step takes those from the question alone, "
-            f"from before the step and from after it, {ROLLOUTS} each; leave --limit out, or raise it"
+            f"atomic_capability: {len(results)} rollouts are not enough for an estimate. A step needs {ROLLOUTS} "
+            "rollouts from the question, from before the step and from after it. Leave out --limit, or raise it"
         )
     elif known:
-        logger.warning(f"atomic_capability: no number for `{name}`: no rollout from after such a step is right")
+        logger.warning(f"atomic_capability: no estimate for `{name}`, because no rollout after such a step is right")
     return None
 
 

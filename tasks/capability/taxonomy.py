@@ -1,4 +1,4 @@
-"""The abilities that steps are counted by: a data file, checked as it is read."""
+"""The taxonomy of abilities, read from a YAML or JSON file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from atomthink_plugin.api import AtomThinkError
 
 PUBLISHED: Final = Path(__file__).parent / "taxonomy.yaml"
-"""The abilities readable in AtomThink's figures."""
+"""The abilities named in AtomThink's figures."""
 
 
 class _AbilityFields(BaseModel):
@@ -37,9 +37,9 @@ class Ability:
 
     Attributes:
         name: Unique in its taxonomy.
-        group: What it belongs to.
-        description: What such a step does.
-        keywords: KeywordLabeller and phrases such steps are told by.
+        group: The group it belongs to.
+        description: What a step of this kind does.
+        keywords: Words and phrases that such steps contain.
     """
 
     name: str
@@ -67,17 +67,17 @@ class Taxonomy:
         """
         if ability not in self.by_name:
             raise AtomThinkError(
-                f"ability {ability!r} is not in the taxonomy: it has {', '.join(self.by_name)}; name the file that the "
-                "records were made with by `--taxonomy`"
+                f"ability {ability!r} is not in the taxonomy, which has {', '.join(self.by_name)}. Pass the file that "
+                "the records were made with as `--taxonomy`"
             )
         return self.by_name[ability].group
 
 
 def load_taxonomy(file: Path | None = None) -> Taxonomy:
-    """Returns the taxonomy in a YAML or JSON file, the published one without.
+    """Returns the taxonomy in a YAML or JSON file, or the published one if `file` is None.
 
     Raises:
-        AtomThinkError: The file cannot be read or is no taxonomy; says where.
+        AtomThinkError: The file cannot be read or is not a taxonomy.
     """
     path = file or PUBLISHED
     try:
@@ -87,8 +87,8 @@ def load_taxonomy(file: Path | None = None) -> Taxonomy:
     except ValidationError as error:
         fault = error.errors()[0]
         raise AtomThinkError(
-            f"`--taxonomy {path}`: {'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}; "
-            "it has to be `groups:`, with abilities by name, each with a `description:` and `keywords:`"
+            f"`--taxonomy {path}`: {'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}. "
+            "A taxonomy has `groups:`, with abilities by name, each with a `description:` and `keywords:`"
         ) from None
     abilities = tuple(
         Ability(name, group, given.description, tuple(given.keywords))

@@ -78,19 +78,19 @@ def test_chains_of_ones_own_with_abilities_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["build", "none.jsonl", "--out", "set.jsonl"], "none.jsonl cannot be read"),
+        (["build", "none.jsonl", "--out", "set.jsonl"], "none.jsonl"),
         (
             ["build", "demo", "--out", "nowhere/set.jsonl"],
-            "`--out nowhere/set.jsonl`: not a file in an existing folder",
+            "`--out nowhere/set.jsonl`",
         ),
         (["build", "demo", "--limit", "0", "--out", "set.jsonl"], "--limit"),
-        (["build", "demo", "--labeller", "llm", "--out", "set.jsonl"], "name it with `--labeller-model`"),
-        (["evaluate", "none.jsonl"], "none.jsonl cannot be read"),
-        (["evaluate", "set.jsonl"], "ability 'Telepathy' is not in the taxonomy"),
+        (["build", "demo", "--labeller", "llm", "--out", "set.jsonl"], "`--labeller-model`"),
+        (["evaluate", "none.jsonl"], "none.jsonl"),
+        (["evaluate", "set.jsonl"], "'Telepathy'"),
         (["evaluate", "set.jsonl", "--rollouts", "0"], "--rollouts"),
-        (["evaluate", "set.jsonl", "--html", "nowhere/chart.html"], "`--html nowhere/chart.html`: not a file"),
+        (["evaluate", "set.jsonl", "--html", "nowhere/chart.html"], "`--html nowhere/chart.html`"),
         (["evaluate", "known.jsonl", "--model", "gpt"], "`model=gpt`"),
-        (["evaluate", "known.jsonl", "--model_args", "thinking=slow"], "`thinking=slow`: rollouts are QuickThink"),
+        (["evaluate", "known.jsonl", "--model_args", "thinking=slow"], "`thinking=slow`"),
         (["evaluate", "known.jsonl", "--model_args", "temprature=1"], "`temprature"),
     ],
 )

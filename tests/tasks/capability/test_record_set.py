@@ -12,8 +12,8 @@ from PIL import Image
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.capability.behaviours import Behaviour, cluster_steps, masked
 from atomthink_plugin.tasks.capability.labellers import KeywordLabeller, LanguageModelLabeller
-from atomthink_plugin.tasks.capability.record_set import demo_chains, records
-from atomthink_plugin.tasks.capability.records import read_chains, read_records
+from atomthink_plugin.tasks.capability.record_set import demo_chains, step_records
+from atomthink_plugin.tasks.capability.records import read_reference_chains, read_step_records
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.openai_server import Body, ChatServer, serve
@@ -43,11 +43,11 @@ def test_the_taxonomy_has_the_abilities_and_groups_of_the_figures() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("groups: {}", "groups: Dictionary should have at least 1 item"),
-        ("groups: {A: {B: {keywords: [x]}}}", "groups.A.B.description: Field required"),
-        ("groups: {A: {B: {description: b}}, C: {B: {description: b}}}", "B is in more than one group"),
-        ("groups: [unclosed", "cannot be read"),
-        ("- a list", "the file: Input should be a valid dictionary"),
+        ("groups: {}", ": groups: "),
+        ("groups: {A: {B: {keywords: [x]}}}", ": groups.A.B.description: "),
+        ("groups: {A: {B: {description: b}}, C: {B: {description: b}}}", ": B "),
+        ("groups: [unclosed", "line 1"),
+        ("- a list", ": the file: "),
     ],
 )
 def test_a_taxonomy_that_cannot_be_used_says_where(text: str, message: str, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_clusters_do_not_depend_on_the_order_of_the_steps() -> None:
 def test_every_step_of_the_demo_gets_the_ability_it_takes(tmp_path: Path) -> None:
     demo = held_out(30)
     chains = demo_chains(demo, tmp_path)
-    made, behaviours, labels = records(chains, KeywordLabeller(), load_taxonomy())
+    made, behaviours, labels = step_records(chains, KeywordLabeller(), load_taxonomy())
     expected = [ABILITY_OF[action.verb] for question in demo for action in question.plan()]
     assert [record.ability for record in made] == expected
     assert [record.history for record in made[:6]] == [demo[0].steps[:n] for n in range(1, 7)]
@@ -88,45 +88,47 @@ def test_every_step_of_the_demo_gets_the_ability_it_takes(tmp_path: Path) -> Non
 
 def test_steps_without_any_keyword_have_no_record(tmp_path: Path) -> None:
     file = lines(tmp_path / "chains.jsonl", {**CHAIN, "steps": ["Hm.", *CHAIN["steps"]]})  # type: ignore[misc]
-    made, _, _ = records(read_chains(file), KeywordLabeller(), load_taxonomy())
+    made, _, _ = step_records(read_reference_chains(file).records, KeywordLabeller(), load_taxonomy())
     assert [(record.id, record.ability) for record in made] == [("a/2", "Calculation"), ("a/3", "Decision Making")]
-    with pytest.raises(AtomThinkError, match="no step of these chains has an ability"):
-        records(
-            read_chains(lines(tmp_path / "hm.jsonl", {**CHAIN, "steps": ["Hm."]})), KeywordLabeller(), load_taxonomy()
+    with pytest.raises(AtomThinkError, match="--taxonomy"):
+        step_records(
+            read_reference_chains(lines(tmp_path / "hm.jsonl", {**CHAIN, "steps": ["Hm."]})).records,
+            KeywordLabeller(),
+            load_taxonomy(),
         )
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({**CHAIN, "steps": []}, "line 1: steps: Tuple should have at least 1 item"),
-        ({**CHAIN, "steps": ["Look.", "  "]}, "line 1: steps.1: String should have at least 1 character"),
-        ({**CHAIN, "images": ["none.png"]}, "a: there is no image"),
-        ({**CHAIN, "steps": ["The answer is 6."]}, "a concludes with '6' and its answer is '5'"),
-        ({key: CHAIN[key] for key in ("id", "question", "steps")}, "line 1: answer: Field required"),
-        ("{torn", "line 1 is no JSON"),
-        ("", "has no lines"),
+        ({**CHAIN, "steps": []}, "chains.jsonl:1: steps: "),
+        ({**CHAIN, "steps": ["Look.", "  "]}, "chains.jsonl:1: steps.1: "),
+        ({**CHAIN, "images": ["none.png"]}, "none.png"),
+        ({**CHAIN, "steps": ["The answer is 6."]}, "'6'"),
+        ({key: CHAIN[key] for key in ("id", "question", "steps")}, "chains.jsonl:1: answer: "),
+        ("{torn", "chains.jsonl:1: "),
+        ("", "chains.jsonl"),
     ],
 )
 def test_a_chain_that_cannot_be_used_is_named(row: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(AtomThinkError, match=r"chains\.jsonl") as error:
-        read_chains(lines(tmp_path / "chains.jsonl", row))
+        read_reference_chains(lines(tmp_path / "chains.jsonl", row))
     assert message in str(error.value)
 
 
 def test_a_chain_that_is_there_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AtomThinkError, match="the id 'a' is there twice"):
-        read_chains(lines(tmp_path / "chains.jsonl", CHAIN, CHAIN))
+    with pytest.raises(AtomThinkError, match=r"chains\.jsonl:2: .*'a'"):
+        read_reference_chains(lines(tmp_path / "chains.jsonl", CHAIN, CHAIN))
 
 
 def test_a_record_needs_its_picture(tmp_path: Path) -> None:
     record = {"id": "a/1", "chain": "a", "question": "?", "answer": "5", "history": ["Look."], "ability": "Calculation"}
     file = lines(tmp_path / "set.jsonl", {**record, "images": ["pictures/a.png"]})
-    with pytest.raises(AtomThinkError, match=r"there is no image .*pictures/a\.png"):
-        read_records(file)
+    with pytest.raises(AtomThinkError, match=r"pictures/a\.png"):
+        read_step_records(file)
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (2, 2)).save(tmp_path / "pictures" / "a.png")
-    assert read_records(file)[0].images == ("pictures/a.png",)
+    assert read_step_records(file).records[0].images == ("pictures/a.png",)
 
 
 class Talking(ChatServer):
@@ -166,7 +168,7 @@ def test_a_language_model_names_behaviours_and_may_correct_itself(monkeypatch: p
     assert "ponder the picture." in first["messages"][0]["content"]
     enum = first["response_format"]["json_schema"]["schema"]["properties"]["ability"]["enum"]
     assert enum == [*load_taxonomy().by_name, "none"]
-    assert "'Telepathy' is no ability of the list" in server.asked[2]["messages"][-1]["content"]
+    assert "'Telepathy'" in server.asked[2]["messages"][-1]["content"]
     assert len(last["messages"]) == 1  # the second behaviour is asked about afresh
 
 

@@ -13,9 +13,9 @@ from atomthink_plugin.api import AtomThinkError, Policy, Prompt, Proposal, Sampl
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
-from atomthink_plugin.tasks.capability.estimates import capabilities, steps_of
+from atomthink_plugin.tasks.capability.estimates import capabilities, step_rates
 from atomthink_plugin.tasks.capability.records import StepRecord
-from atomthink_plugin.tasks.capability.rollouts import Prefix, measure, prefixes
+from atomthink_plugin.tasks.capability.rollouts import Prefix, PrefixQuestions, measure_prefixes, prefix_questions
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.testing import history_in
 from tests.trees import settings
@@ -87,6 +87,15 @@ def records(chains: int) -> list[StepRecord]:
     ]
 
 
+def prefix(history: tuple[str, ...], chain: str = "c", images: tuple[str, ...] = ()) -> Prefix:
+    identity = f"{chain}/{len(history)}"
+    return Prefix(id=identity, question="How many?", images=images, chain=chain, answer="7", history=history)
+
+
+def given(history: tuple[str, ...]) -> PrefixQuestions:
+    return PrefixQuestions([prefix(history)], FilePath())
+
+
 @pytest.mark.parametrize(
     "skill",
     [
@@ -96,8 +105,8 @@ def records(chains: int) -> list[StepRecord]:
 )
 def test_the_estimates_find_the_skills_of_a_policy(skill: dict[str, float]) -> None:
     made = records(40)
-    measured = measure(prefixes(made, FilePath()), runner(Skilled(skill)), 15)
-    rows = {row.name: row for row in capabilities(steps_of(made, measured), load_taxonomy())}
+    measured = measure_prefixes(prefix_questions(made, FilePath()), runner(Skilled(skill)), 15)
+    rows = {row.name: row for row in capabilities(step_rates(made, measured), load_taxonomy())}
     for verb, chance in skill.items():
         quality = rows[ABILITY[verb]].quality
         assert quality is not None
@@ -108,8 +117,8 @@ def test_the_estimates_find_the_skills_of_a_policy(skill: dict[str, float]) -> N
 def test_no_rollout_sees_what_another_one_wrote() -> None:
     m, history = 6, CHAIN[:2]
     policy = Watching(given=2)
-    prefix = Prefix("c", "How many?", (), "7", history)
-    measured = measure([prefix], runner(policy), m)
+
+    measured = measure_prefixes(given(history), runner(policy), m)
     assert measured["c", 2].share == 1.0
     starts = [ask for ask in policy.asked if len(ask[1]) == 2]
     assert starts == [("c/2", history, i) for i in range(m)]
@@ -121,7 +130,7 @@ def test_no_rollout_sees_what_another_one_wrote() -> None:
 
 def test_a_concluded_prefix_is_right_without_asking() -> None:
     policy = Watching()
-    measured = measure([Prefix("c", "How many?", (), "7", CHAIN)], runner(policy), 5)
+    measured = measure_prefixes(given(CHAIN), runner(policy), 5)
     assert (measured["c", 4].share, measured["c", 4].concluded, policy.asked) == (1.0, True, [])
 
 
@@ -133,30 +142,30 @@ def test_a_chain_that_never_concludes_is_wrong() -> None:
         async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
             return Proposal((Step(f"Step {prompt.depth + 1}: Go on to {prompt.depth}."),))
 
-    measured = measure([Prefix("c", "How many?", (), "7", ())], runner(Rambling(), max_steps=5), 3)
+    measured = measure_prefixes(given(()), runner(Rambling(), max_steps=5), 3)
     assert (measured["c", 0].share, measured["c", 0].concluded) == (0.0, False)
 
 
 def test_the_prefixes_of_a_record_are_its_own_one_shorter_and_the_control() -> None:
-    needed = prefixes([records(1)[2]], FilePath("pictures"))
-    assert [prefix.history for prefix in needed] == [(), CHAIN[:2], CHAIN[:3]]
-    assert len(prefixes(records(2), FilePath())) == 10
+    needed = prefix_questions([records(1)[2]], FilePath("pictures"))
+    assert [prefix.history for prefix in needed.prefixes] == [(), CHAIN[:2], CHAIN[:3]]
+    assert len(prefix_questions(records(2), FilePath())) == 10
 
 
 def test_records_of_one_chain_that_contradict_each_other_are_refused() -> None:
     one, two, *_ = records(1)
     other = two.model_copy(update={"history": ("Step 1: Look elsewhere.", CHAIN[1])})
-    with pytest.raises(AtomThinkError, match="record c0/2: chain 'c0' has other records with another question"):
-        prefixes([one, other], FilePath())
+    with pytest.raises(AtomThinkError, match=r"c0/2.*'c0'"):
+        prefix_questions([one, other], FilePath())
 
 
 def test_a_broken_picture_fails_its_prefix_and_no_other(tmp_path: FilePath) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (4, 4)).save(tmp_path / "whole.png")
-    asked = [Prefix(name, "How many?", (tmp_path / f"{name}.png",), "7", ()) for name in ("broken", "whole")]
-    measured = measure(asked, runner(Watching()), 2)
+    prefixes = [prefix((), name, images=(f"{name}.png",)) for name in ("broken", "whole")]
+    measured = measure_prefixes(PrefixQuestions(prefixes, tmp_path), runner(Watching()), 2)
     assert measured["broken", 0].share is None
-    assert "prefix broken/0: cannot identify image file" in measured["broken", 0].reason
+    assert "broken/0" in measured["broken", 0].reason
     assert measured["whole", 0].share == 1.0
 
 
@@ -168,6 +177,6 @@ def test_a_history_that_fills_the_context_is_a_failure_not_a_wrong_answer() -> N
         async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
             return Proposal(())
 
-    measured = measure([Prefix("c", "How many?", (), "7", CHAIN[:1])], runner(Full()), 2)
+    measured = measure_prefixes(given(CHAIN[:1]), runner(Full()), 2)
     assert measured["c", 1].share is None
-    assert "its history leaves no room for a step" in measured["c", 1].reason
+    assert "c/1" in measured["c", 1].reason
