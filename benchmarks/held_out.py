@@ -41,7 +41,7 @@ from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
 from atomthink_plugin.searches.weighted import weighted
-from atomthink_plugin.tasks.demo.comparison import ModeResult, measure
+from atomthink_plugin.tasks.demo.comparison import ModeResult, measure_mode
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 
@@ -170,10 +170,10 @@ def others(options: argparse.Namespace, demo: Sequence[DemoQuestion], models: Ma
     rows = []
     for name, policy in options.other_policy:
         theirs = {**models, "pretrained": policy}
-        rows += [measure(f"{n}, {name}", demo, SINGLE[n], theirs)[0] for n in ALONE]
+        rows += [measure_mode(f"{n}, {name}", demo, SINGLE[n], theirs)[0] for n in ALONE]
     for name, prm in options.other_prm:
         theirs = {**models, "prm": prm}
-        rows += [measure(f"{n}, {name}", demo, SINGLE[n], theirs)[0] for n in JUDGED]
+        rows += [measure_mode(f"{n}, {name}", demo, SINGLE[n], theirs)[0] for n in JUDGED]
         replays, tokens, _ = sample(demo, FEW, theirs)
         for n in (size for size in SIZES if size <= FEW):
             calls = fmean(prm_calls(replay.paths[:n], name) for replay in replays)
@@ -233,7 +233,7 @@ def main() -> None:
     if options.add:
         add(options.json, others(options, demo, models))
         return
-    rows = [measure(name, demo, arguments, models)[0] for name, arguments in SINGLE.items()]
+    rows = [measure_mode(name, demo, arguments, models)[0] for name, arguments in SINGLE.items()]
     baseline = max((row for row in rows if row.mode.startswith("quick")), key=lambda row: row.accuracy)
     rows += others(options, demo, models)
     replays, tokens, seconds = sample(demo, max(SIZES), models)

@@ -133,7 +133,7 @@ def slip(question: DemoQuestion, at: int, rng: random.Random) -> str:
         name, value = rng.choice(others)
         return f"Step {at + 1}: Read {name if rng.random() < 0.5 else action.name} = {value}."
     if action.verb == "conclude":
-        return gold.replace(f" {question.answer}.", f" {rng.choice(question.values_along()[:-2])}.")
+        return gold.replace(f" {question.answer}.", f" {rng.choice(question.gold_values()[:-2])}.")
     left, operator, right = gold.split(": Compute ")[1].split(" = ")[0].split(" ")
     other = rng.choice([name for name in OPERATIONS if name != operator])
     return gold.replace(gold.rpartition(" ")[2], f"{OPERATIONS[other](int(left), int(right))}.")

@@ -29,9 +29,9 @@ def demo(
         json: Also write the rows to this file.
     """
     print("loading torch and the embedded model ...", file=sys.stderr, flush=True)  # takes seconds
-    from atomthink_plugin.tasks.demo.comparison import run
+    from atomthink_plugin.tasks.demo.run import run_demo
 
-    run(limit, modes, json)
+    run_demo(limit, modes, json)
 
 
 def submit(
@@ -57,9 +57,9 @@ def submit(
         out: The file to write; by default a new file in the folder of the run.
         allow_incomplete: Leave out missing and failed questions and keep empty replies.
     """
-    from atomthink_plugin.tasks.submissions.official_files import submit
+    from atomthink_plugin.tasks.submissions.official_files import write_submission
 
-    for file in submit(benchmark, run, task, out, allow_incomplete):
+    for file in write_submission(benchmark, run, task, out, allow_incomplete):
         print(file)
 
 

@@ -102,7 +102,9 @@ def test_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 def test_demo() -> None:
     modes = ("quick", "slow:best_of_n", "slow:a_search_of_a_plugin")
     check(
-        comparison.table([comparison.ModeResult(mode, (True,) * 200, 17, 12345.6, 1234.5, 12345.0) for mode in modes])
+        comparison.comparison_table(
+            [comparison.ModeResult(mode, (True,) * 200, 17, 12345.6, 1234.5, 12345.0) for mode in modes]
+        )
     )
 
 

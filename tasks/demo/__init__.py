@@ -1,1 +1,1 @@
-"""The demo task: questions about rendered figures, with the pictures and the scores."""
+"""The demo task: questions about drawn figures."""

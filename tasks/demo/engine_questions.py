@@ -1,4 +1,4 @@
-"""The demo task's questions for the engine, without lmms-eval in between."""
+"""Demo questions for the engine, without lmms-eval."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atomthink_plugin.tasks.demo.questions import DemoQuestion
 
 
 def engine_questions(demo: Sequence[DemoQuestion]) -> list[Question]:
-    """Returns the questions as the harness would ask them: the figure, then the text."""
+    """Returns the questions as lmms-eval would ask them: the figure, then the text."""
     return [
         Question(f"atomthink_demo/test/{i}/0", (Message("user", (draw(item), item.text)),), limits=Limits(1024))
         for i, item in enumerate(demo)
@@ -19,7 +19,7 @@ def engine_questions(demo: Sequence[DemoQuestion]) -> list[Question]:
 
 
 def right_answers(demo: Sequence[DemoQuestion], results: Sequence[Result]) -> list[bool]:
-    """Returns for each question whether it was answered rightly; a failed one was not."""
+    """Returns whether the answer to each question is right. A failed question counts as wrong."""
     return [
         isinstance(result, Outcome) and result.answer is not None and equivalent(result.answer, str(item.answer))
         for item, result in zip(demo, results, strict=True)

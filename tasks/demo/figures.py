@@ -1,9 +1,8 @@
-"""Figures, drawn with PIL: the same specification always gives the same picture.
+"""Draws the figures of demo questions. The same specification always gives the same image.
 
-Written numbers are centred on cells of 32 pixels, the grid on which the embedded model's vision tower cuts
-the picture into patches, give or take `WOBBLE` pixels: a tower this small learns to read numbers there.
-Every picture has the grain of a photograph, from none to `GRAIN`: people read it without effort, a tower this small
-misreads some of it.
+Numbers are centred on cells of 32 pixels, within `WOBBLE` pixels. The embedded model's vision tower has patches on the
+same grid, and a tower of this size can learn to read numbers there. Every image has Gaussian noise with a random
+standard deviation up to `GRAIN`. People can read it, but a tower of this size misreads some of the numbers.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ Point = tuple[float, float]
 
 
 def draw(spec: DemoQuestion | Figure) -> Image.Image:
-    """Returns the 224x224 RGB picture of a question's figure."""
+    """Returns the RGB image of a question's figure, 224x224 pixels."""
     figure = spec.figure if isinstance(spec, DemoQuestion) else spec
     image = Image.new("RGB", (SIZE, SIZE), _BACKGROUND)
     painter = {"bars": _bars, "polygon": _polygon, "rectangles": _rectangles}[figure.kind]
@@ -49,7 +48,7 @@ def draw(spec: DemoQuestion | Figure) -> Image.Image:
 
 
 def _grainy(image: Image.Image, seed: int) -> Image.Image:
-    """Adds Gaussian noise of a random strength; `RandomState` draws the same numbers in every release of numpy."""
+    """Adds Gaussian noise. `RandomState` gives the same numbers in every release of numpy."""
     random_state = np.random.RandomState(seed)
     strength = random_state.uniform(0, GRAIN)
     noise = random_state.normal(0, strength, (image.height, image.width, 3))
@@ -57,7 +56,7 @@ def _grainy(image: Image.Image, seed: int) -> Image.Image:
 
 
 def _bars(canvas: ImageDraw.ImageDraw, figure: Figure, rng: random.Random) -> None:
-    """Bars over a value axis; where the axis begins and how long it is varies."""
+    """Draws bars over a value axis with a random origin and length."""
     left, right = 34, SIZE - 8
     base, top = rng.randint(196, 208), rng.randint(12, 28)
     unit = (base - top) / AXIS_TOP
@@ -75,7 +74,7 @@ def _bars(canvas: ImageDraw.ImageDraw, figure: Figure, rng: random.Random) -> No
 
 
 def _polygon(canvas: ImageDraw.ImageDraw, figure: Figure, rng: random.Random) -> None:
-    """A polygon, not to scale, with a coloured number beside each coloured side."""
+    """Draws a polygon, not to scale, with a coloured number beside each coloured side."""
     while True:
         corners = _corners(len(figure.items), rng)
         sides = list(zip(corners, corners[1:] + corners[:1], strict=True))
@@ -99,7 +98,7 @@ def _corners(count: int, rng: random.Random) -> list[Point]:
 
 
 def _outward_cell(side: tuple[Point, Point]) -> tuple[int, int]:
-    """The grid cell just outside the middle of a side."""
+    """Returns the grid cell outside the middle of a side."""
     x, y = ((a + b) / 2 - SIZE / 2 for a, b in zip(*side, strict=True))
     reach = 1 + 28 / math.hypot(x, y)
     column, row = (int((SIZE / 2 + reach * offset) // CELL) for offset in (x, y))
@@ -107,7 +106,7 @@ def _outward_cell(side: tuple[Point, Point]) -> tuple[int, int]:
 
 
 def _clear(cell: tuple[int, int], side: tuple[Point, Point]) -> bool:
-    """Whether a number in `cell` does not touch `side`."""
+    """Returns whether a number in `cell` does not touch `side`."""
     x, y = (CELL * place + CELL / 2 for place in cell)
     (x1, y1), (x2, y2) = side
     along = ((x - x1) * (x2 - x1) + (y - y1) * (y2 - y1)) / ((x2 - x1) ** 2 + (y2 - y1) ** 2)
@@ -116,7 +115,7 @@ def _clear(cell: tuple[int, int], side: tuple[Point, Point]) -> bool:
 
 
 def _rectangles(canvas: ImageDraw.ImageDraw, figure: Figure, rng: random.Random) -> None:
-    """Two outlined rectangles, not to scale, width written below and height to the left."""
+    """Draws two rectangles, not to scale, with the width below and the height to the left."""
     spans = [(0, 3), (3, 7)]  # columns of the grid
     rng.shuffle(spans)
     for start, (first, last) in zip((0, 2), spans, strict=True):

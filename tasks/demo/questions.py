@@ -1,7 +1,7 @@
-"""Questions about rendered figures: what is drawn, what is asked, and how it is solved step by step.
+"""The questions of the demo task: figures, question texts, and gold steps.
 
-A question is data: a figure with named values, and a calculation over some of them. Text, answer and gold
-steps follow from it. A tenth of all parameter combinations, chosen by a hash, is held out of training.
+A question is a figure with named values and a calculation with some of them. Its text, its answer and its gold steps
+are computed from this data. A tenth of all combinations, chosen by a hash, is held out of training.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _WORDS: Final[dict[str, str]] = {"+": "add", "-": "subtract", "x": "multiply by"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What is drawn.
+    """A figure.
 
     Attributes:
         kind: Bar chart, polygon with labelled sides, or two rectangles with labelled sides.
         items: Names and values in drawing order: bars from left to right, sides around the polygon,
             width and height of each rectangle.
-        layout: Seed of everything that varies but does not matter: positions, sizes, shapes.
+        layout: Seed of positions, sizes and shapes, which do not affect the answer.
     """
 
     kind: Kind
@@ -61,11 +61,11 @@ class Action:
     """One step of a solution, before its numbers are known.
 
     Attributes:
-        verb: Read an item, compute from two earlier values, or conclude.
-        name: The item that is read.
-        operator: What is computed.
+        verb: `read` an item, `compute` from two earlier values, or `conclude`.
+        name: The item to read.
+        operator: The operation to compute.
         sources: Indices of the earlier steps whose values are used.
-        constant: The second operand if the question's text gives it.
+        constant: The second operand, if it is in the question's text.
     """
 
     verb: Literal["read", "compute", "conclude"]
@@ -80,9 +80,9 @@ class DemoQuestion:
     """One question about a figure.
 
     Attributes:
-        figure: What is drawn.
-        operands: Item names in the order of use; a number stands for itself and only comes last.
-        operators: Between the operands, applied from left to right; for rectangles the two areas first.
+        figure: The figure.
+        operands: Names of items in the order of use. The last one may be a number instead.
+        operators: The operators between the operands, applied from left to right; for rectangles, the areas first.
     """
 
     figure: Figure
@@ -91,23 +91,23 @@ class DemoQuestion:
 
     @property
     def text(self) -> str:
-        """The question as it is asked."""
+        """The text of the question."""
         return f"{_TEXTS[self.figure.kind](self)} {HINT}"
 
     @property
     def answer(self) -> int:
         """The right answer."""
-        return self.values_along()[-1]
+        return self.gold_values()[-1]
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The gold atomic steps, as the engine sees them."""
-        stated = self.values_along()
+        """The gold atomic steps."""
+        stated = self.gold_values()
         return tuple(self.expected_step(index, stated) for index in range(len(stated)))
 
     @property
     def cot(self) -> str:
-        """The gold one-pass reply: all readings, one formula, the answer."""
+        """The gold reply of one pass: all readings, one formula, the answer."""
         read = [action.name for action in self.plan() if action.verb == "read"]
         values = self.figure.values
         readings = ", ".join(f"{name} = {values[name]}" for name in read)
@@ -120,7 +120,7 @@ class DemoQuestion:
 
     @property
     def combination(self) -> tuple[object, ...]:
-        """What is asked, with the values it is asked about: neither layout, nor drawing order, nor other items."""
+        """The calculation with its values. Layout, drawing order and other items are not part of it."""
         values = self.figure.values
         asked = [(operand, values.get(operand)) for operand in self.operands]
         if self.is_perimeter:
@@ -129,7 +129,7 @@ class DemoQuestion:
 
     @property
     def is_perimeter(self) -> bool:
-        """Whether all sides of a polygon are added up and multiplied; their order does not matter."""
+        """Whether the question asks for a multiple of a polygon's perimeter. The order of its sides is arbitrary."""
         return self.operands[-1].isdigit()
 
     @property
@@ -138,7 +138,7 @@ class DemoQuestion:
         return hashlib.blake2b(json.dumps(self.combination).encode()).digest()[0] % 10 == 0
 
     def plan(self) -> tuple[Action, ...]:
-        """Returns the solution's steps: all readings, then the calculations, then the conclusion."""
+        """Returns the actions of the solution: all readings, then the calculations, then the conclusion."""
         names = [operand for operand in self.operands if not operand.isdigit()]
         actions = [Action("read", name=name) for name in names]
         if self.figure.kind == "rectangles":
@@ -157,9 +157,9 @@ class DemoQuestion:
         return (*actions, Action("conclude", sources=(len(actions) - 1,)))
 
     def expected_step(self, index: int, stated: Sequence[int]) -> str:
-        """Returns the one right step `index` after steps that stated the values `stated[:index]`.
+        """Returns the right step `index` after steps that stated the values `stated[:index]`.
 
-        It is right locally: a calculation takes the values as stated, whether they are true or not.
+        A calculation uses the values as stated, even if they are wrong.
         """
         action = self.plan()[index]
         value = self.expected_value(action, stated)
@@ -179,7 +179,7 @@ class DemoQuestion:
             return stated[action.sources[0]]
         return calculate(action.operator, *_inputs(action, stated))
 
-    def values_along(self) -> list[int]:
+    def gold_values(self) -> list[int]:
         """Returns the true value that each step states."""
         stated: list[int] = []
         for action in self.plan():
@@ -197,7 +197,7 @@ class DemoQuestion:
         return formula
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the question as plain data, with what follows from its parameters for people to read."""
+        """Returns the question as plain data. Text, answer and steps are included for readers."""
         return {
             "text": self.text,
             "answer": str(self.answer),
@@ -215,7 +215,7 @@ class DemoQuestion:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> DemoQuestion:
-        """Returns the question of a record that `to_json` made, JSON lists in place of tuples allowed."""
+        """Returns the question of a record by `to_json`. JSON lists are accepted as tuples."""
         figure = record["figure"]
         items = tuple(zip(figure["names"], figure["values"], strict=True))
         drawn = Figure(figure["kind"], items, figure["layout"])
@@ -223,12 +223,12 @@ class DemoQuestion:
 
 
 def calculate(operator: Operator, left: int, right: int) -> int:
-    """Returns what an operator makes of two numbers."""
+    """Returns the result of an operation."""
     return _APPLY[operator](left, right)
 
 
 def stated_value(step: str) -> int | None:
-    """Returns the number that a step ends with, None if it ends otherwise."""
+    """Returns the number at the end of a step, None if there is none."""
     match = re.search(r"(-?\d{1,9})\.$", step)
     return int(match.group(1)) if match else None
 
@@ -281,7 +281,7 @@ def draw_question(figure: Figure, rng: random.Random) -> DemoQuestion:
     while True:
         question = _any_question(figure, rng)
         largest = 2 * LARGEST if figure.kind == "rectangles" else LARGEST
-        if all(0 <= value <= largest for value in question.values_along()):
+        if all(0 <= value <= largest for value in question.gold_values()):
             return question
 
 
@@ -302,7 +302,7 @@ def _any_question(figure: Figure, rng: random.Random) -> DemoQuestion:
 
 
 def training_stream(seed: int) -> Iterator[DemoQuestion]:
-    """Yields questions for training without end; none of them is held out."""
+    """Yields an endless stream of questions for training. None of them is held out."""
     rng = random.Random(f"training {seed}")
     while True:
         question = draw_question(draw_figure(rng), rng)
@@ -311,7 +311,7 @@ def training_stream(seed: int) -> Iterator[DemoQuestion]:
 
 
 def held_out(count: int, seed: int = HELD_OUT_SEED) -> list[DemoQuestion]:
-    """Returns `count` held-out questions; for the same seed the first ones are always the same."""
+    """Returns `count` held-out questions. With the same seed, more questions begin with the same ones."""
     return list(islice(_held_out_stream(seed), count))
 
 

@@ -1,4 +1,4 @@
-"""Pictures and scores of the demo task."""
+"""The functions of the task `atomthink_demo`: figures and scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atomthink_plugin.tasks.demo.questions import DemoQuestion
 
 
 def doc_to_visual(doc: Mapping[str, Any]) -> list[Image.Image]:
-    """Returns the question's figure, drawn anew: a 224x224 RGB picture."""
+    """Draws the question's figure, an RGB image of 224x224 pixels."""
     return [draw(DemoQuestion.from_json(dict(doc)))]
 
 
@@ -22,8 +22,8 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     """Scores the first reply to a question.
 
     Returns:
-        `acc` (1.0 or 0.0), which the harness averages, and for the samples file: the `extracted` answer, the
-        atomic `steps`, `n_steps`, the kind of `figure`, and the `groups` that reports count by.
+        `acc` (1.0 or 0.0), which lmms-eval averages, and fields for the samples file: the `extracted` answer, the
+        atomic `steps`, `n_steps`, the kind of `figure`, and the `groups` of the reports.
     """
     reply = results[0].strip()
     extracted = final_answer(reply) or reply

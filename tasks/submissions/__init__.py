@@ -1,1 +1,1 @@
-"""Files that leaderboards accept, from a run of lmms-eval."""
+"""Official submission files of the benchmarks, made from a run of lmms-eval."""

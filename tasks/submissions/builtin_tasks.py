@@ -1,4 +1,4 @@
-"""Answers to lmms-eval's own tasks, completed with what a submission needs and their samples do not have."""
+"""Adds the fields that a submission needs to the samples of lmms-eval's own tasks."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ log = logging.getLogger(__name__)
 _BENCHMARKS: Final[Mapping[BenchmarkName, Benchmark]] = {"mathvision": MATHVISION}
 
 
-def completed(benchmark: BenchmarkName, run: Run, task: str | None) -> dict[str, Sequence[Sample]]:
-    """Returns the run's samples by task, those of lmms-eval's own tasks of the benchmark with our tasks' fields.
+def completed_samples(benchmark: BenchmarkName, run: Run, task: str | None) -> dict[str, Sequence[Sample]]:
+    """Returns the run's samples by task. Samples of lmms-eval's own tasks get the fields of our tasks.
 
-    Their replies are judged by the same rules as those of our tasks, so that both give the same file.
+    Their replies are judged by the same rules as those of our tasks, so both give the same file.
 
     Args:
-        benchmark: Which benchmark's tasks are completed.
+        benchmark: The benchmark whose tasks are completed.
         run: The run.
-        task: The only task that is needed, None for all.
+        task: The task to complete, None for all tasks of the benchmark.
 
     Raises:
-        AtomThinkError: The data set is not on this machine, or is another one than the run's.
+        AtomThinkError: The data set cannot be loaded, or differs from the run's.
     """
     known = _BENCHMARKS.get(benchmark)
     found = dict(run.samples)
@@ -49,25 +49,25 @@ def _documents(benchmark: Benchmark, task: str, config: Mapping[str, Any]) -> Se
         return list(documents.select_columns(list(benchmark.fields)))
     except Exception as error:
         raise AtomThinkError(
-            f"task `{task}` is lmms-eval's own, and its samples do not have the questions' ids: they are read from the "
-            f"data set `{benchmark.dataset}`, which cannot be loaded here ({type(error).__name__}: {error}). Run "
-            f"`submit` in the folder and with the HF_HOME that lmms-eval was run with"
+            f"task `{task}` is lmms-eval's own, and its samples have no ids of the questions. They are read from the "
+            f"data set `{benchmark.dataset}`, which cannot be loaded ({type(error).__name__}: {error}). Run "
+            "`submit` in the same folder and with the same HF_HOME as lmms-eval"
         ) from error
 
 
 def _judged(benchmark: Benchmark, run: Run, task: str, documents: Sequence[Document]) -> list[Sample]:
     verdicts = Verdicts(run, task)
-    completed, other = [], 0
+    completed, different = [], 0
     for sample in run.samples[task]:
         if sample.doc_id >= len(documents) or str(documents[sample.doc_id]["answer"]) != sample.fields.get("target"):
             raise AtomThinkError(
-                f"question {sample.doc_id} of task `{task}` is not in the data set `{benchmark.dataset}` on this "
-                "machine, or has another answer there: use the version of the data set that the run used"
+                f"question {sample.doc_id} of task `{task}` is not in the data set `{benchmark.dataset}`, or has "
+                "another answer there. Use the version of the data set that the run used"
             )
         record = benchmark.record(documents[sample.doc_id])
         verdict = judge(benchmark.name, record, sample.reply) if sample.reply.strip() else None
         correct = verdict is not None and verdict.correct
-        other += verdicts.of(sample) not in (None, correct)
+        different += verdicts.of(sample) not in (None, correct)
         fields = {
             "benchmark": benchmark.name,
             "question": record,
@@ -76,9 +76,9 @@ def _judged(benchmark: Benchmark, run: Run, task: str, documents: Sequence[Docum
             "correct": correct,
         }
         completed.append(Sample(task, sample.doc_id, sample.reply, {**sample.fields, **fields}))
-    if other:
+    if different:
         log.warning(
-            "%d of %d verdicts in the file are not those of `%s`: replies are judged by this plugin's rules",
-            *(other, len(completed), task),
+            "%d of %d verdicts in the file differ from those of `%s`: replies are judged by this plugin's rules",
+            *(different, len(completed), task),
         )
     return completed

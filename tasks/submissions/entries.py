@@ -1,4 +1,4 @@
-"""One entry of each official file, checked before it is written."""
+"""The entries of the official files, checked by pydantic before they are written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _SubmissionEntry(BaseModel):
 
 
 class MathVistaEntry(_SubmissionEntry):
-    """What MathVista's `calculate_score.py` reads; the hidden answers of the test split are left out."""
+    """The input of MathVista's `calculate_score.py`. The test split has no `answer` and no `true_false`."""
 
     question: str
     image: str
@@ -37,7 +37,7 @@ class MathVistaEntry(_SubmissionEntry):
 
 
 class MathVerseEntry(_SubmissionEntry):
-    """What MathVerse's `extract_answer_s1.py` reads."""
+    """The input of MathVerse's `extract_answer_s1.py`."""
 
     sample_index: EntryId
     problem_index: EntryId
@@ -55,7 +55,7 @@ class MathVerseEntry(_SubmissionEntry):
 
 
 class MathVisionEntry(_SubmissionEntry):
-    """What MATH-Vision's evaluation writes and reads."""
+    """The input and output of MATH-Vision's evaluation."""
 
     id: EntryId
     model: str
@@ -71,19 +71,19 @@ IMAGES: Final = {
     "Vision Dominant": "images_version_5",
     "Vision Only": "images_version_6",
 }
-"""Where MathVerse keeps the images of a version; the data set on the hub has them without their names."""
+"""MathVerse's image folder of each version. The data set on the hub has no file names."""
 
 
 def mathvista(sample: Sample, model: str) -> dict[str, Any]:
     """Returns MathVista's entry of a question."""
     question = {**sample.fields["question"]}
     question["choices"] = question["choices"] or None
-    judged = {"true_false": sample.fields["correct"]}
+    verdict = {"true_false": sample.fields["correct"]}
     if reference_answer(question) is None:
         del question["answer"]
-        judged = {}
-    found = {"extraction": sample.fields["extracted"], "prediction": sample.fields["normalized"]}
-    entry = MathVistaEntry(**question, response=sample.reply, **found, **judged)
+        verdict = {}
+    answers = {"extraction": sample.fields["extracted"], "prediction": sample.fields["normalized"]}
+    entry = MathVistaEntry(**question, response=sample.reply, **answers, **verdict)
     return entry.model_dump(exclude_unset=True)
 
 

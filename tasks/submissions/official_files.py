@@ -1,4 +1,4 @@
-"""From a run to the official file, with all that is missing told."""
+"""Writes the official submission files of a benchmark from a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.report.run_samples import Run, Sample, read_run
 from atomthink_plugin.tasks.benchmarks.benchmark import BenchmarkName
-from atomthink_plugin.tasks.submissions.builtin_tasks import completed
+from atomthink_plugin.tasks.submissions.builtin_tasks import completed_samples
 from atomthink_plugin.tasks.submissions.entries import ENTRIES
 
 log = logging.getLogger(__name__)
@@ -28,71 +28,74 @@ LAST_ID: Final = {
     ("mathverse", ""): 3940,
     ("mathvision", ""): 3040,
 }
-"""Ids count from 1 up to this, by benchmark and split or version. MathVista's two splits have 6,141 together."""
+"""The last id by benchmark and split or version. Ids start at 1. MathVista's two splits have 6,141 together."""
 
 
-def submit(benchmark: BenchmarkName, run: Path, task: str | None, output: Path | None, incomplete: bool) -> list[Path]:
+def write_submission(
+    benchmark: BenchmarkName, run: Path, task: str | None, out: Path | None, allow_incomplete: bool
+) -> list[Path]:
     """Writes the official files of a benchmark from a run.
 
     Args:
-        benchmark: Which benchmark's.
-        run: See `read_run`.
-        task: The task whose answers are meant, where the run has several to the same questions.
-        output: The file to write; by default one in `submissions`, beside the run's results.
-        incomplete: Write the file even if questions are missing, failed or without a reply. The missing and the
-            failed are left out then: nothing stands for them.
+        benchmark: The benchmark.
+        run: A results file of lmms-eval or a folder with one; see `read_run`.
+        task: The task to use, if several tasks of the run have the same questions.
+        out: The file to write; by default a file in `submissions`, next to the run's results.
+        allow_incomplete: Write the file even if questions are missing, failed or without a reply. Missing and failed
+            questions have no entry then.
 
     Returns:
-        The files written: two for MathVerse where its text-only version was run, too.
+        The written files: two for MathVerse if the run has its text-only version and others.
 
     Raises:
-        AtomThinkError: The run has no answers to this benchmark, answers to unknown questions, several to one
-            question, not all of them (unless `incomplete`), or entries that are not as the benchmark wants them.
+        AtomThinkError: The run has no answers to this benchmark, answers to unknown questions, or several answers to a
+            question. Or answers are missing without `allow_incomplete`, or an entry does not have the official form.
     """
     read = read_run(run)
-    samples = _of(benchmark, read, task)
+    samples = _chosen_samples(benchmark, read, task)
     _require_known(benchmark, samples)
-    _require_complete(benchmark, samples, _unasked(read, samples), incomplete)
+    _require_complete(benchmark, samples, _count_unasked(read, samples), allow_incomplete)
     model = str(read.results.get("model_name") or read.results["config"]["model"])
     entries = [_entry(benchmark, sample, model) for sample in samples if sample.state != "failed"]
     if benchmark == "mathvista":
-        _tell_differences(entries)
-    target = output or read.file.parent / "submissions" / f"output_{benchmark}{_split(samples)}{_SUFFIX[benchmark]}"
+        _warn_of_differences(entries)
+    target = out or read.file.parent / "submissions" / f"output_{benchmark}{_split(samples)}{_SUFFIX[benchmark]}"
     return _write(benchmark, entries, target)
 
 
-def _of(benchmark: BenchmarkName, run: Run, task: str | None) -> list[Sample]:
-    """The samples of a benchmark: of one task, or of several that share no question."""
+def _chosen_samples(benchmark: BenchmarkName, run: Run, task: str | None) -> list[Sample]:
+    """Returns the samples of one task, or of several tasks without common questions."""
     tasks = {
         name: samples
-        for name, samples in completed(benchmark, run, task).items()
+        for name, samples in completed_samples(benchmark, run, task).items()
         if samples and all(sample.fields.get("benchmark") == benchmark for sample in samples)
     }
     if task is not None and task not in tasks:
-        raise AtomThinkError(f"`--task {task}`: {run.file} has {', '.join(tasks) or 'no task'} of {benchmark}")
+        raise AtomThinkError(
+            f"`--task {task}`: the tasks of {benchmark} in {run.file} are {', '.join(tasks) or 'none'}"
+        )
     if not tasks:
         raise AtomThinkError(
-            f"{run.file} has no answers to {benchmark} that can be submitted, only the tasks {', '.join(run.samples)}: "
-            f"run {benchmark}_atomic"
+            f"{run.file} has no answers to {benchmark} that can be submitted. Its tasks are {', '.join(run.samples)}. "
+            f"Run {benchmark}_atomic"
         )
     chosen = tasks if task is None else {task: tasks[task]}
     samples = [sample for name in chosen for sample in chosen[name]]
     if benchmark == "mathvista" and len({_key(benchmark, sample)[0] for sample in samples}) > 1:
         raise AtomThinkError(
-            "MathVista's testmini and test are files of their own: name the answers that are meant by --task, one of "
-            f"{', '.join(chosen)}"
+            f"MathVista's splits testmini and test need separate files. Choose one with `--task`: {', '.join(chosen)}"
         )
     twice = [key for key, times in Counter(_key(benchmark, sample) for sample in samples).items() if times > 1]
     if twice:
         raise AtomThinkError(
-            f"{len(twice)} questions were answered more than once, the first is {twice[0][-1]}: name the answers that "
-            f"are meant by --task, one of {', '.join(chosen)}"
+            f"{len(twice)} questions have several answers, the first one is question {twice[0][-1]}. Choose a task "
+            f"with `--task`: {', '.join(chosen)}"
         )
     return samples
 
 
 def _key(benchmark: BenchmarkName, sample: Sample) -> tuple[str, str]:
-    """The split or version of a question, where ids begin anew, and its id."""
+    """Returns the split or version of a question and its id, which is unique in that split or version."""
     question = sample.fields["question"]
     if benchmark == "mathvista":
         return str(question["metadata"].get("split", "testmini")), str(question["pid"])
@@ -106,36 +109,40 @@ def _require_known(benchmark: BenchmarkName, samples: Sequence[Sample]) -> None:
         part, name = _key(benchmark, sample)
         last = LAST_ID.get((benchmark, part))
         if last is None or not (name.isascii() and name.isdigit() and 1 <= int(name) <= last):
-            known = f"{benchmark} {part}".strip() + (f" has 1 to {last}" if last else " is unknown")
-            raise AtomThinkError(f"task {sample.task} has an answer to question {name!r}: {known}")
+            known = f"{benchmark} {part}".strip() + (f" has questions 1 to {last}" if last else " is unknown")
+            raise AtomThinkError(f"task `{sample.task}` has an answer to question {name!r}, but {known}")
 
 
-def _unasked(run: Run, samples: Sequence[Sample]) -> int:
-    """How many questions of the tasks' data sets no sample is about."""
+def _count_unasked(run: Run, samples: Sequence[Sample]) -> int:
+    """Returns the number of questions in the tasks' data sets that have no sample."""
     asked: dict[str, set[int]] = {}
     for sample in samples:
         asked.setdefault(sample.task, set()).add(sample.doc_id)
     for task, ids in asked.items():
         if max(ids) >= run.size(task):
-            raise AtomThinkError(f"task {task} has an answer to question {max(ids)} of {run.size(task)}, from 0")
+            raise AtomThinkError(
+                f"task `{task}` has an answer to question {max(ids)}, but only {run.size(task)} questions"
+            )
     return sum(run.size(task) - len(ids) for task, ids in asked.items())
 
 
-def _require_complete(benchmark: BenchmarkName, samples: Sequence[Sample], unasked: int, incomplete: bool) -> None:
+def _require_complete(
+    benchmark: BenchmarkName, samples: Sequence[Sample], unasked: int, allow_incomplete: bool
+) -> None:
     states = Counter(sample.state for sample in samples)
-    told = (
+    counts = (
         f"{benchmark}: {states['answered']} questions answered, {states['empty']} without a reply, "
         f"{states['failed']} failed, {unasked} not asked"
     )
     for sample in samples:
         if sample.state == "failed":
             log.info("%s question %d failed: %s", sample.task, sample.doc_id, sample.counts.get("error"))
-    if states["answered"] < len(samples) + unasked and not incomplete:
+    if states["answered"] < len(samples) + unasked and not allow_incomplete:
         raise AtomThinkError(
-            f"{told}: nothing is written. Run again, which asks what failed; or pass --allow-incomplete, which leaves "
-            "out what failed or was not asked and keeps empty replies as the wrong answers they are"
+            f"{counts}. Nothing is written. Run lmms-eval again to repeat the failed questions, or pass "
+            "`--allow-incomplete` to leave out failed and missing questions and to count empty replies as wrong"
         )
-    log.info("%s", told)
+    log.info("%s", counts)
 
 
 def _entry(benchmark: BenchmarkName, sample: Sample, model: str) -> dict[str, Any]:
@@ -143,17 +150,19 @@ def _entry(benchmark: BenchmarkName, sample: Sample, model: str) -> dict[str, An
         return ENTRIES[benchmark](sample, model)
     except (ValidationError, KeyError, TypeError) as error:
         raise AtomThinkError(
-            f"question {sample.doc_id} of {sample.task} is not as {benchmark} wants it: {error}"
+            f"question {sample.doc_id} of task `{sample.task}` does not have the official form of {benchmark}: {error}"
         ) from error
 
 
-def _tell_differences(entries: Sequence[Mapping[str, Any]]) -> None:
-    """MathVista compares letter by letter; an equivalent answer in another form is right for us only."""
-    judged = [entry for entry in entries if "true_false" in entry]
-    other = [e["pid"] for e in judged if e["true_false"] != (str(e["prediction"]).strip() == str(e["answer"]).strip())]
+def _warn_of_differences(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Warns of answers in another form than the reference, which MathVista's comparison of texts counts as wrong."""
+    with_verdict = [entry for entry in entries if "true_false" in entry]
+    other = [
+        e["pid"] for e in with_verdict if e["true_false"] != (str(e["prediction"]).strip() == str(e["answer"]).strip())
+    ]
     if other:
         log.warning(
-            "%d verdicts are not those of MathVista's letter-by-letter comparison, which scores the file: pid %s",
+            "%d verdicts differ from MathVista's own comparison of texts, which will score the file: pid %s",
             *(len(other), ", ".join(other[:10])),
         )
 
@@ -178,8 +187,8 @@ def _write(benchmark: BenchmarkName, entries: Sequence[dict[str, Any]], target: 
     ordered = sorted(entries, key=lambda entry: int(entry["sample_index"]))
     text_only = [entry for entry in ordered if entry["problem_version"] == TEXT_ONLY]
     with_images = [entry for entry in ordered if entry["problem_version"] != TEXT_ONLY]
-    apart = target.with_stem(f"{target.stem}_text_only") if with_images else target
-    files = [(with_images, target), (text_only, apart)]
+    separate = target.with_stem(f"{target.stem}_text_only") if with_images else target
+    files = [(with_images, target), (text_only, separate)]
     for part, file in files:
         if part:
             _dump(part, file)

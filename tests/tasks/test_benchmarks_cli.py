@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from atomthink_plugin.cli import main
 from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.tasks.benchmarks.metrics import SCORER
+from atomthink_plugin.tasks.harness_patches import KEEP_BUILTIN
 from tests.tasks import scripted_plugin
 from tests.tasks.cli import evaluate, results, samples
 from tests.tasks.judge_server import Judge, judging
@@ -68,8 +70,8 @@ def judged(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
 def test_the_builtin_names_run_without_a_key_and_say_who_scored(keyless: Finished) -> None:
     for task in ("mathvista_testmini_cot", "mathvista_testmini_solution", "mathverse_testmini_text_only"):
         assert keyless.numbers(task)["scorer"] == SCORER
-        assert keyless.log.count(f"`{task}` is lmms-eval's own task") == 1
-    assert "WITHOUT A JUDGE" in keyless.log
+        warnings = [line for line in keyless.log.splitlines() if f"`{task}`" in line and KEEP_BUILTIN in line]
+        assert len(warnings) == 1
     assert keyless.numbers("mathvista_testmini_format")["acc"] == 1.0
     cot = keyless.numbers("mathvista_testmini_cot")
     assert cot["acc"] == pytest.approx(5 / 6)
@@ -126,7 +128,7 @@ def test_with_a_key_the_builtin_tasks_are_untouched(judged: tuple[Finished, Judg
     assert "scorer" not in vista
     assert verse["gpt_eval_score"] == 1.0
     assert "scorer" not in verse
-    assert "WITHOUT A JUDGE" not in run.log
+    assert KEEP_BUILTIN not in run.log
     assert all(key == "Bearer secret" for key, _ in judge.asked)
     assert sum("Extracted answer: " in prompt for _, prompt in judge.asked) == len(MATHVISTA)
 
@@ -189,7 +191,7 @@ def test_what_failed_is_never_submitted_as_an_answer(
     arguments = ["submit", "mathvista", str(keyless.home), "--task", "mathvista_atomic_testmini", "--out", str(file)]
     assert main(arguments) == 2
     told = capsys.readouterr().err
-    assert "4 questions answered, 1 without a reply, 1 failed, 0 not asked: nothing is written" in told
+    assert [int(number) for number in re.findall(r"\b\d+\b", told.partition("mathvista:")[2])] == [4, 1, 1, 0]
     assert not file.exists()
     assert main([*arguments, "--allow-incomplete"]) == 0
     entries = json.loads(file.read_text())
@@ -204,7 +206,7 @@ def test_mathverse_and_mathvision_write_their_own_files(
 ) -> None:
     out = str(keyless.home / "out")
     assert main(["submit", "mathverse", out]) == 2
-    assert "more than once" in capsys.readouterr().err
+    assert "--task" in capsys.readouterr().err
     task = "mathverse_atomic_testmini"
     assert main(["submit", "mathverse", out, "--task", task, "--out", str(tmp_path / "verse.json")]) == 0
     verse = json.loads((tmp_path / "verse.json").read_text())

@@ -69,12 +69,12 @@ def test_the_same_is_asked_as_by_the_builtin_task(seen: dict[str, Any], name: st
 
 
 @pytest.mark.parametrize(
-    ("case", "said"),
+    ("case", "names"),
     [
-        ("split", "task `mathvista_atomic_test`: the data set `AI4Math/MathVista` has no split `test`"),
-        ("column", "`AI4Math/MathVista` has no column `answer_type`, which its tasks need; it has answer, choices"),
-        ("unreachable", "task `mathvista_atomic_test`: the data set `AI4Math/MathVista` cannot be loaded ("),
+        ("split", ["`mathvista_atomic_test`", "`AI4Math/MathVista`", "`test`"]),
+        ("column", ["`AI4Math/MathVista`", "`answer_type`", "choices"]),
+        ("unreachable", ["`mathvista_atomic_test`", "`AI4Math/MathVista`", "./AI4Math/MathVista/data"]),
     ],
 )
-def test_data_that_is_not_there_is_an_error_that_says_so(seen: dict[str, Any], case: str, said: str) -> None:
-    assert seen["errors"][case].startswith(said)
+def test_missing_data_is_an_error_that_names_it(seen: dict[str, Any], case: str, names: list[str]) -> None:
+    assert [name for name in names if name not in seen["errors"][case]] == []

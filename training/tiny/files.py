@@ -147,7 +147,7 @@ def _judged(question: str, images: list[str], steps: Any, right: Any, corrected:
 def _claims(rng: random.Random) -> Iterator[tuple[str, bool, str | None]]:
     """Yields calculations as they occur in gold chains; wrong results are not calculated with."""
     for question in training_stream(rng.getrandbits(32)):
-        for step, action, value in zip(question.steps, question.plan(), question.values_along(), strict=True):
+        for step, action, value in zip(question.steps, question.plan(), question.gold_values(), strict=True):
             if action.verb != "compute":
                 continue
             if rng.random() < 0.5:

@@ -106,7 +106,7 @@ def test_gold_chains_are_right_and_slips_are_caught() -> None:
 
 def test_steps_are_judged_by_what_was_stated() -> None:
     question = next(q for q in training_stream(seed=8) if len(q.steps) == 6)
-    wrong = question.values_along()
+    wrong = question.gold_values()
     wrong[0] += 1
     steps = [question.expected_step(0, wrong).replace(str(wrong[0] - 1), str(wrong[0]))]
     stated = [wrong[0]]
