@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from atomthink_plugin.api import Node, Outcome, Usage
-from atomthink_plugin.training.pairs.pairing import PairLimits, paths_of, siblings
+from atomthink_plugin.training.pairs import PairLimits, paths_of, sibling_pairs
 
 
 def node(name: str, parent: str, answer: str | None = None) -> Node:
@@ -37,5 +37,5 @@ def test_a_chain_ends_at_a_step_and_holds_what_the_search_went_on_from() -> None
 def test_a_judgement_is_no_better_step_than_its_siblings() -> None:
     nodes = tuple(replace(one, score=0.1) if one.id == "bad" else one for one in NODES)
     steps, tried = paths_of(TREE, "4")
-    assert list(siblings(nodes, steps, PairLimits(margin=0.0))) == []
+    assert list(sibling_pairs(nodes, steps, PairLimits(margin=0.0))) == []
     assert [path.steps[-1] for path in tried] == ["text after bad"]  # a pair must not hold what was asked or written

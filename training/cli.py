@@ -187,17 +187,16 @@ def pairs(
         per_question: Most pairs of whole paths of one question.
     """
     from atomthink_plugin.plugins.arguments import read_pairs
-    from atomthink_plugin.training.pairs.pairing import PairLimits
-    from atomthink_plugin.training.pairs.searching import make_pairs, search
+    from atomthink_plugin.training.pairs import PairLimits, make_pairs
 
-    given = list(sources)
-    if model is not None:
-        if questions is None:
-            raise AtomThinkError("`--model` needs questions to search: name them with `--questions`")
-        given.append(search(model, read_pairs("--model-args", model_args), questions, out))
-    if not given:
-        raise AtomThinkError("no source: name a journal's folder or a file of chains, or search with `--model`")
-    make_pairs(given, questions, out, PairLimits(margin, per_prefix, per_question))
+    make_pairs(
+        sources,
+        out,
+        PairLimits(margin, per_prefix, per_question),
+        questions=questions,
+        model=model,
+        model_args=read_pairs("--model-args", model_args),
+    )
 
 
 def data_sft(chains: Path, /, *, out: Path) -> None:

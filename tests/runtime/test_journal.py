@@ -33,8 +33,7 @@ from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy
-from atomthink_plugin.training.pairs.journals import finished, journal_files
-from atomthink_plugin.training.pairs.tally import Tally
+from atomthink_plugin.training.pairs import PairCounts, finished_searches, journal_files
 from tests.trees import question, settings
 
 NODE = Node("b", "a", "Step 1: 數 \u2028 \\frac{1}{2}", 0.5, -1.25, 7, 3, None, "repeats itself")
@@ -305,8 +304,8 @@ def test_no_command_takes_a_damaged_line_for_a_record(tmp_path: FilePath, caplog
         file.write_bytes(file.read_bytes().replace(b"chain", b"chaos", 1))
         file.with_name("rank7.jsonl").mkdir()
         # Read while it is being written.
-        kept, tally = read_journal(journal.folder), Tally()
-        found = list(finished(journal_files(journal.folder), tally))
+        kept, counts = read_journal(journal.folder), PairCounts()
+        found = list(finished_searches(journal_files(journal.folder), counts))
     assert ([entry.doc_id for entry in kept.entries], kept.damaged) == ([1], 1)
-    assert [search.question for search in found] == [sums[1].id]
-    assert [reject.where for reject in tally.rejects] == ["rank0.jsonl:1"]
+    assert [entry.question for entry, _ in found] == [sums[1].id]
+    assert [reject.where for reject in counts.rejects] == ["rank0.jsonl:1"]

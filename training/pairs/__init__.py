@@ -1,1 +1,0 @@
-"""Preference pairs from searches and from chains with known answers."""
