@@ -1,7 +1,7 @@
 """`atomthink pairs`: preference pairs from the journals of searches, from chains, or from a new search.
 
-There are pairs of two kinds: siblings of a search tree whose scores differ, and the ends of two paths to a right and to a
-wrong answer.
+There are pairs of two kinds: siblings of a search tree whose scores differ, and the ends of two paths, one to a right
+answer and one to a wrong one.
 """
 
 from __future__ import annotations
