@@ -29,21 +29,22 @@ from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import training_stream
+from atomthink_plugin.training.records import engine_question
 from atomthink_plugin.training.train.checkpoint import lora_config
 from atomthink_plugin.training.train.collate import Batch, collate
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 from atomthink_plugin.training.train.row_encoder import RowEncoder
-from atomthink_plugin.training.train.tokens import Renderer, asked, closing_id
+from atomthink_plugin.training.train.tokens import ChainRows, closing_id
 
 MATRIX = {"7b": 8192, "40m": 2048, "tiny": 512}
 
 
 def batch_of(checkpoint: Checkpoint, rows: int) -> Batch:
     """Returns chains of the demo task as a batch on the device."""
-    renderer = Renderer(RowEncoder(checkpoint), closing_id(checkpoint))
+    builder = ChainRows(RowEncoder(checkpoint), closing_id(checkpoint))
     questions = islice(training_stream(0), rows)
     rendered = [
-        renderer.chain(Continue(), asked(str(n), question.text, [draw(question)]), question.steps)
+        builder.chain_row(Continue(), engine_question(str(n), question.text, [draw(question)]), question.steps)
         for n, question in enumerate(questions)
     ]
     kind, device = checkpoint.model.dtype, checkpoint.device

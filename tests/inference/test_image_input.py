@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from atomthink_plugin.inference.image_input import fitting, read_image, upright, upright_size
-from atomthink_plugin.training.train.tokens import blank, picture
+from atomthink_plugin.training.train.row_encoder import blank_image, load_image
 
 ORIENTATION = 0x0112
 
@@ -66,7 +66,7 @@ def test_a_photograph_is_turned_once(format: str, orientation: int | None, max_p
         assert red_corner(upright(image, max_pixels)) == WHERE[orientation]
     with Image.open(file) as lazy:
         assert upright_size(lazy, max_pixels) == image.size
-    assert picture(file, max_pixels).size == blank(file, max_pixels).size == image.size
+    assert load_image(file, max_pixels).size == blank_image(file, max_pixels).size == image.size
 
 
 def test_an_image_that_a_task_has_decoded_is_turned() -> None:

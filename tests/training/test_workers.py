@@ -6,25 +6,21 @@ import json
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from atomthink_plugin.api import AtomThinkError, QuestionError
-from atomthink_plugin.training.train import prm_samples as reward
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.training.records import Chain, write_records
 from atomthink_plugin.training.train.checkpoint import load_trainable
-from atomthink_plugin.training.train.measuring import measured
-from atomthink_plugin.training.train.prm import Collator as PrmCollator
+from atomthink_plugin.training.train.dataset import RowCollator, TrainingData, read_training_data
 from atomthink_plugin.training.train.prm_checkpoint import load
 from atomthink_plugin.training.train.prm_recipe import PrmRecipe
-from atomthink_plugin.training.train.recipe import load_recipe
 from atomthink_plugin.training.train.row_encoder import row_encoder
-from atomthink_plugin.training.train.samples import Samples, samples_of
-from atomthink_plugin.training.train.sft import Collator
-from atomthink_plugin.training.train.tokens import Renderer, closing_id
+from atomthink_plugin.training.train.tokens import ChainRows, closing_id
+from tests import tiny_models
 from tests.training.train.demo_data import MODEL, demo_chains, recipe
 
 
@@ -41,34 +37,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def whole(number: int) -> int:
-    if number % 100 == 7:
-        raise QuestionError(f"{number} will not do")
-    return number * number
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_records_are_measured_in_their_order_and_an_error_is_a_result(workers: int) -> None:
-    before = torch.get_rng_state()
-    found = list(measured(range(1000), whole, workers))
-    assert torch.equal(torch.get_rng_state(), before)  # new adapters are those of the recipe's seed
-    errors = {at: str(one) for at, one in enumerate(found) if isinstance(one, AtomThinkError)}
-    assert errors == {at: f"{at} will not do" for at in range(7, 1000, 100)}
-    assert all(one == at * at for at, one in enumerate(found) if at not in errors)
-
-
-def policy_samples(data: Path, workers: int) -> tuple[Samples, Renderer, int]:
-    told = recipe(data, one_row_per_chain=True, max_length=400, dataloader_num_workers=workers)
+def training_data(data: Path, workers: int = 0, **more: Any) -> TrainingData[Chain]:
+    told = recipe(data, one_row_per_chain=True, dataloader_num_workers=workers, **({"max_length": 400} | more))
     checkpoint = load_trainable(told)
-    encoder = row_encoder(checkpoint)
-    renderer = Renderer(encoder, closing_id(checkpoint))
-    return samples_of(told, encoder, renderer, 400), renderer, checkpoint.pad_id
+    rows = ChainRows(row_encoder(checkpoint), closing_id(checkpoint), told.max_pixels, one_row_per_chain=True)
+    return read_training_data(told, rows)
 
 
-def test_two_processes_set_aside_what_one_does(data: Path) -> None:
-    alone, shared = (policy_samples(data, workers)[0] for workers in (0, 2))
-    assert shared.counts == alone.counts == "chains: 9 read, 3 used, 6 set aside; 3 rows"
-    assert (shared.places, shared.rejects) == (alone.places, alone.rejects)
+def test_two_processes_reject_what_one_does(data: Path) -> None:
+    before = torch.get_rng_state()
+    one, two = (training_data(data, workers) for workers in (0, 2))
+    assert torch.equal(torch.get_rng_state(), before)  # new adapters are those of the recipe's seed
+    assert (one.read, len(one.rejects), one.rejected_parts) == (9, 6, 0)
+    assert one.parts.to_list() == two.parts.to_list() == [{"example": at, "part": 0} for at in (0, 3, 6)]
+    assert one.rejects == two.rejects
+    assert [one.record(item["example"]).id for item in one.parts] == ["0", "3", "6"]
+
+
+def test_a_changed_image_is_measured_again(tmp_path: Path) -> None:
+    """A cache that knows the records but not their images would keep the old lengths."""
+    write_records(tmp_path / "chains.jsonl", [Chain(id="a", question="How many?", images=("a.png",), steps=("1.",))])
+    told = {"model_name_or_path": str(tiny_models.folder(tiny_models.qwen)), "max_length": 190}
+    tiny_models.picture(0, (28, 28)).save(tmp_path / "a.png")
+    assert len(training_data(tmp_path, **told).parts) == 1
+    tiny_models.picture(0, (112, 112)).save(tmp_path / "a.png")  # 15 tokens more
+    with pytest.raises(AtomThinkError):
+        training_data(tmp_path, **told)
+    assert len(training_data(tmp_path, **told, max_pixels=28 * 28).parts) == 1
 
 
 def same(first: Any, second: Any) -> None:
@@ -78,31 +73,27 @@ def same(first: Any, second: Any) -> None:
 
 
 def test_what_prepares_rows_of_a_policy_travels(data: Path) -> None:
-    collator = Collator(*policy_samples(data, 0), None)
-    same(pickle.loads(pickle.dumps(collator))([{"row": 2}]), collator([{"row": 2}]))
+    found = training_data(data)
+    collator, item = RowCollator(found, 0), found.parts[2]
+    same(pickle.loads(pickle.dumps(collator))([item]), collator([item]))
 
 
 def test_what_prepares_rows_of_a_prm_travels_without_the_weights(data: Path, tmp_path: Path) -> None:
-    file = tmp_path / "r.yaml"
-    file.write_text(
-        json.dumps(
-            {
-                "model_name_or_path": MODEL,
-                "data": str(data / "chains.jsonl"),
-                "output_dir": "out",
-                "step_tag": "<|step|>",
-            }
-        )
+    told = PrmRecipe.model_validate(
+        {
+            "model_name_or_path": MODEL,
+            "data": str(data / "chains.jsonl"),
+            "output_dir": tmp_path,
+            "step_tag": "<|step|>",
+            "max_length": 600,
+        }
     )
-    told = load_recipe(PrmRecipe, file, {"max_length": "600", "images": "true"})
-    model = load(told)
-    samples = reward.samples_of(told, model.writer, 600)
-    collator = PrmCollator(samples, told, model.writer, model.checkpoint.pad_id)
-    packed = pickle.dumps(replace(collator, samples=replace(samples, records=samples.records[:1])))
+    prm = load(told)
+    found = read_training_data(told, prm.rows)
+    collator, item = RowCollator(found, prm.checkpoint.pad_id), found.parts[0]
+    packed = pickle.dumps(collator)
     assert len(packed) < 200_000  # the weights are 2 MB
-    mine, yours = collator([{"record": 0}]), pickle.loads(packed)([{"record": 0}])
-    assert mine.pop("targets").counts.tolist() == yours.pop("targets").counts.tolist()
-    same(mine, yours)
+    same(pickle.loads(packed)([item]), collator([item]))
 
 
 def test_processes_may_be_started_afresh(data: Path, tmp_path: Path) -> None:
@@ -114,10 +105,11 @@ def test_processes_may_be_started_afresh(data: Path, tmp_path: Path) -> None:
     file.write_text(json.dumps(told))
     script = tmp_path / "run.py"
     script.write_text(
-        "import multiprocessing, sys\n"
+        "import multiprocess, multiprocessing, sys\n"
         "from atomthink_plugin.cli import main\n"
         "if __name__ == '__main__':\n"
         "    multiprocessing.set_start_method('spawn')\n"
+        "    multiprocess.set_start_method('spawn')\n"
         f"    sys.exit(main(['train', 'policy', {str(file)!r}]))\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=3600)

@@ -1,4 +1,8 @@
-"""Rows to one padded batch with labels, whatever images they have."""
+"""Pads rows to one batch with labels.
+
+The collators of transformers and trl are not used: they do not mix rows with and without images in one batch, and do
+not know Mllama's cross attention masks and a PRM's labels.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +13,45 @@ import torch
 from torch.nn.functional import pad
 
 from atomthink_plugin.inference.encoding import CROSS, Encoding
-from atomthink_plugin.training.train.tokens import Row
+from atomthink_plugin.training.train.tokens import TrainingRow
 
 IGNORED: Final = -100
+"""The label of a position without a loss, as in torch and transformers."""
+
 Batch = dict[str, torch.Tensor]
 
 
-def inputs_of(encodings: Sequence[Encoding], pad_id: int, spare: Encoding | None = None) -> Batch:
-    """Returns sequences as one batch on the CPU, padded on the right.
+def collate(
+    rows: Sequence[TrainingRow], pad_id: int, spare: Encoding | None = None, label_names: Sequence[str] = ("labels",)
+) -> Batch:
+    """Returns rows as one batch on the CPU, padded on the right.
 
-    Those with and without images share it. Images of different numbers of tiles are padded with empty ones, as
-    processors do themselves; a model that looks at images across (Mllama) gets an empty, masked one for rows without.
+    Rows with and without images share it. Images of different numbers of tiles are padded with empty tiles, as
+    processors do themselves. A model with cross attention to images (Mllama) gets an empty, masked image for rows
+    without one.
 
     Args:
-        encodings: At least one.
+        rows: At least one.
         pad_id: Fills short rows.
-        spare: A sequence with an image, put last where no other has one. Processes that share a model's weights
-            (FSDP, DeepSpeed) have to run the same layers at the same time: without any image, one would leave its
-            vision tower out and wait for ever.
+        spare: A sequence with an image, appended without labels if no row has an image. Processes that share a model's
+            weights (FSDP, DeepSpeed) must run the same layers at the same time: a process without any image would skip
+            its vision tower, and the others would wait for ever.
+        label_names: Attributes of `TrainingRow` that the batch gets.
 
     Returns:
-        The model's inputs `[rows, longest, ...]`, media along their first dimension.
+        The model's inputs `[rows, longest, ...]`, images along their first dimension, and each of `label_names`
+        `[rows, longest]`, `IGNORED` where there is no loss.
     """
+    encodings = [row.encoding for row in rows]
     if spare is not None and not any(encoding.media for encoding in encodings):
-        encodings = [*encodings, spare]
-    longest = max(encoding.length for encoding in encodings)
-    return _media(encodings) | _tokens(encodings, longest, pad_id)
-
-
-def collate(rows: Sequence[Row], pad_id: int, spare: Encoding | None = None) -> Batch:
-    """Returns the rows' inputs as `inputs_of` does, and `labels` `[rows, longest]`: none in a spare row."""
-    batch = inputs_of([row.encoding for row in rows], pad_id, spare)
-    labels = torch.full_like(batch["input_ids"], IGNORED)
-    for at, row in enumerate(rows):
-        length = row.encoding.length
-        learned = slice(length - row.learned, length)
-        labels[at, learned] = row.encoding.tokens["input_ids"][0, learned]
-    batch["labels"] = labels
+        encodings.append(spare)
+    batch = _media(encodings) | _tokens(encodings, max(encoding.length for encoding in encodings), pad_id)
+    for name in label_names:
+        kind = torch.long if name == "labels" else torch.float
+        batch[name] = torch.full_like(batch["input_ids"], IGNORED, dtype=kind)
+        for at, row in enumerate(rows):
+            if labels := getattr(row, name):
+                batch[name][at, list(labels)] = torch.tensor(list(labels.values()), dtype=kind)
     return batch
 
 
@@ -54,16 +60,15 @@ def _tokens(encodings: Sequence[Encoding], longest: int, pad_id: int) -> Batch:
     batch = {}
     for name in sorted(names):
         fill = pad_id if name == "input_ids" else 0
-        shape = _largest([encoding.tokens[name] for encoding in encodings if name in encoding.tokens])
-        shape = (1, longest, *shape[2:])
-        example = next(encoding.tokens[name] for encoding in encodings if name in encoding.tokens)
-        values = [encoding.tokens.get(name, example.new_zeros(shape)) for encoding in encodings]
-        batch[name] = torch.cat([_grown(value, shape, fill) for value in values])
+        given = [encoding.tokens[name] for encoding in encodings if name in encoding.tokens]
+        shape = (1, longest, *_largest(given)[2:])
+        values = [encoding.tokens.get(name, given[0].new_zeros(shape)) for encoding in encodings]
+        batch[name] = torch.cat([_padded(value, shape, fill) for value in values])
     return batch
 
 
 def _media(encodings: Sequence[Encoding]) -> Batch:
-    """Images end to end; where a model takes them row by row, rows without get empty ones."""
+    """Concatenates images; a model that takes them row by row gets empty ones for rows without."""
     by_row = any(CROSS in encoding.tokens for encoding in encodings)
     names = {name for encoding in encodings for name in encoding.media}
     batch = {}
@@ -72,7 +77,7 @@ def _media(encodings: Sequence[Encoding]) -> Batch:
         shape = _largest(given)
         empty = given[0].new_zeros((1, *shape[1:]))
         wanted = [encoding.media.get(name, empty) for encoding in encodings] if by_row else given
-        batch[name] = torch.cat([_grown(value, (len(value), *shape[1:]), 0) for value in wanted])
+        batch[name] = torch.cat([_padded(value, (len(value), *shape[1:]), 0) for value in wanted])
     return batch
 
 
@@ -80,8 +85,6 @@ def _largest(values: Sequence[torch.Tensor]) -> tuple[int, ...]:
     return tuple(max(sizes) for sizes in zip(*(value.shape for value in values), strict=True))
 
 
-def _grown(value: torch.Tensor, shape: Sequence[int], fill: int) -> torch.Tensor:
-    if value.shape == tuple(shape):
-        return value
+def _padded(value: torch.Tensor, shape: Sequence[int], fill: int) -> torch.Tensor:
     gaps = [gap for have, want in zip(value.shape, shape, strict=True) for gap in (want - have, 0)]
-    return pad(value, gaps[::-1], value=fill)
+    return pad(value, gaps[::-1], value=fill) if any(gaps) else value

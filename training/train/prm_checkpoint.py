@@ -1,4 +1,4 @@
-"""Checkpoints that become process reward models: loaded for training, and described so that scorers can read them."""
+"""Loads checkpoints to train them as process reward models, and writes into their config how scorers read them."""
 
 from __future__ import annotations
 
@@ -38,50 +38,36 @@ from atomthink_plugin.training.train.checkpoint import (
 )
 from atomthink_plugin.training.train.prm_recipe import PrmRecipe
 from atomthink_plugin.training.train.row_encoder import RowEncoder
+from atomthink_plugin.training.train.tokens import LabelledRows
 
 HEADS: Final = ("score", "classifier")
-"""What transformers calls the head of a classifier of tokens."""
+"""Names that transformers gives to the head of a token classifier."""
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
-    """What chains are written with: all of a PRM but its weights, which processes that prepare rows do without.
-
-    Attributes:
-        layout: The scorer's.
-        encoder: Measures and prepares prompts with images; None for text alone.
-        tag_id: Id of the token behind every step.
-    """
-
-    layout: Layout
-    encoder: RowEncoder | None
-    tag_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Trainable:
-    """A model that is to become a PRM.
+class TrainablePrm:
+    """A model that is trained to be a PRM.
 
     Attributes:
         checkpoint: Model, tokenizer and, if it reads images, processor.
-        writer: Writes chains for it.
+        rows: Makes its training rows, without needing the weights.
         classes: Ids of the bad and the good token; None for a classifier.
-        new: Ids of tokens that the tokenizer did not have before.
+        new_tokens: Ids of tokens that were added to the tokenizer.
     """
 
     checkpoint: Checkpoint
-    writer: Writer
+    rows: LabelledRows
     classes: tuple[int, int] | None
-    new: tuple[int, ...]
+    new_tokens: tuple[int, ...]
 
     @property
-    def words(self) -> PreTrainedTokenizerBase | ProcessorMixin:
-        """What is saved beside the weights."""
+    def processing_class(self) -> PreTrainedTokenizerBase | ProcessorMixin:
+        """The processor or tokenizer that is saved with the weights."""
         return self.checkpoint.processor or self.checkpoint.tokenizer
 
 
-def load(recipe: PrmRecipe) -> Trainable:
-    """Loads a model in training precision, with tokens of its own for tag, good and bad.
+def load(recipe: PrmRecipe) -> TrainablePrm:
+    """Loads a model in training precision, and adds the tokens for tag, good and bad that its tokenizer lacks.
 
     Raises:
         AtomThinkError: It cannot be loaded, or not used as this kind of PRM.
@@ -91,12 +77,10 @@ def load(recipe: PrmRecipe) -> Trainable:
     known = len(checkpoint.tokenizer)
     tag_id, *classes = _tokens(checkpoint, texts)
     setattr(checkpoint.model.config, SECTION, _section(recipe))
-    seeing = checkpoint.processor is not None
-    encoder = RowEncoder(checkpoint) if seeing else None
-    pair = (classes[0], classes[1]) if classes else None
-    new = tuple(range(known, len(checkpoint.tokenizer)))
-    writer = Writer(_layout(recipe, checkpoint, encoder, tag_id), encoder, tag_id)
-    return Trainable(checkpoint, writer, pair, new)
+    encoder = RowEncoder(checkpoint) if checkpoint.processor is not None else None
+    rows = LabelledRows(_layout(recipe, checkpoint, encoder, tag_id), encoder, tag_id, recipe.max_pixels)
+    new_tokens = tuple(range(known, len(checkpoint.tokenizer)))
+    return TrainablePrm(checkpoint, rows, (classes[0], classes[1]) if classes else None, new_tokens)
 
 
 def _layout(recipe: PrmRecipe, checkpoint: Checkpoint, encoder: RowEncoder | None, tag_id: int) -> Layout:
@@ -113,7 +97,7 @@ def _layout(recipe: PrmRecipe, checkpoint: Checkpoint, encoder: RowEncoder | Non
 
 
 def _load(recipe: PrmRecipe) -> Checkpoint:
-    """Loads a language model of text alone, or a classifier; a language model's body may become a classifier's."""
+    """Loads a text-only language model, or a classifier, whose head is new if the checkpoint has none."""
     request = checkpoint_request(recipe)
     config = config_of(request)
     processor: ProcessorMixin | None = None
@@ -153,7 +137,7 @@ def _weights(loader: Any, request: CheckpointRequest, new: tuple[str, ...], **co
 
 
 def _tokens(checkpoint: Checkpoint, texts: list[str]) -> list[int]:
-    """Returns the texts' ids; one that is several tokens becomes one, with an embedding of its own."""
+    """Returns the ids of texts. A text of several tokens is added to the tokenizer as one new token."""
     tokenizer = checkpoint.tokenizer
     new = [text for text in texts if not _is_one(tokenizer, text)]
     if new:

@@ -1,33 +1,35 @@
-"""The encoder of inference, quicker for many questions that are asked once: the same ids and the same pixels."""
+"""The encoder of inference, faster for many questions that are asked once: the same ids and the same pixels."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
+from PIL import Image as Pictures
 
-from atomthink_plugin.api import Prompt
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import CROSS, Encoder, Encoding, fitted, to_rgb
+from atomthink_plugin.inference.image_input import fitting, read_image, upright_size
 from atomthink_plugin.model_adapters.emova_policy import ConversationEncoder
 from atomthink_plugin.training.train.checkpoint import brings_code
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_HEADS: Final = 4096
-"""Beginnings of prompts whose tokens are remembered."""
+_PROMPTS: Final = 4096
+"""Prompts whose tokens are cached."""
 
 
 class RowEncoder(Encoder):
-    """Encodes each question once, and tells a prompt's length without preparing images.
+    """Encodes each question once, and can measure prompts without preparing images.
 
-    The tokens up to the last image depend on the text and on the images' sizes alone, so they are remembered. Where the
-    processor's image part alone gives the same pixels as the whole processor, which the first image shows, only that
-    part is called from then on.
+    The tokens up to the last image depend only on the text and on the sizes of the images, so they are cached. If the
+    image processor alone gives the same pixels as the whole processor, which is tested with the first image, then only
+    the image processor is called from then on.
 
     Args:
         checkpoint: A checkpoint with a processor.
@@ -36,27 +38,18 @@ class RowEncoder(Encoder):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self._known: OrderedDict[tuple[str, tuple[tuple[int, int], ...]], dict[str, torch.Tensor]] = OrderedDict()
-        self._alone: bool | None = None  # not known before the first image
-        self._measured = False
+        self._images_alone: bool | None = None  # unknown until the first image
+        self._measuring = False
         self._prepared: tuple[list[Image], Mapping[str, torch.Tensor]] = ([], {})
-
-    def length(self, prompt: Prompt) -> int:
-        """Returns the prompt's tokens; of its images only the sizes count.
-
-        Raises:
-            QuestionError: The processor refuses images of such sizes.
-        """
-        with self.measuring():
-            return self.encode(prompt).length
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Makes encodings inside without preparing images: their lengths are right, and they have no media."""
-        self._measured = True
+        """Leaves images out of the encodings that are made inside; their lengths are right."""
+        self._measuring = True
         try:
             yield
         finally:
-            self._measured = False
+            self._measuring = False
 
     def _head(self, text: str, images: list[Image]) -> Encoding:
         return self._process(text, images)
@@ -64,36 +57,47 @@ class RowEncoder(Encoder):
     def _process(self, text: str, images: list[Image]) -> Encoding:
         key = (text, tuple(image.size for image in images))
         tokens = self._known.get(key)
-        if tokens is not None and (self._measured or not images):
+        if tokens is not None and (self._measuring or not images):
             return Encoding(tokens, {}, len(images))
-        if tokens is not None and self._alone:
+        if tokens is not None and self._images_alone:
             return Encoding(tokens, dict(self._pixels(images)), len(images))
         whole = super()._process(text, images)
-        if images and self._alone is None and not self._measured:
-            self._alone = CROSS not in whole.tokens and _same(self._pixels(images), whole.media)
+        if images and self._images_alone is None and not self._measuring:
+            self._images_alone = CROSS not in whole.tokens and _equal(self._pixels(images), whole.media)
         self._known[key] = whole.tokens
-        if len(self._known) > _HEADS:
+        if len(self._known) > _PROMPTS:
             self._known.popitem(last=False)
         return whole
 
     def _pixels(self, images: list[Image]) -> Mapping[str, torch.Tensor]:
-        before, pixels = self._prepared
-        # The steps of a chain, and what would have been right in their place, share their question's very images.
-        if len(before) != len(images) or any(one is not other for one, other in zip(before, images, strict=True)):
+        last, pixels = self._prepared
+        # The steps of a chain, and their corrections, share the image objects of their question.
+        if len(last) != len(images) or any(one is not other for one, other in zip(last, images, strict=True)):
             prepare = self._processor.image_processor
             pixels = prepare(images=[fitted(to_rgb(i), self._most_pixels) for i in images], return_tensors="pt")
             self._prepared = images, pixels
         return pixels
 
 
-class ConversationRows(RowEncoder, ConversationEncoder):
+class ConversationRowEncoder(RowEncoder, ConversationEncoder):
     """The same for EMOVA, whose processor takes whole conversations."""
 
 
 def row_encoder(checkpoint: Checkpoint) -> RowEncoder:
     """Returns the encoder of a checkpoint that is trained."""
-    return ConversationRows(checkpoint) if brings_code(checkpoint.model.config) else RowEncoder(checkpoint)
+    return ConversationRowEncoder(checkpoint) if brings_code(checkpoint.model.config) else RowEncoder(checkpoint)
 
 
-def _same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+def load_image(file: Path, max_pixels: int | None) -> Image:
+    """Returns an image in RGB, scaled down to `max_pixels` if it has more, as inference does."""
+    return fitted(read_image(file), max_pixels)
+
+
+def blank_image(file: Path, max_pixels: int | None) -> Image:
+    """Returns a blank image of the size that `load_image` returns, without reading the file's pixels."""
+    with Pictures.open(file) as image:
+        return Pictures.new("RGB", fitting(upright_size(image), max_pixels))
+
+
+def _equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
     return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in second)

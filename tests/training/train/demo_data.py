@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -43,3 +44,9 @@ def recipe(folder: Path, **given: Any) -> PolicyRecipe:
     }
     told |= {"bf16": False, "save_dtype": "float32", "max_steps": 2, "logging_steps": 1, "learning_rate": 1e-3}
     return PolicyRecipe.model_validate(told | given)
+
+
+def counts(text: str) -> dict[str, int]:
+    """The numbers of a training's line of counts, by the word after each."""
+    (line,) = re.findall(r"(?:chains|pairs): \d+ read.*", text)
+    return {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", line)}

@@ -15,10 +15,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from atomthink_plugin.inference.checkpoints import load_multimodal
+from atomthink_plugin.training.train.dataset import RowCollator, read_training_data
 from atomthink_plugin.training.train.row_encoder import row_encoder
-from atomthink_plugin.training.train.samples import samples_of
-from atomthink_plugin.training.train.sft import Collator
-from atomthink_plugin.training.train.tokens import Renderer, closing_id
+from atomthink_plugin.training.train.tokens import ChainRows, closing_id
 from tests.training.train.demo_data import MODEL, recipe
 
 
@@ -26,10 +25,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     init_process_group("gloo")
     checkpoint = load_multimodal(MODEL, device="cpu")
-    encoder = row_encoder(checkpoint)
-    renderer = Renderer(encoder, closing_id(checkpoint))
-    samples = samples_of(recipe(folder, one_row_per_chain=True), encoder, renderer, None)
-    collator = Collator(samples, renderer, checkpoint.pad_id, None).with_spare()
+    rows = ChainRows(row_encoder(checkpoint), closing_id(checkpoint), one_row_per_chain=True)
+    data = read_training_data(recipe(folder), rows)
+    collator = RowCollator(data, checkpoint.pad_id).with_spare()
     model: Any = checkpoint.model.requires_grad_(True)
     mesh = init_device_mesh("cpu", (2,))
     layers = [
@@ -37,7 +35,7 @@ def main() -> None:
     ]
     for module in (*layers, model):
         fully_shard(module, mesh=mesh)
-    batch = collator([{"row": get_rank()}])
+    batch = collator([data.parts[get_rank()]])
     loss = model(**batch).loss
     loss.backward()
     assert all(torch.isfinite(value.grad.to_local()).all() for value in model.parameters() if value.grad is not None)

@@ -18,8 +18,8 @@ from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.training.records import engine_question
 from atomthink_plugin.training.train.dpo import train_dpo
 from atomthink_plugin.training.train.recipe import DpoRecipe
-from atomthink_plugin.training.train.tokens import picture
-from tests.training.train.demo_data import MODEL, demo_chains
+from atomthink_plugin.training.train.row_encoder import load_image
+from tests.training.train.demo_data import MODEL, counts, demo_chains
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def margin(checkpoint: Checkpoint, pair: dict[str, Any], folder: Path) -> float:
     """How much likelier the chosen side is than the rejected one."""
     encoder, totals = Encoder(checkpoint), []
-    path = Steps(engine_question("q", pair["question"], [picture(folder / image, None) for image in pair["images"]]))
+    path = Steps(engine_question("q", pair["question"], [load_image(folder / image, None) for image in pair["images"]]))
     prompt = encoder.encode(Continue().render(path))
     for side in ("chosen", "rejected"):
         ids = encoder.pieces([f"{step}\n\n" for step in pair[side]])
@@ -89,7 +89,7 @@ def test_tuning_makes_the_chosen_side_likelier_and_sets_bad_pairs_aside(
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in [*good, *bad]))
     train_dpo(recipe(tmp_path, learning_rate=1e-3 if lora else 1e-4, max_length=500, **lora))
-    assert "pairs: 9 read, 2 used, 7 set aside; 2 rows" in caplog.text
+    assert counts(caplog.text) == {"read": 9, "used": 2, "rejected": 7, "rows": 2}
     assert len(lines(tmp_path / "out" / "rejects.jsonl")) == 7
     losses = [record["loss"] for record in lines(tmp_path / "out" / "log.jsonl")]
     assert losses[0] == pytest.approx(0.6931, abs=1e-3)  # as likely as under itself

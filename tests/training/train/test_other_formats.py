@@ -11,7 +11,7 @@ from atomthink_plugin.formats.stages import Stages
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.training.records import engine_question
 from atomthink_plugin.training.train.row_encoder import RowEncoder
-from atomthink_plugin.training.train.tokens import Renderer, Row, closing_id, packable
+from atomthink_plugin.training.train.tokens import ChainRows, TrainingRow, closing_id, packable
 from tests.other_formats import LLAVA_COT, STAGES, InQuestion, Lines, Numbered, Tagged
 from tests.tiny_models import llava, loaded, qwen
 
@@ -20,12 +20,12 @@ LINES = ("a is 1.", "b is 2.", "so 3.")
 FORMATS = [(Lines(), LINES), (Tagged(), STAGES), (Numbered(), LINES), (Stages(), LLAVA_COT), (InQuestion(), LINES)]
 
 
-def renderer_of(build: object) -> Renderer:
+def builder_of(build: object) -> ChainRows:
     checkpoint = loaded(build)  # type: ignore[arg-type]
-    return Renderer(RowEncoder(checkpoint), closing_id(checkpoint))
+    return ChainRows(RowEncoder(checkpoint), closing_id(checkpoint))
 
 
-def ids_of(row: Row) -> list[int]:
+def ids_of(row: TrainingRow) -> list[int]:
     ids: list[int] = row.encoding.tokens["input_ids"][0].tolist()
     return ids
 
@@ -36,10 +36,9 @@ def test_a_row_is_what_inference_reads_when_the_chain_goes_on(
     build: object, form: Format, steps: tuple[str, ...]
 ) -> None:
     encoder, path = Encoder(loaded(build)), Path(QUESTION)  # type: ignore[arg-type]
-    for at, step in enumerate(steps[:-1]):
+    for step, row in zip(steps[:-1], builder_of(build).step_rows(form, QUESTION, steps), strict=False):
         path = path.extend(Step(step))
-        read = encoder.encode(form.render(path)).tokens["input_ids"][0].tolist()
-        assert ids_of(renderer_of(build).step(form, QUESTION, steps, at)) == read
+        assert ids_of(row) == encoder.encode(form.render(path)).tokens["input_ids"][0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -63,17 +62,17 @@ def test_a_row_is_what_inference_reads_when_the_chain_goes_on(
 )
 def test_what_is_learned_of_a_unit(form: Format, steps: tuple[str, ...], expected: list[str]) -> None:
     """The policy writes a unit up to its own end, not the start tag that its prompt already has."""
-    rows = [renderer_of(llava).step(form, QUESTION, steps, at) for at in range(len(steps))]
-    assert [loaded(llava).tokenizer.decode(ids_of(row)[-row.learned :]) for row in rows] == expected
+    rows = builder_of(llava).step_rows(form, QUESTION, steps)
+    assert [loaded(llava).tokenizer.decode(list(row.labels.values())) for row in rows] == expected
 
 
 @pytest.mark.parametrize(("form", "steps"), FORMATS)
 def test_a_chain_is_one_row_where_the_question_stays(form: Format, steps: tuple[str, ...]) -> None:
     assert packable(form) is (not isinstance(form, InQuestion))
     if packable(form):
-        rows = [renderer_of(llava).step(form, QUESTION, steps, at) for at in range(len(steps))]
-        packed = renderer_of(llava).chain(form, QUESTION, steps)
-        assert packed.written == tuple(row.learned for row in rows)
+        rows = list(builder_of(llava).step_rows(form, QUESTION, steps))
+        packed = builder_of(llava).chain_row(form, QUESTION, steps)
+        assert packed.labels == {at: token for row in rows for at, token in row.labels.items()}
         assert ids_of(packed) == ids_of(rows[-1])
 
 
@@ -88,7 +87,7 @@ def test_a_chain_is_one_row_where_the_question_stays(form: Format, steps: tuple[
 )
 def test_what_a_policy_could_not_write_is_refused(form: Format, steps: tuple[str, ...], at: int) -> None:
     with pytest.raises(QuestionError):
-        renderer_of(llava).step(form, QUESTION, steps, at)
+        next(builder_of(llava).step_rows(form, QUESTION, steps, only=at))
 
 
 @pytest.mark.parametrize("form", [Direct(), Cot()])
@@ -97,8 +96,8 @@ def test_a_whole_reply_has_the_tokens_of_its_text(form: Format, build: object) -
     """Cut at blank lines, as steps are, it has others: no model writes them, and no prompt holds them."""
     words = loaded(build).tokenizer  # type: ignore[arg-type]
     reply = "Read the bars.\n\n\n\n\nx is 4.\n\nThe final answer is: 4."
-    row = renderer_of(build).step(form, QUESTION, (reply,), 0)
-    written = ids_of(row)[-row.learned : -1]
+    (row,) = builder_of(build).step_rows(form, QUESTION, (reply,))
+    written = list(row.labels.values())[:-1]
     assert written == words.encode(reply, add_special_tokens=False)
     parts = ["Read the bars.\n\n", "\n\n", "\nx is 4.\n\n", "The final answer is: 4."]
     assert written != [token for part in parts for token in words.encode(part, add_special_tokens=False)]

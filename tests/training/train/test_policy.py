@@ -21,7 +21,7 @@ from atomthink_plugin.training.train.sft import train_policy
 from tests import tiny_models
 from tests.emova_standin import emova
 from tests.training.processes import in_two_processes
-from tests.training.train.demo_data import MODEL, MUON, demo_chains, recipe
+from tests.training.train.demo_data import MODEL, MUON, counts, demo_chains, recipe
 
 
 @pytest.fixture(scope="module")
@@ -216,16 +216,16 @@ def test_what_cannot_be_learned_is_set_aside_and_counted(
     train_policy(recipe(tmp_path, one_row_per_chain=True, max_steps=1, max_length=400))
     rejects = lines(tmp_path / "out" / "rejects.jsonl")
     assert len(rejects) == len(bad) + 1
-    assert "chains: 9 read, 1 used, 8 set aside; 1 rows" in caplog.text
+    assert counts(caplog.text) == {"read": 9, "used": 1, "rejected": 8, "rows": 1}
     reasons = {str(r["record"]["id"]) if isinstance(r["record"], dict) else "torn": r["reason"] for r in rejects}
     assert "haiku" in reasons["odd format"]
     assert "'\\n\\n'" in reasons["blank line"]
-    assert "more than 400" in reasons["long"]
-    assert f"step {len(good['steps'])} is labelled wrong" in reasons["wrong step"]
-    assert "whole replies" in reasons["two replies"]
+    assert "400" in reasons["long"]
+    assert f"step {len(good['steps'])}" in reasons["wrong step"]
+    assert reasons.keys() == {*bad, "torn"}
     assert "broken.png" in reasons["broken image"]
     (tmp_path / "chains.jsonl").write_text(json.dumps({**good, "format": "haiku"}) + "\n")
-    with pytest.raises(AtomThinkError, match=r"nothing that can be learned.*haiku"):
+    with pytest.raises(AtomThinkError, match=r"`data`.*haiku"):
         train_policy(recipe(tmp_path, output_dir=tmp_path / "none"))
 
 
@@ -235,7 +235,7 @@ def test_weights_of_files_say_how_often_they_are_used(
     caplog.set_level("INFO")
     files = [{"file": str(data / "chains.jsonl"), "weight": 1.5}, {"file": str(data / "chains.jsonl"), "weight": 0.25}]
     train_policy(recipe(data, output_dir=tmp_path / "out", data=files, one_row_per_chain=True, max_steps=1))
-    assert "chains: 24 read, 24 used, 0 set aside; 21 rows" in caplog.text
+    assert counts(caplog.text) == {"read": 24, "used": 24, "rejected": 0, "rows": 21}
 
 
 @pytest.mark.parametrize(

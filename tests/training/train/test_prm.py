@@ -7,7 +7,6 @@ import json
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate, islice
 from math import log
 from pathlib import Path
@@ -31,14 +30,15 @@ from atomthink_plugin.training.records import Chain, RecordFile, read_records, w
 from atomthink_plugin.training.tiny.files import Figures, slips, write
 from atomthink_plugin.training.tiny.models import make_grown
 from atomthink_plugin.training.tiny.stages import KINDS
-from atomthink_plugin.training.train.prm import Collator
+from atomthink_plugin.training.train.collate import IGNORED
+from atomthink_plugin.training.train.dataset import RowCollator, read_training_data
 from atomthink_plugin.training.train.prm_checkpoint import load
-from atomthink_plugin.training.train.prm_loss import judging_loss
+from atomthink_plugin.training.train.prm_loss import step_loss
 from atomthink_plugin.training.train.prm_recipe import PrmRecipe
-from atomthink_plugin.training.train.prm_samples import samples_of
 from atomthink_plugin.training.train.recipe import load_recipe
 from tests.tiny_models import causal_prm, folder, head_prm
 from tests.training.processes import in_two_processes
+from tests.training.train.demo_data import counts
 
 FEW = 6
 CLI = "atomthink_plugin.cli"
@@ -171,8 +171,8 @@ def test_wrong_steps_weigh_as_much_as_right_ones_however_they_are_batched() -> N
     pairs = torch.zeros(10, 2, requires_grad=True)
     right = torch.tensor([0.0] + [1.0] * 9)
     weights = (10 / 2, 10 / 18)
-    whole = judging_loss(pairs, right, weights)
-    parts = sum(judging_loss(pairs[i : i + 1], right[i : i + 1], weights) for i in range(10))
+    whole = step_loss(pairs, right, weights)
+    parts = sum(step_loss(pairs[i : i + 1], right[i : i + 1], weights) for i in range(10))
     assert torch.isclose(whole, torch.as_tensor(parts))
     (gradient,) = torch.autograd.grad(whole, pairs)
     assert torch.isclose(gradient[0].abs().sum(), gradient[1:].abs().sum())
@@ -242,20 +242,15 @@ def test_what_cannot_be_learned_is_set_aside_with_its_reason(
     out = tmp_path / "prm"
     told = {"data": str(mixed), "output_dir": str(out), "max_length": 400, "max_steps": 1}
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", **told))]) == 0
-    reasons = [json.loads(line)["reason"] for line in (out / "rejects.jsonl").read_text().splitlines()]
-    for said in (
-        "no step has a label",
-        "1 labels for",
-        "less than or equal to 1",
-        "no JSON",
-        "broken.png",
-        "nowhere.png",
-    ):
-        assert any(said in reason for reason in reasons), (said, reasons)
-    assert any("more than 400" in reason for reason in reasons)
-    # A tag in a text is written apart, as in reading, so that chain stays.
-    assert len(reasons) == len(bad)
-    assert f"{len(good) + len(bad) + 1} read, {len(good) + 1} used, {len(bad)} set aside" in caplog.text
+    rejects = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
+    reasons = {r["record"]["id"] if isinstance(r["record"], dict) else r["record"]: r["reason"] for r in rejects}
+    # A tag in a text is tokenised as text, as in inference, so that chain stays.
+    assert reasons.keys() == {record["id"] for record in bad} - {"has-the-tag"} | {"no json"}
+    assert "broken.png" in reasons["broken-image"]
+    assert "nowhere.png" in reasons["no-image"]
+    assert "400" in reasons["too-long"]
+    used = len(good) + 1
+    assert counts(caplog.text) | {"read": used + len(bad), "used": used, "rejected": len(bad)} == counts(caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -315,20 +310,20 @@ def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path, kind: s
     assert fmean(losses[-3:]) < losses[0]
 
 
-def test_a_row_to_spare_is_judged_by_nobody(data: Path, tmp_path: Path) -> None:
-    told = load_recipe(PrmRecipe, recipe(tmp_path / "r.yaml", data=str(data), output_dir=str(tmp_path / "out")))
-    model = load(told)
-    samples = samples_of(told, model.writer, None)
-    collator = Collator(samples, told, model.writer, model.checkpoint.pad_id)
-    text = collator.samples.records[0].chain.model_copy(update={"images": ()})
-    samples = replace(
-        collator.samples, records=[collator.samples.records[0]._replace(chain=text), *collator.samples.records[1:]]
-    )
-    alone, spared = (replace(collator, samples=samples), replace(collator, samples=samples).with_spare())
-    few, more = alone([{"record": 0}]), spared([{"record": 0}])
+def test_a_spare_row_has_no_loss(data: Path, tmp_path: Path) -> None:
+    first, *others = [json.loads(line) for line in data.read_text().splitlines()]
+    file = data.with_name("first_without_image.jsonl")
+    file.write_text("".join(json.dumps(record) + "\n" for record in ({**first, "images": []}, *others)))
+    told = load_recipe(PrmRecipe, recipe(tmp_path / "r.yaml", data=str(file), output_dir=str(tmp_path / "out")))
+    prm = load(told)
+    collator = RowCollator(read_training_data(told, prm.rows), prm.checkpoint.pad_id)
+    item = collator.data.parts[0]
+    few, more = collator([item]), collator.with_spare()([item])
     assert (len(few["input_ids"]), len(more["input_ids"]), len(more["pixel_values"])) == (1, 2, 1)
-    assert more["targets"].counts.tolist() == few["targets"].counts.tolist()
-    assert set(more["targets"].steps.row.tolist()) == {0}
+    for name in ("labels", "step_labels", "token_labels"):
+        assert (few[name] != IGNORED).any()
+        assert torch.equal(few[name][0], more[name][0, : few[name].shape[1]])
+        assert (more[name][1] == IGNORED).all()
 
 
 def test_new_classes_of_an_untied_model_are_no_work_for_adapters(

@@ -19,15 +19,8 @@ from atomthink_plugin.inference.encoding import MAX_PIXELS, Encoder, Encoding, f
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.training.records import Chain, engine_question
 from atomthink_plugin.training.train.collate import IGNORED, Batch, collate
-from atomthink_plugin.training.train.row_encoder import RowEncoder
-from atomthink_plugin.training.train.tokens import (
-    Renderer,
-    Row,
-    blank,
-    closing_id,
-    packable,
-    picture,
-)
+from atomthink_plugin.training.train.row_encoder import RowEncoder, blank_image, load_image
+from atomthink_plugin.training.train.tokens import ChainRows, TrainingRow, closing_id, packable
 from tests import tiny_models
 from tests.training.train.demo_data import MODEL, demo_chains
 
@@ -45,6 +38,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Chain]]:
     return folder, demo_chains(folder, 3)
 
 
+def rows_for(checkpoint: Checkpoint) -> ChainRows:
+    return ChainRows(RowEncoder(checkpoint), closing_id(checkpoint))
+
+
 def losses(checkpoint: Checkpoint, batch: Batch) -> torch.Tensor:
     """The loss of each learned token, row after row."""
     with torch.no_grad():
@@ -57,11 +54,11 @@ def losses(checkpoint: Checkpoint, batch: Batch) -> torch.Tensor:
 def test_a_step_is_learned_as_the_policy_samples_it_and_goes_on_from_it(
     embedded: Checkpoint, demo: tuple[Path, list[Chain]]
 ) -> None:
-    renderer = Renderer(RowEncoder(embedded), closing_id(embedded))
+    builder = rows_for(embedded)
     policy = TransformersPolicy(embedded, cache_gib=0)
     folder, chains = demo
     chain = chains[0]
-    question = engine_question("q", chain.question, [picture(folder / chain.images[0], None)])
+    question = engine_question("q", chain.question, [load_image(folder / chain.images[0], None)])
     path, steps = Steps(question), []
     for _ in range(20):
         (step,) = asyncio.run(policy.propose(Continue().render(path), 1, Sampling())).steps
@@ -71,9 +68,11 @@ def test_a_step_is_learned_as_the_policy_samples_it_and_goes_on_from_it(
             break
     assert path.final
     texts = [step.text for step in steps]
-    for at, step in enumerate(steps):
-        row = renderer.step(Continue(), question, texts, at)
-        assert tuple(row.encoding.tokens["input_ids"][0, -row.learned :].tolist()) == step.token_ids
+    rows = list(builder.step_rows(Continue(), question, texts))
+    for row, step in zip(rows, steps, strict=True):
+        assert tuple(row.labels.values()) == step.token_ids
+        assert row.encoding.tokens["input_ids"][0, list(row.labels)].tolist() == list(step.token_ids)
+        assert list(row.labels)[-1] == row.encoding.length - 1
 
 
 @pytest.mark.parametrize("build", [None, tiny_models.llava, tiny_models.qwen, tiny_models.mllama])
@@ -81,16 +80,17 @@ def test_a_packed_chain_has_the_loss_of_each_of_its_steps(
     build: object, embedded: Checkpoint, demo: tuple[Path, list[Chain]]
 ) -> None:
     checkpoint = embedded if build is None else tiny_models.loaded(build)  # type: ignore[arg-type]
-    renderer = Renderer(RowEncoder(checkpoint), closing_id(checkpoint))
+    builder = rows_for(checkpoint)
     folder, chains = demo
     for chain in chains[:2]:
-        question = engine_question("q", chain.question, [picture(folder / chain.images[0], None)])
-        packed = renderer.chain(Continue(), question, chain.steps)
-        single = [renderer.step(Continue(), question, chain.steps, at) for at in range(len(chain.steps))]
-        assert packed.written == tuple(row.learned for row in single)
-        whole = losses(checkpoint, collate([packed], checkpoint.pad_id)).split(packed.written)
-        apart = losses(checkpoint, collate(single, checkpoint.pad_id)).split(packed.written)
-        for at, (one, other) in enumerate(zip(whole, apart, strict=True)):
+        question = engine_question("q", chain.question, [load_image(folder / chain.images[0], None)])
+        packed = builder.chain_row(Continue(), question, chain.steps)
+        single = list(builder.step_rows(Continue(), question, chain.steps))
+        assert list(packed.labels.values()) == [token for row in single for token in row.labels.values()]
+        lengths = [len(row.labels) for row in single]
+        whole = losses(checkpoint, collate([packed], checkpoint.pad_id)).split(lengths)
+        by_step = losses(checkpoint, collate(single, checkpoint.pad_id)).split(lengths)
+        for at, (one, other) in enumerate(zip(whole, by_step, strict=True)):
             assert one.mean().item() == pytest.approx(other.mean().item(), abs=1e-5), f"step {at + 1}"
 
 
@@ -104,9 +104,9 @@ def test_a_packed_chain_has_the_loss_of_each_of_its_steps(
     ],
 )
 def test_what_ends_a_step(form: Format, steps: tuple[str, ...], ends: list[str], embedded: Checkpoint) -> None:
-    renderer = Renderer(RowEncoder(embedded), closing_id(embedded))
-    rows = [renderer.step(form, engine_question("q", "How many?", ()), steps, at) for at in range(len(steps))]
-    written = [embedded.tokenizer.decode(row.encoding.tokens["input_ids"][0, -row.learned :]) for row in rows]
+    builder = rows_for(embedded)
+    rows = builder.step_rows(form, engine_question("q", "How many?", ()), steps)
+    written = [embedded.tokenizer.decode(list(row.labels.values())) for row in rows]
     assert written == [step + end for step, end in zip(steps, ends, strict=True)]
 
 
@@ -117,9 +117,9 @@ def test_only_formats_whose_question_stays_are_packable() -> None:
 
 
 def test_a_step_that_holds_what_ends_a_step_is_refused(embedded: Checkpoint) -> None:
-    renderer = Renderer(RowEncoder(embedded), closing_id(embedded))
-    with pytest.raises(QuestionError, match="step 1 holds"):
-        renderer.step(Continue(), engine_question("q", "How many?", ()), ("Step 1: a.\n\nb.", STEPS[2]), 0)
+    builder = rows_for(embedded)
+    with pytest.raises(QuestionError):
+        next(builder.step_rows(Continue(), engine_question("q", "How many?", ()), ("Step 1: a.\n\nb.", STEPS[2])))
 
 
 def test_the_quick_encoder_gives_what_inference_gives() -> None:
@@ -132,7 +132,8 @@ def test_the_quick_encoder_gives_what_inference_gives() -> None:
             prompt = Continue().render(Steps(engine_question("q", f"How many? {at}", pictures)))
             expected, given = Encoder(checkpoint).encode(prompt), quick.encode(prompt)
             measured = Continue().render(Steps(engine_question("q", f"How many? {at}", [Image.new("RGB", size)])))
-            assert quick.length(measured) == expected.length
+            with quick.measuring():
+                assert quick.encode(measured).length == expected.length
             for have, want in ((given.tokens, expected.tokens), (given.media, expected.media)):
                 assert have.keys() == want.keys()
                 assert all(torch.equal(have[name], want[name]) for name in want), build.__name__
@@ -143,12 +144,12 @@ def test_the_quick_encoder_gives_what_inference_gives() -> None:
 )
 def test_rows_with_and_without_images_share_a_batch(build: object) -> None:
     checkpoint = tiny_models.loaded(build)  # type: ignore[arg-type]
-    renderer = Renderer(RowEncoder(checkpoint), closing_id(checkpoint))
+    builder = rows_for(checkpoint)
     pictures = [[tiny_models.picture(1, (112, 56))], [], [tiny_models.picture(2, (56, 56))]]
-    rows: list[Row] = [
-        renderer.chain(Continue(), engine_question("q", "How many?", shown), STEPS) for shown in pictures
+    rows: list[TrainingRow] = [
+        builder.chain_row(Continue(), engine_question("q", "How many?", shown), STEPS) for shown in pictures
     ]
-    together = losses(checkpoint, collate(rows, checkpoint.pad_id)).split([row.learned for row in rows])
+    together = losses(checkpoint, collate(rows, checkpoint.pad_id)).split([len(row.labels) for row in rows])
     for row, learned in zip(rows, together, strict=True):
         alone = losses(checkpoint, collate([row], checkpoint.pad_id))
         assert torch.allclose(learned, alone, atol=2e-5)
@@ -156,8 +157,8 @@ def test_rows_with_and_without_images_share_a_batch(build: object) -> None:
 
 def test_large_pictures_are_scaled_down_with_their_proportion(tmp_path: Path) -> None:
     tiny_models.picture(0, (200, 100)).save(tmp_path / "a.png")
-    assert picture(tmp_path / "a.png", 5000).size == blank(tmp_path / "a.png", 5000).size == (100, 50)
-    assert picture(tmp_path / "a.png", None).size == (200, 100)
+    assert load_image(tmp_path / "a.png", 5000).size == blank_image(tmp_path / "a.png", 5000).size == (100, 50)
+    assert load_image(tmp_path / "a.png", None).size == (200, 100)
     assert fitting((1, 10**6), 100)[0] == 1
 
 

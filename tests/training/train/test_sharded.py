@@ -15,17 +15,17 @@ from transformers.core_model_loading import WeightRenaming
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
-from atomthink_plugin.inference.checkpoints import load_multimodal
+from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.training.records import Chain, write_records
 from atomthink_plugin.training.train import sft
 from atomthink_plugin.training.train.checkpoint import freeze, load_trainable, prepare_for_sharding
 from atomthink_plugin.training.train.collate import IGNORED
+from atomthink_plugin.training.train.dataset import RowCollator, read_training_data
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 from atomthink_plugin.training.train.resume import resume_from
 from atomthink_plugin.training.train.row_encoder import row_encoder
-from atomthink_plugin.training.train.samples import samples_of
-from atomthink_plugin.training.train.sft import Collator, train_policy
-from atomthink_plugin.training.train.tokens import Renderer, closing_id
+from atomthink_plugin.training.train.sft import train_policy
+from atomthink_plugin.training.train.tokens import ChainRows, closing_id
 from atomthink_plugin.training.train.trainer import RecipeTrainer, parameter_groups
 from tests.training.processes import in_two_processes
 from tests.training.train.demo_data import MODEL, MUON, demo_chains, recipe
@@ -51,22 +51,24 @@ def losses(folder: Path) -> list[float]:
     return [float(value) for _, value in sorted(re.findall(r"loss (\d) (\d+\.\d{6})", done.stdout))]
 
 
+def collator_of(checkpoint: Checkpoint, data: Path) -> RowCollator:
+    rows = ChainRows(row_encoder(checkpoint), closing_id(checkpoint), one_row_per_chain=True)
+    return RowCollator(read_training_data(recipe(data), rows), checkpoint.pad_id)
+
+
 def test_a_row_without_an_image_waits_for_nobody(data: Path) -> None:
     checkpoint = load_multimodal(MODEL, device="cpu")
-    renderer = Renderer(row_encoder(checkpoint), closing_id(checkpoint))
-    samples = samples_of(recipe(data, one_row_per_chain=True), row_encoder(checkpoint), renderer, None)
-    collator = Collator(samples, renderer, checkpoint.pad_id, None)
+    collator = collator_of(checkpoint, data)
     with torch.no_grad():
-        alone = [checkpoint.model(**collator([{"row": i}])).loss.item() for i in range(2)]
+        alone = [checkpoint.model(**collator([item])).loss.item() for item in collator.data.parts]
     assert losses(data) == pytest.approx(alone, abs=1e-4)
 
 
 def test_a_spare_row_is_not_learned_and_stands_where_no_other_has_an_image(data: Path) -> None:
     checkpoint = load_multimodal(MODEL, device="cpu")
-    renderer = Renderer(row_encoder(checkpoint), closing_id(checkpoint))
-    samples = samples_of(recipe(data, one_row_per_chain=True), row_encoder(checkpoint), renderer, None)
-    collator = Collator(samples, renderer, checkpoint.pad_id, None).with_spare()
-    text, both = collator([{"row": 1}]), collator([{"row": 0}, {"row": 1}])
+    collator = collator_of(checkpoint, data).with_spare()
+    with_image, without = collator.data.parts
+    text, both = collator([without]), collator([with_image, without])
     assert (len(text["input_ids"]), len(text["pixel_values"])) == (2, 1)
     assert (text["labels"][1] == IGNORED).all()
     assert (len(both["input_ids"]), len(both["pixel_values"])) == (2, 1)
