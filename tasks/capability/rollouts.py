@@ -1,21 +1,19 @@
 """Rollouts from prefixes of reference chains: the share that reaches the right answer.
 
-All rollouts from a prefix are one question to the engine. `training/label/rollouts.py` asks one question per rollout,
-because its estimators decide after each one whether they need another.
+All rollouts from a prefix are one question to the engine.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atomthink_plugin.answers import count_equivalent
-from atomthink_plugin.api import AtomThinkError, Choice, Failure, Question, QuestionError, Search, SearchTree
+from atomthink_plugin.api import AtomThinkError, Failure, Question
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.capability.records import StepRecord
+from atomthink_plugin.training.label.rollouts import left_no_room, rollout_search
 from atomthink_plugin.training.records import QuestionRecord, engine_question, read_images
 
 
@@ -116,32 +114,17 @@ def measure_prefixes(questions: PrefixQuestions, runner: Runner, rollouts: int) 
         rollouts: Rollouts per prefix.
     """
     answers = {prefix.id: prefix.answer for prefix in questions.prefixes}
-    right: dict[str, int] = {}
-    sampling = replace(runner, search=_rollout_search(rollouts, answers, right))
+    sampling = replace(runner, search=rollout_search(rollouts, answers))
     with RunProgress(len(questions), f"{rollouts} rollouts", unit="prefixes") as progress:
         results = sampling.run(questions, progress.finished)
     measured = {}
     for prefix, result in zip(questions.prefixes, results, strict=True):
         if isinstance(result, Failure):
             found = PrefixResult(None, result.reason)
+        elif left_no_room(result, len(prefix.history)):
+            found = PrefixResult(None, f"prefix {prefix.id}: the context has no room for a step after the given ones")
         else:
             concluded = result.answer is not None and len(result.steps) == len(prefix.history)
-            found = PrefixResult(right[prefix.id] / rollouts, concluded=concluded)
+            found = PrefixResult(result.value, concluded=concluded)
         measured[prefix.chain, len(prefix.history)] = found
     return measured
-
-
-def _rollout_search(rollouts: int, answers: Mapping[str, str], right: dict[str, int]) -> Search:
-    """Returns a search that samples rollouts and writes the number of right ones to `right`."""
-
-    async def search(tree: SearchTree) -> Choice:
-        paths = await tree.rollouts(rollouts)
-        question = tree.root.question
-        if tree.why(tree.root) == "length":
-            raise QuestionError(f"prefix {question.id}: the context has no room for a step after the given ones")
-        found = [path.answer for path in paths]
-        # In a thread, because comparing formulas can take seconds.
-        right[question.id] = await asyncio.to_thread(count_equivalent, found, answers[question.id])
-        return Choice(paths[0], right[question.id] / rollouts, tree.why(paths[0]))
-
-    return search
