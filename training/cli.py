@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 from cyclopts import ArgumentCollection, Group, Parameter
@@ -103,15 +102,34 @@ def annotate(
         model_args: Its arguments, as for lmms-eval.
         samples: Rollouts per question.
     """
-    from atomthink_plugin.training.annotate.command import by_rollouts, by_teacher
+    from atomthink_plugin.training.annotate.run import annotate_with_model, annotate_with_teacher
 
-    options = SimpleNamespace(**locals(), way="wrong" if method == "corrupt" else method)
     if model is not None:
-        by_rollouts(options)
-    elif method == "corrupt" and (split or columns or max_steps):
-        raise AtomThinkError("`--split`, `--columns` and `--max-steps` do not go with `--method corrupt`")
-    else:
-        by_teacher(options)
+        annotate_with_model(
+            input, out, model=model, model_args=model_args, samples=samples, split=split, columns=columns, limit=limit
+        )
+        return
+    assert teacher_model is not None  # `_one_annotator` checks it
+    annotate_with_teacher(
+        input,
+        out,
+        teacher_model=teacher_model,
+        base_url=base_url,
+        method=method,
+        split=split,
+        columns=columns,
+        limit=limit,
+        checks=checks,
+        tries=tries,
+        max_steps=max_steps,
+        concurrency=concurrency,
+        timeout=timeout,
+        max_retries=max_retries,
+        wait=wait,
+        prices=prices,
+        max_tokens_total=max_tokens_total,
+        max_usd=max_usd,
+    )
 
 
 def label(

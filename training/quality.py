@@ -18,9 +18,9 @@ from atomthink_plugin.api import AtomThinkError, Message, QuestionError
 from atomthink_plugin.formats.steps import SEPARATOR, check
 from atomthink_plugin.report.output_files import write_json
 from atomthink_plugin.runtime.event_loop import run
+from atomthink_plugin.training.annotate.budget import Budget, LimitError
 from atomthink_plugin.training.annotate.filters import well_formed
-from atomthink_plugin.training.annotate.meter import LimitError, Meter
-from atomthink_plugin.training.annotate.teacher import Reply, Teacher, connect
+from atomthink_plugin.training.annotate.teacher import Teacher, TeacherReply, connect
 from atomthink_plugin.training.records import Chain, RecordFile, count_reasons, read_images, read_records
 
 CONCURRENCY: Final = 16  # requests to the judge in flight
@@ -33,7 +33,7 @@ use. Length alone is no merit.
 Reply with a JSON object: {"score": a whole number, "reason": one sentence}."""
 
 
-class ChainScore(Reply):
+class ChainScore(TeacherReply):
     """A judge's score of a chain."""
 
     score: Annotated[int, Field(ge=0, le=100)]
@@ -93,10 +93,10 @@ def report_quality(
     report: dict[str, Any] = {"statistics": statistics(found.records, _token_counter(tokenizer)) | rejected}
     scores = JudgeScores()
     if judge_model is not None:
-        meter = Meter(max_tokens=max_tokens_total)
-        scores = run(judge(found, drawn(found.records, samples), connect(judge_model, base_url, meter)))
+        budget = Budget(max_tokens=max_tokens_total)
+        scores = run(judge(found, drawn(found.records, samples), connect(judge_model, base_url, budget)))
         report["judge"] = {"model": judge_model, **scores.summary()}
-        report["tokens_spent"] = meter.spent.tokens
+        report["tokens_spent"] = budget.spent.tokens
     print(json.dumps(report, indent=1))
     if json_file is not None:
         each = {"scores": scores.scores, "failures": scores.failures} if judge_model is not None else {}

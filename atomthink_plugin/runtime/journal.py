@@ -37,12 +37,16 @@ class Journal:
         name: Readable beginning of this configuration's folder name.
         settings: Everything that changes results: model, scorer, search, format, seed, limits.
         rank: Index of this process.
+        argument: What the user chose the folder with, for errors.
 
     Raises:
         AtomThinkError: Another process writes this journal, or one of its files cannot be read or written.
     """
 
-    def __init__(self, folder: FilePath, name: str, settings: Mapping[str, Any], rank: int = 0) -> None:
+    def __init__(
+        self, folder: FilePath, name: str, settings: Mapping[str, Any], rank: int = 0, argument: str = _ARGUMENT
+    ) -> None:
+        self._argument = argument
         digest = hashlib.blake2b(dump(settings).encode(), digest_size=6).hexdigest()
         self.folder = folder / f"{name}-{digest}"
         self.thumbnails = Thumbnails(self.folder / "images")
@@ -50,7 +54,7 @@ class Journal:
         self._own = self.folder / f"rank{rank}.jsonl"
         self._write_settings()
         with ExitStack() as undo:
-            self._log = AppendLog(self._own, _ARGUMENT, encode=encode, decode=decode)
+            self._log = AppendLog(self._own, argument, encode=encode, decode=decode)
             undo.callback(self._log.close)
             self._places = self._read()
             self._partial = PartialLog(self.folder, rank, self._places)
@@ -116,7 +120,7 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(file, [self._settings])
         except OSError as error:
-            raise unwritable(file, _ARGUMENT, error) from error
+            raise unwritable(file, self._argument, error) from error
 
     def _restore_deleted(self) -> None:
         """Writes this process's file again if it was deleted or moved. Its content is still open."""

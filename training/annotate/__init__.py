@@ -1,1 +1,1 @@
-"""The annotation engine: a teacher's chains of atomic steps for questions with known answers."""
+"""Chains of atomic steps for questions with known answers, written by a teacher or by a local model."""

@@ -1,4 +1,4 @@
-"""Short-CoT augmentation: a reference solution is taken apart into atomic steps and written out.
+"""Short-CoT augmentation: the teacher writes out a reference solution as a chain of atomic steps.
 
 Source: AtomThink (arXiv 2411.11930), its annotation engine.
 """
@@ -9,60 +9,68 @@ from collections.abc import Sequence
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.training.annotate import prompts
-from atomthink_plugin.training.annotate.filters import FaultError, concluding, labelled, no_progress, numbers, tidy
-from atomthink_plugin.training.annotate.prompts import Pictures
-from atomthink_plugin.training.annotate.questions import Item
-from atomthink_plugin.training.annotate.solving import Try
-from atomthink_plugin.training.annotate.teacher import Reply
+from atomthink_plugin.training.annotate.attempt import Attempt
+from atomthink_plugin.training.annotate.filters import (
+    AttemptError,
+    conclusion,
+    no_progress,
+    numbered,
+    step_numbers,
+    without_label,
+)
+from atomthink_plugin.training.annotate.prompts import Images
+from atomthink_plugin.training.annotate.teacher import TeacherReply
+from atomthink_plugin.training.records import AnsweredQuestion
 
 
-class Expansion(Reply):
+class Expansion(TeacherReply):
     """A whole chain, or the rest of one."""
 
     steps: list[str]
 
 
-async def expand(attempt: Try, item: Item, pictures: Pictures) -> list[str]:
+async def augment(attempt: Attempt, record: AnsweredQuestion, images: Images) -> list[str]:
     """Returns a chain of numbered steps.
 
-    What repeats or breaks off is cut back to the last good step, and the rest is asked for again, warmer.
+    A chain that repeats itself or breaks off is cut after its last good step, and the rest is asked for again.
 
     Raises:
-        FaultError: The chain is badly numbered, too long or goes on behind its end, or makes no progress.
+        AttemptError: The chain is badly numbered, too long, continues after its conclusion, or makes no progress.
     """
     settings = attempt.settings
     kept: list[str] = []
     fault = ""
-    for draws in range(settings.retries + 1):
-        asked = prompts.expansion(item, pictures, labelled(kept))
-        reply = await attempt.ask(asked, Expansion, draws=draws, tokens=settings.chain_tokens)
+    for samples in range(settings.retries + 1):
+        messages = prompts.expansion(record, images, numbered(kept))
+        reply = await attempt.ask(messages, Expansion, samples=samples, max_tokens=settings.chain_tokens)
         _require_numbers(reply.steps, len(kept))
         before = len(kept)
-        fault = _take(reply.steps, kept)
+        fault = _append_good_steps(reply.steps, kept)
         if len(kept) > settings.max_steps:
-            raise FaultError("steps", f"not concluded within {settings.max_steps} steps", fault)
+            raise AttemptError("steps", f"not concluded within {settings.max_steps} steps", fault)
         if not fault:
-            return labelled(kept)
+            return numbered(kept)
         if len(kept) == before and before:
-            kept.pop()  # nothing follows from there
-    raise FaultError("steps", "no progress", fault)
+            kept.pop()  # no good step follows it
+    raise AttemptError("steps", "no progress", fault)
 
 
 def _require_numbers(steps: Sequence[str], before: int) -> None:
-    told = numbers(steps)
-    if any(number is not None for number in told) and told != list(range(before + 1, before + len(steps) + 1)):
-        raise FaultError("format", "steps are not numbered 1 to n", str(told))
+    numbers = step_numbers(steps)
+    expected = list(range(before + 1, before + len(steps) + 1))
+    if any(number is not None for number in numbers) and numbers != expected:
+        raise AttemptError("format", "steps are not numbered 1 to n", str(numbers))
 
 
-def _take(steps: Sequence[str], kept: list[str]) -> str:
-    """Appends the good steps up to the first that is not, and returns what is wrong with that; empty at the end."""
+def _append_good_steps(steps: Sequence[str], kept: list[str]) -> str:
+    """Appends the steps up to the first bad one, and returns what is wrong with that. Empty if the chain concludes."""
     for index, step in enumerate(steps):
-        text = tidy(step)
+        text = without_label(step)
         answer = final_answer(text)
         if answer is not None:
             if index < len(steps) - 1:
-                raise FaultError("format", "a step before the last states a final answer", step)
-            kept.append(concluding(answer))
+                raise AttemptError("format", "a step before the last states a final answer", step)
+            kept.append(conclusion(answer))
             return ""
         fault = no_progress(text, kept)
         if fault:

@@ -1,38 +1,38 @@
-"""What a teacher's steps have to pass: each adds something, they are numbered without a gap, and one concludes."""
+"""Filters for the steps and chains of a teacher, and the stages at which a question can be rejected."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.formats.steps import body, check
 
 Stage = Literal["input", "unfinished", "server", "teacher", "steps", "format", "answer", "check"]
-"""Where a question was lost: its record, the run that ended before it, the server, replies that cannot be used, no
-progress, the format, the correctness by the answer, the correctness by the teacher's checks."""
+"""Where a question was rejected: an unusable record, the end of the run, no reply from the server, unusable replies,
+no progress between steps, the format of the chain, its final answer, the teacher's checks."""
 
-STAGES: Final[tuple[Stage, ...]] = ("input", "unfinished", "server", "teacher", "steps", "format", "answer", "check")
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
-KNOWN: Final = 0.95
-"""Share of a step's runs of three words that may stand in earlier steps: more is those again, put together anew."""
+MAX_KNOWN_TRIGRAMS: Final = 0.95
+"""Share of a step's word trigrams that may occur in earlier steps."""
 
-_FEW: Final = 8  # words of a step below which runs of three say little
+_MIN_WORDS: Final = 8  # words of a step for which trigrams are compared
 
 _NUMBER: Final = re.compile(r"[\s#>*_-]*step\s*(\d+)\b", re.IGNORECASE)
-_GAP: Final = re.compile(r"\n\s*\n")
+_BLANK_LINE: Final = re.compile(r"\n\s*\n")
 
 
 @dataclass(eq=False)
-class FaultError(Exception):
-    """Why a try gave no chain.
+class AttemptError(Exception):
+    """An attempt did not give a chain.
 
     Attributes:
-        stage: What it did not pass.
-        reason: In a few words that many questions share.
-        detail: What is special to this one.
+        stage: The stage that it did not pass.
+        reason: A short reason that many questions share.
+        detail: Details of this attempt.
     """
 
     stage: Stage
@@ -40,71 +40,70 @@ class FaultError(Exception):
     detail: str = ""
 
 
-def tidy(step: str) -> str:
+def without_label(step: str) -> str:
     """Returns a step without its number and without blank lines."""
-    return _GAP.sub("\n", body(step)).strip()
+    return _BLANK_LINE.sub("\n", body(step)).strip()
 
 
-def labelled(steps: Sequence[str]) -> list[str]:
+def numbered(steps: Sequence[str]) -> list[str]:
     """Returns steps with their numbers."""
     return [f"Step {number}: {step}" for number, step in enumerate(steps, start=1)]
 
 
-def concluding(answer: str) -> str:
-    """Returns the last step."""
+def conclusion(answer: str) -> str:
+    """Returns the text of the last step."""
     return f"To sum up, the final answer is: {' '.join(answer.split())}."
 
 
 def no_progress(step: str, earlier: Sequence[str]) -> str | None:
-    """Returns why a step brings a chain no further, None if it does.
-
-    Args:
-        step: The candidate.
-        earlier: All steps before it.
-    """
+    """Returns why a step adds nothing to the earlier ones, None if it adds something."""
     reason = check(step, earlier)
     if reason is not None:
         return reason
+    known = set().union(*map(_trigrams, earlier))
+    own = _trigrams(step)
+    repeats = len(own & known) > MAX_KNOWN_TRIGRAMS * len(own)
+    return "adds nothing" if repeats and len(step.split()) >= _MIN_WORDS else None
+
+
+def _trigrams(step: str) -> set[tuple[str, str, str]]:
     words = step.casefold().split()
-    runs = set(zip(words, words[1:], words[2:], strict=False))
-    told = [one.casefold().split() for one in earlier]
-    known = {run for one in told for run in zip(one, one[1:], one[2:], strict=False)}
-    return "adds nothing" if len(words) >= _FEW and len(runs & known) > KNOWN * len(runs) else None
+    return set(zip(words, words[1:], words[2:], strict=False))
 
 
-def numbers(steps: Sequence[str]) -> list[int | None]:
-    """Returns the number each step is labelled with, None where it has no label."""
-    found = (_NUMBER.match(step) for step in steps)
-    return [int(match[1]) if match else None for match in found]
+def step_numbers(steps: Sequence[str]) -> list[int | None]:
+    """Returns the number in the label of each step, None for steps without a label."""
+    labels = (_NUMBER.match(step) for step in steps)
+    return [int(label[1]) if label else None for label in labels]
 
 
 def require_format(steps: Sequence[str]) -> str:
-    """Returns the final answer of a chain that has the form of atomic training data.
+    """Returns the final answer of a well-formed chain of at least two steps.
 
     Raises:
-        FaultError: It is not well formed, or a direct answer: its first step is its last.
+        AttemptError: The chain is not well formed, or is only a direct answer.
     """
-    answer = _concluded(steps)
+    answer = _stated_answer(steps)
     if len(steps) == 1:
-        raise FaultError("format", "concludes without a step before", steps[0])
+        raise AttemptError("format", "concludes in the first step", steps[0])
     return answer
 
 
 def well_formed(steps: Sequence[str]) -> bool:
-    """Returns whether the steps are numbered from 1 to n and exactly the last states a final answer."""
+    """Returns whether the steps are numbered from 1 to n and exactly the last one states a final answer."""
     try:
-        _concluded(steps)
-    except FaultError:
+        _stated_answer(steps)
+    except AttemptError:
         return False
     return True
 
 
-def _concluded(steps: Sequence[str]) -> str:
-    if numbers(steps) != list(range(1, len(steps) + 1)):
-        raise FaultError("format", "steps are not numbered 1 to n", str(numbers(steps)))
-    answers = [final_answer(step) for step in steps]
-    if answers[-1] is None:
-        raise FaultError("format", "the last step states no final answer", steps[-1])
-    if any(answer is not None for answer in answers[:-1]):
-        raise FaultError("format", "a step before the last states a final answer")
-    return answers[-1]
+def _stated_answer(steps: Sequence[str]) -> str:
+    if step_numbers(steps) != list(range(1, len(steps) + 1)):
+        raise AttemptError("format", "steps are not numbered 1 to n", str(step_numbers(steps)))
+    *early, answer = map(final_answer, steps)
+    if answer is None:
+        raise AttemptError("format", "the last step states no final answer", steps[-1])
+    if any(stated is not None for stated in early):
+        raise AttemptError("format", "a step before the last states a final answer")
+    return answer

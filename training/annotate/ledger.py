@@ -1,130 +1,151 @@
-"""One file that is only appended to: each call with its cost, the replies, and which questions are finished.
+"""The ledger of a run: an append-only file of calls and their costs, replies, and finished questions.
 
-A killed run goes on from it without asking anything twice: finished questions are read back, and the others replay
-the replies they had.
+A killed run continues from it: finished questions are read back, and the others reuse the replies they already had.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.annotate.meter import Cost
+from atomthink_plugin.append_log import AppendLog
 
 log = logging.getLogger(__name__)
 
 NAME: Final = "journal.jsonl"
 
 
-@dataclass
-class Ledger:
-    """What a folder's earlier runs did, and where this one writes what it does.
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of calls. Costs can be added.
 
     Attributes:
-        finished: What questions came to, by key.
-        spent: By all runs so far; calls that were in flight when a run was killed count as the most they may cost.
+        calls: Requests that reached a server. Each retry is a call.
+        prompt: Prompt tokens, including cached ones.
+        completion: Tokens of the replies.
+        cached: Prompt tokens that the server took from its cache.
+        unknown: Upper bound on the tokens of calls without a reply, or without counts in it.
+        usd: Total price in USD, 0 without a price list.
     """
 
-    folder: Path
-    finished: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    spent: Cost = field(default_factory=Cost)
+    calls: int = 0
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    unknown: int = 0
+    usd: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Opens the file and reads it.
+    @property
+    def tokens(self) -> int:
+        """All tokens that count towards a limit."""
+        return self.prompt + self.completion + self.unknown
 
-        Raises:
-            AtomThinkError: It cannot be written, or another run is writing it.
-        """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self.folder / NAME).open("a+b")
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AtomThinkError(f"`--out {self.folder}`: another run is writing there; wait for its end") from None
-        except OSError as error:
-            raise self._unwritable(error) from None
+    def unanswered(self) -> Cost:
+        """Returns the cost of a call with this upper bound whose real cost is unknown."""
+        return Cost(calls=self.calls, unknown=self.tokens, usd=self.usd)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(**{name: value - getattr(other, name) for name, value in asdict(self).items()})
+
+
+class Ledger:
+    """The ledger in the output folder of a run.
+
+    Args:
+        folder: The output folder.
+
+    Attributes:
+        finished: Results of finished questions, by key.
+        spent: Cost of all earlier runs. A call that was in flight when a run was killed counts with its upper bound.
+
+    Raises:
+        AtomThinkError: The file cannot be written, or another run is writing it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.finished: dict[str, Mapping[str, Any]] = {}
+        self.spent = Cost()
         self._replies: dict[str, dict[str, str]] = {}
         self._calls = 0
+        self._held: dict[str, Any] = {}
+        self._log = AppendLog(folder / NAME, f"`--out {folder}`")
         self._read()
 
     def reply(self, question: str, request: str) -> str | None:
-        """Returns what a request of a question that is not finished was answered with, None if it was not."""
+        """Returns the stored reply to a request of an unfinished question, None if there is none."""
         return self._replies.get(question, {}).get(request)
 
-    def asked(self, worst: Cost) -> int:
-        """Notes a call before it is made, with the most it may cost, and returns its number."""
+    def add_call(self, bound: Cost) -> int:
+        """Records a call and its upper bound before it is sent, and returns its number."""
         self._calls += 1
-        self._append({"asked": self._calls, "worst": asdict(worst)})
+        self._append({"asked": self._calls, "worst": asdict(bound)})
         return self._calls
 
-    def answered(self, call: int, cost: Cost) -> None:
-        """Notes what a call cost, whatever came of it."""
-        self._append({"answered": call, "cost": asdict(cost)})
-        self.spent += cost
+    def add_cost(self, call: int, cost: Cost, *, hold: bool = False) -> None:
+        """Records what a call cost.
 
-    def replied(self, question: str, request: str, text: str) -> None:
-        """Notes the reply to a request, which may have taken several calls."""
+        Args:
+            call: Its number.
+            cost: Its cost.
+            hold: Writes the cost in one line with the next record, which is the reply. If the run is killed between
+                the two, the call counts as unanswered. The reply is never lost while its cost is kept.
+        """
+        if self._held:
+            self._append({})
+        self._held = {"answered": call, "cost": asdict(cost)}
+        if not hold:
+            self._append({})
+
+    def add_reply(self, question: str, request: str, text: str) -> None:
+        """Records the reply to a request, which may have taken several calls."""
         self._append({"replied": request, "question": question, "text": text})
         self._replies.setdefault(question, {})[request] = text
 
     def finish(self, question: str, result: Mapping[str, Any]) -> None:
-        """Notes what a question came to and waits until it is on disk."""
-        self._append({"finished": question, "result": result})
-        os.fsync(self._file.fileno())
+        """Records the result of a question and waits until it is on disk."""
+        self._append({"finished": question, "result": result}, sync=True)
         self.finished[question] = result
         self._replies.pop(question, None)
 
     def close(self) -> None:
-        """Closes the file; another run may write it then."""
+        """Closes the file, so that another run can write it."""
         try:
-            self._file.close()
-        except OSError as error:  # writes again what could not be written before
-            raise self._unwritable(error) from None
+            if self._held:
+                self._append({})
+        finally:
+            self._log.close()
 
-    def _append(self, record: Mapping[str, Any]) -> None:
-        try:
-            self._file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from None
-
-    def _unwritable(self, error: OSError) -> AtomThinkError:
-        return AtomThinkError(f"`--out {self.folder}` cannot be written: {error.strerror}")
+    def _append(self, record: Mapping[str, Any], *, sync: bool = False) -> None:
+        self._log.append({**self._held, **record}, sync=sync)
+        self._held = {}
 
     def _read(self) -> None:
         in_flight: dict[Any, Cost] = {}
-        for record in self._records():
-            match record:
-                case {"asked": call, "worst": dict(worst)}:
-                    in_flight[call] = Cost(**worst)
-                    self._calls += 1
-                case {"answered": call, "cost": dict(cost)}:
-                    in_flight.pop(call, None)
-                    self.spent += Cost(**cost)
-                case {"replied": str(request), "question": str(question), "text": str(text)}:
-                    self._replies.setdefault(question, {})[request] = text
-                case {"finished": str(question), "result": dict(result)}:
-                    self.finished[question] = result
-                    self._replies.pop(question, None)
-        for call, most in in_flight.items():
-            self.answered(call, most.unanswered())
-
-    def _records(self) -> Iterator[Any]:
-        """Yields the records, without those a kill tore, and ends a torn last line."""
-        self._file.seek(0)
-        line = b"\n"
-        for number, line in enumerate(self._file, start=1):
+        for entry in self._log.entries():
             try:
-                yield json.loads(line)
-            except ValueError:
-                log.warning("%s line %d is torn: what it told is asked again", self._file.name, number)
-        if not line.endswith(b"\n"):
-            self._file.write(b"\n")
-            self._file.flush()
+                self._take(entry.record, in_flight)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("%s is not an entry of a ledger (%s). It is ignored", entry.place, error)
+        for call, bound in in_flight.items():
+            self.spent += bound.unanswered()
+            self.add_cost(call, bound.unanswered())
+
+    def _take(self, record: Mapping[str, Any], in_flight: dict[Any, Cost]) -> None:
+        """Takes one line: a call, a reply or a result, and the cost of an earlier call that may be in the same line."""
+        if "answered" in record:
+            self.spent += Cost(**record["cost"])
+            in_flight.pop(record["answered"], None)
+        if "asked" in record:
+            in_flight[record["asked"]] = Cost(**record["worst"])
+            self._calls += 1
+        elif "replied" in record:
+            self._replies.setdefault(record["question"], {})[record["replied"]] = record["text"]
+        elif "finished" in record:
+            self.finished[record["finished"]] = dict(record["result"])
+            self._replies.pop(record["finished"], None)

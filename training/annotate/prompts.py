@@ -1,17 +1,17 @@
-"""What a teacher is told. The words are ours; the records that come of them have the published form."""
+"""The prompts for the teacher. The texts are ours; the chains have the form of the published records."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from PIL import Image
 
 from atomthink_plugin.api import Message
 from atomthink_plugin.formats.steps import SEPARATOR
-from atomthink_plugin.training.annotate.questions import Item
+from atomthink_plugin.training.records import AnsweredQuestion, Chain
 
-Pictures = Sequence[Image.Image]
+Images = Sequence[Image.Image]
 
 NEXT: Final = """You solve questions about images one atomic step at a time. An atomic step is the smallest \
 useful piece of reasoning: one thing read off the image, one fact recalled, one equation set up, one \
@@ -53,7 +53,7 @@ needed, true and free of slips in reading, logic or arithmetic? If you find any 
 Reply with a JSON object: {"right": true or false, "reason": one sentence}.""",
 )
 
-SPOIL: Final = """You write wrong steps, from which a marker learns to tell right from wrong. For each numbered \
+CORRUPT: Final = """You write wrong steps, from which a marker learns to tell right from wrong. For each numbered \
 step of a right solution, write one wrong version that could stand in its place behind the right steps before \
 it. It keeps the style and about the length, and its mistake is real: after it a reader would go wrong. Vary the \
 kinds:
@@ -66,7 +66,7 @@ A wrong version never says the same as the right step in other words, and never 
 Reply with a JSON object: {"steps": [{"number": the step's number, "kind": one of the four, "text": the wrong \
 version without its number}, ...]}, one for each step that is asked for."""
 
-SPOILT: Final = (
+CORRUPT_CHECKS: Final = (
     """You are shown the right solution of a question, and for each step a version that may be wrong. Say of \
 every version whether it is a wrong step behind the right steps before it: it states or concludes something \
 false, or brings the solution no further. A version that says the same as the right step in other words is not \
@@ -81,52 +81,57 @@ Reply with a JSON object: {"wrong": [the numbers of the proposals that are mista
 )
 
 
-def next_step(item: Item, pictures: Pictures, steps: Sequence[str], last: bool, hint: str = "") -> list[Message]:
-    """Asks for the step behind `steps`, for the conclusion if it has to be the last."""
-    told = f"STEPS SO FAR:\n{_listed(steps)}\n\nWrite step {len(steps) + 1}."
-    return _talk(NEXT, pictures, _question(item), "\n".join(filter(None, (told, hint, LAST if last else ""))))
+FINGERPRINT: Final = {
+    **{"NEXT": NEXT, "LAST": LAST, "EXPAND": EXPAND, "CHECKS": CHECKS, "SEPARATOR": SEPARATOR},
+    **{"SPOIL": CORRUPT, "SPOILT": CORRUPT_CHECKS},
+}
+"""All texts, under the names that the keys of existing ledgers were made with."""
 
 
-def expansion(item: Item, pictures: Pictures, kept: Sequence[str]) -> list[Message]:
-    """Asks for a reference solution as a chain, or for its rest behind the steps that are kept."""
-    told = f"REFERENCE SOLUTION:\n{item.solution}\n\nRIGHT ANSWER: {item.answer}"
+def next_step(
+    record: AnsweredQuestion, images: Images, steps: Sequence[str], last: bool, hint: str = ""
+) -> list[Message]:
+    """Asks for the step after `steps`, or for the conclusion if it must be the last one."""
+    request = f"STEPS SO FAR:\n{_joined(steps)}\n\nWrite step {len(steps) + 1}."
+    request = "\n".join(filter(None, (request, hint, LAST if last else "")))
+    return _messages(NEXT, images, record.question, request)
+
+
+def expansion(record: AnsweredQuestion, images: Images, kept: Sequence[str]) -> list[Message]:
+    """Asks for a reference solution as a chain, or for the rest of it after the steps that are kept."""
+    request = f"REFERENCE SOLUTION:\n{record.solution}\n\nRIGHT ANSWER: {record.answer}"
     if kept:
-        told += (
-            f"\n\nTHESE STEPS STAND:\n{_listed(kept)}\n\nWrite only those behind them, from step {len(kept) + 1} on, "
+        request += (
+            f"\n\nTHESE STEPS STAND:\n{_joined(kept)}\n\nWrite only those behind them, from step {len(kept) + 1} on, "
             "each with something new."
         )
-    return _talk(EXPAND, pictures, _question(item), told)
+    return _messages(EXPAND, images, record.question, request)
 
 
-def check(item: Item, pictures: Pictures, steps: Sequence[str], which: int) -> list[Message]:
-    """Asks whether a chain is right, in one of two ways."""
-    told = f"RIGHT ANSWER: {item.answer}\n\nSOLUTION:\n{_listed(steps)}"
-    return _talk(CHECKS[which], pictures, _question(item), told)
+def chain_check(record: AnsweredQuestion, images: Images, steps: Sequence[str], which: int) -> list[Message]:
+    """Asks whether a chain is right, with one of two prompts."""
+    request = f"RIGHT ANSWER: {record.answer}\n\nSOLUTION:\n{_joined(steps)}"
+    return _messages(CHECKS[which], images, record.question, request)
 
 
-def wrong_steps(question: str, pictures: Pictures, steps: Sequence[str], numbers: Sequence[int]) -> list[Message]:
+def corruption(chain: Chain, images: Images, numbers: Sequence[int]) -> list[Message]:
     """Asks for wrong versions of the steps with these numbers, counted from 1."""
-    told = f"RIGHT SOLUTION:\n{_listed(steps)}\n\nWRITE WRONG VERSIONS OF STEPS: {', '.join(map(str, numbers))}"
-    return _talk(SPOIL, pictures, f"QUESTION:\n{question}", told)
+    listed = ", ".join(map(str, numbers))
+    request = f"RIGHT SOLUTION:\n{_joined(chain.steps)}\n\nWRITE WRONG VERSIONS OF STEPS: {listed}"
+    return _messages(CORRUPT, images, chain.question, request)
 
 
-def spoilt(
-    question: str, pictures: Pictures, steps: Sequence[str], versions: Sequence[tuple[int, str]], which: int
-) -> list[Message]:
-    """Asks which versions are wrong, in one of two ways."""
-    proposed = SEPARATOR.join(f"Version of step {number}: {text}" for number, text in versions)
-    told = f"RIGHT SOLUTION:\n{_listed(steps)}\n\nVERSIONS:\n{proposed}"
-    return _talk(SPOILT[which], pictures, f"QUESTION:\n{question}", told)
+def corruption_check(chain: Chain, images: Images, versions: Mapping[int, str], which: int) -> list[Message]:
+    """Asks which versions of steps are wrong, with one of two prompts."""
+    listed = SEPARATOR.join(f"Version of step {number}: {text}" for number, text in sorted(versions.items()))
+    request = f"RIGHT SOLUTION:\n{_joined(chain.steps)}\n\nVERSIONS:\n{listed}"
+    return _messages(CORRUPT_CHECKS[which], images, chain.question, request)
 
 
-def _question(item: Item) -> str:
-    return f"QUESTION:\n{item.question}"
-
-
-def _listed(steps: Sequence[str]) -> str:
+def _joined(steps: Sequence[str]) -> str:
     return SEPARATOR.join(steps) or "none"
 
 
-def _talk(system: str, pictures: Pictures, question: str, told: str) -> list[Message]:
-    """What stays the same comes first: servers keep it in their caches."""
-    return [Message("system", (system,)), Message("user", (*pictures, f"{question}\n\n{told}"))]
+def _messages(system: str, images: Images, question: str, request: str) -> list[Message]:
+    """What stays the same comes first, for the prefix cache of the server."""
+    return [Message("system", (system,)), Message("user", (*images, f"QUESTION:\n{question}\n\n{request}"))]

@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server that gives structured replies."""
+"""A teacher: a language model behind an OpenAI-compatible server that gives structured replies."""
 
 from __future__ import annotations
 
@@ -26,53 +26,52 @@ from atomthink_plugin.servers.chat_endpoint import (
 from atomthink_plugin.servers.chat_turns import ChatTurns
 from atomthink_plugin.servers.openai_client import addresses, key
 from atomthink_plugin.servers.pool import Servers
+from atomthink_plugin.training.annotate.budget import Budget, PaidServer
 from atomthink_plugin.training.annotate.ledger import Ledger
-from atomthink_plugin.training.annotate.meter import Meter
-from atomthink_plugin.training.annotate.paying import PaidServer
 from atomthink_plugin.training.records import describe_error
 
 log = logging.getLogger(__name__)
 
-READINGS: Final = 3
-"""How often one thing is asked before a reply that cannot be used is the teacher's last word."""
+MAX_REPLIES: Final = 3
+"""How often the teacher is asked for one structured reply before its replies count as unusable."""
 
 OPENAI: Final = "https://api.openai.com/v1"
 
-_SHOWN: Final = 200  # characters of a reply in an error
-_OBJECTS: Final = 50  # braces of a reply at which an object is looked for
+_QUOTED: Final = 200  # characters of a reply in an error
+_OBJECTS: Final = 50  # braces of a reply at which a JSON object may begin
 
-_REFUSED: Final = re.compile(r"response.?format|json|schema|grammar|guided|structured", re.IGNORECASE)
+_FORMAT_REFUSED: Final = re.compile(r"response.?format|json|schema|grammar|guided|structured", re.IGNORECASE)
 _THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-# A backslash that JSON knows nothing of, or that begins a command of LaTeX where JSON would read a line break.
+# A backslash that is no escape of JSON, or that begins a LaTeX command where JSON would read a line break or the like.
 _LATEX: Final = re.compile(
     r"(?<!\\)\\(?=[^\"\\/bfnrtu]|u(?![0-9a-fA-F]{4})|(?:frac|forall|beta|begin|bar|bot|boxed|binom|big|times|theta|text|tan|tau"
     r"|to|top|triangle|tfrac|rho|right|neq|ne(?! *=)|nabla|nu|not)(?![a-z]))"
 )
 
 
-class LostError(QuestionError):
-    """The server gave no reply; the same question may do well in another run."""
+class NoReplyError(QuestionError):
+    """The server gave no reply. Another run may get one."""
 
 
-class NonsenseError(QuestionError):
-    """The teacher's replies cannot be used."""
+class UnusableReplyError(QuestionError):
+    """No reply of the teacher has the structure that was asked for."""
 
 
-class Reply(BaseModel):
-    """What a teacher is to say; its fields are the structure of the reply."""
+class TeacherReply(BaseModel):
+    """A structured reply. Its fields, its title and its docstring are sent to the server as the JSON schema."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
 
 
-R = TypeVar("R", bound=Reply)
+R = TypeVar("R", bound=TeacherReply)
 
 
 @dataclass(frozen=True, slots=True)
-class _Structured(ChatRequest):
+class _StructuredRequest(ChatRequest):
     """A request for JSON.
 
     Attributes:
-        format: The protocol's `response_format`, None where the server has none.
+        format: The `response_format` of the protocol; None for servers without any.
     """
 
     format: Mapping[str, Any] | None = None
@@ -80,7 +79,7 @@ class _Structured(ChatRequest):
     @property
     def body(self) -> dict[str, Any]:
         """The request as the protocol writes it."""
-        body = super(_Structured, self).body
+        body = super(_StructuredRequest, self).body
         return body if self.format is None else {**body, "response_format": self.format}
 
 
@@ -88,14 +87,13 @@ class _Structured(ChatRequest):
 class Teacher:
     """Asks for structured replies.
 
-    A server that refuses JSON by a schema is asked for any JSON, then for text; whatever comes is read as
-    leniently as it can be without guessing.
+    If the server refuses JSON schemas, the teacher is asked for any JSON, and then for plain text.
 
     Attributes:
-        model: What the server calls it.
-        endpoint: Where it is asked, and paid.
-        servers: The endpoint's server alone; waits for it.
-        ledger: Knows the replies of earlier runs; None to keep nothing.
+        model: The server's name for the model.
+        endpoint: The chat completions of the server.
+        servers: The server of the endpoint; waits for it while it restarts.
+        ledger: Has the replies of earlier runs; None to store nothing.
     """
 
     model: str
@@ -103,11 +101,11 @@ class Teacher:
     servers: Servers
     ledger: Ledger | None = None
     _turns: ChatTurns = field(default_factory=ChatTurns)
-    _mode: int = 0
+    _format: int = 0
 
     async def ask(
         self,
-        about: str,
+        question: str,
         messages: Sequence[Message],
         kind: type[R],
         *,
@@ -115,79 +113,80 @@ class Teacher:
         seed: int = 0,
         max_tokens: int = 512,
     ) -> R:
-        """Returns a reply of the kind that is asked for.
+        """Returns a structured reply.
 
         Args:
-            about: Key of the question this belongs to.
-            messages: What is said; images in their places.
-            kind: Structure of the reply.
-            temperature: Of the sample.
-            seed: Of the sample; where the server takes none, further draws differ by chance only.
-            max_tokens: The most it may say.
+            question: Key of the question that this request belongs to.
+            messages: The messages, with their images.
+            kind: Class of the reply.
+            temperature: Sampling temperature.
+            seed: Sampling seed. Servers that ignore it give different samples by chance only.
+            max_tokens: Token limit of the reply.
 
         Raises:
-            NonsenseError: No reply can be used.
-            LostError: The server gave none.
-            LimitError: It might cost more than is left to spend.
+            UnusableReplyError: No reply can be used.
+            NoReplyError: The server gave none.
+            LimitError: The request might cost more than is left of the budget.
             QuestionError: The server refuses the request.
             AtomThinkError: The server does not have the model.
         """
         first = turns = self._turns(messages)
         fault = ""
-        for attempt in range(READINGS):
-            ask = _Structured(turns, max_tokens=max_tokens, temperature=temperature, seed=seed + attempt)
-            text = await self._text(about, ask, kind)
+        for attempt in range(MAX_REPLIES):
+            request = _StructuredRequest(turns, max_tokens=max_tokens, temperature=temperature, seed=seed + attempt)
+            text = await self._text(question, request, kind)
             try:
-                return read(text, kind)
+                return parse_reply(text, kind)
             except ValueError as error:
                 fault = str(error)
-            again = f"That cannot be used ({fault}). Reply with the JSON object only."
-            turns = (*first, {"role": "assistant", "content": text or "{}"}, {"role": "user", "content": again})
-        raise NonsenseError(f"no usable reply in {READINGS}: {fault}: {' '.join(text.split())[:_SHOWN]!r}")
+            correction = f"That cannot be used ({fault}). Reply with the JSON object only."
+            turns = (*first, {"role": "assistant", "content": text or "{}"}, {"role": "user", "content": correction})
+        raise UnusableReplyError(f"no usable reply in {MAX_REPLIES}: {fault}: {' '.join(text.split())[:_QUOTED]!r}")
 
-    async def _text(self, about: str, ask: _Structured, kind: type[Reply]) -> str:
-        """Returns the reply to one request, from an earlier run if there was one."""
-        asked = json.dumps({"model": self.model, "kind": kind.model_json_schema(), **ask.body}, sort_keys=True)
-        request = hashlib.blake2b(f"{about}\0{asked}".encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-        known = self.ledger.reply(about, request) if self.ledger else None
-        if known is not None:
-            return known
+    async def _text(self, question: str, request: _StructuredRequest, kind: type[TeacherReply]) -> str:
+        """Returns the reply to one request; from the ledger if an earlier run got it."""
+        content = json.dumps({"model": self.model, "kind": kind.model_json_schema(), **request.body}, sort_keys=True)
+        digest = hashlib.blake2b(f"{question}\0{content}".encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+        stored = self.ledger.reply(question, digest) if self.ledger else None
+        if stored is not None:
+            return stored
         try:
-            drawn = await self._drawn(ask, kind)
+            completion = await self._complete(request, kind)
         except RefusedError:
             raise
         except UnknownModelError as error:
             raise AtomThinkError(f"`--teacher-model {self.model}`: {error}") from None
         except QuestionError as error:
-            raise LostError(str(error)) from None
-        text = redact(drawn.samples[0].text)
+            raise NoReplyError(str(error)) from None
+        text = redact(completion.samples[0].text)
         if self.ledger:
-            self.ledger.replied(about, request, text)
+            self.ledger.add_reply(question, digest, text)
         return text
 
-    async def _drawn(self, ask: _Structured, kind: type[Reply]) -> ChatSamples:
-        formats = _formats(kind)
+    async def _complete(self, request: _StructuredRequest, kind: type[TeacherReply]) -> ChatSamples:
+        """Sends a request with the strictest `response_format` that the server takes."""
+        formats = _response_formats(kind)
         while True:
-            mode = self._mode
+            used = self._format
             try:
-                return await self._completed(replace(ask, format=formats[mode]))
+                return await self._send(replace(request, format=formats[used]))
             except ContextFullError:
                 raise
             except RefusedError as error:
-                if mode == len(formats) - 1 or not _REFUSED.search(str(error)):
+                if used == len(formats) - 1 or not _FORMAT_REFUSED.search(str(error)):
                     raise
-                if mode == self._mode:
-                    self._mode += 1
-                    log.warning("%s: %s", error, "asked for any JSON" if self._mode == 1 else "asked for text")
+                if used == self._format:  # requests in flight may be refused together
+                    self._format += 1
+                    log.warning("%s. From now on it is asked for %s", error, ("any JSON", "text")[used])
 
-    async def _completed(self, ask: ChatRequest) -> ChatSamples:
-        return await self.servers.ask("", lambda _: self.endpoint.complete(ask))
+    async def _send(self, request: ChatRequest) -> ChatSamples:
+        return await self.servers.ask("", lambda _: self.endpoint.complete(request))
 
 
 def connect(
     model: str,
     base_url: str | None,
-    meter: Meter,
+    budget: Budget,
     ledger: Ledger | None = None,
     *,
     connections: int = 16,
@@ -195,59 +194,58 @@ def connect(
     max_retries: int = 5,
     wait: float = 600.0,
 ) -> Teacher:
-    """Returns a teacher; nothing is asked yet. The key is OPENAI_API_KEY of the environment.
+    """Returns a teacher, without sending anything yet. The key is the environment variable OPENAI_API_KEY.
 
     Args:
-        model: What the server calls it.
-        base_url: The server's address; OpenAI's own without.
-        meter: Counts and limits what is spent.
-        ledger: Where requests and replies are kept.
-        connections: Requests in flight at most.
-        timeout: Seconds one try of a request may take.
-        max_retries: Further tries after a rate limit, a server error or a lost connection, each of them paid for.
-        wait: Seconds to wait for a server that went away: it may be restarting. One that drops what it was sent is
-            not waited for.
+        model: The server's name for the model.
+        base_url: Address of the server; None for OpenAI.
+        budget: Pays the calls.
+        ledger: Stores requests and replies.
+        connections: Maximum number of requests in flight.
+        timeout: Seconds that one try of a request may take.
+        max_retries: Retries after a rate limit, a server error or a lost connection. Each of them is paid.
+        wait: Seconds to wait for a server that cannot be reached. After a dropped connection there is no waiting.
 
     Raises:
-        AtomThinkError: The address or the key cannot be one.
+        AtomThinkError: The address or the key is malformed.
     """
     urls = addresses(base_url or OPENAI)
     if len(urls) > 1:
-        raise AtomThinkError(f"`--base-url {base_url}` names {len(urls)} servers: name one")
-    server = PaidServer(
-        urls[0], key(), meter, ledger, timeout=timeout, max_retries=max_retries, connections=connections
-    )
+        raise AtomThinkError(f"`--base-url {base_url}` names {len(urls)} servers: pass one")
+    server = PaidServer(urls[0], key(), budget, timeout=timeout, max_retries=max_retries, connections=connections)
     return Teacher(model, Endpoint(server, model, logprobs=False), Servers([server], wait), ledger)
 
 
-def read(text: str, kind: type[R]) -> R:
-    r"""Returns the JSON object in a reply, whatever stands around it.
+def parse_reply(text: str, kind: type[R]) -> R:
+    r"""Returns the JSON object in a reply. Text before and after it is ignored.
 
-    Backslashes of LaTeX that were not doubled are: JSON would read a form feed in `\frac`.
+    Single backslashes of LaTeX are kept: JSON would read the `\f` of `\frac` as a form feed.
 
     Raises:
-        ValueError: There is no such object, or it is not of that kind.
+        ValueError: There is no such object, or it does not have the fields of `kind`.
     """
     text = _LATEX.sub(r"\\\\", _THOUGHT.sub("", text))
     decoder = json.JSONDecoder(strict=False)
     fault = "no JSON object"
-    for at in islice((found.start() for found in re.finditer(r"\{", text)), _OBJECTS):
+    for start in islice((brace.start() for brace in re.finditer(r"\{", text)), _OBJECTS):
         try:
-            found, _ = decoder.raw_decode(text, at)
+            found, _ = decoder.raw_decode(text, start)
             return kind.model_validate(found)
         except json.JSONDecodeError:
             continue
-        except (ValidationError, RecursionError) as error:
-            fault = describe_error(error) if isinstance(error, ValidationError) else "nested too deep"
+        except ValidationError as error:
+            fault = describe_error(error)
+        except RecursionError:
+            fault = "nested too deep"
     raise ValueError(fault)
 
 
-def _formats(kind: type[Reply]) -> tuple[Mapping[str, Any] | None, ...]:
-    """Returns the ways to ask for a structure, the strictest first."""
+def _response_formats(kind: type[TeacherReply]) -> tuple[Mapping[str, Any] | None, ...]:
+    """Returns the values of `response_format` for a structured reply, the strictest first."""
     schema = kind.model_json_schema()
     # OpenAI's strict mode wants every property required and no other allowed, at every level.
     for level in (schema, *schema.get("$defs", {}).values()):
         if level.get("type") == "object":
             level |= {"additionalProperties": False, "required": list(level["properties"])}
-    by_schema = {"name": kind.__name__, "strict": True, "schema": schema}
+    by_schema = {"name": schema["title"], "strict": True, "schema": schema}
     return {"type": "json_schema", "json_schema": by_schema}, {"type": "json_object"}, None

@@ -33,7 +33,7 @@ DYNAMIC: Mapping[str, tuple[str, str] | None] = {
     "breaks off": ("teacher", "no usable reply"),
     "repeats": ("steps", "no progress"),
     "endless": ("steps", "not concluded within 6 steps"),
-    "mistaken": ("answer", "another answer"),
+    "mistaken": ("answer", "wrong final answer"),
     "doubtful": ("check", "the teacher's check says it is wrong"),
     "disconnects": ("server", "no reply"),
 }
@@ -42,12 +42,12 @@ AUGMENT: Mapping[str, tuple[str, str] | None] = {
     "stammers": None,
     "stuck when cold": None,
     "breaks off": None,  # the rest is asked for, and comes
-    "direct": ("format", "concludes without a step before"),
+    "direct": ("format", "concludes in the first step"),
     "nonsense": ("teacher", "no usable reply"),
     "misnumbers": ("format", "steps are not numbered 1 to n"),
     "goes on": ("format", "a step before the last states a final answer"),
     "repeats": ("steps", "no progress"),
-    "mistaken": ("answer", "another answer"),
+    "mistaken": ("answer", "wrong final answer"),
     "doubtful": ("check", "the teacher's check says it is wrong"),
     "disconnects": ("server", "no reply"),
 }
@@ -202,8 +202,11 @@ def teacher(count: int, **given: object) -> TeacherServer:
 
 
 def command(file: Path, out: Path, url: str, *more: str) -> list[str]:
-    fixed = ["--teacher-model", "teacher", "--base-url", url, "--wait", "0", "--concurrency", "4"]
-    fixed += [] if "corrupt" in more else ["--max-steps", "6"]
+    """The words of a command; `more` replaces defaults of the tests."""
+    options = {"--teacher-model": "teacher", "--base-url": url, "--wait": "0", "--concurrency": "4", "--max-steps": "6"}
+    if "corrupt" in more:
+        del options["--max-steps"]
+    fixed = [word for name, value in options.items() if name not in more for word in (name, value)]
     return ["annotate", str(file), "--out", str(out), *fixed, *more]
 
 

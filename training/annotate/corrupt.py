@@ -1,0 +1,164 @@
+"""Wrong versions of right steps, as in AtomThink's PRM data.
+
+Source: AtomThink (arXiv 2411.11930). In addition, a wrong version is compared with the right step, and the teacher
+checks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
+
+from atomthink_plugin.answers import equivalent, final_answer
+from atomthink_plugin.api import QuestionError
+from atomthink_plugin.formats.steps import body, check
+from atomthink_plugin.training.annotate import prompts
+from atomthink_plugin.training.annotate.attempt import Attempt, AttemptSettings
+from atomthink_plugin.training.annotate.filters import AttemptError, without_label
+from atomthink_plugin.training.annotate.prompts import Images
+from atomthink_plugin.training.annotate.teacher import NoReplyError, Teacher, TeacherReply, UnusableReplyError
+from atomthink_plugin.training.records import Chain
+
+ErrorKind = Literal["factual", "calculation", "logic", "empty"]
+
+_RESULT: Final = re.compile(r"=\s*([^=\n]+?)\s*[.;]?\s*\Z")
+_FIGURES: Final = re.compile(r"\d+(?:[.,]\d+)*|[-+*/=<>^√]")
+
+
+class WrongStep(TeacherReply):
+    """A wrong version of one step."""
+
+    number: int
+    kind: ErrorKind
+    text: str
+
+
+class WrongSteps(TeacherReply):
+    """Wrong versions of the steps that were asked for."""
+
+    steps: list[WrongStep]
+
+
+class Opinion(TeacherReply):
+    """Which versions are wrong, by their numbers."""
+
+    wrong: list[int]
+
+
+def same_as_right(wrong: str, right: str, kind: ErrorKind) -> str | None:
+    """Returns why a wrong version says the same as the right step, None if it does not.
+
+    A false fact or calculation has other numbers, or other words for what they mean. A rewording has neither.
+    """
+    if (invalid := check(wrong, [])) is not None:
+        return invalid
+    if check(wrong, [right]) is not None:
+        return "same words as the right step"
+    stated, answer = final_answer(wrong), final_answer(right)
+    if answer is not None and kind != "empty":
+        if stated is None:
+            return "no final answer in place of one"
+        return "same final answer" if equivalent(stated, answer) else None
+    if kind != "calculation":
+        return None
+    results = _RESULT.search(body(wrong)), _RESULT.search(body(right))
+    if results[0] and results[1] and equivalent(results[0][1], results[1][1]):
+        return "same result"
+    figures = _FIGURES.findall(body(right))
+    return "same figures" if figures and figures == _FIGURES.findall(body(wrong)) else None
+
+
+async def corrupt_chain(
+    teacher: Teacher, key: str, chain: Chain, images: Images, settings: AttemptSettings
+) -> Mapping[str, Any]:
+    """Returns the result of a chain for the ledger: wrong versions of its steps, and why other steps have none.
+
+    Raises:
+        NoReplyError: The server does not answer; another run may finish the chain.
+        LimitError: The budget is spent.
+    """
+    wrong: dict[int, WrongStep] = {}
+    faults = {number: AttemptError("teacher", "no wrong version") for number in range(1, len(chain.steps) + 1)}
+    for index in range(settings.tries):
+        attempt = Attempt(teacher, key, settings, index)
+        todo = [number for number in faults if number not in wrong]
+        if not todo:
+            break
+        try:
+            messages = prompts.corruption(chain, images, todo)
+            reply = await attempt.ask(messages, WrongSteps, max_tokens=settings.chain_tokens)
+            # comparing formulas may take seconds
+            versions = await asyncio.to_thread(_different, chain, reply, todo, faults)
+            wrong |= await _confirmed(attempt, chain, images, versions, faults)
+        except NoReplyError:
+            raise
+        except UnusableReplyError as error:
+            faults |= dict.fromkeys(todo, AttemptError("teacher", "no usable reply", str(error)))
+        except QuestionError as error:
+            faults |= dict.fromkeys(todo, AttemptError("teacher", "refuses the request", str(error)))
+            break
+    return {
+        "pairs": [step.model_dump() for _, step in sorted(wrong.items())],
+        "missing": {
+            str(number): (fault.stage, fault.reason, fault.detail)
+            for number, fault in faults.items()
+            if number not in wrong
+        },
+    }
+
+
+def _different(
+    chain: Chain, reply: WrongSteps, todo: list[int], faults: dict[int, AttemptError]
+) -> dict[int, WrongStep]:
+    """Returns the versions that differ from the right steps, and records the faults of the others."""
+    versions: dict[int, WrongStep] = {}
+    for step in reply.steps:
+        if step.number not in todo or step.number in versions:
+            continue
+        text = without_label(step.text)
+        reason = same_as_right(text, chain.steps[step.number - 1], step.kind)
+        if reason is None:
+            versions[step.number] = step.model_copy(update={"text": f"Step {step.number}: {text}"})
+        else:
+            faults[step.number] = AttemptError("format", reason, step.text)
+    return versions
+
+
+async def _confirmed(
+    attempt: Attempt, chain: Chain, images: Images, versions: dict[int, WrongStep], faults: dict[int, AttemptError]
+) -> dict[int, WrongStep]:
+    """Returns the versions that all checks find wrong, and records the faults of the others."""
+    for which in range(attempt.settings.checks):
+        if not versions:
+            break
+        texts = {number: without_label(step.text) for number, step in versions.items()}
+        messages = prompts.corruption_check(chain, images, texts, which)
+        opinion = await attempt.ask(messages, Opinion, max_tokens=attempt.settings.step_tokens)
+        for number in versions.keys() - set(opinion.wrong):
+            text = versions.pop(number).text
+            faults[number] = AttemptError("check", "the teacher's check does not call it wrong", text)
+    return versions
+
+
+def labelled_pairs(chain: Chain, result: Mapping[str, Any]) -> Iterator[tuple[str, Chain]]:
+    """Yields a right and a wrong labelled chain for each corrupted step, with their kinds.
+
+    Both end with the step and have one label, for that step: 1 for the right one and 0 for the wrong one.
+    """
+    for pair in result["pairs"]:
+        number = pair["number"]
+        versions = (("right", "right", chain.steps[number - 1], 1.0), ("wrong", pair["kind"], pair["text"], 0.0))
+        for name, kind, step, label in versions:
+            yield (
+                kind,
+                chain.model_copy(
+                    update={
+                        "id": f"{chain.id}/{number}/{name}",
+                        "steps": (*chain.steps[: number - 1], step),
+                        "labels": (*(None,) * (number - 1), label),
+                        "corrections": None,
+                    }
+                ),
+            )

@@ -1,0 +1,112 @@
+"""Rejection sampling: rollouts of a local model, kept where their answers are right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+from atomthink_plugin.api import Choice, Failure, Outcome, Search, SearchTree
+from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.runtime.runner import Runner
+from atomthink_plugin.training.annotate.filters import AttemptError, require_format
+from atomthink_plugin.training.annotate.results import Annotation, StageReject
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
+from atomthink_plugin.version import __version__
+
+METHOD: Final = "rollouts"
+
+ROLLOUTS: Final = ("kept", "again", "answer", "format", "steps")
+"""What becomes of a rollout: a new chain, a chain that was found before, or the stage that it did not pass."""
+
+
+def annotate_by_rollouts(
+    source: RecordFile[AnsweredQuestion], runner: Runner, model: str, samples: int
+) -> tuple[Annotation, Mapping[str, int]]:
+    """Returns the distinct right chains of several rollouts per question, and the counts of all rollouts.
+
+    Args:
+        source: The questions. The journal of finished questions is in their folder.
+        runner: The policy and its settings. Its search is not used.
+        model: Name of the model for the records.
+        samples: Rollouts per question.
+
+    Raises:
+        AtomThinkError: The journal cannot be written.
+    """
+    settings = {
+        "version": __version__,
+        "policy": runner.policy.identity,
+        "format": repr(runner.format),
+        "settings": asdict(runner.settings),
+        "samples": samples,
+    }
+    where = f"`--out {source.folder}`"
+    with (
+        closing(Journal(source.folder / "journal", METHOD, settings, argument=where)) as journal,
+        RunProgress(len(source), f"{samples} rollouts") as progress,
+    ):
+        sampler = replace(runner, search=_sampling(samples), journal=journal, trees=True)
+        results = sampler.run(source, progress.finished)
+    rejects = [StageReject(one.where, "input", "unusable record", one.reason, one.record) for one in source.rejects]
+    chains: list[dict[str, Any]] = []
+    counts = Counter(dict.fromkeys(ROLLOUTS, 0))
+    good = 0
+    for record, result in zip(source.records, results, strict=True):
+        if isinstance(result, Failure):
+            fault = AttemptError("teacher", "refuses the request", result.reason)
+            rejects.append(StageReject.of(record.id, fault, record.model_dump()))
+            continue
+        kept, outcomes = right_chains(record, result, samples)
+        counts += outcomes
+        fields = {"method": METHOD, "teacher": model, "source": record.source}
+        chains += ({**chain.model_dump(exclude_none=True), **fields} for chain in kept)
+        good += bool(kept)
+        if not kept:
+            rejects.append(StageReject.of(record.id, _no_right_chain(outcomes), record.model_dump()))
+    return Annotation(source.read, good, chains, rejects), counts
+
+
+def right_chains(record: AnsweredQuestion, outcome: Outcome, samples: int) -> tuple[list[Chain], Counter[str]]:
+    """Returns the distinct right chains of a question, and the counts of its rollouts."""
+    steps_of = outcome.chains()
+    counts = Counter[str]()
+    chains: list[Chain] = []
+    for node in outcome.nodes:
+        if node.answer is None or node.id not in steps_of:
+            continue
+        steps = steps_of[node.id]
+        try:
+            right = record.is_right(require_format(steps))
+        except AttemptError:
+            counts["format"] += node.multiplicity
+            continue
+        if not right:
+            counts["answer"] += node.multiplicity
+            continue
+        counts["kept"] += 1
+        counts["again"] += node.multiplicity - 1
+        fields = record.model_dump(include={"question", "images", "answer"})
+        chains.append(Chain(**fields, id=f"{record.id}/{len(chains) + 1}", steps=steps))
+    counts["steps"] = samples - counts.total()
+    return chains, counts
+
+
+def _no_right_chain(outcomes: Mapping[str, int]) -> AttemptError:
+    """Returns the fault of the rollouts that passed the most stages."""
+    if outcomes["answer"]:
+        return AttemptError("answer", "wrong final answer", f"in {outcomes['answer']} rollouts")
+    if outcomes["format"]:
+        return AttemptError("format", "no rollout is well formed", f"{outcomes['format']} concluded")
+    return AttemptError("steps", "no rollout concludes")
+
+
+def _sampling(samples: int) -> Search:
+    async def search(tree: SearchTree) -> Choice:
+        paths = await tree.rollouts(samples)
+        return Choice(paths[0], 0.0, tree.why(paths[0]))
+
+    return search
