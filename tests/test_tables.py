@@ -23,13 +23,13 @@ from atomthink_plugin.tasks.capability.behaviours import Behaviour
 from atomthink_plugin.tasks.capability.estimates import Capability, RateEstimate
 from atomthink_plugin.tasks.capability.labellers import AbilityLabel
 from atomthink_plugin.tasks.demo import comparison
-from atomthink_plugin.training.evaluate.report import measure
+from atomthink_plugin.training.evaluate.metrics import measure
 from atomthink_plugin.training.evaluate.report import tables as prm_tables
 from atomthink_plugin.training.label import run as label_run
 from atomthink_plugin.training.label.rollouts import RolloutCost
 from tests.report.pages import grove
 from tests.report.runs import search_all, write_run
-from tests.training.evaluate.ten import TEN
+from tests.training.evaluate.ten_chains import TEN
 
 WIDTH = 80
 
@@ -127,7 +127,8 @@ def test_atoms_build() -> None:
 
 
 @pytest.mark.parametrize("prmbench", [False, True])
-def test_prm_eval(prmbench: bool) -> None:
+def test_prm_eval(prmbench: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atomthink_plugin.training.evaluate.bootstrap.RESAMPLES", 10)
     grids = list(prm_tables(measure(TEN, 0.5, prmbench), "org/a-set-with-a-long-name/test, threshold 0.5"))
     assert len(grids) == 3
     for grid in grids:

@@ -471,12 +471,21 @@ def prm_eval(
         json: Also write the numbers to this file.
     """
     from atomthink_plugin.report.output_files import writable
-    from atomthink_plugin.training.evaluate.evaluating import Wanted, evaluate
+    from atomthink_plugin.training.evaluate.run import evaluate_prm
 
     for option, file in (("scores", scoring.scores), ("rejects", rejects), ("json", json)):
         writable(f"--{option}", file)
-    wanted = Wanted(set, format, limit, threshold_from or threshold, scoring.scores, rejects, json)
-    evaluate(wanted, scoring.arguments())
+    evaluate_prm(
+        set,
+        scoring.arguments(),
+        format=format,
+        limit=limit,
+        threshold=threshold,
+        threshold_from=threshold_from,
+        scores=scoring.scores,
+        rejects=rejects,
+        json=json,
+    )
 
 
 def prm_mine(chains: Path, /, *, out: Path, scoring: ScoringOptions = ScoringOptions()) -> None:
@@ -493,7 +502,7 @@ def prm_mine(chains: Path, /, *, out: Path, scoring: ScoringOptions = ScoringOpt
         scoring: The model.
     """
     from atomthink_plugin.report.output_files import writable
-    from atomthink_plugin.training.evaluate.mining import mine
+    from atomthink_plugin.training.evaluate.run import mine
 
     writable("--scores", scoring.scores)
     writable("--out", out)

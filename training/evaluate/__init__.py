@@ -1,1 +1,1 @@
-"""How well a process reward model tells right steps from wrong ones, on any labelled set."""
+"""Metrics of process reward models on labelled sets."""

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path as FilePath
 
 from atomthink_plugin.api import Path, QuestionError, Score, Usage
-from atomthink_plugin.training.evaluate.labelled import Labelled
-from atomthink_plugin.training.evaluate.score_file import ScoreFile
-from atomthink_plugin.training.evaluate.scoring import score_chains
-from tests.training.evaluate.ten import scored
+from atomthink_plugin.training.evaluate.readers import LabelledChain
+from atomthink_plugin.training.evaluate.scores import ScoreFile, score_chains
+from tests.training.evaluate.ten_chains import scored
 
 UNREADABLE = "59"
-CHAINS: list[Labelled] = [scored([1.0] * 5, [0.0] * 5, str(index), f"q{index}").item for index in range(60)]
+CHAINS: list[LabelledChain] = [scored([1.0] * 5, [0.0] * 5, str(index), f"q{index}").item for index in range(60)]
 
 
 class Scripted:
@@ -43,7 +42,7 @@ class Doomed(ScoreFile):
 
     left = 0
 
-    def put(self, item: Labelled, key: str, scores: Sequence[float] | str) -> None:
+    def put(self, item: LabelledChain, key: str, scores: Sequence[float] | str) -> None:
         super().put(item, key, scores)
         self.left -= 1
         if self.left == 0:

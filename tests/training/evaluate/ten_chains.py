@@ -1,11 +1,11 @@
-"""Ten labelled and scored chains, small enough to count by hand; what they come to stands in test_ten_chains.py."""
+"""Ten labelled and scored chains, small enough to count by hand; test_metrics.py has the results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atomthink_plugin.training.evaluate.labelled import Labelled
-from atomthink_plugin.training.evaluate.scored import Scored
+from atomthink_plugin.training.evaluate.readers import LabelledChain
+from atomthink_plugin.training.evaluate.scores import ScoredChain
 from atomthink_plugin.training.records import Chain
 
 R, W = 1.0, 0.0
@@ -19,10 +19,10 @@ def scored(
     question: str = "q",
     subset: str = "",
     right: bool | None = None,
-) -> Scored:
+) -> ScoredChain:
     steps = tuple(f"Step {number}: {name}." for number in range(1, len(labels) + 1))
     chain = Chain(id=name, question=question, steps=steps, labels=tuple(labels))
-    return Scored(Labelled(chain, question, subset, right=right), tuple(scores))
+    return ScoredChain(LabelledChain(chain, question, subset, right=right), tuple(scores))
 
 
 TEN = [

@@ -12,10 +12,10 @@ from pathlib import Path as FilePath
 import pytest
 
 from atomthink_plugin.api import AtomThinkError, Path, Score
-from atomthink_plugin.training.evaluate.score_file import ScoreFile
-from atomthink_plugin.training.evaluate.scoring import score_chains
+from atomthink_plugin.training.evaluate.readers import LabelledChain
+from atomthink_plugin.training.evaluate.scores import ScoreFile, score_chains
 from tests.training.evaluate.killed import CHAINS, UNREADABLE, Scripted
-from tests.training.evaluate.ten import scored
+from tests.training.evaluate.ten_chains import scored
 
 ROOT = FilePath(__file__).parents[3]
 KILLS = 3
@@ -58,10 +58,31 @@ def test_a_killed_run_goes_on_and_gives_what_it_would_have_given(tmp_path: FileP
     assert Counter(finished(tmp_path)) == Counter(item.chain.id for item in CHAINS[:-1])
 
 
-def test_a_file_of_another_prm_is_refused(tmp_path: FilePath) -> None:
-    ScoreFile(tmp_path / "scores.jsonl", {"prm": "first"}).close()
-    with pytest.raises(AtomThinkError, match=r"no file of this PRM's scores \(it begins with .*first"):
-        ScoreFile(tmp_path / "scores.jsonl", {"prm": "second"})
+@pytest.mark.parametrize("content", ['{"prm": {"prm": "first"}}\n', "Dear diary,\n", '\n{"prm": {"prm": "second"}}\n'])
+def test_a_file_of_another_prm_or_of_something_else_is_refused_and_left_alone(content: str, tmp_path: FilePath) -> None:
+    file = tmp_path / "scores.jsonl"
+    file.write_text(content)
+    for _ in range(2):  # the refusal unlocks the file
+        with pytest.raises(AtomThinkError, match="--scores"):
+            ScoreFile(file, {"prm": "second"})
+    assert file.read_text() == content
+
+
+def test_a_file_of_an_earlier_version_is_continued(tmp_path: FilePath) -> None:
+    item, other = scored([1.0, 0.0], [0.0, 0.0], "a").item, scored([1.0], [0.0], "b").item
+    file = tmp_path / "scores.jsonl"
+    file.write_text(
+        '{"prm": {"kind": "prm_token", "prm": "x", "weights": "2c26"}}\n'
+        '{"key": "c2a30eeb084627c8778578b4", "id": "a", "scores": [0.25, 1.0]}\n'
+        '{"key": "torn", "id"\n'
+        f'{{"key": "{other.key()}", "id": "b", "failure": "step 1: too long"}}\n'
+    )
+    again = ScoreFile(file, {"kind": "prm_token", "prm": "x", "weights": "2c26"})
+    assert again.get(item, item.key()) == (0.25, 1.0)
+    assert again.get(other, other.key()) is None
+    again.put(other, other.key(), [0.5])
+    again.close()
+    assert [json.loads(line)["id"] for line in file.read_bytes().splitlines() if b"scores" in line] == ["a", "b"]
 
 
 def test_scores_belong_to_what_was_read_and_not_to_a_name(tmp_path: FilePath) -> None:
@@ -75,18 +96,18 @@ def test_scores_belong_to_what_was_read_and_not_to_a_name(tmp_path: FilePath) ->
 
 
 def test_a_set_that_cannot_be_scored_at_all_is_an_error() -> None:
-    with pytest.raises(AtomThinkError, match="none of the 1 chains could be scored; the first: step 3: too long"):
+    with pytest.raises(AtomThinkError, match="step 3: too long"):
         score_chains(CHAINS[-1:], Scripted())
 
 
-def test_a_score_that_is_none_stops_the_run() -> None:
+def test_a_score_that_is_no_probability_stops_the_run() -> None:
     class Odd:
         identity = "odd"
 
         async def score(self, path: Path) -> Score:
             return Score(1.5)
 
-    with pytest.raises(AtomThinkError, match=r"scores must be in \[0, 1\]"):
+    with pytest.raises(AtomThinkError, match=r"1\.5"):
         score_chains(CHAINS[:3], Odd())
 
 
@@ -103,6 +124,6 @@ def test_paths_are_those_of_a_search() -> None:
             return Score(0.5)
 
     item = scored([1.0, 1.0], [0.0, 0.0]).item
-    told = item.chain.model_copy(update={"steps": ("Step 1: a.", "Step 2: To sum up, the final answer is: 7.")})
-    score_chains([type(item)(told, "q")], Watching())
+    chain = item.chain.model_copy(update={"steps": ("Step 1: a.", "Step 2: To sum up, the final answer is: 7.")})
+    score_chains([LabelledChain(chain, "q")], Watching())
     assert seen == [(1, None), (2, "7")]

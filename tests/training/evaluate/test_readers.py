@@ -15,9 +15,7 @@ from pyarrow import parquet
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.cli import SetFormat
-from atomthink_plugin.training.evaluate.labelled import LabelledSet
-from atomthink_plugin.training.evaluate.readers import READERS
-from atomthink_plugin.training.evaluate.reading import _of_hub, read_set
+from atomthink_plugin.training.evaluate.readers import FORMATS, LabelledSet, read_set
 from atomthink_plugin.training.records import write_rejects
 from tests.training.damaged import LATIN, append, oversized
 
@@ -78,7 +76,7 @@ def reasons(found: LabelledSet) -> list[str]:
 
 
 def test_the_command_knows_the_formats() -> None:
-    assert tuple(READERS) == get_args(SetFormat)
+    assert tuple(FORMATS) == get_args(SetFormat)
 
 
 def test_processbench(tmp_path: Path) -> None:
@@ -90,10 +88,11 @@ def test_processbench(tmp_path: Path) -> None:
     # What stands behind the first error is not labelled, and so neither right nor wrong.
     assert labels(found) == [(True, False, None), (True, True, True)]
     assert [(item.subset, item.right) for item in found.chains] == [("gsm8k", False), ("olympiadbench", True)]
-    assert [item.known for item in found.chains] == [True, True]
+    assert [item.first_error_known for item in found.chains] == [True, True]
     assert (found.records, len(found.rejects)) == (7, 5)
-    assert reasons(found)[0] == "step 3 is said to be wrong and the 3 steps are numbered from 0"
-    assert reasons(found)[-1] == "the id 'gsm8k-0' occurred before"
+    assert "3" in reasons(found)[0]  # the step that is not there
+    assert [reason.partition(":")[0] for reason in reasons(found)[1:4]] == ["label", "steps", "steps.1"]
+    assert "'gsm8k-0'" in reasons(found)[-1]
     assert [reject.where for reject in found.rejects] == [f"set.jsonl:{line}" for line in range(3, 8)]
 
 
@@ -108,18 +107,19 @@ def test_visualprocessbench(tmp_path: Path) -> None:
     assert found.format == "visualprocessbench"
     assert labels(found) == [(True, None, False)] * 2
     assert [item.subset for item in found.chains] == ["MathVision", "MMMU"]
-    assert [item.known for item in found.chains] == [False, False]  # the neutral step may be the first error
-    assert found.chains[0].asked().images[0].getpixel((0, 0)) == (200, 10, 10)
+    assert [item.first_error_known for item in found.chains] == [
+        False,
+        False,
+    ]  # the neutral step may be the first error
+    assert found.chains[0].engine_question().images[0].getpixel((0, 0)) == (200, 10, 10)
     assert (found.records, len(found.chains) + len(found.rejects)) == (7, 7)
-    told = Counter(reason.partition(":")[0] for reason in reasons(found))
-    assert told == {
+    assert Counter(reason.partition(":")[0] for reason in reasons(found)) == {
         "record": 1,  # one label too many
         "response.process_correctness.0": 1,
         "no JSON": 1,
         "image images/broken.png": 1,
         "image images/none.png": 1,
     }
-    assert "2 labels for 1 steps" in reasons(found)[0]
 
 
 def test_labels_are_of_use_without_a_reference_answer(tmp_path: Path) -> None:
@@ -159,7 +159,8 @@ def test_prmbench(tmp_path: Path) -> None:
         "correct_prm_test_p1_1": ((True, True), "correct", "prm_test_p1_1"),
     }
     assert [item.chain.question for item in found.chains[:2]] == ["How long, changed?", "How long?"]
-    assert reasons(found) == ["error_steps: [4], and the 3 steps are numbered from 1"]
+    (reason,) = reasons(found)
+    assert reason.startswith("error_steps: [4]")
 
 
 def test_bigbench_mistake(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_bigbench_mistake(tmp_path: Path) -> None:
     assert labels(found) == [(True, False, None), (True, True, True), (False, None, None)]
     assert [item.right for item in found.chains] == [False, True, False]
     assert [item.subset for item in found.chains] == ["multistep_arithmetic", "multistep_arithmetic", "word_sorting"]
-    assert reasons(found) == ["mistake_index: Field required"]
+    assert [reason.partition(":")[0] for reason in reasons(found)] == ["mistake_index"]
 
 
 def test_chains(tmp_path: Path) -> None:
@@ -196,8 +197,6 @@ def test_files_of_every_kind_say_the_same(tmp_path: Path) -> None:
     for source in ("set.json", "lines.json", "folder"):
         assert labels(read_set(str(tmp_path / source))) == expected, source
     assert len(read_set(str(tmp_path / "folder"), limit=2).chains) == 2
-    places = [place for place, _ in _of_hub(str(tmp_path / "folder"))]
-    assert [place.number for place in places] == [1, 2, 3]
 
 
 def test_images_may_be_in_the_parquet_file(tmp_path: Path) -> None:
@@ -207,7 +206,7 @@ def test_images_may_be_in_the_parquet_file(tmp_path: Path) -> None:
     rows.append({**VISUAL, "image": [{"bytes": b"unused", "path": "c.png"}], "question": ""})
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "test-00000-of-00001.parquet")
     found = read_set(str(tmp_path / "test-00000-of-00001.parquet"))
-    assert found.chains[0].asked().images[0].getpixel((0, 0)) == (200, 10, 10)
+    assert found.chains[0].engine_question().images[0].getpixel((0, 0)) == (200, 10, 10)
     assert len(found.rejects) == 2
     assert write_rejects(tmp_path / "rejects.jsonl", found.rejects) == 2
     assert (
@@ -215,21 +214,16 @@ def test_images_may_be_in_the_parquet_file(tmp_path: Path) -> None:
     )
 
 
-def test_what_cannot_be_read_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(AtomThinkError, match=r"cannot be told from the fields of its records \(a\): name it"):
+def test_errors_name_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(AtomThinkError, match=r"\(a\).*--format chains\|processbench\|"):
         read_set(lines(tmp_path, [{"a": 1}]))
     with pytest.raises(AtomThinkError, match=r"1 rejected; the first: set.jsonl:1: id: "):
         read_set(lines(tmp_path, [{"a": 1}]), "processbench")
-    with pytest.raises(AtomThinkError, match="cannot be read"):
-        read_set(str(tmp_path / "none.jsonl"))
-    with pytest.raises(AtomThinkError, match="no such file or folder, and as a dataset of the hub"):
-        read_set(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AtomThinkError, match=r"has no .jsonl, .json, .parquet file"):
-        read_set(str(tmp_path / "empty"))
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    with pytest.raises(AtomThinkError, match=r"bad\.parquet cannot be read"):
-        read_set(str(tmp_path / "bad.parquet"))
+    for name in ("none.jsonl", "nowhere", "empty", "bad.parquet"):
+        with pytest.raises(AtomThinkError, match=name):
+            read_set(str(tmp_path / name))
 
 
 @real
@@ -254,7 +248,7 @@ def test_every_record_of_prmbench_is_used_or_rejected() -> None:
     originals = kinds.pop("correct")
     assert (found.format, found.records) == ("prmbench", 394)
     assert (kinds.total(), len(found.rejects)) == (383, 11)
-    assert all("error_steps" in reason and "numbered from 1" in reason for reason in reasons(found))
+    assert all(reason.startswith("error_steps: ") for reason in reasons(found))
     used = {item.question for item in found.chains}
     assert originals == len(used) <= 150
     assert kinds["multi_solutions"] == 10

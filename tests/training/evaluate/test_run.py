@@ -20,12 +20,18 @@ from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
+from atomthink_plugin.training.evaluate import bootstrap
 from atomthink_plugin.training.records import Chain, read_records, write_records
 from atomthink_plugin.training.tiny.labels import slipped_steps, verdicts
 from tests.tiny_models import causal_prm, folder, llava
-from tests.training.evaluate.test_reading import CHAIN, STEPS, lines, real
+from tests.training.evaluate.test_readers import CHAIN, STEPS, lines, real
 
 EMBEDDED = str(WEIGHTS / "prm")
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 10)
 
 
 def demo_chains(target: Path, questions: int, each: int = 2) -> str:
@@ -43,7 +49,8 @@ def demo_chains(target: Path, questions: int, each: int = 2) -> str:
 
 def evaluated(source: str, target: Path, *options: str, prm: str = EMBEDDED) -> dict[str, Any]:
     report = target / "report.json"
-    assert main(["prm", "eval", source, "--prm", prm, "--json", str(report), *options]) == 0
+    chosen = ["--prm", prm] if prm else []
+    assert main(["prm", "eval", source, *chosen, "--json", str(report), *options]) == 0
     read: dict[str, Any] = json.loads(report.read_text())
     return read
 
@@ -60,12 +67,15 @@ def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureF
         "scored": 24,
     }
     assert found["prm"]["kind"] == "prm_token"
+    default = evaluated(source, tmp_path, "--scores", str(scores), prm="")
+    assert default == found
     assert found["ranking"]["pooled"]["value"] > 0.9
     assert found["first_error"]["all"]["f1"]["value"] > 0.4
     assert found["best_of_n"]["picked"]["mean"]["value"] > found["best_of_n"]["mean"]["value"]
     shown = capsys.readouterr().out
     assert f"{found['first_error']['all']['f1']['value']:.1%}".removesuffix("%") in shown
-    assert "best of N by mean: gain" in shown
+    assert f"scores: {scores}" in shown
+    assert "next: atomthink prm mine" in shown
 
     # The scores are those of the scorer on the paths a search would ask about, images read.
     chains = read_records(Path(source), Chain)
@@ -83,12 +93,12 @@ def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureF
     assert scores.read_bytes() == before
     assert again == found
     (tmp_path / "other").mkdir()
-    told = [{**CHAIN, "id": "right", "labels": [1.0, 1.0]}, {**CHAIN, "id": "wrong", "labels": [0.0, None]}]
-    other = lines(tmp_path / "other", told)
+    records = [{**CHAIN, "id": "right", "labels": [1.0, 1.0]}, {**CHAIN, "id": "wrong", "labels": [0.0, None]}]
+    other = lines(tmp_path / "other", records)
     chosen = evaluated(source, tmp_path, "--scores", str(scores), "--threshold-from", other)
     assert chosen["threshold"]["chosen_on"] == other
     assert main(["prm", "eval", source, "--prm", EMBEDDED, "--threshold-from", source]) == 2
-    assert "of its chains are also those that are measured" in capsys.readouterr().err
+    assert "--threshold-from" in capsys.readouterr().err
 
 
 @real
@@ -124,7 +134,7 @@ def test_rejects_are_written_and_counted(pictured: str, tmp_path: Path) -> None:
     assert (reject["where"], reject["reason"][:6]) == ("demo.jsonl:5", "steps:")
 
 
-def test_rejects_without_a_file_are_told_with_their_reasons(
+def test_reasons_of_rejects_are_logged_without_a_file_for_them(
     pictured: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = [f'{{"id": "{at}", "question": "Q?", "steps": [], "labels": []}}' for at in range(3)]
@@ -133,10 +143,10 @@ def test_rejects_without_a_file_are_told_with_their_reasons(
         file.write("\n".join(bad) + "\n")
     with caplog.at_level(logging.WARNING):
         evaluated(pictured, tmp_path)
-    told = [record.message for record in caplog.records]
-    assert sum(message.startswith("       3  steps: ") for message in told) == 1
-    assert sum("none.png: FileNotFoundError" in message for message in told) == 9
-    assert "2 more reasons: name a file for them with --rejects" in told
+    logged = [record.message for record in caplog.records]
+    assert sum(message.startswith("       3  steps: ") for message in logged) == 1
+    assert sum("none.png: FileNotFoundError" in message for message in logged) == 9
+    assert [message.split()[0] for message in logged if "--rejects" in message] == ["2"]  # reasons that are not shown
 
 
 @pytest.mark.parametrize(
@@ -160,9 +170,9 @@ def test_bad_input_is_explained(
 
 def test_a_set_without_labels_or_a_prm_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prm", "eval", lines(tmp_path, [{**CHAIN, "labels": [None, None]}]), "--prm", EMBEDDED]) == 2
-    assert "has a label: there is nothing to measure" in capsys.readouterr().err
+    assert "set.jsonl" in capsys.readouterr().err
     assert main(["prm", "eval", lines(tmp_path, [CHAIN]), "--scorer", "confidence"]) == 2
-    assert "name a process reward model with prm=" in capsys.readouterr().err
+    assert "prm=" in capsys.readouterr().err
 
 
 def test_a_prm_may_be_served(tmp_path: Path) -> None:

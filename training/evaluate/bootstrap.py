@@ -1,0 +1,74 @@
+"""95 % intervals of metrics: a bootstrap over questions, because the chains of one question depend on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES: Final = 1000
+
+Floats = NDArray[np.float64]
+Draws = NDArray[np.float64]
+"""A metric of all chains, followed by the same metric of every resample; NaN where it is undefined."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """A metric with its 95 % interval.
+
+    Attributes:
+        value: None where it is undefined.
+        low: Lower end of the interval; None for fewer than two questions.
+        high: Upper end.
+        count: How many steps, chains or questions it is computed from.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+
+class Bootstrap:
+    """Resamples of questions, the same for all metrics of a report.
+
+    Args:
+        questions: The question of each chain. The order of the chains does not change the resamples.
+        seed: Seed of the resamples.
+    """
+
+    def __init__(self, questions: Sequence[str], seed: int = 0) -> None:
+        index = {question: number for number, question in enumerate(sorted(set(questions)))}
+        self._question_of = np.array([index[question] for question in questions], dtype=np.int64)
+        count = len(index)
+        rng = np.random.default_rng(seed)
+        self._weights = rng.multinomial(count, [1 / count] * count, RESAMPLES if count > 1 else 0).astype(np.float64)
+
+    def sums(self, rows: Floats) -> Floats:
+        """Returns the sums of `rows`, one row per chain, over all chains and over each resample's chains."""
+        totals = np.zeros((self._weights.shape[1], rows.shape[1]))
+        np.add.at(totals, self._question_of, rows)
+        return np.concatenate([totals.sum(axis=0, keepdims=True), self._weights @ totals])
+
+    def weights(self) -> Iterator[Floats]:
+        """Yields how often each chain counts: once, then as often as each resample has it."""
+        yield np.ones(len(self._question_of))
+        yield from (weights[self._question_of] for weights in self._weights)
+
+
+def metric_value(draws: Draws, count: int) -> MetricValue:
+    """Returns a metric with the middle 95 % of its resamples; undefined resamples are left out."""
+    value, resampled = float(draws[0]), draws[1:][~np.isnan(draws[1:])]
+    if np.isnan(value):
+        return MetricValue(None, None, None, count)
+    low, high = map(float, np.quantile(resampled, (0.025, 0.975))) if resampled.size else (None, None)
+    return MetricValue(value, low, high, count)
+
+
+def ratio(top: Floats, bottom: Floats) -> Floats:
+    """Returns `top / bottom`, NaN where `bottom` is 0."""
+    return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)

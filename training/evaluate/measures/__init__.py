@@ -1,1 +1,0 @@
-"""One file per measure; each is a function of scored chains and returns numbers with counts and intervals."""
