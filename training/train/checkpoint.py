@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -152,11 +152,9 @@ def freeze(model: torch.nn.Module, patterns: Sequence[str]) -> int:
     Raises:
         AtomThinkError: A pattern matches no name, or nothing is left to train.
     """
-    for pattern in patterns:
-        found = [parameter for name, parameter in model.named_parameters() if re.search(pattern, name)]
-        if not found:
-            raise AtomThinkError(no_match("freeze", pattern, model))
-        for parameter in found:
+    check_patterns("freeze", patterns, model)
+    for name, parameter in model.named_parameters():
+        if any(re.search(pattern, name) for pattern in patterns):
             parameter.requires_grad_(False)
     # DeepSpeed leaves empty parameters behind that only hold their size.
     sizes = (getattr(one, "ds_numel", one.numel()) for one in model.parameters() if one.requires_grad)
@@ -166,10 +164,18 @@ def freeze(model: torch.nn.Module, patterns: Sequence[str]) -> int:
     return trained
 
 
-def no_match(argument: str, pattern: str, model: torch.nn.Module) -> str:
-    """Returns the error message for a pattern that no parameter's name contains."""
+def check_patterns(argument: str, patterns: Iterable[str], model: torch.nn.Module) -> None:
+    """Refuses patterns that are found in no parameter's name.
+
+    Raises:
+        AtomThinkError: There is one.
+    """
     names = [name for name, _ in model.named_parameters()]
-    return f"`{argument}: {pattern}` matches no parameter; two of their names: {names[0]}, {names[-1]}"
+    for pattern in patterns:
+        if not any(re.search(pattern, name) for name in names):
+            raise AtomThinkError(
+                f"`{argument}: {pattern}` matches no parameter; two of their names: {names[0]}, {names[-1]}"
+            )
 
 
 def lora_config(recipe: Recipe, model: PreTrainedModel, modules: Sequence[str] = (), tokens: Sequence[int] = ()) -> Any:

@@ -20,6 +20,7 @@ from atomthink_plugin.training.train.recipe import Recipe
 log = logging.getLogger(__name__)
 
 STATE: Final = "trainer_state.json"
+_RESULTS: Final = ("config.json", "adapter_config.json")
 
 PARTS: Final[Mapping[str, Sequence[str]]] = {
     "weights": ("*.safetensors", "pytorch_model_fsdp*", "global_step*"),
@@ -27,9 +28,9 @@ PARTS: Final[Mapping[str, Sequence[str]]] = {
     "learning rate schedule": ("scheduler.pt", "global_step*"),
     "random number state": ("rng_state*.pth",),
 }
-"""What a checkpoint consists of, beside the trainer's state: files of one process, of FSDP, of DeepSpeed.
+"""Files of a checkpoint beside the trainer's state: of one process, of FSDP, of DeepSpeed.
 
-The trainer goes on without a word where the optimizer's or the schedule's is missing.
+The trainer does not complain about a missing optimizer or schedule.
 """
 
 
@@ -37,7 +38,7 @@ def resume_from(recipe: Recipe) -> str | None:
     """Returns the newest complete checkpoint of an earlier run of this recipe, None to start from the beginning.
 
     Raises:
-        AtomThinkError: The recipe does not resume, and `output_dir` holds a training already.
+        AtomThinkError: `output_dir` holds a training already, and the recipe does not resume it.
     """
     folders = _checkpoints(recipe)
     if recipe.resume_from_checkpoint:
@@ -48,11 +49,11 @@ def resume_from(recipe: Recipe) -> str | None:
         if folders:
             _warn("no complete checkpoint in %s: training starts from the beginning", recipe.checkpoints)
         return None
-    started = any((folder / STATE).exists() for folder in folders)
-    if started or (recipe.output_dir / "config.json").exists() or (recipe.output_dir / "adapter_config.json").exists():
+    results = [*(folder / STATE for folder in folders), *(recipe.output_dir / name for name in _RESULTS)]
+    if any(file.exists() for file in results):
         raise AtomThinkError(
-            f"`output_dir: {recipe.output_dir}` holds a training already: name another folder, delete this "
-            "one, or continue from its newest checkpoint with `--resume_from_checkpoint true`"
+            f"`output_dir: {recipe.output_dir}` holds a training already: name another folder, delete this one, or "
+            "continue from its newest checkpoint with `--resume_from_checkpoint true`"
         )
     return None
 
@@ -65,9 +66,9 @@ def rename_newer(recipe: Recipe, resumed: str | None) -> None:
     for folder in _checkpoints(recipe):
         if str(folder) == resumed:
             return
-        aside = folder.with_name(f"incomplete-{folder.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
+        renamed = folder.with_name(f"incomplete-{folder.name}")
+        shutil.rmtree(renamed, ignore_errors=True)
+        folder.rename(renamed)
 
 
 def _checkpoints(recipe: Recipe) -> list[Path]:
@@ -87,13 +88,13 @@ def _warn(text: str, *values: object) -> None:
 
 
 def _fault(folder: Path) -> str | None:
-    """Returns why a checkpoint is not complete, as far as can be seen without reading its tensors."""
+    """Returns why a checkpoint is not complete, or None; its tensors are not read."""
     try:
         state = json.loads((folder / STATE).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         return f"{STATE} cannot be read ({error})"
     if not isinstance(state, dict) or state.get("global_step") != _step(folder):
-        return f"{STATE} is not that of step {_step(folder)}"
+        return f"{STATE} is of another step"
     for part, patterns in PARTS.items():
         found = [path for pattern in patterns for path in folder.glob(pattern)]
         if not any(path.is_file() or (path.is_dir() and any(path.iterdir())) for path in found):
@@ -103,7 +104,7 @@ def _fault(folder: Path) -> str | None:
 
 
 def _is_torn(file: Path) -> bool:
-    """Returns whether a file ends early; both formats say where their tensors end."""
+    """Returns whether a file ends early, by the sizes that it states."""
     if file.suffix in (".pt", ".pth", ".bin"):
         return not zipfile.is_zipfile(file)
     if file.suffix == ".json":

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, ge
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.records import Reject, write_rejects
-from atomthink_plugin.training.train.checkpoint import no_match
+from atomthink_plugin.training.train.checkpoint import check_patterns
 from atomthink_plugin.training.train.collate import IGNORED
 from atomthink_plugin.training.train.recipe import DpoRecipe, PolicyRecipe, Recipe
 from atomthink_plugin.training.train.resume import rename_newer
@@ -158,9 +158,7 @@ def check_learning_rates(recipe: Recipe, model: nn.Module) -> None:
     Raises:
         AtomThinkError: A pattern matches no name.
     """
-    for pattern in recipe.module_learning_rates:
-        if not any(re.search(pattern, name) for name, _ in model.named_parameters()):
-            raise AtomThinkError(no_match("module_learning_rates", pattern, model))
+    check_patterns("module_learning_rates", recipe.module_learning_rates, model)
 
 
 def report_records(recipe: Recipe, counts: str, rejects: Sequence[Reject]) -> None:

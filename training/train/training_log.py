@@ -1,8 +1,7 @@
-"""What a training says while it runs: one JSON line per measurement in a file, one short line in the terminal's log."""
+"""The log of a training: one JSON line per measurement in a file, and one short line in the terminal."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from atomthink_plugin.training.records import json_rows
+from atomthink_plugin.append_log import AppendLog, encode_json
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +18,7 @@ _LEFT_OUT: Final = ("entropy", "epoch")
 
 
 class JsonLog(TrainerCallback):
-    """Writes every measurement of a trainer to a file; a resumed run goes on where the file's checkpoint stood.
+    """Writes every measurement of a trainer to a file; a resumed run continues the file at its checkpoint.
 
     Args:
         file: JSON lines: step, epoch, loss, learning_rate, tokens/s, seconds, and what else the trainer measures.
@@ -35,19 +34,19 @@ class JsonLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keeps of an earlier run what stands before the step that is resumed from."""
+        """Keeps the lines of an earlier run up to the step that is resumed from."""
         self._started = self._last = time.perf_counter()
         self._first = state.global_step
-        if not state.is_world_process_zero:
-            return
-        before = json_rows(self._file) if self._first and self._file.exists() else ()
-        # A line that a kill tore is behind the checkpoint: its step is measured again.
-        kept = [record for _, record in before if isinstance(record, dict) and record["step"] <= self._first]
-        self._file.write_text("".join(f"{json.dumps(record)}\n" for record in kept), encoding="utf-8")
-        self._before = self._tokens = kept[-1].get("tokens", 0) if kept else 0
+        if state.is_world_process_zero:
+            self._log = AppendLog(self._file, "`output_dir`", lock=False)
+            # Later lines, such as an incomplete last one, are of steps that are repeated.
+            kept = [entry.record for entry in self._log.entries() if entry.record["step"] <= self._first]
+            kept = kept if self._first else []
+            self._log.rewrite(map(encode_json, kept))
+            self._before = self._tokens = kept[-1].get("tokens", 0) if kept else 0
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Asks for a measurement of the first step and of the last, whatever `log_every` says."""
+        """Asks for a measurement at the first and the last step, whatever `logging_steps` is."""
         if state.global_step in (self._first + 1, state.max_steps):
             control.should_log = True
 
@@ -71,8 +70,7 @@ class JsonLog(TrainerCallback):
             record["tokens"] = self._tokens = tokens
         record["seconds"] = now - self._started
         self._last = now
-        with self._file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({name: _short(value) for name, value in record.items()}) + "\n")
+        self._log.append({name: _short(value) for name, value in record.items()})
         log.info("%s", self._line(record, state))
 
     def _line(self, record: dict[str, float], state: TrainerState) -> str:

@@ -1,9 +1,9 @@
-"""The names that weights are saved under: those of the checkpoints on the hub, which vLLM and transformers read.
+"""Saves weights under the names that checkpoints on the hub have, which both vLLM and transformers read.
 
-transformers 5 removed `vision_model.` from the names of CLIP's and SigLIP's modules. It loads checkpoints with and
-without it, but saves a model that it built itself without it, which vLLM does not load.
+transformers 5 removed the prefix `vision_model.` from the modules of CLIP and SigLIP. It loads checkpoints with and
+without the prefix, but saves models that it built itself without it, and vLLM does not load those.
 
-`python -m atomthink_plugin.training.train.weight_names FOLDER ...` renames the weights of checkpoints saved without it.
+`python -m atomthink_plugin.training.train.weight_names FOLDER ...` adds the prefix to saved checkpoints.
 """
 
 from __future__ import annotations
