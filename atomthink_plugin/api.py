@@ -11,7 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Protocol
 
 from annotated_types import Ge
 
@@ -37,7 +37,12 @@ class AtomThinkError(Exception):
     """An error the user can act on; its text names the argument, the value and what to do.
 
     The text is safe to show: servers, files and plugins it quotes may hold secrets and terminal commands.
+
+    Attributes:
+        exit_status: With which a command ends because of it.
     """
+
+    exit_status: ClassVar[int] = 2
 
     def __str__(self) -> str:
         """Returns the text without secrets and control characters."""

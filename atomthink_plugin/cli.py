@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except AtomThinkError as error:
         print(f"atomthink: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except KeyboardInterrupt:
         print("atomthink: interrupted", file=sys.stderr)
         if arguments is None:  # this is the whole program

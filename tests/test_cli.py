@@ -208,7 +208,13 @@ def test_an_interrupt_during_the_imports_is_one_line(tmp_path: Path) -> None:
     assert len(printed.splitlines()) == 2  # what it was about to load, and that it was interrupted
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (AtomThinkError("no run"), 2)])
+class LimitReachedError(AtomThinkError):
+    exit_status = 3
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt(), 130), (AtomThinkError("no run"), 2), (LimitReachedError("done"), 3)]
+)
 def test_a_command_that_ends_early_has_a_status_and_a_line(
     error: BaseException,
     status: int,

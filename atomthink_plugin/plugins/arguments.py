@@ -29,6 +29,8 @@ def read_pairs(option: str, text: str) -> dict[str, Any]:
     Raises:
         AtomThinkError: An argument has no value, or is given twice.
     """
+    if text == "":  # without the seconds that importing lmms-eval takes
+        return {}
     from lmms_eval import utils
 
     if not isinstance(text, str):  # lmms-eval's own `--config` files may hold anything
