@@ -12,9 +12,9 @@ import pytest
 from atomthink_plugin.api import Failure, Node, Outcome, Usage
 from atomthink_plugin.cli import main
 from atomthink_plugin.runtime.journal import Journal
+from atomthink_plugin.training.images import shared_image
 from atomthink_plugin.training.pairs import FinishedPath, PairLimits, path_pairs, paths_of, sibling_pairs
 from atomthink_plugin.training.records import Pair, engine_question, read_records
-from atomthink_plugin.training.train.tokens import picture
 from tests.training.annotate.teaching import lines
 from tests.training.train.demo_data import demo_chains
 
@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tree = tuple(node(*given) for given in (("a", "root", 0.9), ("b", "root", 0.2)))
         ends = (node("e", "a", 0.8, chain.answer), node("f", "b", 0.1, "-1"))
         outcome = Outcome("", None, (), (), 0.0, "final", Usage(), (*ends, *tree))
-        journal.put(engine_question(chain.id, chain.question, [picture(folder / chain.images[0], None)]), outcome)
+        journal.put(engine_question(chain.id, chain.question, [shared_image(folder / chain.images[0])]), outcome)
     journal.put(engine_question("elsewhere", "How many?", []), Outcome("", None, (), (), 0.0, "final", Usage(), NODES))
     journal.close()
     (folder / "journal").symlink_to(journal.folder)
@@ -164,7 +164,7 @@ def test_what_is_no_sampled_step_of_the_question_is_in_no_pair(
           for name, score, answer in (("right", 0.8, right), ("wrong", 0.1, wrong))),
     )  # fmt: skip
     journal = Journal(tmp_path / "runs", "slow", {})
-    question = engine_question(chain.id, chain.question, [picture(tmp_path / chain.images[0], None)])
+    question = engine_question(chain.id, chain.question, [shared_image(tmp_path / chain.images[0])])
     journal.put(question, Outcome("", None, (), (), 0.0, "final", Usage(), nodes))
     journal.close()
     out = tmp_path / "pairs.jsonl"
