@@ -1,4 +1,4 @@
-"""Records as trl, LLaMA-Factory and the published files have them; what is read back is what was written."""
+"""Data sets that trl, LLaMA-Factory and readers of the published files can load; what was written can be read back."""
 
 from __future__ import annotations
 
@@ -109,14 +109,14 @@ def _trl_takes(table: Any) -> None:
     assert batch["pixel_values"].shape[0] == len(table)
 
 
-def test_sft_is_of_atomic_steps_alone_and_survives_half_a_character(tmp_path: Path) -> None:
+def test_only_atomic_chains_are_sft_records_and_a_lone_surrogate_costs_its_chain_alone(tmp_path: Path) -> None:
     (tmp_path / "huge.png").write_bytes(oversized())
     good = {"question": "How many?", "steps": STEPS}
-    told = {"a": {"format": "atomic", "source": "\ud83d"}, "b": {"format": "direct", "steps": ["4"]}}
-    told |= {"c": {"format": "continue"}, "d": {"steps": ["\ud83d"]}, "e": {"images": ["huge.png"]}}
-    told |= {"f": {"answer": "\ud83d"}}
+    changes = {"a": {"format": "atomic", "source": "\ud83d"}, "b": {"format": "direct", "steps": ["4"]}}
+    changes |= {"c": {"format": "continue"}, "d": {"steps": ["\ud83d"]}, "e": {"images": ["huge.png"]}}
+    changes |= {"f": {"answer": "\ud83d"}}
     file, out = tmp_path / "chains.jsonl", tmp_path / "sft"
-    file.write_text("".join(json.dumps({"id": name, **good, **change}) + "\n" for name, change in told.items()))
+    file.write_text("".join(json.dumps({"id": name, **good, **change}) + "\n" for name, change in changes.items()))
     assert main(["data", "sft", str(file), "--out", str(out)]) == 0
     assert [row["conversations"][1]["value"] for row in json.loads((out / "amath_sft.json").read_text())] == [*STEPS]
     rejects = {one["record"]["id"]: one["reason"] for one in lines(out / "rejects.jsonl")}
@@ -128,7 +128,7 @@ def test_sft_is_of_atomic_steps_alone_and_survives_half_a_character(tmp_path: Pa
     assert "6 chains were read, 5 rejected" in (out / "README.md").read_text()
 
 
-def test_prm_records_end_with_the_step_that_is_labelled(chains: Path, tmp_path: Path) -> None:
+def test_a_prm_record_ends_with_its_labelled_step(chains: Path, tmp_path: Path) -> None:
     import datasets
 
     out = tmp_path / "prm"
@@ -223,8 +223,8 @@ def test_published_prm_rows_have_one_label_per_tag(chains: Path) -> None:
     file = folder / "amath_prm.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{torn\n")
     assert main(["data", "read", str(file), "--out", str(folder / "read.jsonl")]) == 0
-    told = [(chain.steps, chain.labels) for chain in read_records(folder / "read.jsonl", Chain).records]
-    assert told == [(STEPS[:2], (None, 1.0)), (STEPS[:2], (1.0, 0.0))]
+    found = [(chain.steps, chain.labels) for chain in read_records(folder / "read.jsonl", Chain).records]
+    assert found == [(STEPS[:2], (None, 1.0)), (STEPS[:2], (1.0, 0.0))]
     rejects = lines(folder / "read.rejects.jsonl")
     assert [reject["where"] for reject in rejects] == [f"amath_prm.jsonl:{line}" for line in range(3, 8)]
     assert len({reject["reason"] for reject in rejects}) == 5  # each has a fault of its own

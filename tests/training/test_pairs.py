@@ -36,7 +36,7 @@ NODES = (  # as a journal has it: in the order of the parents' names
 TREE = Outcome("", "11", ("Step a", "Step e"), (0.9, 0.5), 0.7, "final", Usage(), NODES)
 
 
-def test_siblings_far_enough_apart_are_pairs_the_furthest_first() -> None:
+def test_siblings_whose_scores_differ_enough_are_pairs_the_largest_difference_first() -> None:
     steps, paths = paths_of(TREE, "11")
     assert list(sibling_pairs(NODES, steps, PairLimits(margin=0.2))) == [((), "Step a", "Step b")]
     assert list(sibling_pairs(NODES, steps, PairLimits(margin=0.3, per_prefix=9))) == [
@@ -61,7 +61,7 @@ def test_whole_paths_part_where_they_differ() -> None:
     assert list(path_pairs(paths, 9)) == [(("a",), ("b", "c"), ("x",)), ((), ("a", "b", "c"), ("y",))]
     assert len(list(path_pairs(paths, 1))) == 1
     assert list(path_pairs(paths[:1], 9)) == []
-    assert list(path_pairs([*paths[:2], FinishedPath(("a", "x"), True)], 9)) == []  # two answers are said to be right
+    assert list(path_pairs([*paths[:2], FinishedPath(("a", "x"), True)], 9)) == []  # two right answers
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_the_command_makes_pairs_of_journals_and_chains(
     assert "--margin" in capsys.readouterr().err
 
 
-def test_what_gives_no_pair_is_rejected_with_its_reason(
+def test_sources_that_give_no_pair_are_rejected_with_their_place(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chains = lines(folder / "chains.jsonl")
@@ -134,7 +134,7 @@ def test_what_gives_no_pair_is_rejected_with_its_reason(
         *("tried.jsonl:3", "tried.jsonl, id '0'", "tried.jsonl, id '1'"),  # damaged, no answer stated, none known
     }
     printed = [line.partition(": ") for line in capsys.readouterr().out.splitlines()]
-    counts = {name: [int(word) for word in told.split() if word.isdigit()] for name, _, told in printed}
+    counts = {name: [int(word) for word in counted.split() if word.isdigit()] for name, _, counted in printed}
     expected = {"questions": [5, 2], "searches": [3, 2], "damaged lines": [1, 1], "chains": [4, 3]}
     expected["nodes outside the question's own chains"] = [1]
     assert expected.items() <= counts.items()
@@ -144,10 +144,8 @@ def test_what_gives_no_pair_is_rejected_with_its_reason(
     assert main(["pairs", str(journal.folder), "--questions", str(known), "--out", str(out)]) == 2
 
 
-def test_what_is_no_sampled_step_of_the_question_is_in_no_pair(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Verdicts, written texts, what follows them, other units, and trees of another root or of given steps."""
+def test_only_sampled_steps_of_the_question_are_in_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not in pairs: verdicts, written texts, steps after them, other units, trees of other roots or of given steps."""
     chain = demo_chains(tmp_path, 1)[0]
     right, wrong = chain.answer, "-1"
     nodes = (

@@ -1,4 +1,4 @@
-"""How good chains are: counted by hand, and as a judge over HTTP says."""
+"""Statistics of chains against counts by hand, and the scores of a judge over HTTP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCORES = {"0": 0, "1": 89, "2": 90, "3": 100}
 
 
 class Judge(ChatServer):
-    """Scores the questions by their number; the fifth gets more than there is."""
+    """Scores questions by their number. The fifth gets a score that is too high to be valid."""
 
     def choice(self, body: Body, index: int) -> tuple[Body, int]:
         number = text_of(body["messages"][1]["content"]).split("QUESTION:\n")[1][0]
@@ -38,15 +38,15 @@ def test_chains_are_counted_and_judged(tmp_path: Path, monkeypatch: pytest.Monke
     ]
     write_records(tmp_path / "chains.jsonl", chains)
     with serve(Judge(context=10**6)) as script:
-        asked = ["--judge-model", "scripted", "--base-url", script.url, "--json", str(tmp_path / "told.json")]
+        asked = ["--judge-model", "scripted", "--base-url", script.url, "--json", str(tmp_path / "report.json")]
         assert main(["data", "quality", str(tmp_path / "chains.jsonl"), *asked]) == 0
-    told = json.loads((tmp_path / "told.json").read_text())
-    counted = told["statistics"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    counted = report["statistics"]
     texts = ["\n\n".join(chain.steps) for chain in chains]
     with serve(Judge(context=10**6)) as script:
         asked = [*asked[:3], script.url, *asked[4:], "--max-tokens-total", "2500"]
         assert main(["data", "quality", str(tmp_path / "chains.jsonl"), *asked]) == 0
-    limited = json.loads((tmp_path / "told.json").read_text())
+    limited = json.loads((tmp_path / "report.json").read_text())
     assert limited["statistics"] == counted
     assert 0 < limited["judge"]["judged"] < 5
     assert limited["judge"]["judged"] + limited["judge"]["failed"] == 5
@@ -59,19 +59,19 @@ def test_chains_are_counted_and_judged(tmp_path: Path, monkeypatch: pytest.Monke
     assert counted["repeated_steps"] == 1 / 9
     assert counted["distinct_answers"] == 2
     assert counted["right_answers"] == 2 / 4
-    judged = told["judge"]
-    assert told["scores"] == SCORES
-    assert list(told["failures"]) == ["4"]
+    judged = report["judge"]
+    assert report["scores"] == SCORES
+    assert list(report["failures"]) == ["4"]
     assert (judged["judged"], judged["failed"]) == (4, 1)
     assert (judged["mean"], judged["median"]) == (fmean(SCORES.values()), median(SCORES.values()))
     assert {band: n for band, n in judged["distribution"].items() if n} == {"0-9": 1, "80-89": 1, "90-100": 2}
 
 
-def test_what_is_not_counted_is_told_with_its_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rejects_are_counted_by_their_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_records(tmp_path / "chains.jsonl", [Chain(id="0", question="0?", steps=GOOD)])
     with (tmp_path / "chains.jsonl").open("a") as file:
         file.write('{"id": "1", "question": "?", "steps": []}\n{"id": "2", "question": "?", "steps": []}\n[1]\n')
     assert main(["data", "quality", str(tmp_path / "chains.jsonl")]) == 0
-    told = json.loads(capsys.readouterr().out)["statistics"]
-    assert (told["chains"], told["rejected"], list(told["rejects"].values())) == (1, 3, [2, 1])
-    assert next(iter(told["rejects"])).startswith("steps: ")
+    report = json.loads(capsys.readouterr().out)["statistics"]
+    assert (report["chains"], report["rejected"], list(report["rejects"].values())) == (1, 3, [2, 1])
+    assert next(iter(report["rejects"])).startswith("steps: ")

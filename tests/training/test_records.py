@@ -53,7 +53,9 @@ def test_damaged_records_are_rejected_with_line_and_reason(tmp_path: Path) -> No
     assert json.loads((tmp_path / "rejects.jsonl").read_text().splitlines()[1])["record"]["question"] == "?"
 
 
-def test_a_picture_is_judged_alike_as_a_file_and_as_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_checked_in_the_same_way_as_a_file_and_as_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)  # the harness sets it for all
     Image.new("LA", (4, 4)).save(tmp_path / "good.png")
     (tmp_path / "huge.png").write_bytes(oversized())
@@ -68,7 +70,7 @@ def test_a_picture_is_judged_alike_as_a_file_and_as_bytes(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("name", ["file.json", "file.jsonl"])
-def test_lists_and_lines_are_read_by_what_is_in_them(name: str, tmp_path: Path) -> None:
+def test_json_lists_and_json_lines_are_recognised_by_their_content(name: str, tmp_path: Path) -> None:
     file, records = tmp_path / name, [{"a": 1}, [2], {"b": "é"}]
     for text in (json.dumps(records), json.dumps(records, indent=1), "\n".join(map(json.dumps, records))):
         file.write_text(text)

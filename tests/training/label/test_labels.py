@@ -46,7 +46,7 @@ class Solver:
 
 
 def chain(name: str, steps: int, error: int | None, ends: str | None = None, **values: object) -> Chain:
-    """A chain with its first error somewhere, other errors behind it, and a conclusion where one is wanted."""
+    """A chain with its first error somewhere, more errors after it, and a conclusion where one is wanted."""
     texts = [f"Step {i + 1}: Go on {'rightly' if error is None or i < error else 'wrongly'}." for i in range(steps)]
     if ends is not None:
         texts.append(f"Step {steps + 1}: The final answer is: {ends}.")
@@ -73,7 +73,7 @@ def test_binary_search_labels_up_to_the_first_error_wherever_it_is(steps: int) -
     assert [made.id for made in found.chains] == [given.id for given in chains]
 
 
-def test_what_a_chain_concludes_with_is_known_without_rollouts() -> None:
+def test_a_stated_answer_needs_no_rollout() -> None:
     policy = Solver()
     late = chain("late", 0, None, "8")
     found = labelled([chain("right", 4, None, "7.0"), late], policy, "omega", 3)
@@ -120,7 +120,7 @@ def test_chains_that_begin_alike_share_their_rollouts() -> None:
 
 
 @pytest.mark.parametrize("method", ["monte_carlo", "omega"])
-def test_the_labels_do_not_depend_on_what_is_in_flight(method: str) -> None:
+def test_the_labels_do_not_depend_on_the_number_in_flight(method: str) -> None:
     chains = [chain(f"{e}", 6, e % 7, "8", question=f"{e % 3}?") for e in range(9)]
     runs = [labelled(chains, Solver(0.5), method, 4, concurrency=limit) for limit in (1, 5, 64)]
     assert runs[0].chains == runs[1].chains == runs[2].chains
@@ -128,7 +128,7 @@ def test_the_labels_do_not_depend_on_what_is_in_flight(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["monte_carlo", "omega"])
-def test_a_killed_run_goes_on_where_it_stopped(method: str, tmp_path: FilePath) -> None:
+def test_a_killed_run_is_resumed_without_sampling_anything_twice(method: str, tmp_path: FilePath) -> None:
     chains = [chain(f"{e}", 6, e, "8", question=f"{e % 2}?") for e in range(6)]
     whole = labelled(chains, Solver(0.5), method, 4)
 
@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on_where_it_stopped(method: str, tmp_path: FilePath) 
     assert found.cost.usage.generated == whole.cost.usage.generated
 
 
-def test_a_chain_that_cannot_be_rolled_out_is_set_aside_and_no_other() -> None:
+def test_a_chain_that_cannot_be_rolled_out_is_rejected_and_no_other() -> None:
     def too_long(prompt: Prompt) -> None:
         if "long?" in prompt.messages[-1].parts[0] and prompt.depth == 2:
             raise QuestionError("the prompt has 5000 tokens, the model takes 4096")
@@ -181,7 +181,7 @@ def test_a_full_context_is_no_wrong_step() -> None:
     assert "first 1 steps" in reject.reason
 
 
-def test_chains_without_an_answer_or_with_labels_are_set_aside() -> None:
+def test_chains_without_an_answer_or_with_labels_are_rejected() -> None:
     policy = Solver()
     unknown, done = chain("unknown", 2, 1, answer=" "), chain("done", 2, 1, labels=(1, None))
     found = labelled([unknown, done, chain("good", 2, 1)], policy, "monte_carlo", 1)
@@ -190,7 +190,7 @@ def test_chains_without_an_answer_or_with_labels_are_set_aside() -> None:
     assert found.rejects[1].record["labels"] == (1.0, None)
 
 
-def test_chains_are_sampled_one_by_one_and_broken_pictures_set_aside(tmp_path: FilePath) -> None:
+def test_chains_are_sampled_one_by_one_and_broken_images_are_rejected(tmp_path: FilePath) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (4, 4)).save(tmp_path / "whole.png")
     names = ("broken", "whole", "none")
