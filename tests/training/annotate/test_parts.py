@@ -110,6 +110,26 @@ def test_a_journal_without_numbers_of_calls_keeps_what_was_spent(tmp_path: Path)
     ledger.close()
 
 
+def test_a_ledger_of_the_last_version_is_read(tmp_path: Path) -> None:
+    worst, cost = {"calls": 1, "prompt": 50, "completion": 10}, {"calls": 1, "prompt": 40, "completion": 5}
+    records = [
+        {"asked": 1, "worst": worst},
+        {"answered": 1, "cost": cost},
+        {"replied": "r1", "question": "q", "text": "said"},
+        {"asked": 2, "worst": worst},
+        {"answered": 2, "cost": cost},
+        {"replied": "r2", "question": "p", "text": "said"},
+        {"finished": "p", "result": {"steps": ["x"]}},
+        {"asked": 3, "worst": worst},
+    ]
+    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    ledger = Ledger(tmp_path)
+    assert ledger.finished == {"p": {"steps": ["x"]}}
+    assert [ledger.reply("q", "r1"), ledger.reply("p", "r2")] == ["said", None]
+    assert ledger.spent == Cost(calls=3, prompt=80, completion=10, unknown=60)
+    ledger.close()
+
+
 @pytest.mark.parametrize(
     ("text", "step"),
     [
