@@ -48,19 +48,6 @@ def image_faults(pictures: Iterable[Picture]) -> dict[Picture, str]:
         return {picture: fault for picture, fault in faults if fault is not None}
 
 
-def as_stored(data: Any) -> Any:
-    """Returns a split of `datasets` that gives the content of its images as it is stored."""
-    import datasets
-
-    stored = datasets.Image(decode=False)
-    for name, kind in data.features.items():
-        if isinstance(kind, datasets.Image):
-            data = data.cast_column(name, stored)
-        elif isinstance(getattr(kind, "feature", None), datasets.Image):
-            data = data.cast_column(name, datasets.List(stored))
-    return data
-
-
 def store_image(image: Any, folder: Path, out: Path) -> str:
     """Copies an image into `out/images` under a name made from its content.
 

@@ -8,12 +8,13 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from atomthink_plugin.api import Choice, Failure, Outcome, Search, SearchTree
+from atomthink_plugin.api import Failure, Outcome
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.annotate.filters import AttemptError, require_format
 from atomthink_plugin.training.annotate.results import Annotation, StageReject
+from atomthink_plugin.training.label.rollouts import rollout_search
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
 from atomthink_plugin.version import __version__
 
@@ -49,7 +50,7 @@ def annotate_by_rollouts(
         closing(Journal(source.folder / "journal", METHOD, settings, argument=where)) as journal,
         RunProgress(len(source), f"{samples} rollouts") as progress,
     ):
-        sampler = replace(runner, search=_sampling(samples), journal=journal, trees=True)
+        sampler = replace(runner, search=rollout_search(samples), journal=journal, trees=True)
         results = sampler.run(source, progress.finished)
     rejects = [StageReject(one.where, "input", "unusable record", one.reason, one.record) for one in source.rejects]
     chains: list[dict[str, Any]] = []
@@ -102,11 +103,3 @@ def _no_right_chain(outcomes: Mapping[str, int]) -> AttemptError:
     if outcomes["format"]:
         return AttemptError("format", "no rollout is well formed", f"{outcomes['format']} concluded")
     return AttemptError("steps", "no rollout concludes")
-
-
-def _sampling(samples: int) -> Search:
-    async def search(tree: SearchTree) -> Choice:
-        paths = await tree.rollouts(samples)
-        return Choice(paths[0], 0.0, tree.why(paths[0]))
-
-    return search
