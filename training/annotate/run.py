@@ -237,10 +237,13 @@ async def _corrupt(
 
 
 def _key(record: AnsweredQuestion | Chain, teacher: Teacher, method: Method, settings: AttemptSettings) -> str:
-    """Returns the key of a record in the ledger, with a digest of all that changes its result."""
-    name = "wrong" if method == "corrupt" else method  # as in the keys of existing ledgers
-    run_digest = _digest({"way": name, "teacher": teacher.model, **asdict(settings)})
-    return f"{record.id}#{_digest([run_digest, record.model_dump()])}"
+    """Returns the key of a record in the ledger, with a digest of all that changes its result.
+
+    Ledgers of earlier versions are continued, so this stays as it is, with "wrong" for the method "corrupt".
+    """
+    corrupt = method == "corrupt"
+    options = {"way": "wrong" if corrupt else method, "teacher": teacher.model, **asdict(settings)}
+    return f"{record.id}#{_digest([options if corrupt else _digest(options), record.model_dump()])}"
 
 
 def _digest(content: Any) -> str:
