@@ -71,4 +71,5 @@ def metric_value(draws: Draws, count: int) -> MetricValue:
 
 def ratio(top: Floats, bottom: Floats) -> Floats:
     """Returns `top / bottom`, NaN where `bottom` is 0."""
-    return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)
+    quotient: Floats = np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)
+    return quotient

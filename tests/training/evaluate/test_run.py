@@ -134,6 +134,26 @@ def test_rejects_are_written_and_counted(pictured: str, tmp_path: Path) -> None:
     assert (reject["where"], reject["reason"][:6]) == ("demo.jsonl:5", "steps:")
 
 
+def test_misjudged_chains_are_written_the_worst_first(pictured: str, tmp_path: Path) -> None:
+    chains = read_records(Path(pictured), Chain).records
+    # The embedded PRM is right about most of these steps: with the opposite labels they are misjudged.
+    flipped = [c.model_copy(update={"labels": tuple(1 - (label or 0) for label in c.labels or ())}) for c in chains]
+    write_records(Path(pictured), flipped)
+    with Path(pictured).open("a") as file:
+        file.write('{"id": "x", "question": "Q?", "steps": [], "labels": []}\n')
+    (tmp_path / "out").mkdir()
+    out, kept = tmp_path / "out/hard.jsonl", tmp_path / "scores.jsonl"
+    assert main(["prm", "mine", pictured, "--out", str(out), "--scores", str(kept)]) == 0
+    scores = {record["id"]: record["scores"] for record in map(json.loads, kept.read_text().splitlines()[1:])}
+    worst = {c.id: max(abs(s - (y or 0)) for s, y in zip(scores[c.id], c.labels or (), strict=True)) for c in flipped}
+    mined = read_records(out, Chain)  # its images are found from its own folder
+    expected = sorted((name for name in worst if worst[name] > 0.5), key=lambda name: -worst[name])
+    assert [chain.id for chain in mined.records] == expected
+    assert mined.records
+    (reject,) = map(json.loads, (tmp_path / "out/hard.rejects.jsonl").read_text().splitlines())
+    assert reject["where"] == "demo.jsonl:5"
+
+
 def test_reasons_of_rejects_are_logged_without_a_file_for_them(
     pictured: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
