@@ -1,1 +1,1 @@
-"""The embedded model, from nothing: `python -m atomthink_plugin.training.tiny --out DIR`."""
+"""The embedded model, made from scratch by `atomthink train tiny`."""

@@ -1,4 +1,4 @@
-"""The embedded model's training data as files: figures, and chains about them in the format of all trainings."""
+"""The training data of the embedded model: pictures of figures, and chains about them as all trainings read them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Maker = Callable[["Figures", random.Random], Iterator[Record]]
 
 
 class Figures:
-    """Training figures, drawn once into a folder, asked about often.
+    """Training figures with pictures in a folder; many questions are asked about each.
 
     Args:
-        folder: Where `figures/` is, or will be.
-        size: How many.
-        seed: Of what they show.
+        folder: The folder with `figures/`.
+        size: Number of figures.
+        seed: Seed of their content.
     """
 
     def __init__(self, folder: Path, size: int, seed: int) -> None:
@@ -46,18 +46,18 @@ class Figures:
         self.all = [draw_figure(rng) for _ in range(size)]
 
     def file(self, index: int) -> str:
-        """Returns a picture's name, relative to the folder."""
+        """Returns the file name of a picture, relative to the folder."""
         return f"{FIGURES}/{index:05}.png"
 
     def draw(self) -> None:
-        """Writes all pictures as the model sees them, resized as its image processor would."""
+        """Writes all pictures in the size of the model's input, resized as by its image processor."""
         (self.folder / FIGURES).mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor() as pool:
             files = [self.folder / self.file(index) for index in range(len(self.all))]
             list(pool.map(_draw, self.all, files, chunksize=100))
 
     def questions(self, rng: random.Random) -> Iterator[tuple[DemoQuestion, str]]:
-        """Yields questions that are not held out, with their pictures, without end."""
+        """Yields questions that are not held out, with their pictures, endlessly."""
         while True:
             index = rng.randrange(len(self.all))
             question = draw_question(self.all[index], rng)
@@ -71,7 +71,7 @@ def _draw(figure: Figure, file: Path) -> None:
 
 
 def naming(figures: Figures, rng: random.Random) -> Iterator[Record]:
-    """Yields what the items of a figure are, in the order they are asked for."""
+    """Yields the values of a figure's items, in the order of the question."""
     for question, image in figures.questions(rng):
         items = rng.sample(question.figure.items, len(question.figure.items))
         text = f"Read {', '.join(name for name, _ in items)}."
@@ -80,7 +80,7 @@ def naming(figures: Figures, rng: random.Random) -> Iterator[Record]:
 
 
 def reading(figures: Figures, rng: random.Random) -> Iterator[Record]:
-    """Yields beginnings of solutions: the readings a question asks for, in its order."""
+    """Yields the first part of solutions: the readings that a question needs, in its order."""
     for question, image in figures.questions(rng):
         plan = zip(question.steps, question.plan(), strict=True)
         steps = [step for step, action in plan if action.verb == "read"]
@@ -97,44 +97,44 @@ def solving(figures: Figures, rng: random.Random) -> Iterator[Record]:
 
 
 def asking(figures: Figures, rng: random.Random) -> Iterator[Record]:
-    """Yields questions alone; `demo` is what an exact judgement of their chains needs."""
+    """Yields questions without chains; `demo` holds the figure, for exact labels of sampled chains."""
     for question, image in figures.questions(rng):
         yield _asked(question, image)
 
 
 def calculations(figures: Figures, rng: random.Random) -> Iterator[Record]:
-    """Yields calculations out of the blue, about half of them wrong: many comparisons, and no image to look at."""
+    """Yields calculations without a question or an image, about half of them wrong."""
     claims = _claims(rng)
     while True:
         some = list(islice(claims, STEPS_PER_ROW))
         steps, right, corrected = zip(*some, strict=True)
-        yield _judged("Check each calculation.", [], steps, right, corrected)
+        yield _labelled("Check each calculation.", [], steps, right, corrected)
 
 
 def readings(figures: Figures, rng: random.Random) -> Iterator[Record]:
-    """Yields readings out of the blue, half of them wrong."""
+    """Yields readings of a figure without a question, half of them wrong."""
     while True:
         index = rng.randrange(len(figures.all))
         items = figures.all[index].items
         some = [_reading(items, rng) for _ in range(STEPS_PER_ROW)]
         steps, right, corrected = zip(*some, strict=True)
-        yield _judged("Check each reading.", [figures.file(index)], steps, right, corrected)
+        yield _labelled("Check each reading.", [figures.file(index)], steps, right, corrected)
 
 
 def slips(figures: Figures, rng: random.Random) -> Iterator[Record]:
-    """Yields gold chains, four fifths of them with slips."""
+    """Yields gold chains, four fifths of them with wrong steps."""
     for question, image in figures.questions(rng):
         steps = list(question.steps) if rng.random() < 0.2 else slipped_steps(question, rng)
-        yield judged(question, image, steps)
+        yield labelled_chain(question, image, steps)
 
 
-def judged(question: DemoQuestion, image: str, steps: list[str]) -> Record:
-    """Returns a chain with exact labels, and what would have been right in the place of wrong steps."""
+def labelled_chain(question: DemoQuestion, image: str, steps: list[str]) -> Record:
+    """Returns a chain with exact labels, and corrections of wrong steps."""
     right = verdicts(question, steps)
-    return _judged(question.text, [image], steps, right, corrections(question, steps, right))
+    return _labelled(question.text, [image], steps, right, corrections(question, steps, right))
 
 
-def _judged(question: str, images: list[str], steps: Any, right: Any, corrected: Any) -> Record:
+def _labelled(question: str, images: list[str], steps: Any, right: Any, corrected: Any) -> Record:
     return {
         "question": question,
         "images": images,
@@ -145,7 +145,7 @@ def _judged(question: str, images: list[str], steps: Any, right: Any, corrected:
 
 
 def _claims(rng: random.Random) -> Iterator[tuple[str, bool, str | None]]:
-    """Yields calculations as they occur in gold chains; wrong results are not calculated with."""
+    """Yields calculations of gold chains; wrong results are not used by later ones."""
     for question in training_stream(rng.getrandbits(32)):
         for step, action, value in zip(question.steps, question.plan(), question.gold_values(), strict=True):
             if action.verb != "compute":
@@ -167,12 +167,12 @@ def _reading(items: tuple[tuple[str, int], ...], rng: random.Random) -> tuple[st
 
 
 MAKERS: Final[dict[str, Maker]] = {
-    made.__name__: made for made in (naming, reading, solving, asking, calculations, readings, slips)
+    maker.__name__: maker for maker in (naming, reading, solving, asking, calculations, readings, slips)
 }
 
 
 def write_held_out(folder: Path, count: int, seed: int) -> Path:
-    """Draws the figures of held-out questions into a folder, writes the questions there, and returns that file."""
+    """Writes held-out questions and their pictures into a folder, and returns the file of questions."""
     asked = held_out(count, seed)
     figures = Figures(folder, 0, seed)
     figures.all = [question.figure for question in asked]
@@ -189,13 +189,13 @@ def _asked(question: DemoQuestion, image: str) -> Record:
 
 
 def write(figures: Figures, name: str, records: int, seed: int) -> Path:
-    """Writes a file of one kind into the figures' folder and returns it.
+    """Writes a file of records of one kind into the folder of the figures, and returns it.
 
     Args:
-        figures: What it is about; their pictures have to be there.
+        figures: Figures whose pictures exist.
         name: A name in `MAKERS`.
-        records: How many.
-        seed: Another one makes other records; the file is called after both.
+        records: Number of records.
+        seed: Seed of the records; name and seed make the file name.
     """
     file = figures.folder / f"{name}-{seed}.jsonl"
     made = MAKERS[name](figures, random.Random(f"{name} {seed}"))

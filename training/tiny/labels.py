@@ -1,4 +1,4 @@
-"""Exact step labels: each step is judged alone, against the figure and the values stated before it."""
+"""Exact step labels: each step is compared with the figure and the values that earlier steps state."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ OTHER_SLIP: Final = 0.07
 
 
 def verdicts(question: DemoQuestion, steps: Sequence[str]) -> list[bool]:
-    """Returns whether each step is right, given what the steps before it stated.
+    """Returns whether each step is right, given the values that earlier steps state.
 
-    A wrong reading does not make the calculation with it wrong. After a step that states no number nothing
-    can be judged, so the rest counts as wrong.
+    A calculation with a wrong reading can be right. All steps after one without a number count as wrong.
     """
     right: list[bool] = []
     stated: list[int] = []
@@ -34,34 +33,34 @@ def verdicts(question: DemoQuestion, steps: Sequence[str]) -> list[bool]:
 
 
 def _reads_a_new_side(question: DemoQuestion, steps: Sequence[str], index: int) -> bool:
-    """Whether a step reads a side of a perimeter rightly: in any order, each side once."""
-    said = [step.partition(": ")[2] for step in steps[: index + 1]]
+    """Returns whether a step reads a side of a perimeter correctly: in any order, each side once."""
+    texts = [step.partition(": ")[2] for step in steps[: index + 1]]
     readings = [f"Read {name} = {value}." for name, value in question.figure.items]
-    read_before = [text.partition(" = ")[0] for text in said[:-1]]
-    is_new = said[-1].partition(" = ")[0] not in read_before
-    return steps[index] == f"Step {index + 1}: {said[-1]}" and said[-1] in readings and is_new
+    read_before = [text.partition(" = ")[0] for text in texts[:-1]]
+    is_new = texts[-1].partition(" = ")[0] not in read_before
+    return steps[index] == f"Step {index + 1}: {texts[-1]}" and texts[-1] in readings and is_new
 
 
 def corrections(question: DemoQuestion, steps: Sequence[str], right: Sequence[bool]) -> list[str | None]:
-    """Returns for each wrong step what would have been right, None where several things would or nobody can say."""
+    """Returns the correction of each wrong step, None where there are several or the right value is not known."""
     found: list[str | None] = []
     stated: list[int] = []
     plan = question.plan()
     for index, (step, verdict) in enumerate(zip(steps, right, strict=True)):
-        judged = len(stated) == index < len(plan)
-        free = judged and question.is_perimeter and plan[index].verb == "read"
-        found.append(None if verdict or free or not judged else question.expected_step(index, stated))
+        known = len(stated) == index < len(plan)
+        free = known and question.is_perimeter and plan[index].verb == "read"
+        found.append(None if verdict or free or not known else question.expected_step(index, stated))
         value = stated_value(step)
-        if judged and value is not None:
+        if known and value is not None:
             stated.append(value)
     return found
 
 
 def slipped_steps(question: DemoQuestion, rng: random.Random) -> list[str]:
-    """Returns a gold chain with slips in some steps; later steps go on from what was stated.
+    """Returns a gold chain with errors in some steps; later steps use the values that earlier ones state.
 
-    A slip is a wrong number or, less often, another item, another operand or operator, another value to conclude
-    with, a side that is read twice.
+    An error is a wrong number or, less often, another item, operand or operator, another value in the conclusion, or a
+    side that is read twice.
     """
     steps: list[str] = []
     stated: list[int] = []
@@ -80,7 +79,7 @@ def slipped_steps(question: DemoQuestion, rng: random.Random) -> list[str]:
 def _slip(
     question: DemoQuestion, action: Action, steps: Sequence[str], stated: Sequence[int], step: str, rng: random.Random
 ) -> str:
-    """Returns a step that is consistent in itself and not what the plan says; by chance it may be the right one."""
+    """Returns a consistent step that is not in the plan; by chance it may be the right one."""
     label = f"Step {len(steps) + 1}:"
     if action.verb == "conclude":
         return with_number(step, rng.choice(stated))
@@ -100,7 +99,7 @@ def _slip(
 
 
 def with_number(step: str, number: int) -> str:
-    """Returns a step that states another number."""
+    """Returns the step with another number."""
     return f"{step.removesuffix('.').rpartition(' ')[0]} {number}."
 
 
@@ -109,7 +108,7 @@ def _number(step: str) -> int:
 
 
 def wrong_number(value: int, rng: random.Random) -> int:
-    """Returns a number that a slip may give instead of `value`."""
+    """Returns a wrong number in the place of `value`."""
     while True:
         digits = str(abs(value))
         place = rng.randrange(len(digits))

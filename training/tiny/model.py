@@ -1,4 +1,4 @@
-"""The models: ordinary LLaVA checkpoints, only small; a CLIP tower, a projector, a Llama."""
+"""The models: small LLaVA checkpoints with a CLIP tower, a projector and a Llama."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HEADS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Widths and depths of a model; policy and PRM share one."""
+    """Widths and depths of a model, shared by policy and PRM."""
 
     vision_width: int
     vision_layers: int

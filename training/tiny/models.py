@@ -1,4 +1,4 @@
-"""Models to begin with: a LLaVA that can see and not yet speak, and one that goes on from a trained policy."""
+"""Initial models: a LLaVA with a pretrained vision tower, and a trained policy with further layers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from atomthink_plugin.training.tiny.vision import connect, pretrain
 
 
 def make_base(out: Path, figures: Figures, looking: int, seed: int, size: Size = SIZE) -> None:
-    """Writes an untrained language model behind a vision tower that has been taught to read figures.
+    """Writes a LLaVA with a vision tower that is trained to read figures, and an untrained language model.
 
     Args:
         out: Folder of the checkpoint.
-        figures: What it looks at.
+        figures: Training data of the tower.
         looking: Iterations of the tower's training.
-        seed: Of its weights, and of what it looks at.
+        seed: Seed of the weights and of the order of the data.
         size: Widths and depths.
     """
     torch.manual_seed(seed)
@@ -37,14 +37,14 @@ def make_base(out: Path, figures: Figures, looking: int, seed: int, size: Size =
 
 
 def make_grown(out: Path, model: Path, layers: int, eyes: Path | None, images: bool) -> None:
-    """Writes a trained model with further layers on top, which at first change nothing.
+    """Writes a trained model with further layers on top, which do not change its output at first.
 
     Args:
         out: Folder of the checkpoint.
         model: The trained model.
-        layers: How many layers are added.
-        eyes: A checkpoint whose vision tower and projector it gets instead of its own; None to keep those.
-        images: Whether it keeps the vision tower; without, the language model alone is written.
+        layers: Number of added layers.
+        eyes: A checkpoint whose vision tower and projector replace those of the model; None to keep them.
+        images: Whether to keep the vision tower; without, only the language model is written.
     """
     trained = load(model)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(model)

@@ -1,4 +1,4 @@
-"""A policy's own chains of the demo task with exact labels, where `atomthink label` would estimate them."""
+"""Chains that a policy samples on the demo task, with exact labels in place of the estimates of `atomthink label`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from atomthink_plugin.training.label.rollouts import sample_chains
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, json_rows, read_records, relocated, write_records
-from atomthink_plugin.training.tiny.files import Record, judged
+from atomthink_plugin.training.tiny.files import Record, labelled_chain
 
 log = logging.getLogger(__name__)
 
 
-def sample_judged(questions: Path, policy: str, temperature: float, out: Path) -> None:
-    """Samples one chain of each question and writes those that end, with their labels.
+def sample_labelled(questions: Path, policy: str, temperature: float, out: Path) -> None:
+    """Samples one chain per question and writes those with a final answer, with their labels.
 
     Args:
         questions: A file of `asking` records.
@@ -32,10 +32,10 @@ def sample_judged(questions: Path, policy: str, temperature: float, out: Path) -
     plan = rollout_plan("atomthink_tiny", {"pretrained": policy, "temperature": temperature})
     sampled = sample_chains(asked, replace(build(plan), journal=None), 1, temperature)
     chains = [chain for chain in sampled.chains if plan.format.answer(chain.steps[-1]) is not None]
-    log.info("%d chains of %d questions end", len(chains), len(asked.records))
+    log.info("%d chains with an answer, of %d questions", len(chains), len(asked.records))
     write_records(out, (_record(relocated(chain, questions.parent, out), asked_for) for chain in chains))
 
 
 def _record(chain: Chain, asked_for: Mapping[str, DemoQuestion]) -> Record:
     question = asked_for[chain.id.rpartition("/")[0]]
-    return {"id": chain.id, **judged(question, chain.images[0], list(chain.steps))}
+    return {"id": chain.id, **labelled_chain(question, chain.images[0], list(chain.steps))}

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import yaml
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.plugins.arguments import hint
 
 if TYPE_CHECKING:
     from atomthink_plugin.training.train.recipe import Recipe
@@ -43,22 +44,22 @@ _CLI: Final = "atomthink_plugin.cli"
 
 
 def run_stages(out: Path, only: Sequence[str] | None = None, scale: float = 1.0, recipes: Path = RECIPES) -> None:
-    """Runs all stages whose output is not there yet, each in a process of its own, in the folder `out`.
+    """Runs all stages that are not finished, each in a process of its own, in the folder `out`.
 
     Args:
-        out: Where everything goes; paths in recipes are relative to it.
+        out: Folder for all outputs; paths in recipes are relative to it.
         only: Names or numbers of the stages to run; None for all but those whose number is 90 or more.
         scale: Multiplies the numbers of steps and records: 0.01 for a trial, 10 for a machine with a GPU.
         recipes: Folder of the recipe files.
 
     Raises:
-        AtomThinkError: A stage fails, there is none of a name, or one was done by another recipe.
+        AtomThinkError: A stage fails, a name in `only` is unknown, or a stage was finished with another recipe.
     """
     stages = {file.stem: file for file in sorted(recipes.glob("*.yaml"))}
     chosen = [name for name in stages if _is_chosen(name, only)]
     for wanted in only or ():
         if not any(_is_chosen(name, [wanted]) for name in stages):
-            raise AtomThinkError(f"`--only {wanted}`: there is no such stage; stages: {', '.join(stages)}")
+            raise AtomThinkError(f"`--only {wanted}` is unknown{hint(wanted, stages)}; stages: {', '.join(stages)}")
     (out / "recipes").mkdir(parents=True, exist_ok=True)
     finished = _finished(out)
     for name in chosen:
@@ -68,11 +69,11 @@ def run_stages(out: Path, only: Sequence[str] | None = None, scale: float = 1.0,
             recipe.write_text(text)
             _run(name, recipe.absolute(), out)
         elif recipe.read_text() == text:
-            log.info("%s: done before", name)
+            log.info("%s: already finished", name)
         else:
             raise AtomThinkError(
-                f"`--out {out}`: {name} was done by another recipe, or with another `--scale`: {recipe} is not what "
-                f"it would be now. Name another folder, or take the stage's line out of {out / DONE} to do it again"
+                f"`--out {out}`: {name} was finished with another recipe or another `--scale`, see {recipe}. Name "
+                f"another folder, or remove the stage's line from {out / DONE} to run it again"
             )
 
 
@@ -88,7 +89,7 @@ def _run(name: str, recipe: Path, out: Path) -> None:
     started, spent = time.perf_counter(), _cpu_seconds()
     code = subprocess.run([sys.executable, "-m", *command], cwd=out, check=False).returncode
     if code:
-        raise AtomThinkError(f"the stage {name} ended with status {code}: what it said is above")
+        raise AtomThinkError(f"the stage {name} failed with exit status {code}: see its output above")
     line = {
         "stage": name,
         "seconds": round(time.perf_counter() - started),
@@ -100,7 +101,7 @@ def _run(name: str, recipe: Path, out: Path) -> None:
 
 
 def _command(kind: str, recipe: Path) -> list[str]:
-    """Returns the module that runs a stage, and its arguments."""
+    """Returns the module that runs a stage, with its arguments."""
     if kind == "run":
         return [_CLI, *map(str, yaml.safe_load(recipe.read_text())["arguments"])]
     return ["atomthink_plugin.training.tiny", kind, str(recipe)]
@@ -126,11 +127,11 @@ def _scaled(value: Any, scale: float) -> Any:
 
 
 def figures_of(recipe: dict[str, Any]) -> Any:
-    """Returns a recipe's figures; they are drawn if they are not there."""
+    """Returns the figures of a recipe; their pictures are drawn unless they exist."""
     from atomthink_plugin.training.tiny.files import Figures
 
-    told = recipe["figures"]
-    figures = Figures(Path(told["folder"]), told["size"], told["seed"])
+    fields = recipe["figures"]
+    figures = Figures(Path(fields["folder"]), fields["size"], fields["seed"])
     if not (figures.folder / figures.file(len(figures.all) - 1)).exists():
         figures.draw()
     return figures
@@ -149,8 +150,8 @@ def data(recipe: dict[str, Any]) -> None:
 
     figures = figures_of(recipe)
     with ProcessPoolExecutor() as pool:
-        told = [(file["name"], file["records"], file["seed"]) for file in recipe["files"]]
-        for written in pool.map(write, repeat(figures), *zip(*told, strict=True)):
+        wanted = [(file["name"], file["records"], file["seed"]) for file in recipe["files"]]
+        for written in pool.map(write, repeat(figures), *zip(*wanted, strict=True)):
             log.info("%s", written)
 
 
@@ -164,9 +165,9 @@ def grow(recipe: dict[str, Any]) -> None:
 
 def chains(recipe: dict[str, Any]) -> None:
     """Samples a policy's chains and labels them exactly."""
-    from atomthink_plugin.training.tiny.own_chains import sample_judged
+    from atomthink_plugin.training.tiny.own_chains import sample_labelled
 
-    sample_judged(Path(recipe["questions"]), recipe["policy"], recipe["temperature"], Path(recipe["out"]))
+    sample_labelled(Path(recipe["questions"]), recipe["policy"], recipe["temperature"], Path(recipe["out"]))
 
 
 def held(recipe: dict[str, Any]) -> None:
@@ -206,5 +207,5 @@ def _with_muon(kind: type[R], fields: dict[str, Any]) -> tuple[R, OptimizerFacto
 
 
 KINDS: Final[dict[str, Callable[[dict[str, Any]], None]]] = {
-    made.__name__: made for made in (base, data, grow, chains, held, policy, prm)
+    kind.__name__: kind for kind in (base, data, grow, chains, held, policy, prm)
 }

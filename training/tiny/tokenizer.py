@@ -1,7 +1,7 @@
-"""The tokenizer: byte-level BPE, so that any text round-trips, tuned to the demo task's language.
+"""The tokenizer: byte-level BPE trained on the language of the demo task; any text round-trips.
 
-Digits and blank lines are tokens of their own, the prompt formats' instructions are one token each, and BPE
-merges everything else across spaces, so that a step takes about ten tokens.
+Digits and blank lines are single tokens, and so are the instructions of the prompt formats. BPE merges everything else
+across spaces, so that a step has about ten tokens.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CHAT_TEMPLATE: Final = (
 def build_tokenizer(samples: int = 4000) -> PreTrainedTokenizerFast:
     """Trains the tokenizer on the demo task's questions and replies."""
     fast = Tokenizer(models.BPE())
-    # An item and its equals sign are one token, so that reading it is a look at the picture from that token alone.
+    # An item and its equals sign are one token, so that the value is read from the picture at that token.
     item = rf"(?:{'|'.join(COLOURS)})(?: width| height)?(?: = )?"
     isolated = Regex(rf"\d|{item}| = | \+ | - | x |\(|\)|\n+|Step |: |, |\.")
     fast.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,7 +1,7 @@
-"""Supervised pretraining of the vision tower, so that the language model has something to read.
+"""Supervised pretraining of the vision tower.
 
-Trained only through the language model, reading stayed at chance for 450 iterations; a direct read-out of
-every item's value through one learned query per item leaves chance after 150 cheaper ones.
+Trained only through the language model, reading stays at chance for 450 iterations. With a classifier for the value of
+every item, through one learned query per item, it leaves chance after 150 cheaper ones.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GRAIN: Final = 8.0  # of 255
 
 
 class Reader(nn.Module):
-    """A read-out of all items' values from the tower's patches; thrown away after pretraining."""
+    """A classifier of all items' values on the tower's patches; not kept after pretraining."""
 
     def __init__(self, tower: nn.Module, width: int) -> None:
         super().__init__()
@@ -58,10 +58,10 @@ class Reader(nn.Module):
 
 @torch.no_grad()
 def connect(model: LlavaForConditionalGeneration, figures: Figures) -> None:
-    """Starts the projector so that patches look different to the language model from the first iteration.
+    """Initializes the projector so that the language model can tell patches apart from the first iteration.
 
-    The pretrained tower's outputs share a large constant part; a random projector passes on little else, and
-    reading through it stayed at chance. This one removes the mean and scales each feature to unit variance.
+    The outputs of the pretrained tower have a large constant part, which is most of what a random projector passes on:
+    reading stays at chance with it. This one removes the mean and scales each feature to unit variance.
     """
     shown = [pixels_of(figures.folder / figures.file(index)) for index in range(min(64, len(figures.all)))]
     patches = model.model.vision_tower(scaled(torch.stack(shown))).last_hidden_state[:, 1:].flatten(0, 1)
@@ -74,7 +74,7 @@ def connect(model: LlavaForConditionalGeneration, figures: Figures) -> None:
 
 
 def pretrain(tower: nn.Module, width: int, figures: Figures, iterations: int, seed: int) -> None:
-    """Trains the vision tower in place to tell the value of each item in the picture, on a GPU if there is one."""
+    """Trains the vision tower in place to predict the value of each item in the picture, on a GPU if there is one."""
     rng = random.Random(f"looking {seed}")
     device = choose_device()
     pictures = torch.stack([pixels_of(figures.folder / figures.file(index)) for index in range(len(figures.all))])
@@ -106,7 +106,7 @@ def pretrain(tower: nn.Module, width: int, figures: Figures, iterations: int, se
 
 
 def _varied(pictures: Tensor, rng: random.Random) -> Tensor:
-    """Returns pictures moved by up to a pixel and with a little more grain, so that none is seen twice."""
+    """Returns pictures moved by up to a pixel and with added noise, so that none occurs twice."""
     moved = torch.roll(pictures, (rng.randint(-1, 1), rng.randint(-1, 1)), (2, 3)).float()
     return (moved + torch.randn(moved.shape, device=moved.device) * rng.uniform(0, GRAIN)).clamp(0, 255)
 

@@ -17,7 +17,7 @@ from atomthink_plugin.training.records import Chain, read_records
 from atomthink_plugin.training.tiny.files import Figures
 from atomthink_plugin.training.tiny.model import Size, load
 from atomthink_plugin.training.tiny.models import make_base, make_grown
-from atomthink_plugin.training.tiny.own_chains import sample_judged
+from atomthink_plugin.training.tiny.own_chains import sample_labelled
 from atomthink_plugin.training.tiny.stages import DONE, KINDS, RECIPES, run_stages
 from atomthink_plugin.training.train.prm_recipe import PrmRecipe
 from atomthink_plugin.training.train.recipe import PolicyRecipe, Recipe, checked_recipe
@@ -105,7 +105,7 @@ def test_own_chains_are_labelled_by_the_truth(tmp_path: Path) -> None:
     figures.draw()
     asked = write(figures, "asking", 12, seed=1)
     out = tmp_path / "data" / "own.jsonl"
-    sample_judged(asked, str(WEIGHTS / "policy"), 1.0, out)
+    sample_labelled(asked, str(WEIGHTS / "policy"), 1.0, out)
     found = read_records(out, Chain)
     answers = {json.loads(line)["id"]: json.loads(line)["answer"] for line in asked.read_text().splitlines()}
     assert 6 < len(found.records) <= 12
