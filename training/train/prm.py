@@ -34,7 +34,7 @@ from atomthink_plugin.training.train.trainer import (
 log = logging.getLogger(__name__)
 
 
-class PrmTrainer(RecipeTrainer, Trainer):  # type: ignore[misc]
+class PrmTrainer(RecipeTrainer, Trainer):
     """Minimises the loss of steps, and the auxiliary losses that a recipe gives a weight.
 
     Args:
@@ -129,6 +129,7 @@ def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> N
         log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
     check_learning_rates(recipe, checkpoint.model)
     total = wrong + right
+    collator = RowCollator(data, checkpoint.pad_id)
     trainer = PrmTrainer(
         recipe=recipe,
         optimizer_factory=optimizer,
@@ -136,7 +137,7 @@ def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> N
         weights=(total / (2 * wrong), total / (2 * right)) if recipe.balance_labels else (1.0, 1.0),
         model=trained,
         args=arguments,
-        data_collator=RowCollator(data, checkpoint.pad_id),
+        data_collator=collator,
         train_dataset=data.parts,
         processing_class=prm.processing_class,
     )
@@ -146,7 +147,7 @@ def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> N
                 "`use_peft`: the adapters of a PRM are merged on one process, which has only a part of the weights "
                 "under FSDP and DeepSpeed; use training/recipes/accelerate/ddp.yaml, or leave `use_peft` out"
             )
-        trainer.data_collator = trainer.data_collator.with_spare()
+        trainer.data_collator = collator.with_spare()
     run_training(trainer, recipe, resumed)
     if not recipe.use_peft:
         save_checkpoint(trainer, recipe, prm.processing_class)

@@ -55,19 +55,20 @@ def train_policy(recipe: PolicyRecipe, optimizer: OptimizerFactory | None = None
     if not recipe.use_peft:
         log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
     check_learning_rates(recipe, checkpoint.model)
+    collator = RowCollator(data, checkpoint.pad_id)
     mixed: Any = (PlainLoss, RecipeTrainer) if brings_code(checkpoint.model.config) else (RecipeTrainer,)
     trainer: Any = type("PolicyTrainer", (*mixed, SFTTrainer), {})(
         recipe=recipe,
         optimizer_factory=optimizer,
         model=checkpoint.model,
         args=arguments,
-        data_collator=RowCollator(data, checkpoint.pad_id),
+        data_collator=collator,
         train_dataset=data.parts,
         processing_class=checkpoint.processor,
         peft_config=lora_config(recipe, checkpoint.model) if recipe.use_peft else None,
     )
     if sharded(trainer):
-        trainer.data_collator = trainer.data_collator.with_spare()
+        trainer.data_collator = collator.with_spare()
     run_training(trainer, recipe, resumed)
     assert checkpoint.processor is not None
     save_checkpoint(trainer, recipe, checkpoint.processor)
