@@ -1,7 +1,7 @@
-"""Two ways of the same beam search: the plugin's, and that of AtomThink's published code.
+"""Two implementations of the same beam search: the plugin's, and that of AtomThink's published code.
 
-The published way samples one candidate at a time, reads image and prompt anew for each, and gives the PRM the full
-history for each step. Both search with B = 2 and C = 3 and take every step as it is, so that they do the same work.
+The published code samples one candidate at a time, prefills image and prompt for each of them, and gives the PRM the
+full history for each step. Both use B = 2 and C = 3 and accept every step, so they do the same work.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, TokenPrm, 
 
 BEAMS, CANDIDATES = 2, 3
 CACHE_GIB = 16.0
-"""A LLaVA of 7 B keeps a GiB per question."""
+"""A 7B LLaVA needs about 1 GiB per question."""
 
 
 class Judge(Protocol):
-    """How the published way scores: the whole history, written and read by plain transformers."""
+    """The published scoring: the whole history is encoded and read by plain transformers."""
 
     def write(self, path: Path) -> Encoding: ...
 
@@ -42,7 +42,7 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Setting:
-    """A policy, a PRM in both ways, and what steps are like.
+    """A policy, a PRM in both implementations, and the form of the steps.
 
     `lengths` gives the tokens of a step from a seed, for models that end no step by themselves; without it every step
     has as many as `sampling` allows.
@@ -59,7 +59,7 @@ class Setting:
 
 
 class TagJudge:
-    """AtomThink's text PRM: `+` against `-` at the tag behind the last step."""
+    """AtomThink's text PRM: `+` against `-` at the tag after the last step."""
 
     def __init__(self, checkpoint: Checkpoint, signs: PrmSettings = PUBLISHED) -> None:
         self._words = checkpoint.tokenizer
@@ -74,7 +74,7 @@ class TagJudge:
 
 
 class SeeingJudge(TagJudge):
-    """The embedded model's PRM: the same, behind the image and the question as the policy is asked it."""
+    """The embedded model's PRM: the same, after the image and the question as in the policy's prompt."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         signs = PrmSettings.model_validate(getattr(checkpoint.model.config, SECTION))
@@ -97,7 +97,7 @@ def tagged(checkpoint: Checkpoint) -> TokenPrm:
 
 
 class Way(Protocol):
-    """One way of sampling and scoring, and how it writes what its models read."""
+    """An implementation of sampling and scoring, with the encoding of its models' inputs."""
 
     async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]: ...
 
@@ -109,7 +109,7 @@ class Way(Protocol):
 
 
 class Published:
-    """One at a time and from scratch; an independent twin of policy and PRM on plain transformers."""
+    """Samples and scores one at a time, without a cache: an independent implementation on plain transformers."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -120,7 +120,7 @@ class Published:
         self._lengths, self._drawn = setting.lengths, 0
 
     async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
-        """Samples one step after another."""
+        """Samples one step at a time."""
         steps, spent = [], Usage()
         for index in range(n):
             step, usage = self._sample(path, self._setting.sampling.temperature_of(index))
@@ -129,7 +129,7 @@ class Published:
         return steps, spent
 
     async def score(self, path: Path) -> tuple[float, Usage]:
-        """Reads the whole history for its last step."""
+        """Reads the whole history to score its last step."""
         model, encoding = self._setting.prm.model, self._judge.write(path)
         with torch.inference_mode():
             logits = model(**self._inputs(encoding, model.dtype)).logits[0]
@@ -181,7 +181,7 @@ class Ours:
 
     @property
     def rows(self) -> int:
-        """Rows of a batch at most; fewer than at first where memory ran out."""
+        """Returns the largest batch size, which shrinks when memory runs out."""
         return self._policy._batcher.max_batch
 
     async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
@@ -195,7 +195,7 @@ class Ours:
         )
 
     def _alone(self, path: Path, index: int, lengths: Callable[[int], int]) -> Sampling:
-        """The sampling of one candidate, with its own length; batches are the same as for all candidates at once."""
+        """Returns the sampling of one candidate with its own length. Batches are the same as for all candidates."""
         sampling = self._sampling_of(path)
         temperature, seed = sampling.temperature_of(index), sampling.seed_of(index)
         return replace(sampling, first=index, temperature=temperature, rise=0.0, max_tokens=lengths(seed))
@@ -219,7 +219,7 @@ def stripped(steps: Sequence[Step]) -> list[Step]:
 
 
 def prompt_of(path: Path) -> Prompt:
-    """What a search tree asks for the step after `path`."""
+    """Returns the prompt of a search tree for the step after `path`."""
     return replace(Continue().render(path), session=path.question.id, depth=path.depth)
 
 
@@ -228,25 +228,25 @@ def texts_of(path: Path) -> list[str]:
 
 
 def written(encoder: Encoder, path: Path) -> Encoding:
-    """The image, prepared again as the published code does, the question, and the steps so far."""
+    """Encodes the image again, as the published code does, the question, and the steps so far."""
     return asked_again(encoder, path).extend(encoder.pieces(texts_of(path)))
 
 
 def asked_again(encoder: Encoder, path: Path) -> Encoding:
-    """The image, prepared again, and the question."""
+    """Encodes the image again, and the question."""
     turns = [replace(turn, parts=tuple(map(again, turn.parts))) for turn in path.question.messages]
     asked = replace(path.question, messages=tuple(turns))
     return encoder.encode(Continue().render(Path(asked)))
 
 
 def again(part: str | Image) -> str | Image:
-    """A copy of an image, which no encoder has prepared yet."""
+    """Returns a copy of an image that no encoder has cached."""
     return part if isinstance(part, str) else part.copy()
 
 
 @dataclass
 class Arm:
-    """What one way of searching took: seconds per turn, the rest per question."""
+    """The cost of one implementation: seconds per turn, the other fields per question."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
@@ -262,7 +262,7 @@ class Arm:
         return sum(usage.generated for usage in self.policy)
 
     def count(self, way: Way) -> None:
-        """Counts what both models had to read or write at least: tokens that no beginning before them contained."""
+        """Counts the tokens that both models must process at least: those that are in no earlier prefix."""
         for tree in self.trees:
             prompts = [(*ids_of(way.prompt(path.parent or path)), *path.steps[-1].token_ids) for path in tree]
             self.distinct_policy.append(distinct(prompts))
@@ -289,7 +289,7 @@ def ids_of(encoding: Encoding) -> list[int]:
 
 
 def distinct(rows: Sequence[Sequence[int]]) -> int:
-    """Returns the number of different beginnings of rows, themselves included: the nodes of their trie."""
+    """Returns the number of different prefixes of rows, including the rows: the nodes of their trie."""
     trie: dict[tuple[int, int], int] = {}
     for row in rows:
         node = 0
@@ -328,7 +328,7 @@ async def search(way: Way, question: Question, levels: int, arm: Arm) -> None:
 
 
 async def run(way: Way, questions: Sequence[Question], levels: int, arm: Arm, in_flight: int | None = None) -> None:
-    """Searches a turn of questions and takes the time.
+    """Searches a turn of questions and measures the time.
 
     Ours has `in_flight` of them under way at any time, all if it is not given; the published way one after the other.
     """

@@ -1,16 +1,16 @@
-"""Every way of thinking on held-out demo questions: accuracy, cost, tests, and the scaling curve.
+"""Measures all modes of thinking on held-out demo questions: accuracy, cost, paired tests, and the scaling curve.
 
     python benchmarks/held_out.py --questions 600 --json benchmarks/results/held_out.json
 
-The path-wise searches and pass@N are computed from one set of 16 sampled paths per question: path i of a
-question is the same whatever N is, so the first N of 16 are what a run with N would have sampled. Their
-PRM calls are the distinct steps of those paths.
+The path-wise searches and pass@N are computed from one set of 16 sampled paths per question. Path i of a question does
+not depend on N, so the first N of the 16 paths are those of a run with N. Their PRM calls are the distinct steps of
+these paths.
 
-`--policy` and `--prm` name other checkpoints than the embedded ones. `--other-policy NAME=DIR` adds one, alone and with
-the PRM in beam search, such as those of `atomthink train tiny --only 90 91 92 93` (trained on instead of a PRM),
-`--only 91 97 98` (fine-tuned on its own right chains) and `--only 99` (on gold ones for as long). `--other-prm
-NAME=DIR` adds searches by another PRM, such as that of text alone (`--only 94 95 96`) or that of ten times the data
-(`gpu_tiny.py`).
+`--policy` and `--prm` replace the embedded checkpoints. `--other-policy NAME=DIR` adds a policy, alone and in beam
+search with the PRM: for example those of `atomthink train tiny --only 90 91 92 93` (more training instead of a PRM),
+`--only 91 97 98` (fine-tuned on its own right chains) and `--only 99` (fine-tuned on gold chains for the same number of
+steps). `--other-prm NAME=DIR` adds searches with another PRM, for example one trained without images (`--only 94 95
+96`) or with ten times the data (`gpu_tiny.py`).
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ SINGLE = {
 }
 
 ALONE = ("quick, greedy", "quick, T=1", "beam, B=2 C=3")
-"""What other policies are measured by."""
+"""The modes that measure other policies."""
 
 JUDGED = ("greedy search, C=8, T=1", "beam, B=2 C=3")
-"""Step-wise searches that other PRMs are measured by."""
+"""The step-wise searches that measure other PRMs."""
 
 
 @dataclass
 class Replay:
-    """A tree that remembers sampled and scored paths; implements `atomthink_plugin.api.SearchTree`."""
+    """A tree of paths that are already sampled and scored; implements `atomthink_plugin.api.SearchTree`."""
 
     root: Path
     paths: Sequence[Path]
@@ -95,7 +95,7 @@ class Replay:
 
 
 def sample(demo: Sequence[DemoQuestion], n: int, models: Mapping[str, Any]) -> tuple[list[Replay], float, float]:
-    """Samples and scores `n` paths per question; returns them, generated tokens per path, and seconds."""
+    """Samples and scores `n` paths per question. Returns them, the generated tokens per path, and the seconds."""
     replays: dict[str, Replay] = {}
 
     async def collect(tree: SearchTree) -> Choice:
@@ -119,7 +119,7 @@ def sample(demo: Sequence[DemoQuestion], n: int, models: Mapping[str, Any]) -> t
 def replayed(
     name: str, search: Search, replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: float, scored: float
 ) -> ModeResult:
-    """One path-wise search on remembered paths."""
+    """Returns the result of one path-wise search on recorded paths."""
 
     async def solve() -> list[Choice]:
         return [await search(replay) for replay in replays]
@@ -133,7 +133,7 @@ def is_right(path: Path, item: DemoQuestion) -> bool:
 
 
 def likeliest(n: int) -> Search:
-    """The policy's own likelihood instead of a PRM."""
+    """Scores by the policy's own likelihood instead of a PRM."""
 
     async def search(tree: SearchTree) -> Choice:
         path = max(await tree.rollouts(n), key=lambda p: (p.final, sum(step.logprob or 0.0 for step in p.steps)))
@@ -143,7 +143,7 @@ def likeliest(n: int) -> Search:
 
 
 def prm_calls(paths: Sequence[Path], name: str) -> int:
-    """Distinct steps that are scored: all of the paths, or the last of each."""
+    """Returns the number of distinct scored steps: all steps of the paths, or the last step of each."""
     nodes = paths if name == "best_of_n last" else [node for path in paths for node in path.lineage]
     return len({node.key for node in nodes})
 
@@ -166,7 +166,7 @@ def path_wise(replays: Sequence[Replay], demo: Sequence[DemoQuestion], tokens: f
 
 
 def others(options: argparse.Namespace, demo: Sequence[DemoQuestion], models: Mapping[str, Any]) -> list[ModeResult]:
-    """Other policies as they are alone and in beam search, and other PRMs on the policy's own paths."""
+    """Measures other policies alone and in beam search, and other PRMs on the policy's own paths."""
     rows = []
     for name, policy in options.other_policy:
         theirs = {**models, "pretrained": policy}
@@ -184,7 +184,7 @@ def others(options: argparse.Namespace, demo: Sequence[DemoQuestion], models: Ma
 
 
 def add(file: FilePath, rows: Sequence[ModeResult]) -> None:
-    """Adds rows to those of an earlier run, in the place of those of their names."""
+    """Adds rows to those of an earlier run. Rows of the same name are replaced."""
     record = json.loads(file.read_text())
     kept = {row["thinking"]: row for row in record["rows"]}
     first = kept[record["baseline"]]
@@ -271,12 +271,12 @@ def named(argument: str) -> tuple[str, str]:
 
 
 def name_of(model: str) -> str:
-    """The embedded models by name: where they lie is one machine's affair."""
+    """Returns the settings with names of the embedded models instead of paths of this machine."""
     return "embedded" if FilePath(model).is_relative_to(WEIGHTS) else model
 
 
 def paired(row: ModeResult, other: ModeResult) -> dict[str, float]:
-    """How often only one of two is right, and McNemar's p."""
+    """Returns how often only one of two rows is right, and McNemar's p-value."""
     pairs = list(zip(row.right, other.right, strict=True))
     won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
     return {"won": won, "lost": lost, "p": mcnemar(row.right, other.right)}

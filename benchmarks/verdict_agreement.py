@@ -1,12 +1,12 @@
-"""How often the judge-free scorer reaches the verdict that the official pipeline reached.
+"""Measures how often the judge-free scorer agrees with the verdict of the official pipeline.
 
     python benchmarks/verdict_agreement.py ../shared/data/mathvista/verdicts_dev.jsonl.gz --json agreement.json
 
 A file has one response per line (JSON, gzip or not), with the official verdict: `model pid response extraction
 prediction true_false supported` for MathVista, `model id response model_answer correct` for MATH-Vision. The questions
-lie beside it (`*questions.jsonl`). Rows are supported where `supported` says so, all of them where no row has it.
+are in the same folder (`*questions.jsonl`). A row without the field `supported` counts as supported.
 
-Not every disagreement is ours. Official verdicts known to be wrong, which the scorer does not follow:
+Some official verdicts are wrong, and the scorer does not follow them:
 
 - MathVista: the extractor answers questions itself where a response is empty, refuses, or only repeats the question;
   what is no option (`None of the above`, an echo of all options, an option `(F)` of four) becomes the nearest option;
@@ -34,12 +34,12 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.scoring.judges import SCORER_VERSION, judge
 from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
 
-COMMONEST = 15
+MOST_FREQUENT = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One response, the official verdict and ours."""
+class JudgedResponse:
+    """One response with the official verdict and ours."""
 
     model: str
     kind: str
@@ -56,14 +56,14 @@ class Row:
 
 @dataclass
 class Agreement:
-    """How far verdicts agree over some rows."""
+    """The agreement of verdicts over some rows."""
 
     rows: int = 0
     agreed: int = 0
     false_credit: int = 0
     missed_credit: int = 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: JudgedResponse) -> None:
         self.rows += 1
         self.agreed += row.agrees
         self.false_credit += row.verdict.correct and not row.official
@@ -81,15 +81,17 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def questions_beside(path: Path, key: str) -> dict[str, dict[str, Any]]:
+def read_questions(path: Path, key: str) -> dict[str, dict[str, Any]]:
     """Returns the questions in the folder of a verdict file by their ids."""
     files = sorted(path.parent.glob("*questions.jsonl"))
     if not files:
-        raise AtomThinkError(f"no *questions.jsonl beside {path}: put the benchmark's questions into its folder")
+        raise AtomThinkError(
+            f"no *questions.jsonl in the folder of {path}. Put the benchmark's questions there"
+        )
     return {str(question[key]): question for file in files for question in lines(file)}
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[JudgedResponse]:
     """Judges every response of a verdict file."""
     rows = list(lines(path))
     if not rows:
@@ -98,8 +100,8 @@ def read(path: Path) -> list[Row]:
     key, official, answer = ("pid", "true_false", "prediction") if vista else ("id", "correct", "model_answer")
     for name in ("model", key, "response", official):
         if name not in rows[0]:
-            raise AtomThinkError(f"{path} has no field {name!r}: give a verdict file as the module's docstring has it")
-    questions = questions_beside(path, key)
+            raise AtomThinkError(f"{path} has no field {name!r}. The docstring of this script describes a verdict file")
+    questions = read_questions(path, key)
     unknown = [row[key] for row in rows if str(row[key]) not in questions]
     if unknown:
         raise AtomThinkError(f"{path} has {len(unknown)} responses to unknown questions, such as {key}={unknown[0]!r}")
@@ -108,7 +110,7 @@ def read(path: Path) -> list[Row]:
         question = questions[str(row[key])]
         verdict = judge("mathvista" if vista else "mathvision", question, row["response"] or "")
         judged.append(
-            Row(
+            JudgedResponse(
                 row["model"],
                 kind_of(question, vista),
                 str(row[key]),
@@ -127,7 +129,7 @@ def kind_of(question: Mapping[str, Any], vista: bool) -> str:
     return "choice" if question["options"] else "free"
 
 
-def tally(rows: list[Row]) -> dict[str, dict[str, Agreement]]:
+def tally(rows: list[JudgedResponse]) -> dict[str, dict[str, Agreement]]:
     """Returns agreement on all and on supported rows: in total, per model, per answer type and per rule."""
     table: dict[str, dict[str, Agreement]] = {}
     for row in rows:
@@ -139,16 +141,16 @@ def tally(rows: list[Row]) -> dict[str, dict[str, Agreement]]:
     return dict(sorted(table.items(), key=lambda item: (item[0] != "total", item[0])))
 
 
-def commonest(rows: list[Row]) -> list[tuple[str, int]]:
-    """Returns what supported rows disagree about: the kind of question, our rule, and who gives credit."""
+def most_frequent(rows: list[JudgedResponse]) -> list[tuple[str, int]]:
+    """Returns the most frequent disagreements of supported rows, by kind of question, rule and direction."""
     return Counter(
         f"{row.kind}, rule {row.verdict.rule}: {'false' if row.verdict.correct else 'missed'} credit"
         for row in rows
         if row.supported and not row.agrees
-    ).most_common(COMMONEST)
+    ).most_common(MOST_FREQUENT)
 
 
-def show(console: Console, name: str, rows: list[Row]) -> None:
+def show(console: Console, name: str, rows: list[JudgedResponse]) -> None:
     table = Table(title=name)
     for column in ("", "all", "false", "missed", "supported", "false", "missed"):
         table.add_column(column, justify="left" if not column else "right")
@@ -160,9 +162,9 @@ def show(console: Console, name: str, rows: list[Row]) -> None:
         ]
         table.add_row(group, *cells)
     console.print(table)
-    for what, count in commonest(rows):
+    for what, count in most_frequent(rows):
         console.print(f"{count:5} {what}")
-    for row in [row for row in rows if row.supported and not row.agrees][:COMMONEST]:
+    for row in [row for row in rows if row.supported and not row.agrees][:MOST_FREQUENT]:
         ours, theirs = row.verdict.normalized, row.official_answer
         console.print(f"  {row.model} {row.id}: ours {ours!r} ({row.verdict.rule}), theirs {theirs!r}", markup=False)
 
@@ -175,7 +177,7 @@ def main() -> None:
     report: dict[str, Any] = {"scorer_version": SCORER_VERSION, "files": {}}
     console = Console(width=140)
     for path in arguments.files:
-        began = time.monotonic()  # formulas are compared in another process
+        began = time.monotonic()  # CPU time would miss formulas, which another process compares
         rows = read(path)
         seconds = time.monotonic() - began
         show(console, path.name, rows)
@@ -186,7 +188,7 @@ def main() -> None:
                 group: {part: {**asdict(value), "share": value.share} for part, value in parts.items()}
                 for group, parts in tally(rows).items()
             },
-            "disagreements": dict(commonest(rows)),
+            "disagreements": dict(most_frequent(rows)),
         }
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -18,15 +18,15 @@ BenchmarkName = Literal["mathvista", "mathverse", "mathvision"]
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A benchmark as its data set on the hub has it.
+    """A benchmark and the columns of its data set that are used.
 
     Attributes:
-        name: What the scorer calls it.
-        dataset: BenchmarkName of the data set.
+        name: The benchmark's name for the judges in `scoring`.
+        dataset: The name of the data set on the hub.
         image: The column with the image.
-        fields: Columns that go into the samples file, and from there into a submission.
-        groups: Returns by which values of which groupings a question counts, the headline grouping first.
-        evaluated: Returns what an LLM judge is told to be the question.
+        fields: The columns that are written to the samples file, and from there to a submission.
+        groups: Returns the values under which a question is counted, by grouping. The headline grouping comes first.
+        judge_question: Returns the question as an LLM judge gets it.
     """
 
     name: BenchmarkName

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import Final
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.tasks.scoring.affirmation import affirms
@@ -44,7 +45,8 @@ _CONDITION: Final = re.compile(r"^(?:if|when|as|since|because)\b[^,]{1,200},", r
 _BEING: Final = re.compile(r"\b(?:is|are|was|were|be)\b")
 
 
-class ChosenOption(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ChosenOption:
     """An option that a response chooses.
 
     Attributes:
