@@ -1,7 +1,7 @@
-"""Run by `test_builtin_tasks.py` in a process of its own: the built-in tasks beside those that stand in for them.
+"""Compares lmms-eval's own tasks with the tasks that replace them; `test_builtin_tasks.py` runs it in a process.
 
-Importing the harness's tasks takes so long that all of this shares one process. Writes one JSON object to the file
-it is given, and is run where `tiny_benchmarks` has been written.
+One process does everything, because importing lmms-eval's tasks is slow. It writes one JSON object to the file in its
+first argument. Its working directory has the data of `tiny_benchmarks`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SAME_PROMPT = {
 
 
 def taken(keys: dict[str, str]) -> list[str]:
-    """Returns the built-in names that are ours in a new task manager, with just these variables set."""
+    """Returns the names of built-in tasks that a new task manager replaces, with only these variables set."""
     for name in ("OPENAI_API_KEY", "AZURE_API_KEY", "API_TYPE", harness_patches.KEEP_BUILTIN):
         os.environ.pop(name, None)
     os.environ.update(keys)
@@ -43,7 +43,7 @@ def taken(keys: dict[str, str]) -> list[str]:
 
 
 def asked(task: Any) -> list[Any]:
-    """Returns what a task asks of its first documents, and the sizes of their images."""
+    """Returns the prompts of a task's documents, and the sizes of their images."""
     docs = list(task.task_docs)
     return [[task.doc_to_text(doc), [image.size for image in task.doc_to_visual(doc)]] for doc in docs]
 
@@ -53,7 +53,7 @@ def loaded(manager: TaskManager, name: str) -> Any:
 
 
 def compare() -> dict[str, Any]:
-    """Returns for each name what the built-in task and ours ask, and their settings."""
+    """Returns the prompts and the settings of the built-in task and of ours, by name."""
     os.environ["OPENAI_API_KEY"] = "EMPTY"
     manager = TaskManager()
     files = {file.stem: str(file) for file in harness_patches.BUILTIN.glob("*.yaml")}
@@ -72,7 +72,7 @@ def compare() -> dict[str, Any]:
 
 
 def errors(root: Path) -> dict[str, str]:
-    """Returns what loading says in folders where the data is not as it should be."""
+    """Returns the errors of loading from folders with missing data."""
     manager = TaskManager()
     said = {}
     for folder in sorted(root.iterdir()):

@@ -1,7 +1,7 @@
-"""Run by `test_builtin_scorers.py` in a process of its own: what the installed plugin does to lmms-eval.
+"""Runs lmms-eval with the installed plugin; `test_builtin_scorers.py` runs it in a process.
 
-Writes one JSON object to the file it is given. Importing the harness's tasks takes so long that all of this
-shares one process.
+One process does everything, because importing lmms-eval's tasks is slow. It writes one JSON object to the file in its
+first argument.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Oracle(lmms):  # type: ignore[misc]
 
 
 class Simple(Oracle):
-    """A model of the harness's older kind, which gets text and pictures apart."""
+    """A model of lmms-eval's older interface, which gets text and images separately."""
 
     is_simple = True
 
@@ -71,7 +71,7 @@ class Simple(Oracle):
 
 
 def demo(model: Oracle, **given: Any) -> dict[str, Any]:
-    """Returns what the demo task asked `model` and what became of it."""
+    """Returns the questions that `model` got from the demo task, the scores and the samples."""
     results = evaluator.simple_evaluate(
         model=model, tasks=["atomthink_demo"], limit=3, log_samples=True, bootstrap_iters=0, **given
     )
@@ -83,7 +83,7 @@ def demo(model: Oracle, **given: Any) -> dict[str, Any]:
 
 
 def builtin_scores() -> dict[str, Any]:
-    """Returns what the built-in rule-based scorers say to a right and to a wrong reply."""
+    """Returns the verdicts of the built-in rule-based scorers on a right and a wrong reply."""
     from lmms_eval.tasks.mathverse.reasoning.utils import mathverse_process_results
     from lmms_eval.tasks.mathvision.reasoning.utils import mathvision_process_results as mathvision_reasoning
     from lmms_eval.tasks.mathvision.utils import mathvision_process_results
@@ -107,13 +107,13 @@ def builtin_scores() -> dict[str, Any]:
 
 
 def names() -> dict[str, Any]:
-    """Returns which of two tasks a new task manager knows."""
+    """Returns whether a new task manager has each of two tasks."""
     known = TaskManager().all_tasks
     return {name: name in known for name in ("atomthink_demo", "mathvision_testmini")}
 
 
 def without_the_hook() -> dict[str, Any]:
-    """Returns what is known with the variable set that keeps the hook out."""
+    """Returns the known tasks with the patch switched off."""
     hooked = TaskManager.initialize_tasks
     TaskManager.initialize_tasks = hooked.__wrapped__
     os.environ[harness_patches.NO_TASKS] = "1"
@@ -124,7 +124,7 @@ def without_the_hook() -> dict[str, Any]:
 
 
 def with_a_broken_task() -> dict[str, Any]:
-    """Returns what is known when our folder has a file that cannot be read."""
+    """Returns the known tasks if our folder has a file that cannot be read."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "broken.yaml").write_text("task: [unclosed")
         harness_patches.TASKS = Path(folder)  # type: ignore[misc]

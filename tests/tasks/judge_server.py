@@ -1,4 +1,4 @@
-"""A judge on loopback that says 1 to everything, and remembers what it was asked."""
+"""A judge server on loopback that replies 1 to everything and records its requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Judge:
-    """Where it is, and the key and the prompt of each request."""
+    """The server's URL, and the key and the prompt of each request."""
 
     url: str = ""
     asked: list[tuple[str | None, str]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A package that brings lmms-eval one more model, which says what a file tells it to: for real runs of the CLI."""
+"""A package with a model for lmms-eval whose replies are in a file, for runs of the command line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def manifests():
 
 
 def install(folder: Path, script: dict[str, str]) -> dict[str, str]:
-    """Lays the package into a folder and returns the environment in which lmms-eval finds it.
+    """Writes the package to a folder and returns the environment in which lmms-eval finds it.
 
     Args:
-        folder: Where it goes.
-        script: `task/doc_id` to what is said; `FAIL` fails the question. Other documents are answered with their
-            column `reply`, or without one by their right answer.
+        folder: The folder.
+        script: The reply by `task/doc_id`; `FAIL` makes the question fail. Other documents get their column `reply`,
+            or their right answer if they have none.
     """
     info = folder / "scripted_model-1.0.dist-info"
     info.mkdir(parents=True)
@@ -51,10 +51,10 @@ class Scripted(lmms):  # type: ignore[misc]  # lmms_eval is untyped
             doc = self.task_dict[task][split][doc_id]
             assert doc_to_messages(doc)[-1]["role"] == "user"
             usual = doc.get("reply") or f"Step 1: Look.\n\nStep 2: The final answer is: {doc['answer']}."
-            said = script.get(f"{task}/{doc_id}", usual)
-            failed = said == "FAIL"
+            reply = script.get(f"{task}/{doc_id}", usual)
+            failed = reply == "FAIL"
             counts = ThoughtCounts(status="failed", error="scripted") if failed else TokenCounts(output_tokens=10)
-            replies.append(GenerationResult("" if failed else said, counts))
+            replies.append(GenerationResult("" if failed else reply, counts))
         return replies
 
     def loglikelihood(self, requests: Any) -> Any:

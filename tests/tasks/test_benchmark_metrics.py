@@ -33,7 +33,7 @@ def test_the_record_is_the_benchmarks_own_with_whole_numbers() -> None:
     assert json.loads(json.dumps(record)) == record
 
 
-def test_an_empty_reply_is_wrong_and_told_apart_without_asking_any_rule() -> None:
+def test_an_empty_reply_is_wrong_and_counted_without_a_rule() -> None:
     line = sample_line(MATHVISTA, DOC, "  \n")
     assert (line["acc"], line["correct"], line["no_reply"], line["rule"]) == (0.0, False, True, "no reply")
     assert line["normalized"] is None
@@ -48,7 +48,7 @@ def test_a_hidden_answer_is_never_judged(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("raw", ["maybe", "10", "", "1 or 0"])
-def test_what_a_judge_does_not_decide_is_no_verdict(raw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_that_is_neither_0_nor_1_is_no_verdict(raw: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Undecided:
         def evaluate_binary(self, **_: Any) -> dict[str, Any]:
             return {"success": True, "raw_response": raw, "result": 1, "model": "m"}
@@ -93,7 +93,7 @@ def test_a_question_counts_for_each_of_its_skills() -> None:
     assert headline_accuracy([item["by_category"] for item in items]).keys() == {"general-vqa", "math-targeted-vqa"}
 
 
-def test_what_is_not_printed_is_written() -> None:
+def test_unprinted_values_are_written() -> None:
     assert len(Unprinted({"a": 1})) == 0
     assert json.loads(json.dumps({"x": Unprinted({"a": {"b": 1}})}, indent=2)) == {"x": {"a": {"b": 1}}}
 

@@ -1,4 +1,4 @@
-"""MathVista, MathVerse and MATH-Vision through the real command line, and what is made of the files it leaves."""
+"""MathVista, MathVerse and MATH-Vision on lmms-eval's command line, and submissions from the written files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def keyless(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.fixture(scope="module")
 def judged(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Finished, Judge]]:
-    """With a key, and a judge that says 1 to everything."""
+    """A run with a key and a judge that replies 1 to everything."""
     home = tmp_path_factory.mktemp("judged")
     extra = scripted_plugin.install(home / "plugin", {"mathvista_atomic_testmini/0": "The final answer is: 7."})
     with judging() as judge:
@@ -67,7 +67,7 @@ def judged(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
         yield Finished(home, log), judge
 
 
-def test_the_builtin_names_run_without_a_key_and_say_who_scored(keyless: Finished) -> None:
+def test_replaced_tasks_run_without_a_key_and_name_the_scorer(keyless: Finished) -> None:
     for task in ("mathvista_testmini_cot", "mathvista_testmini_solution", "mathverse_testmini_text_only"):
         assert keyless.numbers(task)["scorer"] == SCORER
         warnings = [line for line in keyless.log.splitlines() if f"`{task}`" in line and KEEP_BUILTIN in line]
@@ -86,7 +86,7 @@ def test_hidden_answers_give_predictions_and_no_accuracy(keyless: Finished) -> N
     assert all(sample["correct"] is None for sample in samples(keyless.home, "mathvista_test"))
 
 
-def test_what_was_wrong_empty_or_failed_is_told_apart(keyless: Finished) -> None:
+def test_wrong_empty_and_failed_replies_are_distinguished(keyless: Finished) -> None:
     found = keyless.numbers("mathvista_atomic_testmini")
     assert found["acc"] == 0.5
     assert found["correct"] == {"right": 3, "of": 6, "low": 0.1876, "high": 0.8124}
@@ -145,7 +145,7 @@ def test_reports_read_the_verdicts_of_the_builtin_tasks_judge(judged: tuple[Fini
     assert list(found.missing) == []
 
 
-def test_both_verdicts_are_in_the_samples_where_a_judge_is_asked_for(judged: tuple[Finished, Judge]) -> None:
+def test_both_verdicts_are_in_the_samples_if_the_judge_is_enabled(judged: tuple[Finished, Judge]) -> None:
     run, _ = judged
     first, *others = samples(run.home, "mathvista_atomic_testmini")
     assert first["llm_judge"]["correct"] is True
@@ -159,7 +159,7 @@ def test_both_verdicts_are_in_the_samples_where_a_judge_is_asked_for(judged: tup
 
 
 def official_accuracy(file: Path) -> float:
-    """MathVista's `calculate_score.py`: the prediction is right if it is the answer, letter by letter."""
+    """Returns the score of MathVista's `calculate_score.py`: a prediction is right if its text is the answer."""
     entries = json.loads(file.read_text()).values()
     return sum(str(entry["prediction"]).strip() == str(entry["answer"]).strip() for entry in entries) / len(entries)
 
@@ -184,7 +184,7 @@ def test_hidden_answers_are_submitted_without_them(keyless: Finished, tmp_path: 
     assert not any({"answer", "true_false"} & entry.keys() for entry in entries.values())
 
 
-def test_what_failed_is_never_submitted_as_an_answer(
+def test_failed_questions_are_never_submitted(
     keyless: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "output.json"

@@ -1,4 +1,4 @@
-"""What `pip install atomthink-plugin` does to lmms-eval, seen in one process that `harness_run.py` runs."""
+"""The effects of the installed plugin on lmms-eval, from one process that runs `harness_run.py`."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_the_demo_asks_a_chat_model_about_pictures(seen: dict[str, Any]) -> None
     assert all(size == [224, 224] for size in sizes)
 
 
-def test_the_command_line_is_told_from_the_task(seen: dict[str, Any]) -> None:
+def test_arguments_of_the_command_line_override_those_of_the_task(seen: dict[str, Any]) -> None:
     given = [arguments for _, _, arguments, _ in seen["chat"]["questions"]]
     assert given == [{"max_new_tokens": 64, "temperature": 0.5, "until": []}] * 6
 
 
-def test_the_demo_scores_and_its_samples_say_why(seen: dict[str, Any]) -> None:
+def test_samples_of_the_demo_have_the_extracted_answer(seen: dict[str, Any]) -> None:
     assert seen["chat"]["scores"]["acc,none"] == pytest.approx(2 / 3)
     samples = seen["chat"]["samples"]
     assert [sample["acc"] for sample in samples] == [1.0, 0.0, 1.0]

@@ -1,4 +1,4 @@
-"""The built-in names without a key: which are ours when, what they ask, and what is said when data is missing."""
+"""The tasks that replace lmms-eval's own where its judge has no key: names, prompts, and errors of missing data."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("when", ["keyless", "azure without its key"])
-def test_the_names_are_ours_where_the_judge_has_no_key(seen: dict[str, Any], when: str) -> None:
+def test_tasks_are_replaced_if_the_judge_has_no_key(seen: dict[str, Any], when: str) -> None:
     assert seen["taken"][when] == NAMES
 
 
 @pytest.mark.parametrize("when", ["keyed", "azure", "local", "opted out"])
-def test_the_names_stay_the_harnesss_otherwise(seen: dict[str, Any], when: str) -> None:
+def test_tasks_are_not_replaced_otherwise(seen: dict[str, Any], when: str) -> None:
     assert seen["taken"][when] == []
 
 
 @pytest.mark.parametrize("name", [*NAMES, "mathvista_atomic_testmini", "mathvision_atomic_testmini"])
-def test_the_same_is_asked_as_by_the_builtin_task(seen: dict[str, Any], name: str) -> None:
+def test_prompts_and_settings_are_those_of_the_builtin_task(seen: dict[str, Any], name: str) -> None:
     compared = seen["compared"][name]
     theirs, ours = compared["asked"]
     assert len(theirs) >= 2

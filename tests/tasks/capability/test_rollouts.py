@@ -1,4 +1,4 @@
-"""Rollouts of scripted policies: what is counted, where they start, and that they share nothing."""
+"""Rollouts of scripted policies: counts, starting points and independence."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Skilled:
 
 @dataclass
 class Watching:
-    """Keeps what it is asked to go on from; an answer takes two more steps, whatever came before.
+    """Records its prompts. An answer always takes two more steps.
 
     Attributes:
         given: Steps of the prefix.
