@@ -114,12 +114,9 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
     rows = list(open_source(source, all_splits=True, limit=limit).rows)
     name = format or _detected(source, [row.fields for row in rows if isinstance(row, SourceRow)])
     chains: dict[str, LabelledChain] = {}
-    rejects: list[Reject] = []
-    for row in rows:
+    rejects = [row for row in rows if isinstance(row, Reject)]
+    for row in (row for row in rows if isinstance(row, SourceRow)):
         try:
-            if isinstance(row, Reject):
-                rejects.append(row)
-                continue
             own, *shared = FORMATS[name].read(row)
             if own.chain.id in chains:
                 raise ValueError(f"the id {own.chain.id!r} occurred before")
@@ -265,11 +262,14 @@ class _StoredImage(BaseModel):
     path: str | None = None
 
 
+def _stored_images(given: Any) -> list[Any]:
+    """Returns one image, several or none as a list of `_StoredImage`; JSON files have names only."""
+    images = [] if given is None else given if isinstance(given, list | tuple) else [given]
+    return [{"path": image} if isinstance(image, str) else image for image in images]
+
+
 class _VisualProcessBench(_Record):
-    image: Annotated[
-        tuple[str | _StoredImage, ...],
-        BeforeValidator(lambda given: [] if given is None else given if isinstance(given, list | tuple) else [given]),
-    ]
+    image: Annotated[tuple[_StoredImage, ...], BeforeValidator(_stored_images)]
     question: Text
     answer: MaybeText = ""
     response: Annotated[
@@ -281,17 +281,16 @@ class _VisualProcessBench(_Record):
 def _visualprocessbench(row: SourceRow) -> list[LabelledChain]:
     """https://huggingface.co/datasets/OpenGVLab/VisualProcessBench: 1 is right, -1 wrong, 0 neutral: not labelled."""
     found = _VisualProcessBench.model_validate(row.fields)
-    images = [_StoredImage(path=image) if isinstance(image, str) else image for image in found.image]
     chain = Chain(
         id=row.where,
         question=found.question,
-        images=tuple(image.path or "bytes" for image in images),
+        images=tuple(image.path or "bytes" for image in found.image),
         steps=found.response.steps,
         answer=found.answer,
         labels=tuple({1: 1.0, -1: 0.0, 0: None}[value] for value in found.response.process_correctness),
     )
     subset = found.data_source or row.split
-    pictures = tuple(image.content or row.folder / (image.path or "bytes") for image in images)
+    pictures = tuple(image.content or row.folder / (image.path or "bytes") for image in found.image)
     return [LabelledChain(chain, f"{subset}: {chain.images} {found.question}", subset, pictures)]
 
 
