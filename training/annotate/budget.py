@@ -25,6 +25,8 @@ _IMAGE_TOKENS: Final = 4096  # tokens of one image, at most; raised when a serve
 class LimitError(AtomThinkError):
     """The next call might cost more than is left of the budget."""
 
+    exit_status = 3
+
 
 class Price(BaseModel):
     """The price of a model, in USD per million tokens.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.training.annotate import own_rollouts, prompts
 from atomthink_plugin.training.annotate.attempt import AttemptSettings, WriteChain, annotate_question
 from atomthink_plugin.training.annotate.augment import augment
-from atomthink_plugin.training.annotate.budget import Budget, read_price
+from atomthink_plugin.training.annotate.budget import Budget, LimitError, read_price
 from atomthink_plugin.training.annotate.corrupt import corrupt_chain, labelled_pairs
 from atomthink_plugin.training.annotate.dynamic import extend_stepwise
 from atomthink_plugin.training.annotate.ledger import Ledger
@@ -34,9 +33,6 @@ from atomthink_plugin.training.sources import read_questions
 from atomthink_plugin.version import __version__
 
 Method = Literal["dynamic", "augment", "corrupt"]
-
-LIMIT_REACHED: Final = 3
-"""Exit status if a spending limit ended the run. All results are kept."""
 
 _WRITERS: Final[Mapping[str, WriteChain]] = {"dynamic": extend_stepwise, "augment": augment}
 
@@ -86,7 +82,7 @@ def annotate_with_teacher(
 
     Raises:
         AtomThinkError: An argument or a file cannot be used, or the server is lost.
-        SystemExit: With the status `LIMIT_REACHED`: a spending limit ended the run.
+        LimitError: A spending limit ended the run. All results are kept.
     """
     if method == "corrupt" and (split or columns or max_steps):
         raise AtomThinkError("`--split`, `--columns` and `--max-steps` cannot be used with `--method corrupt`")
@@ -263,12 +259,10 @@ def _check_end(out: Path, annotation: Annotation, pool: QuestionPool) -> None:
     if pool.error:
         raise AtomThinkError(f"{pool.error}. The results so far are kept in {out}: run the command again to continue")
     if pool.limit:
-        print(
-            f"atomthink: {pool.limit}. {annotation.good} of {annotation.asked} are done and kept in {out}: raise the "
-            "limit and run the command again to continue",
-            file=sys.stderr,
+        raise LimitError(
+            f"{pool.limit}. {annotation.good} of {annotation.asked} are done and kept in {out}: raise the limit and "
+            "run the command again to continue"
         )
-        raise SystemExit(LIMIT_REACHED)
     unanswered = [one for one in annotation.rejects if one.stage == "server"]
     if unanswered and len(unanswered) == annotation.asked:
         raise AtomThinkError(
