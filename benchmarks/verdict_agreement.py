@@ -85,9 +85,7 @@ def read_questions(path: Path, key: str) -> dict[str, dict[str, Any]]:
     """Returns the questions in the folder of a verdict file by their ids."""
     files = sorted(path.parent.glob("*questions.jsonl"))
     if not files:
-        raise AtomThinkError(
-            f"no *questions.jsonl in the folder of {path}. Put the benchmark's questions there"
-        )
+        raise AtomThinkError(f"no *questions.jsonl in the folder of {path}. Put the benchmark's questions there")
     return {str(question[key]): question for file in files for question in lines(file)}
 
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 
 from atomthink_plugin.api import Message, QuestionError
 from atomthink_plugin.training.annotate import prompts
-from atomthink_plugin.training.annotate.filters import AttemptError, require_format
+from atomthink_plugin.training.annotate.filters import AttemptError, RefusedAttemptError, require_format
 from atomthink_plugin.training.annotate.prompts import Images
 from atomthink_plugin.training.annotate.teacher import (
     MAX_REPLIES,
@@ -81,13 +81,27 @@ class Attempt:
     _requests: int = 0
 
     async def ask(self, messages: Sequence[Message], kind: type[R], *, samples: int = 0, max_tokens: int) -> R:
-        """Returns a reply, as `Teacher.ask`. The temperature rises with the number of samples before this one."""
-        temperature = self.settings.temperature + self.settings.heat * (self.index + samples)
+        """Returns a reply, as `Teacher.ask`. The temperature rises with the number of samples before this one.
+
+        Raises:
+            AttemptError: The teacher gives no usable reply, or refuses the request.
+            NoReplyError: The server does not answer.
+            LimitError: The budget is spent.
+        """
+        warm = self.settings.temperature + self.settings.heat * (self.index + samples)
+        temperature = round(min(warm, 1.0), 4)
         seed = self.index * _SEEDS_PER_ATTEMPT + self._requests * MAX_REPLIES
         self._requests += 1
-        return await self.teacher.ask(
-            self.question, messages, kind, temperature=round(min(temperature, 1.0), 4), seed=seed, max_tokens=max_tokens
-        )
+        try:
+            return await self.teacher.ask(
+                self.question, messages, kind, temperature=temperature, seed=seed, max_tokens=max_tokens
+            )
+        except UnusableReplyError as error:
+            raise AttemptError("teacher", "no usable reply", str(error)) from None
+        except NoReplyError:
+            raise
+        except QuestionError as error:
+            raise RefusedAttemptError("teacher", "refuses the request", str(error)) from None
 
 
 WriteChain = Callable[[Attempt, AnsweredQuestion, Images], Awaitable[list[str]]]
@@ -117,13 +131,8 @@ async def annotate_question(
             return {"steps": steps, "faults": faults}
         except AttemptError as fault:
             faults.append(asdict(fault))
-        except UnusableReplyError as error:
-            faults.append(asdict(AttemptError("teacher", "no usable reply", str(error))))
-        except NoReplyError:
-            raise
-        except QuestionError as error:
-            faults.append(asdict(AttemptError("teacher", "refuses the request", str(error))))
-            break
+            if isinstance(fault, RefusedAttemptError):
+                break
     return {"faults": faults}
 
 

@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from atomthink_plugin.answers import equivalent, final_answer
-from atomthink_plugin.api import QuestionError
 from atomthink_plugin.formats.steps import body, check
 from atomthink_plugin.training.annotate import prompts
 from atomthink_plugin.training.annotate.attempt import Attempt, AttemptSettings
-from atomthink_plugin.training.annotate.filters import AttemptError, without_label
+from atomthink_plugin.training.annotate.filters import AttemptError, RefusedAttemptError, without_label
 from atomthink_plugin.training.annotate.prompts import Images
-from atomthink_plugin.training.annotate.teacher import NoReplyError, Teacher, TeacherReply, UnusableReplyError
+from atomthink_plugin.training.annotate.teacher import Teacher, TeacherReply
 from atomthink_plugin.training.records import Chain
 
 ErrorKind = Literal["factual", "calculation", "logic", "empty"]
@@ -92,13 +91,10 @@ async def corrupt_chain(
             # comparing formulas may take seconds
             versions = await asyncio.to_thread(_different, chain, reply, todo, faults)
             wrong |= await _confirmed(attempt, chain, images, versions, faults)
-        except NoReplyError:
-            raise
-        except UnusableReplyError as error:
-            faults |= dict.fromkeys(todo, AttemptError("teacher", "no usable reply", str(error)))
-        except QuestionError as error:
-            faults |= dict.fromkeys(todo, AttemptError("teacher", "refuses the request", str(error)))
-            break
+        except AttemptError as fault:
+            faults |= dict.fromkeys(todo, fault)
+            if isinstance(fault, RefusedAttemptError):
+                break
     return {
         "pairs": [step.model_dump() for _, step in sorted(wrong.items())],
         "missing": {

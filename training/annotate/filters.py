@@ -40,6 +40,10 @@ class AttemptError(Exception):
     detail: str = ""
 
 
+class RefusedAttemptError(AttemptError):
+    """The server refuses the request. Another attempt would be refused too."""
+
+
 def without_label(step: str) -> str:
     """Returns a step without its number and without blank lines."""
     return _BLANK_LINE.sub("\n", body(step)).strip()

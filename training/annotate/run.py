@@ -61,7 +61,7 @@ def annotate_with_teacher(
     """Lets a teacher write chains, writes the results and prints the summary. Continues an earlier run in `out`.
 
     Args:
-        source: The questions, as for `read_questions`; for "corrupt" a JSONL file of chains.
+        source: The questions, as for `read_questions`; for "corrupt" a JSONL file of right chains.
         out: The output folder.
         teacher_model: The server's name for the teacher.
         base_url: Address of an OpenAI-compatible server; None for OpenAI.
@@ -82,7 +82,7 @@ def annotate_with_teacher(
 
     Raises:
         AtomThinkError: An argument or a file cannot be used, or the server is lost.
-        LimitError: A spending limit ended the run. All results are kept.
+        LimitError: A spending limit ended the run. The results so far are written.
     """
     if method == "corrupt" and (split or columns or max_steps):
         raise AtomThinkError("`--split`, `--columns` and `--max-steps` cannot be used with `--method corrupt`")

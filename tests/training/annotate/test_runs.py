@@ -156,20 +156,25 @@ def test_servers_that_refuse_schemas_give_the_same_chains(takes: tuple[str, ...]
     assert len(read_records(tmp_path / "few/chains.jsonl", Chain).records) == 4
 
 
-@pytest.mark.parametrize(("way", "habits"), [("dynamic", DYNAMIC), ("augment", AUGMENT)])
+@pytest.mark.parametrize(("method", "habits"), [("dynamic", DYNAMIC), ("augment", AUGMENT)])
 def test_a_direct_answer_is_no_chain_of_atomic_steps(
-    way: str, habits: Mapping[str, tuple[str, str] | None], tmp_path: Path
+    method: str, habits: Mapping[str, tuple[str, str] | None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = questions(tmp_path / "in", 2)
     script = teacher(2)
     script.habits = {"What is number 0?": "direct", "What is number 1?": "hasty"}
     with serve(script):
-        assert main(command(file, tmp_path / "out", script.url, "--method", way)) == 0
+        assert main(command(file, tmp_path / "out", script.url, "--method", method)) == 0
     found = read_records(tmp_path / "out/chains.jsonl", Chain).records
     assert {chain.id for chain in found} == {"1"}
     assert len(found[0].steps) > 3
     rejects = {one["where"]: (one["stage"], one["reason"]) for one in lines(tmp_path / "out/rejects.jsonl")}
     assert rejects == {"0": habits["direct"]}
+    assert summary(tmp_path / "out")["method"] == lines(tmp_path / "out/chains.jsonl")[0]["method"] == method
+    *printed, last = capsys.readouterr().out.splitlines()
+    assert str(tmp_path / "out/rejects.jsonl") in "".join(printed)
+    assert last.startswith("next: atomthink ")
+    assert last.endswith(str(tmp_path / "out/chains.jsonl"))
 
 
 def test_records_that_are_no_questions_are_set_aside(tmp_path: Path) -> None:
