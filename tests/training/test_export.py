@@ -40,6 +40,7 @@ def chains(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_sft_records_are_the_prompts_of_inference_one_per_step(chains: Path, tmp_path: Path) -> None:
     import datasets
 

@@ -174,6 +174,7 @@ def test_only_sampled_steps_of_the_question_are_in_pairs(tmp_path: Path, capsys:
     assert "nodes outside the question's own chains: 12" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_searches_for_pairs_itself(folder: Path, tmp_path: Path) -> None:
     arguments = (
         "thinking=slow,search=greedy,candidates=4,temperature=1.0,device=cpu"  # warm enough that siblings differ

@@ -25,6 +25,7 @@ class Judge(ChatServer):
         return {"index": index, "message": {"content": text}, "finish_reason": "stop"}, len(pieces_of(text))
 
 
+@pytest.mark.slow
 def test_chains_are_counted_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     chains = [

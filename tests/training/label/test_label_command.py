@@ -30,6 +30,7 @@ def adds_up(summary: dict[str, Any]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_chains_with_faults_among_them_are_labelled_both_ways(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     whole, other = (chain.model_dump() for chain in demo_chains(held_out(2, 5), folder))
@@ -86,6 +87,7 @@ def test_chains_with_faults_among_them_are_labelled_both_ways(tmp_path: Path) ->
     assert adds_up(summary)
 
 
+@pytest.mark.slow
 def test_questions_are_sampled_first(tmp_path: Path) -> None:
     records = [chain.model_dump(exclude={"steps"}) for chain in demo_chains(held_out(2, 6), tmp_path)]
     file, out = tmp_path / "questions.jsonl", tmp_path / "labels.jsonl"
