@@ -129,7 +129,7 @@ async def _score_all(
             scores[index] = found = await _score(items[index], scorer)
             if file:
                 file.put(items[index], keys[index], found)
-            progress.advance(len(items[index].chain.steps))
+            progress.advance(len(items[index].chain.steps), failed=isinstance(found, str))
 
     queue = iter(missing)
     steps = sum(len(items[index].chain.steps) for index in missing)

@@ -266,7 +266,7 @@ def test_intervals_are_those_of_a_naive_bootstrap_over_questions(monkeypatch: py
     assert ends(ranking(chains, other)["pooled"]) != ends(ranking(chains, bootstrap)["pooled"])
 
 
-def test_one_question_says_nothing_about_others() -> None:
+def test_a_single_question_has_no_interval() -> None:
     found = measure([scored([1.0, 0.0], [0.9, 0.1], str(i), "q") for i in range(5)], 0.5)
     assert found.ranking["pooled"] == MetricValue(1.0, None, None, 10)
 
@@ -335,7 +335,7 @@ def test_the_best_threshold_on_the_ten_chains() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(many(st.sampled_from([1.0, 0.0])))
-def test_a_perfect_scorer_has_the_best_of_everything(chains: list[ScoredChain]) -> None:
+def test_a_perfect_scorer_has_the_best_value_of_every_metric(chains: list[ScoredChain]) -> None:
     perfect = [ScoredChain(chain.item, tuple(chain.item.chain.labels or ())) for chain in chains]
     found = numbers(measure(perfect, 0.5))
     best = {"f1": 1.0, "mean": 1.0, "macro": 1.0, "pooled": 1.0, "within": 1.0, "ece": 0.0, "brier": 0.0, "distance": 0}
@@ -345,7 +345,7 @@ def test_a_perfect_scorer_has_the_best_of_everything(chains: list[ScoredChain]) 
 
 @settings(deadline=None, max_examples=40)
 @given(many(st.sampled_from([1.0, 0.0])), st.floats(0, 1))
-def test_a_constant_scorer_tells_nothing(chains: list[ScoredChain], score: float) -> None:
+def test_a_constant_score_has_chance_level_metrics(chains: list[ScoredChain], score: float) -> None:
     same = [ScoredChain(chain.item, (score,) * len(chain.scores)) for chain in chains]
     found = measure(same, 0.5)
     right = float(np.mean(judged(chains)[1]))

@@ -1,4 +1,4 @@
-"""Readers: what a record becomes, what is set aside and why, and that counts add up."""
+"""The formats of labelled sets: the chains of a record, rejects with their reasons, and counts that add up."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_visualprocessbench(tmp_path: Path) -> None:
     }
 
 
-def test_labels_are_of_use_without_a_reference_answer(tmp_path: Path) -> None:
+def test_a_reference_answer_is_not_needed(tmp_path: Path) -> None:
     picture(tmp_path)
     visual = read_set(lines(tmp_path, [{**VISUAL, "answer": None, "data_source": None}], "visual.jsonl"))
     assert [(item.chain.answer, item.subset) for item in visual.chains] == [("", "visual")]
@@ -132,7 +132,7 @@ def test_labels_are_of_use_without_a_reference_answer(tmp_path: Path) -> None:
     assert [(item.right, item.labels) for item in own.chains] == [(None, (True, None))]
 
 
-def test_damaged_records_cost_no_other(tmp_path: Path) -> None:
+def test_a_damaged_record_rejects_no_other(tmp_path: Path) -> None:
     picture(tmp_path)
     (tmp_path / "huge.png").write_bytes(oversized())
     file = Path(lines(tmp_path, [VISUAL, {**VISUAL, "image": ["huge.png"]}]))
@@ -187,7 +187,7 @@ def test_chains(tmp_path: Path) -> None:
     assert [reason.partition(":")[0] for reason in reasons(found)] == ["labels", "labels.0"]
 
 
-def test_files_of_every_kind_say_the_same(tmp_path: Path) -> None:
+def test_all_kinds_of_files_give_the_same_chains(tmp_path: Path) -> None:
     (tmp_path / "folder/data").mkdir(parents=True)
     records = [{**PROCESSBENCH, "id": f"math-{i}"} for i in range(3)]
     expected = labels(read_set(lines(tmp_path, records)))

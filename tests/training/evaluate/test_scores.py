@@ -1,4 +1,4 @@
-"""Scoring: as a search asks, resumable, and never with another PRM's scores."""
+"""Scores: as a search computes them, continued after a kill, and never those of another PRM."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def finished(folder: FilePath) -> list[str]:
     return [json.loads(line)["id"] for line in lines if b'"scores": [' in line]
 
 
-def test_a_killed_run_goes_on_and_gives_what_it_would_have_given(tmp_path: FilePath) -> None:
+def test_a_killed_run_continues_to_the_same_scores(tmp_path: FilePath) -> None:
     known: list[set[str]] = []
     for run in range(KILLS):
         known.append(set(finished(tmp_path)))
