@@ -37,6 +37,7 @@ app = App(
     name="atomthink",
     help="Slow thinking for multimodal models. Evaluations run through lmms-eval: "
     "`lmms-eval --model atomthink_tiny --model_args thinking=slow --tasks atomthink_demo`",
+    help_epilogue="Exit status: 0, 2 for input that cannot be used, 3 at a spending limit, 130 after Ctrl-C.",
     version=__version__,
     help_format="markdown",
     default_parameter=Parameter(negative=(), show_default=_shown),
