@@ -1,4 +1,4 @@
-"""The embedded model's recipe at ten times the data, on a GPU: the policy anew, and a PRM for the one that is shipped.
+"""The embedded model's recipe at ten times the data, on a GPU: a new policy, and a PRM for the shipped policy.
 
     python benchmarks/gpu_tiny.py --out DIR
     atomthink train tiny --out DIR --only 16 17 18
@@ -8,11 +8,11 @@
 Every training of `training/recipes/tiny` takes as many steps as there, on batches ten times as large, from ten files of
 questions for each, drawn by ten seeds about the same figures. The two halves run side by side. The policy's begins with
 the recipe's base model. The PRM's begins with the shipped policy and the shipped PRM's eyes, and learns from the
-shipped policy's own chains: what is measured is more data for the same task. Stages that DIR has are not done again.
-`--times 2 --scale 0.01 --workers 2` runs all of it to see that it works.
+shipped policy's own chains: this measures more data for the same task. Finished stages are not repeated.
+`--times 2 --scale 0.01 --workers 2` is a quick test of all of it.
 
 The committed results are those of all stages but the last on an H200, and of the last as `training/recipes/tiny` has it
-on a CPU, behind ten times the single steps: `training/tiny/README.md` says more.
+on a CPU, after ten times the single steps; see `training/tiny/README.md`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def side_by_side(out: Path, lanes: Sequence[Sequence[str]], scale: float) -> Non
     for process in started:
         process.join()
     if any(process.exitcode for process in started):
-        sys.exit("a stage failed: what it said is above")
+        sys.exit("a stage failed: see its output above")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_training.py --json benchmarks/results/gpu_training.json
 
-The model has LLaVA 1.5's shape and random weights, nothing is downloaded. Rows are whole chains behind an image of 576
+The model has LLaVA 1.5's shape and random weights, nothing is downloaded. Rows are whole chains after an image of 576
 tokens, as `atomthink train policy` renders and collates them; LoRA of rank 16 on the language model's linear layers,
 AdamW, bf16, but for the adapters: they are in fp32 and calculate in it, without the trainer's autocast. A trained token
 takes 4 FLOPs per weight of the language model with frozen weights (2 forward, 2 for the gradients of activations), and

@@ -156,7 +156,7 @@ def freeze(model: torch.nn.Module, patterns: Sequence[str]) -> int:
     for name, parameter in model.named_parameters():
         if any(re.search(pattern, name) for pattern in patterns):
             parameter.requires_grad_(False)
-    # DeepSpeed leaves empty parameters behind that only hold their size.
+    # Under DeepSpeed, parameters are empty and only hold their size.
     sizes = (getattr(one, "ds_numel", one.numel()) for one in model.parameters() if one.requires_grad)
     trained = sum(sizes)
     if not trained:

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import torch
 from torch import nn
@@ -72,7 +72,7 @@ class RecipeTrainer:
         elif self.optimizer is None:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, own)
             self.optimizer = kind(parameter_groups(own.named_parameters(), self.recipe), **options)
-        return self.optimizer  # type: ignore[no-any-return]
+        return cast(torch.optim.Optimizer, self.optimizer)
 
 
 class PlainLoss:
@@ -133,7 +133,7 @@ def training_arguments(kind: type[A], recipe: Recipe, **fixed: Any) -> A:
             arguments = kind(**defaults | given | fixed)
         # A schedule that lacks an argument would be refused only after the model is loaded.
         any_optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-        schedule, options = arguments.lr_scheduler_type, arguments.lr_scheduler_kwargs
+        schedule, options = arguments.lr_scheduler_type, recipe.lr_scheduler_kwargs
         get_scheduler(schedule, any_optimizer, arguments.get_warmup_steps(1), 1, scheduler_specific_kwargs=options)
     except (ValueError, TypeError, ImportError) as error:
         raise AtomThinkError(f"transformers refuses an argument of the recipe: {error}") from None
@@ -146,7 +146,7 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) 
     for name, parameter in named:
         if parameter.requires_grad:
             rates = (rate for pattern, rate in recipe.module_learning_rates.items() if re.search(pattern, name))
-            axes = len(getattr(parameter, "ds_shape", parameter.shape))  # DeepSpeed leaves empty parameters behind
+            axes = len(getattr(parameter, "ds_shape", parameter.shape))  # under DeepSpeed, parameters are empty
             key = (next(rates, recipe.learning_rate), recipe.weight_decay if axes >= 2 else 0.0)
             groups.setdefault(key, []).append(parameter)
     return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
