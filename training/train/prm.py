@@ -130,7 +130,7 @@ def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> N
     check_learning_rates(recipe, checkpoint.model)
     total = wrong + right
     collator = RowCollator(data, checkpoint.pad_id)
-    trainer = PrmTrainer(
+    trainer: Any = PrmTrainer(
         recipe=recipe,
         optimizer_factory=optimizer,
         classes=prm.classes,
