@@ -142,7 +142,7 @@ def read_training_data(
             usable += [(first + at, part) for part in good]
             rejects += bad
             rejected_parts += len(bad) if good else 0
-        parts += drawn(usable, data, recipe.seed)
+        parts += _weighted(usable, data, recipe.seed)
     if not parts:
         what = builder.record_type.__name__.lower()
         raise AtomThinkError(f"`data` has no {what} to train on: {read} read, all rejected{first_reason(rejects)}")
@@ -151,7 +151,7 @@ def read_training_data(
     return TrainingData(builder, concatenate_datasets(tables), items, rejects, read, rejected_parts)
 
 
-def drawn(rows: Sequence[T], data: DataFile, seed: int) -> Iterator[T]:
+def _weighted(rows: Sequence[T], data: DataFile, seed: int) -> Iterator[T]:
     """Yields each row as often as its file's weight says; the fraction that is left is a random sample."""
     whole = int(data.weight)
     for _ in range(whole):
