@@ -1,4 +1,4 @@
-"""The annotation engine against a real vLLM server: the embedded model is no teacher, and everything still adds up."""
+"""Annotation with a vLLM server: the embedded model is a bad teacher, and the counts and costs still add up."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def test_a_run_over_vllm_ends_with_every_question_in_one_place(policy_server: Vl
     out = tmp_path / "out"
     typed = ["annotate", str(tmp_path / "questions.jsonl"), "--out", str(out), "--base-url", policy_server.url]
     assert main([*typed, "--teacher-model", str(policy_server.folder), "--tries", "1", "--max-steps", "3"]) == 0
-    told = json.loads((out / "summary.json").read_text())
-    assert told["asked"] == 4 == told["good"] + told["rejected"]
-    assert "server" not in told["rejects"]
-    assert "unfinished" not in told["rejects"]
+    found = json.loads((out / "summary.json").read_text())
+    assert found["asked"] == 4 == found["good"] + found["rejected"]
+    assert "server" not in found["rejects"]
+    assert "unfinished" not in found["rejects"]
     journal = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
     costs = [record["cost"] for record in journal if "cost" in record]
-    assert told["spent"]["calls"] == len(costs)
-    assert told["spent"]["prompt"] == sum(cost["prompt"] for cost in costs)
+    assert found["spent"]["calls"] == len(costs)
+    assert found["spent"]["prompt"] == sum(cost["prompt"] for cost in costs)

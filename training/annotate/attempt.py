@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict
@@ -20,7 +21,7 @@ from atomthink_plugin.training.annotate.teacher import (
     TeacherReply,
     UnusableReplyError,
 )
-from atomthink_plugin.training.records import AnsweredQuestion
+from atomthink_plugin.training.records import AnsweredQuestion, read_images
 
 R = TypeVar("R", bound=TeacherReply)
 
@@ -112,7 +113,7 @@ async def annotate_question(
     teacher: Teacher,
     key: str,
     record: AnsweredQuestion,
-    images: Images,
+    folder: Path,
     write_chain: WriteChain,
     settings: AttemptSettings,
 ) -> Mapping[str, Any]:
@@ -122,6 +123,7 @@ async def annotate_question(
         NoReplyError: The server does not answer; another run may finish the question.
         LimitError: The budget is spent.
     """
+    images = read_images(record, folder)
     faults: list[dict[str, str]] = []
     for index in range(settings.tries):
         attempt = Attempt(teacher, key, settings, index)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from atomthink_plugin.answers import equivalent, final_answer
@@ -18,7 +19,7 @@ from atomthink_plugin.training.annotate.attempt import Attempt, AttemptSettings
 from atomthink_plugin.training.annotate.filters import AttemptError, RefusedAttemptError, without_label
 from atomthink_plugin.training.annotate.prompts import Images
 from atomthink_plugin.training.annotate.teacher import Teacher, TeacherReply
-from atomthink_plugin.training.records import Chain
+from atomthink_plugin.training.records import Chain, read_images
 
 ErrorKind = Literal["factual", "calculation", "logic", "empty"]
 
@@ -70,7 +71,7 @@ def same_as_right(wrong: str, right: str, kind: ErrorKind) -> str | None:
 
 
 async def corrupt_chain(
-    teacher: Teacher, key: str, chain: Chain, images: Images, settings: AttemptSettings
+    teacher: Teacher, key: str, chain: Chain, folder: Path, settings: AttemptSettings
 ) -> Mapping[str, Any]:
     """Returns the result of a chain for the ledger: wrong versions of its steps, and why other steps have none.
 
@@ -78,6 +79,7 @@ async def corrupt_chain(
         NoReplyError: The server does not answer; another run may finish the chain.
         LimitError: The budget is spent.
     """
+    images = read_images(chain, folder)
     wrong: dict[int, WrongStep] = {}
     faults = {number: AttemptError("teacher", "no wrong version") for number in range(1, len(chain.steps) + 1)}
     for index in range(settings.tries):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,12 +24,12 @@ from atomthink_plugin.training.annotate.budget import Budget, LimitError, read_p
 from atomthink_plugin.training.annotate.corrupt import corrupt_chain, labelled_pairs
 from atomthink_plugin.training.annotate.dynamic import extend_stepwise
 from atomthink_plugin.training.annotate.ledger import Ledger
-from atomthink_plugin.training.annotate.question_pool import QuestionPool, Work
+from atomthink_plugin.training.annotate.question_pool import QuestionPool
 from atomthink_plugin.training.annotate.results import Annotation, StageReject, write_results
 from atomthink_plugin.training.annotate.teacher import Teacher, connect
 from atomthink_plugin.training.export import read_origins
 from atomthink_plugin.training.images import store_image
-from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile, read_images, read_records
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile, read_records
 from atomthink_plugin.training.sources import read_questions
 from atomthink_plugin.version import __version__
 
@@ -162,14 +163,12 @@ async def _write_chains(
         else:
             keys[_key(record, teacher, method, settings)] = record
 
-    def work(key: str, record: AnsweredQuestion) -> Work:
-        async def annotate() -> Mapping[str, Any]:
-            images = read_images(record, source.folder)
-            return await annotate_question(teacher, key, record, images, _WRITERS[method], settings)
-
-        return annotate
-
-    await pool.finish({key: work(key, record) for key, record in keys.items()})
+    await pool.finish(
+        {
+            key: partial(annotate_question, teacher, key, record, source.folder, _WRITERS[method], settings)
+            for key, record in keys.items()
+        }
+    )
     chains = []
     for key, record in keys.items():
         result = pool.results.get(key)
@@ -208,13 +207,9 @@ async def _corrupt(
     asked = len(rejects) + sum(len(chain.steps) for chain in keys.values())
     stored = {image: store_image(image, source.folder, out) for chain in keys.values() for image in chain.images}
 
-    def work(key: str, chain: Chain) -> Work:
-        async def corrupt() -> Mapping[str, Any]:
-            return await corrupt_chain(teacher, key, chain, read_images(chain, source.folder), settings)
-
-        return corrupt
-
-    await pool.finish({key: work(key, chain) for key, chain in keys.items()})
+    await pool.finish(
+        {key: partial(corrupt_chain, teacher, key, chain, source.folder, settings) for key, chain in keys.items()}
+    )
     chains: list[dict[str, Any]] = []
     for key, chain in keys.items():
         result = pool.results.get(key)

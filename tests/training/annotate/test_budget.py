@@ -16,7 +16,7 @@ from atomthink_plugin.cli import main
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.servers.pauses import pause_after
 from tests.openai_server import ChatServer, serve
-from tests.training.annotate.teaching import TeacherServer, command, lines, questions, summary, teacher
+from tests.training.annotate.teacher_server import TeacherServer, command, lines, questions, summary, teacher
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from atomthink_plugin.cli import main
 from atomthink_plugin.training.records import Chain, read_records
 from tests.openai_server import Body, serve
-from tests.training.annotate.teaching import TeacherServer, command, lines, summary
+from tests.training.annotate.teacher_server import TeacherServer, command, lines, summary
 
 
 @pytest.fixture(autouse=True)

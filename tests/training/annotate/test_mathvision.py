@@ -13,7 +13,7 @@ from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.cli import main
 from atomthink_plugin.training.records import Chain, read_records
 from tests.openai_server import serve
-from tests.training.annotate.teaching import AUGMENT, DYNAMIC, TeacherServer, lines, summary
+from tests.training.annotate.teacher_server import AUGMENT, DYNAMIC, TeacherServer, lines, summary
 
 HUB = Path(__file__).parents[4] / "shared/data/hub/MathLLMs/MathVision"
 SECRET = "sk-very-secret-4711"

@@ -19,7 +19,7 @@ import pytest
 from atomthink_plugin.cli import main
 from atomthink_plugin.training.records import Chain, read_records
 from tests.openai_server import serve
-from tests.training.annotate.teaching import (
+from tests.training.annotate.teacher_server import (
     AUGMENT,
     DYNAMIC,
     command,
