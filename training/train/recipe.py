@@ -357,4 +357,5 @@ def _message(fault: Any) -> str:
         return f"`{where}` is unknown{hint(str(fault['loc'][-1]), valid)}; valid: {', '.join(valid)}"
     if fault["type"] == "missing":
         return f"`{where}` is missing"
-    return f"`{where}: {fault['input']!r}`: {fault['msg']}" if where else str(fault["msg"])
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"`{where}: {fault['input']!r}`: {message}" if where else str(message)
