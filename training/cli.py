@@ -165,14 +165,23 @@ def label(
         temperature: With --sample: temperature of the chains, by default that of the rollouts.
     """
     from atomthink_plugin.plugins.arguments import read_pairs
-    from atomthink_plugin.training.label.run import LabelSettings, label_file
+    from atomthink_plugin.training.label.run import label_file
 
     if soft and method == "omega":
         raise AtomThinkError("`--soft` needs `--method monte_carlo`: omega stops at the first right rollout")
     if temperature is not None and sample is None:
         raise AtomThinkError(f"`--temperature {temperature}` needs `--sample`; rollouts have `--model-args`")
-    settings = LabelSettings(method, rollouts, soft, sample, temperature)
-    label_file(input, out, settings, model, read_pairs("--model-args", model_args))
+    label_file(
+        input,
+        out,
+        model,
+        read_pairs("--model-args", model_args),
+        method=method,
+        rollouts=rollouts,
+        soft=soft,
+        sample=sample,
+        temperature=temperature,
+    )
 
 
 def pairs(

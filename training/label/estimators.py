@@ -1,7 +1,7 @@
 """Two methods to find out by rollouts which steps of a chain are right.
 
 A prefix of a chain counts as right if the policy can still reach the right answer from it. The functions know neither
-models nor files: somebody else samples.
+models nor files: the caller samples.
 """
 
 from __future__ import annotations
@@ -23,18 +23,26 @@ Method = Callable[[int, bool | None, Rollouts, int], Awaitable[Labels]]
 samples rollouts, at most so many from a prefix."""
 
 
-async def monte_carlo(prefixes: int, rollouts: Rollouts, n: int) -> list[float]:
-    """Returns the share of right rollouts from each prefix, of one step to `prefixes` steps.
+async def monte_carlo(steps: int, is_right: bool | None, rollouts: Rollouts, n: int) -> Labels:
+    """Labels each step with the share of right ones among `n` rollouts after it, all at the same time.
 
     Source: Math-Shepherd (arXiv 2312.08935). The share is its soft estimate, whether it is above 0 its hard one.
-
-    Args:
-        prefixes: The number of prefixes.
-        rollouts: Samples rollouts.
-        n: Rollouts from each prefix, all at the same time.
     """
-    right = await asyncio.gather(*(rollouts(kept, range(n)) for kept in range(1, prefixes + 1)))
-    return [count / n for count in right]
+    right = await asyncio.gather(*(rollouts(kept, range(n)) for kept in range(1, steps + 1)))
+    return tuple(count / n for count in right)
+
+
+async def omega(steps: int, is_right: bool | None, rollouts: Rollouts, n: int) -> Labels:
+    """Labels steps with 1 before the first error and with 0 at it; later steps get None.
+
+    A chain with the right answer counts as right throughout, without a rollout. If it states a wrong one, its last
+    prefix is wrong without a rollout.
+    """
+    if is_right:
+        return (1.0,) * steps
+    right = await right_steps(steps - (is_right is not None), rollouts, n)
+    wrong = steps - right
+    return (*[1.0] * right, *[0.0] * (wrong > 0), *[None] * (wrong - 1))
 
 
 async def right_steps(prefixes: int, rollouts: Rollouts, n: int) -> int:
@@ -45,45 +53,17 @@ async def right_steps(prefixes: int, rollouts: Rollouts, n: int) -> int:
     right prefix is right, and every step after a wrong prefix is wrong.
 
     Source: OmegaPRM (arXiv 2406.06592), section 3.
-
-    Args:
-        prefixes: The number of prefixes.
-        rollouts: Samples rollouts.
-        n: Rollouts from a prefix before it counts as wrong.
     """
     right, wrong = 0, prefixes + 1
     while wrong - right > 1:
         middle = (right + wrong) // 2
-        if await _is_right(middle, rollouts, n):
-            right = middle
+        for index in range(n):
+            if await rollouts(middle, range(index, index + 1)):
+                right = middle
+                break
         else:
             wrong = middle
     return right
 
 
-async def _is_right(kept: int, rollouts: Rollouts, n: int) -> bool:
-    for index in range(n):
-        if await rollouts(kept, range(index, index + 1)):
-            return True
-    return False
-
-
-async def label_by_monte_carlo(steps: int, is_right: bool | None, rollouts: Rollouts, n: int) -> Labels:
-    """Labels each step with the share of right rollouts after it."""
-    return tuple(await monte_carlo(steps, rollouts, n))
-
-
-async def label_by_search(steps: int, is_right: bool | None, rollouts: Rollouts, n: int) -> Labels:
-    """Labels steps with 1 before the first error and with 0 at it; later steps get None.
-
-    A chain with the right answer counts as right throughout, without a rollout.
-    """
-    if is_right:
-        return (1.0,) * steps
-    # A chain that states a wrong answer is wrong as a whole: its last prefix needs no rollout.
-    right = await right_steps(steps - (is_right is not None), rollouts, n)
-    wrong = steps - right
-    return (*[1.0] * right, *[0.0] * (wrong > 0), *[None] * (wrong - 1))
-
-
-METHODS: Final[Mapping[str, Method]] = {"monte_carlo": label_by_monte_carlo, "omega": label_by_search}
+METHODS: Final[Mapping[str, Method]] = {"monte_carlo": monte_carlo, "omega": omega}

@@ -18,13 +18,7 @@ from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFil
 
 @dataclass(frozen=True, slots=True)
 class RolloutCost:
-    """What rollouts cost.
-
-    Attributes:
-        samples: The number of rollouts.
-        resumed: How many of them an earlier run made.
-        usage: The cost of all of them, in whichever run.
-    """
+    """How many rollouts were sampled, how many of them an earlier run made, and what all cost in whichever run."""
 
     samples: int = 0
     resumed: int = 0
@@ -36,13 +30,7 @@ class RolloutCost:
 
 @dataclass(frozen=True, slots=True)
 class RolloutResult:
-    """The result of sampling or of labelling: every sample or chain is among the chains or the rejects.
-
-    Attributes:
-        chains: The chains, in order.
-        rejects: The others.
-        cost: What the rollouts cost.
-    """
+    """The result of sampling or of labelling: every sample or chain is among the chains or the rejects, in order."""
 
     chains: Sequence[Chain]
     rejects: Sequence[Reject]
@@ -141,11 +129,7 @@ def sample_chains(
 ) -> RolloutResult:
     """Samples `n` chains of each question. Sample `i` of question `q` has the id `q/i`.
 
-    Args:
-        questions: The questions.
-        runner: The policy, its settings and the journal; its search follows one path.
-        n: Chains per question.
-        temperature: Of the samples; None for the runner's own.
+    The search of the runner follows one path. Its own temperature is used if `temperature` is None.
     """
     cost = RolloutCost()
     samples = _Samples(questions, n, temperature)
@@ -160,7 +144,7 @@ def sample_chains(
     chains: list[Chain] = []
     rejects: list[Reject] = []
     for index, result in enumerate(results):
-        record, name = samples.record(index), samples.name(index)
+        record, name = samples.sample(index)
         if isinstance(result, Failure) or not result.steps:
             reason = result.reason if isinstance(result, Failure) else f"no valid step ({result.stopped})"
             rejects.append(Reject(f"sample {name!r}", reason, record.model_dump()))
@@ -181,12 +165,10 @@ class _Samples:
     def __len__(self) -> int:
         return len(self.questions) * self.n
 
-    def record(self, index: int) -> AnsweredQuestion:
-        return self.questions.records[index // self.n]
-
-    def name(self, index: int) -> str:
-        return f"{self.record(index).id}/{index % self.n}"
+    def sample(self, index: int) -> tuple[AnsweredQuestion, str]:
+        record = self.questions.records[index // self.n]
+        return record, f"{record.id}/{index % self.n}"
 
     def __getitem__(self, index: int) -> Question:
-        question = self.questions[index // self.n]
-        return replace(question, id=self.name(index), limits=Limits(temperature=self.temperature))
+        record, name = self.sample(index)
+        return replace(self.questions.question(record), id=name, limits=Limits(temperature=self.temperature))

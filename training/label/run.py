@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,43 +37,16 @@ from atomthink_plugin.training.records import (
 
 
 @dataclass(frozen=True, slots=True)
-class LabelSettings:
-    """How chains are labelled.
-
-    Attributes:
-        method: A name in `METHODS`.
-        rollouts: The most rollouts after a step.
-        soft: Whether labels are shares of right rollouts, instead of 1 if any is right.
-        sample: How many chains of each question are sampled first; None to label the chains of the input.
-        temperature: Of the sampled chains; None for that of the rollouts.
-    """
-
-    method: str = "omega"
-    rollouts: int = 8
-    soft: bool = False
-    sample: int | None = None
-    temperature: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class LabelSummary:
-    """Counts and costs of a run.
+    """Counts and costs of a run. The counts of a stage are `read = used + rejected`.
 
     Attributes:
-        method: The method.
-        rollouts_per_prefix: The most rollouts after a step.
         records: Records of the input: chains, or questions to sample.
-        records_rejected: Those that cannot be used.
         samples: Chains that were to be sampled.
-        samples_rejected: Those that failed.
         chains: Chains to label: the samples, or the records.
-        chains_rejected: Those that cannot be labelled.
-        labelled: The others.
         answers: How many of the labelled chains state the right answer, a wrong one, or none.
         errors: How many of them have a step that is labelled wrong.
         steps: How many of their steps are right (label above 0), wrong (0), or not labelled.
-        sampling: What the samples cost.
-        rolling: What the rollouts cost.
         seconds: Wall-clock time of this run, without loading the model.
     """
 
@@ -93,15 +67,30 @@ class LabelSummary:
     seconds: float
 
 
-def label_file(source: Path, out: Path, settings: LabelSettings, model: str, model_args: Mapping[str, Any]) -> None:
+def label_file(
+    source: Path,
+    out: Path,
+    model: str,
+    model_args: Mapping[str, Any],
+    *,
+    method: str = "omega",
+    rollouts: int = 8,
+    soft: bool = False,
+    sample: int | None = None,
+    temperature: float | None = None,
+) -> None:
     """Labels the chains of a file, writes chains, rejects and summary, and prints the summary.
 
     Args:
         source: JSONL of chains; of questions with answers if chains are to be sampled.
         out: The labelled chains. Rejects and summary are written next to them.
-        settings: How they are labelled.
         model: The model, named as for lmms-eval.
         model_args: Its arguments.
+        method: A name in `METHODS`.
+        rollouts: The most rollouts after a step.
+        soft: Whether labels are shares of right rollouts, instead of 1 if any is right.
+        sample: How many chains of each question are sampled first; None to label the chains of the input.
+        temperature: Of the sampled chains; None for that of the rollouts.
 
     Raises:
         AtomThinkError: The input, the model or one of its arguments cannot be used, or no chain can be labelled.
@@ -109,47 +98,30 @@ def label_file(source: Path, out: Path, settings: LabelSettings, model: str, mod
     if out.is_dir() or out.resolve() == source.resolve():
         raise AtomThinkError(f"`--out {out}` has to be a file, and not the input")
     found: RecordFile[Any]
-    if settings.sample:
+    if sample:
         found = read_records(source, AnsweredQuestion, required=("answer",), check_images=False)
     else:
         found = read_records(source, Chain)
     plan = rollout_plan(model, model_args)
     runner = build(plan)
     journal = open_journal(plan, runner, "label")
-    try:
-        summary, rejects = _label_records(found, out, replace(runner, journal=journal), settings)
-    finally:
-        if journal is not None:
-            journal.close()
-    rejects_file = sibling_file(out, "rejects.jsonl")
-    write_rejects(rejects_file, rejects)
-    write_records(sibling_file(out, "summary.json"), [asdict(summary)])
-    print_grid(table(summary))
-    if not summary.labelled:
-        raise AtomThinkError(f"no chain could be labelled: {rejects_file} has the reasons")
-    print(f"{summary.labelled} labelled chains: {out}")
-    print(f"next: atomthink train prm RECIPE.yaml --data {out}")
-
-
-def _label_records(
-    found: RecordFile[Any], out: Path, runner: Runner, settings: LabelSettings
-) -> tuple[LabelSummary, list[Reject]]:
-    """Samples chains if that is wanted, labels chains and writes them."""
+    runner = replace(runner, journal=journal)
     started = time.monotonic()
-    sampled = RolloutResult(found.records, (), RolloutCost())
-    if settings.sample:
-        sampled = sample_chains(found, runner, settings.sample, settings.temperature)
-    labelled = label_chains(
-        RecordFile(found.folder, sampled.chains), runner, METHODS[settings.method], settings.rollouts
-    )
-    chains = labelled.chains if settings.soft else [hard(chain) for chain in labelled.chains]
+    with closing(journal) if journal is not None else nullcontext():
+        sampled = RolloutResult(found.records, (), RolloutCost())
+        if sample:
+            sampled = sample_chains(found, runner, sample, temperature)
+        labelled = label_chains(RecordFile(found.folder, sampled.chains), runner, METHODS[method], rollouts)
+    chains = labelled.chains if soft else [hard(chain) for chain in labelled.chains]
     write_records(out, (relocated(chain, found.folder, out) for chain in chains))
+    rejects = sibling_file(out, "rejects.jsonl")
+    write_rejects(rejects, [*found.rejects, *sampled.rejects, *labelled.rejects])
     summary = LabelSummary(
-        method=settings.method,
-        rollouts_per_prefix=settings.rollouts,
+        method=method,
+        rollouts_per_prefix=rollouts,
         records=found.read,
         records_rejected=len(found.rejects),
-        samples=len(sampled.rejects) + len(sampled.chains) if settings.sample else 0,
+        samples=len(sampled.rejects) + len(sampled.chains) if sample else 0,
         samples_rejected=len(sampled.rejects),
         chains=len(sampled.chains),
         chains_rejected=len(labelled.rejects),
@@ -161,7 +133,11 @@ def _label_records(
         rolling=labelled.cost,
         seconds=time.monotonic() - started,
     )
-    return summary, [*found.rejects, *sampled.rejects, *labelled.rejects]
+    write_records(sibling_file(out, "summary.json"), [asdict(summary)])
+    print_grid(table(summary))
+    if not chains:
+        raise AtomThinkError(f"no chain could be labelled: {rejects} has the reasons")
+    print(f"{len(chains)} labelled chains: {out}\nnext: atomthink train prm RECIPE.yaml --data {out}")
 
 
 def label_chains(source: RecordFile[Chain], runner: Runner, method: Method, n: int) -> RolloutResult:
@@ -181,15 +157,17 @@ def label_chains(source: RecordFile[Chain], runner: Runner, method: Method, n: i
 
 async def _label_all(source: RecordFile[Chain], runner: Runner, method: Method, n: int) -> RolloutResult:
     """Labels all questions concurrently, and the chains of one question together, which share rollouts."""
-    groups = _by_question(source.records)
+    groups: dict[str, list[Chain]] = {}
+    for chain in source.records:
+        groups.setdefault(_question_key(chain), []).append(chain)
     slots = asyncio.Semaphore(runner.concurrency)
     done: dict[str, Chain | Reject] = {}
     cost = RolloutCost()
 
-    async def work(queue: Iterator[Sequence[Chain]], progress: RunProgress) -> None:
+    async def work(queue: Iterator[tuple[str, list[Chain]]], progress: RunProgress) -> None:
         nonlocal cost
-        for chains in queue:
-            question = replace(source.question(chains[0]), id=_question_key(chains[0]))
+        for key, chains in queue:
+            question = replace(source.question(chains[0]), id=key)
             sampler = PrefixSampler(question, runner, slots)
             results = await asyncio.gather(*(_label_chain(chain, sampler, runner, method, n) for chain in chains))
             await sampler.finish()
@@ -200,7 +178,7 @@ async def _label_all(source: RecordFile[Chain], runner: Runner, method: Method, 
             progress.advance(amount=0 if resumed else sampler.cost.usage.generated, resumed=resumed, failed=failed)
 
     with RunProgress(len(groups), "labels") as progress:
-        queue = iter(groups)
+        queue = iter(groups.items())
         await asyncio.gather(*(work(queue, progress) for _ in range(min(runner.concurrency, len(groups)))))
     results = [done[chain.id] for chain in source.records]
     return RolloutResult(
@@ -228,13 +206,6 @@ async def _label_chain(chain: Chain, sampler: PrefixSampler, runner: Runner, met
 
 def _reject(chain: Chain, reason: str) -> Reject:
     return Reject(f"id {chain.id!r}", reason, chain.model_dump(exclude_none=True))
-
-
-def _by_question(chains: Sequence[Chain]) -> list[list[Chain]]:
-    groups: dict[str, list[Chain]] = {}
-    for chain in chains:
-        groups.setdefault(_question_key(chain), []).append(chain)
-    return list(groups.values())
 
 
 def _question_key(chain: Chain) -> str:

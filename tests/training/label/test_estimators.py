@@ -73,6 +73,6 @@ def test_noisy_rollouts_err_as_often_as_brute_force_says(values: list[float]) ->
 def test_shares_are_those_of_all_rollouts(table: Table) -> None:
     asked: list[tuple[int, int]] = []
     n = len(table[0])
-    shares = asyncio.run(monte_carlo(len(table), scripted(table, asked), n))
-    assert shares == [sum(row) / n for row in table]
+    shares = asyncio.run(monte_carlo(len(table), None, scripted(table, asked), n))
+    assert shares == tuple(sum(row) / n for row in table)
     assert sorted(asked) == [(kept, index) for kept in range(1, len(table) + 1) for index in range(n)]
