@@ -17,7 +17,6 @@ from atomthink_plugin.training.images import image_fault
 from atomthink_plugin.training.records import (
     Chain,
     MaybeText,
-    RecordFile,
     Reject,
     describe_error,
     nothing_usable,
@@ -54,6 +53,8 @@ class _Record(BaseModel):
 
 
 class _Turn(BaseModel):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
     role: str | None = Field(None, alias="from")
     value: MaybeText = ""
 
@@ -80,6 +81,8 @@ class _SftStep(NamedTuple):
 def import_published(source: str, out: Path, images: Path | None = None) -> None:
     """Writes published records as chains and prints a summary.
 
+    A record of AMATH-PRM is a chain. Records of AMATH-SFT are joined where the history of one is the end of another.
+
     Args:
         source: AMATH-SFT (`conversations`) or AMATH-PRM (`process`): a file, a folder or a dataset of the hub.
         out: The chains, as JSONL; the rejects are written next to them.
@@ -88,29 +91,11 @@ def import_published(source: str, out: Path, images: Path | None = None) -> None
     Raises:
         AtomThinkError: A file cannot be read or written, or no record can be used.
     """
-    found, records = read_published(source, out, images)
-    rejects = sibling_file(out, "rejects.jsonl")
-    write_rejects(rejects, found.rejects)
-    if not found.records:
-        raise nothing_usable(source, found.rejects)
-    write_records(out, found.records)
-    print(f"{records} records: {records - len(found.rejects)} used, {len(found.rejects)} rejected ({rejects})")
-    print(f"{len(found.records)} chains: {out}")
-    print(f"next: atomthink data quality {out}")
-
-
-def read_published(source: str, out: Path, images: Path | None = None) -> tuple[RecordFile[Chain], int]:
-    """Returns the chains of published records, with images relative to the folder of `out`, and the number of records.
-
-    A record of AMATH-PRM is a chain. Records of AMATH-SFT are joined where the history of one is the end of another.
-    """
     stem = Path(source).stem
     rejects: list[Reject] = []
     steps: list[_SftStep] = []
     chains: list[Chain] = []
-    records = 0
     for row in open_source(source, all_splits=True).rows:
-        records += 1
         if isinstance(row, Reject):
             rejects.append(row)
             continue
@@ -124,7 +109,15 @@ def read_published(source: str, out: Path, images: Path | None = None) -> tuple[
                 raise ValueError("neither `conversations` (AMATH-SFT) nor `process` (AMATH-PRM)")
         except ValueError as error:
             rejects.append(Reject(row.where, describe_error(error), row.fields))
-    return RecordFile(out.parent, [*chains, *_joined(steps, stem)], rejects), records
+    used = len(chains) + len(steps)
+    chains += _joined(steps, stem)
+    rejects_file = sibling_file(out, "rejects.jsonl")
+    write_rejects(rejects_file, rejects)
+    if not chains:
+        raise nothing_usable(source, rejects)
+    write_records(out, chains)
+    print(f"{used + len(rejects)} records: {used} used, {len(rejects)} rejected ({rejects_file})")
+    print(f"{len(chains)} chains: {out}\nnext: atomthink data quality {out}")
 
 
 def _sft_step(row: SourceRow, folder: Path, out: Path) -> _SftStep:

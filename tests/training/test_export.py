@@ -185,7 +185,7 @@ def test_published_sft_rows_are_joined_where_their_histories_meet(chains: Path) 
     rows = [
         sft_row(human("How many?", f"{first}\n\n{second}"), last),
         sft_row(human("How many?", ""), first),
-        sft_row(human("How many?", first), second),
+        sft_row(human("How many?", first), second, answer=6),
         sft_row(human("How many?", first), other),  # another chain with the same beginning
         sft_row(human("Late?", f"{first}\n\n{second}", "THE GIVEN QUESTION:\n"), last),  # its beginning is not there
         sft_row(human("How many?", ""), first, image="gone.png"),
@@ -209,6 +209,15 @@ def test_published_sft_rows_are_joined_where_their_histories_meet(chains: Path) 
     assert [reject["where"] for reject in rejects] == [f"AMATH-SFT.json:{row}" for row in range(6, 12)]
     named = ("gone.png", "", "system", "HISTORICAL REASONING STEPS", "<image>", "conversations")
     assert all(part in reject["reason"] for reject, part in zip(rejects, named, strict=True))
+
+
+def test_a_published_reply_may_be_a_number(chains: Path) -> None:
+    file, out = chains.parent / "published.json", chains.parent / "read.jsonl"
+    row = sft_row(human("How many?", ""), "")
+    row["conversations"][1]["value"] = 6
+    file.write_text(json.dumps([row]))
+    assert main(["data", "read", str(file), "--out", str(out)]) == 0
+    assert [chain.steps for chain in read_records(out, Chain).records] == [("6",)]
 
 
 def test_published_prm_rows_have_one_label_per_tag(chains: Path) -> None:
