@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import BytesIO
@@ -40,12 +40,15 @@ def image_fault(picture: Picture) -> str | None:
     return None
 
 
-def image_faults(pictures: Iterable[Picture]) -> dict[Picture, str]:
-    """Returns why images cannot be decoded, without those that can. Each image is decoded once."""
-    different = list(dict.fromkeys(pictures))
+def image_faults(items: Sequence[Sequence[tuple[str, Picture]]]) -> list[str]:
+    """Returns which of the named images of each item cannot be decoded and why, empty if all can.
+
+    Each image is decoded once.
+    """
+    different = list(dict.fromkeys(picture for images in items for _, picture in images))
     with ThreadPoolExecutor(_DECODERS) as pool:
-        faults = zip(different, pool.map(image_fault, different), strict=True)
-        return {picture: fault for picture, fault in faults if fault is not None}
+        faults = dict(zip(different, pool.map(image_fault, different), strict=True))
+    return ["; ".join(f"image {name}: {faults[one]}" for name, one in images if faults[one]) for images in items]
 
 
 def store_image(image: Any, folder: Path, out: Path) -> str:

@@ -155,13 +155,7 @@ class Pair(QuestionRecord):
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record that cannot be used.
-
-    Attributes:
-        where: File and line, or the id.
-        reason: What is wrong with it.
-        record: The record as it was read.
-    """
+    """A record that cannot be used: its file and line or its id, what is wrong with it, and how it was read."""
 
     where: str
     reason: str
@@ -192,13 +186,7 @@ def read_images(record: QuestionRecord, folder: Path) -> list[Image]:
 
 @dataclass(frozen=True, slots=True)
 class RecordFile(Generic[R]):
-    """The contents of a file: every record is either usable or a reject. Also the questions that a `Runner` asks.
-
-    Attributes:
-        folder: What the images are relative to.
-        records: The usable records.
-        rejects: The others.
-    """
+    """The records of a file, usable or rejected, and the folder of their images. Also questions for a `Runner`."""
 
     folder: Path
     records: Sequence[R]
@@ -214,7 +202,7 @@ class RecordFile(Generic[R]):
         return len(self.records)
 
     def __getitem__(self, index: int, /) -> Question:
-        """Returns the question of a usable record; see `question`."""
+        """Returns the question of a usable record, see `question`."""
         return self.question(self.records[index])
 
     def question(self, record: QuestionRecord) -> Question:
@@ -262,8 +250,12 @@ def read_records(
             found[record.id] = record
     records = list(found.values())
     if check_images:
-        records, broken = _without_broken_images(file, records)
-        rejects += broken
+        faults = image_faults([[(name, file.parent / name) for name in record.images] for record in records])
+        for record, fault in zip(records, faults, strict=True):
+            if fault:
+                where = f"{file.name}, id {record.id!r}"
+                rejects.append(Reject(where, fault, record.model_dump(exclude_none=True)))
+        records = [record for record, fault in zip(records, faults, strict=True) if not fault]
     if not records:
         raise nothing_usable(file, rejects)
     if strict and rejects:
@@ -317,22 +309,6 @@ def _parsed(where: str, line: bytes) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         return Reject(where, f"no JSON: {error}", line.decode("utf-8", "replace").strip())
-
-
-def _without_broken_images(file: Path, records: Sequence[R]) -> tuple[list[R], list[Reject]]:
-    faults = image_faults(file.parent / image for record in records for image in record.images)
-    good: list[R] = []
-    bad: list[Reject] = []
-    for record in records:
-        broken = [
-            f"image {name}: {faults[file.parent / name]}" for name in record.images if file.parent / name in faults
-        ]
-        if broken:
-            where = f"{file.name}, id {record.id!r}"
-            bad.append(Reject(where, "; ".join(broken), record.model_dump(exclude_none=True)))
-        else:
-            good.append(record)
-    return good, bad
 
 
 def describe_error(error: ValueError) -> str:

@@ -61,12 +61,20 @@ def test_an_image_is_checked_in_the_same_way_as_a_file_and_as_bytes(
     (tmp_path / "huge.png").write_bytes(oversized())
     (tmp_path / "half.png").write_bytes((tmp_path / "good.png").read_bytes()[:-20])
     files = [tmp_path / name for name in ("good.png", "huge.png", "half.png")]
-    by_file, by_bytes = image_faults([*files, files[1]]), image_faults(file.read_bytes() for file in files)
-    assert list(by_file) == files[1:]
-    assert [reason.split(":")[0] for reason in by_file.values()] == ["DecompressionBombError", "OSError"]
-    assert list(by_file.values()) == list(by_bytes.values())
+    by_file, by_bytes = (
+        image_faults([[(file.name, read(file))] for file in files] + [[(file.name, read(file)) for file in files]])
+        for read in (Path, Path.read_bytes)
+    )
+    assert [fault.split(": ")[:2] for fault in by_file] == [
+        [""],
+        ["image huge.png", "DecompressionBombError"],
+        ["image half.png", "OSError"],
+        ["image huge.png", "DecompressionBombError"],
+    ]
+    assert by_file[3] == f"{by_file[1]}; {by_file[2]}"
+    assert by_file == by_bytes
     assert shared_image(files[0]).mode == "RGB"
-    assert list(image_faults([tmp_path / "none.png", tmp_path / "a\0b.png"])) != []
+    assert all(image_faults([[("a", tmp_path / "none.png")], [("b", tmp_path / "a\0b.png")]]))
 
 
 @pytest.mark.parametrize("name", ["file.json", "file.jsonl"])

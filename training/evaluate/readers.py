@@ -85,14 +85,7 @@ class LabelledChain:
 
 @dataclass(frozen=True, slots=True)
 class LabelledSet:
-    """A labelled set. Every record is used or rejected.
-
-    Attributes:
-        format: Name of its format.
-        records: How many records it has.
-        chains: The chains of the used records.
-        rejects: The other records.
-    """
+    """A labelled set: its format, its number of records, the chains of the used ones, and the rejected ones."""
 
     format: str
     records: int
@@ -112,10 +105,18 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
         AtomThinkError: It cannot be read, its format is unknown, or no record can be used.
     """
     rows = list(open_source(source, all_splits=True, limit=limit).rows)
-    name = format or _detected(source, [row.fields for row in rows if isinstance(row, SourceRow)])
-    chains: dict[str, LabelledChain] = {}
+    usable = [row for row in rows if isinstance(row, SourceRow)]
     rejects = [row for row in rows if isinstance(row, Reject)]
-    for row in (row for row in rows if isinstance(row, SourceRow)):
+    known = (name for row in usable for name, reader in FORMATS.items() if reader.fields <= row.fields.keys())
+    name = format or next(known, "")
+    if not name:
+        fields = ", ".join(sorted(usable[0].fields)) if usable else "none"
+        raise AtomThinkError(
+            f"{source}: the format cannot be detected from the fields of its records ({fields}). Choose it with "
+            f"`--format {'|'.join(FORMATS)}`"
+        )
+    chains: dict[str, LabelledChain] = {}
+    for row in usable:
         try:
             own, *shared = FORMATS[name].read(row)
             if own.chain.id in chains:
@@ -124,38 +125,16 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
             rejects.append(Reject(row.where, describe_error(error), row.fields))
         else:
             chains |= {item.chain.id: item for item in (own, *shared) if item.chain.id not in chains}
-    good, broken = _without_broken_images(list(chains.values()))
-    rejects += broken
+    faults = image_faults([list(zip(c.chain.images, c.pictures, strict=True)) for c in chains.values()])
+    good = [item for item, fault in zip(chains.values(), faults, strict=True) if not fault]
+    for item, fault in zip(chains.values(), faults, strict=True):
+        if fault:
+            rejects.append(Reject(f"id {item.chain.id!r}", fault, item.chain.model_dump(exclude_none=True)))
     if not good:
         raise nothing_usable(source, rejects)
     if rejects:
         log.warning("%s: %d of %d records are rejected", source, len(rejects), len(rows))
     return LabelledSet(name, len(rows), tuple(good), tuple(rejects))
-
-
-def _detected(source: str, records: Sequence[Mapping[str, Any]]) -> str:
-    for record in records:
-        for name, format in FORMATS.items():
-            if format.fields <= record.keys():
-                return name
-    fields = ", ".join(sorted(records[0])) if records else "none"
-    raise AtomThinkError(
-        f"{source}: the format cannot be detected from the fields of its records ({fields}). Choose it with `--format "
-        f"{'|'.join(FORMATS)}`"
-    )
-
-
-def _without_broken_images(chains: Sequence[LabelledChain]) -> tuple[list[LabelledChain], list[Reject]]:
-    reasons = image_faults(picture for item in chains for picture in item.pictures)
-    good, rejects = [], []
-    for item in chains:
-        named = zip(item.chain.images, item.pictures, strict=True)
-        broken = [f"image {name}: {reasons[picture]}" for name, picture in named if picture in reasons]
-        if broken:
-            rejects.append(Reject(f"id {item.chain.id!r}", "; ".join(broken), item.chain.model_dump(exclude_none=True)))
-        else:
-            good.append(item)
-    return good, rejects
 
 
 # --- formats: each function returns the record's own chain, and chains that several records repeat ----------------
