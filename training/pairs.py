@@ -7,7 +7,7 @@ answer and one to a wrong one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain as chained
@@ -61,13 +61,9 @@ class PairLimits:
 
 @dataclass(frozen=True, slots=True)
 class PairCounts:
-    """What was read and made.
+    """How many questions, searches and chains were read and rejected, and how many pairs of each kind were made.
 
-    Attributes:
-        read: How many questions, searches, chains and so on were read, the rejected ones included.
-        rejected: How many of them gave no pair because they cannot.
-        made: How many pairs there are of each kind, and what was left out.
-        rejects: All that was rejected.
+    What is rejected counts as read. `made` also counts what was left out on purpose.
     """
 
     read: Counter[str] = field(default_factory=Counter)
@@ -81,10 +77,20 @@ class PairCounts:
         self.read[kind] += len(rejects)
         self.rejected[kind] += len(rejects)
 
-    def lines(self) -> list[str]:
-        """Returns the counts as they are printed."""
-        read = [f"{kind}: {count} read, {self.rejected[kind]} rejected" for kind, count in self.read.items() if count]
-        return [*read, *(f"{kind}: {count}" for kind, count in self.made.items() if count)]
+    def pairs(
+        self, name: str, kind: str, found: Iterable[tuple[Steps, Steps, Steps]], question: str, images: Sequence[str]
+    ) -> Iterator[Pair]:
+        """Yields pairs of a kind, given their histories, chosen and rejected continuations, and counts them."""
+        for at, (history, chosen, rejected) in enumerate(found):
+            self.made[f"pairs of {kind}s"] += 1
+            yield Pair(
+                id=f"{name}/{kind}/{at}",
+                question=question,
+                images=tuple(images),
+                history=history,
+                chosen=chosen,
+                rejected=rejected,
+            )
 
 
 def make_pairs(
@@ -116,21 +122,28 @@ def make_pairs(
     if not sources:
         raise AtomThinkError("no source: name a journal's folder or a file of chains, or search with `--model`")
     counts = PairCounts()
-    known: dict[str, AnsweredQuestion] | None = None
+    known: dict[str, AnsweredQuestion] = {}
     parts: list[Iterator[Pair]] = []
     for source in sources:
         files = journal_files(source)
-        if files and questions is None:
-            raise AtomThinkError(f"{source} is a journal, which has no images: name its questions with `--questions`")
-        if files and questions is not None:
-            known = known or _read_questions(questions, out, counts)
-            parts.append(pairs_of_journal(files, known, limits, counts))
-        else:
+        if not files:
             parts.append(pairs_of_chains(source, out, limits, counts))
+            continue
+        if questions is None:
+            raise AtomThinkError(f"{source} is a journal, which has no images: name its questions with `--questions`")
+        if not known:
+            found = read_records(questions, AnsweredQuestion, check_images=False)
+            counts.reject("questions", found.rejects)
+            counts.read["questions"] += len(found)
+            known = {record.id: relocated(record, found.folder, out) for record in found.records}
+        parts.append(pairs_of_journal(files, known, limits, counts))
     written = write_records(out, _unique(chained(*parts), counts))
     rejects = sibling_file(out, "rejects.jsonl")
     write_rejects(rejects, counts.rejects)
-    print("\n".join(counts.lines()))
+    for kind, count in (+counts.read).items():  # `+` leaves zeros out
+        print(f"{kind}: {count} read, {counts.rejected[kind]} rejected")
+    for kind, count in (+counts.made).items():
+        print(f"{kind}: {count}")
     if not written:
         raise AtomThinkError(f"{', '.join(map(str, sources))}: no pair; lower `--margin`, or search more widely")
     print(f"{written} pairs: {out}\n{len(counts.rejects)} rejects: {rejects}")
@@ -147,14 +160,6 @@ def _search(model: str, typed: Mapping[str, Any], questions: Path, out: Path) ->
     with closing(journal):
         replace(runner, journal=journal).run(read_records(questions, AnsweredQuestion, check_images=False))
     return journal.folder
-
-
-def _read_questions(file: Path, out: Path, counts: PairCounts) -> dict[str, AnsweredQuestion]:
-    """Returns questions by id, with images relative to the folder of `out`."""
-    found = read_records(file, AnsweredQuestion, check_images=False)
-    counts.reject("questions", found.rejects)
-    counts.read["questions"] += len(found)
-    return {record.id: relocated(record, found.folder, out) for record in found.records}
 
 
 def _unique(pairs: Iterator[Pair], counts: PairCounts) -> Iterator[Pair]:
@@ -207,14 +212,7 @@ def finished_searches(files: Sequence[Path], counts: PairCounts) -> Iterator[tup
 def pairs_of_journal(
     files: Sequence[Path], questions: Mapping[str, AnsweredQuestion], limits: PairLimits, counts: PairCounts
 ) -> Iterator[Pair]:
-    """Yields the pairs of finished searches.
-
-    Args:
-        files: The files of a journal.
-        questions: The questions of the searches, for their images and answers.
-        limits: Which pairs are made.
-        counts: Counts searches, pairs and rejects.
-    """
+    """Yields the pairs of finished searches. Their questions have the images and the right answers."""
     for entry, outcome in finished_searches(files, counts):
         question = questions.get(entry.question)
         if question is None:
@@ -222,26 +220,19 @@ def pairs_of_journal(
             counts.reject("searches", [reject])
             continue
         counts.read["searches"] += 1
-        common: dict[str, Any] = {"question": entry.text, "images": question.images}
         steps, finished = paths_of(outcome, question.answer)
         outside = sum(node.rejected is None and node.id not in steps for node in outcome.nodes)
         counts.made["nodes outside the question's own chains"] += outside
-        for at, (history, better, worse) in enumerate(sibling_pairs(outcome.nodes, steps, limits)):
-            yield Pair(id=f"{entry.question}/step/{at}", history=history, chosen=(better,), rejected=(worse,), **common)
-            counts.made["pairs of steps"] += 1
-        for at, (history, right, wrong) in enumerate(path_pairs(finished, limits.per_question)):
-            yield Pair(id=f"{entry.question}/path/{at}", history=history, chosen=right, rejected=wrong, **common)
-            counts.made["pairs of paths"] += 1
+        siblings = ((at, (one,), (other,)) for at, one, other in sibling_pairs(outcome.nodes, steps, limits))
+        whole = path_pairs(finished, limits.per_question)
+        for kind, found in (("step", siblings), ("path", whole)):
+            yield from counts.pairs(entry.question, kind, found, entry.text, question.images)
 
 
 def pairs_of_chains(file: Path, out: Path, limits: PairLimits, counts: PairCounts) -> Iterator[Pair]:
-    """Yields pairs of a right and a wrong chain about the same question.
+    """Yields pairs of a right and a wrong chain about the same question, for the file `out`.
 
-    Args:
-        file: JSONL of chains, several of a question.
-        out: The file of the pairs.
-        limits: Which pairs are made.
-        counts: Counts chains, pairs and rejects: chains that state no answer, or whose right answer is not known.
+    Chains that state no answer or whose right answer is not known are rejects.
     """
     found = read_records(file, Chain)
     counts.reject("chains", found.rejects)
@@ -257,10 +248,8 @@ def pairs_of_chains(file: Path, out: Path, limits: PairLimits, counts: PairCount
         groups.setdefault((moved.question, moved.images), []).append(moved)
     for (question, images), chains in groups.items():
         paths = [FinishedPath(one.steps, equivalent(final_answer(one.steps[-1]) or "", one.answer)) for one in chains]
-        for at, (history, right, wrong) in enumerate(path_pairs(paths, limits.per_question)):
-            name = f"{chains[0].id}/path/{at}"
-            yield Pair(id=name, question=question, images=images, history=history, chosen=right, rejected=wrong)
-            counts.made["pairs of paths"] += 1
+        whole = path_pairs(paths, limits.per_question)
+        yield from counts.pairs(chains[0].id, "path", whole, question, images)
 
 
 def paths_of(outcome: Outcome, answer: str) -> tuple[dict[str, Steps], list[FinishedPath]]:
