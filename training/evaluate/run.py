@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,13 +73,17 @@ def evaluate_prm(
     _report_rejects(rejects, [*data.rejects, *(other.rejects if other else ())])
     if all(label is None for item in data.chains for label in item.labels):
         raise AtomThinkError(f"no step of {source} has a label, so there is nothing to compare scores with")
-    if other:
-        _refuse_shared_chains(data, other)
-    with _loaded(plan, scores) as prm:
+    shared = {item.key() for item in data.chains} & {item.key() for item in other.chains} if other else ()
+    if shared:
+        raise AtomThinkError(
+            f"`--threshold-from`: {len(shared)} of its chains are also in the set that is evaluated. Choose the "
+            "threshold on other chains"
+        )
+    with _loaded(plan, scores) as (prm, identity, file):
         if other:
-            threshold = best_threshold(score_chains(other.chains, prm.scorer, prm.file, str(threshold_from)).chains)
+            threshold = best_threshold(score_chains(other.chains, prm, file, str(threshold_from)).chains)
             log.info("threshold %.4g has the highest first-error F1 on %s", threshold, threshold_from)
-        scored = score_chains(data.chains, prm.scorer, prm.file, source)
+        scored = score_chains(data.chains, prm, file, source)
     log.info("computing metrics and their intervals")
     metrics = measure(scored.chains, threshold, data.format == "prmbench")
     for grid in tables(metrics, f"{source}, threshold {threshold:.4g}"):
@@ -87,7 +91,7 @@ def evaluate_prm(
     if json is not None:
         chosen = {"value": threshold, "chosen_on": threshold_from}
         counts = {"source": source, **_counts(data, scored)}
-        write_json("--json", json, {"set": counts, "prm": prm.identity, "threshold": chosen, **asdict(metrics)})
+        write_json("--json", json, {"set": counts, "prm": identity, "threshold": chosen, **asdict(metrics)})
     _print_files(metrics=json, scores=scores, rejects=rejects)
     if data.format == "chains":
         print(f"next: atomthink prm mine {source} {_flags(scorer)} --out hard.jsonl")
@@ -107,8 +111,8 @@ def mine(chains: Path, out: Path, scorer: Mapping[str, Any], scores: Path | None
     """
     plan = scorer_plan(scorer)
     data = read_set(str(chains), "chains")
-    with _loaded(plan, scores) as prm:
-        scored = score_chains(data.chains, prm.scorer, prm.file, str(chains))
+    with _loaded(plan, scores) as (prm, _, file):
+        scored = score_chains(data.chains, prm, file, str(chains))
     errors = [(largest_error(chain), chain.item.chain) for chain in scored.chains]
     hard = sorted((pair for pair in errors if pair[0] > MISJUDGED), key=lambda pair: -pair[0])
     failed = [Reject(f"{chains.name}, id {name!r}", reason, None) for name, reason in scored.failed.items()]
@@ -117,7 +121,8 @@ def mine(chains: Path, out: Path, scorer: Mapping[str, Any], scores: Path | None
     written = write_records(out, (relocated(chain, chains.parent, out) for _, chain in hard))
     print(f"{data.records} chains read, {len(scored.chains)} scored, {rejected} rejected; {written} are misjudged")
     _print_files(chains=out, rejects=rejects, scores=scores)
-    print(f"next: atomthink train prm RECIPE.yaml --data {out}")
+    if written:
+        print(f"next: atomthink train prm RECIPE.yaml --data {out}")
     return written
 
 
@@ -138,7 +143,8 @@ def best_threshold(chains: Sequence[ScoredChain]) -> float:
         AtomThinkError: The chains have no first-error F1.
     """
     known = [chain for chain in chains if chain.item.first_error_known]
-    ranges = np.array([_found_between(chain) for chain in known if chain.item.first_error is not None]).reshape(-1, 2)
+    wrong_at = [(chain.scores, chain.item.first_error) for chain in known if chain.item.first_error is not None]
+    ranges = np.array([(scores[at], min(scores[:at], default=_ABOVE_ALL)) for scores, at in wrong_at]).reshape(-1, 2)
     lowest = np.sort([min(chain.scores) for chain in known if chain.item.first_error is None])
     if not len(ranges) or not len(lowest):
         raise AtomThinkError(
@@ -156,40 +162,16 @@ def best_threshold(chains: Sequence[ScoredChain]) -> float:
     return float(nearest[np.argmin(np.abs(nearest - DEFAULT_THRESHOLD))])
 
 
-def _found_between(chain: ScoredChain) -> tuple[float, float]:
-    """Returns the numbers above the first and up to the second of which thresholds find the first wrong step."""
-    error = chain.item.first_error or 0
-    return chain.scores[error], min(chain.scores[:error], default=_ABOVE_ALL)
-
-
-def _refuse_shared_chains(data: LabelledSet, other: LabelledSet) -> None:
-    shared = {item.key() for item in data.chains} & {item.key() for item in other.chains}
-    if shared:
-        raise AtomThinkError(
-            f"`--threshold-from`: {len(shared)} of its chains are also in the set that is evaluated. Choose the "
-            "threshold on other chains"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Prm:
-    """A loaded scorer, what determines its scores, and the file that keeps them."""
-
-    scorer: Scorer
-    identity: Mapping[str, Any]
-    file: ScoreFile | None
-
-
 @contextmanager
-def _loaded(plan: ScorerPlan, file: Path | None) -> Iterator[_Prm]:
+def _loaded(plan: ScorerPlan, file: Path | None) -> Iterator[tuple[Scorer, dict[str, Any], ScoreFile | None]]:
+    """Loads a scorer. Yields it, what determines its scores, and the file that keeps them."""
     scorer = plan.make()
     identity = {**plan.identity, "weights": scorer.identity}
-    scores = None if file is None else ScoreFile(file, identity)
-    try:
-        yield _Prm(scorer, identity, scores)
-    finally:
-        if scores is not None:
-            scores.close()
+    if file is None:
+        yield scorer, identity, None
+    else:
+        with closing(ScoreFile(file, identity)) as scores:
+            yield scorer, identity, scores
 
 
 def _report_rejects(file: Path | None, rejects: Sequence[Reject]) -> None:

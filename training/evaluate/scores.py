@@ -94,11 +94,7 @@ def score_chains(
 ) -> ScoredSet:
     """Scores every step as a search would. Chains whose scores are in the file are not scored again.
 
-    Args:
-        items: The chains.
-        scorer: The scorer.
-        file: Where scores are kept.
-        label: What the progress display calls the chains.
+    `label` is what the progress display calls the chains.
 
     Raises:
         AtomThinkError: The scorer cannot be used, or none of the chains could be scored.
