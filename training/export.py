@@ -18,14 +18,7 @@ from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Message, Question, Step
 from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.steps import SEPARATOR
-from atomthink_plugin.training.records import (
-    Chain,
-    Reject,
-    json_rows,
-    nothing_usable,
-    read_records,
-    write_rejects,
-)
+from atomthink_plugin.training.records import Chain, Reject, json_rows, nothing_usable, read_records, write_rejects
 
 Form = Literal["sft", "prm"]
 Fields = Mapping[str, Any]
@@ -101,13 +94,7 @@ def export_chains(chains: Path, out: Path, form: Form) -> None:
 
 
 def export_rows(chains: Sequence[Chain], form: Form, file: str) -> tuple[list[ExportedChain], list[Reject]]:
-    """Returns the records of all chains, and the chains that have none.
-
-    Args:
-        chains: The chains.
-        form: The kind of record.
-        file: Name of their file, for the rejects.
-    """
+    """Returns the records of all chains of a file, and the chains that have none."""
     exported: list[ExportedChain] = []
     rejects: list[Reject] = []
     for chain in chains:

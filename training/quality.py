@@ -42,12 +42,7 @@ class ChainScore(TeacherReply):
 
 @dataclass(frozen=True, slots=True)
 class JudgeScores:
-    """A judge's scores of chains.
-
-    Attributes:
-        scores: By the chain's id.
-        failures: Why other chains have none.
-    """
+    """A judge's scores of chains by their ids, and why other chains have none."""
 
     scores: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -94,7 +89,9 @@ def report_quality(
     scores = JudgeScores()
     if judge_model is not None:
         budget = Budget(max_tokens=max_tokens_total)
-        scores = run(judge(found, drawn(found.records, samples), connect(judge_model, base_url, budget)))
+        # The chains that are judged are the same in every run.
+        chosen = random.Random(0).sample(found.records, samples) if samples < len(found) else found.records
+        scores = run(judge(found, chosen, connect(judge_model, base_url, budget)))
         report["judge"] = {"model": judge_model, **scores.summary()}
         report["tokens_spent"] = budget.spent.tokens
     print(json.dumps(report, indent=1))
@@ -104,12 +101,7 @@ def report_quality(
 
 
 def statistics(chains: Sequence[Chain], tokens: Callable[[str], int] | None = None) -> dict[str, Any]:
-    """Returns what can be counted.
-
-    Args:
-        chains: At least one chain.
-        tokens: Returns the number of tokens of a text; None to leave tokens out.
-    """
+    """Returns what can be counted of at least one chain; tokens are counted if their counter is given."""
     texts = [SEPARATOR.join(chain.steps) for chain in chains]
     steps = sum(len(chain.steps) for chain in chains)
     repeated = sum(check(step, chain.steps[:at]) is not None for chain in chains for at, step in enumerate(chain.steps))
@@ -131,18 +123,8 @@ def statistics(chains: Sequence[Chain], tokens: Callable[[str], int] | None = No
     return counts
 
 
-def drawn(chains: Sequence[Chain], count: int) -> list[Chain]:
-    """Returns a random choice of chains, the same in every run; all if there are no more than `count`."""
-    return list(chains) if count >= len(chains) else random.Random(0).sample(list(chains), count)
-
-
 async def judge(found: RecordFile[Chain], chains: Sequence[Chain], teacher: Teacher) -> JudgeScores:
-    """Asks a judge to score chains.
-
-    Args:
-        found: The file of the chains.
-        chains: Those to judge.
-        teacher: The judge.
+    """Asks a judge to score some chains of a file.
 
     Raises:
         AtomThinkError: The judge scored none of them.

@@ -18,14 +18,7 @@ from typing import Annotated, Any, BinaryIO, Final, Generic, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
 from PIL.Image import Image
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from atomthink_plugin import api
 from atomthink_plugin.answers import equivalent
@@ -37,7 +30,6 @@ log = logging.getLogger(__name__)
 
 _LETTER: Final = re.compile(r"\(?([A-J])\)?\.?")
 
-
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 MaybeText = Annotated[
     str, StringConstraints(strip_whitespace=True), BeforeValidator(lambda given: "" if given is None else given)
@@ -47,12 +39,9 @@ Label = Annotated[float, Ge(0), Le(1)]
 
 
 class QuestionRecord(BaseModel):
-    """A question. All records have its fields; fields of a file that a record does not have are ignored.
+    """A question. All records have its fields; other fields of a file are ignored.
 
-    Attributes:
-        id: Unique in its file.
-        question: The text as the model gets it, options included.
-        images: File names, relative to the folder of the records.
+    The id is unique in its file. The text includes the options. Images are relative to the folder of the file.
     """
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
@@ -66,14 +55,7 @@ R = TypeVar("R", bound=QuestionRecord)
 
 
 class AnsweredQuestion(QuestionRecord):
-    """A question and what is known about its answer.
-
-    Attributes:
-        answer: The right answer, empty if it is not known.
-        solution: A reference solution, empty if there is none.
-        options: Texts of the options in order, empty for free answers.
-        source: Name of the data set.
-    """
+    """A question with its right answer, a reference solution, the texts of its options and its data set, if known."""
 
     answer: MaybeText = ""
     solution: MaybeText = ""
@@ -132,13 +114,9 @@ class Chain(QuestionRecord):
 
 
 class Pair(QuestionRecord):
-    """A question, the steps so far, and two continuations of different quality.
+    """A question, the steps so far, and a better and a worse continuation of one step or more.
 
-    Attributes:
-        history: The steps that both continue.
-        chosen: The better continuation, one step or more.
-        rejected: The worse one.
-        format: The prompt format for training on this pair; None for the one of the recipe.
+    The format is the prompt format for training on this pair; None for the one of the recipe.
     """
 
     history: tuple[Text, ...] = ()

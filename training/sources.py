@@ -59,13 +59,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An opened source.
-
-    Attributes:
-        name: As the user gave it.
-        columns: The type of each column where the source declares types, else None.
-        rows: Its rows, to be read once. Lines that are not JSON objects are rejects.
-    """
+    """An opened source: its name, the type of each column (None if not declared), and its rows, to be read once."""
 
     name: str
     columns: Mapping[str, Any]
@@ -115,14 +109,13 @@ def _data_files(path: Path) -> dict[str, list[Path]]:
 def _file_rows(file: Path, split: str) -> tuple[Iterable[SourceRow | Reject], Mapping[str, Any]]:
     if builder := _TABLES.get(file.suffix):
         return _table_rows(file.name, split, file.parent, _load(builder, data_files=str(file))["train"])
-    rows = [_json_row(where, split, file.parent, value) for where, value in json_rows(file)]
+    rows: list[SourceRow | Reject] = []
+    for where, row in json_rows(file):
+        if isinstance(row, dict):
+            rows.append(SourceRow(where, split, file.parent, row))
+        else:
+            rows.append(row if isinstance(row, Reject) else Reject(where, "no JSON object", row))
     return rows, {column: None for row in rows if isinstance(row, SourceRow) for column in row.fields}
-
-
-def _json_row(where: str, split: str, folder: Path, value: Any) -> SourceRow | Reject:
-    if isinstance(value, Reject):
-        return value
-    return SourceRow(where, split, folder, value) if isinstance(value, dict) else Reject(where, "no JSON object", value)
 
 
 def _load(name: str, **options: Any) -> Any:

@@ -18,13 +18,9 @@ Draws = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """A metric with its 95 % interval.
+    """A metric with its 95 % interval, and of how many steps, chains or questions it is computed.
 
-    Attributes:
-        value: None where it is undefined.
-        low: Lower end of the interval; None for fewer than two questions.
-        high: Upper end.
-        count: How many steps, chains or questions it is computed from.
+    The value is None where it is undefined, and the interval also for fewer than two questions.
     """
 
     value: float | None
@@ -36,9 +32,7 @@ class MetricValue:
 class Bootstrap:
     """Resamples of questions, the same for all metrics of a report.
 
-    Args:
-        questions: The question of each chain. The order of the chains does not change the resamples.
-        seed: Seed of the resamples.
+    `questions` has the question of each chain. The order of the chains does not change the resamples.
     """
 
     def __init__(self, questions: Sequence[str], seed: int = 0) -> None:

@@ -40,9 +40,8 @@ class FirstErrorMetrics:
     """Whether the PRM finds the first wrong step, as ProcessBench measures it (arXiv 2412.06559).
 
     Attributes:
-        all: Over all chains: `f1`, `wrong` and `right`, see `_first_error_f1`.
+        all: Over all chains, and `subsets` by subset, see `_first_error_f1`.
         mean: F1 averaged over the subsets that have one: ProcessBench's headline. It counts subsets.
-        subsets: As `all`, by subset.
         position: How far off the first step below the threshold is, see `_position`.
         unknown: How many chains are left out because a step before the first wrong one has no label.
     """
@@ -58,9 +57,7 @@ class FirstErrorMetrics:
 class StepMetrics:
     """How the PRM classifies single steps, as VisualProcessBench measures it (arXiv 2503.10291).
 
-    Attributes:
-        all: Over all labelled steps: `macro_f1`, `f1_right`, `f1_wrong` and `accuracy`, which count steps.
-        subsets: The same by subset.
+    `macro_f1`, `f1_right`, `f1_wrong` and `accuracy` over all labelled steps and by subset; counts are steps.
     """
 
     all: Values
@@ -81,10 +78,7 @@ class CalibrationBin:
 class Calibration:
     """How far scores are from probabilities; counts are steps.
 
-    Attributes:
-        error: Expected calibration error, over bins of equal width.
-        brier: Brier score: mean squared difference of score and label.
-        bins: The reliability table.
+    Expected calibration error over bins of equal width, Brier score, and the reliability table.
     """
 
     error: MetricValue
@@ -98,8 +92,7 @@ class BestOfN:
 
     Attributes:
         chains: Mean number of chains per question.
-        mean: Accuracy of a random chain.
-        oracle: Accuracy of the best chain.
+        mean: Accuracy of a random chain; `oracle` is that of the best one.
         picked: Accuracy of the chain with the highest aggregate of its scores; tied chains share the pick.
         gain: `picked` minus `mean`.
     """
@@ -133,12 +126,9 @@ class Metrics:
     """All metrics of a PRM on a labelled set.
 
     Attributes:
-        first_error: Whether it finds the first wrong step.
-        steps: Whether it classifies single steps.
         ranking: ROC AUC: how often a right step scores higher than a wrong one. `pooled` is over all steps, `within`
             the mean over the questions with both kinds of steps: a search compares only steps of one question.
-        calibration: Whether its scores are probabilities.
-        best_of_n: Whether it selects right chains; None if no question has several chains with a known verdict.
+        best_of_n: None if no question has several chains with a known verdict.
         prm_score: PRMBench's metrics; None for other sets.
     """
 
@@ -402,7 +392,8 @@ def prm_score(chains: Sequence[ScoredChain], threshold: float, bootstrap: Bootst
     problems = np.array([chain.item.question for chain in chains])
     originals = [original & np.isin(problems, problems[group]) for group in modified.values()]
     draws = _step_draws(chains, threshold, [*modified.values(), *originals], bootstrap)
-    rows = np.array([_first_error_below(chain, threshold) for chain in chains], dtype=np.float64)
+    wrong_at = [(chain.scores, chain.item.first_error) for chain in chains]  # has a wrong step; it is below
+    rows = np.array([(at is not None, at is not None and scores[at] < threshold) for scores, at in wrong_at], float)
     scores: dict[str, Draws] = {}
     found: dict[str, Values] = {}
     for (name, group), own, theirs in zip(modified.items(), draws, draws[len(modified) :], strict=False):
@@ -418,12 +409,6 @@ def prm_score(chains: Sequence[ScoredChain], threshold: float, bootstrap: Bootst
     groups = {name: [scores[kind] for kind in members if kind in scores] for name, members in PRMBENCH_GROUPS.items()}
     means = {name: metric_value(np.mean(one, axis=0), len(one)) for name, one in groups.items() if one}
     return PrmScore(all=found.pop(""), groups=means, classes=found)
-
-
-def _first_error_below(chain: ScoredChain, threshold: float) -> tuple[bool, bool]:
-    """Returns whether a chain has a wrong step, and whether its first one is below the threshold."""
-    error = chain.item.first_error
-    return error is not None, error is not None and chain.scores[error] < threshold
 
 
 # --- groups of chains ----------------------------------------------------------------------------

@@ -41,7 +41,6 @@ class LabelledChain:
     """A chain with labels.
 
     Attributes:
-        chain: The question, the steps and their labels.
         question: Identity of the question: chains of one question have the same.
         subset: The part of the set that it belongs to: a source, a task, a class of errors. Empty if there is none.
         pictures: The question's images in reading order.

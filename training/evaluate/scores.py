@@ -49,14 +49,10 @@ class ScoredSet:
 
 
 class ScoreFile:
-    """A file of scores. Its first line identifies the PRM, each other line is one chain's.
+    """A file of scores. Its first line identifies the PRM (everything that determines scores), each other line a chain.
 
     Chains are found by a digest of what the PRM sees, so a chain may have another id in a later run. The reason of a
     failure is written too; a later run tries that chain again.
-
-    Args:
-        file: The file.
-        prm: Everything that determines the scores.
 
     Raises:
         AtomThinkError: The file has the scores of another PRM, or cannot be used.
@@ -76,8 +72,8 @@ class ScoreFile:
 
     def get(self, item: LabelledChain, key: str) -> tuple[float, ...] | None:
         """Returns the scores of a chain, None if they are not known."""
-        scores = self._known.get(key)
-        return scores if scores is not None and len(scores) == len(item.chain.steps) else None
+        scores = self._known.get(key, ())
+        return scores if len(scores) == len(item.chain.steps) else None
 
     def put(self, item: LabelledChain, key: str, scores: Sequence[float] | str) -> None:
         """Appends the scores of a chain, or the reason why it has none, and waits until they are on disk."""
