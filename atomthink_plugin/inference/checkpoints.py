@@ -82,8 +82,8 @@ class Checkpoint:
         return int(pad) if isinstance(pad, int) else 0
 
 
-class Source(TypedDict):
-    """Arguments that all loaders share, as their users typed them."""
+class LoadingArguments(TypedDict):
+    """Arguments that all loaders share, as typed by the user."""
 
     revision: str | None
     dtype: str

@@ -19,7 +19,7 @@ from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
 from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import load_config
-from atomthink_plugin.inference.checkpoints import Checkpoint, Source, load_multimodal, load_text_prm
+from atomthink_plugin.inference.checkpoints import Checkpoint, LoadingArguments, load_multimodal, load_text_prm
 from atomthink_plugin.inference.encoding import (
     Encoder,
     Encoding,
@@ -173,14 +173,14 @@ def prm_token(
         update={name: value for name, value in given.items() if value is not None}
     )
     tag, good, bad = markers(prm, settings)
-    source: Source = {
+    loading: LoadingArguments = {
         "revision": revision,
         "dtype": dtype,
         "device": device,
         "trust_remote_code": trust_remote_code,
         "argument": "prm",
     }
-    checkpoint = load_multimodal(prm, **source) if chat else load_text_prm(prm, **source)
+    checkpoint = load_multimodal(prm, **loading) if chat else load_text_prm(prm, **loading)
     tag_id, good_id, bad_id = (
         single_token(checkpoint.tokenizer, text, argument)
         for text, argument in ((tag, "prm_tag"), (good, "prm_good"), (bad, "prm_bad"))
