@@ -186,7 +186,7 @@ class OpenAIPolicy:
 
     async def _check_continuation(self, endpoint: Endpoint, ask: ChatRequest, prefix: str) -> None:
         """Compares the token counts of prompts: a continued turn has neither its end nor a new turn after it."""
-        way_out = (
+        advice = (
             f"{endpoint.name}: this run's format begins the assistant's turn, which needs a server that continues it, "
             "as vLLM and SGLang do; pass `format=atomic`, which every server can answer"
         )
@@ -196,10 +196,10 @@ class OpenAIPolicy:
                 endpoint.complete(ask), endpoint.complete(replace(ask, continued=False))
             )
         except QuestionError as error:
-            raise AtomThinkError(f"{way_out} ({error})") from None
+            raise AtomThinkError(f"{advice} ({error})") from None
         if not 0 < _prompt(continued) < _prompt(fresh):
             raise AtomThinkError(
-                f"{way_out}. It ignored `continue_final_message` ({_prompt(continued)} prompt tokens with "
+                f"{advice}. It ignored `continue_final_message` ({_prompt(continued)} prompt tokens with "
                 f"it, {_prompt(fresh)} without); if it continues nevertheless, pass `continuation=trust`"
             )
 

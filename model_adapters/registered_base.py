@@ -161,7 +161,7 @@ def load_base(name: str, arguments: Mapping[str, Any]) -> RegisteredBase:
     except Exception as error:  # the models' own code: assertions, missing packages, files, devices
         typed = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise AtomThinkError(
-            f"`base={name}` cannot be made with {typed} ({_said(error)}): {_way_out(error)}"
+            f"`base={name}` cannot be made with {typed} ({_first_line(error)}): {_advice(error)}"
         ) from error
     return RegisteredBase(name, model)
 
@@ -174,13 +174,13 @@ def _class(name: str) -> Callable[..., Any]:
     try:
         model_class: Callable[..., Any] = models.get_model(name)
     except Exception as error:
-        raise AtomThinkError(f"`base={name}` cannot be imported ({_said(error)}): {_way_out(error)}") from error
+        raise AtomThinkError(f"`base={name}` cannot be imported ({_first_line(error)}): {_advice(error)}") from error
     if getattr(model_class, "thinks", False):
         raise AtomThinkError(f"`base={name}` thinks already: use --model {name}, or name a model of lmms-eval's own")
     return model_class
 
 
-def _way_out(error: Exception) -> str:
+def _advice(error: Exception) -> str:
     if isinstance(error, ImportError):
         return "install the package it needs"
     if isinstance(error, OSError):
@@ -194,7 +194,7 @@ def _way_out(error: Exception) -> str:
     )
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

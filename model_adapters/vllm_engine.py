@@ -42,7 +42,7 @@ class VllmEngine:
             if not isinstance(error, Exception):
                 raise
             raise AtomThinkError(
-                f"pretrained={arguments['model']!r}: vLLM cannot run it here ({_said(error)}); its log above says more"
+                f"pretrained={arguments['model']!r}: vLLM cannot run it here ({_message(error)}); its log above says more"
             ) from error
         self._numbers = itertools.count()
         # Held in a list, so that the interpreter's end does not find an engine to end once more.
@@ -93,7 +93,7 @@ class VllmEngine:
                 "max_model_len=); run again to continue with the remaining questions"
             ) from error
         except Exception as error:  # one question's: too long, images that the model cannot take
-            raise QuestionError(f"vLLM refuses the question: {_said(error)}") from error
+            raise QuestionError(f"vLLM refuses the question: {_message(error)}") from error
         return finished
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ def _stop_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> Non
     loop.close()
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """The message of vLLM's error: the error it wraps has none."""
-    said = str(error) or str(error.__cause__ or "") or type(error).__name__
-    return said.splitlines()[0]
+    message = str(error) or str(error.__cause__ or "") or type(error).__name__
+    return message.splitlines()[0]

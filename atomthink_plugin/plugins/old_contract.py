@@ -66,15 +66,15 @@ _PROMPTS: Final = "a policy answers a `Prompt` and knows no format"
 
 
 def explained(error: BaseException) -> str:
-    """Returns what to say of an error in a plugin's code, with what changed if an earlier contract explains it."""
-    said = f"{type(error).__name__}: {error}"
+    """Describes an error in a plugin's code, and what changed since the contract that the plugin was written for."""
+    message = f"{type(error).__name__}: {error}"
     old = next((name for name in _missing(error) if name in RENAMED), None)
     if old is not None:
-        return f"it was written for an earlier version: `{old}` is now `{RENAMED[old]}` ({said})"
+        return f"it was written for an earlier version: `{old}` is now `{RENAMED[old]}` ({message})"
     if unknown := re.search(r"SearchKind.* unexpected keyword argument '(\w+)'", str(error)):
         names = ", ".join(field.name for field in fields(SearchKind))
-        return f"it was written for another version: SearchKind has no field `{unknown[1]}`, only {names} ({said})"
-    return said
+        return f"it was written for another version: SearchKind has no field `{unknown[1]}`, only {names} ({message})"
+    return message
 
 
 def outdated_factory(factory: Any) -> str | None:

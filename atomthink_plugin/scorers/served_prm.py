@@ -84,7 +84,7 @@ class ServedPrm(ABC):
                 value, reply = self.read(text)
             except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError) as error:
                 raise QuestionError(
-                    f"{server.name} refuses to score a step (HTTP {error.status_code}: {server.said(error)})"
+                    f"{server.name} refuses to score a step (HTTP {error.status_code}: {server.message(error)})"
                 ) from None
             except (ValidationError, IndexError):  # no JSON of the protocol, or lists of nothing
                 continue

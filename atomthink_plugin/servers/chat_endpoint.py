@@ -264,7 +264,7 @@ class Endpoint:
                     raise refused from None
             except openai.NotFoundError as error:
                 raise UnknownModelError(
-                    f"{self.name} has no model `pretrained={self._model}` (HTTP 404: {self.server.said(error)}): "
+                    f"{self.name} has no model `pretrained={self._model}` (HTTP 404: {self.server.message(error)}): "
                     "name one it serves, and mind that most addresses end in /v1"
                 ) from None
 
@@ -280,10 +280,10 @@ class Endpoint:
         if error.param == "max_tokens" and error.code == "unsupported_parameter":
             self._limit_name = "max_completion_tokens"  # OpenAI's newer models have no other
             return "max_tokens" in sent
-        said = f"{error.param} {error.message}".casefold()
-        refused = [name for name in _DISPENSABLE if name in sent and re.search(rf"\b{name}\b", said)]
+        message = f"{error.param} {error.message}".casefold()
+        refused = [name for name in _DISPENSABLE if name in sent and re.search(rf"\b{name}\b", message)]
         for name in refused:
-            self._leave_out(name, f"refuses them ({self.server.said(error)})")
+            self._leave_out(name, f"refuses them ({self.server.message(error)})")
         return bool(refused)
 
     def _leave_out(self, name: str, why: str) -> None:
@@ -298,9 +298,9 @@ class Endpoint:
         )
 
     def _refused(self, error: openai.APIStatusError) -> RefusedError:
-        said = self.server.said(error)
-        kind = ContextFullError if _FULL.search(f"{error.code} {said}") else RefusedError
-        return kind(f"{self.name} refuses the request (HTTP {error.status_code}): {said}")
+        message = self.server.message(error)
+        kind = ContextFullError if _FULL.search(f"{error.code} {message}") else RefusedError
+        return kind(f"{self.name} refuses the request (HTTP {error.status_code}): {message}")
 
 
 def _sum(drawn: Sequence[ChatSamples]) -> ChatSamples:

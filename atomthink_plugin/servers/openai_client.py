@@ -223,13 +223,13 @@ class Server:
             return [model.id for model in _Models.model_validate_json(listed).data]
         return []
 
-    def said(self, error: openai.APIStatusError) -> str:
-        """Returns the server's own words, shortened and as they may be shown."""
+    def message(self, error: openai.APIStatusError) -> str:
+        """Returns the server's error message, shortened and with secrets redacted."""
         body = error.body
         return self.quote(str(body.get("message", body) if isinstance(body, dict) else error.message))
 
     def quote(self, text: str) -> str:
-        """Returns what came from the server, shortened and as it may be shown."""
+        """Returns text from the server, shortened and with secrets redacted."""
         return printable(" ".join(text[: 20 * _QUOTED].split()))[:_QUOTED]
 
     def _fault(self, error: Exception, path: str) -> ServerError:
@@ -268,7 +268,7 @@ class Server:
                 )
             case openai.APIStatusError():
                 return ServerError(
-                    f"{self.name} fails (HTTP {error.status_code}: {self.said(error)}), {tried}: look at the server's "
+                    f"{self.name} fails (HTTP {error.status_code}: {self.message(error)}), {tried}: look at the server's "
                     f"log, or raise {self._prefix}max_retries="
                 )
             case openai.APITimeoutError() | TimeoutError():
@@ -283,7 +283,7 @@ class Server:
 
         if isinstance(error, openai.APIStatusError):
             return UnreachableError(
-                f"{self.name} is away or overloaded (HTTP {error.status_code}: {self.said(error)}), {tried}: start the "
+                f"{self.name} is away or overloaded (HTTP {error.status_code}: {self.message(error)}), {tried}: start the "
                 f"server, or raise {self._prefix}max_retries="
             )
         cause = error.__cause__ or error
