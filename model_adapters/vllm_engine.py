@@ -42,7 +42,7 @@ class VllmEngine:
             if not isinstance(error, Exception):
                 raise
             raise AtomThinkError(
-                f"pretrained={arguments['model']!r}: vLLM cannot run it here ({_message(error)}); its log above says more"
+                f"pretrained={arguments['model']!r}: vLLM cannot run it here ({_message(error)}): see its log above"
             ) from error
         self._numbers = itertools.count()
         # Held in a list, so that the interpreter's end does not find an engine to end once more.

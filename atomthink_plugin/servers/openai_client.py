@@ -268,8 +268,8 @@ class Server:
                 )
             case openai.APIStatusError():
                 return ServerError(
-                    f"{self.name} fails (HTTP {error.status_code}: {self.message(error)}), {tried}: look at the server's "
-                    f"log, or raise {self._prefix}max_retries="
+                    f"{self.name} fails (HTTP {error.status_code}: {self.message(error)}), {tried}: look at the "
+                    f"server's log, or raise {self._prefix}max_retries="
                 )
             case openai.APITimeoutError() | TimeoutError():
                 return ServerError(
@@ -283,8 +283,8 @@ class Server:
 
         if isinstance(error, openai.APIStatusError):
             return UnreachableError(
-                f"{self.name} is away or overloaded (HTTP {error.status_code}: {self.message(error)}), {tried}: start the "
-                f"server, or raise {self._prefix}max_retries="
+                f"{self.name} is away or overloaded (HTTP {error.status_code}: {self.message(error)}), {tried}: start "
+                f"the server, or raise {self._prefix}max_retries="
             )
         cause = error.__cause__ or error
         reason = self.quote(str(cause)) or type(cause).__name__  # timeouts often have no text
