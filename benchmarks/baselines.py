@@ -330,7 +330,7 @@ async def search(way: Way, question: Question, levels: int, arm: Arm) -> None:
 async def run(way: Way, questions: Sequence[Question], levels: int, arm: Arm, in_flight: int | None = None) -> None:
     """Searches a turn of questions and measures the time.
 
-    Ours has `in_flight` of them under way at any time, all if it is not given; the published way one after the other.
+    Ours has `in_flight` questions in flight, by default all of them. The published code has one.
     """
     began, busy = time.monotonic(), time.process_time()
     waiting = iter(questions)

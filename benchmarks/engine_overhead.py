@@ -2,7 +2,7 @@
 
     python benchmarks/engine_overhead.py --json benchmarks/results/engine_overhead.json
 
-Everything that is not a model is in it: the search, step checks, answers, votes, budgets, the bookkeeping of the
+It includes everything but the models: the search, step checks, answers, votes, budgets, the bookkeeping of the
 tree, and the journal, on and off. Every question has a tree of its own, six steps deep, of steps as long as real ones.
 A policy call is one candidate step, a request is one `propose` of one or several.
 """
@@ -49,7 +49,7 @@ TEMPERATURES = {"beam, B=2 C=3": (0.0, 0.5), "majority @8": (1.0, 0.0)}
 
 @dataclass
 class Instant:
-    """A policy and a scorer that answer at once; what a sample says depends on its seed, as a model's does."""
+    """A policy and a scorer that answer at once; a sample's text depends on its seed, as a model's does."""
 
     identity: str = "instant"
     requests: int = 0

@@ -1,15 +1,15 @@
-"""What a beam search costs on a GPU with models of 7 B, by questions in flight, beside the published way.
+"""The cost of a beam search on a GPU with models of 7 B, by questions in flight, and of the published code.
 
     python benchmarks/gpu_search_cost.py --json benchmarks/results/gpu_search_cost.json
-    python benchmarks/gpu_search_cost.py --device cpu --size tiny --in-flight 1 2 --json cost.json  # to see it run
+    python benchmarks/gpu_search_cost.py --device cpu --size tiny --in-flight 1 2 --json cost.json  # a quick test
 
-A LLaVA and a text PRM of Qwen2-7B's shape are made on the device with random weights, nothing is downloaded. Both ways
-(`baselines.py`) search with 576 image tokens, B = 2, C = 3 and six levels. Ours answers twice as many questions as are
-in flight, the published way one, since it has nothing in flight. Steps have 32 tokens (`fixed`) or a length drawn from
-a log-normal distribution with that mean (`lognormal`). Both ways use the same attention kernels: torch's own, cuDNN's
-left out. `cudnn` measurements leave torch the choice of cuDNN's, in both ways.
+A LLaVA and a text PRM of Qwen2-7B's shape are made on the device with random weights, nothing is downloaded. Both
+implementations (`baselines.py`) search with 576 image tokens, B = 2, C = 3 and six levels. Ours answers twice as many
+questions as are in flight, the published code one, because it is sequential. Steps have 32 tokens (`fixed`) or a length
+drawn from a log-normal distribution with that mean (`lognormal`). Both use the same attention kernels: torch's own,
+without cuDNN's. In `cudnn` measurements torch may choose cuDNN's, for both.
 
-Time on a GPU may be limited, so the most telling measurements come first, the file is written after each, and none
+Time on a GPU may be limited, so the most important measurements come first, the file is written after each, and none
 begins once `--minutes` have passed. The file holds `device`, `torch`, `cudnn` (versions), `size`, `minutes` (of all
 measurements so far) and:
 
@@ -81,7 +81,7 @@ class Measurement:
 
 
 def order(in_flight: Sequence[int]) -> list[Measurement]:
-    """Returns all measurements, the most telling first: the middle number in flight, the largest, then the rest."""
+    """Returns all measurements, the most important first: the middle number in flight, the largest, then the rest."""
     numbers = sorted(set(in_flight))
     middle, largest = numbers[len(numbers) // 2], numbers[-1]
     first = list(dict.fromkeys((middle, largest, *numbers)))
@@ -101,7 +101,7 @@ def order(in_flight: Sequence[int]) -> list[Measurement]:
 
 @contextmanager
 def kernels(cudnn: bool) -> Iterator[None]:
-    """Gives both ways the same attention kernels; ours leaves cuDNN's out by itself."""
+    """Gives both implementations the same attention kernels; ours disables cuDNN's by itself."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(cudnn)
     try:

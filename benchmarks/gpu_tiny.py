@@ -32,7 +32,7 @@ from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.training.tiny.stages import RECIPES, run_stages
 
 ROUNDS = ((("02",), ("08",)), (("01", "03", "04", "05"), ("07", "09", "10"), ("11",)), (("12",),))
-"""Stages, lane by lane: lanes run side by side, rounds in order. The last training needs the policy's chains."""
+"""Stages by lane. Lanes run in parallel, rounds in order. The last training needs the policy's chains."""
 
 STAGES = {stage for lanes in ROUNDS for stages in lanes for stage in stages}
 
@@ -44,16 +44,16 @@ def seeds(first: int, times: int) -> list[int]:
 def copies(data: Any, times: int) -> list[dict[str, Any]]:
     """Returns `FOLDER/KIND-SEED.jsonl`, alone or under `file`, for each of its seeds.
 
-    Where a training takes a part of a file, fewer files are taken whole: all that is named is read and measured.
+    If a training uses part of a file, fewer files are used in full instead, because every named file is read.
     """
-    told = {"file": data} if isinstance(data, str) else data
-    stem, _, seed = told["file"].removesuffix(".jsonl").rpartition("-")
-    whole = max(told.get("weight", 1), 1)
-    left = times * told.get("weight", 1)
+    entry = {"file": data} if isinstance(data, str) else data
+    stem, _, seed = entry["file"].removesuffix(".jsonl").rpartition("-")
+    whole = max(entry.get("weight", 1), 1)
+    left = times * entry.get("weight", 1)
     made = []
     for one in seeds(int(seed), times):
         if left > 0:
-            made.append({**told, "file": f"{stem}-{one}.jsonl", "weight": min(whole, left)})
+            made.append({**entry, "file": f"{stem}-{one}.jsonl", "weight": min(whole, left)})
             left -= whole
     return made
 
@@ -95,7 +95,7 @@ def lane(out: Path, stages: Sequence[str], scale: float) -> None:
 
 
 def side_by_side(out: Path, lanes: Sequence[Sequence[str]], scale: float) -> None:
-    """Runs lanes of stages, each in its order, and ends here if one fails."""
+    """Runs lanes of stages in parallel, and exits if one fails."""
     started = [multiprocessing.Process(target=lane, args=(out, stages, scale)) for stages in lanes]
     for process in started:
         process.start()

@@ -1,13 +1,13 @@
-"""What a training step of a LLaVA of 7 B takes with LoRA: memory, tokens per second, share of the device's arithmetic.
+"""The cost of a training step of a 7 B LLaVA with LoRA: memory, tokens per second, share of the device's arithmetic.
 
     python benchmarks/gpu_training.py --json benchmarks/results/gpu_training.json
 
 The model has LLaVA 1.5's shape and random weights, nothing is downloaded. Rows are whole chains after an image of 576
 tokens, as `atomthink train policy` renders and collates them; LoRA of rank 16 on the language model's linear layers,
-AdamW, bf16, but for the adapters: they are in fp32 and calculate in it, without the trainer's autocast. A trained token
+AdamW. Weights are in bf16, the adapters in fp32, without the trainer's autocast. A trained token
 takes 4 FLOPs per weight of the language model with frozen weights (2 forward, 2 for the gradients of activations), and
 its share is of what a large matrix product reaches on the same device. Recalculation under gradient checkpointing is
-not counted as work. `--device cpu --size tiny` runs all of it to see that it works.
+not counted as work. `--device cpu --size tiny` is a quick test.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What the journal takes of a run of the embedded model, by part; each share is of that one run.
+"""The cost of the journal in a run of the embedded model, by part, as shares of the run.
 
     python benchmarks/journal_cost.py --json benchmarks/results/journal_cost.json
 
 Records are the finished questions with their trees, synced to the disk; thumbnails are made in a thread of their own;
-answers are what the models said about unfinished questions, logged so that a killed run repeats only what was in
-flight. Shares are of CPU time, so that what else the machine does is not in them.
+answers are the models' replies to unfinished questions, logged so that a killed run repeats only the requests in
+flight. Shares are of CPU time, so other load on the machine does not count.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PARTS: Final[dict[str, tuple[tuple[Any, str], ...]]] = {
 
 
 class Clock:
-    """CPU time of functions of one thread, without that of others on the list that they call."""
+    """CPU time of functions in one thread, without that of other timed functions that they call."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
@@ -85,7 +85,7 @@ def measure(search: str, count: int) -> dict[str, float]:
     """One run of `count` questions."""
     runner = build(plan("transformers", {"thinking": "slow", "search": search}, TINY_ARGUMENTS))
     asked = engine_questions(held_out(count, 7))
-    replace(runner, concurrency=8).run(asked[:8])  # what is done once per process
+    replace(runner, concurrency=8).run(asked[:8])  # warm up: work that is done once per process
     with tempfile.TemporaryDirectory() as folder, clocks() as (loop, thread):
         journal = Journal(FilePath(folder), "cost", {})
         started = time.process_time()

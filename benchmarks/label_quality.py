@@ -1,19 +1,19 @@
-"""How good are step labels, and what do they cost? Three ways, measured against the demo task's exact labels.
+"""How good are step labels, and what do they cost? Compares three methods with the demo task's exact labels.
 
     python benchmarks/label_quality.py --questions 200 --json benchmarks/results/label_quality.json
 
-- teacher: gold chains, whole and up to a step that a scripted teacher has written wrongly (AtomThink's way); labels are
-  by construction. The teacher confuses items, operators and results as people do and does not check what comes out,
-  so that some of its wrong steps are right by accident.
-- monte_carlo: N rollouts from behind every step (Math-Shepherd, hard labels). It cannot stop at the first right
-  one, since it estimates shares. Read monotone, in rows of their own: all before the last step with a right rollout
-  behind it is right as well, which the same rollouts prove.
-- omega: binary search for the first error, at most N rollouts from behind a step (OmegaPRM). A chain with the right
-  answer takes none.
+- teacher: gold chains, complete or cut after a step that a scripted teacher corrupts (AtomThink's method). The labels
+  follow from the construction. The teacher confuses items, operators and results and does not verify the outcome, so
+  some of its wrong steps are right by accident.
+- monte_carlo: N rollouts after every step (Math-Shepherd, hard labels). It estimates shares, so it cannot stop at the
+  first right rollout. The rows `monotone` use the same rollouts and count every step before the last prefix with a
+  right rollout as right.
+- omega: binary search for the first error, at most N rollouts after a step (OmegaPRM). A chain with the right answer
+  needs none.
 
-The last two label one chain of each question, sampled from the embedded policy at T = 1, and a sample is the same in
-both ways and for every N: what differs is how many are looked at. The exact labels are local, a calculation with a
-misread value counts as right; what all ways mean is the first error, so that steps are compared up to the true one.
+The last two label one chain per question, sampled from the embedded policy at T = 1. Both methods and all N use the
+same samples and differ in how many of them they use. The exact labels are local: a calculation with a misread value
+counts as right. All methods look for the first error, so steps are compared up to the true first error.
 Precision and recall are those of "wrong" among these steps; a step without a label is not called wrong.
 """
 
@@ -52,24 +52,24 @@ OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "x": lambda a, b
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A chain's labels beside the truth."""
+class LabelledChain:
+    """A chain's estimated labels and its exact ones."""
 
     labels: Sequence[float | None]
     truth: Sequence[bool]
 
     @property
-    def said(self) -> int | None:
+    def first_error(self) -> int | None:
         return next((i for i, x in enumerate(self.labels) if x is not None and x < 0.5), None)
 
     @property
-    def true(self) -> int | None:
+    def true_first_error(self) -> int | None:
         return next((i for i, right in enumerate(self.truth) if not right), None)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way with one number of rollouts. Shares are of all chains, or of those with a true error."""
+    """One method with one number of rollouts. Shares are of all chains, or of those with a true error."""
 
     way: str
     n: int | None
@@ -85,48 +85,50 @@ class Row:
     cpu_seconds: float | None = None
 
 
-def row(way: str, n: int | None, judged: Sequence[Judged], **costs: Any) -> Row:
-    steps = [(x, right) for j in judged for x, right in zip(j.labels, j.truth[: end(j)], strict=False)]
+def row(way: str, n: int | None, chains: Sequence[LabelledChain], **costs: Any) -> Row:
+    steps = [(x, right) for j in chains for x, right in zip(j.labels, j.truth[: end(j)], strict=False)]
     flagged = [right for x, right in steps if x is not None and x < 0.5]
     caught = sum(not right for right in flagged)
     never = 10**6  # no error comes after any
-    early = [(j.said if j.said is not None else never) < (j.true if j.true is not None else never) for j in judged]
-    late = [(j.said if j.said is not None else never) > (j.true if j.true is not None else never) for j in judged]
+    errors = [
+        (never if j.first_error is None else j.first_error, never if j.true_first_error is None else j.true_first_error)
+        for j in chains
+    ]
     return Row(
         way,
         n,
-        len(judged),
-        first_error_accuracy=fmean(j.said == j.true for j in judged),
-        of_wrong_chains=fmean(j.said == j.true for j in judged if j.true is not None),
-        too_early=fmean(early),
-        too_late=fmean(late),
+        len(chains),
+        first_error_accuracy=fmean(found == true for found, true in errors),
+        of_wrong_chains=fmean(j.first_error == j.true_first_error for j in chains if j.true_first_error is not None),
+        too_early=fmean(found < true for found, true in errors),
+        too_late=fmean(found > true for found, true in errors),
         precision=caught / max(len(flagged), 1),
         recall=caught / sum(not right for _, right in steps),
         **costs,
     )
 
 
-def end(judged: Judged) -> int:
+def end(chain: LabelledChain) -> int:
     """How many steps are compared: up to the first true error, or all."""
-    return len(judged.truth) if judged.true is None else judged.true + 1
+    return len(chain.truth) if chain.true_first_error is None else chain.true_first_error + 1
 
 
 # --- the teacher -----------------------------------------------------------------------------------
 
 
-def taught(question: DemoQuestion, rng: random.Random) -> list[Judged]:
-    """A gold chain, and one whose last step the teacher has written wrongly."""
+def teacher_chains(question: DemoQuestion, rng: random.Random) -> list[LabelledChain]:
+    """A gold chain, and one whose last step the teacher corrupts."""
     gold = question.steps
     at = rng.randrange(len(gold))
-    wrong = [*gold[:at], slip(question, at, rng)]
+    wrong = [*gold[:at], corrupted(question, at, rng)]
     return [
-        Judged([1.0] * len(gold), verdicts(question, gold)),
-        Judged([*[1.0] * at, 0.0], verdicts(question, wrong)),
+        LabelledChain([1.0] * len(gold), verdicts(question, gold)),
+        LabelledChain([*[1.0] * at, 0.0], verdicts(question, wrong)),
     ]
 
 
-def slip(question: DemoQuestion, at: int, rng: random.Random) -> str:
-    """A wrong version of a gold step, by a confusion; nobody looks whether it is right all the same."""
+def corrupted(question: DemoQuestion, at: int, rng: random.Random) -> str:
+    """A wrong version of a gold step, by a confusion; it may be right by accident."""
     action, gold = question.plan()[at], question.steps[at]
     others = [item for item in question.figure.items if item[0] != action.name]
     if action.verb == "read":
@@ -151,24 +153,24 @@ def monotone(labels: Sequence[float | None]) -> list[float | None]:
 def compare(
     source: RecordFile[Chain], demo: Sequence[DemoQuestion], runner: Runner
 ) -> tuple[list[Row], dict[str, float]]:
-    """All rows of the two ways by rollouts, and what limits them."""
+    """All rows of the two methods that use rollouts, and the limits of rollouts."""
     truth = {chain.id: verdicts(demo[int(chain.id[4:].split("/")[0])], chain.steps) for chain in source.records}
     rows: dict[tuple[str, int], Row] = {}
     estimated: dict[int, RolloutResult] = {}
-    for n in sorted(NUMBERS, reverse=True):  # the most first: all others are read from the journal
+    for n in sorted(NUMBERS, reverse=True):  # the largest first: the others are read from the journal
         for way in ("monte_carlo", "omega"):
             cpu = time.process_time()
             found = label_chains(source, runner, METHODS[way], n)
             cpu = time.process_time() - cpu
             if found.rejects:
                 raise SystemExit(f"{len(found.rejects)} chains were not labelled; first: {found.rejects[0].reason}")
-            judged = [Judged(hard(chain).labels or (), truth[chain.id]) for chain in found.chains]
+            labelled = [LabelledChain(hard(chain).labels or (), truth[chain.id]) for chain in found.chains]
             costs = {"rollouts": found.cost.samples, "tokens": found.cost.usage.generated}
             fresh = cpu if found.cost.resumed == 0 else None
-            rows[way, n] = row(way, n, judged, **costs, cpu_seconds=fresh)
+            rows[way, n] = row(way, n, labelled, **costs, cpu_seconds=fresh)
             if way == "monte_carlo":
                 estimated[n] = found
-                proven = [replace(j, labels=monotone(j.labels)) for j in judged]
+                proven = [replace(j, labels=monotone(j.labels)) for j in labelled]
                 rows["monte_carlo, monotone", n] = row("monte_carlo, monotone", n, proven, **costs)
     most = max(NUMBERS)
     cpu = time.process_time()
@@ -179,22 +181,22 @@ def compare(
 
 
 def limits(estimated: dict[int, RolloutResult], truth: dict[str, list[bool]]) -> dict[str, float]:
-    """How often rollouts say something else than the exact labels do, by prefix; concluded chains are left out."""
-    said: dict[str, float] = {}
+    """How often rollouts disagree with the exact labels, by prefix; concluded chains are left out."""
+    shares: dict[str, float] = {}
     for n, found in sorted(estimated.items()):
         right: list[float] = []
         wrong: list[float] = []
         for chain in found.chains:
             for kept, share in enumerate((chain.labels or ())[:-1], start=1):
                 (right if all(truth[chain.id][:kept]) else wrong).append(share or 0.0)
-        said[f"right_prefixes_never_solved_in_{n}"] = fmean(share == 0 for share in right)
-        said[f"wrong_prefixes_solved_in_{n}"] = fmean(share > 0 for share in wrong)
-    said["solved_from_right_prefixes"], said["solved_from_wrong_prefixes"] = fmean(right), fmean(wrong)
-    return said
+        shares[f"right_prefixes_never_solved_in_{n}"] = fmean(share == 0 for share in right)
+        shares[f"wrong_prefixes_solved_in_{n}"] = fmean(share > 0 for share in wrong)
+    shares["solved_from_right_prefixes"], shares["solved_from_wrong_prefixes"] = fmean(right), fmean(wrong)
+    return shares
 
 
 def savings(rows: Sequence[Row], against: str) -> list[dict[str, Any]]:
-    """For each point of a way: the rollouts that omega needs for the same first-error accuracy, on straight lines."""
+    """For each row of a method: the rollouts that omega needs for the same first-error accuracy, interpolated."""
     omega = [row for row in rows if row.way == "omega"]
     best: list[dict[str, Any]] = []
     for point in (row for row in rows if row.way == against):
@@ -207,7 +209,7 @@ def savings(rows: Sequence[Row], against: str) -> list[dict[str, Any]]:
 
 
 def rollouts_for(curve: Sequence[Row], accuracy: float) -> float | None:
-    """Where a curve first reaches an accuracy; its first point if that is above, None if it never does."""
+    """Rollouts at which a curve first reaches an accuracy; None if it never does."""
     if curve[0].first_error_accuracy >= accuracy:
         return curve[0].rollouts
     for low, high in pairwise(curve):
@@ -221,7 +223,7 @@ def rollouts_for(curve: Sequence[Row], accuracy: float) -> float | None:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    grid = Table(title="step labels against the exact ones")
+    grid = Table(title="step labels compared with the exact labels")
     headings = ("way", "N", "first error, %", "in wrong chains", "too early", "too late", "precision", "recall")
     for heading in (*headings, "rollouts", "tokens", "CPU s"):
         grid.add_column(heading, justify="left" if heading == "way" else "right", no_wrap=True)
@@ -256,12 +258,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--seed", type=int, default=78, help="of the held-out questions; the demo task's is 2024")
-    parser.add_argument("--journal", help="folder that keeps the rollouts, to go on in after a break")
+    parser.add_argument("--journal", help="folder with the rollouts; a stopped run continues from it")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     demo = held_out(options.questions, options.seed)
     rng = random.Random("teacher")
-    teacher = [judged for question in demo for judged in taught(question, rng)]
+    teacher = [chain for question in demo for chain in teacher_chains(question, rng)]
     with tempfile.TemporaryDirectory() as temporary:
         typed = {"journal": options.journal or str(Path(temporary) / "journal")}
         planned = rollout_plan("atomthink_tiny", typed)
@@ -272,7 +274,7 @@ def main() -> None:
         found, noise = compare(source, demo, runner)
         counts = chain_counts(source.records, demo, runner)
     rows = [row("teacher", None, teacher), *found]
-    accidents = sum(judged.true is None and judged.said is not None for judged in teacher)
+    accidents = sum(chain.true_first_error is None and chain.first_error is not None for chain in teacher)
     Console(width=150).print(table(rows))
     print(f"own chains: {counts}\nthe teacher's wrong steps: {len(demo)}, of them right by accident: {accidents}")
     print("rollouts: " + ", ".join(f"{name} {share:.1%}" for name, share in noise.items()))

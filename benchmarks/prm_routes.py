@@ -1,10 +1,10 @@
-"""Which ways of asking a PRM on a vLLM server are served from its prefix cache.
+"""Which routes to a PRM on a vLLM server use the server's prefix cache.
 
     python -m benchmarks.prm_routes --json benchmarks/results/prm_routes.json
 
 Needs vLLM in the environment (`.ci/vllm/run` installs one for CPUs). Real servers with tiny random PRMs score
-the candidates of one beam search (B = 2, C = 3, six steps of some 30 tokens behind a question of some 200) by each
-route that gives a step's score; the server's own counters tell how many of the prompts' tokens came from its cache.
+the candidates of one beam search (B = 2, C = 3, six steps of about 30 tokens after a question of about 200) by each
+route that returns a step's score. The server's own counters give the number of prompt tokens from its cache.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ POOLING = ("--runner", "pooling")
 
 @dataclass(frozen=True)
 class Route:
-    """One way to ask for the score of a path's last step.
+    """One request that returns the score of a path's last step.
 
     Attributes:
         name: For the table.
         prm: Builds the PRM.
         options: Of `vllm serve`.
-        place: Where it is asked, behind the server's address.
-        body: What is asked, from the path's token ids.
+        place: The path of the URL.
+        body: The body of the request, from the path's token ids.
     """
 
     name: str
@@ -112,7 +112,7 @@ def ids_for(route: Route, folder: FilePath) -> list[list[list[int]]]:
 
 
 async def score_all(server: VllmServer, route: Route, prompts: Sequence[Sequence[list[int]]]) -> None:
-    """Asks level by level, the candidates of one at the same time."""
+    """Scores level by level, the candidates of a level concurrently."""
     asked = Server(server.url, "", timeout=120, max_retries=0, connections=64)
     root = server.url.removesuffix("/v1")
     for level in prompts:
@@ -127,7 +127,7 @@ def measure(route: Route, place: FilePath) -> dict[str, Any]:
         asyncio.run(score_all(server, route, ids_for(route, folder)))
         tokens, cached = server.prefix_cache()
     asked = sum(len(ids) for level in ids_for(route, folder) for ids in level)
-    # What may not be read from the cache is not looked up in it either.
+    # vLLM does not query its cache for requests that may not use it.
     return {"route": route.name, "place": route.place, "prompt_tokens": asked, "looked_up": tokens, "cached": cached}
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/report_curves.py --runs runs
 
-Runs lmms-eval on the demo task, once per way of thinking, with samples and journals in the folder `--runs` (what is
-finished there is not asked again), then compares them with QuickThink and draws the scaling curve of the largest
+Runs lmms-eval on the demo task, once per mode, with samples and journals in the folder `--runs` (finished runs are
+not repeated), then compares them with QuickThink and draws the scaling curve of the largest
 search: `comparison.md` and `.json`, `scaling.md`, `.json`, `.svg` and `.png` in `benchmarks/results`. A smaller run of
-that search tells how good its estimated seconds are.
+that search shows how accurate the estimated seconds are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FEWER = 4
 
 
 def evaluate(name: str, arguments: str, folder: Path, limit: int) -> Path:
-    """Runs lmms-eval unless its results are there; returns the folder of its output."""
+    """Runs lmms-eval unless it has results already; returns the folder of its output."""
     out = folder / name
     if list(out.rglob("*_results.json")):
         return out
@@ -44,7 +44,7 @@ def evaluate(name: str, arguments: str, folder: Path, limit: int) -> Path:
     command = [sys.executable, "-m", "lmms_eval", "--model", "atomthink_tiny", "--tasks", "atomthink_demo"]
     command += ["--model_args", f"{arguments},journal={folder / 'journal'}", "--limit", str(limit)]
     subprocess.run([*command, "--log_samples", "--output_path", str(out)], env=environment, check=True)
-    if not list(out.rglob("*_results.json")):  # lmms-eval returns 0 whatever became of it
+    if not list(out.rglob("*_results.json")):  # lmms-eval returns 0 in any case
         raise SystemExit(f"lmms-eval left no results of {name}")
     return out
 
@@ -68,10 +68,10 @@ def main() -> None:
 
 
 def check(found: Scaling, smaller: Path) -> str:
-    """Says what a run with fewer candidates took, beside what was estimated for it from the larger one."""
+    """Prints the time of a run with fewer candidates and the estimate from the larger one."""
     (point,) = (one for one in found.points if one.method == SelectionMethod("best_of_n", "mean") and one.n == FEWER)
     pace = read(smaller).pace
-    assert pace is not None, "a run that was resumed does not tell its time: take its folder away"
+    assert pace is not None, "a resumed run has no wall time: remove its folder"
     return f"a run with n={FEWER} took {pace:.2f} s per question, estimated were {point.seconds:.2f}"
 
 

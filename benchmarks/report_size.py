@@ -2,8 +2,8 @@
 
     python -m benchmarks.report_size --questions 50 500 5000 --out benchmarks/results/report_size.json
 
-The runs are made up: eight chains of five steps for each question, every step of its own words, and a picture of
-its own with the detail of a photograph, whose thumbnail is in the journal. Times are of reading the run and writing
+The runs are made up: eight chains of five steps for each question, with random words, and a picture
+with the detail of a photograph, whose thumbnail is in the journal. Times are of reading the run and writing
 the page, without imports, and of one load in headless Chromium, from disk.
 """
 
@@ -51,7 +51,7 @@ def picture(doc_id: int) -> Image.Image:
 
 
 def sentence(rng: random.Random, words: int) -> str:
-    """Returns words as frequent as words are: the k-th of a vocabulary in proportion to 1 / k."""
+    """Returns random words with Zipf frequencies: the k-th of a vocabulary in proportion to 1 / k."""
     ranks = (int(VOCABULARY ** rng.random()) for _ in range(words))
     return " ".join(np.base_repr(rank * 7919 + 40_000, 26).lower() for rank in ranks)
 
@@ -65,8 +65,8 @@ def thought(doc_id: int) -> tuple[Question, Outcome]:
         path, scores = Chain(question), []
         for k in range(1, STEPS + 1):
             answer = str(rng.randint(1, 4)) if k == STEPS else None
-            said = f"To sum up, the final answer is: {answer}." if answer else f"{sentence(rng, WORDS)}."
-            path = path.extend(ChainStep(f"Step {k}: {said}"), answer)
+            text = f"To sum up, the final answer is: {answer}." if answer else f"{sentence(rng, WORDS)}."
+            path = path.extend(ChainStep(f"Step {k}: {text}"), answer)
             scores.append(rng.random())
             assert path.parent is not None
             assert path.step is not None

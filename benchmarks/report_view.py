@@ -2,8 +2,8 @@
 
     python -m benchmarks.report_view --runs runs
 
-Runs lmms-eval on the demo task as `report_curves.py` does (what is finished in the folder `--runs` is not asked
-again), writes the page, and takes its picture to `benchmarks/results/view.png` by headless Chromium.
+Runs lmms-eval on the demo task as `report_curves.py` does (finished runs in the folder `--runs` are not
+repeated), writes the page, and takes its picture to `benchmarks/results/view.png` by headless Chromium.
 """
 
 from __future__ import annotations

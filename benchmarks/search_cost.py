@@ -1,16 +1,15 @@
-"""What a beam search costs, beside the same search done the way AtomThink's published code does it.
+"""The cost of a beam search, compared with the same search as in AtomThink's published code.
 
     python benchmarks/search_cost.py --json benchmarks/results/search_cost.json
 
-Both ways (`baselines.py`) search the same questions, in turns of a few questions, in one process. Two models: the
-embedded one with its own multimodal PRM, and a LLaVA with random weights and 576 image tokens whose steps have 32
-tokens, six of them, with a text PRM of the published kind, a causal language model with random weights that is read at
-a tag.
+Both implementations (`baselines.py`) search the same questions, in turns of a few questions, in one process. There are
+two models: the embedded one with its own multimodal PRM, and a LLaVA with random weights, 576 image tokens and six
+steps of 32 tokens, with a text PRM of the published kind (a causal language model that is read at a tag).
 
-Reading is given over what is distinct: the tokens of one question's search tree, each counted once, in the ids of the
-model that reads them. A token is counted again only if what stands before it differs, so the question counts once, and
-so does what sibling steps begin with; for a PRM these are all the tokens it has to read at least. A policy's tree holds
-the steps it wrote, which it need not read, so its ratio can be below 1; questions share nothing with each other.
+Prefilled tokens are given as a ratio to the distinct tokens: those of one question's search tree, each counted once, as
+token ids of the model. A token counts again only after a different prefix, so the question and common beginnings of
+sibling steps count once. A PRM has to read at least the distinct tokens. A policy's ratio can be below 1, because its
+own steps are in the KV cache already. Questions share no tokens.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ TURN = 8
 
 
 def compare(setting: Setting, questions: Sequence[Question]) -> tuple[Arm, Arm]:
-    """Runs both ways over the questions, in turns."""
+    """Runs both implementations on the questions, in turns."""
     arms = Arm("ours"), Arm("published way")
     ways = Ours(setting), Published(setting)
 
