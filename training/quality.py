@@ -18,7 +18,7 @@ from atomthink_plugin.api import AtomThinkError, Message, QuestionError
 from atomthink_plugin.formats.steps import SEPARATOR, check
 from atomthink_plugin.report.output_files import write_json
 from atomthink_plugin.runtime.event_loop import run
-from atomthink_plugin.training.annotate.budget import Budget, LimitError
+from atomthink_plugin.training.annotate.budget import LimitError, SpendingBudget
 from atomthink_plugin.training.annotate.filters import well_formed
 from atomthink_plugin.training.annotate.teacher import Teacher, TeacherReply, connect
 from atomthink_plugin.training.records import Chain, RecordFile, count_reasons, read_images, read_records
@@ -88,7 +88,7 @@ def report_quality(
     report: dict[str, Any] = {"statistics": statistics(found.records, _token_counter(tokenizer)) | rejected}
     scores = JudgeScores()
     if judge_model is not None:
-        budget = Budget(max_tokens=max_tokens_total)
+        budget = SpendingBudget(max_tokens=max_tokens_total)
         # The chains that are judged are the same in every run.
         chosen = random.Random(0).sample(found.records, samples) if samples < len(found) else found.records
         scores = run(judge(found, chosen, connect(judge_model, base_url, budget)))

@@ -62,7 +62,7 @@ class Call:
     has_reply: bool = False
 
 
-class Budget:
+class SpendingBudget:
     """Counts the cost of calls and refuses a call that might exceed a limit.
 
     A call is one try of a request. A call that fits only if calls in flight turn out cheaper than their upper bounds
@@ -161,7 +161,7 @@ class PaidServer(Server):
     """
 
     def __init__(
-        self, url: str, key: str, budget: Budget, *, timeout: float, max_retries: int, connections: int
+        self, url: str, key: str, budget: SpendingBudget, *, timeout: float, max_retries: int, connections: int
     ) -> None:
         super().__init__(url, key, timeout=timeout, max_retries=max_retries, connections=connections)
         self._budget = budget

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.training.annotate.budget import Budget, LimitError
+from atomthink_plugin.training.annotate.budget import LimitError, SpendingBudget
 from atomthink_plugin.training.annotate.filters import AttemptError
 from atomthink_plugin.training.annotate.ledger import Ledger
 from atomthink_plugin.training.annotate.teacher import NoReplyError
@@ -37,7 +37,7 @@ class QuestionPool:
     """
 
     ledger: Ledger
-    budget: Budget
+    budget: SpendingBudget
     concurrency: int
     label: str
     results: dict[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.training.annotate import own_rollouts, prompts
 from atomthink_plugin.training.annotate.attempt import AttemptSettings, WriteChain, annotate_question
 from atomthink_plugin.training.annotate.augment import augment
-from atomthink_plugin.training.annotate.budget import Budget, LimitError, read_price
+from atomthink_plugin.training.annotate.budget import LimitError, SpendingBudget, read_price
 from atomthink_plugin.training.annotate.corrupt import corrupt_chain, labelled_pairs
 from atomthink_plugin.training.annotate.dynamic import extend_stepwise
 from atomthink_plugin.training.annotate.ledger import Ledger
@@ -88,10 +88,10 @@ def annotate_with_teacher(
     if method == "corrupt" and (split or columns or max_steps):
         raise AtomThinkError("`--split`, `--columns` and `--max-steps` cannot be used with `--method corrupt`")
     price = read_price(prices, teacher_model) if prices else None
-    Budget(price, max_tokens_total, max_usd)  # checks the limits before anything is written
+    SpendingBudget(price, max_tokens_total, max_usd)  # checks the limits before anything is written
     settings = AttemptSettings(tries=tries, max_steps=max_steps or 25, checks=checks)
     with closing(Ledger(out)) as ledger:
-        budget = Budget(price, max_tokens_total, max_usd, ledger)
+        budget = SpendingBudget(price, max_tokens_total, max_usd, ledger)
         connection = {"connections": concurrency, "max_retries": max_retries}
         teacher = connect(teacher_model, base_url, budget, ledger, timeout=timeout, wait=wait, **connection)
         pool = QuestionPool(ledger, budget, concurrency, f"annotate ({method})")

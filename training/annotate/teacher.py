@@ -26,7 +26,7 @@ from atomthink_plugin.servers.chat_endpoint import (
 from atomthink_plugin.servers.chat_turns import ChatTurns
 from atomthink_plugin.servers.openai_client import addresses, key
 from atomthink_plugin.servers.pool import Servers
-from atomthink_plugin.training.annotate.budget import Budget, PaidServer
+from atomthink_plugin.training.annotate.budget import PaidServer, SpendingBudget
 from atomthink_plugin.training.annotate.ledger import Ledger
 from atomthink_plugin.training.records import describe_error
 
@@ -186,7 +186,7 @@ class Teacher:
 def connect(
     model: str,
     base_url: str | None,
-    budget: Budget,
+    budget: SpendingBudget,
     ledger: Ledger | None = None,
     *,
     connections: int = 16,

@@ -1,4 +1,4 @@
-"""The meter, the ledger and the lenient reader, each by itself."""
+"""The spending budget, the ledger and the reader of replies, each on its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.annotate.budget import Budget, LimitError, Price, read_price
+from atomthink_plugin.training.annotate.budget import LimitError, Price, SpendingBudget, read_price
 from atomthink_plugin.training.annotate.filters import AttemptError, require_format, well_formed
 from atomthink_plugin.training.annotate.ledger import Cost, Ledger
 from atomthink_plugin.training.annotate.teacher import TeacherReply, parse_reply
@@ -23,7 +23,7 @@ class NumberedStep(TeacherReply):
 
 def test_a_call_waits_for_those_in_flight_and_is_refused_only_where_they_cannot_help() -> None:
     async def run() -> None:
-        budget, first_ends, granted = Budget(max_tokens=100), asyncio.Event(), asyncio.Event()
+        budget, first_ends, granted = SpendingBudget(max_tokens=100), asyncio.Event(), asyncio.Event()
 
         async def first() -> None:
             async with budget.call(budget.cost(50, 20)) as call:
