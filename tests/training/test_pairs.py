@@ -15,7 +15,7 @@ from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.training.images import shared_image
 from atomthink_plugin.training.pairs import FinishedPath, PairLimits, path_pairs, paths_of, sibling_pairs
 from atomthink_plugin.training.records import Pair, engine_question, read_records
-from tests.training.annotate.teaching import lines
+from tests.training.annotate.teacher_server import lines
 from tests.training.train.demo_data import demo_chains
 
 
