@@ -110,16 +110,18 @@ class SpendingBudget:
             LimitError: The bound exceeds what is left, even without the calls in flight. All later calls fail as well.
         """
         await self._reserve(bound)
-        number = self._ledger.add_call(bound) if self._ledger else 0
-        call = Call(bound.unanswered())  # stays so if this run is interrupted here
+        call, number = Call(Cost()), 0
         try:
+            if self._ledger:
+                number = self._ledger.add_call(bound)
+            call.cost = bound.unanswered()  # stays so if this run is interrupted here
             yield call
         finally:
             self._reserved -= bound
             self.spent += call.cost
             self._settled.set()
             self._settled = asyncio.Event()
-            if self._ledger:
+            if self._ledger and number:
                 self._ledger.add_cost(number, call.cost, hold=call.has_reply)
 
     async def _reserve(self, bound: Cost) -> None:

@@ -52,6 +52,48 @@ def test_a_call_waits_for_those_in_flight_and_is_refused_only_where_they_cannot_
     asyncio.run(run())
 
 
+def test_a_call_that_cannot_be_recorded_gives_back_its_reservation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(ledger: Ledger) -> None:
+        budget, first_ends = Budget(max_tokens=100, ledger=ledger), asyncio.Event()
+        record = ledger.add_call
+
+        def full(_: Cost) -> int:
+            monkeypatch.setattr(ledger, "add_call", record)
+            raise AtomThinkError("no space left")
+
+        async def first() -> None:
+            async with budget.call(budget.cost(10, 0)) as call:
+                monkeypatch.setattr(ledger, "add_call", full)
+                await first_ends.wait()
+                call.cost = budget.cost(10, 0)
+
+        async def unrecorded() -> None:
+            with pytest.raises(AtomThinkError):
+                async with budget.call(budget.cost(80, 0)):
+                    pytest.fail("a call without a record was granted")
+
+        async def third() -> None:
+            async with budget.call(budget.cost(60, 0)) as call:
+                call.cost = budget.cost(60, 0)
+
+        tasks = [asyncio.create_task(work()) for work in (first, unrecorded, third)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        first_ends.set()
+        _, waiting = await asyncio.wait(tasks, timeout=20)
+        for task in waiting:
+            task.cancel()
+        assert not waiting  # the reservation would block the third call for ever
+        assert budget.spent.tokens == 70
+
+    ledger = Ledger(tmp_path)
+    asyncio.run(run(ledger))
+    ledger.close()
+    assert Ledger(tmp_path).spent.tokens == 70
+
+
 def test_prices_count_cached_tokens_apart(tmp_path: Path) -> None:
     assert Price(prompt=2, completion=10, cached=0.5).usd(1_000_000, 100_000, 400_000) == pytest.approx(1.2 + 0.2 + 1)
     assert Price(prompt=2, completion=10).usd(1_000_000, 0, 400_000) == pytest.approx(2)
