@@ -190,7 +190,7 @@ def read_origins(chains: Path) -> dict[str, tuple[str, str]]:
     for _, row in json_rows(chains):
         if isinstance(row, dict) and "id" in row:
             method = row.get("method") or row.get("way")  # the older name
-            found[str(row["id"])] = str(row.get("source") or "unknown"), str(method or "unknown")
+            found[str(row["id"]).strip()] = str(row.get("source") or "unknown"), str(method or "unknown")
     return found
 
 

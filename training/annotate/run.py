@@ -217,7 +217,7 @@ async def _corrupt(
             places = (f"{chain.id}/{number}" for number in range(1, len(chain.steps) + 1))
             rejects += (StageReject.of(place, pool.missing(key), {}) for place in places)
             continue
-        about = {"method": "corrupt", "teacher": teacher.model, "source": origins[chain.id][0]}
+        about = {"method": "corrupt", "teacher": teacher.model, "source": origins.get(chain.id, ("unknown",))[0]}
         moved = chain.model_copy(update={"images": tuple(stored[image] for image in chain.images)})
         for kind, version in labelled_pairs(moved, result):
             chains.append({**version.model_dump(exclude_none=True), **about, "kind": kind})

@@ -68,12 +68,13 @@ def test_a_chain_with_a_step_that_is_labelled_wrong_is_set_aside(tmp_path: Path)
 
 
 def test_all_that_is_written_can_be_read_back(tmp_path: Path) -> None:
-    file = chains(tmp_path / "in", {"labels": [1, 1, 1, 1], "corrections": [None] * 4})
+    file = chains(tmp_path / "in", {"id": " 7 ", "source": "book", "labels": [1, 1, 1, 1], "corrections": [None] * 4})
     with serve(Spoiler()) as script:
         assert main(command(file, tmp_path / "out", script.url, "--method", "corrupt")) == 0
     found = read_records(tmp_path / "out/chains.jsonl", Chain)
     assert not found.rejects
     assert len(found.records) == summary(tmp_path / "out")["chains"] == 4
+    assert {one["source"] for one in lines(tmp_path / "out/chains.jsonl")} == {"book"}
 
 
 def test_a_limit_is_one_of_chains(tmp_path: Path) -> None:
