@@ -56,7 +56,7 @@ def test_a_call_that_cannot_be_recorded_gives_back_its_reservation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run(ledger: Ledger) -> None:
-        budget, first_ends = Budget(max_tokens=100, ledger=ledger), asyncio.Event()
+        budget, first_ends = SpendingBudget(max_tokens=100, ledger=ledger), asyncio.Event()
         record = ledger.add_call
 
         def full(_: Cost) -> int:
