@@ -60,10 +60,7 @@ class ExportedChain(NamedTuple):
 def export_chains(chains: Path, out: Path, form: Form) -> None:
     """Writes the chains of a file as a data set and prints a summary.
 
-    Args:
-        chains: JSONL of chains; with labels for `prm`.
-        out: The folder to write.
-        form: `sft`: one record per step. `prm`: one record per labelled step.
+    The arguments are those of `atomthink data sft` and `atomthink data prm`.
 
     Raises:
         AtomThinkError: A file cannot be read or written, the folder has a data set, or no chain can be used.

@@ -104,13 +104,7 @@ def make_pairs(
 ) -> None:
     """Writes pairs and rejects and prints their counts.
 
-    Args:
-        sources: Folders or files of journals, and files of chains.
-        out: The file to write. The journal of a new search goes next to it.
-        limits: Which pairs are made.
-        questions: The questions of the journals, with images and, where known, answers; or those to search.
-        model: Searches the questions first, named as for lmms-eval.
-        model_args: The arguments of the model.
+    The arguments are those of `atomthink pairs`.
 
     Raises:
         AtomThinkError: A file, the model or one of its arguments cannot be used, or there is no pair.

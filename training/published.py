@@ -83,10 +83,7 @@ def import_published(source: str, out: Path, images: Path | None = None) -> None
 
     A record of AMATH-PRM is a chain. Records of AMATH-SFT are joined where the history of one is the end of another.
 
-    Args:
-        source: AMATH-SFT (`conversations`) or AMATH-PRM (`process`): a file, a folder or a dataset of the hub.
-        out: The chains, as JSONL; the rejects are written next to them.
-        images: What image names are relative to, if not the folder of the file.
+    The arguments are those of `atomthink data read`.
 
     Raises:
         AtomThinkError: A file cannot be read or written, or no record can be used.

@@ -71,14 +71,7 @@ def report_quality(
 ) -> None:
     """Prints the quality of the chains of a file as JSON.
 
-    Args:
-        chains: JSONL of chains.
-        tokenizer: A checkpoint whose tokenizer counts tokens.
-        judge_model: The judge's name on its server; None for counts only.
-        base_url: URL of the server, if not OpenAI's.
-        samples: How many chains are judged.
-        max_tokens_total: The most tokens that the judge may spend.
-        json_file: Also gets the numbers, with the score of each chain.
+    The arguments are those of `atomthink data quality`.
 
     Raises:
         AtomThinkError: The file cannot be read, or the tokenizer or the judge cannot be used.

@@ -197,11 +197,11 @@ def read_records(
     check_images: bool = True,
     strict: bool = False,
 ) -> RecordFile[R]:
-    """Reads a JSONL file, or a JSON file with one list.
+    """Reads a JSONL file, or a JSON file with one list, as records of a class.
 
     Args:
         file: The file.
-        kind: The class of its records.
+        kind: The class.
         limit: Reads only the first records.
         required: Fields that must not be empty although the class allows it, such as `answer`.
         check_images: Whether records whose images cannot be decoded are rejects.
@@ -226,21 +226,19 @@ def read_records(
             rejects.append(Reject(where, describe_error(error), row))
         else:
             found[record.id] = record
-    records = list(found.values())
     if check_images:
-        faults = image_faults([[(name, file.parent / name) for name in record.images] for record in records])
-        for record, fault in zip(records, faults, strict=True):
+        images = [[(name, file.parent / name) for name in record.images] for record in found.values()]
+        for name, fault in zip(list(found), image_faults(images), strict=True):
             if fault:
-                where = f"{file.name}, id {record.id!r}"
-                rejects.append(Reject(where, fault, record.model_dump(exclude_none=True)))
-        records = [record for record, fault in zip(records, faults, strict=True) if not fault]
-    if not records:
+                where = f"{file.name}, id {name!r}"
+                rejects.append(Reject(where, fault, found.pop(name).model_dump(exclude_none=True)))
+    if not found:
         raise nothing_usable(file, rejects)
     if strict and rejects:
         raise AtomThinkError(f"{file}: {len(rejects)} of its records cannot be used{first_reason(rejects)}")
     if rejects:
-        log.warning("%s: %d of %d records are rejected", file, len(rejects), len(records) + len(rejects))
-    return RecordFile(file.parent, records, rejects)
+        log.warning("%s: %d of %d records are rejected", file, len(rejects), len(found) + len(rejects))
+    return RecordFile(file.parent, list(found.values()), rejects)
 
 
 def json_rows(file: Path) -> Iterator[tuple[str, Any]]:

@@ -151,14 +151,9 @@ def read_questions(
     columns: Mapping[str, str] | None = None,
     limit: int | None = None,
 ) -> RecordFile[AnsweredQuestion]:
-    """Reads a source as questions and copies their images to `out/images`.
+    """Reads a source, see `open_source`, as questions, and copies their images to `out/images`.
 
-    Args:
-        name: A source; see `open_source`.
-        out: The output folder; the images of the result are relative to it.
-        split: The split to read; needed if there are several.
-        columns: The column of a field, as `{"question": "problem"}`. Other fields are found by their usual names.
-        limit: Reads only the first rows.
+    `columns` has the column of a field, as `{"question": "problem"}`. Other fields are found by their usual names.
 
     Raises:
         AtomThinkError: The source cannot be read, has no such split or column, or has no usable question.

@@ -124,11 +124,13 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
             rejects.append(Reject(row.where, describe_error(error), row.fields))
         else:
             chains |= {item.chain.id: item for item in (own, *shared) if item.chain.id not in chains}
+    good: list[LabelledChain] = []
     faults = image_faults([list(zip(c.chain.images, c.pictures, strict=True)) for c in chains.values()])
-    good = [item for item, fault in zip(chains.values(), faults, strict=True) if not fault]
     for item, fault in zip(chains.values(), faults, strict=True):
         if fault:
             rejects.append(Reject(f"id {item.chain.id!r}", fault, item.chain.model_dump(exclude_none=True)))
+        else:
+            good.append(item)
     if not good:
         raise nothing_usable(source, rejects)
     if rejects:

@@ -53,16 +53,7 @@ def evaluate_prm(
 ) -> None:
     """Scores a labelled set and prints how well the scores separate right steps from wrong ones.
 
-    Args:
-        source: The set, see `read_set`.
-        scorer: `prm`, `scorer` and the arguments of the scorer, as a run takes them.
-        format: Format of the set; None to detect it.
-        limit: Uses only the first records.
-        threshold: A step with a lower score is predicted to be wrong.
-        threshold_from: Another set. The threshold with the highest first-error F1 there is used instead.
-        scores: File of scores; a stopped run continues from it.
-        rejects: Where to write the records that cannot be used. Without it, the reasons are logged.
-        json: Where to write the metrics.
+    The arguments are those of `atomthink prm eval`; `scorer` has those of the scorer, as a run takes them.
 
     Raises:
         AtomThinkError: An argument, the PRM or a set cannot be used.
@@ -100,11 +91,7 @@ def evaluate_prm(
 def mine(chains: Path, out: Path, scorer: Mapping[str, Any], scores: Path | None = None) -> int:
     """Writes the chains with a step that a PRM misjudges, the worst first, and returns their number.
 
-    Args:
-        chains: Labelled chains.
-        out: The file to write. Images stay where they are. Rejects go to OUT.rejects.jsonl.
-        scorer: `prm`, `scorer` and the arguments of the scorer, as a run takes them.
-        scores: File of scores; a stopped run continues from it.
+    The arguments are those of `atomthink prm mine`; `scorer` has those of the scorer, as a run takes them.
 
     Raises:
         AtomThinkError: The chains or the PRM cannot be used.

@@ -40,10 +40,7 @@ class RolloutResult:
 def rollout_search(n: int, answers: Mapping[str, str] | None = None) -> Search:
     """Returns a search that samples `n` independent rollouts of a question.
 
-    Args:
-        n: The number of rollouts.
-        answers: The right answers by the id of the question. Then the value of the outcome is the share of right
-            rollouts, else 0.
+    The value of the outcome is the share of right rollouts if the `answers` are given by the id of the question.
     """
 
     async def search(tree: SearchTree) -> Choice:

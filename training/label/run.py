@@ -81,16 +81,7 @@ def label_file(
 ) -> None:
     """Labels the chains of a file, writes chains, rejects and summary, and prints the summary.
 
-    Args:
-        source: JSONL of chains; of questions with answers if chains are to be sampled.
-        out: The labelled chains. Rejects and summary are written next to them.
-        model: The model, named as for lmms-eval.
-        model_args: Its arguments.
-        method: A name in `METHODS`.
-        rollouts: The most rollouts after a step.
-        soft: Whether labels are shares of right rollouts, instead of 1 if any is right.
-        sample: How many chains of each question are sampled first; None to label the chains of the input.
-        temperature: Of the sampled chains; None for that of the rollouts.
+    The arguments are those of `atomthink label`.
 
     Raises:
         AtomThinkError: The input, the model or one of its arguments cannot be used, or no chain can be labelled.
@@ -143,11 +134,7 @@ def label_file(
 def label_chains(source: RecordFile[Chain], runner: Runner, method: Method, n: int) -> RolloutResult:
     """Labels chains by rollouts.
 
-    Args:
-        source: Chains without labels. The result does not have its rejects.
-        runner: The policy, its settings and the journal; its search follows one path.
-        method: How a chain is labelled.
-        n: The most rollouts from a prefix.
+    The search of the runner follows one path. `n` is the most rollouts from a prefix.
 
     Raises:
         QuestionError: A rollout failed and `runner.on_error` is "raise".
