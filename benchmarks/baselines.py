@@ -24,8 +24,8 @@ from atomthink_plugin.inference.encoding import Encoder, Encoding, text_encoding
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.scorers.batched import BatchedScorer
-from atomthink_plugin.scorers.detect import SECTION, PrmSettings
-from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, TokenPrm, prm_token
+from atomthink_plugin.scorers.detect import PUBLISHED, SECTION, PrmSettings
+from atomthink_plugin.scorers.prm_token import TextLayout, TokenPrm, prm_token
 
 BEAMS, CANDIDATES = 2, 3
 CACHE_GIB = 16.0

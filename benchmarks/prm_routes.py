@@ -26,8 +26,9 @@ from rich.table import Table
 from atomthink_plugin.api import Path, Step
 from atomthink_plugin.inference.checkpoint_files import load_preprocessor
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
+from atomthink_plugin.scorers.detect import PUBLISHED
 from atomthink_plugin.scorers.prm_head import Conversation
-from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout
+from atomthink_plugin.scorers.prm_token import TextLayout
 from atomthink_plugin.servers.openai_client import Server
 from tests.tiny_models import question
 from tests.vllm.serving import VllmServer, causal_prm, head_prm, qwen_prm, serve

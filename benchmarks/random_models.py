@@ -20,7 +20,7 @@ from transformers import (
 
 from atomthink_plugin.inference.checkpoints import Checkpoint, neutral
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from atomthink_plugin.scorers.prm_token import PUBLISHED
+from atomthink_plugin.scorers.detect import PUBLISHED
 
 SIDE, PATCH = 336, 14
 IMAGE_TOKENS = (SIDE // PATCH) ** 2

@@ -349,7 +349,7 @@ def train_policy(recipe: RecipeName = None, /, *, print_recipe: PrintRecipe = No
     from atomthink_plugin.training.train.recipe import PolicyRecipe
 
     if loaded := _recipe(PolicyRecipe, recipe, print_recipe, overrides):
-        from atomthink_plugin.training.train.sft import train_policy  # takes seconds: after the recipe is checked
+        from atomthink_plugin.training.train.policy import train_policy  # takes seconds: after the recipe is checked
 
         train_policy(loaded)
 
@@ -366,7 +366,7 @@ def train_dpo(recipe: RecipeName = None, /, *, print_recipe: PrintRecipe = None,
     from atomthink_plugin.training.train.recipe import DpoRecipe
 
     if loaded := _recipe(DpoRecipe, recipe, print_recipe, overrides):
-        from atomthink_plugin.training.train.dpo import train_dpo  # takes seconds: after the recipe is checked
+        from atomthink_plugin.training.train.policy import train_dpo  # takes seconds: after the recipe is checked
 
         train_dpo(loaded)
 
@@ -380,7 +380,7 @@ def train_prm(recipe: RecipeName = None, /, *, print_recipe: PrintRecipe = None,
         atomthink train prm --print-recipe prm_llava1_5_7b > recipe.yaml
         atomthink train prm recipe.yaml --data labels.jsonl
     """
-    from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+    from atomthink_plugin.training.train.recipe import PrmRecipe
 
     if loaded := _recipe(PrmRecipe, recipe, print_recipe, overrides):
         from atomthink_plugin.training.train.prm import train_prm  # takes seconds: after the recipe is checked

@@ -41,6 +41,13 @@ class PrmSettings(BaseModel):
     bias: float = 0.0
 
 
+PUBLISHED: Final = PrmSettings(kind="token", tag=" \n\n\n\n\n", good=" +", bad=" -")
+"""AtomThinkPRM and Math-psa: one tag after every step, `+` and `-` with the space before them."""
+
+SEPARATOR_TOKEN: Final = "<extra_0>"
+"""The token after every step for Qwen2.5-Math-PRM."""
+
+
 def prm_settings(config: dict[str, Any], name: str) -> PrmSettings | None:
     """Returns the settings in `config` for reading the PRM `name`, None if it has none.
 

@@ -26,14 +26,12 @@ from atomthink_plugin.inference.encoding import (
 )
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
-from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
+from atomthink_plugin.scorers.detect import SEPARATOR_TOKEN, PrmSettings, prm_settings
 from atomthink_plugin.scorers.prm_token import ChatLayout, Layout
 from atomthink_plugin.scorers.scored_step import TextAlone, last_step
 
 SYSTEM: Final = r"Please reason step by step, and put your final answer within \boxed{}."
 """The system turn of the published model's training data."""
-
-SEPARATOR_TOKEN: Final = "<extra_0>"
 
 _CLASSES: Final = 2
 

@@ -32,11 +32,8 @@ from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.prefix_cache.tree import common
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
 from atomthink_plugin.scorers.chat_layout import prompt_and_reply
-from atomthink_plugin.scorers.detect import PrmSettings, prm_settings
+from atomthink_plugin.scorers.detect import PUBLISHED, PrmSettings, prm_settings
 from atomthink_plugin.scorers.scored_step import TextAlone
-
-PUBLISHED: Final = PrmSettings(kind="token", tag=" \n\n\n\n\n", good=" +", bad=" -")
-"""AtomThinkPRM and Math-psa: one tag after every step, `+` and `-` with the space before them."""
 
 _BLANK_LINE: Final = "\n\n"
 

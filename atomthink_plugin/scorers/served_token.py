@@ -16,8 +16,8 @@ from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.chat_layout import prompt_and_reply
-from atomthink_plugin.scorers.detect import prm_settings
-from atomthink_plugin.scorers.prm_token import PUBLISHED, TextLayout, markers
+from atomthink_plugin.scorers.detect import PUBLISHED, prm_settings
+from atomthink_plugin.scorers.prm_token import TextLayout, markers
 from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers, served_name
 from atomthink_plugin.servers.chat_turns import ChatTurns
 from atomthink_plugin.servers.openai_client import Server

@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from atomthink_plugin.training.tiny.stages import RECIPES
-from atomthink_plugin.training.train.prm_recipe import PrmRecipe
-from atomthink_plugin.training.train.recipe import PolicyRecipe, Recipe, checked_recipe
+from atomthink_plugin.training.train.recipe import PolicyRecipe, PrmRecipe, Recipe, checked_recipe
 
 KINDS: dict[str, type[Recipe]] = {"policy": PolicyRecipe, "prm": PrmRecipe}
 

@@ -34,7 +34,7 @@ def test_the_example_of_a_reject_has_its_fields() -> None:
 
 
 def test_the_example_of_a_recipe_is_a_recipe() -> None:
-    from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+    from atomthink_plugin.training.train.recipe import PrmRecipe
 
     assert PrmRecipe.model_validate(yaml.safe_load(EXAMPLES["recipe.yaml"])).max_steps == 150
 

@@ -17,7 +17,7 @@ from atomthink_plugin.training.records import Chain, write_records
 from atomthink_plugin.training.train.checkpoint import load_trainable
 from atomthink_plugin.training.train.dataset import RowCollator, TrainingData, read_training_data
 from atomthink_plugin.training.train.prm_checkpoint import load
-from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+from atomthink_plugin.training.train.recipe import PrmRecipe
 from atomthink_plugin.training.train.row_encoder import row_encoder
 from atomthink_plugin.training.train.tokens import ChainRows, closing_id
 from tests import tiny_models

@@ -22,9 +22,11 @@ from atomthink_plugin.tasks.demo.questions import (
 )
 from atomthink_plugin.training.records import write_records
 from atomthink_plugin.training.tiny.labels import corrections, slipped_steps, verdicts, with_number, wrong_number
-from atomthink_plugin.training.tiny.model import IMAGE_SIDE
 
 FIGURES: Final = "figures"
+IMAGE_SIDE: Final = 112
+"""Pixels of a side of the pictures: what the model sees."""
+
 STEPS_PER_ROW: Final = 9
 
 Record = dict[str, Any]

@@ -16,21 +16,30 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.plugins.arguments import hint
+from atomthink_plugin.runtime.build import build
+from atomthink_plugin.tasks.demo.questions import DemoQuestion
+from atomthink_plugin.training.label.rollouts import sample_chains
+from atomthink_plugin.training.records import AnsweredQuestion, json_rows, read_records, relocated, write_records
+from atomthink_plugin.training.tiny.files import Figures, labelled_chain, write, write_held_out
+from atomthink_plugin.training.tiny.model import make_base, make_grown
+from atomthink_plugin.training.tiny.muon import muon_with_adamw
+from atomthink_plugin.training.train.policy import train_policy
+from atomthink_plugin.training.train.prm import train_prm
+from atomthink_plugin.training.train.recipe import PolicyRecipe, PrmRecipe, Recipe, checked_recipe
+from atomthink_plugin.training.train.trainer import OptimizerFactory
 
-if TYPE_CHECKING:
-    from atomthink_plugin.training.train.recipe import Recipe
-    from atomthink_plugin.training.train.trainer import OptimizerFactory
-
-R = TypeVar("R", bound="Recipe")
+R = TypeVar("R", bound=Recipe)
 
 log = logging.getLogger(__name__)
 
@@ -126,10 +135,8 @@ def _scaled(value: Any, scale: float) -> Any:
     return [_scaled(one, scale) for one in value] if isinstance(value, list) else value
 
 
-def figures_of(recipe: dict[str, Any]) -> Any:
-    """Returns the figures of a recipe; their pictures are drawn unless they exist."""
-    from atomthink_plugin.training.tiny.files import Figures
-
+def figures_of(recipe: dict[str, Any]) -> Figures:
+    """Returns a recipe's figures, after drawing those that are missing."""
     fields = recipe["figures"]
     figures = Figures(Path(fields["folder"]), fields["size"], fields["seed"])
     if not (figures.folder / figures.file(len(figures.all) - 1)).exists():
@@ -139,15 +146,11 @@ def figures_of(recipe: dict[str, Any]) -> Any:
 
 def base(recipe: dict[str, Any]) -> None:
     """Makes a base model."""
-    from atomthink_plugin.training.tiny.models import make_base
-
     make_base(Path(recipe["out"]), figures_of(recipe), recipe["looking"], recipe["seed"])
 
 
 def data(recipe: dict[str, Any]) -> None:
     """Writes files of records, on all cores."""
-    from atomthink_plugin.training.tiny.files import write
-
     figures = figures_of(recipe)
     with ProcessPoolExecutor() as pool:
         wanted = [(file["name"], file["records"], file["seed"]) for file in recipe["files"]]
@@ -157,49 +160,44 @@ def data(recipe: dict[str, Any]) -> None:
 
 def grow(recipe: dict[str, Any]) -> None:
     """Adds layers to a trained model."""
-    from atomthink_plugin.training.tiny.models import make_grown
-
     eyes = recipe.get("eyes")
     make_grown(Path(recipe["out"]), Path(recipe["model"]), recipe["layers"], eyes and Path(eyes), recipe["images"])
 
 
 def chains(recipe: dict[str, Any]) -> None:
-    """Samples a policy's chains and labels them exactly."""
-    from atomthink_plugin.training.tiny.own_chains import sample_labelled
-
-    sample_labelled(Path(recipe["questions"]), recipe["policy"], recipe["temperature"], Path(recipe["out"]))
+    """Samples a policy's chain for each question and writes those with an answer, with exact labels."""
+    questions, out, temperature = Path(recipe["questions"]), Path(recipe["out"]), recipe["temperature"]
+    demo = [record["demo"] for _, record in json_rows(questions)]
+    asked = read_records(questions, AnsweredQuestion, required=("answer",), check_images=False)
+    known = {question.id: DemoQuestion.from_json(one) for question, one in zip(asked.records, demo, strict=True)}
+    plan = rollout_plan("atomthink_tiny", {"pretrained": recipe["policy"], "temperature": temperature})
+    sampled = sample_chains(asked, replace(build(plan), journal=None), 1, temperature)
+    answered = [chain for chain in sampled.chains if plan.format.answer(chain.steps[-1]) is not None]
+    log.info("%d chains with an answer, of %d questions", len(answered), len(asked.records))
+    records = []
+    for chain in (relocated(chain, questions.parent, out) for chain in answered):
+        question = known[chain.id.rpartition("/")[0]]
+        records.append({"id": chain.id, **labelled_chain(question, chain.images[0], list(chain.steps))})
+    write_records(out, records)
 
 
 def held(recipe: dict[str, Any]) -> None:
     """Writes held-out questions."""
-    from atomthink_plugin.training.tiny.files import write_held_out
-
     write_held_out(Path(recipe["folder"]), recipe["records"], recipe["seed"])
 
 
 def policy(fields: dict[str, Any]) -> None:
     """Fine-tunes a policy."""
-    from atomthink_plugin.training.train.recipe import PolicyRecipe
-    from atomthink_plugin.training.train.sft import train_policy
-
-    recipe, optimizer = _with_muon(PolicyRecipe, fields)
-    train_policy(recipe, optimizer)
+    train_policy(*_with_muon(PolicyRecipe, fields))
 
 
 def prm(fields: dict[str, Any]) -> None:
     """Trains a process reward model."""
-    from atomthink_plugin.training.train.prm import train_prm
-    from atomthink_plugin.training.train.prm_recipe import PrmRecipe
-
-    recipe, optimizer = _with_muon(PrmRecipe, fields)
-    train_prm(recipe, optimizer)
+    train_prm(*_with_muon(PrmRecipe, fields))
 
 
 def _with_muon(kind: type[R], fields: dict[str, Any]) -> tuple[R, OptimizerFactory]:
     """Splits a recipe with `muon` into a recipe of `atomthink train` and an optimizer."""
-    from atomthink_plugin.training.tiny.muon import muon_with_adamw
-    from atomthink_plugin.training.train.recipe import checked_recipe
-
     further = {name: value for name, value in fields.items() if name != "muon"}
     recipe = checked_recipe(kind, further, "the stage's recipe")
     betas = (recipe.adam_beta1, recipe.adam_beta2)

@@ -15,12 +15,11 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
+from atomthink_plugin.training.tiny.files import IMAGE_SIDE
 
 QUESTIONS: Final = 32
 HELD_OUT: Final = 16
 SEED: Final = 2026
-SIDE: Final = 112
-"""Pixels of an image's side: what the embedded model sees."""
 
 COMMANDS: Final = re.compile(r"^```\n(.*?)^```", re.MULTILINE | re.DOTALL)
 """The commands of a project, the only block of its README."""
@@ -67,7 +66,7 @@ def _write_questions(file: Path, asked: list[DemoQuestion]) -> None:
     lines = []
     for number, question in enumerate(asked):
         image = f"images/{file.stem}-{number:02}.png"
-        draw(question).resize((SIDE, SIDE), Resampling.BICUBIC).save(file.parent / image, optimize=True)
+        draw(question).resize((IMAGE_SIDE, IMAGE_SIDE), Resampling.BICUBIC).save(file.parent / image, optimize=True)
         record = {"id": f"{file.stem}-{number:02}", "question": question.text, "images": [image]}
         lines.append(json.dumps({**record, "answer": str(question.answer)}) + "\n")
     file.write_text("".join(lines), encoding="utf-8")

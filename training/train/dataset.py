@@ -21,8 +21,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.encoding import Encoding
 from atomthink_plugin.training.records import QuestionRecord, RecordFile, Reject, first_reason, read_records
 from atomthink_plugin.training.train.collate import IGNORED, Batch, collate
-from atomthink_plugin.training.train.prm_recipe import PrmRecipe
-from atomthink_plugin.training.train.recipe import DataFile, DpoRecipe, PolicyRecipe
+from atomthink_plugin.training.train.recipe import DataFile, DpoRecipe, PolicyRecipe, PrmRecipe
 from atomthink_plugin.training.train.tokens import RowBuilder, TrainingRow
 
 T = TypeVar("T")

@@ -1,4 +1,12 @@
-"""Training of process reward models, with transformers' trainer (trl has none since 1.14)."""
+"""Training of process reward models, with transformers' trainer (trl has none since 1.14).
+
+The loss is the cross-entropy between the model's two classes at each labelled step (paper, section 3.3):
+
+    L = - sum over steps of  y log r + (1 - y) log(1 - r),   r = softmax(z_wrong, z_right)_right
+
+A recipe can add two auxiliary losses, for small models and few labels: the same cross-entropy at each token of a step,
+where it is known from which token on a wrong step is wrong, and the language modelling loss on right text.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +17,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments, set_seed
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.records import Chain
-from atomthink_plugin.training.train.checkpoint import freeze, lora_config, save_checkpoint, write_checkpoint
+from atomthink_plugin.training.train.checkpoint import lora_config, save_checkpoint, write_checkpoint
 from atomthink_plugin.training.train.collate import IGNORED
 from atomthink_plugin.training.train.dataset import RowCollator, TrainingData, read_training_data
 from atomthink_plugin.training.train.prm_checkpoint import HEADS, TrainablePrm, load
-from atomthink_plugin.training.train.prm_loss import class_logits, language_loss, step_loss
-from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+from atomthink_plugin.training.train.recipe import PrmRecipe
 from atomthink_plugin.training.train.resume import resume_from
 from atomthink_plugin.training.train.trainer import (
     OptimizerFactory,
     RecipeTrainer,
-    check_learning_rates,
+    prepare_parameters,
     print_summary,
     report_records,
     run_training,
@@ -101,6 +109,41 @@ class PrmTrainer(RecipeTrainer, Trainer):
             self._hits.setdefault(name, []).append((accepted[which] == (name == "accepts_right")).cpu())
 
 
+def class_logits(logits: Tensor, labels: Tensor, classes: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
+    """Returns the logits `[labelled, 2]`, wrong then right, in float32, and their labels.
+
+    Args:
+        logits: `[rows, positions, outputs]`.
+        labels: `[rows, positions]`, probability that a step is right, or `IGNORED`.
+        classes: Ids of the bad and the good token; None for a classifier, whose outputs are the two classes.
+    """
+    labelled = labels != IGNORED
+    read = logits[labelled]
+    return (read if classes is None else read[:, list(classes)]).float(), labels[labelled]
+
+
+def step_loss(pairs: Tensor, right: Tensor, weights: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+    """Returns the cross-entropy summed over labels.
+
+    It is a sum, so that the caller can divide by the number of labels in all batches of an optimiser step. Means of
+    single batches would undo the weights where a batch has labels of one class only.
+
+    Args:
+        pairs: `[labelled, 2]`, as `class_logits` returns them.
+        right: `[labelled]`, in [0, 1].
+        weights: Of wrong and of right steps.
+    """
+    bad, good = pairs.log_softmax(-1).unbind(-1)
+    return -(weights[1] * right * good + weights[0] * (1 - right) * bad).sum()
+
+
+def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Returns the cross-entropy of the tokens `labels` `[rows, positions]`, each predicted from the position before."""
+    following = labels[:, 1:]
+    labelled = following != IGNORED
+    return cross_entropy(logits[:, :-1][labelled].float(), following[labelled], reduction="sum")
+
+
 def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> None:
     """Trains a PRM and writes it to the recipe's `output_dir`, with the settings of its scorer in its config.json.
 
@@ -122,12 +165,8 @@ def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> N
     report_records(recipe, f"{data.counts}; steps: {right:,.0f} right, {wrong:,.0f} wrong", data.rejects)
     if not wrong or not right:
         raise AtomThinkError(f"`data` has no {'right' if wrong else 'wrong'} step: a PRM needs both")
-    trained: Any = checkpoint.model
-    if recipe.use_peft:
-        trained = _with_adapters(recipe, prm)
-    else:
-        log.info("%s parameters are trained", f"{freeze(checkpoint.model, recipe.freeze):,}")
-    check_learning_rates(recipe, checkpoint.model)
+    trained: Any = _with_adapters(recipe, prm) if recipe.use_peft else checkpoint.model
+    prepare_parameters(recipe, checkpoint.model)
     total = wrong + right
     collator = RowCollator(data, checkpoint.pad_id)
     trainer: Any = PrmTrainer(

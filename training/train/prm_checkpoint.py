@@ -36,7 +36,7 @@ from atomthink_plugin.training.train.checkpoint import (
     prepare_for_sharding,
     set_max_pixels,
 )
-from atomthink_plugin.training.train.prm_recipe import PrmRecipe
+from atomthink_plugin.training.train.recipe import PrmRecipe
 from atomthink_plugin.training.train.row_encoder import RowEncoder
 from atomthink_plugin.training.train.tokens import LabelledRows
 

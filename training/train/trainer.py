@@ -15,9 +15,9 @@ from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, ge
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.records import Reject, write_rejects
-from atomthink_plugin.training.train.checkpoint import check_patterns
+from atomthink_plugin.training.train.checkpoint import check_patterns, freeze
 from atomthink_plugin.training.train.collate import IGNORED
-from atomthink_plugin.training.train.recipe import DpoRecipe, PolicyRecipe, Recipe
+from atomthink_plugin.training.train.recipe import Recipe
 from atomthink_plugin.training.train.resume import rename_newer
 from atomthink_plugin.training.train.training_log import JsonLog
 
@@ -152,12 +152,14 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) 
     return [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
 
 
-def check_learning_rates(recipe: Recipe, model: nn.Module) -> None:
-    """Refuses learning rates for parameters that the model does not have.
+def prepare_parameters(recipe: Recipe, model: nn.Module) -> None:
+    """Freezes the parameters that the recipe names.
 
     Raises:
-        AtomThinkError: A pattern matches no name.
+        AtomThinkError: A pattern of `freeze` or `module_learning_rates` matches no name, or nothing is left to train.
     """
+    if not recipe.use_peft:
+        log.info("%s parameters are trained", f"{freeze(model, recipe.freeze):,}")
     check_patterns("module_learning_rates", recipe.module_learning_rates, model)
 
 
@@ -197,16 +199,3 @@ def print_summary(trainer: Any, recipe: Recipe, next_command: str) -> None:
     seconds = next((entry["train_runtime"] for entry in reversed(history) if "train_runtime" in entry), 0.0)
     print(f"{trainer.state.global_step} steps in {seconds:.0f} s{course}")
     print(f"output_dir: {recipe.output_dir}\nnext: {next_command}")
-
-
-def evaluation_command(recipe: PolicyRecipe | DpoRecipe) -> str:
-    """Returns the command that evaluates a trained policy."""
-    if recipe.use_peft and not recipe.merge_lora:
-        return f"merge the adapters of {recipe.output_dir} into {recipe.model_name_or_path}, or train with `merge_lora`"
-    thinking = recipe.format if recipe.format in ("direct", "cot") else "quick"
-    form = f",format={recipe.format}" if thinking == "quick" else ""
-    code = ",trust_remote_code=True" if recipe.trust_remote_code else ""
-    return (
-        "lmms-eval --model atomthink_hf --tasks mathvision_testmini "
-        f"--model_args pretrained={recipe.output_dir},thinking={thinking}{form}{code}"
-    )

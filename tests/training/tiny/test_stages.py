@@ -15,12 +15,9 @@ from atomthink_plugin.cli import main
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.training.records import Chain, read_records
 from atomthink_plugin.training.tiny.files import Figures
-from atomthink_plugin.training.tiny.model import Size, load
-from atomthink_plugin.training.tiny.models import make_base, make_grown
-from atomthink_plugin.training.tiny.own_chains import sample_labelled
+from atomthink_plugin.training.tiny.model import Size, load, make_base, make_grown
 from atomthink_plugin.training.tiny.stages import DONE, KINDS, RECIPES, run_stages
-from atomthink_plugin.training.train.prm_recipe import PrmRecipe
-from atomthink_plugin.training.train.recipe import PolicyRecipe, Recipe, checked_recipe
+from atomthink_plugin.training.train.recipe import PolicyRecipe, PrmRecipe, Recipe, checked_recipe
 
 STAGES = sorted(RECIPES.glob("*.yaml"))
 
@@ -105,7 +102,7 @@ def test_own_chains_are_labelled_by_the_truth(tmp_path: Path) -> None:
     figures.draw()
     asked = write(figures, "asking", 12, seed=1)
     out = tmp_path / "data" / "own.jsonl"
-    sample_labelled(asked, str(WEIGHTS / "policy"), 1.0, out)
+    KINDS["chains"]({"questions": str(asked), "policy": str(WEIGHTS / "policy"), "temperature": 1.0, "out": str(out)})
     found = read_records(out, Chain)
     answers = {json.loads(line)["id"]: json.loads(line)["answer"] for line in asked.read_text().splitlines()}
     assert 6 < len(found.records) <= 12

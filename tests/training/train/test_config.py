@@ -13,12 +13,12 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.sft_config import SFTConfig
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.train.prm_recipe import PrmRecipe
 from atomthink_plugin.training.train.recipe import (
     RECIPES,
     RENAMED,
     DpoRecipe,
     PolicyRecipe,
+    PrmRecipe,
     Recipe,
     load_recipe,
     recipe_text,

@@ -16,7 +16,7 @@ from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.training.records import engine_question
-from atomthink_plugin.training.train.dpo import train_dpo
+from atomthink_plugin.training.train.policy import train_dpo
 from atomthink_plugin.training.train.recipe import DpoRecipe
 from atomthink_plugin.training.train.row_encoder import load_image
 from tests.training.train.demo_data import MODEL, counts, demo_chains

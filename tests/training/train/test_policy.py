@@ -17,7 +17,7 @@ from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.emova_policy import emova_policy
 from atomthink_plugin.model_adapters.transformers_policy import transformers_policy
 from atomthink_plugin.training.train import training_log
-from atomthink_plugin.training.train.sft import train_policy
+from atomthink_plugin.training.train.policy import train_policy
 from tests import tiny_models
 from tests.emova_standin import emova
 from tests.training.processes import in_two_processes

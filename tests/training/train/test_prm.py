@@ -28,14 +28,13 @@ from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.training.records import Chain, RecordFile, read_records, write_records
 from atomthink_plugin.training.tiny.files import Figures, slips, write
-from atomthink_plugin.training.tiny.models import make_grown
+from atomthink_plugin.training.tiny.model import make_grown
 from atomthink_plugin.training.tiny.stages import KINDS
 from atomthink_plugin.training.train.collate import IGNORED
 from atomthink_plugin.training.train.dataset import RowCollator, read_training_data
+from atomthink_plugin.training.train.prm import step_loss
 from atomthink_plugin.training.train.prm_checkpoint import load
-from atomthink_plugin.training.train.prm_loss import step_loss
-from atomthink_plugin.training.train.prm_recipe import PrmRecipe
-from atomthink_plugin.training.train.recipe import load_recipe
+from atomthink_plugin.training.train.recipe import PrmRecipe, load_recipe
 from tests.tiny_models import causal_prm, folder, head_prm
 from tests.training.processes import in_two_processes
 from tests.training.train.demo_data import counts

@@ -21,7 +21,7 @@ from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.records import Chain
 from atomthink_plugin.training.train.collate import collate
-from atomthink_plugin.training.train.prm_loss import class_logits
+from atomthink_plugin.training.train.prm import class_logits
 from atomthink_plugin.training.train.tokens import LabelledRows, TrainingRow
 from tests.other_formats import LLAVA_COT, STAGES, Lines, Numbered, Tagged
 

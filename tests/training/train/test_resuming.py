@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from atomthink_plugin.training.train.policy import train_policy
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 from atomthink_plugin.training.train.resume import resume_from
-from atomthink_plugin.training.train.sft import train_policy
 from tests.training.train.demo_data import MUON, demo_chains, recipe
 
 SAVED = ("trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")

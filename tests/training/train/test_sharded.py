@@ -17,14 +17,14 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.training.records import Chain, write_records
-from atomthink_plugin.training.train import sft
+from atomthink_plugin.training.train import policy
 from atomthink_plugin.training.train.checkpoint import freeze, load_trainable, prepare_for_sharding
 from atomthink_plugin.training.train.collate import IGNORED
 from atomthink_plugin.training.train.dataset import RowCollator, read_training_data
+from atomthink_plugin.training.train.policy import train_policy
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 from atomthink_plugin.training.train.resume import resume_from
 from atomthink_plugin.training.train.row_encoder import row_encoder
-from atomthink_plugin.training.train.sft import train_policy
 from atomthink_plugin.training.train.tokens import ChainRows, closing_id
 from atomthink_plugin.training.train.trainer import RecipeTrainer, parameter_groups
 from tests.training.processes import in_two_processes
@@ -85,8 +85,8 @@ def test_a_sharded_trainer_gets_a_spare_row(
         seen.append(trainer.data_collator.spare)
         raise AtomThinkError("seen")
 
-    monkeypatch.setattr(sft, "sharded", lambda trainer: fsdp)
-    monkeypatch.setattr(sft, "run_training", look)
+    monkeypatch.setattr(policy, "sharded", lambda trainer: fsdp)
+    monkeypatch.setattr(policy, "run_training", look)
     with pytest.raises(AtomThinkError, match="seen"):
         train_policy(recipe(data, output_dir=tmp_path / "out", one_row_per_chain=True))
     assert [spare is not None for spare in seen] == [fsdp]
