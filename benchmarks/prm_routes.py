@@ -31,7 +31,7 @@ from atomthink_plugin.scorers.prm_head import Conversation
 from atomthink_plugin.scorers.prm_token import TextLayout
 from atomthink_plugin.servers.openai_client import Server
 from tests.tiny_models import question
-from tests.vllm.serving import VllmServer, causal_prm, head_prm, qwen_prm, serve
+from tests.vllm.vllm_server import VllmServer, causal_prm, head_prm, qwen_prm, serve
 
 BEAMS, CANDIDATES, LEVELS = 2, 3, 6
 POOLING = ("--runner", "pooling")

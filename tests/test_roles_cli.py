@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.openai_server import ChatServer, serve
-from tests.plugins.installing import install
+from tests.plugins.plugin_packages import install
 from tests.test_lmms_eval_cli import LMMS_EVAL, environment, results, samples
 from tests.tiny_models import folder, llava
 

@@ -15,9 +15,9 @@ from atomthink_plugin.inference.encoding import text_encoding
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
 from atomthink_plugin.model_adapters.registered_policy import registered_policy
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
-from tests.asking import ask
 from tests.model_adapters.test_out_of_memory import limited
 from tests.model_adapters.test_transformers_policy import QUESTIONS, grow
+from tests.policy_prompts import ask
 from tests.tiny_models import causal_prm, folder, gemma3, llava, loaded, mllama, qwen
 
 GIB = 2**30

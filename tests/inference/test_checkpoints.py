@@ -10,7 +10,7 @@ import pytest
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.checkpoints import load_head_prm, load_multimodal, load_text_prm
-from tests.scorers.scoring import copy
+from tests.scorers.shared import copy
 from tests.tiny_models import causal_prm, folder, head_prm, llava
 
 MORE_THAN_IS_READ = 2**26 + 1

@@ -15,9 +15,9 @@ from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.forward_passes import without_cudnn_attention
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.scorers.prm_token import prm_token
-from tests.asking import ask
 from tests.model_adapters.test_transformers_policy import QUESTIONS
-from tests.scorers.scoring import PATHS, scores
+from tests.policy_prompts import ask
+from tests.scorers.shared import PATHS, scores
 from tests.tiny_models import causal_prm, folder, llava, loaded
 
 

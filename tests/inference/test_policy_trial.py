@@ -22,8 +22,8 @@ from atomthink_plugin.inference.decoding import PrefillDecoder
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
-from tests.asking import ask, ask_each
 from tests.model_adapters.test_transformers_policy import ALL, GREEDY, QUESTIONS, plain
+from tests.policy_prompts import ask, ask_each
 from tests.tiny_models import chain, folder, llava, mllama, picture, question, t5gemma2
 
 Forward = Callable[..., Any]

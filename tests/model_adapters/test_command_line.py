@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("refusals.py")
+SCRIPT = Path(__file__).with_name("many_command_lines.py")
 RUNS = """
 - {model: atomthink_tiny, model_args: 'thinking=fast'}
 - {model: atomthink_tiny, gen_kwargs: 'temprature=0'}

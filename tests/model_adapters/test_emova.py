@@ -32,8 +32,8 @@ from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.emova_policy import ConversationEncoder, emova_policy
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkEmova
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from tests.asking import ask
 from tests.emova_standin import emova, emova_merging
+from tests.policy_prompts import ask
 from tests.tiny_models import chain, folder, head_prm, llava, picture, question
 
 Build = Callable[[FilePath], FilePath]

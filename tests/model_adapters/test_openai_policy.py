@@ -46,7 +46,6 @@ from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.servers.chat_endpoint import Endpoint
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.testing import ScriptedScorer
-from tests.asking import prompt_at, propose, sampling_at
 from tests.openai_server import (
     ChatServer,
     Fault,
@@ -59,6 +58,7 @@ from tests.openai_server import (
     story,
     text_of,
 )
+from tests.policy_prompts import prompt_at, propose, sampling_at
 
 SECRET = "sk-secret-0123456789"
 CONTINUE = Continue()

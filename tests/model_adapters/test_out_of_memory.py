@@ -19,8 +19,8 @@ from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.scorers.prm_likelihood import LikelihoodPrm, prm_likelihood
 from atomthink_plugin.searches.beam import beam
 from tests.model_adapters.test_transformers_policy import QUESTIONS, grow
-from tests.scorers.scoring import PATHS
-from tests.scorers.test_cached_reading import judge
+from tests.scorers.shared import PATHS
+from tests.scorers.test_prefix_cache import judge
 from tests.tiny_models import folder, llava, loaded, qwen
 
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -28,7 +28,7 @@ from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkLmms, AtomThinkModel
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy, registered_policy
-from tests.asking import ask_each, prompt_at
+from tests.policy_prompts import ask_each, prompt_at
 from tests.scripted_base import ScriptedSimple, register
 from tests.tiny_models import chain, folder, mllama, picture, question, qwen
 

@@ -31,7 +31,7 @@ from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
-from tests.asking import ask, ask_each
+from tests.policy_prompts import ask, ask_each
 from tests.tiny_models import (
     causal_prm,
     chain,

@@ -9,7 +9,7 @@ from importlib import import_module, util
 import pytest
 
 from atomthink_plugin.plugins.old_contract import RENAMED
-from tests.plugins.installing import install
+from tests.plugins.plugin_packages import install
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugins.installing import install
+from tests.plugins.plugin_packages import install
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 
 from atomthink_plugin.api import AtomThinkError, Path, Step
 from atomthink_plugin.scorers.confidence import confidence
-from tests.scorers.scoring import ASKED, scores
+from tests.scorers.shared import ASKED, scores
 from tests.tiny_models import chain
 
 

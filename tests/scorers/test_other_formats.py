@@ -18,7 +18,7 @@ from atomthink_plugin.scorers.served_prm import prm_servers
 from atomthink_plugin.scorers.served_token import ServedChatPrm
 from atomthink_plugin.testing import ScriptedPolicy
 from tests.other_formats import LINES, LLAVA_COT, STAGES, InQuestion, Lines, Numbered, Tagged
-from tests.scorers.scoring import ASKED, logits_of, scores
+from tests.scorers.shared import ASKED, logits_of, scores
 from tests.tiny_models import causal_prm, chain, folder, head_prm, loaded, qwen
 from tests.trees import question_tree
 

@@ -24,7 +24,7 @@ from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.scorers.detect import detect_kind
 from atomthink_plugin.scorers.prm_head import SYSTEM, prm_head
-from tests.scorers.scoring import ASKED, PATHS, STEPS, TEXT, copy, logits_of, scores
+from tests.scorers.shared import ASKED, PATHS, STEPS, TEXT, copy, logits_of, scores
 from tests.tiny_models import QWEN_TEMPLATE, causal_prm, chain, folder, head_prm, llava, picture, question, tokenizer
 
 

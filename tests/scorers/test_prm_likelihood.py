@@ -15,7 +15,7 @@ from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.scorers.detect import detect_kind
 from atomthink_plugin.scorers.prm_likelihood import prm_likelihood
-from tests.scorers.scoring import FINAL, PATHS, copy, logits_of, scores
+from tests.scorers.shared import FINAL, PATHS, copy, logits_of, scores
 from tests.tiny_models import folder, llava, loaded, qwen
 
 CALIBRATION = {"scale": 0.02, "bias": 1.5}

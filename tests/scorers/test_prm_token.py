@@ -14,7 +14,7 @@ from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Scorer
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.scorers.detect import PUBLISHED, detect_kind
 from atomthink_plugin.scorers.prm_token import TextLayout, prm_token
-from tests.scorers.scoring import ASKED, PATHS, STEPS, copy, logits_of, scores
+from tests.scorers.shared import ASKED, PATHS, STEPS, copy, logits_of, scores
 from tests.tiny_models import causal_prm, chain, folder, llava, question, qwen
 
 CHAT = {"format": "continue", "tag": "</s>", "good": "<+>", "bad": "<->"}

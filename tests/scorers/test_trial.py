@@ -13,8 +13,8 @@ from transformers import LlavaForConditionalGeneration, Qwen2ForCausalLM
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_token import TokenPrm, prm_token
-from tests.scorers.scoring import PATHS, scores
-from tests.scorers.test_cached_reading import KINDS
+from tests.scorers.shared import PATHS, scores
+from tests.scorers.test_prefix_cache import KINDS
 from tests.tiny_models import causal_prm, folder, head_prm, llava, t5gemma2
 
 TAGS = {"tag": "</s>", "good": "<+>", "bad": "<->"}

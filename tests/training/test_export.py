@@ -15,7 +15,7 @@ from atomthink_plugin.cli import main
 from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.training.records import Chain, read_records, write_records
 from tests.training.annotate.teacher_server import lines
-from tests.training.damaged import HALF, LATIN, append, oversized
+from tests.training.damaged_files import HALF, LATIN, append, oversized
 
 STEPS = ("Step 1: Read red = 4.", "Step 2: 4 + 2 = 6.", "Step 3: To sum up, the final answer is: 6.")
 TAG = "\n\n\n\n\n"

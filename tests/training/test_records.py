@@ -21,7 +21,7 @@ from atomthink_plugin.training.records import (
     write_records,
     write_rejects,
 )
-from tests.training.damaged import HALF, LATIN, append, oversized
+from tests.training.damaged_files import HALF, LATIN, append, oversized
 
 GOOD = Chain(id="good", question="How many?", images=("good.png",), steps=("Step 1: The answer is 4.",))
 

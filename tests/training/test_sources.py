@@ -17,7 +17,7 @@ from pyarrow import parquet
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.records import Reject
 from atomthink_plugin.training.sources import SourceRow, open_source, read_questions
-from tests.training.damaged import LATIN, append, oversized
+from tests.training.damaged_files import LATIN, append, oversized
 
 HUB = Path(__file__).parents[3] / "shared/data/hub/MathLLMs/MathVision"
 ROWS = [{"pid": n, "problem": f"What is {n}?", "label": str(n)} for n in range(4)]

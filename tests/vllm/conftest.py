@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from tests.vllm import serving
+from tests.vllm import vllm_server
 
 if find_spec("vllm") is None:
     collect_ignore_glob = ["test_*.py"]
@@ -18,7 +18,7 @@ if find_spec("vllm") is None:
 @pytest.fixture(scope="session", autouse=True)
 def vllm_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in serving.ENVIRONMENT.items():
+        for name, value in vllm_server.ENVIRONMENT.items():
             patch.setenv(name, value)
         yield
 
@@ -30,7 +30,7 @@ def policy_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def policy_server(policy_folder: Path) -> Iterator[serving.VllmServer]:
+def policy_server(policy_folder: Path) -> Iterator[vllm_server.VllmServer]:
     options = ("--enable-prompt-tokens-details", "--generation-config", "vllm", "--max-model-len", "2048")
-    with serving.serve(policy_folder, *options) as server:
+    with vllm_server.serve(policy_folder, *options) as server:
         yield server

@@ -8,7 +8,7 @@ from pathlib import Path
 from atomthink_plugin.cli import main
 from atomthink_plugin.tasks.capability.record_set import demo_chains
 from atomthink_plugin.tasks.demo.questions import held_out
-from tests.vllm.serving import VllmServer
+from tests.vllm.vllm_server import VllmServer
 
 
 def test_a_run_over_vllm_ends_with_every_question_in_one_place(policy_server: VllmServer, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from tests.test_lmms_eval_cli import results, run, samples
-from tests.vllm.serving import ENGINE
+from tests.vllm.vllm_server import ENGINE
 
 
 def test_a_model_runs_in_vllm_by_name(policy_folder: Path, tmp_path: Path) -> None:

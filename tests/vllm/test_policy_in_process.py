@@ -33,9 +33,9 @@ from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
-from tests import asking
+from tests import policy_prompts
 from tests.model_adapters.test_transformers_policy import MiniSteps
-from tests.vllm.serving import ENGINE
+from tests.vllm.vllm_server import ENGINE
 
 CONTEXT = 512
 CONTINUE = Continue()
@@ -55,7 +55,7 @@ def twin(policy_folder: FilePath) -> TransformersPolicy:
 
 
 def propose(policy: Policy, path: Path, n: int, sampling: Sampling, form: Format = CONTINUE) -> Proposal:
-    return run(asking.propose(policy, form, path, n, sampling))
+    return run(policy_prompts.propose(policy, form, path, n, sampling))
 
 
 @dataclass(frozen=True)

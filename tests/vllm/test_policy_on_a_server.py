@@ -13,8 +13,8 @@ from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
-from tests.vllm.serving import PATIENCE, VllmServer, server_is_up
 from tests.vllm.test_policy_in_process import long
+from tests.vllm.vllm_server import PATIENCE, VllmServer, server_is_up
 
 LIMITS = {"step_tokens": 48, "max_new_tokens": 512, "max_steps": 16}
 

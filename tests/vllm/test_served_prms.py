@@ -21,7 +21,7 @@ from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.scorers.served_head import served_prm_head
 from atomthink_plugin.scorers.served_token import served_prm_token
 from tests.tiny_models import chain, folder, llava, picture, question
-from tests.vllm import serving
+from tests.vllm import vllm_server
 
 STEPS = [f"Step {k}: Compute {k} + {k} = {2 * k}." for k in range(1, 8)]
 PATHS = [chain(question("How many are there? " * 4), *STEPS[:depth]) for depth in range(1, 8)]
@@ -37,8 +37,8 @@ def scores(scorer: Scorer, paths: list[Path]) -> list[float]:
 
 
 def test_a_language_model_read_at_a_tag(made: Callable[[Callable[[FilePath], FilePath]], FilePath]) -> None:
-    prm = made(serving.causal_prm)
-    with serving.serve(prm, "--enable-prompt-tokens-details", "--max-model-len", "512") as server:
+    prm = made(vllm_server.causal_prm)
+    with vllm_server.serve(prm, "--enable-prompt-tokens-details", "--max-model-len", "512") as server:
         served = served_prm_token(str(prm), base_url=server.url)
         assert scores(served, PATHS) == pytest.approx(scores(prm_token(str(prm), device="cpu"), PATHS), abs=1e-4)
         again = run(served.score(PATHS[-1])).usage
@@ -51,7 +51,7 @@ def test_the_embedded_prm_reads_images_in_a_chat() -> None:
     prm = WEIGHTS / "prm"
     asked = question("How many are there? " * 4, picture())
     paths = [chain(asked, *STEPS[:depth]) for depth in range(1, 8)]
-    with serving.serve(prm, "--enable-prompt-tokens-details", "--max-model-len", "1024") as server:
+    with vllm_server.serve(prm, "--enable-prompt-tokens-details", "--max-model-len", "1024") as server:
         served = served_prm_token(str(prm), base_url=server.url)
         assert scores(served, paths) == pytest.approx(scores(prm_token(str(prm), device="cpu"), paths), abs=1e-4)
         other = chain(question("How many are there? " * 4, picture(1)), *STEPS)
@@ -61,9 +61,9 @@ def test_the_embedded_prm_reads_images_in_a_chat() -> None:
 
 
 def test_a_classifier_read_at_its_separator(made: Callable[[Callable[[FilePath], FilePath]], FilePath]) -> None:
-    prm = made(serving.head_prm)
+    prm = made(vllm_server.head_prm)
     pooling = ("--runner", "pooling", "--pooler-config", '{"task": "classify"}', "--max-model-len", "512")
-    with serving.serve(prm, *pooling) as server:
+    with vllm_server.serve(prm, *pooling) as server:
         served = served_prm_head(str(prm), base_url=server.url)
         before = server.prefix_cache()
         assert scores(served, PATHS) == pytest.approx(scores(prm_head(str(prm), device="cpu"), PATHS), abs=1e-4)
@@ -74,9 +74,9 @@ def test_a_classifier_read_at_its_separator(made: Callable[[Callable[[FilePath],
 def test_the_architecture_of_qwen_s_prm_by_our_class_in_the_server(
     made: Callable[[Callable[[FilePath], FilePath]], FilePath],
 ) -> None:
-    prm = made(serving.qwen_prm)
+    prm = made(vllm_server.qwen_prm)
     ours = ("--runner", "pooling", "--hf-overrides", '{"architectures": ["LastStepRewardModel"]}')
-    with serving.serve(prm, *ours, "--max-model-len", "512") as server:
+    with vllm_server.serve(prm, *ours, "--max-model-len", "512") as server:
         served = served_prm_head(str(prm), base_url=server.url)
         assert scores(served, PATHS) == pytest.approx([twin(prm, path) for path in PATHS], abs=1e-4)
         before = server.prefix_cache()

@@ -29,7 +29,7 @@ from tests.training.annotate.teacher_server import (
     summary,
     teacher,
 )
-from tests.training.damaged import LATIN, append, oversized
+from tests.training.damaged_files import LATIN, append, oversized
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.training.cli import SetFormat
 from atomthink_plugin.training.evaluate.readers import FORMATS, LabelledSet, read_set
 from atomthink_plugin.training.records import write_rejects
-from tests.training.damaged import LATIN, append, oversized
+from tests.training.damaged_files import LATIN, append, oversized
 
 STEPS = Path(__file__).parents[4] / "shared" / "data" / "steps"
 real = pytest.mark.skipif(not STEPS.is_dir(), reason="the shared labelled steps are not on this machine")

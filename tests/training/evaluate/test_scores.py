@@ -14,7 +14,7 @@ import pytest
 from atomthink_plugin.api import AtomThinkError, Path, Score
 from atomthink_plugin.training.evaluate.readers import LabelledChain
 from atomthink_plugin.training.evaluate.scores import ScoreFile, score_chains
-from tests.training.evaluate.killed import CHAINS, UNREADABLE, Scripted
+from tests.training.evaluate.killed_scoring import CHAINS, UNREADABLE, Scripted
 from tests.training.evaluate.ten_chains import scored
 
 ROOT = FilePath(__file__).parents[3]
@@ -23,7 +23,7 @@ KILLS = 3
 
 def start(folder: FilePath, run: int, *chains: str) -> int:
     """Scores until so many more chains are written; returns the exit status."""
-    command = [sys.executable, "-m", "tests.training.evaluate.killed", str(folder), *chains]
+    command = [sys.executable, "-m", "tests.training.evaluate.killed_scoring", str(folder), *chains]
     with (folder / f"asked{run}").open("w") as asked:
         return subprocess.run(command, cwd=ROOT, stdout=asked).returncode
 

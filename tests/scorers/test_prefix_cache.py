@@ -12,7 +12,7 @@ from atomthink_plugin.scorers.batched import BatchedScorer
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_likelihood import prm_likelihood
 from atomthink_plugin.scorers.prm_token import prm_token
-from tests.scorers.scoring import FINAL, PATHS
+from tests.scorers.shared import FINAL, PATHS
 from tests.tiny_models import causal_prm, folder, head_prm, llava, qwen
 
 pytestmark = pytest.mark.slow

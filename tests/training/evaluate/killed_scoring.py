@@ -1,6 +1,6 @@
 """A scoring that is killed: 60 chains and a scripted PRM; every step that is scored is printed.
 
-    python -m tests.training.evaluate.killed FOLDER [CHAINS]
+    python -m tests.training.evaluate.killed_scoring FOLDER [CHAINS]
 
 imports neither torch nor lmms-eval, so that it starts in a blink.
 """

@@ -1,6 +1,6 @@
 """A run that kills itself: 200 scripted questions with a journal. Every policy call is printed with its question.
 
-    python -m tests.runtime.killed FOLDER SEARCH [FINISHED]
+    python -m tests.runtime.killed_run FOLDER SEARCH [FINISHED]
 
 kills itself a moment after so many questions are finished, those of earlier runs included. It
 imports neither torch nor lmms-eval, so that it starts in a blink.

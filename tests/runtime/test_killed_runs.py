@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from atomthink_plugin.api import Outcome, Usage
-from tests.runtime.killed import CONCURRENCY, FAILING, QUESTIONS, Slow, think
+from tests.runtime.killed_run import CONCURRENCY, FAILING, QUESTIONS, Slow, think
 
 EXPANSION = {"beam": 6, "majority": 4, "judged": 3}
 """Samples of one question that can be in flight: two paths by three, four chains, three steps or verdicts."""
@@ -25,7 +25,7 @@ ROOT = FilePath(__file__).parents[2]
 
 def run_once(folder: FilePath, search: str, run: int, *finished: str) -> int:
     """Runs it until it ends or kills itself, and returns its exit status."""
-    command = [sys.executable, "-m", "tests.runtime.killed", folder, search, *finished]
+    command = [sys.executable, "-m", "tests.runtime.killed_run", folder, search, *finished]
     with calls_file(folder, run).open("w") as calls:
         return subprocess.run(command, cwd=ROOT, stdout=calls, check=False).returncode
 
