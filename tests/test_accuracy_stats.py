@@ -60,7 +60,7 @@ def test_a_paired_difference_is_that_of_the_accuracies_and_mirrors(pairs: list[t
     assert paired_difference(second, first) == pytest.approx((-difference, -high, -low))
 
 
-def test_the_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_the_paired_interval_has_its_nominal_coverage() -> None:
     chance = random.Random(5)
     truth, covered, rounds = 0.1, 0, 1000
     for _ in range(rounds):

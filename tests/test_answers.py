@@ -121,7 +121,7 @@ def test_the_last_statement_wins() -> None:
     assert final_answer("The final answer is: 6.\n\nHere is what the final answer is.") == "6"
 
 
-def test_text_behind_the_statement_is_no_answer() -> None:
+def test_text_after_the_statement_is_no_answer() -> None:
     assert final_answer("The final answer is: 3.5.\n\nLet me know if you need more.") == "3.5"
     assert final_answer("The final answer is: 3.5. This is because 7 / 2 = 3.5.") == "3.5"
     assert final_answer("最终答案：12。谢谢。") == "12"
@@ -130,7 +130,7 @@ def test_text_behind_the_statement_is_no_answer() -> None:
 @pytest.mark.slow
 @relaxed
 @given(answer=ANSWERS, before=st.text(max_size=40).filter(lambda text: "{" not in text))
-def test_a_stated_answer_is_found_behind_any_text(answer: str, before: str) -> None:
+def test_a_stated_answer_is_found_after_any_text(answer: str, before: str) -> None:
     assert final_answer(f"{before}\nStep 3: To sum up, the final answer is: {answer}.") == answer
 
 

@@ -25,7 +25,7 @@ NODES = (
 TREE = Outcome("", "4", ("text a",), (0.5,), 0.5, "final", Usage(), NODES)
 
 
-def test_a_chain_ends_at_a_step_and_holds_what_the_search_went_on_from() -> None:
+def test_a_chain_ends_at_a_step_and_holds_what_the_search_extended() -> None:
     nodes = tuple(replace(one, rejected="empty") if one.id == "bad" else one for one in NODES)
     assert replace(TREE, nodes=nodes).chains() == {
         "a": ("text a",),

@@ -251,7 +251,7 @@ def test_a_factory_that_makes_an_outdated_format_is_named(monkeypatch: pytest.Mo
         planned_with(monkeypatch, mine=lambda: Old())  # type: ignore[arg-type, return-value]
 
 
-def test_a_template_at_home_counts_by_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_in_the_home_folder_counts_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "t.jinja").write_text("one")
     first = planned(chat_template="~/t.jinja").identity

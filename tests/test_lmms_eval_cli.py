@@ -112,7 +112,7 @@ def test_two_processes_share_the_questions_and_ask_each_once(tmp_path: Path) -> 
     assert len(list(tmp_path.glob("cache/atomthink/journal/*/rank*.jsonl"))) == 2
 
 
-def test_a_run_killed_in_the_middle_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
     model_args = "thinking=slow,search=best_of_n,n=4,concurrency=4"
     arguments = ("--tasks", "atomthink_demo", "--limit", "40", "--batch_size", "16")
     line = command(tmp_path, *arguments, model_args=model_args)

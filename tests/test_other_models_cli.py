@@ -62,7 +62,7 @@ def test_llava_is_searched_in_the_format_of_its_original_code(tmp_path: Path) ->
     check(tmp_path, log, steps=4)
 
 
-def test_emova_runs_its_own_code_when_told_to(tmp_path: Path) -> None:
+def test_emova_runs_its_own_code_with_trust_remote_code(tmp_path: Path) -> None:
     typed = f"pretrained={folder(emova)},device=cpu,thinking=slow,prm={WEIGHTS / 'prm'},candidates=2,{SHORT}"
     log = run(tmp_path, *DEMO, model="atomthink_emova", model_args=f"{typed},trust_remote_code=True")
     check(tmp_path, log, steps=4)

@@ -21,7 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     main()
 
 
-def test_without_a_gpu_it_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_without_a_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     with pytest.raises(SystemExit) as stopped:
         run(monkeypatch)
     assert stopped.value.code == 2
@@ -55,7 +55,7 @@ def test_all_of_it_runs_on_tiny_models(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert step["share_of_floor"] == pytest.approx(floor / step["step_ms"])
 
 
-def test_the_most_telling_measurements_come_first_and_nothing_begins_when_the_time_is_over(
+def test_the_most_important_measurements_come_first_and_none_begins_after_the_limit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)

@@ -70,7 +70,7 @@ def test_continue_puts_the_history_into_the_replys_beginning() -> None:
 
 @stepwise
 @pytest.mark.parametrize("count", [1, 2])
-def test_steps_are_never_three_newlines_apart(format: Format, count: int) -> None:
+def test_steps_are_never_separated_by_three_newlines(format: Format, count: int) -> None:
     assert "\n\n\n" not in text_of(format.render(path_of(user("How many?"), steps=STEPS[:count])))
 
 
@@ -90,7 +90,7 @@ def test_turns_and_images_keep_their_places(format: Format) -> None:
     assert kept == [second, "Compare with", third, "which?"]
 
 
-def test_atomic_puts_its_header_behind_leading_images() -> None:
+def test_atomic_puts_its_header_after_leading_images() -> None:
     image = Image.new("RGB", (1, 1))
     parts = Atomic().render(path_of(user(image, "How many?"))).messages[-1].parts
     assert parts[:3] == (image, "THE GIVEN QUESTION:\n", "How many?")
@@ -121,7 +121,7 @@ def test_line_breaks_between_options_are_kept(format: Format) -> None:
 @pytest.mark.parametrize(
     "format", [Cot("INSTRUCTION"), Continue("INSTRUCTION"), Atomic()], ids=["Cot", "Continue", "Atomic"]
 )
-def test_the_instruction_comes_once_behind_the_question(format: Format) -> None:
+def test_the_instruction_comes_once_after_the_question(format: Format) -> None:
     instruction = ATOMIC_INSTRUCTION if isinstance(format, Atomic) else "INSTRUCTION"
     prompt = format.render(path_of(user("Shot?"), Message("assistant", ("1",)), user("How many?"), steps=STEPS))
     assert text_of(prompt).count(instruction) == 1

@@ -98,7 +98,7 @@ def test_a_stage_that_is_not_whole_is_rejected_with_the_reason(reply: str, reaso
     assert len(policy.asked) == 3
 
 
-def test_a_rejected_stage_is_drawn_again_and_the_chain_goes_on() -> None:
+def test_a_rejected_stage_is_sampled_again_and_the_chain_continues() -> None:
     replies = iter(["no end", "still none"])
 
     def reply(prompt: Prompt, index: int, seed: int) -> str:
@@ -136,7 +136,7 @@ def test_no_other_stage_states_an_answer() -> None:
     assert outcome.answer == "11"
 
 
-def test_given_stages_are_gone_on_from() -> None:
+def test_given_stages_are_continued() -> None:
     given = tuple(f"<{stage}> {INNER[stage]} </{stage}>" for stage in STAGES[:2])
     policy = ScriptedReplies(tuned())
     asked = Question("q", (Message("user", ("What is q?",)),), history=given)

@@ -88,7 +88,7 @@ def test_the_commands_option_goes_to_policy_and_prm() -> None:
 
 @pytest.mark.parametrize("name", ["batch_size", "prm_batch_size"])
 @pytest.mark.parametrize("value", ["many", "0", "2.5"])
-def test_another_word_is_refused_with_what_would_do(name: str, value: str) -> None:
+def test_another_word_is_refused_with_the_valid_ones(name: str, value: str) -> None:
     typed = {"pretrained": "ORG/MODEL", "prm": "ORG/PRM", "scorer": "prm_token", "thinking": "slow", name: value}
     with pytest.raises(AtomThinkError, match=f"`{name}={value}`.*auto"):
         plan("transformers", typed)

@@ -27,7 +27,7 @@ def pattern(*tokens: str) -> re.Pattern[str]:
         ("+ 1", ["+ "], "+ 1"),
     ],
 )
-def test_a_token_is_written_apart_if_it_can_be(text: str, tokens: list[str], expected: str) -> None:
+def test_a_token_is_written_separately_if_possible(text: str, tokens: list[str], expected: str) -> None:
     assert neutralise(text, pattern(*tokens)) == expected
 
 

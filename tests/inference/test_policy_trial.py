@@ -114,7 +114,7 @@ def test_models_that_need_no_fallback_keep_their_caches_and_their_batches(build:
     assert max(rows) > 1
 
 
-def test_the_trial_takes_few_forward_passes_and_leaves_no_states_behind() -> None:
+def test_the_trial_takes_few_forward_passes_and_leaves_no_states() -> None:
     policy = TransformersPolicy(load_multimodal(str(folder(llava)), device="cpu"))
     with counted(policy._checkpoint.model) as rows:
         policy.check()

@@ -94,7 +94,7 @@ def test_recorded_logprobs_are_those_of_the_unmodified_logits() -> None:
     assert torch.allclose(processor.logprobs, expected[:, None, None])
 
 
-def test_the_likeliest_tokens_are_reported_beside_the_chosen_one() -> None:
+def test_the_likeliest_tokens_are_reported_with_the_chosen_one() -> None:
     total = math.log(sum(math.exp(logit) for logit in LOGITS.tolist()))
     logprobs = [logit - total for logit in LOGITS.tolist()]
     shuffled = LOGITS[[3, 5, 0, 4, 1, 2]].expand(3, -1)
@@ -157,7 +157,7 @@ def test_an_end_token_ends_a_row_and_is_counted() -> None:
     assert (done.text, done.finish, done.token_ids, done.generated) == ("Step 1", "eos", tuple(ids), len(ids))
 
 
-def test_tokens_behind_a_cut_are_left_out() -> None:
+def test_tokens_after_a_cut_are_left_out() -> None:
     ids = WORDS.encode("a.\n\nStep 2: b", add_special_tokens=False)
     done = complete(ids, [[-1.0]] * len(ids), Draw(0, stops=("\n\n",)), WORDS, [1])
     assert WORDS.decode(done.token_ids).rstrip("\n") == "a."

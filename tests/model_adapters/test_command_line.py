@@ -79,7 +79,7 @@ def test_other_errors_of_our_runs_end_with_a_status_and_other_models_are_left_al
     assert "TasksAreReadError" in ends["another model"][1]
 
 
-def test_what_is_missing_is_told_without_names_of_our_functions(ends: dict[str, tuple[Any, str]]) -> None:
+def test_errors_of_missing_arguments_name_no_functions(ends: dict[str, tuple[Any, str]]) -> None:
     status, said = ends["nothing to load"]
     assert status == 2
     assert "`pretrained=`" in said

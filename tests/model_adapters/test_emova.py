@@ -89,7 +89,7 @@ def from_scratch(build: Build, prompt: Prompt, steps: int) -> list[int]:
 
 
 @pytest.mark.parametrize("trust", [{}, {"trust_remote_code": False}])
-def test_its_code_does_not_run_untold(trust: dict[str, bool], tmp_path: FilePath) -> None:
+def test_its_code_does_not_run_without_trust_remote_code(trust: dict[str, bool], tmp_path: FilePath) -> None:
     copy = FilePath(shutil.copytree(folder(emova), tmp_path / "model"))
     for file in copy.glob("*.py"):
         file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n" + file.read_text())
@@ -189,7 +189,7 @@ def test_code_that_allows_neither_is_found_out_before_the_first_question(caplog:
         ("processing_emova.py", "prompt = self", "self.gone(); prompt = self", "AttributeError.*gone.*revision="),
     ],
 )
-def test_code_that_does_not_run_here_is_told_from_a_wrong_name(
+def test_code_that_does_not_run_here_differs_from_a_wrong_name(
     file: str, old: str, new: str, message: str, tmp_path: FilePath
 ) -> None:
     copy = FilePath(shutil.copytree(folder(emova), tmp_path / "model"))
@@ -215,7 +215,7 @@ def test_a_missing_file_is_named(missing: str, message: str, tmp_path: FilePath)
         emova_policy(str(copy), trust_remote_code=True, device="cpu")
 
 
-def test_what_is_no_such_checkpoint_says_where_to_look(tmp_path: FilePath) -> None:
+def test_the_error_of_another_checkpoint_names_the_right_model(tmp_path: FilePath) -> None:
     with pytest.raises(AtomThinkError, match=r"'llava'.*atomthink_hf"):
         emova_policy(str(folder(llava)), device="cpu")
     with pytest.raises(AtomThinkError, match=r"name a folder that has its files"):

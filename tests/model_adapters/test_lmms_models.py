@@ -115,7 +115,7 @@ def test_a_bad_generation_argument_stops_before_any_question_is_built(model: Cal
     assert OPENED == []
 
 
-def test_a_config_file_gives_arguments_and_what_is_typed_goes_before(tmp_path: Path) -> None:
+def test_typed_arguments_override_those_of_a_config_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("thinking: slow\nsearch: majority\nn: 3\n")
     thinking = AtomThinkTiny(config=str(file), n=2, journal="off")

@@ -139,7 +139,7 @@ def test_images_are_upright_and_bounded(tmp_path: Path) -> None:
         ([{"text": "a part without a type"}], "without a type"),
     ],
 )
-def test_what_cannot_be_asked_says_why_and_where(content: Any, reason: str) -> None:
+def test_questions_that_cannot_be_asked_have_reason_and_place(content: Any, reason: str) -> None:
     with pytest.raises(QuestionError, match=f"^question sums/test/0/0: .*{reason}"):
         question(content)
 
@@ -198,7 +198,7 @@ def test_sampling_asked_for_on_the_command_line_does_reach_a_search() -> None:
     assert arguments(req, stepwise=True) == {"temperature": 0.2}
 
 
-def test_a_request_without_a_task_behind_it_has_no_overrides() -> None:
+def test_a_request_without_a_task_has_no_overrides() -> None:
     req = request(lambda doc: doc, {"max_new_tokens": 8, "until": ["\n\n"]})
     assert arguments(req) == {"max_new_tokens": 8}
 

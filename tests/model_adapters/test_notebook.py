@@ -58,7 +58,7 @@ def test_it_works_where_an_event_loop_runs(model: Runner, outcome: Outcome) -> N
     assert same(ask(model, ITEM.text, FIGURE), outcome)
 
 
-def test_the_search_is_shown_while_it_goes_on(model: Runner, outcome: Outcome) -> None:
+def test_the_search_is_shown_while_it_runs(model: Runner, outcome: Outcome) -> None:
     seen: list[Node] = []
     asyncio.run(model.think(make_question(ITEM.text, FIGURE), on_node=seen.append))
     latest = {node.id: node for node in seen}
@@ -122,7 +122,9 @@ def test_choices_that_cannot_be_asked_are_refused(choices: Any) -> None:
         ("atomthink_hf", {}, "`pretrained=`"),
     ],
 )
-def test_a_model_that_cannot_be_loaded_says_what_is_wrong(name: str, arguments: dict[str, Any], named: str) -> None:
+def test_the_error_of_a_model_that_cannot_be_loaded_has_the_reason(
+    name: str, arguments: dict[str, Any], named: str
+) -> None:
     with pytest.raises(AtomThinkError, match=named):
         load(name, **arguments)
 

@@ -344,7 +344,7 @@ def test_prompt_counts_that_cannot_be_right_are_left_out(server: Serve, usage: A
     assert (proposal.usage.prefilled, proposal.usage.cached) == (0, 0)
 
 
-def test_counts_of_choices_that_nobody_asked_for_are_right(server: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_counts_of_unrequested_choices_are_right(server: Serve, caplog: pytest.LogCaptureFixture) -> None:
     script = server(speaks=lambda *_: "word " * 100)
     asked = policy(script)
     script.faults = ["many", "few"]
@@ -572,18 +572,18 @@ def test_one_failing_question_leaves_the_others_alone(server: Serve) -> None:
 # --- before the first question ------------------------------------------------------------------
 
 
-def test_an_unknown_model_is_told_with_those_there_are(server: Serve) -> None:
+def test_an_unknown_model_is_named_with_the_known_ones(server: Serve) -> None:
     with pytest.raises(AtomThinkError, match=r"pretrained=scripted.*other, another"):
         policy(server(models=("other", "another")))
 
 
-def test_an_address_without_its_path_is_told(server: Serve) -> None:
+def test_an_address_without_its_path_is_reported(server: Serve) -> None:
     script = server()
     with pytest.raises(AtomThinkError, match="/v1"):
         policy(script, base_url=script.url.removesuffix("/v1"))
 
 
-def test_a_server_that_is_not_there_is_told() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -591,14 +591,14 @@ def test_a_server_that_is_not_there_is_told() -> None:
             openai_policy("scripted", base_url=url, max_retries=0)
 
 
-def test_a_missing_key_is_told_and_a_server_without_list_is_fine(server: Serve) -> None:
+def test_a_missing_key_is_reported_and_a_server_without_list_is_fine(server: Serve) -> None:
     with pytest.raises(AtomThinkError, match="OPENAI_API_KEY"):
         policy(server(key=SECRET))
     policy(server(models=None))
 
 
 @pytest.mark.parametrize("how", ["ignored", "refused"])
-def test_a_server_that_does_not_continue_is_told_and_other_prompts_work(server: Serve, how: Any) -> None:
+def test_a_server_that_does_not_continue_is_reported_and_other_prompts_work(server: Serve, how: Any) -> None:
     script = server(continues=how)
     asked, path = policy(script), chain("Step 1: Read 4.")
     begun = [prompt_at(Continue(), each) for each in (Path(question()), path)]
@@ -612,7 +612,7 @@ def test_a_server_that_does_not_continue_is_told_and_other_prompts_work(server: 
 
 
 @pytest.mark.parametrize("url", ["", " ; ", "localhost:8000/v1", "ftp://host/v1"])
-def test_what_is_no_address_is_told(url: str) -> None:
+def test_an_invalid_address_is_reported(url: str) -> None:
     with pytest.raises(AtomThinkError, match=r"base_url=.*http://localhost:8000/v1"):
         openai_policy("scripted", base_url=url)
 
@@ -652,7 +652,7 @@ def test_a_key_in_an_address_is_refused_and_not_repeated(url: str) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_a_key_that_is_none_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_key_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}…")
     with pytest.raises(AtomThinkError, match="OPENAI_API_KEY") as caught:
         openai_policy("scripted", base_url="http://localhost:1/v1")
@@ -727,7 +727,7 @@ def test_confidence_reads_the_servers_logprobs(server: Serve) -> None:
     assert all(score is not None and 0 < score < 1 for score in result.scores)
 
 
-def test_confidence_without_logprobs_is_told_and_scores_nothing(server: Serve) -> None:
+def test_confidence_without_logprobs_is_reported_and_scores_nothing(server: Serve) -> None:
     arguments = {"thinking": "slow", "search": "greedy", "scorer": "confidence"}
     (result,) = runner_of({**arguments, "base_url": server(logprobs="silent").url}).run([question()])
     assert isinstance(result, Failure)

@@ -47,7 +47,7 @@ def test_the_harness_lists_the_models_and_imports_nothing_heavy() -> None:
     assert heavy == "heavy:"
 
 
-def test_each_part_fails_alone_and_says_so() -> None:
+def test_each_part_fails_alone_and_is_logged() -> None:
     printed = run(
         "import lmms_eval.models\n"
         "from atomthink_plugin.model_adapters import register\n"
@@ -71,7 +71,7 @@ def test_another_harness_gives_a_warning_and_no_models() -> None:
     assert "registry_v2" in printed.partition("\n")[2]
 
 
-def test_latex2sympy2_can_be_imported_beside_math_verify() -> None:
+def test_latex2sympy2_can_be_imported_together_with_math_verify() -> None:
     printed = run(
         "from atomthink_plugin.tasks import harness_patches\n"
         "harness_patches.import_latex2sympy()\n"

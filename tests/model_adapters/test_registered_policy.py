@@ -86,7 +86,7 @@ def test_a_simple_model_gets_one_text_and_the_images() -> None:
     assert base.calls[1].images == [[]]
 
 
-def test_a_simple_model_is_not_given_what_the_assistant_said() -> None:
+def test_a_simple_model_gets_no_assistant_turns() -> None:
     turns = (Message("user", ("1 + 1?",)), Message("assistant", ("2",)), Message("user", ("2 + 2?",)))
     (simple,) = ask(policy("simple")[0], [Path(Question("q", turns))], WARM)
     assert isinstance(simple, QuestionError)
@@ -141,7 +141,7 @@ def test_nothing_is_asked_for_twice_under_one_name(kind: str) -> None:
         (" \n\n ", Atomic(), " \n\n "),
     ],
 )
-def test_replies_are_cut_behind_their_first_visible_character(reply: str, form: Format, expected: str) -> None:
+def test_replies_are_cut_after_their_first_visible_character(reply: str, form: Format, expected: str) -> None:
     ((proposal),) = ask(policy(reply=reply)[0], [Path(question())], WARM, form=form)
     assert texts(proposal) == [expected]
 
@@ -171,7 +171,7 @@ def test_a_request_that_fails_takes_no_other_with_it(kind: str) -> None:
     assert sum("What is f?" in prompt for prompt in asked) == 2
 
 
-def test_a_call_that_fails_costs_the_calls_beside_it_nothing() -> None:
+def test_a_failed_call_costs_concurrent_calls_nothing() -> None:
     made, base = policy(batch_size=2)
     names = ["a", "b", "poison", "c", "d"]
     ask(made, [Path(question(f"What is {name}?", name=name)) for name in names], Sampling(max_tokens=9))
@@ -262,7 +262,7 @@ def test_a_checkpoint_named_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize("missing", ["no-such-organisation/no-such-model", "/no/such/folder"])
-def test_a_checkpoint_that_cannot_be_found_says_how_to_give_a_folder(missing: str) -> None:
+def test_the_error_of_a_missing_checkpoint_names_the_argument_for_a_folder(missing: str) -> None:
     way_out = rf"pretrained={missing}.*name a folder that has all its files, with `pretrained=FOLDER` or .*base_args: "
     with pytest.raises(AtomThinkError, match=way_out):
         registered_policy("huggingface", pretrained=missing, device="cpu")
@@ -287,7 +287,7 @@ def test_a_config_file_gives_the_base_its_own_arguments(tmp_path: FilePath) -> N
     assert base.cleaned
 
 
-def test_the_base_reports_to_nobody_and_keeps_to_its_own_documents(
+def test_the_base_prints_no_reports_and_sees_its_own_documents_only(
     tmp_path: FilePath, capfd: pytest.CaptureFixture[str]
 ) -> None:
     made = model(tmp_path, base_args={"reply": "Step 1: To sum up, the final answer is: 7."})
@@ -321,7 +321,7 @@ def test_confidence_is_refused_since_there_are_no_log_probabilities(tmp_path: Fi
         model(tmp_path, thinking="slow", scorer="confidence")
 
 
-def test_other_models_that_name_this_policy_are_told_of_the_format() -> None:
+def test_other_models_that_name_this_policy_get_an_error_about_the_format() -> None:
     with pytest.raises(AtomThinkError, match="`format=atomic`"):
         AtomThinkModel(policy="lmms", base="scripted_chat")
     AtomThinkModel(policy="lmms", base="scripted_chat", format="atomic")

@@ -224,7 +224,7 @@ def test_forked_caches_give_the_samples_of_prefilling_alone(build: Any, form: Fo
     assert after.prefilled < 0.35 * before.prefilled
 
 
-def test_a_model_whose_prompt_cannot_be_read_in_parts_reads_it_anew_and_says_so(caplog: Any) -> None:
+def test_a_model_that_cannot_read_a_prompt_in_parts_prefills_in_full_and_logs_it(caplog: Any) -> None:
     """PaliGemma takes no question without an image, and all of its prompt sees all of it."""
     asked = [each for each in QUESTIONS if each.images]
     paths = [Path(each) for each in asked]
@@ -335,7 +335,7 @@ def broken() -> Image.Image:
         (question("two " * 900), "context is 512"),
     ],
 )
-def test_a_question_that_cannot_be_asked_says_why(asked: Question, reason: str) -> None:
+def test_a_question_that_cannot_be_asked_has_a_reason(asked: Question, reason: str) -> None:
     paths = [Path(asked), Path(QUESTIONS[0])]
     failed, other = ask_each(TransformersPolicy(loaded(llava)), Continue(), paths, Sampling(max_tokens=4))
     assert isinstance(failed, QuestionError)
@@ -412,7 +412,7 @@ def test_a_text_only_model_is_no_policy() -> None:
     assert "'qwen2', which is no multimodal model" in error_of(pretrained=str(folder(causal_prm)))
 
 
-def test_a_folder_without_a_checkpoint_or_without_a_processor_says_so(tmp_path: FilePath) -> None:
+def test_a_folder_without_a_checkpoint_or_a_processor_is_named(tmp_path: FilePath) -> None:
     assert "no config.json" in error_of(pretrained=str(tmp_path))
     assert "no processor" in error_of(pretrained=copy_without("processor_config", tmp_path / "copy"))
 

@@ -17,7 +17,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("benchmark", ROWS)
-def test_each_benchmark_has_a_judge_that_tells_right_from_wrong(benchmark: str) -> None:
+def test_each_benchmark_has_a_judge_that_separates_right_from_wrong(benchmark: str) -> None:
     judge = registry().judges[benchmark]
     for row in ROWS[benchmark]:
         assert judge(row, f"Step 1: The final answer is: {row['answer']}.")

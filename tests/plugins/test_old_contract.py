@@ -99,7 +99,7 @@ def test_other_plugins_and_runs_go_on(done: subprocess.CompletedProcess[str]) ->
 
 
 @pytest.mark.parametrize("old", RENAMED)
-def test_what_moved_is_where_the_table_says(old: str) -> None:
+def test_moved_names_are_where_the_table_points(old: str) -> None:
     assert exists(RENAMED[old])
     became_a_package = old == "atomthink_plugin.inference"
     assert exists(old) == became_a_package

@@ -47,7 +47,7 @@ def judge(scorer: BatchedScorer, paths: list[Path]) -> tuple[list[float], Usage]
 
 @pytest.mark.parametrize(("make", "build", "arguments"), KINDS)
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_scores_are_those_of_reading_anew_at_the_cost_of_the_new_step(
+def test_cached_scores_equal_a_full_prefill_and_cost_the_new_step_alone(
     make: Any, build: Any, arguments: dict[str, Any], batch_size: int
 ) -> None:
     paths, given = [*PATHS, FINAL], {"device": "cpu", "batch_size": batch_size} | arguments

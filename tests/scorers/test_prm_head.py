@@ -218,7 +218,7 @@ def test_a_multimodal_architecture_trained_on_text_is_read_as_text(tmp_path: Fil
     assert 0 < scores(reading, PATHS[:1])[0] < 1
 
 
-def test_one_warning_says_that_images_are_not_read(caplog: pytest.LogCaptureFixture) -> None:
+def test_there_is_one_warning_that_images_are_not_read(caplog: pytest.LogCaptureFixture) -> None:
     def warnings() -> int:
         return sum(record.name.endswith("scored_step") for record in caplog.records)
 

@@ -109,7 +109,7 @@ def test_what_is_not_one_token_is_named(name: str) -> None:
         prm_token(str(folder(llava)), device="cpu", **CHAT | {name: "qzqz"})
 
 
-def test_a_checkpoint_says_how_it_is_read(tmp_path: FilePath) -> None:
+def test_a_checkpoints_config_names_its_layout(tmp_path: FilePath) -> None:
     prm = copy(folder(llava), tmp_path / "prm")
     config = json.loads((prm / "config.json").read_text())
     section = {"kind": "token", **CHAT}

@@ -97,7 +97,7 @@ def test_a_reply_of_megabytes_fails_its_path_at_once() -> None:
 @pytest.mark.parametrize(
     ("fault", "servers"), [(400, False), (401, True), (500, True), (502, True), ("drop", True), ("flood", True)]
 )
-def test_a_servers_own_fault_is_told_from_a_path_it_refuses(fault: Fault, servers: bool) -> None:
+def test_a_servers_fault_differs_from_a_refused_path(fault: Fault, servers: bool) -> None:
     with serve(ChatServer(always=fault)) as script, pytest.raises(QuestionError) as failed:
         asyncio.run(prm(script).score(PATHS[0]))
     assert isinstance(failed.value, ServerError) is servers

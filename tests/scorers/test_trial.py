@@ -100,7 +100,7 @@ def test_an_encoder_decoder_is_refused() -> None:
         prm_token(str(folder(t5gemma2)), device="cpu", format="continue", **TAGS)
 
 
-def test_a_path_that_the_prm_cannot_read_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_the_prm_cannot_read_has_a_reason_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = prm_head(str(folder(head_prm)), device="cpu")
     replace_forward(monkeypatch, type(scorer._checkpoint.model), lambda *given: [][0])
     with pytest.raises(AtomThinkError, match=r"head_prm.*0 images, \d+ tokens"):

@@ -116,7 +116,7 @@ def test_a_spent_budget_ends_the_search_with_what_it_has(calls: int) -> None:
 
 
 @pytest.mark.parametrize("error", [QuestionError("too long"), ServerError("the server is gone")])
-def test_a_draft_stands_where_the_context_has_no_room_for_its_review(error: QuestionError) -> None:
+def test_a_draft_is_kept_if_the_context_has_no_room_for_its_review(error: QuestionError) -> None:
     drafts = writer(["4"])
 
     def write(prompt: Prompt, index: int, seed: int) -> str | Step:
@@ -153,5 +153,5 @@ def test_the_policy_reviews_where_it_is_the_critic_and_reviews_are_no_steps() ->
         ("", None),
     ],
 )
-def test_what_a_review_says(review: str, verdict: str | None) -> None:
+def test_reviews_accept_or_reject(review: str, verdict: str | None) -> None:
     assert verdict_of(review) == verdict

@@ -72,7 +72,7 @@ def test_it_is_two_plain_calls(grove: Grove) -> None:
 
 
 @pytest.mark.parametrize("reply", ["", "I cannot tell.", "word " * 3000])
-def test_the_chains_own_conclusion_stands_where_no_answer_is_read(reply: str) -> None:
+def test_the_chains_own_conclusion_is_kept_if_no_answer_is_read(reply: str) -> None:
     outcome = think(thinker(), answers(reply))
     assert (outcome.answer, outcome.steps, outcome.stopped) == ("28", STEPS, "final")
 

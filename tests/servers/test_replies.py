@@ -29,5 +29,5 @@ from atomthink_plugin.servers.replies import same_model
         ("llama", "tinyllama", False),
     ],
 )
-def test_aliases_are_told_from_other_models(asked: str, replied: str, same: bool) -> None:
+def test_aliases_are_distinguished_from_other_models(asked: str, replied: str, same: bool) -> None:
     assert same_model(asked, replied) is same

@@ -37,7 +37,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scorer", ["mathvision", "mathvision_reasoning", "mathvista_reasoning", "mathverse_reasoning"])
-def test_the_builtin_rule_based_scorers_tell_right_from_wrong(seen: dict[str, Any], scorer: str) -> None:
+def test_the_builtin_rule_based_scorers_separate_right_from_wrong(seen: dict[str, Any], scorer: str) -> None:
     assert seen["scorers"][scorer] == [True, False]
 
 

@@ -77,7 +77,7 @@ def test_the_two_splits_of_mathvista_are_never_mixed(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("benchmark", ["mathverse", "mathvision"])
-def test_a_run_without_the_benchmark_says_what_it_has(
+def test_the_error_of_a_run_without_the_benchmark_names_its_tasks(
     tmp_path: Path, benchmark: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["submit", benchmark, str(vista(tmp_path / "run"))]) == 2

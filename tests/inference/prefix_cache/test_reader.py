@@ -73,7 +73,7 @@ def test_a_model_whose_earlier_tokens_see_later_ones_is_found_out() -> None:
         (torch.AcceleratorError("device-side assert"), AtomThinkError),  # no device is left to read anew on
     ],
 )
-def test_a_model_that_fails_in_the_rehearsal_reads_anew_but_not_for_want_of_memory(
+def test_a_model_that_fails_in_its_trial_prefills_in_full_unless_memory_ran_out(
     error: Exception, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = PrefixReader(loaded(llava), 2**30)
@@ -96,7 +96,7 @@ def test_mllama_is_not_rehearsed_where_that_would_end_the_device(monkeypatch: py
     PrefixReader(loaded(llava), 2**30)
 
 
-def test_a_rehearsal_leaves_nothing_behind() -> None:
+def test_a_trial_leaves_no_states() -> None:
     reader = PrefixReader(loaded(llava), 2**30)
     prompt = text_encoding(ASKED)
     batch = read(llava, [prompt], [prompt.length - 1], reader)

@@ -44,7 +44,7 @@ def by_name(rows: Sequence[Capability]) -> dict[str, Capability]:
     st.lists(st.lists(st.sampled_from(ABILITIES), min_size=1, max_size=7), min_size=2, max_size=5),
     st.fixed_dictionaries({ability: st.floats(0.1, 1.0) for ability in ABILITIES}),
 )
-def test_quality_is_the_chance_of_a_right_step_wherever_it_stands(
+def test_quality_is_the_chance_of_a_right_step_at_any_position(
     chains: list[list[str]], success: dict[str, float]
 ) -> None:
     rows = by_name(capabilities(measured_exactly(chains, success), load_taxonomy()))

@@ -50,7 +50,7 @@ def test_the_taxonomy_has_the_abilities_and_groups_of_the_figures() -> None:
         ("- a list", ": the file: "),
     ],
 )
-def test_a_taxonomy_that_cannot_be_used_says_where(text: str, message: str, tmp_path: Path) -> None:
+def test_the_error_of_an_unusable_taxonomy_names_the_place(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "abilities.yaml").write_text(text)
     with pytest.raises(AtomThinkError, match=r"abilities\.yaml") as error:
         load_taxonomy(tmp_path / "abilities.yaml")

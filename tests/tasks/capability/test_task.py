@@ -69,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_command_line_knows_the_task_and_goes_on_from_the_steps(home: Path) -> None:
+def test_the_command_line_knows_the_task_and_continues_the_steps(home: Path) -> None:
     scores = results(home)["results"]["atomic_capability"]
     assert 0.0 <= scores["data_extraction,none"] <= 1.5
     written = samples(home)

@@ -60,7 +60,7 @@ def test_the_number_that_answers(response: str, number: str, rule: str) -> None:
         ("How much?", "It is $1,250.00.", "1250"),
     ],
 )
-def test_the_question_tells_which_number_answers(question: str, response: str, number: str) -> None:
+def test_the_question_selects_the_number_that_answers_it(question: str, response: str, number: str) -> None:
     assert judge("mathvista", vista(question, number), response).normalized == number
 
 
@@ -68,7 +68,7 @@ def test_the_question_tells_which_number_answers(question: str, response: str, n
     ("response", "correct"),
     [("1.2", True), ("1.24", True), ("1.25 m", True), ("The answer is 1.26.", False), ("6/5", True), ("1.2e0", True)],
 )
-def test_decimals_are_rounded_as_the_question_says(response: str, correct: bool) -> None:
+def test_decimals_are_rounded_as_the_question_asks(response: str, correct: bool) -> None:
     question = vista("Find d.", "1.2", answer_type="float", precision=1.0)
     assert judge("mathvista", question, response).correct is correct
 
@@ -147,7 +147,7 @@ def test_an_option_within_another_is_not_mentioned() -> None:
         ("The number of red cars equals the number of blue buses.", "No"),
     ],
 )
-def test_yes_and_no_said_in_other_words(response: str, answer: str) -> None:
+def test_yes_and_no_in_other_words(response: str, answer: str) -> None:
     assert judge("mathvista", MORE, response).normalized == answer
 
 

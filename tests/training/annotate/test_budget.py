@@ -87,7 +87,7 @@ def test_a_server_that_counts_nothing_costs_the_most_it_may(tmp_path: Path) -> N
     assert spent["unknown"] == spent["tokens"] > tokens
 
 
-def test_what_reached_nobody_costs_nothing(tmp_path: Path) -> None:
+def test_a_request_that_reached_no_server_costs_nothing(tmp_path: Path) -> None:
     file, limit = questions(tmp_path / "in", 4), ["--max-tokens-total", "60000"]
     nobody = f"http://127.0.0.1:{silent_port()}/v1"
     assert main(command(file, tmp_path / "out", nobody, "--max-retries", "1", *limit)) == 2
@@ -195,7 +195,7 @@ def test_a_server_that_goes_away_is_waited_for_at_no_cost(tmp_path: Path, monkey
         (400, {"x-should-retry": "true"}, 4.0),
     ],
 )
-def test_a_server_says_when_the_next_try_is_due(status: int, headers: dict[str, str], pause: float | None) -> None:
+def test_a_server_sets_the_time_of_the_next_try(status: int, headers: dict[str, str], pause: float | None) -> None:
     with serve(ChatServer(always=status, headers=headers)) as script:
         client = openai.OpenAI(base_url=script.url, api_key="none", max_retries=0)
         with client, pytest.raises(openai.APIStatusError) as failed:

@@ -52,7 +52,7 @@ def chains(folder: Path, *given: dict[str, object]) -> Path:
     return file
 
 
-def test_a_chain_with_a_step_that_is_labelled_wrong_is_set_aside(tmp_path: Path) -> None:
+def test_a_chain_with_a_step_that_is_labelled_wrong_is_rejected(tmp_path: Path) -> None:
     right = {"labels": [1, None, 0.8, 1]}
     file = chains(tmp_path / "in", {"labels": [0, 1, 1, 1]}, right, {"labels": [1, 1, 0.4, 0]})
     with serve(Spoiler()) as script:

@@ -94,7 +94,7 @@ def test_a_call_that_cannot_be_recorded_gives_back_its_reservation(
     assert Ledger(tmp_path).spent.tokens == 70
 
 
-def test_prices_count_cached_tokens_apart(tmp_path: Path) -> None:
+def test_prices_count_cached_tokens_separately(tmp_path: Path) -> None:
     assert Price(prompt=2, completion=10, cached=0.5).usd(1_000_000, 100_000, 400_000) == pytest.approx(1.2 + 0.2 + 1)
     assert Price(prompt=2, completion=10).usd(1_000_000, 0, 400_000) == pytest.approx(2)
     file = tmp_path / "prices.yaml"
@@ -185,7 +185,7 @@ def test_a_ledger_of_the_last_version_is_read(tmp_path: Path) -> None:
         ('{"step": "two\nlines", "number": 1}', "two\nlines"),
     ],
 )
-def test_replies_are_read_whatever_stands_around_them(text: str, step: str) -> None:
+def test_replies_are_read_with_any_text_around_them(text: str, step: str) -> None:
     assert parse_reply(text, NumberedStep).step == step
 
 

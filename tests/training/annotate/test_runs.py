@@ -37,7 +37,7 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def test_a_killed_run_goes_on_without_asking_anything_twice(tmp_path: Path) -> None:
+def test_a_killed_run_continues_and_repeats_no_request(tmp_path: Path) -> None:
     count = 20
     file = questions(tmp_path / "in", count)
     with serve(teacher(count)) as script:
@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_without_asking_anything_twice(tmp_path: Path) -> N
         assert script.digests == []  # all of it is known
 
 
-def test_a_run_goes_on_from_wherever_its_ledger_ends(tmp_path: Path) -> None:
+def test_a_run_continues_from_any_end_of_its_ledger(tmp_path: Path) -> None:
     file = questions(tmp_path / "in", 1)
     with serve(teacher(1)) as script:
         assert main(command(file, tmp_path / "whole", script.url)) == 0
@@ -177,7 +177,7 @@ def test_a_direct_answer_is_no_chain_of_atomic_steps(
     assert last.endswith(str(tmp_path / "out/chains.jsonl"))
 
 
-def test_records_that_are_no_questions_are_set_aside(tmp_path: Path) -> None:
+def test_records_that_are_no_questions_are_rejected(tmp_path: Path) -> None:
     file = questions(tmp_path / "in", 1)
     (tmp_path / "in/broken.png").write_bytes(b"\x89PNG no picture")
     (tmp_path / "in/huge.png").write_bytes(oversized())

@@ -134,7 +134,7 @@ def test_rejects_are_written_and_counted(pictured: str, tmp_path: Path) -> None:
     assert (reject["where"], reject["reason"][:6]) == ("demo.jsonl:5", "steps:")
 
 
-def test_misjudged_chains_are_written_the_worst_first(pictured: str, tmp_path: Path) -> None:
+def test_misjudged_chains_are_written_worst_first(pictured: str, tmp_path: Path) -> None:
     chains = read_records(Path(pictured), Chain).records
     # The embedded PRM is right about most of these steps: with the opposite labels they are misjudged.
     flipped = [c.model_copy(update={"labels": tuple(1 - (label or 0) for label in c.labels or ())}) for c in chains]

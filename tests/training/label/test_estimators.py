@@ -58,7 +58,7 @@ def test_the_search_ends_between_a_right_prefix_and_a_wrong_one(table: Table) ->
 
 
 @given(values=st.lists(st.floats(0, 1), min_size=3, max_size=3))
-def test_noisy_rollouts_err_as_often_as_brute_force_says(values: list[float]) -> None:
+def test_noisy_rollouts_err_as_often_as_brute_force_predicts(values: list[float]) -> None:
     n = 2
     chances = [0.0] * 4
     for samples in product([False, True], repeat=3 * n):

@@ -86,7 +86,7 @@ def test_a_base_model_can_see_and_is_complete(tmp_path: Path) -> None:
     assert load(tmp_path / "base").config.text_config.hidden_size == 32
 
 
-def test_a_grown_model_says_at_first_what_it_said_before(tmp_path: Path) -> None:
+def test_a_grown_model_initially_computes_the_same(tmp_path: Path) -> None:
     make_grown(tmp_path / "grown", WEIGHTS / "policy", 2, None, images=True)
     before, after = load(WEIGHTS / "policy"), load(tmp_path / "grown")
     ids = torch.tensor([[300, 301, 302]])

@@ -67,7 +67,7 @@ def recipe(folder: Path, **given: Any) -> DpoRecipe:
 
 
 @pytest.mark.parametrize("lora", [{}, {"use_peft": True, "lora_r": 4, "lora_alpha": 8}])
-def test_tuning_makes_the_chosen_side_likelier_and_sets_bad_pairs_aside(
+def test_dpo_raises_the_probability_of_the_chosen_side_and_rejects_bad_pairs(
     folder: Path, tmp_path: Path, lora: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

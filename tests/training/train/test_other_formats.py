@@ -32,7 +32,7 @@ def ids_of(row: TrainingRow) -> list[int]:
 
 @pytest.mark.parametrize("build", [llava, qwen])
 @pytest.mark.parametrize(("form", "steps"), FORMATS[:4])
-def test_a_row_is_what_inference_reads_when_the_chain_goes_on(
+def test_a_row_is_what_inference_reads_when_the_chain_continues(
     build: object, form: Format, steps: tuple[str, ...]
 ) -> None:
     encoder, path = Encoder(loaded(build)), Path(QUESTION)  # type: ignore[arg-type]

@@ -107,7 +107,7 @@ def test_a_killed_run_that_is_resumed_ends_with_the_same_weights(
         assert [record[name] for record in expected] == pytest.approx([record[name] for record in found])
 
 
-def test_a_log_with_a_torn_last_line_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_log_with_a_torn_last_line_is_continued(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     kept = ['{"step": 1, "tokens": 10}', '{"step": 2, "tokens": 20}']
     file.write_text("\n".join([*kept, '{"step": 3, "tokens": 30}', '{"step": 4, "lo']))
@@ -121,7 +121,7 @@ def test_a_log_with_a_torn_last_line_is_gone_on_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("merge", [True, False])
-def test_adapters_are_merged_into_the_weights_or_kept_apart(data: Path, tmp_path: Path, merge: bool) -> None:
+def test_adapters_are_merged_into_the_weights_or_kept_separate(data: Path, tmp_path: Path, merge: bool) -> None:
     lora = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "merge_lora": merge}
     told = {**lora, "learning_rate": 1e-2, "per_device_train_batch_size": 2, "warmup_steps": 0}
     train_policy(recipe(data, output_dir=tmp_path / "out", one_row_per_chain=True, **told))
@@ -195,7 +195,7 @@ def test_a_model_of_its_own_code_trains_and_keeps_it(data: Path, tmp_path: Path)
     emova_policy(str(tmp_path / "out"), device="cpu", trust_remote_code=True)
 
 
-def test_what_cannot_be_learned_is_set_aside_and_counted(
+def test_unusable_records_are_rejected_and_counted(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -229,7 +229,7 @@ def test_what_cannot_be_learned_is_set_aside_and_counted(
         train_policy(recipe(tmp_path, output_dir=tmp_path / "none"))
 
 
-def test_weights_of_files_say_how_often_they_are_used(
+def test_weights_of_files_are_how_often_they_are_used(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -250,7 +250,7 @@ def test_weights_of_files_say_how_often_they_are_used(
         ({"model_name_or_path": "/nowhere"}, "`?model_name_or_path.*/nowhere"),
     ],
 )
-def test_a_recipe_that_does_not_fit_says_what_and_why(
+def test_the_error_of_an_invalid_recipe_names_the_key(
     data: Path, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(AtomThinkError, match=message):

@@ -136,7 +136,7 @@ def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize("helps", [{}, {"token_loss_weight": 0.3, "lm_loss_weight": 0.2, "balance_labels": True}])
-def test_right_and_wrong_steps_are_learned_apart(data: Path, tmp_path: Path, helps: dict[str, Any]) -> None:
+def test_right_and_wrong_steps_get_different_scores(data: Path, tmp_path: Path, helps: dict[str, Any]) -> None:
     told = {"data": str(data), "max_steps": 40, "muon": 0.01, "freeze": "vision_tower", **helps}
     out = trained(tmp_path, **told, output_dir=tmp_path / "prm")
     scorer, found = prm_token(str(out), device="cpu"), read_records(data, Chain)
@@ -197,7 +197,7 @@ def _weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "model.safetensors")
 
 
-def test_misjudged_chains_are_mined_the_worst_first(data: Path, tmp_path: Path) -> None:
+def test_misjudged_chains_are_mined_worst_first(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "prm"
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", data=str(data), output_dir=str(out)))]) == 0
     hard = data.with_name("hard.jsonl")
@@ -215,7 +215,7 @@ def _worst(read: Sequence[float], labels: Sequence[float | None]) -> float:
     return max(abs(value - (label or 0.0)) for value, label in zip(read, labels, strict=True))
 
 
-def test_what_cannot_be_learned_is_set_aside_with_its_reason(
+def test_unusable_records_are_rejected_with_a_reason(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)  # lmms-eval sets it for the whole process
@@ -340,7 +340,7 @@ def test_new_classes_of_an_untied_model_are_no_work_for_adapters(
     assert "`use_peft`" in capfd.readouterr().err
 
 
-def test_the_embedding_of_a_new_tag_is_trained_beside_adapters(data: Path, tmp_path: Path) -> None:
+def test_the_embedding_of_a_new_tag_is_trained_with_adapters(data: Path, tmp_path: Path) -> None:
     lora = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_target_modules": r".*language_model.*_proj"}
     embeddings = []
     for name, rate in (("still", 1e-20), ("moved", 3e-3)):

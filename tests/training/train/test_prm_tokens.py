@@ -122,7 +122,7 @@ def test_a_wrong_step_is_wrong_from_the_token_on_that_its_correction_has_in_anot
     assert set(wrong) < set(range(first + 1, second))
 
 
-def test_without_a_correction_nothing_is_said_of_a_wrong_step() -> None:
+def test_a_wrong_step_without_a_correction_has_no_language_model_loss() -> None:
     texts = ["Step 1: Read red = 4.", "Step 2: Compute 4 + 4 = 19."]
     (row,) = rows(layout(Continue()), texts, [0.0, 0.5])
     assert row.labels == row.token_labels == {}

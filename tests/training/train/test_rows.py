@@ -51,7 +51,7 @@ def losses(checkpoint: Checkpoint, batch: Batch) -> torch.Tensor:
     return each[labels.flatten() != IGNORED]
 
 
-def test_a_step_is_learned_as_the_policy_samples_it_and_goes_on_from_it(
+def test_a_step_is_learned_as_the_policy_samples_and_continues_it(
     embedded: Checkpoint, demo: tuple[Path, list[Chain]]
 ) -> None:
     builder = rows_for(embedded)

@@ -56,7 +56,7 @@ def collator_of(checkpoint: Checkpoint, data: Path) -> RowCollator:
     return RowCollator(read_training_data(recipe(data), rows), checkpoint.pad_id)
 
 
-def test_a_row_without_an_image_waits_for_nobody(data: Path) -> None:
+def test_a_row_without_an_image_waits_for_no_other(data: Path) -> None:
     checkpoint = load_multimodal(MODEL, device="cpu")
     collator = collator_of(checkpoint, data)
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_a_row_without_an_image_waits_for_nobody(data: Path) -> None:
     assert losses(data) == pytest.approx(alone, abs=1e-4)
 
 
-def test_a_spare_row_is_not_learned_and_stands_where_no_other_has_an_image(data: Path) -> None:
+def test_a_spare_row_has_no_loss_and_is_added_if_no_other_has_an_image(data: Path) -> None:
     checkpoint = load_multimodal(MODEL, device="cpu")
     collator = collator_of(checkpoint, data).with_spare()
     with_image, without = collator.data.parts
