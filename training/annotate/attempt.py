@@ -1,19 +1,20 @@
-"""Attempts at a question: each asks the teacher for a chain, and the chain has to pass all filters."""
+"""Attempts at questions: each asks the teacher for one chain. Many questions are worked on at the same time."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import ConfigDict
-
-from atomthink_plugin.api import Message, QuestionError
+from atomthink_plugin.api import AtomThinkError, Message, QuestionError
+from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.training.annotate import prompts
-from atomthink_plugin.training.annotate.filters import AttemptError, RefusedAttemptError, require_format
-from atomthink_plugin.training.annotate.prompts import Images
+from atomthink_plugin.training.annotate.budget import LimitError, SpendingBudget
+from atomthink_plugin.training.annotate.filters import AttemptError, RefusedAttemptError
+from atomthink_plugin.training.annotate.ledger import Ledger
 from atomthink_plugin.training.annotate.teacher import (
     MAX_REPLIES,
     NoReplyError,
@@ -21,11 +22,22 @@ from atomthink_plugin.training.annotate.teacher import (
     TeacherReply,
     UnusableReplyError,
 )
-from atomthink_plugin.training.records import AnsweredQuestion, read_images
+from atomthink_plugin.training.records import QuestionRecord
+from atomthink_plugin.version import __version__
 
+Q = TypeVar("Q", bound=QuestionRecord)
 R = TypeVar("R", bound=TeacherReply)
 
-_SEEDS_PER_ATTEMPT = 100_000
+MAX_UNANSWERED: Final = 20
+"""Questions in a row without a reply after which the run ends."""
+
+Result = Mapping[str, Any]
+"""The result of a question, as it is stored in the ledger."""
+
+Work = Callable[[Q, "Sequence[Attempt]"], Awaitable[Result]]
+"""Makes attempts at a question until one succeeds."""
+
+_SEEDS_PER_ATTEMPT: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +65,6 @@ class AttemptSettings:
     chain_tokens: int = 3000
 
 
-class ChainCheck(TeacherReply):
-    """What a check says of a chain."""
-
-    model_config = ConfigDict(
-        title="Verdict"
-    )  # part of each request: another title would ask old ledgers' requests again
-
-    right: bool
-    reason: str = ""
-
-
 @dataclass
 class Attempt:
     """One attempt at a question.
@@ -78,7 +79,7 @@ class Attempt:
     teacher: Teacher
     question: str
     settings: AttemptSettings
-    index: int = 0
+    index: int
     _requests: int = 0
 
     async def ask(self, messages: Sequence[Message], kind: type[R], *, samples: int = 0, max_tokens: int) -> R:
@@ -105,45 +106,91 @@ class Attempt:
             raise RefusedAttemptError("teacher", "refuses the request", str(error)) from None
 
 
-WriteChain = Callable[[Attempt, AnsweredQuestion, Images], Awaitable[list[str]]]
-"""Asks for one chain of numbered steps. Raises AttemptError if there is none."""
+@dataclass
+class QuestionPool:
+    """Works on questions until all are finished, the budget is spent, or the server is lost.
 
+    Each question is finished once, in this run or in an earlier one.
 
-async def annotate_question(
-    teacher: Teacher,
-    key: str,
-    record: AnsweredQuestion,
-    folder: Path,
-    write_chain: WriteChain,
-    settings: AttemptSettings,
-) -> Mapping[str, Any]:
-    """Returns the result of a question for the ledger: its steps if there is a chain, and the faults of all attempts.
-
-    Raises:
-        NoReplyError: The server does not answer; another run may finish the question.
-        LimitError: The budget is spent.
+    Attributes:
+        ledger: Has the results of earlier runs, and gets those of this one.
+        budget: Pays the calls.
+        teacher: The teacher.
+        method: How chains are written.
+        settings: Settings of the attempts.
+        concurrency: Questions at the same time.
+        limit: The limit that ended the run; empty if none did.
+        error: The error that ended the run; empty if none did.
     """
-    images = read_images(record, folder)
-    faults: list[dict[str, str]] = []
-    for index in range(settings.tries):
-        attempt = Attempt(teacher, key, settings, index)
+
+    ledger: Ledger
+    budget: SpendingBudget
+    teacher: Teacher
+    method: str
+    settings: AttemptSettings
+    concurrency: int
+    limit: str = ""
+    error: str = ""
+    _unanswered_in_a_row: int = 0
+    _tokens: int = 0
+
+    async def finish(self, records: Sequence[Q], work: Work[Q]) -> list[tuple[Q, Result | AttemptError]]:
+        """Finishes as many questions as the budget and the server allow.
+
+        Returns:
+            Each question with its result, or with the reason why there is none.
+        """
+        results: dict[str, Result | AttemptError] = {
+            self._key(record): AttemptError("unfinished", "the run ended early") for record in records
+        }
+        self._tokens = self.budget.spent.completion
+        queue = iter(list(zip(results, records, strict=True)))
+        with RunProgress(len(records), f"annotate ({self.method})") as progress:
+
+            async def take_from_queue() -> None:
+                while not (self.limit or self.error) and (item := next(queue, None)):
+                    if (result := await self._result(*item, work, progress)) is not None:
+                        results[item[0]] = result
+
+            await asyncio.gather(*(take_from_queue() for _ in range(min(self.concurrency, len(records)))))
+        return list(zip(records, results.values(), strict=True))
+
+    async def _result(self, key: str, record: Q, work: Work[Q], progress: RunProgress) -> Result | AttemptError | None:
+        """Returns the result of a question, None if it ends the run."""
+        stored = self.ledger.finished.get(key)
+        attempts = [Attempt(self.teacher, key, self.settings, index) for index in range(self.settings.tries)]
         try:
-            steps = await write_chain(attempt, record, images)
-            await _require_right(attempt, record, images, steps)
-            return {"steps": steps, "faults": faults}
-        except AttemptError as fault:
-            faults.append(asdict(fault))
-            if isinstance(fault, RefusedAttemptError):
-                break
-    return {"faults": faults}
+            result = stored if stored is not None else await work(record, attempts)
+        except NoReplyError as error:
+            self._unanswered_in_a_row += 1
+            if self._unanswered_in_a_row >= MAX_UNANSWERED:
+                self.error = f"{error}. {MAX_UNANSWERED} questions in a row got no reply"
+            progress.advance(failed=True)
+            return AttemptError("server", "no reply", str(error))
+        except LimitError as error:
+            self.limit = str(error)
+            return None
+        except AtomThinkError as error:
+            self.error = str(error)
+            return None
+        if stored is None:
+            self.ledger.finish(key, result)
+            self._unanswered_in_a_row = 0
+        tokens, self._tokens = self.budget.spent.completion - self._tokens, self.budget.spent.completion
+        has_chains = bool(result.get("steps") or result.get("pairs"))
+        progress.advance(amount=tokens, resumed=stored is not None, failed=not has_chains)
+        return result
+
+    def _key(self, record: QuestionRecord) -> str:
+        """Returns the key of a record in the ledger, with a digest of all that changes its result.
+
+        Ledgers of earlier versions are continued, so this stays as it is, with "wrong" for the method "corrupt".
+        """
+        corrupt = self.method == "corrupt"
+        options = {"way": "wrong" if corrupt else self.method, "teacher": self.teacher.model, **asdict(self.settings)}
+        return f"{record.id}#{_digest([options if corrupt else _digest(options), record.model_dump()])}"
 
 
-async def _require_right(attempt: Attempt, record: AnsweredQuestion, images: Images, steps: Sequence[str]) -> None:
-    answer = require_format(steps)
-    if not await asyncio.to_thread(record.is_right, answer):  # comparing formulas may take seconds
-        raise AttemptError("answer", "wrong final answer", f"{answer!r} instead of {record.answer!r}")
-    for which in range(attempt.settings.checks):
-        messages = prompts.chain_check(record, images, steps, which)
-        reply = await attempt.ask(messages, ChainCheck, max_tokens=attempt.settings.step_tokens)
-        if not reply.right:
-            raise AttemptError("check", "the teacher's check says it is wrong", reply.reason)
+def _digest(content: Any) -> str:
+    text = json.dumps([__version__, prompts.FINGERPRINT, content], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

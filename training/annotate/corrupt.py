@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.formats.steps import body, check
 from atomthink_plugin.training.annotate import prompts
-from atomthink_plugin.training.annotate.attempt import Attempt, AttemptSettings
+from atomthink_plugin.training.annotate.attempt import Attempt
 from atomthink_plugin.training.annotate.filters import AttemptError, RefusedAttemptError, without_label
 from atomthink_plugin.training.annotate.prompts import Images
-from atomthink_plugin.training.annotate.teacher import Teacher, TeacherReply
+from atomthink_plugin.training.annotate.teacher import TeacherReply
 from atomthink_plugin.training.records import Chain, read_images
 
 ErrorKind = Literal["factual", "calculation", "logic", "empty"]
@@ -70,9 +70,7 @@ def same_as_right(wrong: str, right: str, kind: ErrorKind) -> str | None:
     return "same figures" if figures and figures == _FIGURES.findall(body(wrong)) else None
 
 
-async def corrupt_chain(
-    teacher: Teacher, key: str, chain: Chain, folder: Path, settings: AttemptSettings
-) -> Mapping[str, Any]:
+async def corrupt_chain(chain: Chain, attempts: Sequence[Attempt], folder: Path) -> Mapping[str, Any]:
     """Returns the result of a chain for the ledger: wrong versions of its steps, and why other steps have none.
 
     Raises:
@@ -82,14 +80,13 @@ async def corrupt_chain(
     images = read_images(chain, folder)
     wrong: dict[int, WrongStep] = {}
     faults = {number: AttemptError("teacher", "no wrong version") for number in range(1, len(chain.steps) + 1)}
-    for index in range(settings.tries):
-        attempt = Attempt(teacher, key, settings, index)
+    for attempt in attempts:
         todo = [number for number in faults if number not in wrong]
         if not todo:
             break
         try:
             messages = prompts.corruption(chain, images, todo)
-            reply = await attempt.ask(messages, WrongSteps, max_tokens=settings.chain_tokens)
+            reply = await attempt.ask(messages, WrongSteps, max_tokens=attempt.settings.chain_tokens)
             # comparing formulas may take seconds
             versions = await asyncio.to_thread(_different, chain, reply, todo, faults)
             wrong |= await _confirmed(attempt, chain, images, versions, faults)
@@ -97,13 +94,10 @@ async def corrupt_chain(
             faults |= dict.fromkeys(todo, fault)
             if isinstance(fault, RefusedAttemptError):
                 break
+    missing = {str(number): fault for number, fault in faults.items() if number not in wrong}
     return {
         "pairs": [step.model_dump() for _, step in sorted(wrong.items())],
-        "missing": {
-            str(number): (fault.stage, fault.reason, fault.detail)
-            for number, fault in faults.items()
-            if number not in wrong
-        },
+        "missing": {number: (fault.stage, fault.reason, fault.detail) for number, fault in missing.items()},
     }
 
 
@@ -149,14 +143,10 @@ def labelled_pairs(chain: Chain, result: Mapping[str, Any]) -> Iterator[tuple[st
         number = pair["number"]
         versions = (("right", "right", chain.steps[number - 1], 1.0), ("wrong", pair["kind"], pair["text"], 0.0))
         for name, kind, step, label in versions:
-            yield (
-                kind,
-                chain.model_copy(
-                    update={
-                        "id": f"{chain.id}/{number}/{name}",
-                        "steps": (*chain.steps[: number - 1], step),
-                        "labels": (*(None,) * (number - 1), label),
-                        "corrections": None,
-                    }
-                ),
-            )
+            update = {
+                "id": f"{chain.id}/{number}/{name}",
+                "steps": (*chain.steps[: number - 1], step),
+                "labels": (*(None,) * (number - 1), label),
+                "corrections": None,
+            }
+            yield kind, chain.model_copy(update=update)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, get_args
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.formats.steps import body, check
@@ -38,6 +38,16 @@ class AttemptError(Exception):
     stage: Stage
     reason: str
     detail: str = ""
+
+    def reject(self, where: str, record: Any, faults: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
+        """Returns the line of `rejects.jsonl` for a question, or one step of a chain, without a result.
+
+        Args:
+            where: Its id, or the place of its record.
+            record: The question as it was read.
+            faults: The faults of all attempts.
+        """
+        return {"where": where, **asdict(self), "record": record, "faults": faults}
 
 
 class RefusedAttemptError(AttemptError):

@@ -13,7 +13,7 @@ from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.training.annotate.filters import AttemptError, require_format
-from atomthink_plugin.training.annotate.results import Annotation, StageReject
+from atomthink_plugin.training.annotate.results import Annotation
 from atomthink_plugin.training.label.rollouts import rollout_search
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
 from atomthink_plugin.version import __version__
@@ -52,14 +52,15 @@ def annotate_by_rollouts(
     ):
         sampler = replace(runner, search=rollout_search(samples), journal=journal, trees=True)
         results = sampler.run(source, progress.finished)
-    rejects = [StageReject(one.where, "input", "unusable record", one.reason, one.record) for one in source.rejects]
+    unusable = ((one, AttemptError("input", "unusable record", one.reason)) for one in source.rejects)
+    rejects = [fault.reject(one.where, one.record) for one, fault in unusable]
     chains: list[dict[str, Any]] = []
     counts = Counter(dict.fromkeys(ROLLOUTS, 0))
     good = 0
     for record, result in zip(source.records, results, strict=True):
         if isinstance(result, Failure):
             fault = AttemptError("teacher", "refuses the request", result.reason)
-            rejects.append(StageReject.of(record.id, fault, record.model_dump()))
+            rejects.append(fault.reject(record.id, record.model_dump()))
             continue
         kept, outcomes = right_chains(record, result, samples)
         counts += outcomes
@@ -67,7 +68,7 @@ def annotate_by_rollouts(
         chains += ({**chain.model_dump(exclude_none=True), **fields} for chain in kept)
         good += bool(kept)
         if not kept:
-            rejects.append(StageReject.of(record.id, _no_right_chain(outcomes), record.model_dump()))
+            rejects.append(_no_right_chain(outcomes).reject(record.id, record.model_dump()))
     return Annotation(source.read, good, chains, rejects), counts
 
 
