@@ -36,8 +36,44 @@ def _one_annotator(arguments: ArgumentCollection) -> None:
 
 
 _ANNOTATOR = Group(validator=_one_annotator)
-OfTeacher = Parameter(group=(TEACHER, _ANNOTATOR))
 OfLocal = Parameter(group=(LOCAL, _ANNOTATOR))
+
+
+@Parameter(name="*", group=(TEACHER, _ANNOTATOR))
+@dataclass(frozen=True)
+class TeacherOptions:
+    """The teacher, and how it is asked.
+
+    Attributes:
+        teacher_model: Name of the teacher on its server.
+        base_url: URL of the server, if not OpenAI's.
+        method: dynamic: the teacher extends a chain step by step. augment: it writes out a reference solution.
+            corrupt: it writes a wrong version of each step of a right chain.
+        checks: How many opinions have to agree that a chain is right.
+        tries: Tries per question.
+        max_steps: Most steps of a chain, by default 25.
+        concurrency: Questions in flight.
+        timeout: Seconds for one try of a request.
+        max_retries: Retries of a request. Each is paid for.
+        wait: Seconds to wait for a server that went away.
+        prices: YAML with USD per million tokens: NAME: {prompt: .., completion: .., cached: ..}
+        max_tokens_total: Stop before more tokens are spent, over all runs in the folder.
+        max_usd: Stop before more money is spent, over all runs in the folder. Needs --prices.
+    """
+
+    teacher_model: str | None = None
+    base_url: str | None = None
+    method: Literal["dynamic", "augment", "corrupt"] = "dynamic"
+    checks: Annotated[Whole, Parameter(validator=Number(gte=0, lte=2))] = 2
+    tries: Count = 2
+    max_steps: Annotated[Whole | None, Parameter(validator=Number(gte=2))] = None
+    concurrency: Count = 16
+    timeout: PositiveFloat = 300.0
+    max_retries: CountFrom0 = 5
+    wait: NonNegativeFloat = 600.0
+    prices: Path | None = None
+    max_tokens_total: Count | None = None
+    max_usd: PositiveFloat | None = None
 
 
 def annotate(
@@ -48,19 +84,7 @@ def annotate(
     split: str | None = None,
     columns: Pairs = "",
     limit: Count | None = None,
-    teacher_model: Annotated[str | None, OfTeacher] = None,
-    base_url: Annotated[str | None, OfTeacher] = None,
-    method: Annotated[Literal["dynamic", "augment", "corrupt"], OfTeacher] = "dynamic",
-    checks: Annotated[Whole, OfTeacher, Parameter(validator=Number(gte=0, lte=2))] = 2,
-    tries: Annotated[Count, OfTeacher] = 2,
-    max_steps: Annotated[Whole | None, OfTeacher, Parameter(validator=Number(gte=2))] = None,
-    concurrency: Annotated[Count, OfTeacher] = 16,
-    timeout: Annotated[PositiveFloat, OfTeacher] = 300.0,
-    max_retries: Annotated[CountFrom0, OfTeacher] = 5,
-    wait: Annotated[NonNegativeFloat, OfTeacher] = 600.0,
-    prices: Annotated[Path | None, OfTeacher] = None,
-    max_tokens_total: Annotated[Count | None, OfTeacher] = None,
-    max_usd: Annotated[PositiveFloat | None, OfTeacher] = None,
+    teacher: TeacherOptions = TeacherOptions(),
     model: Annotated[str | None, OfLocal] = None,
     model_args: Annotated[ModelArgs, OfLocal] = "",
     samples: Annotated[Count, OfLocal] = 8,
@@ -84,52 +108,18 @@ def annotate(
         columns: Columns of id, question, images, answer, solution, options and source, as FIELD=NAME pairs, if they
             do not have the usual names.
         limit: Use only the first records.
-        teacher_model: Name of the teacher on its server.
-        base_url: URL of the server, if not OpenAI's.
-        method: dynamic: the teacher extends a chain step by step. augment: it writes out a reference solution.
-            corrupt: it writes a wrong version of each step of a right chain.
-        checks: How many opinions have to agree that a chain is right.
-        tries: Tries per question.
-        max_steps: Most steps of a chain, by default 25.
-        concurrency: Questions in flight.
-        timeout: Seconds for one try of a request.
-        max_retries: Retries of a request. Each is paid for.
-        wait: Seconds to wait for a server that went away.
-        prices: YAML with USD per million tokens: NAME: {prompt: .., completion: .., cached: ..}
-        max_tokens_total: Stop before more tokens are spent, over all runs in the folder.
-        max_usd: Stop before more money is spent, over all runs in the folder. Needs --prices.
+        teacher: The teacher.
         model: The local model, named as for lmms-eval.
         model_args: Its arguments, as for lmms-eval.
         samples: Rollouts per question.
     """
     from atomthink_plugin.training.annotate.run import annotate_with_model, annotate_with_teacher
 
+    source: dict[str, Any] = {"split": split, "columns": columns, "limit": limit}
     if model is not None:
-        annotate_with_model(
-            input, out, model=model, model_args=model_args, samples=samples, split=split, columns=columns, limit=limit
-        )
-        return
-    assert teacher_model is not None  # `_one_annotator` checks it
-    annotate_with_teacher(
-        input,
-        out,
-        teacher_model=teacher_model,
-        base_url=base_url,
-        method=method,
-        split=split,
-        columns=columns,
-        limit=limit,
-        checks=checks,
-        tries=tries,
-        max_steps=max_steps,
-        concurrency=concurrency,
-        timeout=timeout,
-        max_retries=max_retries,
-        wait=wait,
-        prices=prices,
-        max_tokens_total=max_tokens_total,
-        max_usd=max_usd,
-    )
+        annotate_with_model(input, out, **source, model=model, model_args=model_args, samples=samples)
+    else:
+        annotate_with_teacher(input, out, **source, **vars(teacher))
 
 
 def label(
