@@ -67,14 +67,7 @@ class AttemptSettings:
 
 @dataclass
 class Attempt:
-    """One attempt at a question.
-
-    Attributes:
-        teacher: The teacher.
-        question: Key of the question.
-        settings: Settings.
-        index: Number of attempts before this one.
-    """
+    """One attempt at a question, which is named by its key in the ledger. `index` attempts were made before."""
 
     teacher: Teacher
     question: str
@@ -110,14 +103,9 @@ class Attempt:
 class QuestionPool:
     """Works on questions until all are finished, the budget is spent, or the server is lost.
 
-    Each question is finished once, in this run or in an earlier one.
+    Each question is finished once, in this run or in an earlier one of the same ledger.
 
     Attributes:
-        ledger: Has the results of earlier runs, and gets those of this one.
-        budget: Pays the calls.
-        teacher: The teacher.
-        method: How chains are written.
-        settings: Settings of the attempts.
         concurrency: Questions at the same time.
         limit: The limit that ended the run; empty if none did.
         error: The error that ended the run; empty if none did.
@@ -135,11 +123,7 @@ class QuestionPool:
     _tokens: int = 0
 
     async def finish(self, records: Sequence[Q], work: Work[Q]) -> list[tuple[Q, Result | AttemptError]]:
-        """Finishes as many questions as the budget and the server allow.
-
-        Returns:
-            Each question with its result, or with the reason why there is none.
-        """
+        """Finishes as many questions as possible. Returns each with its result, or with the reason for having none."""
         results: dict[str, Result | AttemptError] = {
             self._key(record): AttemptError("unfinished", "the run ended early") for record in records
         }

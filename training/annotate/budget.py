@@ -17,6 +17,7 @@ from atomthink_plugin.api import AtomThinkError, ServerError
 from atomthink_plugin.servers.openai_client import Server, unsent
 from atomthink_plugin.servers.replies import Counts, ServerReply, content_of
 from atomthink_plugin.training.annotate.ledger import Cost, Ledger
+from atomthink_plugin.training.records import describe_error
 
 _TURN_TOKENS: Final = 16  # tokens that a chat template adds to one message, at most
 _IMAGE_TOKENS: Final = 4096  # tokens of one image, at most; raised when a server counts more
@@ -29,13 +30,7 @@ class LimitError(AtomThinkError):
 
 
 class Price(BaseModel):
-    """The price of a model, in USD per million tokens.
-
-    Attributes:
-        prompt: Price of prompt tokens.
-        completion: Price of reply tokens.
-        cached: Price of prompt tokens from the server's cache; None if it is that of other prompt tokens.
-    """
+    """The price of a model, in USD per million tokens. Cached prompt tokens may have a price of their own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,12 +46,7 @@ class Price(BaseModel):
 
 @dataclass
 class Call:
-    """A call in flight.
-
-    Attributes:
-        cost: Its upper bound until the real cost is known.
-        has_reply: Whether the server replied.
-    """
+    """A call in flight, with its upper bound as its cost until the real one is known."""
 
     cost: Cost
     has_reply: bool = False
@@ -71,12 +61,9 @@ class SpendingBudget:
 
     Args:
         price: Price of the model; None if no USD are counted.
-        max_tokens: Limit on all tokens; None for no limit.
-        max_usd: Limit in USD; None for no limit.
+        max_tokens: Limit on all tokens of this and all earlier runs; None for no limit.
+        max_usd: Limit in USD, likewise.
         ledger: Has the spending of earlier runs, and records each call; None to record nothing.
-
-    Attributes:
-        spent: Cost of this and all earlier runs.
 
     Raises:
         AtomThinkError: There is a limit in USD and no price.
@@ -128,7 +115,10 @@ class SpendingBudget:
         while True:
             self._exhausted = self._exhausted or not self._fits(self.spent + bound)
             if self._exhausted:
-                raise LimitError(f"{self._limits()} is reached: {self._spending()} are spent")
+                limits = [f"`--max-tokens-total {self._max_tokens}`"] if self._max_tokens is not None else []
+                limits += [f"`--max-usd {self._max_usd:g}`"] if self._max_usd is not None else []
+                spent = f"{self.spent.tokens} tokens" + (f", {self.spent.usd:.4f} USD" if self._price else "")
+                raise LimitError(f"{' or '.join(limits)} is reached: {spent} are spent")
             if self._fits(self.spent + self._reserved + bound):
                 break
             await self._settled.wait()
@@ -138,13 +128,6 @@ class SpendingBudget:
         fits_usd = self._max_usd is None or cost.usd <= self._max_usd * (1 + 1e-12)
         return fits_usd and (self._max_tokens is None or cost.tokens <= self._max_tokens)
 
-    def _limits(self) -> str:
-        tokens = [] if self._max_tokens is None else [f"`--max-tokens-total {self._max_tokens}`"]
-        return " or ".join([*tokens, *([] if self._max_usd is None else [f"`--max-usd {self._max_usd:g}`"])])
-
-    def _spending(self) -> str:
-        return f"{self.spent.tokens} tokens" + (f", {self.spent.usd:.4f} USD" if self._price else "")
-
 
 class PaidServer(Server):
     """A server whose calls are paid from a budget.
@@ -152,14 +135,6 @@ class PaidServer(Server):
     Each try of a request is a call: a server works on every request that it gets, and bills it, even if the client no
     longer waits. A call costs nothing if no connection was made or an HTTP error came back. It costs its upper bound
     if the real cost is unknown: no reply in time, a dropped connection, or a reply without token counts.
-
-    Args:
-        url: As for `Server`, like the other arguments that are not listed.
-        key: As for `Server`.
-        budget: Pays the calls.
-        timeout: As for `Server`.
-        max_retries: As for `Server`.
-        connections: As for `Server`.
     """
 
     def __init__(
@@ -172,7 +147,11 @@ class PaidServer(Server):
     async def _send(self, path: str, body: Mapping[str, Any]) -> str:
         import openai
 
-        images, bound = self._bound(body)
+        size, images = content_of(body)
+        schema = len(json.dumps(body.get("response_format", "")))
+        # A token is at least one byte.
+        prompt = size + schema + _TURN_TOKENS * (len(body["messages"]) + 1) + self._image_tokens * images
+        bound = self._budget.cost(prompt, body.get("max_tokens") or body["max_completion_tokens"])
         async with self._budget.call(bound) as call:
             try:
                 reply = await super()._send(path, body)
@@ -182,7 +161,11 @@ class PaidServer(Server):
             except openai.APIConnectionError as error:
                 call.cost = Cost() if unsent(error) else call.cost
                 raise
-            call.cost = self._cost(self._counts(reply, body), images, bound)
+            counts = self._counts(reply, body)
+            if counts.prompt and counts.completion is not None:
+                call.cost = self._budget.cost(counts.prompt, counts.completion, counts.cached)
+                if images and counts.prompt > bound.prompt:
+                    self._image_tokens = max(self._image_tokens, -(-counts.prompt // images))
             call.has_reply = True
         return reply
 
@@ -191,25 +174,11 @@ class PaidServer(Server):
         # Only an UnreachableError makes the caller wait for the server and ask again, which would be paid each time.
         return fault if unsent(error) else ServerError(str(fault))
 
-    def _bound(self, body: Mapping[str, Any]) -> tuple[int, Cost]:
-        """Returns the number of images of a request, and the most it may cost: a token is at least one byte."""
-        size, images = content_of(body)
-        schema = len(json.dumps(body.get("response_format", "")))
-        prompt = size + schema + _TURN_TOKENS * (len(body["messages"]) + 1) + self._image_tokens * images
-        return images, self._budget.cost(prompt, body.get("max_tokens") or body["max_completion_tokens"])
-
     def _counts(self, reply: str, body: Mapping[str, Any]) -> Counts:
         try:
             return self.checks.counts(ServerReply.model_validate_json(reply), body, [len(reply)])
         except ValidationError:
             return Counts()
-
-    def _cost(self, counts: Counts, images: int, bound: Cost) -> Cost:
-        if not counts.prompt or counts.completion is None:
-            return bound.unanswered()
-        if images and counts.prompt > bound.prompt:
-            self._image_tokens = max(self._image_tokens, -(-counts.prompt // images))
-        return self._budget.cost(counts.prompt, counts.completion, counts.cached)
 
 
 def read_price(file: Path, model: str) -> Price:
@@ -224,10 +193,8 @@ def read_price(file: Path, model: str) -> Price:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise AtomThinkError(f"`--prices {file}` cannot be read: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "file"
         raise AtomThinkError(
-            f"`--prices {file}`: {place}: {first['msg']}. Write lines like `NAME: {{prompt: 2.5, completion: 10, "
+            f"`--prices {file}`: {describe_error(error)}. Write lines like `NAME: {{prompt: 2.5, completion: 10, "
             "cached: 1.25}`, in USD per million tokens"
         ) from None
     if model not in prices:

@@ -40,13 +40,7 @@ class AttemptError(Exception):
     detail: str = ""
 
     def reject(self, where: str, record: Any, faults: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
-        """Returns the line of `rejects.jsonl` for a question, or one step of a chain, without a result.
-
-        Args:
-            where: Its id, or the place of its record.
-            record: The question as it was read.
-            faults: The faults of all attempts.
-        """
+        """Returns the line of `rejects.jsonl` for a question or a step. `where` is its id or the place of its record."""
         return {"where": where, **asdict(self), "record": record, "faults": faults}
 
 

@@ -20,7 +20,7 @@ NAME: Final = "journal.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of calls. Costs can be added.
+    """The cost of calls.
 
     Attributes:
         calls: Requests that reached a server. Each retry is a call.
@@ -57,9 +57,6 @@ class Cost:
 class Ledger:
     """The ledger in the output folder of a run.
 
-    Args:
-        folder: The output folder.
-
     Attributes:
         finished: Results of finished questions, by key.
         spent: Cost of all earlier runs. A call that was in flight when a run was killed counts with its upper bound.
@@ -75,7 +72,15 @@ class Ledger:
         self._calls = 0
         self._held: dict[str, Any] = {}
         self._log = AppendLog(folder / NAME, f"`--out {folder}`")
-        self._read()
+        in_flight: dict[Any, Cost] = {}
+        for entry in self._log.entries():
+            try:
+                self._take(entry.record, in_flight)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("%s is not an entry of a ledger (%s). It is ignored", entry.place, error)
+        for call, bound in in_flight.items():
+            self.spent += bound.unanswered()
+            self.add_cost(call, bound.unanswered())
 
     def reply(self, question: str, request: str) -> str | None:
         """Returns the stored reply to a request of an unfinished question, None if there is none."""
@@ -90,11 +95,8 @@ class Ledger:
     def add_cost(self, call: int, cost: Cost, *, hold: bool = False) -> None:
         """Records what a call cost.
 
-        Args:
-            call: Its number.
-            cost: Its cost.
-            hold: Writes the cost in one line with the next record, which is the reply. If the run is killed between
-                the two, the call counts as unanswered. The reply is never lost while its cost is kept.
+        With `hold`, the cost is written in one line with the next record, which is the reply. If the run is killed
+        between the two, the call counts as unanswered. So the reply is never lost while its cost is kept.
         """
         if self._held:
             self._append({})
@@ -124,17 +126,6 @@ class Ledger:
     def _append(self, record: Mapping[str, Any], *, sync: bool = False) -> None:
         self._log.append({**self._held, **record}, sync=sync)
         self._held = {}
-
-    def _read(self) -> None:
-        in_flight: dict[Any, Cost] = {}
-        for entry in self._log.entries():
-            try:
-                self._take(entry.record, in_flight)
-            except (KeyError, TypeError, ValueError) as error:
-                log.warning("%s is not an entry of a ledger (%s). It is ignored", entry.place, error)
-        for call, bound in in_flight.items():
-            self.spent += bound.unanswered()
-            self.add_cost(call, bound.unanswered())
 
     def _take(self, record: Mapping[str, Any], in_flight: dict[Any, Cost]) -> None:
         """Takes one line: a call, a reply or a result, and the cost of an earlier call that may be in the same line."""

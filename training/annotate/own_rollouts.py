@@ -29,11 +29,7 @@ def annotate_by_rollouts(
 ) -> tuple[Annotation, Mapping[str, int]]:
     """Returns the distinct right chains of several rollouts per question, and the counts of all rollouts.
 
-    Args:
-        source: The questions. The journal of finished questions is in their folder.
-        runner: The policy and its settings. Its search is not used.
-        model: Name of the model for the records.
-        samples: Rollouts per question.
+    The journal of finished questions is in the folder of the source. The search of the runner is not used.
 
     Raises:
         AtomThinkError: The journal cannot be written.
@@ -68,7 +64,14 @@ def annotate_by_rollouts(
         chains += ({**chain.model_dump(exclude_none=True), **fields} for chain in kept)
         good += bool(kept)
         if not kept:
-            rejects.append(_no_right_chain(outcomes).reject(record.id, record.model_dump()))
+            # The rejects count for the stage that the best rollouts did not pass.
+            if outcomes["answer"]:
+                fault = AttemptError("answer", "wrong final answer", f"in {outcomes['answer']} rollouts")
+            elif outcomes["format"]:
+                fault = AttemptError("format", "no rollout is well formed", f"{outcomes['format']} concluded")
+            else:
+                fault = AttemptError("steps", "no rollout concludes")
+            rejects.append(fault.reject(record.id, record.model_dump()))
     return Annotation(source.read, good, chains, rejects), counts
 
 
@@ -95,12 +98,3 @@ def right_chains(record: AnsweredQuestion, outcome: Outcome, samples: int) -> tu
         chains.append(Chain(**fields, id=f"{record.id}/{len(chains) + 1}", steps=steps))
     counts["steps"] = samples - counts.total()
     return chains, counts
-
-
-def _no_right_chain(outcomes: Mapping[str, int]) -> AttemptError:
-    """Returns the fault of the rollouts that passed the most stages."""
-    if outcomes["answer"]:
-        return AttemptError("answer", "wrong final answer", f"in {outcomes['answer']} rollouts")
-    if outcomes["format"]:
-        return AttemptError("format", "no rollout is well formed", f"{outcomes['format']} concluded")
-    return AttemptError("steps", "no rollout concludes")

@@ -68,11 +68,7 @@ R = TypeVar("R", bound=TeacherReply)
 
 @dataclass(frozen=True, slots=True)
 class _StructuredRequest(ChatRequest):
-    """A request for JSON.
-
-    Attributes:
-        format: The `response_format` of the protocol; None for servers without any.
-    """
+    """A request for JSON, with the `response_format` of the protocol; None for servers without any."""
 
     format: Mapping[str, Any] | None = None
 
@@ -87,13 +83,8 @@ class _StructuredRequest(ChatRequest):
 class Teacher:
     """Asks for structured replies.
 
-    If the server refuses JSON schemas, the teacher is asked for any JSON, and then for plain text.
-
-    Attributes:
-        model: The server's name for the model.
-        endpoint: The chat completions of the server.
-        servers: The server of the endpoint; waits for it while it restarts.
-        ledger: Has the replies of earlier runs; None to store nothing.
+    If the server refuses JSON schemas, the teacher is asked for any JSON, and then for plain text. `servers` waits for
+    the server of the endpoint while it restarts. The ledger has the replies of earlier runs.
     """
 
     model: str
@@ -113,15 +104,9 @@ class Teacher:
         seed: int = 0,
         max_tokens: int = 512,
     ) -> R:
-        """Returns a structured reply.
+        """Returns a structured reply of the class `kind`. The ledger files it under the key of the question.
 
-        Args:
-            question: Key of the question that this request belongs to.
-            messages: The messages, with their images.
-            kind: Class of the reply.
-            temperature: Sampling temperature.
-            seed: Sampling seed. Servers that ignore it give different samples by chance only.
-            max_tokens: Token limit of the reply.
+        Servers that ignore the seed give different samples by chance only.
 
         Raises:
             UnusableReplyError: No reply can be used.
@@ -196,15 +181,8 @@ def connect(
 ) -> Teacher:
     """Returns a teacher, without sending anything yet. The key is the environment variable OPENAI_API_KEY.
 
-    Args:
-        model: The server's name for the model.
-        base_url: Address of the server; None for OpenAI.
-        budget: Pays the calls.
-        ledger: Stores requests and replies.
-        connections: Maximum number of requests in flight.
-        timeout: Seconds that one try of a request may take.
-        max_retries: Retries after a rate limit, a server error or a lost connection. Each of them is paid.
-        wait: Seconds to wait for a server that cannot be reached. After a dropped connection there is no waiting.
+    The budget pays each try of a request. `timeout`, `max_retries` and `connections` are those of `Server`, `wait` is
+    that of `Servers`. Without `base_url`, the server is OpenAI's.
 
     Raises:
         AtomThinkError: The address or the key is malformed.
