@@ -40,7 +40,7 @@ class AttemptError(Exception):
     detail: str = ""
 
     def reject(self, where: str, record: Any, faults: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
-        """Returns the line of `rejects.jsonl` for a question or a step. `where` is its id or the place of its record."""
+        """Returns the line of `rejects.jsonl` for a question or step. `where` is its id or the place of its record."""
         return {"where": where, **asdict(self), "record": record, "faults": faults}
 
 

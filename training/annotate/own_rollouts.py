@@ -59,7 +59,7 @@ def annotate_by_rollouts(
             rejects.append(fault.reject(record.id, record.model_dump()))
             continue
         kept, outcomes = right_chains(record, result, samples)
-        counts += outcomes
+        counts.update(outcomes)  # `+=` would drop counts of 0
         fields = {"method": METHOD, "teacher": model, "source": record.source}
         chains += ({**chain.model_dump(exclude_none=True), **fields} for chain in kept)
         good += bool(kept)

@@ -271,6 +271,7 @@ def test_the_embedded_policy_is_its_own_teacher(tmp_path: Path) -> None:
     told = summary(tmp_path / "out")
     assert told["good"] + told["rejected"] == told["asked"] == 6
     assert sum(told["rollouts"].values()) == 6 * 4
+    assert set(told["rollouts"]) == {"kept", "again", "answer", "format", "steps"}
     assert told["chains"] == told["rollouts"]["kept"]
     found = read_records(tmp_path / "out/chains.jsonl", Chain).records
     answer_of = {chain.id: chain.answer for chain in demo}
