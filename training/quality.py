@@ -84,7 +84,8 @@ def report_quality(
         budget = SpendingBudget(max_tokens=max_tokens_total)
         # The chains that are judged are the same in every run.
         chosen = random.Random(0).sample(found.records, samples) if samples < len(found) else found.records
-        scores = run(judge(found, chosen, connect(judge_model, base_url, budget)))
+        teacher = connect(judge_model, base_url, budget, argument="--judge-model")
+        scores = run(judge(found, chosen, teacher))
         report["judge"] = {"model": judge_model, **scores.summary()}
         report["tokens_spent"] = budget.spent.tokens
     print(json.dumps(report, indent=1))

@@ -26,6 +26,18 @@ class Judge(ChatServer):
 
 
 @pytest.mark.slow
+def test_a_judge_that_the_server_does_not_have_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    write_records(tmp_path / "chains.jsonl", [Chain(id="0", question="0?", steps=GOOD, answer="4")])
+    with serve(Judge(models=("another",))) as script:
+        asked = ["--judge-model", "scripted", "--base-url", script.url]
+        assert main(["data", "quality", str(tmp_path / "chains.jsonl"), *asked]) == 2
+    assert "`--judge-model scripted`" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_chains_are_counted_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     chains = [

@@ -91,6 +91,7 @@ class Teacher:
     endpoint: Endpoint
     servers: Servers
     ledger: Ledger | None = None
+    argument: str = "--teacher-model"
     _turns: ChatTurns = field(default_factory=ChatTurns)
     _format: int = 0
 
@@ -140,7 +141,7 @@ class Teacher:
         except RefusedError:
             raise
         except UnknownModelError as error:
-            raise AtomThinkError(f"`--teacher-model {self.model}`: {error}") from None
+            raise AtomThinkError(f"`{self.argument} {self.model}`: {error}") from None
         except QuestionError as error:
             raise NoReplyError(str(error)) from None
         text = redact(completion.samples[0].text)
@@ -174,6 +175,7 @@ def connect(
     budget: SpendingBudget,
     ledger: Ledger | None = None,
     *,
+    argument: str = "--teacher-model",
     connections: int = 16,
     timeout: float = 300.0,
     max_retries: int = 5,
@@ -182,7 +184,7 @@ def connect(
     """Returns a teacher, without sending anything yet. The key is the environment variable OPENAI_API_KEY.
 
     The budget pays each try of a request. `timeout`, `max_retries` and `connections` are those of `Server`, `wait` is
-    that of `Servers`. Without `base_url`, the server is OpenAI's.
+    that of `Servers`. Without `base_url`, the server is OpenAI's. `argument` names the model in errors.
 
     Raises:
         AtomThinkError: The address or the key is malformed.
@@ -191,7 +193,7 @@ def connect(
     if len(urls) > 1:
         raise AtomThinkError(f"`--base-url {base_url}` names {len(urls)} servers: pass one")
     server = PaidServer(urls[0], key(), budget, timeout=timeout, max_retries=max_retries, connections=connections)
-    return Teacher(model, Endpoint(server, model, logprobs=False), Servers([server], wait), ledger)
+    return Teacher(model, Endpoint(server, model, logprobs=False), Servers([server], wait), ledger, argument)
 
 
 def parse_reply(text: str, kind: type[R]) -> R:
