@@ -52,15 +52,9 @@ def image_faults(items: Sequence[Sequence[tuple[str, Picture]]]) -> list[str]:
 
 
 def store_image(image: Any, folder: Path, out: Path) -> str:
-    """Copies an image into `out/images` under a name made from its content.
+    """Copies an image into `out/images` and returns its new name, made from its content and relative to `out`.
 
-    Args:
-        image: A file name, or a mapping with `bytes` or `path`, as `datasets` has images.
-        folder: What file names are relative to.
-        out: The output folder.
-
-    Returns:
-        The name of the copy, relative to `out`.
+    The image is a file name relative to `folder`, or a mapping with `bytes` or `path`, as `datasets` has images.
 
     Raises:
         AtomThinkError: The copy cannot be written. An image that cannot be read raises one of `BROKEN`.

@@ -140,16 +140,9 @@ class Metrics:
     prm_score: PrmScore | None
 
 
-def measure(chains: Sequence[ScoredChain], threshold: float, prmbench: bool = False, seed: int = 0) -> Metrics:
-    """Returns all metrics.
-
-    Args:
-        chains: At least one.
-        threshold: A step with a lower score is predicted to be wrong.
-        prmbench: Whether the chains are PRMBench's.
-        seed: Seed of the bootstrap.
-    """
-    bootstrap = Bootstrap([chain.item.question for chain in chains], seed)
+def measure(chains: Sequence[ScoredChain], threshold: float, prmbench: bool = False) -> Metrics:
+    """Returns all metrics of at least one chain. A step below the threshold is predicted to be wrong."""
+    bootstrap = Bootstrap([chain.item.question for chain in chains])
     # Scores and labels were checked when they were read. scikit-learn would check them again in every resample.
     with config_context(assume_finite=True, skip_parameter_validation=True):
         return Metrics(

@@ -65,12 +65,8 @@ class PrefixSampler:
 
     A sample is identified by the steps that are kept and its index. Chains that begin with the same steps share it, and
     the runner's journal keeps it for the next run. Every sample is a question of its own to the runner: a method
-    such as OmegaPRM decides after each one whether it needs another.
-
-    Args:
-        question: The question of the chains, without steps.
-        runner: The policy, its settings and the journal; its search follows one path.
-        slots: Limits the samples in flight.
+    such as OmegaPRM decides after each one whether it needs another. The runner's search follows one path; `slots`
+    limits the samples in flight.
     """
 
     def __init__(self, question: Question, runner: Runner, slots: asyncio.Semaphore) -> None:
