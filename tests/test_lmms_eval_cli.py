@@ -138,8 +138,8 @@ def test_a_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
 
 def test_bad_arguments_are_refused_by_name_before_any_question_is_asked(tmp_path: Path) -> None:
     log = run(tmp_path, "--tasks", "atomthink_demo", model_args="thinking=slow,search=beem")
-    (said,) = [line for line in log.splitlines() if line.startswith("atomthink: ")]
-    assert not [name for name in ("`search=beem`", "`beam`", "majority", "best_of_n") if name not in said]
+    (message,) = [line for line in log.splitlines() if line.startswith("atomthink: ")]
+    assert not [name for name in ("`search=beem`", "`beam`", "majority", "best_of_n") if name not in message]
     assert not list(tmp_path.glob("out/**/*.json"))
     assert not journaled(tmp_path)
 
@@ -151,8 +151,8 @@ def test_a_run_of_failures_has_no_accuracy_and_a_status(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "|atomic_capability|" not in done.stdout
     assert "Traceback" not in done.stderr
-    (said,) = [line for line in done.stderr.splitlines() if line.startswith("atomthink: ")]
-    assert "3 questions" in said
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("atomthink: ")]
+    assert "3 questions" in message
     assert not list(tmp_path.glob("out/**/*_results.json"))
     assert {record["status"] for record in journaled(tmp_path)} == {"failed"}
 

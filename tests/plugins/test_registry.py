@@ -51,7 +51,7 @@ def run(code: str, site: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-def said(done: subprocess.CompletedProcess[str], *named: str) -> list[str]:
+def logged(done: subprocess.CompletedProcess[str], *named: str) -> list[str]:
     """The lines of the log that name all of these."""
     return [line for line in done.stderr.splitlines() if all(name in line for name in named)]
 
@@ -75,7 +75,7 @@ def test_a_broken_package_is_reported_by_name_and_the_others_still_count(site: P
         ("late (late_module)", "atomthink_searches", "KeyError"),
         ("late (late_module)", "atomthink_scorers", "'confidence'"),
     ):
-        assert said(done, *named), done.stderr
+        assert logged(done, *named), done.stderr
 
 
 MALFORMED = """
@@ -142,7 +142,7 @@ def test_an_offer_that_cannot_be_used_is_reported_once_and_the_rest_of_the_run_i
     searches_left_out = ("'bare'", "'hollow'", "'letters'", "'reserved'", "'spaced'")
     for name in (*searches_left_out, "'named'", "'opaque'", "'kind'", "3", "'nothing'", "'text'", "'unwrapped'"):
         assert done.stderr.count(f"plugin odd (odd_module) offers {name} in ") == 1, done.stderr
-    assert said(done, "'bare'", "SearchKind(factory, scored=False)")
+    assert logged(done, "'bare'", "SearchKind(factory, scored=False)")
 
 
 EXITING = """
@@ -202,8 +202,8 @@ def test_a_plugin_that_exits_ends_no_program(site: Path, tmp_path: Path) -> None
     done = run(f"sys.path.insert(0, {str(tmp_path)!r})\n{ASK}", site)
     failed = "['Failure', 'Failure']"
     assert done.stdout.splitlines() == [failed] * 3 + ["refused True", "['Outcome', 'Outcome']"], done.stderr
-    assert said(done, "gone (gone_module)", "SystemExit")
-    assert said(done, "exiting (exiting_module)", "atomthink_scorers")
+    assert logged(done, "gone (gone_module)", "SystemExit")
+    assert logged(done, "exiting (exiting_module)", "atomthink_scorers")
     assert done.returncode == 0
 
 

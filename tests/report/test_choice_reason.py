@@ -24,7 +24,7 @@ from tests.report.runs import search_all
 from tests.trees import REDUCE, Grove, groves
 
 
-def said(outcome: Outcome, **search: Any) -> str:
+def reason_of(outcome: Outcome, **search: Any) -> str:
     tree = FinishedTree(outcome)
     return choice_reason(outcome, search, tree, statuses(tree, search))
 
@@ -49,24 +49,24 @@ A, B, C = path("a", "5", 0.88, 3), path("b", "75", 0.81, 4), path("c", "5", 0.4)
 
 
 def test_scores_and_the_next_best_answer_are_named() -> None:
-    best = said(chosen("a", A, B, C), name="best_of_n", n=8)
+    best = reason_of(chosen("a", A, B, C), name="best_of_n", n=8)
     assert all(part in best for part in ("5", "mean", "0.88", "8", "75", "0.81"))
-    close = said(chosen("a", replace(A, score=0.8814), replace(B, score=0.8791), C), name="best_of_n", n=8)
+    close = reason_of(chosen("a", replace(A, score=0.8814), replace(B, score=0.8791), C), name="best_of_n", n=8)
     assert all(part in close for part in ("0.881", "0.879"))
-    assert "min" in said(chosen("a", A, B, C), name="best_of_n", n=8, aggregate="min")
+    assert "min" in reason_of(chosen("a", A, B, C), name="best_of_n", n=8, aggregate="min")
 
 
 def test_votes_are_counted() -> None:
-    assert all(part in said(chosen("b", A, B), name="majority", n=8) for part in ("75", "4 of 7", "3"))
-    assert all(part in said(chosen("a", A, C), name="majority") for part in ("5", "4"))
-    heavy = said(chosen("b", A, B, C), name="weighted", n=8)
+    assert all(part in reason_of(chosen("b", A, B), name="majority", n=8) for part in ("75", "4 of 7", "3"))
+    assert all(part in reason_of(chosen("a", A, C), name="majority") for part in ("5", "4"))
+    heavy = reason_of(chosen("b", A, B, C), name="weighted", n=8)
     share = 4 * 0.81 / (3 * 0.88 + 4 * 0.81 + 0.4)
     assert f"{share:.0%}" in heavy
     assert f"{1 - share:.0%}" in heavy
 
 
 def test_formulas_have_delimiters() -> None:
-    assert r"\(\frac{1}{2}\)" in said(chosen("a", replace(A, answer=r"\frac{1}{2}"), B), name="best_of_n")
+    assert r"\(\frac{1}{2}\)" in reason_of(chosen("a", replace(A, answer=r"\frac{1}{2}"), B), name="best_of_n")
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_formulas_have_delimiters() -> None:
 )
 def test_no_reason_is_given_if_the_record_does_not_confirm_it(outcome: Outcome, search: dict[str, Any]) -> None:
     assert not confirmed(outcome, **search)
-    assert "0.5" in said(outcome, **search)  # the value that the search reported
+    assert "0.5" in reason_of(outcome, **search)  # the value that the search reported
 
 
 def test_paths_without_an_answer() -> None:
     end = path("d", None, 0.3)
-    assert "budget" in said(chosen("d", end, stopped="budget"), name="beam")
-    assert "budget" not in said(chosen("d", end, stopped="depth"), name="beam")
+    assert "budget" in reason_of(chosen("d", end, stopped="budget"), name="beam")
+    assert "budget" not in reason_of(chosen("d", end, stopped="depth"), name="beam")
     assert confirmed(chosen("c", C), name="quick")
 
 

@@ -98,11 +98,11 @@ class Slow:
 
 
 def _step(number: int, chance: random.Random) -> Step:
-    told = chance.randrange(10)
-    if told < 3:
+    value = chance.randrange(10)
+    if value < 3:
         return Step("", (1, 2, 3), -1.0)  # invalid, retried if all samples are
-    text = f"the final answer is: {told}" if number == DEPTH else f"read {told}"
-    return Step(f"Step {number}: {text}.", (1, 2, 3), -1.0 - told)
+    text = f"the final answer is: {value}" if number == DEPTH else f"read {value}"
+    return Step(f"Step {number}: {text}.", (1, 2, 3), -1.0 - value)
 
 
 def think(

@@ -69,10 +69,10 @@ def test_a_role_with_the_plan_of_the_run_shares_its_policy(made: list[str]) -> N
 
 
 @pytest.mark.parametrize(("name", "said"), [("exits", "no licence"), ("broken", "`judge_device=`")])
-def test_a_role_that_cannot_be_loaded_is_named(made: list[str], name: str, said: str) -> None:
+def test_a_role_that_cannot_be_loaded_is_named(made: list[str], name: str, reason: str) -> None:
     with pytest.raises(AtomThinkError, match="'judge'") as caught:
         build(planned(judge_pretrained=name, critic_pretrained="own"))
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
     assert " pretrained=" not in str(caught.value)
 
 

@@ -275,12 +275,12 @@ def test_a_log_that_cannot_be_read_is_ignored_with_a_warning(
 
 def test_the_reported_cost_is_that_of_this_run(tmp_path: FilePath) -> None:
     killed(tmp_path, 1)
-    told: list[tuple[int, Usage | None]] = []
+    reported: list[tuple[int, Usage | None]] = []
     for _ in range(2):
         with opened(tmp_path) as journal:
             asking = runner(GROVE, beam(1, 1), ScriptedPolicy(CHAIN), journal=journal)
-            asking.run([question()], lambda result, spent: told.append((result.usage.policy_calls, spent)))
-    (whole, spent), again = told
+            asking.run([question()], lambda result, spent: reported.append((result.usage.policy_calls, spent)))
+    (whole, spent), again = reported
     assert spent is not None
     assert (whole, spent.policy_calls) == (3, 2)
     assert again == (3, None)

@@ -56,10 +56,10 @@ def test_the_calibration_comes_with_the_checkpoint(tmp_path: FilePath) -> None:
     section = {"kind": "likelihood", "format": "continue", **CALIBRATION}
     (own / "config.json").write_text(json.dumps(config | {"atomthink_prm": section}))
     assert detect_kind(str(own)) == "prm_likelihood"
-    told = prm_likelihood(str(own), device="cpu")
-    assert scores(told, PATHS) == pytest.approx(scores(prm(), PATHS))
+    configured = prm_likelihood(str(own), device="cpu")
+    assert scores(configured, PATHS) == pytest.approx(scores(prm(), PATHS))
     hotter = prm_likelihood(str(own), device="cpu", bias=3.0)
-    assert scores(hotter, PATHS[:1]) > scores(told, PATHS[:1])
+    assert scores(hotter, PATHS[:1]) > scores(configured, PATHS[:1])
 
 
 def test_an_unknown_calibration_is_an_error() -> None:

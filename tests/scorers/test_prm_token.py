@@ -115,9 +115,9 @@ def test_a_checkpoints_config_names_its_layout(tmp_path: FilePath) -> None:
     section = {"kind": "token", **CHAT}
     (prm / "config.json").write_text(json.dumps(config | {"atomthink_prm": section}))
     assert detect_kind(str(prm)) == "prm_token"
-    told = prm_token(str(prm), device="cpu")
+    configured = prm_token(str(prm), device="cpu")
     asked = prm_token(str(folder(llava)), device="cpu", **CHAT)
-    assert scores(told, PATHS) == pytest.approx(scores(asked, PATHS))
+    assert scores(configured, PATHS) == pytest.approx(scores(asked, PATHS))
     (prm / "config.json").write_text(json.dumps(config | {"atomthink_prm": {"kind": "token", "tga": "x"}}))
     with pytest.raises(AtomThinkError, match="tga"):
         prm_token(str(prm), device="cpu")

@@ -21,8 +21,8 @@ STEPS = ("Step 1: Read red = 4.", "Step 2: Read blue = 7.", "Step 3: To sum up, 
 
 
 def text_of(prompt: Prompt) -> str:
-    said = "".join(part for turn in prompt.messages for part in turn.parts if isinstance(part, str))
-    return said + prompt.prefix
+    replies = "".join(part for turn in prompt.messages for part in turn.parts if isinstance(part, str))
+    return replies + prompt.prefix
 
 
 def thinker() -> ScriptedReplies:

@@ -151,11 +151,11 @@ def test_both_verdicts_are_in_the_samples_if_the_judge_is_enabled(judged: tuple[
     assert first["llm_judge"]["correct"] is True
     assert first["correct"] is first["llm_judge"]["rules"] is False
     assert all(line["correct"] and line["llm_judge"]["correct"] for line in others)
-    told = run.numbers("mathvista_atomic_testmini")
-    assert told["acc"] == pytest.approx(5 / 6)
-    assert told["llm_judge"]["acc"] == 1.0
-    assert told["llm_judge"]["agreement"] == pytest.approx(5 / 6)
-    assert told["llm_judge"]["failed"] == 0
+    metrics = run.numbers("mathvista_atomic_testmini")
+    assert metrics["acc"] == pytest.approx(5 / 6)
+    assert metrics["llm_judge"]["acc"] == 1.0
+    assert metrics["llm_judge"]["agreement"] == pytest.approx(5 / 6)
+    assert metrics["llm_judge"]["failed"] == 0
 
 
 def official_accuracy(file: Path) -> float:
@@ -190,8 +190,8 @@ def test_failed_questions_are_never_submitted(
     file = tmp_path / "output.json"
     arguments = ["submit", "mathvista", str(keyless.home), "--task", "mathvista_atomic_testmini", "--out", str(file)]
     assert main(arguments) == 2
-    told = capsys.readouterr().err
-    assert [int(number) for number in re.findall(r"\b\d+\b", told.partition("mathvista:")[2])] == [4, 1, 1, 0]
+    printed = capsys.readouterr().err
+    assert [int(number) for number in re.findall(r"\b\d+\b", printed.partition("mathvista:")[2])] == [4, 1, 1, 0]
     assert not file.exists()
     assert main([*arguments, "--allow-incomplete"]) == 0
     entries = json.loads(file.read_text())

@@ -1,6 +1,6 @@
 """The command line under FSDP, as training/recipes/accelerate/fsdp.yaml has it, in processes without a GPU.
 
-Accelerate shards nothing on a CPU: it is told that these processes have GPUs, and gloo does what NCCL would.
+Accelerate shards nothing on a CPU: it is configured as if these processes had GPUs, and gloo replaces NCCL.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ CONFIG = Path(__file__).parents[2] / "training" / "recipes" / "accelerate" / "fs
 
 def environment() -> dict[str, str]:
     """What `accelerate launch` makes of the file."""
-    told = yaml.safe_load(CONFIG.read_text())
-    settings = {name.upper(): str(value) for name, value in told["fsdp_config"].items()}
-    return {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": told["mixed_precision"], **settings}
+    config = yaml.safe_load(CONFIG.read_text())
+    settings = {name.upper(): str(value) for name, value in config["fsdp_config"].items()}
+    return {"ACCELERATE_USE_FSDP": "true", "ACCELERATE_MIXED_PRECISION": config["mixed_precision"], **settings}
 
 
 def pretend(plain: Any) -> Any:

@@ -28,20 +28,20 @@ from tests.training.train.demo_data import MODEL, demo_chains, recipe
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Chains with labels, of which every third is too long and every third has a format of its own."""
     folder = tmp_path_factory.mktemp("data")
-    told = []
+    written = []
     for at, chain in enumerate(demo_chains(folder, 9)):
         record = {**chain.model_dump(exclude_none=True), "labels": [1.0] * len(chain.steps)}
         record |= {1: {"question": "How many? " * 400}, 2: {"format": "haiku"}}.get(at % 3, {})
-        told.append(json.dumps(record) + "\n")
-    (folder / "chains.jsonl").write_text("".join(told))
+        written.append(json.dumps(record) + "\n")
+    (folder / "chains.jsonl").write_text("".join(written))
     return folder
 
 
 def training_data(data: Path, workers: int = 0, **more: Any) -> TrainingData[Chain]:
-    told = recipe(data, one_row_per_chain=True, dataloader_num_workers=workers, **({"max_length": 400} | more))
-    checkpoint = load_trainable(told)
-    rows = ChainRows(row_encoder(checkpoint), closing_id(checkpoint), told.max_pixels, one_row_per_chain=True)
-    return read_training_data(told, rows)
+    loaded_recipe = recipe(data, one_row_per_chain=True, dataloader_num_workers=workers, **({"max_length": 400} | more))
+    checkpoint = load_trainable(loaded_recipe)
+    rows = ChainRows(row_encoder(checkpoint), closing_id(checkpoint), loaded_recipe.max_pixels, one_row_per_chain=True)
+    return read_training_data(loaded_recipe, rows)
 
 
 def test_two_processes_reject_what_one_does(data: Path) -> None:
@@ -57,13 +57,13 @@ def test_two_processes_reject_what_one_does(data: Path) -> None:
 def test_a_changed_image_is_measured_again(tmp_path: Path) -> None:
     """A cache that knows the records but not their images would keep the old lengths."""
     write_records(tmp_path / "chains.jsonl", [Chain(id="a", question="How many?", images=("a.png",), steps=("1.",))])
-    told = {"model_name_or_path": str(tiny_models.folder(tiny_models.qwen)), "max_length": 190}
+    loaded_recipe = {"model_name_or_path": str(tiny_models.folder(tiny_models.qwen)), "max_length": 190}
     tiny_models.picture(0, (28, 28)).save(tmp_path / "a.png")
-    assert len(training_data(tmp_path, **told).parts) == 1
+    assert len(training_data(tmp_path, **loaded_recipe).parts) == 1
     tiny_models.picture(0, (112, 112)).save(tmp_path / "a.png")  # 15 tokens more
     with pytest.raises(AtomThinkError):
-        training_data(tmp_path, **told)
-    assert len(training_data(tmp_path, **told, max_pixels=28 * 28).parts) == 1
+        training_data(tmp_path, **loaded_recipe)
+    assert len(training_data(tmp_path, **loaded_recipe, max_pixels=28 * 28).parts) == 1
 
 
 def same(first: Any, second: Any) -> None:
@@ -79,7 +79,7 @@ def test_what_prepares_rows_of_a_policy_travels(data: Path) -> None:
 
 
 def test_what_prepares_rows_of_a_prm_travels_without_the_weights(data: Path, tmp_path: Path) -> None:
-    told = PrmRecipe.model_validate(
+    loaded_recipe = PrmRecipe.model_validate(
         {
             "model_name_or_path": MODEL,
             "data": str(data / "chains.jsonl"),
@@ -88,8 +88,8 @@ def test_what_prepares_rows_of_a_prm_travels_without_the_weights(data: Path, tmp
             "max_length": 600,
         }
     )
-    prm = load(told)
-    found = read_training_data(told, prm.rows)
+    prm = load(loaded_recipe)
+    found = read_training_data(loaded_recipe, prm.rows)
     collator, item = RowCollator(found, prm.checkpoint.pad_id), found.parts[0]
     packed = pickle.dumps(collator)
     assert len(packed) < 200_000  # the weights are 2 MB
@@ -99,10 +99,10 @@ def test_what_prepares_rows_of_a_prm_travels_without_the_weights(data: Path, tmp
 def test_processes_may_be_started_afresh(data: Path, tmp_path: Path) -> None:
     """As on macOS, and on Linux from Python 3.14 on, where nothing is inherited."""
     file, out = tmp_path / "r.yaml", tmp_path / "out"
-    told = recipe(
+    loaded_recipe = recipe(
         data, one_row_per_chain=True, max_length=400, dataloader_num_workers=1, max_steps=1, output_dir=out
     ).model_dump(mode="json", exclude_unset=True)
-    file.write_text(json.dumps(told))
+    file.write_text(json.dumps(loaded_recipe))
     script = tmp_path / "run.py"
     script.write_text(
         "import multiprocess, multiprocessing, sys\n"

@@ -27,8 +27,8 @@ DYNAMIC: Mapping[str, tuple[str, str] | None] = {
     "stammers": None,  # its first reply to anything is no JSON
     "stuck when cold": None,  # repeats a step until it is asked at another temperature
     "takes back": None,  # finds its second step wrong and writes another
-    "hasty": None,  # concludes before its first step until it is told not to
-    "direct": ("steps", "no progress"),  # does so whatever it is told
+    "hasty": None,  # concludes before its first step until it is refused
+    "direct": ("steps", "no progress"),  # does so with any prompt
     "nonsense": ("teacher", "no usable reply"),
     "breaks off": ("teacher", "no usable reply"),
     "repeats": ("steps", "no progress"),
@@ -107,32 +107,32 @@ class TeacherServer(ChatServer):
     def says(self, body: Body) -> str:
         question = self.question(body)
         habit, answer = self.habits.get(question, "good"), self.answers[question]
-        told = text_of(body["messages"][1]["content"])
+        prompt = text_of(body["messages"][1]["content"])
         if habit == "nonsense":
             return "As a teacher I would rather talk about {the weather}."
         if habit == "stammers" and len(body["messages"]) == 2:
             return 'Sure! {"here": '
-        if "SOLUTION:\n" in told and "REFERENCE SOLUTION:" not in told:
+        if "SOLUTION:\n" in prompt and "REFERENCE SOLUTION:" not in prompt:
             return self.checks(body, habit)
-        if "REFERENCE SOLUTION:" in told:
-            return self.expands(told, habit, answer, body["temperature"])
-        return self.extends(told, habit, answer, body)
+        if "REFERENCE SOLUTION:" in prompt:
+            return self.expands(prompt, habit, answer, body["temperature"])
+        return self.extends(prompt, habit, answer, body)
 
     def checks(self, body: Body, habit: str) -> str:
         second = "look for a mistake" in body["messages"][0]["content"]
         return json.dumps({"right": not (habit == "doubtful" and second), "reason": "looked at it"})
 
-    def extends(self, told: str, habit: str, answer: str, body: Body) -> str:
-        depth = len(SO_FAR.findall(told))
+    def extends(self, prompt: str, habit: str, answer: str, body: Body) -> str:
+        depth = len(SO_FAR.findall(prompt))
         if habit == "breaks off":
             return '{"action": "continue", "step": "Read the fir'
         if habit == "repeats" or (habit == "stuck when cold" and depth == 2 and body["temperature"] < 0.4):
             return _json("continue", thought(1))
-        if habit == "direct" or (habit == "hasty" and not depth and "was refused" not in told):
+        if habit == "direct" or (habit == "hasty" and not depth and "was refused" not in prompt):
             return _json("conclude", "It is plain to see.", answer=answer)
         if habit == "endless":
             return _json("continue", thought(depth + 1, body.get("seed", 0)))
-        if habit == "takes back" and depth == 2 and "part 2 as 9914" in told:
+        if habit == "takes back" and depth == 2 and "part 2 as 9914" in prompt:
             return _json("verify", "Look at step 2 again.", wrong_step=2)
         if habit == "takes back" and depth == 1 and body["temperature"] < 0.4:
             return _json("continue", thought(2, 99))
@@ -142,8 +142,8 @@ class TeacherServer(ChatServer):
             return _json("conclude", "Now it is settled.", answer=_wrong(answer) if habit == "mistaken" else answer)
         return _json("continue", thought(depth + 1))
 
-    def expands(self, told: str, habit: str, answer: str, temperature: float) -> str:
-        begun = len(SO_FAR.findall(told.partition("THESE STEPS STAND:")[2]))
+    def expands(self, prompt: str, habit: str, answer: str, temperature: float) -> str:
+        begun = len(SO_FAR.findall(prompt.partition("THESE STEPS STAND:")[2]))
         steps = [f"Step {k}: {thought(k)}" for k in range(begun + 1, 4)]
         end = f"Step {max(begun, 3) + 1}: To sum up, the final answer is: {answer}."
         match habit:

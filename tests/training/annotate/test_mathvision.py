@@ -86,14 +86,14 @@ def test_every_question_of_mathvision_is_a_chain_or_a_reject(
     if way == "augment":
         want["input", "no reference solution"] = 304 - len(usable)
     assert Counter((one["stage"], one["reason"]) for one in rejects) == want
-    told = summary(tmp_path)
-    assert (told["asked"], told["good"], told["rejected"]) == (304, len(expected), len(rejects))
-    assert {(stage, why): n for stage, own in told["rejects"].items() for why, n in own.items()} == dict(want)
-    assert told["left"]["check"] == told["good"]
-    assert told["steps"] == sum(len(chain.steps) for chain in found.records)
+    totals = summary(tmp_path)
+    assert (totals["asked"], totals["good"], totals["rejected"]) == (304, len(expected), len(rejects))
+    assert {(stage, why): n for stage, own in totals["rejects"].items() for why, n in own.items()} == dict(want)
+    assert totals["left"]["check"] == totals["good"]
+    assert totals["steps"] == sum(len(chain.steps) for chain in found.records)
 
     lost = Counter(habit_of.values())["disconnects"]
-    spent = told["spent"]
+    spent = totals["spent"]
     assert spent["calls"] == script.billed["calls"]  # the dropped ones made their reply before
     dropped = [question for question in script.questions if script.habits[question] == "disconnects"]
     assert len(dropped) == lost

@@ -118,8 +118,8 @@ def test_a_spending_limit_is_kept_and_what_is_done_stays(
         limit = ["--max-tokens-total", "30000"] if unit == "tokens" else ["--max-usd", "0.06"]
         assert main(command(file, out, script.url, "--prices", str(prices), *limit)) == 3
         assert " ".join(limit) in capsys.readouterr().err
-        told, billed = summary(out), script.billed
-        spent = told["spent"]
+        totals, billed = summary(out), script.billed
+        spent = totals["spent"]
         assert (spent["calls"], spent["prompt"], spent["completion"], spent["unknown"]) == (
             *(billed["calls"], billed["prompt"], billed["completion"], 0),
         )
@@ -133,9 +133,9 @@ def test_a_spending_limit_is_kept_and_what_is_done_stays(
             assert 30000 - 1.1 * most[0] < spent["tokens"] <= 30000
         else:
             assert 0.06 - 1.1 * most[1] < spent["usd"] <= 0.06
-        unfinished = told["rejects"]["unfinished"]["the run ended early"]
+        unfinished = totals["rejects"]["unfinished"]["the run ended early"]
         assert 0 < unfinished < count
-        assert told["good"] + told["rejected"] == told["asked"] == count
+        assert totals["good"] + totals["rejected"] == totals["asked"] == count
         assert main(command(file, out, script.url, "--prices", str(prices), *limit)) == 3
         again = summary(out)["spent"]
         assert again["prompt"] + again["completion"] == script.billed["prompt"] + script.billed["completion"]
@@ -197,8 +197,8 @@ def test_records_that_are_no_questions_are_rejected(tmp_path: Path) -> None:
     with serve(teacher(1)) as script:
         assert main(command(file, tmp_path / "out", script.url)) == 0
         assert set(script.questions) == {"What is number 0?"}
-    told = summary(tmp_path / "out")
-    assert (told["asked"], told["good"], told["rejected"]) == (11, 1, 10)
+    totals = summary(tmp_path / "out")
+    assert (totals["asked"], totals["good"], totals["rejected"]) == (11, 1, 10)
     reasons = [one["reason"] for one in lines(tmp_path / "out/rejects.jsonl")]
     for reason, begins in zip(
         reasons,
@@ -268,11 +268,11 @@ def test_the_embedded_policy_is_its_own_teacher(tmp_path: Path) -> None:
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     typed = ["annotate", str(tmp_path / "questions.jsonl"), "--out", str(tmp_path / "out")]
     assert main([*typed, "--model", "atomthink_tiny", "--samples", "4"]) == 0
-    told = summary(tmp_path / "out")
-    assert told["good"] + told["rejected"] == told["asked"] == 6
-    assert sum(told["rollouts"].values()) == 6 * 4
-    assert set(told["rollouts"]) == {"kept", "again", "answer", "format", "steps"}
-    assert told["chains"] == told["rollouts"]["kept"]
+    totals = summary(tmp_path / "out")
+    assert totals["good"] + totals["rejected"] == totals["asked"] == 6
+    assert sum(totals["rollouts"].values()) == 6 * 4
+    assert set(totals["rollouts"]) == {"kept", "again", "answer", "format", "steps"}
+    assert totals["chains"] == totals["rollouts"]["kept"]
     found = read_records(tmp_path / "out/chains.jsonl", Chain).records
     answer_of = {chain.id: chain.answer for chain in demo}
     assert all(f"answer is: {answer_of[chain.id.split('/')[0]]}." in chain.steps[-1] for chain in found)
