@@ -86,8 +86,8 @@ def export_chains(chains: Path, out: Path, form: Form) -> None:
     write_rejects(out / "rejects.jsonl", rejects)
     print(f"{found.read} chains: {len(exported)} used, {len(rejects)} rejected")
     print(f"{sum(len(rows) for _, rows in exported)} records: {out}")
-    train = f"trl sft --model_name_or_path MODEL --dataset_name {out}"
-    print(f"next: {train if form == 'sft' else f'atomthink train prm RECIPE.yaml --data {chains}'}")
+    if form == "sft":
+        print(f"next: trl sft --model_name_or_path MODEL --dataset_name {out}")
 
 
 def export_rows(chains: Sequence[Chain], form: Form, file: str) -> tuple[list[ExportedChain], list[Reject]]:

@@ -84,8 +84,6 @@ def evaluate_prm(
         counts = {"source": source, **_counts(data, scored)}
         write_json("--json", json, {"set": counts, "prm": identity, "threshold": chosen, **asdict(metrics)})
     _print_files(metrics=json, scores=scores, rejects=rejects)
-    if data.format == "chains":
-        print(f"next: atomthink prm mine {source} {_flags(scorer)} --out hard.jsonl")
 
 
 def mine(chains: Path, out: Path, scorer: Mapping[str, Any], scores: Path | None = None) -> int:
@@ -191,10 +189,3 @@ def _print_files(**files: Path | None) -> None:
     for name, file in files.items():
         if file is not None:
             print(f"{name}: {file}")
-
-
-def _flags(scorer: Mapping[str, Any]) -> str:
-    """Returns the arguments of a scorer as they are typed."""
-    others = ",".join(f"{name}={value}" for name, value in scorer.items() if name not in ("prm", "scorer"))
-    flags = {"--prm": scorer.get("prm"), "--scorer": scorer.get("scorer"), "--prm-args": others}
-    return " ".join(f"{flag} {value}" for flag, value in flags.items() if value)
