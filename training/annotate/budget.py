@@ -79,7 +79,7 @@ class SpendingBudget:
         if max_usd is not None and price is None:
             raise AtomThinkError(f"`--max-usd {max_usd:g}` needs the price of the teacher: pass `--prices FILE`")
         self.spent = ledger.spent if ledger else Cost()
-        self._price, self._max_tokens, self._max_usd, self._ledger = price, max_tokens, max_usd, ledger
+        self._price, self._max_tokens, self._max_usd, self.ledger = price, max_tokens, max_usd, ledger
         self._reserved = Cost()
         self._settled = asyncio.Event()
         self._exhausted = False
@@ -99,8 +99,8 @@ class SpendingBudget:
         await self._reserve(bound)
         call, number = Call(Cost()), 0
         try:
-            if self._ledger:
-                number = self._ledger.add_call(bound)
+            if self.ledger:
+                number = self.ledger.add_call(bound)
             call.cost = bound.unanswered()  # stays so if this run is interrupted here
             yield call
         finally:
@@ -108,8 +108,8 @@ class SpendingBudget:
             self.spent += call.cost
             self._settled.set()
             self._settled = asyncio.Event()
-            if self._ledger and number:
-                self._ledger.add_cost(number, call.cost, hold=call.has_reply)
+            if self.ledger and number:
+                self.ledger.add_cost(number, call.cost, hold=call.has_reply)
 
     async def _reserve(self, bound: Cost) -> None:
         while True:

@@ -87,8 +87,15 @@ def annotate_with_teacher(
     settings = AttemptSettings(tries=tries, max_steps=max_steps or 25, checks=checks)
     with closing(Ledger(out)) as ledger:
         budget = SpendingBudget(price, max_tokens_total, max_usd, ledger)
-        connection = {"connections": concurrency, "max_retries": max_retries}
-        teacher = connect(teacher_model, base_url, budget, ledger, timeout=timeout, wait=wait, **connection)
+        teacher = connect(
+            teacher_model,
+            base_url,
+            budget,
+            connections=concurrency,
+            timeout=timeout,
+            max_retries=max_retries,
+            wait=wait,
+        )
         pool = QuestionPool(ledger, budget, teacher, method, settings, concurrency)
         if method == "corrupt":
             chains = read_records(Path(source), Chain, limit=limit)

@@ -173,7 +173,6 @@ def connect(
     model: str,
     base_url: str | None,
     budget: SpendingBudget,
-    ledger: Ledger | None = None,
     *,
     argument: str = "--teacher-model",
     connections: int = 16,
@@ -183,8 +182,9 @@ def connect(
 ) -> Teacher:
     """Returns a teacher, without sending anything yet. The key is the environment variable OPENAI_API_KEY.
 
-    The budget pays each try of a request. `timeout`, `max_retries` and `connections` are those of `Server`, `wait` is
-    that of `Servers`. Without `base_url`, the server is OpenAI's. `argument` names the model in errors.
+    The budget pays each try of a request, and its ledger stores the replies. `timeout`, `max_retries` and `connections`
+    are those of `Server`, `wait` is that of `Servers`. Without `base_url`, the server is OpenAI's. `argument` names the
+    model in errors.
 
     Raises:
         AtomThinkError: The address or the key is malformed.
@@ -193,7 +193,7 @@ def connect(
     if len(urls) > 1:
         raise AtomThinkError(f"`--base-url {base_url}` names {len(urls)} servers: pass one")
     server = PaidServer(urls[0], key(), budget, timeout=timeout, max_retries=max_retries, connections=connections)
-    return Teacher(model, Endpoint(server, model, logprobs=False), Servers([server], wait), ledger, argument)
+    return Teacher(model, Endpoint(server, model, logprobs=False), Servers([server], wait), budget.ledger, argument)
 
 
 def parse_reply(text: str, kind: type[R]) -> R:
