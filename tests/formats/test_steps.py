@@ -193,6 +193,7 @@ def test_check_never_raises_and_agrees_with_its_parts(step: str, history: list[s
     assert check(step, [*history, step]) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["\n", " ", "#", "Step ", "Step 1", "Step 1: a\n", "*", "\n \n", "。", ". ", "-\n", "第"]
 )

@@ -363,6 +363,7 @@ def test_agreement_is_the_share_of_the_most_frequent_answer(outcomes: list[Outco
 # --- the command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_computed(
     outcomes: list[Outcome], tmp_path: FilePath, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ from tests.report.runs import TASK, Written, search_all, write_run
 from tests.trees import REDUCE
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_samples(browser: WebDriver, page: Path, searched: Any) -> None:
     opened(browser, page)
     verdicts = rights(searched)

@@ -94,6 +94,7 @@ class Census:
             tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_ten_thousand_questions_leave_their_answers_in_memory_and_nothing_else(
     tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:

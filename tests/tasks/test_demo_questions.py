@@ -88,6 +88,7 @@ def test_a_step_is_expected_from_what_was_stated() -> None:
     assert question.expected_step(3, [5, 7, 34]) == "Step 4: To sum up, the final answer is: 34."
 
 
+@pytest.mark.slow
 def test_pictures_are_reproducible_and_show_every_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "GRAIN", 0.0)
     for question in HELD_OUT[:40]:

@@ -96,6 +96,7 @@ def test_what_prepares_rows_of_a_prm_travels_without_the_weights(data: Path, tmp
     same(pickle.loads(packed)([item]), collator([item]))
 
 
+@pytest.mark.slow
 def test_processes_may_be_started_afresh(data: Path, tmp_path: Path) -> None:
     """As on macOS, and on Linux from Python 3.14 on, where nothing is inherited."""
     file, out = tmp_path / "r.yaml", tmp_path / "out"

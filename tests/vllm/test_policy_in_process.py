@@ -104,6 +104,7 @@ def test_the_likeliest_tokens_are_those_of_transformers(policy: VllmPolicy, twin
     assert set(inside) == {True, False}
 
 
+@pytest.mark.slow
 def test_mini_steps_continue_by_their_ids(policy: VllmPolicy) -> None:
     for question in engine_questions(held_out(3)):
         whole = propose(policy, Path(question), 1, Sampling(max_tokens=24), Direct()).steps[0].token_ids

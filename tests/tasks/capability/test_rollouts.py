@@ -96,6 +96,7 @@ def given(history: tuple[str, ...]) -> PrefixQuestions:
     return PrefixQuestions([prefix(history)], FilePath())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "skill",
     [

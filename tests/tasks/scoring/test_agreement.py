@@ -22,6 +22,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize("benchmark", QUESTIONS)
 def test_stating_the_reference_is_right(benchmark: str) -> None:
@@ -37,6 +38,7 @@ def test_stating_the_reference_is_right(benchmark: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize(("benchmark", "bar"), [("mathvista", 0.99), ("mathvision", 0.975)])
 def test_verdicts_agree_with_the_official_ones(benchmark: str, bar: float, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ WORDS = st.sampled_from(
 RESPONSES = st.one_of(st.text(max_size=80), st.lists(WORDS, max_size=14).map(" ".join))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("benchmark", "question"), ASKED)
 @pytest.mark.parametrize("bait", BAIT)
 def test_a_megabyte_is_judged(benchmark: Benchmark, question: dict[str, Any], bait: str) -> None:

@@ -40,6 +40,7 @@ def silent_port() -> int:
         return int(free.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_every_try_of_a_slow_server_is_on_the_books(tmp_path: Path) -> None:
     file = questions(tmp_path / "in", 1)
     with serve(teacher(1, pause=4.0)) as script:
@@ -50,6 +51,7 @@ def test_every_try_of_a_slow_server_is_on_the_books(tmp_path: Path) -> None:
     assert spent["unknown"] == spent["tokens"] >= tokens
 
 
+@pytest.mark.slow
 def test_no_try_is_made_that_may_exceed_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = questions(tmp_path / "in", 1)
     with serve(teacher(1, pause=4.0)) as script:
@@ -119,6 +121,7 @@ def test_a_dropped_connection_costs_the_most_it_may(tmp_path: Path) -> None:
     assert spent["unknown"] >= script.billed["prompt"] + script.billed["completion"]
 
 
+@pytest.mark.slow
 def test_a_failed_try_is_made_good_by_the_next(tmp_path: Path) -> None:
     file = questions(tmp_path / "in", 3)
     with serve(teacher(3)) as script:
@@ -131,6 +134,7 @@ def test_a_failed_try_is_made_good_by_the_next(tmp_path: Path) -> None:
     assert summary(tmp_path / "out")["spent"]["calls"] == len(worst) == script.billed["calls"] + 2
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_is_waited_for_at_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atomthink_plugin.servers.openai_client._AGAIN", 0.05)
     away, watch = threading.Event(), Server._watch

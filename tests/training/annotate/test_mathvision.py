@@ -44,6 +44,7 @@ def asked(row: Mapping[str, object]) -> str:
     )
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize(("way", "habits"), [("dynamic", DYNAMIC), ("augment", AUGMENT)])
 def test_every_question_of_mathvision_is_a_chain_or_a_reject(

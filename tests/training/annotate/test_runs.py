@@ -105,6 +105,7 @@ def test_a_run_continues_from_any_end_of_its_ledger(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["tokens", "usd"])
 def test_a_spending_limit_is_kept_and_what_is_done_stays(
     unit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -146,6 +147,7 @@ def test_a_spending_limit_is_kept_and_what_is_done_stays(
     assert contents(out) == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("takes", [("json_object",), ()])
 def test_servers_that_refuse_schemas_give_the_same_chains(takes: tuple[str, ...], tmp_path: Path) -> None:
     file = questions(tmp_path / "in", 4)

@@ -55,6 +55,7 @@ def evaluated(source: str, target: Path, *options: str, prm: str = EMBEDDED) -> 
     return read
 
 
+@pytest.mark.slow
 def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, scores = demo_chains(tmp_path, 12), tmp_path / "scores.jsonl"
     found = evaluated(source, tmp_path, "--scores", str(scores))

@@ -52,6 +52,7 @@ def _outputs(kind: str, told: dict[str, Any]) -> set[str]:
     return {told.get("output_dir") or told["out"]}
 
 
+@pytest.mark.slow
 def test_stages_run_once_in_order_scaled(tmp_path: Path) -> None:
     recipes, out = tmp_path / "recipes", tmp_path / "out"
     recipes.mkdir()
@@ -78,6 +79,7 @@ def test_a_stage_that_is_not_there_is_named(tmp_path: Path, capfd: pytest.Captur
     assert "01-base" in said
 
 
+@pytest.mark.slow
 def test_a_base_model_can_see_and_is_complete(tmp_path: Path) -> None:
     figures = Figures(tmp_path, 4, seed=1)
     figures.draw()
@@ -95,6 +97,7 @@ def test_a_grown_model_initially_computes_the_same(tmp_path: Path) -> None:
     assert after.config.text_config.num_hidden_layers == before.config.text_config.num_hidden_layers + 2
 
 
+@pytest.mark.slow
 def test_own_chains_are_labelled_by_the_truth(tmp_path: Path) -> None:
     from atomthink_plugin.training.tiny.files import write
 
@@ -111,6 +114,7 @@ def test_own_chains_are_labelled_by_the_truth(tmp_path: Path) -> None:
         assert right or chain.first_error() is not None
 
 
+@pytest.mark.slow
 def test_a_stage_runs_any_command(tmp_path: Path) -> None:
     recipes, out = tmp_path / "recipes", tmp_path / "out"
     recipes.mkdir()

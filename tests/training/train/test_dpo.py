@@ -99,6 +99,7 @@ def test_dpo_raises_the_probability_of_the_chosen_side_and_rejects_bad_pairs(
         assert margin(after, pair, tmp_path) > margin(before, pair, tmp_path) + 0.01
 
 
+@pytest.mark.slow
 def test_a_second_round_starts_from_the_first_and_nothing_usable_is_an_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "images").symlink_to(folder / "images")
     chain = lines(folder / "chains.jsonl")[0]

@@ -39,6 +39,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_it_trains_what_is_not_frozen_and_writes_a_complete_checkpoint(data: Path, tmp_path: Path) -> None:
     told = {"one_row_per_chain": True, "freeze": "vision_tower", "bf16": True, "save_dtype": "bfloat16"}
     train_policy(recipe(data, output_dir=tmp_path / "out", learning_rate=3e-3, max_steps=3, **told), MUON)
@@ -84,6 +85,7 @@ class _Kill(TrainerCallback):
             raise KilledError
 
 
+@pytest.mark.slow
 def test_a_killed_run_that_is_resumed_ends_with_the_same_weights(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def test_adapters_are_merged_into_the_weights_or_kept_separate(data: Path, tmp_p
     assert torch.allclose(after[of].float() - before[of].float(), change, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [tiny_models.llava_next, tiny_models.qwen, tiny_models.mllama])
 def test_other_architectures_and_rows_without_images_train_step_by_step(build: Any, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
@@ -257,6 +260,7 @@ def test_the_error_of_an_invalid_recipe_names_the_key(
         train_policy(recipe(data, output_dir=tmp_path / "out", **change))
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     told = recipe(data, output_dir=tmp_path / "out", one_row_per_chain=True, per_device_train_batch_size=2).model_dump(

@@ -113,6 +113,7 @@ def classifier(copy: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["token", "token of text", "head"])
 def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str) -> None:
     """Off by one position, it would read tokens that are not trained, and its scores would have another loss."""
@@ -149,6 +150,7 @@ def test_right_and_wrong_steps_get_different_scores(data: Path, tmp_path: Path, 
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_a_step_is_the_same_in_one_batch_in_many_and_in_two_processes(data: Path, tmp_path: Path) -> None:
     """Batches of one chain may have steps of one class alone: weights that are averaged in each of them are undone."""
     told = {"data": str(data), "max_steps": 1, "balance_labels": True, "token_loss_weight": 0.3, "lm_loss_weight": 0.2}
@@ -177,6 +179,7 @@ def test_wrong_steps_weigh_as_much_as_right_ones_however_they_are_batched() -> N
     assert torch.isclose(gradient[0].abs().sum(), gradient[1:].abs().sum())
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
     told = {"data": str(data), "per_device_train_batch_size": 2, "max_steps": 4, "save_steps": 2}
     assert main(["train", "prm", str(recipe(tmp_path / "a.yaml", **told, output_dir=str(tmp_path / "whole")))]) == 0
@@ -287,6 +290,7 @@ def test_recipes_for_large_models_are_valid(name: str) -> None:
     assert told.step_tag.strip("\n") == (" " if name == "prm_math_psa" else "<|step|>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["token", "head"])
 def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path, kind: str) -> None:
     """Merged weights give the scores that the adapters gave in training."""

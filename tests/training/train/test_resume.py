@@ -46,6 +46,7 @@ def tear(file: Path) -> None:
     file.write_bytes(whole[: len(whole) // 2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAVED)
 def test_a_torn_or_missing_file_leads_to_the_checkpoint_before(
     killed: PolicyRecipe, name: str, caplog: pytest.LogCaptureFixture
@@ -84,6 +85,7 @@ def test_without_a_complete_checkpoint_it_starts_from_the_beginning(killed: Poli
     assert resume_from(killed) is None
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_weights_and_keeps_its_own_checkpoints(
     killed: PolicyRecipe, trained: Path
 ) -> None:

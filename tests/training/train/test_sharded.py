@@ -74,6 +74,7 @@ def test_a_spare_row_has_no_loss_and_is_added_if_no_other_has_an_image(data: Pat
     assert (len(both["input_ids"]), len(both["pixel_values"])) == (2, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [True, False])
 def test_a_sharded_trainer_gets_a_spare_row(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsdp: bool
@@ -92,6 +93,7 @@ def test_a_sharded_trainer_gets_a_spare_row(
     assert [spare is not None for spare in seen] == [fsdp]
 
 
+@pytest.mark.slow
 def test_fsdp_trains_the_policy_that_one_process_trains(data: Path, tmp_path: Path) -> None:
     told = {"one_row_per_chain": True, "max_steps": 2, "save_steps": 2, "freeze": "vision_tower"}
     train_policy(recipe(data, output_dir=tmp_path / "alone", per_device_train_batch_size=2, **told))
@@ -108,6 +110,7 @@ def test_fsdp_trains_the_policy_that_one_process_trains(data: Path, tmp_path: Pa
     same_training(tmp_path / "alone", tmp_path / "shared")
 
 
+@pytest.mark.slow
 def test_fsdp_trains_the_prm_that_one_process_trains(data: Path, tmp_path: Path) -> None:
     chains = lines(data / "chains.jsonl")
     labels = [[float(at % 2) for at in range(len(chain["steps"]))] for chain in chains]
