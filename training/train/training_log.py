@@ -40,8 +40,8 @@ class JsonLog(TrainerCallback):
         if state.is_world_process_zero:
             self._log = AppendLog(self._file, "`output_dir`", lock=False)
             # Later lines, such as an incomplete last one, are of steps that are repeated.
-            kept = [entry.record for entry in self._log.entries() if entry.record["step"] <= self._first]
-            kept = kept if self._first else []
+            before = self._log.entries() if self._first else ()
+            kept = [entry.record for entry in before if entry.record["step"] <= self._first]
             self._log.rewrite(map(encode_json, kept))
             self._before = self._tokens = kept[-1].get("tokens", 0) if kept else 0
 

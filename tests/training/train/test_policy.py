@@ -122,6 +122,14 @@ def test_a_log_with_a_torn_last_line_is_continued(tmp_path: Path) -> None:
     assert lines(file)[2]["tokens"] == 27
 
 
+def test_a_training_from_the_beginning_replaces_a_log_whatever_is_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_text('{"loss": 1.0}\n{"st')
+    state = TrainerState(global_step=0, max_steps=4)
+    training_log.JsonLog(file).on_train_begin(TrainingArguments(str(tmp_path)), state, TrainerControl())
+    assert file.read_text() == ""
+
+
 @pytest.mark.parametrize("merge", [True, False])
 def test_adapters_are_merged_into_the_weights_or_kept_separate(data: Path, tmp_path: Path, merge: bool) -> None:
     lora = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "merge_lora": merge}
