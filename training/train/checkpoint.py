@@ -35,40 +35,25 @@ from atomthink_plugin.inference.encoding import MAX_PIXELS
 from atomthink_plugin.training.train.recipe import Dtype, Recipe
 from atomthink_plugin.training.train.weight_names import hub_names
 
-DTYPES: Final[Mapping[Dtype, torch.dtype]] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
 _BIDIRECTIONAL: Final = ("paligemma",)
 """Models with bidirectional attention over the prompt: at inference, the begun reply would be part of the prompt."""
 
 
-def weights_dtype(recipe: Recipe) -> torch.dtype:
-    """Returns the precision of the weights during training: float32, unless they are frozen."""
-    return DTYPES[recipe.compute_dtype if recipe.use_peft else "float32"]
-
-
 def checkpoint_request(recipe: Recipe) -> CheckpointRequest:
-    """Returns the recipe's checkpoint, precision and attention, to be loaded on the CPU.
+    """Returns the recipe's checkpoint, precision and attention, to be loaded on the CPU; the trainer moves it.
 
     Raises:
         AtomThinkError: The folder does not exist.
     """
+    trusted = recipe.trust_remote_code
     request = checked(
-        recipe.model_name_or_path,
-        recipe.model_revision,
-        "float32",
-        "cpu",
-        recipe.trust_remote_code,
-        "model_name_or_path",
+        recipe.model_name_or_path, recipe.model_revision, recipe.weights_dtype, "cpu", trusted, "model_name_or_path"
     )
-    return replace(request, dtype=weights_dtype(recipe), attention=recipe.attn_implementation)
+    return replace(request, attention=recipe.attn_implementation)
 
 
 def load_trainable(recipe: Recipe) -> Checkpoint:
-    """Loads a multimodal checkpoint to train it, on the CPU; the trainer moves it.
+    """Loads a multimodal checkpoint to train it.
 
     Raises:
         AtomThinkError: It cannot be loaded or trained.
@@ -79,15 +64,15 @@ def load_trainable(recipe: Recipe) -> Checkpoint:
         checkpoint = load_remote_multimodal(
             recipe.model_name_or_path,
             revision=recipe.model_revision,
-            dtype=str(weights_dtype(recipe)).removeprefix("torch."),
+            dtype=recipe.weights_dtype,
             device="cpu",
             trust_remote_code=recipe.trust_remote_code,
             attn_implementation=recipe.attn_implementation,
-            argument="model_name_or_path",
+            argument=request.argument,
         )
         checkpoint.model.train().requires_grad_(True)
-        set_max_pixels(recipe, checkpoint.model)
         prepare_for_sharding(checkpoint.model)
+        set_max_pixels(recipe, checkpoint.model)
         return checkpoint
     require(request, config, "multimodal")
     if config.model_type in _BIDIRECTIONAL:
@@ -97,25 +82,41 @@ def load_trainable(recipe: Recipe) -> Checkpoint:
         )
     processor = processor_of(request)
     set_chat_template(processor, recipe.chat_template_path, request)
+    model = load_weights(AutoModelForImageTextToText, request)
+    model.generation_config = neutral(model.generation_config)
+    set_max_pixels(recipe, model)
+    return Checkpoint(model, processor.tokenizer, processor, weights(request.pretrained, request.revision))
+
+
+def load_weights(loader: Any, request: CheckpointRequest, new: tuple[str, ...] = (), **config: Any) -> PreTrainedModel:
+    """Loads a model to train it.
+
+    Args:
+        loader: A class of transformers, such as `AutoModelForCausalLM`.
+        request: The checkpoint.
+        new: How the names of weights begin that the checkpoint need not have.
+        **config: Changes of the model's configuration.
+
+    Raises:
+        AtomThinkError: The model cannot be loaded, or lacks weights.
+    """
     with explained(request):
-        loader: Any = AutoModelForImageTextToText
         model, loading = loader.from_pretrained(
             request.pretrained,
             dtype=request.dtype,
             attn_implementation=request.attention,
             output_loading_info=True,
             **request.source,
+            **config,
         )
-    if loading["missing_keys"]:
-        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+    if missing := sorted(name for name in loading["missing_keys"] if not name.startswith(new)):
         raise AtomThinkError(
-            f"`model_name_or_path: {recipe.model_name_or_path}` has no weights for {missing}: name a complete "
+            f"`{request.argument}: {request.pretrained}` has no weights for {', '.join(missing[:3])}: name a complete "
             "checkpoint"
         )
-    model.generation_config = neutral(model.generation_config)
-    set_max_pixels(recipe, model)
     prepare_for_sharding(model)
-    return Checkpoint(model, processor.tokenizer, processor, weights(request.pretrained, request.revision))
+    loaded: PreTrainedModel = model
+    return loaded
 
 
 def set_max_pixels(recipe: Recipe, model: PreTrainedModel) -> None:
@@ -261,7 +262,7 @@ def write_checkpoint(
         processor: Its processor.
         folder: The checkpoint's folder.
     """
-    dtype = DTYPES[save_dtype]
+    dtype: torch.dtype = getattr(torch, save_dtype)
     kept = {
         name: state[own].to("cpu", dtype if state[own].is_floating_point() else state[own].dtype)
         for own, name in hub_names(model, state).items()

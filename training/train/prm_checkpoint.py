@@ -8,7 +8,6 @@ from typing import Any, Final
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForTokenClassification,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
@@ -16,9 +15,7 @@ from transformers import (
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.checkpoint_files import (
-    CheckpointRequest,
     config_of,
-    explained,
     processor_of,
     require,
     set_chat_template,
@@ -33,7 +30,7 @@ from atomthink_plugin.scorers.prm_token import ChatLayout, Layout, TextLayout
 from atomthink_plugin.training.train.checkpoint import (
     checkpoint_request,
     load_trainable,
-    prepare_for_sharding,
+    load_weights,
     set_max_pixels,
 )
 from atomthink_plugin.training.train.recipe import PrmRecipe
@@ -73,10 +70,13 @@ def load(recipe: PrmRecipe) -> TrainablePrm:
         AtomThinkError: It cannot be loaded, or not used as this kind of PRM.
     """
     checkpoint = load_trainable(recipe) if recipe.kind == "token" and recipe.images else _load(recipe)
-    texts = [recipe.step_tag, *([recipe.bad_token, recipe.good_token] if recipe.kind == "token" else [])]
     known = len(checkpoint.tokenizer)
-    tag_id, *classes = _tokens(checkpoint, texts)
-    setattr(checkpoint.model.config, SECTION, _section(recipe))
+    tag_id, *classes = _tokens(checkpoint, [recipe.step_tag, *recipe.class_tokens])
+    bad, good = recipe.class_tokens or (None, None)
+    settings = PrmSettings(
+        kind=recipe.kind, images=recipe.images, format=recipe.format, tag=recipe.step_tag, good=good, bad=bad
+    )
+    setattr(checkpoint.model.config, SECTION, settings.model_dump(exclude_none=True))
     encoder = RowEncoder(checkpoint) if checkpoint.processor is not None else None
     rows = LabelledRows(_layout(recipe, checkpoint, encoder, tag_id), encoder, tag_id, recipe.max_pixels)
     new_tokens = tuple(range(known, len(checkpoint.tokenizer)))
@@ -100,40 +100,18 @@ def _load(recipe: PrmRecipe) -> Checkpoint:
     """Loads a text-only language model, or a classifier, whose head is new if the checkpoint has none."""
     request = checkpoint_request(recipe)
     config = config_of(request)
-    processor: ProcessorMixin | None = None
     if recipe.kind == "token":
         require(request, config, "causal")
-        model = _weights(AutoModelForCausalLM, request, ())
+        model = load_weights(AutoModelForCausalLM, request)
     else:
         require(request, config, "head")
-        model = _weights(AutoModelForTokenClassification, request, HEADS, num_labels=2)
-        processor = processor_of(request) if recipe.images else None
-    prepare_for_sharding(model)
+        model = load_weights(AutoModelForTokenClassification, request, HEADS, num_labels=2)
+    processor = processor_of(request) if recipe.images else None
     if processor is not None:
         set_max_pixels(recipe, model)
         set_chat_template(processor, recipe.chat_template_path, request)
     tokenizer = processor.tokenizer if processor is not None else tokenizer_of(request)
     return Checkpoint(model, tokenizer, processor, weights(request.pretrained, request.revision))
-
-
-def _weights(loader: Any, request: CheckpointRequest, new: tuple[str, ...], **config: Any) -> PreTrainedModel:
-    with explained(request):
-        model, loading = loader.from_pretrained(
-            request.pretrained,
-            dtype=request.dtype,
-            attn_implementation=request.attention,
-            output_loading_info=True,
-            **request.source,
-            **config,
-        )
-    missing = sorted(name for name in loading["missing_keys"] if not name.startswith(new) or not new)
-    if missing:
-        raise AtomThinkError(
-            f"`model_name_or_path: {request.pretrained}` has no weights for {', '.join(missing[:3])}: name a complete "
-            "checkpoint"
-        )
-    loaded: PreTrainedModel = model
-    return loaded
 
 
 def _tokens(checkpoint: Checkpoint, texts: list[str]) -> list[int]:
@@ -154,16 +132,3 @@ def _is_one(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     except AtomThinkError:
         return False
     return True
-
-
-def _section(recipe: PrmRecipe) -> dict[str, Any]:
-    token = recipe.kind == "token"
-    settings = PrmSettings(
-        kind=recipe.kind,
-        images=recipe.images,
-        format=recipe.format,
-        tag=recipe.step_tag,
-        good=recipe.good_token if token else None,
-        bad=recipe.bad_token if token else None,
-    )
-    return settings.model_dump(exclude_none=True)

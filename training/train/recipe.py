@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
@@ -76,8 +76,10 @@ NOT_SUPPORTED: Final = (
     "eval_strategy",
     "eval_steps",
     "load_best_model_at_end",
+    "muon",
 )
-"""Arguments of transformers that these trainings set themselves, or that need an evaluation set."""
+"""Arguments of transformers that these trainings set themselves, or that need an evaluation set; and one that only the
+embedded model's recipes still have."""
 
 
 def _pattern(text: str) -> str:
@@ -194,8 +196,10 @@ class Recipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_names(cls, given: Any) -> Any:
-        further = {name: value for name, value in given.items() if name not in cls.model_fields}
-        return given | {name: _number(value) for name, value in further.items()} if _checked(cls, further) else given
+        further = {name: _number(value) for name, value in given.items() if name not in cls.model_fields}
+        if further:
+            _check_names(cls, further)
+        return given | further
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -216,6 +220,11 @@ class Recipe(BaseModel):
     def compute_dtype(self) -> Dtype:
         """The precision of the forward pass."""
         return "bfloat16" if self.bf16 else "float16" if self.fp16 else "float32"
+
+    @property
+    def weights_dtype(self) -> Dtype:
+        """The precision of the weights during training: float32, unless they are frozen."""
+        return self.compute_dtype if self.use_peft else "float32"
 
     @property
     def checkpoints(self) -> Path:
@@ -283,6 +292,11 @@ class PrmRecipe(Recipe):
     token_loss_weight: NonNegativeFloat = 0.0
     lm_loss_weight: NonNegativeFloat = 0.0
 
+    @property
+    def class_tokens(self) -> tuple[str, ...]:
+        """The answers that a step is wrong and that it is right; none for a classifier."""
+        return (self.bad_token, self.good_token) if self.kind == "token" else ()
+
     @model_validator(mode="after")
     def _fits_scorers(self) -> Self:
         if self.use_peft and not self.merge_lora:
@@ -303,7 +317,12 @@ def load_recipe(kind: type[R], recipe: str | Path, overrides: Mapping[str, str] 
     Raises:
         AtomThinkError: It cannot be read, or a name or a value in it is not valid.
     """
-    fields = yaml_fields(recipe)
+    try:
+        fields = yaml.safe_load(recipe_text(recipe))
+    except yaml.YAMLError as error:
+        raise AtomThinkError(f"the recipe {str(recipe)!r} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(fields, dict):
+        raise AtomThinkError(f"the recipe {str(recipe)!r} has no `name: value` lines")
     for name, text in (overrides or {}).items():
         try:
             fields[name] = yaml.safe_load(text)
@@ -329,21 +348,6 @@ def checked_recipe(kind: type[R], fields: Mapping[str, Any], source: str) -> R:
         raise AtomThinkError(f"{source}: {'; '.join(map(_message, error.errors()))}") from None
 
 
-def yaml_fields(recipe: str | Path) -> dict[str, Any]:
-    """Returns the fields of a recipe file, unchecked.
-
-    Raises:
-        AtomThinkError: The file cannot be read.
-    """
-    try:
-        found = yaml.safe_load(recipe_text(recipe))
-    except yaml.YAMLError as error:
-        raise AtomThinkError(f"the recipe {str(recipe)!r} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise AtomThinkError(f"the recipe {str(recipe)!r} has no `name: value` lines")
-    return found
-
-
 def recipe_text(recipe: str | Path) -> str:
     """Returns the text of a recipe: a YAML file, or one that ships with the package, named without folder and suffix.
 
@@ -363,25 +367,23 @@ def recipe_text(recipe: str | Path) -> str:
         raise AtomThinkError(f"the recipe {str(recipe)!r} cannot be read: {error}") from None
 
 
-def _checked(kind: type[Recipe], further: Mapping[str, Any]) -> bool:
-    """Returns whether there are names beside the recipe's own; refuses those that transformers does not know either."""
+def _check_names(kind: type[Recipe], further: Iterable[str]) -> None:
+    """Refuses names that are neither the recipe's own nor transformers'."""
     for name in further:
         if name in RENAMED:
             raise ValueError(f"`{name}` is now `{RENAMED[name]}`")
         if name in NOT_SUPPORTED:
             raise ValueError(f"`{name}` is not supported: leave it out")
-    if further:
-        # Takes seconds, which recipes without further names do not have to wait for.
-        from transformers import TrainingArguments
+    # Takes seconds, which recipes without further names do not have to wait for.
+    from transformers import TrainingArguments
 
-        valid = [*kind.model_fields, *TrainingArguments.__dataclass_fields__]
-        for name in further:
-            if name not in valid:
-                raise ValueError(
-                    f"`{name}` is unknown{hint(name, valid)}; valid: {', '.join(kind.model_fields)}, and the arguments "
-                    "of transformers' TrainingArguments"
-                )
-    return bool(further)
+    valid = [*kind.model_fields, *TrainingArguments.__dataclass_fields__]
+    for name in further:
+        if name not in valid:
+            raise ValueError(
+                f"`{name}` is unknown{hint(name, valid)}; valid: {', '.join(kind.model_fields)}, and the arguments "
+                "of transformers' TrainingArguments"
+            )
 
 
 def _number(value: Any) -> Any:

@@ -97,6 +97,7 @@ def test_overrides_take_precedence_over_the_file(file: Path) -> None:
         ({"freeze": "tower"}, ("`freeze`", "`use_peft`")),
         ({"use_peft": "false"}, ("`lora_r`", "`use_peft: true`")),
         ({"eval_strategy": "steps"}, ("`eval_strategy`",)),
+        ({"muon": "0.02"}, ("`muon`",)),
         ({"seed": "["}, ("`seed`", "'['")),
     ],
 )
