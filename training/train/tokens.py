@@ -65,18 +65,6 @@ class TrainingRow:
     token_labels: dict[int, float] = field(default_factory=dict)
 
 
-def format_of(name: str) -> Format:
-    """Returns the registered format of that name, or the format of whole replies.
-
-    Raises:
-        AtomThinkError: No format has that name.
-    """
-    known = {**registry().formats, **WHOLE_REPLIES}
-    if name not in known:
-        raise AtomThinkError(f"`format: {name}` is unknown: use {', '.join(sorted(known))}")
-    return known[name]()
-
-
 def packable(form: Format) -> bool:
     """Returns whether a format's question stays the same over all steps, so that one sequence holds a whole chain."""
     root = Path(Question("", (Message("user", ("Why?",)),)))
@@ -120,13 +108,16 @@ class RowBuilder(ABC, Generic[R]):
         self.encoder = encoder
         self.max_pixels = max_pixels
 
-    def check_format(self, name: str) -> None:
-        """Refuses a prompt format that cannot be used in this training.
+    def check_format(self, name: str) -> Format:
+        """Returns the prompt format of that name: a registered one, or one of whole replies.
 
         Raises:
             AtomThinkError: It is unknown, or does not go with the recipe.
         """
-        format_of(name)
+        known = {**registry().formats, **WHOLE_REPLIES}
+        if name not in known:
+            raise AtomThinkError(f"`format: {name}` is unknown: use {', '.join(sorted(known))}")
+        return known[name]()
 
     def question(self, record: R, folder: FilePath, blank: bool = False) -> Question:
         """Returns a record's question with its images, or with blank images of the same sizes."""
@@ -152,13 +143,7 @@ class RowBuilder(ABC, Generic[R]):
 
 
 class ReplyRows(RowBuilder[R]):
-    """Makes rows on which a policy learns to write steps.
-
-    Args:
-        encoder: The checkpoint's.
-        end: Id that ends a reply.
-        max_pixels: Larger images are scaled down; None for any size.
-    """
+    """Makes rows on which a policy learns to write steps; `end` is the id that ends a reply."""
 
     encoder: RowEncoder
 
@@ -208,14 +193,7 @@ class ReplyRows(RowBuilder[R]):
             prompt = following
 
     def _completion(self, prompt: Prompt, unit: Unit, path: Path, following: Prompt | None) -> list[int]:
-        """Returns the tokens of a path's last step and of what ends it.
-
-        Args:
-            prompt: Asks for the step.
-            unit: What the step is.
-            path: Ends with the step.
-            following: Asks for the next step; None after a conclusion.
-        """
+        """Returns the tokens of a path's last step and of what ends it; `following` asks for the next step."""
         step = path.steps[-1].text
         if stop := _early_stop(prompt, unit, step):
             raise QuestionError(f"step {path.depth} contains {stop!r}, where generation stops: split it into two steps")
@@ -231,14 +209,7 @@ class ReplyRows(RowBuilder[R]):
 
 
 class ChainRows(ReplyRows[Chain]):
-    """Makes rows of chains for supervised fine-tuning.
-
-    Args:
-        encoder: The checkpoint's.
-        end: Id that ends a reply.
-        max_pixels: Larger images are scaled down; None for any size.
-        one_row_per_chain: Whether a chain is one row, instead of one row per step.
-    """
+    """Makes rows of chains for supervised fine-tuning: one per step or, with `one_row_per_chain`, one per chain."""
 
     record_type = Chain
 
@@ -248,15 +219,21 @@ class ChainRows(ReplyRows[Chain]):
         super().__init__(encoder, end, max_pixels)
         self._one_row_per_chain = one_row_per_chain
 
-    def check_format(self, name: str) -> None:
-        """Refuses a format that is unknown, or whose chains do not fit in one row."""
-        self._format(name)
+    def check_format(self, name: str) -> Format:
+        """Returns the format of that name; refuses one whose chains do not fit in one row."""
+        form = super().check_format(name)
+        if self._one_row_per_chain and stepwise(form) and not packable(form):
+            raise AtomThinkError(
+                f"`one_row_per_chain: true` does not work with `format: {name}`, whose question changes with every "
+                "step, so that a chain is not one sequence: leave it out, or use `format: continue`"
+            )
+        return form
 
     def parts(
         self, record: Chain, form: str, question: Question, only: int | None = None
     ) -> Iterator[list[TrainingRow]]:
         """Yields the row of each step, or the one row of the chain."""
-        known = self._format(form)
+        known = self.check_format(form)
         wrong = None if record.labels is None else record.first_error()
         if wrong is not None:
             raise QuestionError(f"step {wrong + 1} is labelled wrong: a policy learns from right steps only")
@@ -269,15 +246,6 @@ class ChainRows(ReplyRows[Chain]):
         else:
             yield from ([row] for row in self.step_rows(known, question, record.steps, only))
 
-    def _format(self, name: str) -> Format:
-        form = format_of(name)
-        if self._one_row_per_chain and stepwise(form) and not packable(form):
-            raise AtomThinkError(
-                f"`one_row_per_chain: true` does not work with `format: {name}`, whose question changes with every "
-                "step, so that a chain is not one sequence: leave it out, or use `format: continue`"
-            )
-        return form
-
 
 class PairRows(ReplyRows[Pair]):
     """Makes rows of pairs for preference tuning: the chosen row and the rejected one."""
@@ -288,7 +256,7 @@ class PairRows(ReplyRows[Pair]):
         self, record: Pair, form: str, question: Question, only: int | None = None
     ) -> Iterator[list[TrainingRow]]:
         """Yields the pair's two rows."""
-        known = format_of(form)
+        known = self.check_format(form)
         if not packable(known) and len(record.chosen) + len(record.rejected) != 2:
             raise QuestionError(
                 "several steps on one side, in a format that renders a new question for every step: use one step, or "
@@ -310,9 +278,9 @@ class LabelledRows(RowBuilder[Chain]):
 
     Args:
         layout: The scorer's.
-        encoder: Encodes prompts with images; None for a model that reads text only.
+        encoder: As for `RowBuilder`.
         tag_id: Id of the token after every step, where the scorer reads.
-        max_pixels: Larger images are scaled down; None for any size.
+        max_pixels: As for `RowBuilder`.
     """
 
     record_type = Chain
