@@ -47,7 +47,7 @@ RENAMED: Final[Mapping[str, str]] = {
     "rates": "module_learning_rates",
     "betas": "adam_beta1` and `adam_beta2",
     "clip": "max_grad_norm",
-    "schedule": "lr_scheduler_type",
+    "schedule": "lr_scheduler_type`: `constant` is `constant_with_warmup`, `trapezoid` is `warmup_stable_decay",
     "warmup": "warmup_steps",
     "decay_share": "lr_scheduler_kwargs: {num_decay_steps: N, decay_type: linear}",
     "precision": "bf16` or `fp16",
