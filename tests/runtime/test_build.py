@@ -68,7 +68,7 @@ def test_a_role_with_the_plan_of_the_run_shares_its_policy(made: list[str]) -> N
     assert runner.roles["critic"] is not runner.policy
 
 
-@pytest.mark.parametrize(("name", "said"), [("exits", "no licence"), ("broken", "`judge_device=`")])
+@pytest.mark.parametrize(("name", "reason"), [("exits", "no licence"), ("broken", "`judge_device=`")])
 def test_a_role_that_cannot_be_loaded_is_named(made: list[str], name: str, reason: str) -> None:
     with pytest.raises(AtomThinkError, match="'judge'") as caught:
         build(planned(judge_pretrained=name, critic_pretrained="own"))
