@@ -27,7 +27,7 @@ def show(node: Node) -> None:
 
 
 async def watch() -> None:
-    """Thinks again and shows the search while it goes on; in a notebook, `await` the call itself."""
+    """Thinks again and shows the search while it runs; in a notebook, `await` the call itself."""
     again = await model.think(make_question(text, image), on_node=show)
     assert again.answer == outcome.answer  # the same question gets the same samples
 
