@@ -56,7 +56,7 @@ def find_tasks() -> None:
     if _TASK_MODULE in sys.modules:
         patch_task_manager(sys.modules[_TASK_MODULE])
     else:
-        # The module takes seconds to import, so the patch waits until somebody imports it.
+        # The module takes seconds to import, so it is patched when it is imported.
         _run_on_import(_TASK_MODULE, _execute_and_patch)
 
 

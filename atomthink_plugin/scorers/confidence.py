@@ -1,4 +1,4 @@
-"""The policy's own confidence: no model beside the policy, no cost."""
+"""The policy's own confidence: no further model and no cost."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class ChatTurns:
 
 def _data_url(image: Image) -> str:
     picture = to_rgb(image)
-    # What a file says beside its pixels (a transparent colour, a profile) would change them on the way.
+    # Metadata of the file (a transparent colour, a profile) would change its pixels in the conversion.
     picture.info.clear()
     png = BytesIO()
     picture.save(png, "PNG")

@@ -1,4 +1,4 @@
-"""What every reply of a server reports beside its content: the model and the token counts, both checked."""
+"""Checks the metadata of a server's replies: the model and the token counts."""
 
 from __future__ import annotations
 
