@@ -52,6 +52,7 @@ def test_a_worker_that_something_else_ends_changes_no_verdict(worker: AlgebraWor
     assert worker.same("3x", "x+2x")
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_answer_is_replaced(worker: AlgebraWorker) -> None:
     assert worker.same("2x", "x+x")
     stopped = worker.pid
@@ -86,6 +87,7 @@ def test_the_worker_runs_no_code_of_the_current_folder(tmp_path: Path, monkeypat
     worker.stop()
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_leaves_no_reply_for_the_next_one(worker: AlgebraWorker) -> None:
     class Interrupted:
         def sendall(self, request: bytes) -> None:

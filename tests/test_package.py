@@ -35,6 +35,7 @@ def test_the_wheel_installs_one_package_and_nothing_else(names: set[str]) -> Non
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"atomthink_plugin"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -15,6 +15,9 @@ from tests.plugins.plugin_packages import install
 from tests.test_lmms_eval_cli import LMMS_EVAL, environment, results, samples
 from tests.tiny_models import folder, llava
 
+pytestmark = pytest.mark.slow
+
+
 KEY = "sk-of-the-environment-0123456789"
 SEARCH = """
 from atomthink_plugin.api import Choice, Message, Prompt, SearchKind, Unit
@@ -96,7 +99,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Runs(home, done.returncode, done.stdout + done.stderr, server)
 
 
-@pytest.mark.slow
 def test_a_role_that_cannot_be_used_is_one_line_by_its_typed_name_before_any_question(runs: Runs) -> None:
     named = [
         ("`judge_pretrained=`", "`search=debate`", "'judge'"),

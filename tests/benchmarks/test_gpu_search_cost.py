@@ -83,6 +83,7 @@ def test_lengths_are_log_normal_with_the_mean_of_fixed_ones(monkeypatch: pytest.
     assert lengths == [drawn_length(32, seed) for seed in range(4000)]
 
 
+@pytest.mark.slow
 def test_both_ways_run_with_the_same_attention_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     import gpu_search_cost as benchmark

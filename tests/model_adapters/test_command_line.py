@@ -69,6 +69,7 @@ def test_a_mistake_is_one_line_and_a_status_before_task_files_are_read(
     assert all(part in said for part in MISTAKES[name][1])
 
 
+@pytest.mark.slow
 def test_other_errors_of_our_runs_end_with_a_status_and_other_models_are_left_alone(
     ends: dict[str, tuple[Any, str]],
 ) -> None:
@@ -79,6 +80,7 @@ def test_other_errors_of_our_runs_end_with_a_status_and_other_models_are_left_al
     assert "TasksAreReadError" in ends["another model"][1]
 
 
+@pytest.mark.slow
 def test_errors_of_missing_arguments_name_no_functions(ends: dict[str, tuple[Any, str]]) -> None:
     status, said = ends["nothing to load"]
     assert status == 2
@@ -86,6 +88,7 @@ def test_errors_of_missing_arguments_name_no_functions(ends: dict[str, tuple[Any
     assert "transformers_policy" not in said
 
 
+@pytest.mark.slow
 def test_a_call_from_python_raises(ends: dict[str, tuple[Any, str]]) -> None:
     kind, said = ends["from Python"]
     assert kind == "AtomThinkError"

@@ -745,6 +745,7 @@ def test_votes_need_no_logprobs(server: Serve, tmp_path: FilePath) -> None:
         assert [(node.logprob, node.multiplicity) for node in result.nodes] == [(None, 8)]
 
 
+@pytest.mark.slow
 def test_requests_in_flight_are_bounded(server: Serve) -> None:
     script = server()
     runner = runner_of({"thinking": "quick", "base_url": script.url, "connections": "3"})

@@ -109,6 +109,7 @@ def test_a_fault_between_two_tokens_leaves_the_kept_states_right() -> None:
     assert sum(node.states.nbytes for node in nodes_of(tree)) == tree.size > 0
 
 
+@pytest.mark.slow
 def test_what_is_kept_gives_way_when_a_single_row_finds_no_memory() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
     expected, _ = grow(TransformersPolicy(loaded(llava), batch_size=1), Continue(), paths, 3)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from atomthink_plugin.api import Outcome
 from atomthink_plugin.config import plan
@@ -27,6 +28,7 @@ def voted(demo: Sequence[DemoQuestion], n: int) -> list[Outcome]:
     return [result for result in results if isinstance(result, Outcome)]
 
 
+@pytest.mark.slow
 def test_a_vote_of_three_is_the_first_three_of_a_vote_of_six(tmp_path: Path) -> None:
     demo = held_out(3)
     targets = [str(one.answer) for one in demo]

@@ -92,6 +92,7 @@ def test_paths_without_an_answer() -> None:
     assert confirmed(chosen("c", C), name="quick")
 
 
+@pytest.mark.slow
 @given(grove=groves(), n=st.integers(1, 6), aggregate=st.sampled_from(list(REDUCE)))
 def test_every_choice_of_our_searches_is_confirmed(grove: Grove, n: int, aggregate: Any) -> None:
     for search, settings in (

@@ -60,6 +60,7 @@ def _formulas(browser: WebDriver, place: str, count: int) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_formulas_are_drawn_and_prices_are_not(browser: WebDriver, tmp_path: Path) -> None:
     record = {"options": [r"\frac{1}{2}", "all of these"]}
     page = _page(tmp_path, STEPS, r"\frac{3}{4}", input=ASKED, extracted=r"\frac{3}{4}", question=record)
@@ -84,6 +85,7 @@ def test_formulas_are_drawn_and_prices_are_not(browser: WebDriver, tmp_path: Pat
     assert errors(browser) == []
 
 
+@pytest.mark.slow
 def test_hostile_formulas_do_no_harm(browser: WebDriver, tmp_path: Path) -> None:
     steps = tuple(f"Step {i}: {text} $x_{i}$" for i, text in enumerate(HOSTILE, 1))
     opened(browser, _page(tmp_path, steps, input="\n".join(HOSTILE)))

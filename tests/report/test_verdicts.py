@@ -35,6 +35,7 @@ def recorded(home: Path) -> RecordedRun:
     return read(home / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", BENCHMARKS)
 def test_every_task_that_runs_here_has_the_right_verdicts(recorded: RecordedRun, task: str) -> None:
     found = [question.correct for question in recorded.questions if question.task == task]
@@ -42,6 +43,7 @@ def test_every_task_that_runs_here_has_the_right_verdicts(recorded: RecordedRun,
     assert list(recorded.missing) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "metric", "scale"),
     [
@@ -59,12 +61,14 @@ def test_the_accuracy_equals_that_of_the_harness(
     assert sum(verdicts) / len(verdicts) * scale == pytest.approx(results(home)["results"][task][metric], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_task_with_two_filters_has_each_question_once(recorded: RecordedRun) -> None:
     questions = [question for question in recorded.questions if question.task == "gsm8k_cot_zeroshot"]
     assert [question.doc_id for question in questions] == [0, 1, 2]
     assert {question.scorer for question in questions} == {"exact_match (strict-match) of gsm8k_cot_zeroshot 3.0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["mathvision_testmini", "mathvision_test"])
 def test_the_harness_own_mathvision_is_submitted(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
@@ -82,6 +86,7 @@ def test_the_harness_own_mathvision_is_submitted(
     assert [entry["model_answer"] for entry in entries] == ["6", "C", "7", "B"]
 
 
+@pytest.mark.slow
 def test_another_version_of_the_data_set_is_not_submitted(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

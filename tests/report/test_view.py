@@ -62,6 +62,7 @@ def test_the_numbers_are_those_of_the_samples(browser: WebDriver, page: Path, se
     assert errors(browser) == []
 
 
+@pytest.mark.slow
 def test_filters_show_the_matching_questions(browser: WebDriver, page: Path, searched: Any) -> None:
     opened(browser, page)
     verdicts = rights(searched)
@@ -83,6 +84,7 @@ def test_filters_show_the_matching_questions(browser: WebDriver, page: Path, sea
     assert listed(browser) == [5]
 
 
+@pytest.mark.slow
 def test_the_tree_shows_every_candidate_with_its_status(browser: WebDriver, page: Path, searched: Any) -> None:
     for doc_id, outcome in enumerate(searched[:-1]):
         opened(browser, page, f"{TASK}%2F{doc_id}%2F0")
@@ -139,6 +141,7 @@ def test_a_last_step_is_read_by_the_keyboard(browser: WebDriver, page: Path) -> 
     assert texts(browser, ".chain .written")[-1] == leaf.find_element(By.CSS_SELECTOR, ".written").text
 
 
+@pytest.mark.slow
 def test_keys_move_through_the_questions(browser: WebDriver, page: Path) -> None:
     opened(browser, page)
     shown(browser, 0)
@@ -240,6 +243,7 @@ def paper(browser: WebDriver) -> float:
     return max(map(float, re.findall(r"\d+", colour)[:3]))
 
 
+@pytest.mark.slow
 def test_only_rows_in_view_are_elements(browser: WebDriver, tmp_path: Path, searched: Any) -> None:
     many = [searched[i % 5] for i in range(400)]
     opened(browser, page_of(tmp_path, write_run(tmp_path, many, ["4"] * 400, search=BEAM)))
@@ -249,6 +253,7 @@ def test_only_rows_in_view_are_elements(browser: WebDriver, tmp_path: Path, sear
     assert len(all_of(browser, ".row")) < 60
 
 
+@pytest.mark.slow
 def test_the_command_needs_neither_the_task_nor_its_folder(
     browser: WebDriver, tmp_path: Path, run: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from atomthink_plugin.runtime.event_loop import at_end, run
 from tests.openai_server import ChatServer, serve
 
 
+@pytest.mark.slow
 def test_no_thread_remains_after_a_run_on_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     questions = [Question(f"q{i}", (Message("user", (f"Question number {i}?",)),)) for i in range(40)]

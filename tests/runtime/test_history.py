@@ -69,6 +69,7 @@ def test_the_journal_distinguishes_histories() -> None:
     assert len(keys) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["continue", "atomic"])
 def test_a_model_continues_its_own_steps_as_in_one_run(format: str) -> None:
     model = build(plan("transformers", {"thinking": "quick", "format": format}, TINY_ARGUMENTS))

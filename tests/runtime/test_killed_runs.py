@@ -17,6 +17,9 @@ import pytest
 from atomthink_plugin.api import Outcome, Usage
 from tests.runtime.killed_run import CONCURRENCY, FAILING, QUESTIONS, Slow, think
 
+pytestmark = pytest.mark.slow
+
+
 EXPANSION = {"beam": 6, "majority": 4, "judged": 3}
 """Samples of one question that can be in flight: two paths by three, four chains, three steps or verdicts."""
 

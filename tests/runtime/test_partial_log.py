@@ -85,6 +85,7 @@ def resumed(folder: FilePath, rank: int = 0) -> list[str]:
     return [history for _, history, _ in policy.calls]
 
 
+@pytest.mark.slow
 @given(groves(), st.sampled_from(SEARCHES), st.integers(0, 60), st.integers(1, 5))
 def test_no_request_is_sent_twice(
     tmp_path_factory: pytest.TempPathFactory, grove: Grove, search: Any, calls: int, concurrency: int
@@ -312,6 +313,7 @@ async def everything(tree: SearchTree) -> Choice:
     return Choice(final, max(scores) + len(aside), tree.why(final))
 
 
+@pytest.mark.slow
 @given(groves(), st.integers(0, 40), st.integers(0, 9), st.integers(1, 3))
 def test_a_search_with_every_kind_of_call_resumes_at_any_point(
     tmp_path_factory: pytest.TempPathFactory, grove: Grove, calls: int, seed: int, concurrency: int

@@ -72,6 +72,7 @@ def _timeless(result: Result) -> Result:
 QUESTIONS = [question(f"q{i}") for i in range(12)]
 
 
+@pytest.mark.slow
 @given(groves(), searches, st.integers(1, 20), st.integers(0, 999))
 def test_results_do_not_depend_on_order_concurrency_and_timing(
     grove: Grove, search: Search, concurrency: int, seed: int
@@ -85,6 +86,7 @@ def test_results_do_not_depend_on_order_concurrency_and_timing(
     assert timeless(results) == [expected[i] for i in shuffled]
 
 
+@pytest.mark.slow
 @given(groves(), searches, st.integers(0, 60))
 def test_an_interrupted_run_is_resumed(
     tmp_path_factory: pytest.TempPathFactory, grove: Grove, search: Search, calls: int
@@ -111,6 +113,7 @@ def journal(folder: FilePath, **settings: object) -> Journal:
     return Journal(folder, "scripted", settings)
 
 
+@pytest.mark.slow
 @given(groves(depth=4), searches, st.integers(1, 25), st.integers(1, 120))
 def test_no_search_exceeds_its_budget(grove: Grove, search: Search, calls: int, tokens: int) -> None:
     bounded = settings(budget_calls=calls, budget_tokens=tokens)

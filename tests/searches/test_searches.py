@@ -64,6 +64,7 @@ def naive_beam(grove: Grove, beams: int, candidates: int, aggregate: str, stop: 
     return max(grove.value(h, aggregate) for h in pool or live)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     groves(depth=4),
@@ -150,6 +151,7 @@ def test_rollouts_that_share_a_step_part_ways_again() -> None:
     assert 150 < answers["0"] < 250  # 5 standard deviations around 200
 
 
+@pytest.mark.slow
 @given(groves(), st.integers(1, 12), st.integers(0, 99))
 def test_the_tree_counts_how_often_each_step_was_drawn(grove: Grove, n: int, seed: int) -> None:
     tree = tree_of(grove, seed=seed)

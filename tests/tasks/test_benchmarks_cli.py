@@ -19,6 +19,9 @@ from tests.tasks.cli import evaluate, results, samples
 from tests.tasks.judge_server import Judge, judging
 from tests.tasks.tiny_benchmarks import MATHVISTA, write
 
+pytestmark = pytest.mark.slow
+
+
 SCRIPT = {
     "mathvista_atomic_testmini/0": "The final answer is: 7.",
     "mathvista_atomic_testmini/1": "",
@@ -121,7 +124,6 @@ def test_steps_are_measured_for_any_model(keyless: Finished) -> None:
     assert steps == {"per_answer": 2.1, "well_formed": 0.9, "repeated": round(1 / 21, 4)}
 
 
-@pytest.mark.slow
 def test_with_a_key_the_builtin_tasks_are_untouched(judged: tuple[Finished, Judge]) -> None:
     run, judge = judged
     vista, verse = (run.numbers(task) for task in ("mathvista_testmini_cot", "mathverse_testmini_text_only"))
@@ -218,7 +220,6 @@ def test_mathverse_and_mathvision_write_their_own_files(
     assert [(entry["id"], entry["correct"]) for entry in vision] == [("4", True), ("9", False)]
 
 
-@pytest.mark.slow
 def test_separate_questions_are_answered_directly_and_scored_steps_are_reported(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,9 @@ import pytest
 from atomthink_plugin.report.run_samples import Run, Sample
 from atomthink_plugin.report.verdicts import Verdicts
 
+pytestmark = pytest.mark.slow
+
+
 SCRIPT = Path(__file__).with_name("harness_run.py")
 
 

@@ -14,6 +14,9 @@ from datasets import Dataset
 from tests.tasks.cli import environment
 from tests.tasks.tiny_benchmarks import MATHVISTA_FEATURES, mathvista_rows, write
 
+pytestmark = pytest.mark.slow
+
+
 SCRIPT = Path(__file__).with_name("builtin_prompts.py")
 VERSIONS = ("text_dominant", "text_lite", "text_only", "vision_dominant", "vision_intensive", "vision_only")
 NAMES = [

@@ -17,6 +17,9 @@ import pytest
 
 from atomthink_plugin.cli import main
 
+pytestmark = pytest.mark.slow
+
+
 LIMIT = 4
 RUNS = {
     "quick": "thinking=quick",
@@ -71,7 +74,6 @@ def trees(home: Path, name: str) -> list[list[dict[str, Any]]]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["two_stage", "self_refine"])
 def test_chains_are_as_good_as_the_quick_ones(home: Path, name: str) -> None:
     """Both begin with the quick chain; the embedded model's reviews and answers leave it as it is."""
@@ -115,7 +117,6 @@ def test_the_results_files_count_all_questions(home: Path) -> None:
         assert results["acc,none"] == sum(sample["acc"] for sample in samples(home, name)) / LIMIT
 
 
-@pytest.mark.slow
 def test_the_demo_compares_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

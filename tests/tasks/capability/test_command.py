@@ -42,6 +42,7 @@ def test_a_set_of_the_demo_is_built_and_evaluated(tmp_path: Path, capsys: pytest
     assert "light-dark(" in page  # the colours of the viewer, for both schemes
 
 
+@pytest.mark.slow
 def test_the_same_evaluation_gives_the_same_numbers_in_any_batch(tmp_path: Path) -> None:
     made = tmp_path / "set.jsonl"
     assert main(["atoms", "build", "demo", "--limit", "1", "--out", str(made)]) == 0

@@ -13,6 +13,9 @@ from atomthink_plugin.tasks.capability import task
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests.test_lmms_eval_cli import results, run, samples
 
+pytestmark = pytest.mark.slow
+
+
 CHAINS = [json.loads(json.dumps(question.to_json())) for question in held_out(3)]
 DOCS = [doc for index, chain in enumerate(CHAINS) for doc in task._docs(index, chain)]
 

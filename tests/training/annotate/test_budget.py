@@ -89,6 +89,7 @@ def test_a_server_that_counts_nothing_costs_the_most_it_may(tmp_path: Path) -> N
     assert spent["unknown"] == spent["tokens"] > tokens
 
 
+@pytest.mark.slow
 def test_a_request_that_reached_no_server_costs_nothing(tmp_path: Path) -> None:
     file, limit = questions(tmp_path / "in", 4), ["--max-tokens-total", "60000"]
     nobody = f"http://127.0.0.1:{silent_port()}/v1"

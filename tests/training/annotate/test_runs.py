@@ -37,6 +37,7 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_repeats_no_request(tmp_path: Path) -> None:
     count = 20
     file = questions(tmp_path / "in", count)
@@ -78,6 +79,7 @@ def test_a_killed_run_continues_and_repeats_no_request(tmp_path: Path) -> None:
         assert script.digests == []  # all of it is known
 
 
+@pytest.mark.slow
 def test_a_run_continues_from_any_end_of_its_ledger(tmp_path: Path) -> None:
     file = questions(tmp_path / "in", 1)
     with serve(teacher(1)) as script:
@@ -261,6 +263,7 @@ def test_a_model_the_server_does_not_have_ends_the_run(tmp_path: Path, capsys: p
     assert "`--teacher-model teacher`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_embedded_policy_is_its_own_teacher(tmp_path: Path) -> None:
     from atomthink_plugin.tasks.capability.record_set import demo_chains
     from atomthink_plugin.tasks.demo.questions import held_out
@@ -295,6 +298,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_ends_a_run_and_what_is_done_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -213,6 +213,7 @@ def naive_calibration_error(labels: Sequence[bool], scores: Sequence[float]) -> 
     return sum(abs(sum(score - label for score, label in steps)) for steps in bins.values()) / len(labels)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(many(), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
 def test_metrics_are_those_of_naive_twins(chains: list[ScoredChain], threshold: float) -> None:
@@ -363,6 +364,7 @@ def test_a_constant_score_has_chance_level_metrics(chains: list[ScoredChain], sc
         assert found.best_of_n.gain["min"].value == pytest.approx(0)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(many(), st.randoms(use_true_random=False))
 def test_the_order_of_chains_changes_nothing(chains: list[ScoredChain], chance: random.Random) -> None:

@@ -66,6 +66,7 @@ def recipe(folder: Path, **given: Any) -> DpoRecipe:
     return DpoRecipe.model_validate(told | given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [{}, {"use_peft": True, "lora_r": 4, "lora_alpha": 8}])
 def test_dpo_raises_the_probability_of_the_chosen_side_and_rejects_bad_pairs(
     folder: Path, tmp_path: Path, lora: dict[str, Any], caplog: pytest.LogCaptureFixture

@@ -60,6 +60,7 @@ def test_it_trains_what_is_not_frozen_and_writes_a_complete_checkpoint(data: Pat
         train_policy(recipe(data, output_dir=tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_a_training_ends_with_its_losses_its_folder_and_the_next_command(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

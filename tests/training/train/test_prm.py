@@ -136,6 +136,7 @@ def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str)
     assert log_of(again)[0]["loss"] != pytest.approx(log_of(first)[0]["loss"], rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("helps", [{}, {"token_loss_weight": 0.3, "lm_loss_weight": 0.2, "balance_labels": True}])
 def test_right_and_wrong_steps_get_different_scores(data: Path, tmp_path: Path, helps: dict[str, Any]) -> None:
     told = {"data": str(data), "max_steps": 40, "muon": 0.01, "freeze": "vision_tower", **helps}
@@ -200,6 +201,7 @@ def _weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_misjudged_chains_are_mined_worst_first(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "prm"
     assert main(["train", "prm", str(recipe(tmp_path / "r.yaml", data=str(data), output_dir=str(out)))]) == 0
@@ -344,6 +346,7 @@ def test_new_classes_of_an_untied_model_are_no_work_for_adapters(
     assert "`use_peft`" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_embedding_of_a_new_tag_is_trained_with_adapters(data: Path, tmp_path: Path) -> None:
     lora = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_target_modules": r".*language_model.*_proj"}
     embeddings = []

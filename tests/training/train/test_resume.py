@@ -64,6 +64,7 @@ def test_a_torn_or_missing_file_leads_to_the_checkpoint_before(
     assert name in said[0]
 
 
+@pytest.mark.slow
 def test_a_state_of_another_step_is_not_trusted(killed: PolicyRecipe) -> None:
     newest, before = (killed.checkpoints / f"checkpoint-{step}" for step in (4, 2))
     shutil.copy(before / "trainer_state.json", newest)

@@ -56,6 +56,7 @@ def collator_of(checkpoint: Checkpoint, data: Path) -> RowCollator:
     return RowCollator(read_training_data(recipe(data), rows), checkpoint.pad_id)
 
 
+@pytest.mark.slow
 def test_a_row_without_an_image_waits_for_no_other(data: Path) -> None:
     checkpoint = load_multimodal(MODEL, device="cpu")
     collator = collator_of(checkpoint, data)
