@@ -291,7 +291,10 @@ def describe_error(error: ValueError) -> str:
     """Returns why a record is not valid, in one line: the fields and faults that pydantic found, or the message."""
     if not isinstance(error, ValidationError):
         return str(error)
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'record'}: {e['msg']}" for e in error.errors())
+    faults = [
+        (".".join(map(str, e["loc"])) or "record", e["msg"].removeprefix("Value error, ")) for e in error.errors()
+    ]
+    return "; ".join(f"{field}: {fault}" for field, fault in faults)
 
 
 def first_reason(rejects: Sequence[Reject]) -> str:

@@ -88,11 +88,11 @@ def label_file(
     """
     if out.is_dir() or out.resolve() == source.resolve():
         raise AtomThinkError(f"`--out {out}` has to be a file, and not the input")
-    found: RecordFile[Any]
-    if sample:
-        found = read_records(source, AnsweredQuestion, required=("answer",), check_images=False)
-    else:
-        found = read_records(source, Chain)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AtomThinkError(f"`--out {out}` cannot be written: {error.strerror}") from None
+    found = _read(source, sampled=bool(sample))
     plan = rollout_plan(model, model_args)
     runner = build(plan)
     journal = open_journal(plan, runner, "label")
@@ -129,6 +129,15 @@ def label_file(
     if not chains:
         raise AtomThinkError(f"no chain could be labelled: {rejects} has the reasons")
     print(f"{len(chains)} labelled chains: {out}\nnext: atomthink train prm RECIPE.yaml --data {out}")
+
+
+def _read(source: Path, sampled: bool) -> RecordFile[Any]:
+    if sampled:
+        return read_records(source, AnsweredQuestion, required=("answer",), check_images=False)
+    try:
+        return read_records(source, Chain)
+    except AtomThinkError as error:
+        raise AtomThinkError(f"{error}. Questions without steps need `--sample N`") from None
 
 
 def label_chains(source: RecordFile[Chain], runner: Runner, method: Method, n: int) -> RolloutResult:
@@ -218,9 +227,9 @@ def table(summary: LabelSummary) -> Grid:
         *(samples if summary.samples else []),
         ("chains", f"{summary.chains}", f"{summary.chains_rejected} rejected"),
         ("labelled", f"{summary.labelled}", ""),
-        *((f"  with {name} answer", f"{count}", "") for name, count in summary.answers.items()),
+        *((f"  with {name} answer", f"{count}", "") for name, count in sorted(summary.answers.items())),
         ("their steps", f"{sum(summary.steps.values())}", ""),
-        *((f"  {name}", f"{count}", "") for name, count in summary.steps.items()),
+        *((f"  {name}", f"{count}", "") for name, count in sorted(summary.steps.items())),
         ("rollouts", f"{rolling.samples}", f"{rolling.resumed} from the journal"),
         ("tokens", f"{rolling.usage.generated}", f"{summary.sampling.usage.generated} more for the chains"),
         ("seconds", f"{summary.seconds:.0f}", ""),
