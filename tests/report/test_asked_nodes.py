@@ -210,6 +210,7 @@ def _depth(nodes: Sequence[Mapping[str, Any]], number: int) -> int:
     return depth
 
 
+@pytest.mark.slow
 def test_the_page_marks_side_nodes_and_shows_all_trees(
     browser: WebDriver, tmp_path: FilePath, run: Written, outcome: Outcome
 ) -> None:

@@ -107,6 +107,7 @@ def test_hostile_formulas_do_no_harm(browser: WebDriver, tmp_path: Path) -> None
     assert errors(browser) == []
 
 
+@pytest.mark.slow
 def test_a_page_without_latex_has_no_katex(browser: WebDriver, tmp_path: Path) -> None:
     for name in ("plain", "formulas"):
         (tmp_path / name).mkdir()

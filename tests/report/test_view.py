@@ -104,6 +104,7 @@ def test_the_tree_shows_every_candidate_with_its_status(browser: WebDriver, page
         assert all(f"pruned after step {status.depth}: {status.rank} of {status.of}" in said for status in pruned)
 
 
+@pytest.mark.slow
 def test_finished_paths_have_the_aggregates_of_their_scores(browser: WebDriver, two: Path) -> None:
     opened(browser, two)
     (outcome,) = search_all(best_of_n(4), [grove("4")])
@@ -123,6 +124,7 @@ def test_finished_paths_have_the_aggregates_of_their_scores(browser: WebDriver, 
     assert sum(int(cells[1].split()[0]) for cells in rows) == 4
 
 
+@pytest.mark.slow
 def test_a_step_is_read_by_clicking_on_it(browser: WebDriver, page: Path, searched: Any) -> None:
     opened(browser, page)
     before = texts(browser, ".chain .written")
@@ -133,6 +135,7 @@ def test_a_step_is_read_by_clicking_on_it(browser: WebDriver, page: Path, search
     assert after[-1] in {node.text for node in searched[0].nodes}
 
 
+@pytest.mark.slow
 def test_a_last_step_is_read_by_the_keyboard(browser: WebDriver, page: Path) -> None:
     opened(browser, page)
     browser.execute_script("for (const it of document.querySelectorAll('.outline details')) it.open = true")
@@ -158,6 +161,7 @@ def test_keys_move_through_the_questions(browser: WebDriver, page: Path) -> None
     all_of(browser, ".row")  # the search has no hit now: the question stays
 
 
+@pytest.mark.slow
 def test_images_are_the_thumbnails_of_the_journal(browser: WebDriver, page: Path) -> None:
     opened(browser, page)
     sizes_are(browser, [[40, 30]])
@@ -166,6 +170,7 @@ def test_images_are_the_thumbnails_of_the_journal(browser: WebDriver, page: Path
     sizes_are(browser, [[41, 30]])
 
 
+@pytest.mark.slow
 def test_missing_images_are_noted_and_the_others_shown(browser: WebDriver, tmp_path: Path, searched: Any) -> None:
     colours = ("red", "green", "blue")
     run = write_run(tmp_path, searched[:2], TARGETS[:2], images=lambda doc_id: [
@@ -184,6 +189,7 @@ def test_missing_images_are_noted_and_the_others_shown(browser: WebDriver, tmp_p
     assert texts(browser, ".pictures") == [""]  # its text is all there was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [None, ["../../secret.png"], ["a/b.webp"], [".."], [7], "a.webp"])
 def test_a_journal_without_images_or_with_foreign_names_shows_none(
     browser: WebDriver, tmp_path: Path, searched: Any, images: Any
@@ -209,6 +215,7 @@ def sizes_are(browser: WebDriver, wanted: list[list[int]]) -> None:
     WebDriverWait(browser, PATIENCE).until(lambda it: it.execute_script(script) == wanted)
 
 
+@pytest.mark.slow
 def test_a_phone_shows_the_list_or_a_question(browser: WebDriver, page: Path) -> None:
     resize(browser, 390)
     opened(browser, page)
@@ -224,6 +231,7 @@ def test_a_phone_shows_the_list_or_a_question(browser: WebDriver, page: Path) ->
     resize(browser, 1440)
 
 
+@pytest.mark.slow
 def test_dark_and_light(browser: WebDriver, page: Path) -> None:
     lightness = []
     for scheme in ("light", "dark"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -39,6 +40,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 def test_what_models_write_is_data(browser: WebDriver, tmp_path: Path) -> None:
     steps = tuple(f"Step {k}: {text}" for k, text in enumerate(HOSTILE, 1))
     answers = (*[None] * (len(steps) - 1), steps[-1])
@@ -74,6 +76,7 @@ def test_what_models_write_is_data(browser: WebDriver, tmp_path: Path) -> None:
     assert errors(browser) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_fetched_and_nothing_else_can_run(browser: WebDriver, page: Path) -> None:
     opened(browser, page)
     names = browser.execute_script("return performance.getEntriesByType('resource').map((it) => it.name)")
@@ -89,6 +92,7 @@ def test_nothing_is_fetched_and_nothing_else_can_run(browser: WebDriver, page: P
     assert len(errors(browser)) >= 2  # the browser logs what it refused
 
 
+@pytest.mark.slow
 def test_a_page_of_a_damaged_journal_shows_the_readable_part(browser: WebDriver, tmp_path: Path, searched: Any) -> None:
     run = write_run(tmp_path, searched, TARGETS, search=BEAM)
     assert run.journal is not None
@@ -106,6 +110,7 @@ def test_a_page_of_a_damaged_journal_shows_the_readable_part(browser: WebDriver,
     assert texts(browser, ".reply .written") == [searched[3].text]
 
 
+@pytest.mark.slow
 def test_an_incomplete_page_shows_its_readable_part(browser: WebDriver, page: Path, tmp_path: Path) -> None:
     text = page.read_text()
     cut = tmp_path / "cut.html"

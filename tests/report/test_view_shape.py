@@ -43,18 +43,21 @@ def depths(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return page_of(folder, run)
 
 
+@pytest.mark.slow
 def test_the_list_shows_the_questions(browser: WebDriver, depths: Path) -> None:
     opened(browser, depths)
     assert texts(browser, ".row-text") == [f"Which way is {i}?" for i in range(len(DEPTHS))]
     assert texts(browser, ".asked .text") == [f"{PREAMBLE}Which way is 0?"]
 
 
+@pytest.mark.slow
 def test_the_page_shows_why_a_path_was_chosen(browser: WebDriver, depths: Path) -> None:
     opened(browser, depths)
     (why,) = texts(browser, ".why")
     assert all(part in why for part in ("best_of_n", "4", "0.50"))
 
 
+@pytest.mark.slow
 def test_a_deep_tree_fits_or_has_a_hint_to_scroll(browser: WebDriver, depths: Path) -> None:
     resize(browser, 1440)
     opened(browser, depths)
@@ -69,6 +72,7 @@ def test_a_deep_tree_fits_or_has_a_hint_to_scroll(browser: WebDriver, depths: Pa
     WebDriverWait(browser, PATIENCE).until(lambda it: _all_in_view(it) and not all_of(it, ".map.cut-off"))
 
 
+@pytest.mark.slow
 def test_a_deep_outline_leaves_space_for_its_text(browser: WebDriver, depths: Path) -> None:
     for width in (1440, 390):
         resize(browser, width)

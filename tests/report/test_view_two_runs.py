@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
@@ -13,6 +14,7 @@ from tests.report.pages import TARGETS, all_of, listed, page_of, press, resize, 
 from tests.report.runs import Written, write_run
 
 
+@pytest.mark.slow
 def test_two_runs_are_shown_side_by_side(browser: WebDriver, two: Path) -> None:
     opened(browser, two)
     resize(browser, 1440)
@@ -27,6 +29,7 @@ def test_two_runs_are_shown_side_by_side(browser: WebDriver, two: Path) -> None:
     resize(browser, 1440)
 
 
+@pytest.mark.slow
 def test_the_next_difference_is_the_next_question_that_one_run_won(browser: WebDriver, two: Path) -> None:
     opened(browser, two)
     first, second = (["✓" in mark for mark in texts(browser, f".row .mark:nth-child({n})")] for n in (1, 2))
@@ -46,6 +49,7 @@ def test_the_next_difference_is_the_next_question_that_one_run_won(browser: WebD
         chip.click()
 
 
+@pytest.mark.slow
 def test_runs_of_other_questions_or_other_scorers_are_shown_with_a_note(
     browser: WebDriver, run: Written, tmp_path: Path, searched: Any
 ) -> None:
@@ -57,6 +61,7 @@ def test_runs_of_other_questions_or_other_scorers_are_shown_with_a_note(
     assert texts(browser, ".chip.alone b") == ["2"]
 
 
+@pytest.mark.slow
 def test_equal_indices_of_other_data_cause_a_note(browser: WebDriver, tmp_path: Path, searched: Any) -> None:
     first = write_run(tmp_path / "a", searched, TARGETS)
     second = write_run(tmp_path / "b", searched, ["9", *TARGETS[1:]])

@@ -110,6 +110,7 @@ def test_a_killed_run_that_is_resumed_ends_with_the_same_weights(
         assert [record[name] for record in expected] == pytest.approx([record[name] for record in found])
 
 
+@pytest.mark.slow
 def test_a_log_with_a_torn_last_line_is_continued(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     kept = ['{"step": 1, "tokens": 10}', '{"step": 2, "tokens": 20}']
@@ -123,6 +124,7 @@ def test_a_log_with_a_torn_last_line_is_continued(tmp_path: Path) -> None:
     assert lines(file)[2]["tokens"] == 27
 
 
+@pytest.mark.slow
 def test_a_training_from_the_beginning_replaces_a_log_whatever_is_in_it(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     file.write_text('{"loss": 1.0}\n{"st')
@@ -131,6 +133,7 @@ def test_a_training_from_the_beginning_replaces_a_log_whatever_is_in_it(tmp_path
     assert file.read_text() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", [True, False])
 def test_adapters_are_merged_into_the_weights_or_kept_separate(data: Path, tmp_path: Path, merge: bool) -> None:
     lora = {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "merge_lora": merge}
@@ -180,6 +183,7 @@ def test_other_architectures_and_rows_without_images_train_step_by_step(build: A
     transformers_policy(str(tmp_path / "out"), device="cpu")
 
 
+@pytest.mark.slow
 def test_a_model_of_its_own_code_trains_and_keeps_it(data: Path, tmp_path: Path) -> None:
     model = str(tiny_models.folder(emova))
     told = {
@@ -207,6 +211,7 @@ def test_a_model_of_its_own_code_trains_and_keeps_it(data: Path, tmp_path: Path)
     emova_policy(str(tmp_path / "out"), device="cpu", trust_remote_code=True)
 
 
+@pytest.mark.slow
 def test_unusable_records_are_rejected_and_counted(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,6 +246,7 @@ def test_unusable_records_are_rejected_and_counted(
         train_policy(recipe(tmp_path, output_dir=tmp_path / "none"))
 
 
+@pytest.mark.slow
 def test_weights_of_files_are_how_often_they_are_used(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -250,6 +256,7 @@ def test_weights_of_files_are_how_often_they_are_used(
     assert counts(caplog.text) == {"read": 24, "used": 24, "rejected": 0, "rows": 21}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

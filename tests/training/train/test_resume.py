@@ -71,6 +71,7 @@ def test_a_state_of_another_step_is_not_trusted(killed: PolicyRecipe) -> None:
     assert resume_from(killed) == str(before)
 
 
+@pytest.mark.slow
 def test_split_weights_need_all_of_their_files(killed: PolicyRecipe) -> None:
     newest, before = (killed.checkpoints / f"checkpoint-{step}" for step in (4, 2))
     index = newest / "model.safetensors.index.json"
@@ -80,6 +81,7 @@ def test_split_weights_need_all_of_their_files(killed: PolicyRecipe) -> None:
     assert resume_from(killed) == str(before)
 
 
+@pytest.mark.slow
 def test_without_a_complete_checkpoint_it_starts_from_the_beginning(killed: PolicyRecipe) -> None:
     for folder in killed.checkpoints.glob("checkpoint-*"):
         tear(folder / "optimizer.pt")
