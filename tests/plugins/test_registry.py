@@ -13,7 +13,7 @@ from tests.plugins.plugin_packages import install
 pytestmark = pytest.mark.slow
 
 
-EXAMPLE = Path(__file__).parents[1] / "example_plugin"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "search_plugin"
 
 USE = """
 import asyncio
