@@ -33,33 +33,89 @@ _WHOLE_REPLY: Final[Mapping[str, FormatFactory]] = {"direct": Direct, "cot": Cot
 
 
 class RunArguments(BaseModel):
-    """Arguments every run has, as the README's table explains them.
+    """Arguments that every run has.
 
-    Those of the policy, the search and the scorer come from their factories.
+    The policy, the search, the scorer and the format have further arguments: the parameters of their factories.
     """
 
-    model_config = NUMBERS_AS_TEXT | ConfigDict(extra="forbid")
+    model_config = NUMBERS_AS_TEXT | ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     thinking: Thinking = "quick"
+    """How the model thinks about a question. `direct`: one reply to the task's own prompt. `cot`: one reply, after an
+    instruction to think step by step. `quick`: one chain of atomic steps. `slow`: a search over steps or chains, which
+    `search` names."""
+
     search: str | None = None
+    """Search of `thinking=slow`. By default `beam`."""
+
     format: str | None = None
+    """How steps are asked for in `thinking=quick` and `thinking=slow`. `continue`: steps accumulate in the assistant's
+    turn. `atomic`: AtomThink's template, one turn per step, for checkpoints that were trained on it and for servers
+    that cannot continue an assistant's turn. `stages`: LLaVA-CoT's four tagged stages. By default the search's own
+    format, else the model's, else `continue`."""
+
     prm: str | None = None
+    """Process reward model: a local folder, or the id of a repository on the model hub. Searches that score steps need
+    it, or `scorer`. If the PRM is served (`prm_base_url`), this still names its checkpoint, for the tokenizer."""
+
     scorer: str | None = None
+    """Kind of the scorer. By default it is read from the PRM's config.json. `confidence` needs no PRM: it scores a step
+    by the policy's own probability of its tokens."""
+
     temperature: float | None = Field(None, ge=0)
+    """Sampling temperature of the first sample at each step; 0 is greedy. By default that of the search, and 0 for
+    `direct`, `cot` and `quick`. `--gen_kwargs temperature=` overrides it. The temperature, `top_p`, `top_k` and length
+    limit in a task's YAML file are meant for one short reply: they apply to `direct` and `cot` only."""
+
     top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus sampling: tokens are drawn from the likeliest ones whose probabilities add up to this share. 1 keeps
+    all tokens. `--gen_kwargs top_p=` overrides it."""
+
     top_k: int = Field(0, ge=0)
+    """Tokens are drawn from this many of the likeliest ones. 0 keeps all tokens. `--gen_kwargs top_k=` overrides
+    it."""
+
     max_new_tokens: int = Field(2048, ge=1)
+    """Limit of a chain, or of the reply of `direct` and `cot`, in tokens. `--gen_kwargs max_new_tokens=` overrides
+    it."""
+
     step_tokens: int = Field(256, ge=1)
+    """Limit of one step, in tokens."""
+
     max_steps: int = Field(30, ge=1)
+    """Limit of a chain, in steps."""
+
     retries: int = Field(10, ge=0)
+    """How often a step is sampled again if no sample is valid (empty, repeated or otherwise malformed). Each retry
+    raises the temperature by 0.1, up to 1."""
+
     budget_calls: int | None = Field(300, ge=1)
+    """Budget of one question in samples of all policies, those of judges and critics included. When a budget is spent,
+    the best path so far gives the answer, and the sample is marked. `None` removes the limit."""
+
     budget_tokens: int | None = Field(None, ge=1)
+    """Budget of one question in generated tokens."""
+
     budget_seconds: float | None = Field(None, gt=0)
+    """Budget of one question in seconds since its first call."""
+
     seed: int = 0
+    """Seed of the run. Every sample has its own seed, made from this one and from its place in the search tree, so that
+    batch size, order and number of processes change no result (beyond the last bits of floating point)."""
+
     max_pixels: int = Field(MAX_PIXELS, ge=1)
+    """Maximum pixels of an image. Larger images are scaled down. Images are rotated by their EXIF orientation."""
+
     concurrency: int = Field(64, ge=1)
+    """Questions in flight at the same time."""
+
     on_error: OnError = "record"
+    """Effect of a question that fails, for example because of a broken image. `record`: it is recorded with its reason
+    and the run continues. `raise`: the run stops."""
+
     journal: str | None = None
+    """Folder of the journals, in which finished questions and their search trees are kept; a run that is started again
+    continues from there. By default `atomthink/journal` in the user's cache (`~/.cache`). `off` keeps nothing."""
 
 
 @dataclass(frozen=True, slots=True)

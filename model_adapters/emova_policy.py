@@ -77,7 +77,22 @@ def emova_policy(
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> TransformersPolicy:
-    """Loads EMOVA and makes it a policy; arguments as in `load_remote_multimodal`.
+    """Loads EMOVA by one of its `-hf` checkpoints, whose Python code has to be trusted.
+
+    Args:
+        pretrained: A local folder, or the id of a repository on the model hub.
+        revision: Branch, tag or commit of the repository on the hub.
+        dtype: `auto` (the checkpoint's own precision on an accelerator, float32 on a CPU), `float32`, `bfloat16` or
+            `float16`.
+        device: `auto` (CUDA, else MPS, else CPU) or a device of torch, such as `cuda:1`.
+        batch_size: Maximum rows of one forward pass. `auto`: what the GPU's free memory is expected to hold, 128 at
+            most, and 8 on a CPU. A batch that runs out of memory is halved.
+        cache_gib: Memory for the KV cache in GiB. Images and prompts are prefilled once and shared by all samples,
+            beams and later steps. 0 disables the cache. A model whose cache cannot be forked prefills every prompt in
+            full and logs a warning.
+        attn_implementation: Attention kernel by the names of transformers: `sdpa`, `flash_attention_2`, `eager`, ... By
+            default transformers chooses.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint. EMOVA needs it.
 
     Raises:
         AtomThinkError: The checkpoint cannot be loaded or used.

@@ -215,21 +215,23 @@ def openai_policy(
     max_retries: NonNegativeInt = 5,
     wait: NonNegativeFloat = 600.0,
 ) -> OpenAIPolicy:
-    """Makes the model of a server a policy, after a first request of a few tokens.
+    """Uses a model on OpenAI-compatible servers, which are tried with a few tokens first.
+
+    The key is read from the environment variable OPENAI_API_KEY. A server that asks for no key needs none.
 
     Args:
-        pretrained: What the server calls the model.
-        base_url: The server's address, with `/v1` where it has that; several of one model separated by `;`.
-        continuation: `check` or `trust` that the server continues the assistant's turn, as `format=continue` needs
-            it and vLLM and SGLang do; see `Continuation`.
-        logprobs: Whether to ask for log-probabilities; dropped with a warning where the server has none.
-        connections: Requests in flight at most, at each server.
-        timeout: Seconds one try of a request may take.
-        max_retries: Further tries after a rate limit, a server error or a lost connection, with growing pauses of
-            at most 8 s unless the server names another.
-        wait: Seconds to wait for a server that went away during the run when no other is left: it may be restarting.
-
-    The key is read from the environment variable OPENAI_API_KEY; a server that asks for none needs none.
+        pretrained: Name of the model on its servers.
+        base_url: Address of the server, with `/v1` if it has that. Addresses of several servers of one model are
+            separated by `;`; each question stays with one server as long as it is up.
+        continuation: `format=continue` and `format=stages` need a server that continues the assistant's turn, as vLLM
+            and SGLang do. `check`: this is checked before the first question. `trust`: it is not.
+        logprobs: Whether to ask for log-probabilities, which `scorer=confidence` needs. If the server has none, they
+            are left out with a warning.
+        connections: Maximum requests in flight at each server.
+        timeout: Seconds that one attempt of a request may take.
+        max_retries: Further attempts after a rate limit (HTTP 429), a server error or a lost connection. The pause
+            before each grows to at most 8 s, unless the server asks for another.
+        wait: Seconds to wait for a server to come back when no other server is up, before the question fails.
 
     Raises:
         AtomThinkError: An argument, the key or a server cannot be used.

@@ -158,14 +158,14 @@ def registered_policy(
     batch_size: BatchSize = 1,
     device: str | None = None,
 ) -> RegisteredPolicy:
-    """Makes a model of lmms-eval a policy.
+    """Uses any model of lmms-eval that has a `generate_until`.
 
     Args:
-        base: What the harness calls the model, as in `lmms-eval --model NAME`.
-        pretrained: The base's argument of that name, which most bases have.
-        base_args: All other arguments of the base; a mapping in a `config=` file, or JSON.
-        batch_size: Requests in one call, and the base's own `batch_size`; many bases accept only 1.
-        device: The base's own `device`, its default if not given.
+        base: Name of the model in lmms-eval, as in `lmms-eval --model NAME`.
+        pretrained: The base's argument `pretrained`, which most bases have.
+        base_args: All other arguments of the base: a mapping in a `config=` file, or JSON.
+        batch_size: Requests in one call, and the base's own `batch_size`. Many bases accept 1 only. `auto` is refused.
+        device: The base's own `device`. By default the base chooses.
 
     Raises:
         AtomThinkError: The batch size cannot be used, or the base cannot be made.

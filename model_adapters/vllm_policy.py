@@ -137,18 +137,19 @@ def vllm_policy(
     chat_template: str | None = None,
     trust_remote_code: bool = False,
 ) -> VllmPolicy:
-    """Starts vLLM with a checkpoint and makes it a policy.
+    """Starts vLLM in this process with any checkpoint that it runs.
 
     Args:
-        pretrained: A folder or the id of a repository on the model hub.
-        revision: Branch, tag or commit on the hub.
-        dtype: `auto` (vLLM's choice) or a precision vLLM knows.
-        batch_size: Sequences decoded at once at most; `auto` leaves it to vLLM.
-        max_model_len: Tokens of the longest sequence; the checkpoint's own if not given.
-        gpu_memory_utilization: Share of the GPU's memory that vLLM takes; leave some to a PRM on the same one.
-        tensor_parallel_size: GPUs that share the model.
-        engine: Further arguments of vLLM's engine by name; in a `config=` file.
-        chat_template: File with a Jinja chat template, for checkpoints that bring none.
+        pretrained: A local folder, or the id of a repository on the model hub.
+        revision: Branch, tag or commit of the repository on the hub.
+        dtype: `auto` (vLLM's choice) or a precision that vLLM knows, such as `bfloat16`.
+        batch_size: Maximum sequences that are decoded at the same time. `auto` leaves it to vLLM.
+        max_model_len: Maximum tokens of a sequence, prompt and reply. By default that of the checkpoint.
+        gpu_memory_utilization: Share of the GPU's memory that vLLM takes. Leave room for a PRM on the same GPU. By
+            default vLLM's own.
+        tensor_parallel_size: Number of GPUs that share the model.
+        engine: Further arguments of vLLM's engine by name, given in a `config=` file: `engine: {block_size: 32}`.
+        chat_template: File with a Jinja chat template, for checkpoints without one.
         trust_remote_code: Whether to run Python code that comes with the checkpoint.
 
     Raises:

@@ -22,7 +22,7 @@ ATOMIC_INSTRUCTION: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Atomic:
-    """One user turn per step, with the steps so far inside it."""
+    """One user turn per step, with the steps so far inside it. Every server can answer it."""
 
     def render(self, path: Path) -> Prompt:
         """Returns one user turn: question, historical reasoning steps, the task of predicting the next."""

@@ -18,7 +18,13 @@ CONTINUE_INSTRUCTION: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """Steps accumulate in the assistant's turn, so that every prefix can be reused."""
+    """Steps accumulate in the assistant's turn, so that the KV cache of every prefix can be reused.
+
+    The server or model has to continue an assistant's turn.
+
+    Attributes:
+        instruction: Appended to the task's last turn, on a line of its own.
+    """
 
     instruction: str = CONTINUE_INSTRUCTION
 

@@ -1,4 +1,7 @@
-"""Zero-shot chain of thought in one reply (Kojima et al., arXiv 2205.11916)."""
+"""Zero-shot chain of thought in one reply.
+
+Source: Kojima et al., arXiv 2205.11916.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ COT_INSTRUCTION: Final = 'Think step by step, then finish with "The final answer
 
 @dataclass(frozen=True, slots=True)
 class Cot:
-    """The task's messages and one instruction."""
+    """The task's own turns and one instruction, answered in one reply.
+
+    Attributes:
+        instruction: Appended to the task's last turn.
+    """
 
     instruction: str = COT_INSTRUCTION
 

@@ -10,7 +10,7 @@ from atomthink_plugin.api import Path, Prompt, Unit
 
 @dataclass(frozen=True, slots=True)
 class Direct:
-    """The task's messages unchanged: what the checkpoint gives without this plugin."""
+    """The task's own turns, unchanged: what the checkpoint gives without this plugin."""
 
     def render(self, path: Path) -> Prompt:
         """Returns the task's own turns and its own stop strings."""

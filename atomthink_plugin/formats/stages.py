@@ -40,9 +40,9 @@ class Stages:
     """Four tagged stages that accumulate in the assistant's turn.
 
     Attributes:
-        instruction: Put after the question. Empty for checkpoints that were trained on the tags: LLaVA-CoT's is asked
-            with the bare question.
-        stage_tokens: Token limit of one stage.
+        instruction: Appended to the task's last turn. Pass `format_instruction=` (empty) for checkpoints that were
+            trained on the tags: LLaVA-CoT's is asked with the bare question.
+        stage_tokens: Limit of one stage, in tokens.
     """
 
     instruction: str = STAGES_INSTRUCTION

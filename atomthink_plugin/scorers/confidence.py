@@ -34,5 +34,8 @@ class Confidence:
 
 
 def confidence() -> Confidence:
-    """Returns the scorer."""
+    """Scores a step by the policy's own probability of its tokens (their geometric mean). It needs no PRM.
+
+    The policy has to give token ids and log-probabilities. Models of lmms-eval (`atomthink_lmms`) give none.
+    """
     return Confidence()

@@ -120,11 +120,26 @@ def prm_head(
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> HeadPrm:
-    """Loads a token-classification PRM; remote code (Qwen2.5-Math-PRM) runs only if it is trusted.
+    """Loads a token classifier that is read at a separator after each step, such as Qwen2.5-Math-PRM.
 
-    One that takes images and has an image processor is read in the prompt format it was trained with, `continue` if
-    neither `format` nor its config.json (`atomthink_prm`) names another. All others are read as Qwen2.5-Math-PRM was
-    published, without images. The separator is that of its config.json, or Qwen2.5-Math-PRM's, if none is given.
+    A classifier that reads images gets the prompt format that it was trained with. All others get the input layout in
+    which Qwen2.5-Math-PRM was published, without images.
+
+    Args:
+        prm: A local folder, or the id of a repository on the model hub.
+        separator: Token after each step, where the PRM is read. By default that of its config.json, else
+            Qwen2.5-Math-PRM's `<extra_0>`.
+        format: Prompt format that a PRM with images was trained with: `continue`, `atomic`, `stages` or a plugin's. By
+            default that of its config.json, else `continue`. Refused for a PRM of text alone.
+        revision: Branch, tag or commit of the repository on the hub.
+        dtype: `auto` (the checkpoint's own precision on an accelerator, float32 on a CPU), `float32`, `bfloat16` or
+            `float16`.
+        device: `auto` (CUDA, else MPS, else CPU) or a device of torch, such as `cuda:1`.
+        batch_size: Maximum rows of one forward pass. `auto`: what the GPU's free memory is expected to hold, 128 at
+            most, and 8 on a CPU. A batch that runs out of memory is halved.
+        cache_gib: Memory for the KV cache in GiB, which keeps the question and earlier steps between batches. 0
+            disables it.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint. Qwen2.5-Math-PRM needs it.
 
     Raises:
         AtomThinkError: It cannot be loaded, or read at `separator` or in `format`.

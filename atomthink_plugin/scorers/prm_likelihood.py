@@ -86,7 +86,26 @@ def prm_likelihood(
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> LikelihoodPrm:
-    """Loads a likelihood PRM; arguments that are not given are read from its config.json (`atomthink_prm`).
+    """Loads a model that scores a step by the calibrated likelihood of its tokens.
+
+    The score is `sigmoid(scale * log p(step | image, question, earlier steps) + bias)`.
+
+    Args:
+        prm: A local folder, or the id of a repository on the model hub.
+        format: Prompt format that it was trained with: `continue`, `atomic`, `stages` or a plugin's. By default that of
+            its config.json, else `continue`.
+        scale: Factor of the log-likelihood (natural logarithm, summed over the step's tokens). By default that of its
+            config.json.
+        bias: Added to the scaled log-likelihood. By default that of its config.json.
+        revision: Branch, tag or commit of the repository on the hub.
+        dtype: `auto` (the checkpoint's own precision on an accelerator, float32 on a CPU), `float32`, `bfloat16` or
+            `float16`.
+        device: `auto` (CUDA, else MPS, else CPU) or a device of torch, such as `cuda:1`.
+        batch_size: Maximum rows of one forward pass. `auto`: what the GPU's free memory is expected to hold, 128 at
+            most, and 8 on a CPU. A batch that runs out of memory is halved.
+        cache_gib: Memory for the KV cache in GiB, which keeps the question and earlier steps between batches. 0
+            disables it.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
 
     Raises:
         AtomThinkError: It cannot be loaded, or its calibration is missing.

@@ -155,10 +155,30 @@ def prm_token(
     cache_gib: NonNegativeFloat = CACHE_GIB,
     trust_remote_code: bool = False,
 ) -> TokenPrm:
-    """Loads a PRM that is read at a tag.
+    """Loads a language model that is read at a tag after each step, such as AtomThinkPRM.
 
-    The config.json of a PRM trained here says in `atomthink_prm` how it is read; for others `format`, `tag`, `good` and
-    `bad` do. A text-only one is laid out as AtomThinkPRM and Math-psa were published.
+    The config.json of a PRM that was trained here says in `atomthink_prm` how it is read. For other PRMs `format`,
+    `tag`, `good` and `bad` say it. A text-only PRM gets the input layout in which AtomThinkPRM and Math-psa were
+    published.
+
+    Args:
+        prm: A local folder, or the id of a repository on the model hub.
+        format: Prompt format that a PRM with images was trained with: `continue`, `atomic`, `stages` or a plugin's. By
+            default that of its config.json. If its config.json says nothing, a PRM without `format` is read as text
+            alone.
+        tag: Text after each step, where the PRM is read; a single token. By default that of its config.json, else
+            AtomThinkPRM's.
+        good: Token that says that the step is right. By default that of its config.json, else AtomThinkPRM's ` +`.
+        bad: Token that says that the step is wrong. By default that of its config.json, else AtomThinkPRM's ` -`.
+        revision: Branch, tag or commit of the repository on the hub.
+        dtype: `auto` (the checkpoint's own precision on an accelerator, float32 on a CPU), `float32`, `bfloat16` or
+            `float16`.
+        device: `auto` (CUDA, else MPS, else CPU) or a device of torch, such as `cuda:1`.
+        batch_size: Maximum rows of one forward pass. `auto`: what the GPU's free memory is expected to hold, 128 at
+            most, and 8 on a CPU. A batch that runs out of memory is halved.
+        cache_gib: Memory for the KV cache in GiB, which keeps the question and earlier steps between batches. 0
+            disables it.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
 
     Raises:
         AtomThinkError: It cannot be loaded, or tag, good or bad is not one token.

@@ -79,18 +79,21 @@ def served_prm_head(
     wait: NonNegativeFloat = 600.0,
     trust_remote_code: bool = False,
 ) -> ServedHeadPrm:
-    """Makes a served token classifier, such as Qwen2.5-Math-PRM, a scorer; arguments as in `served_prm_token`.
+    """Uses a token classifier of text on a server, such as Qwen2.5-Math-PRM.
 
     Args:
-        prm: A folder or hub id with its tokenizer.
-        base_url: The server's address.
-        separator: As in `prm_head`.
-        revision: Branch, tag or commit on the hub.
-        connections: Requests in flight at most, at each server.
-        timeout: Seconds one try of a request may take.
-        max_retries: Further tries.
-        wait: Seconds to wait for a server that went away when no other is left.
-        trust_remote_code: Whether to run a tokenizer's Python code that comes with the checkpoint.
+        prm: A local folder, or the id of a repository on the model hub, with the PRM's config and tokenizer. It is also
+            the model's name on the servers, unless they serve a single model.
+        base_url: Address of the server, with `/v1`. Addresses of several servers of one PRM are separated by `;`.
+        separator: Token after each step, where the PRM is read. By default that of its config.json, else
+            Qwen2.5-Math-PRM's `<extra_0>`.
+        revision: Branch, tag or commit of the repository on the hub.
+        connections: Maximum requests in flight at each server.
+        timeout: Seconds that one attempt of a request may take.
+        max_retries: Further attempts after a rate limit (HTTP 429), a server error or a lost connection. The pause
+            before each grows to at most 8 s, unless the server asks for another.
+        wait: Seconds to wait for a server to come back when no other server is up, before the question fails.
+        trust_remote_code: Whether to run Python code of the tokenizer that comes with the checkpoint.
 
     Raises:
         AtomThinkError: The PRM's folder or a server cannot be used.

@@ -177,22 +177,27 @@ def served_prm_token(
     wait: NonNegativeFloat = 600.0,
     trust_remote_code: bool = False,
 ) -> ServedPrm:
-    """Makes a served language model that is read at a tag a scorer; `prm` names its tokenizer's checkpoint.
+    """Uses a language model on a server that is read at a tag after each step.
+
+    It needs vLLM, which reads its prefix cache for these requests.
 
     Args:
-        prm: A folder or hub id with its config and tokenizer; also what the servers call it, unless they have one
-            model only.
-        base_url: The server's address, with `/v1`; several of one model separated by `;`.
-        format: As in `prm_token`, as are the next four arguments.
-        tag: Written after each step.
-        good: Says that the step is right.
-        bad: Says that it is wrong.
-        revision: Branch, tag or commit on the hub.
-        connections: As in `openai_policy`, as are the next three arguments.
-        timeout: Seconds one try of a request may take.
-        max_retries: Further tries.
-        wait: Seconds to wait for a server that went away when no other is left.
-        trust_remote_code: Whether to run a tokenizer's Python code that comes with the checkpoint.
+        prm: A local folder, or the id of a repository on the model hub, with the PRM's config and tokenizer. It is also
+            the model's name on the servers, unless they serve a single model.
+        base_url: Address of the server, with `/v1`. Addresses of several servers of one PRM are separated by `;`.
+        format: Prompt format that a PRM with images was trained with: `continue`, `atomic`, `stages` or a plugin's. By
+            default that of its config.json.
+        tag: Text after each step, where the PRM is read; a single token. By default that of its config.json, else
+            AtomThinkPRM's.
+        good: Token that says that the step is right. By default that of its config.json, else AtomThinkPRM's ` +`.
+        bad: Token that says that the step is wrong. By default that of its config.json, else AtomThinkPRM's ` -`.
+        revision: Branch, tag or commit of the repository on the hub.
+        connections: Maximum requests in flight at each server.
+        timeout: Seconds that one attempt of a request may take.
+        max_retries: Further attempts after a rate limit (HTTP 429), a server error or a lost connection. The pause
+            before each grows to at most 8 s, unless the server asks for another.
+        wait: Seconds to wait for a server to come back when no other server is up, before the question fails.
+        trust_remote_code: Whether to run Python code of the tokenizer that comes with the checkpoint.
 
     Raises:
         AtomThinkError: The PRM's folder or a server cannot be used.

@@ -1,4 +1,7 @@
-"""Step-level beam search guided by a process reward model (paper, section 5; published B=2, C=3)."""
+"""Beam search over steps, guided by a process reward model.
+
+Source: AtomThink (arXiv 2411.11930), section 5, step-wise search, published with 2 beams and 3 candidates.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,19 @@ def beam(
     aggregate: Aggregate = "mean",
     stop: Literal["pool", "first_final"] = "pool",
 ) -> Search:
-    """Returns the search that keeps the `beams` best paths and samples `candidates` steps of each.
+    """Keeps the `beams` best paths and samples `candidates` next steps of each.
 
-    The root is expanded once, with `beams * candidates` samples. Concluded paths leave the beam for a
-    pool; the search ends when the pool holds `beams` paths or no path can be extended, and the pool's best
-    aggregate answers. Where no path concluded, the best unfinished one is returned.
+    The first step is sampled `beams * candidates` times. A path that concludes leaves the beam for a pool. The search
+    ends when the pool holds `beams` paths or when no path can be extended, and the path of the pool with the best
+    aggregate answers. If no path concluded, the best unfinished one is returned.
 
     Args:
-        beams: Paths kept per level.
-        candidates: Samples per kept path.
-        aggregate: How a path's step scores become its rank.
-        stop: `first_final` ends at the first level whose beam holds a concluded path, as published.
+        beams: Paths kept after each step.
+        candidates: Samples of each path that is kept.
+        aggregate: How the step scores of a path become its rank: the `last` score, the `min`, the `mean` or the
+            product (`prod`).
+        stop: `pool` ends as described above. `first_final` ends as the published code does: at the first step after
+            which the beam holds a concluded path.
     """
 
     async def search(tree: SearchTree) -> Choice:

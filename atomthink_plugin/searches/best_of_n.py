@@ -1,4 +1,7 @@
-"""Best-of-N: the path with the best process reward (paper, section 5, path-wise search)."""
+"""Best-of-N: the chain with the best process reward.
+
+Source: AtomThink (arXiv 2411.11930), section 5, path-wise search.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from atomthink_plugin.api import Aggregate, Choice, Count, Search, SearchTree
 
 
 def best_of_n(n: Count = 8, aggregate: Aggregate = "mean") -> Search:
-    """Returns the search that samples `n` QuickThink paths and keeps the best-scored one.
+    """Samples `n` chains and returns the one with the best aggregate of its step scores.
 
-    Concluded paths come before those that ended without an answer; ties go to the likelier path.
+    Chains with an answer rank before chains without one. Ties go to the likelier chain.
 
     Args:
-        n: Paths sampled.
-        aggregate: `min` is the paper's worst action, `last` its last action, `mean` its average.
+        n: Chains sampled.
+        aggregate: How step scores become the score of a chain: the `last` score (the paper's last action), the `min`
+            (worst action), the `mean` (average) or the product (`prod`).
     """
 
     async def search(tree: SearchTree) -> Choice:

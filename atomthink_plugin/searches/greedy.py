@@ -1,4 +1,7 @@
-"""Greedy step-level search: at each step the best-scored candidate is kept (paper, section 5)."""
+"""Greedy search over steps, guided by a process reward model.
+
+Source: AtomThink (arXiv 2411.11930), section 5, step-wise search.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from atomthink_plugin.api import Choice, Count, Search, SearchTree
 
 
 def greedy(candidates: Count = 3) -> Search:
-    """Returns the search that samples `candidates` next steps and follows the best-scored one.
+    """Samples `candidates` next steps and follows the best-scored one, until it concludes.
 
     Ties go to the likelier step.
+
+    Args:
+        candidates: Samples of each step.
     """
 
     async def search(tree: SearchTree) -> Choice:

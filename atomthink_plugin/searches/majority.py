@@ -1,4 +1,7 @@
-"""Majority voting, or self-consistency: the answer most paths reach (Wang et al., arXiv 2203.11171)."""
+"""Majority voting over whole chains, also called self-consistency.
+
+Source: Wang et al., arXiv 2203.11171.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,13 @@ from atomthink_plugin.searches.voting import elect
 
 
 def majority(n: Count = 8) -> Search:
-    """Returns the search over `n` QuickThink paths in which each path has one vote."""
+    """Samples `n` chains; the answer that most of them reach wins. Answers are compared by mathematical equivalence.
+
+    Only chains with an answer vote. Ties go to the answer whose chains are likelier under the policy.
+
+    Args:
+        n: Chains sampled.
+    """
 
     async def search(tree: SearchTree) -> Choice:
         paths = await tree.rollouts(n)

@@ -38,15 +38,15 @@ def verdict_of(review: str) -> Verdict | None:
 
 
 def self_refine(rounds: Count = 3) -> Search:
-    """Returns the search that reviews a draft and writes a new one, up to `rounds` times.
+    """Reviews a chain and writes a new one, up to `rounds` times.
 
-    The first draft is what thinking=quick gives with the same temperature. The role `critic` reviews, the policy itself
-    where none is given. The search ends when a review does not call the draft wrong, after `rounds` reviews, when the
-    budget is spent, or when the context is full. The last draft answers, but one without an answer does not replace
-    one with an answer.
+    The first draft is the chain that `thinking=quick` gives at the same temperature. The role `critic` reviews, the
+    policy itself if no critic is given. The search ends when a review does not call the draft wrong, after `rounds`
+    reviews, when the budget is spent, or when the context is full. The last draft answers, but a draft without an
+    answer does not replace one with an answer.
 
     Args:
-        rounds: Reviews, at most; there is one draft more.
+        rounds: Maximum reviews. There is one draft more.
     """
 
     async def search(tree: SearchTree) -> Choice:

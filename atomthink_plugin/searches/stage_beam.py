@@ -1,4 +1,4 @@
-"""LLaVA-CoT's stage-level beam search: candidates of each stage are compared in pairs, and the winner is extended.
+"""LLaVA-CoT's stage-level beam search, in which a judge compares the candidates of each stage.
 
 Source: LLaVA-CoT (arXiv 2411.10440, version 1) and its inference code. Published are 4 candidates at temperature 0.6
 and top_p 0.9, and the policy itself as the judge. The judge's prompts have the published parts, in words of our own.
@@ -51,11 +51,11 @@ _CHECK: Final = (
 
 
 def stage_beam(candidates: Count = 4) -> Search:
-    """Returns the search that samples `candidates` of each stage and follows the winner of their duels.
+    """Samples `candidates` of each stage, compares them in pairs and continues from the winner.
 
-    The role `judge` decides, the policy itself where none is given. Candidates of REASONING are first checked one by
+    The role `judge` decides, the policy itself if no judge is given. Candidates of REASONING are first checked one by
     one, by text alone. Those that are called incorrect take no part, unless all are. A search whose budget is spent
-    ends with the stages that it has.
+    ends with the stages that it has. Formats other than `stages` are judged step by step.
 
     Args:
         candidates: Samples of each stage.

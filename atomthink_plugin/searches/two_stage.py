@@ -15,11 +15,11 @@ from atomthink_plugin.api import Choice, Path, Search, SearchTree, Unit
 
 
 def two_stage() -> Search:
-    """Returns the search that samples a rationale and then asks for the answer that follows from it.
+    """Samples a rationale, then asks for the answer that follows from it.
 
-    The role `answer` answers, the policy itself where none is given. A chain that ended without a conclusion is a
-    rationale as well. The chain's own conclusion stands where nothing comes before it, and where no answer can be
-    asked for or read.
+    The role `answer` answers, the policy itself if no other model is given. A chain that ended without a conclusion is
+    a rationale as well. The chain's own conclusion stands if nothing comes before it, or if no answer can be asked for
+    or read.
     """
 
     async def search(tree: SearchTree) -> Choice:

@@ -1,4 +1,7 @@
-"""Weighted voting: each path's vote counts as much as its process reward (Li et al., arXiv 2206.02336)."""
+"""Voting over whole chains in which a vote counts as much as the chain's process reward.
+
+Source: Li et al., arXiv 2206.02336.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,13 @@ from atomthink_plugin.searches.voting import elect
 
 
 def weighted(n: Count = 8, aggregate: Aggregate = "mean") -> Search:
-    """Returns the search over `n` QuickThink paths in which a vote weighs its path's aggregate."""
+    """As `majority`, but each vote is weighted by the aggregate of its chain's step scores.
+
+    Args:
+        n: Chains sampled.
+        aggregate: How step scores become the weight of a chain: the `last` score, the `min`, the `mean` or the
+            product (`prod`).
+    """
 
     async def search(tree: SearchTree) -> Choice:
         paths = await tree.rollouts(n)

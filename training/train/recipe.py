@@ -102,96 +102,156 @@ Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class DataFile(BaseModel):
-    """One file of training data.
+    """One file of training data."""
 
-    Attributes:
-        file: JSONL; images are relative to it.
-        format: Prompt format of its records that name none themselves; None for the recipe's.
-        weight: How often each record is used in an epoch: 2 is twice, 0.5 a random half, the same in every epoch.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     file: Path
+    """JSONL file. Images are relative to its folder."""
+
     format: str | None = None
+    """Prompt format of those of its records that name none themselves. By default that of the recipe."""
+
     weight: PositiveFloat = 1.0
+    """How often each record is used in an epoch: 2 is twice, 0.5 a random half, the same half in every epoch."""
 
 
 DataFiles = Annotated[tuple[Annotated[DataFile, BeforeValidator(_file)], ...], BeforeValidator(_listed)]
 
 
 class Recipe(BaseModel):
-    """The fields that all trainings share.
+    """The keys that all trainings share.
 
-    Fields named in transformers' `TrainingArguments` or trl's configurations mean what they mean there. Any further
-    argument of `TrainingArguments` may be given as well. Paths are relative to the working directory.
-
-    Attributes:
-        trust_remote_code: Whether to run Python code that comes with the checkpoint.
-        chat_template_path: File with a Jinja chat template, for checkpoints without one; saved with the weights.
-        data: One or more files, each a path or a `DataFile`.
-        output_dir: Folder of the trained checkpoint, `log.jsonl`, `rejects.jsonl`, and, during training,
-            `checkpoints/`.
-        module_learning_rates: Learning rates of parameters whose name contains a match of a pattern; the first
-            pattern that matches counts.
-        weight_decay: Of matrices; vectors have none.
-        max_length: Tokens of a row, image tokens included; longer rows are rejected. None for the model's context.
-        max_pixels: Pixels of an image; larger images are scaled down before the processor sees them. The trained
-            config.json holds the number, so that inference does the same; other servers do not know it.
-        bf16: Compute in bfloat16: autocast over float32 weights or, with `use_peft`, over frozen bfloat16 weights.
-            The default unless `fp16` is set; `bf16: false` computes in float32.
-        save_dtype: Of the weights that are written.
-        lora_target_modules: Layers that get adapters, as peft takes them: a regular expression for the whole name, or
-            a list of names. By default the linear layers of the language model.
-        merge_lora: Whether the adapters are merged into the weights at the end; otherwise `output_dir` holds the
-            adapters alone.
-        freeze: Parameters whose name contains a match of one of these patterns are not trained.
-        dataloader_num_workers: Processes that measure the records before the first step and then prepare the rows.
-        save_steps: Steps between two checkpoints to resume from; None for no checkpoints.
-        resume_from_checkpoint: Whether to continue from the newest complete checkpoint, if there is one.
+    Keys with the name of an argument of transformers' `TrainingArguments` or of trl's configurations mean what they
+    mean there. Any further argument of `TrainingArguments` may be given as well. Paths are relative to the working
+    directory.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
     model_name_or_path: str
+    """The checkpoint to train: a local folder, or the id of a repository on the model hub."""
+
     model_revision: str | None = None
+    """Branch, tag or commit of the repository on the hub."""
+
     trust_remote_code: bool = False
+    """Whether to run Python code that comes with the checkpoint."""
+
     chat_template_path: str | None = None
+    """File with a Jinja chat template, for checkpoints without one. It is saved with the weights."""
+
     attn_implementation: str | None = None
+    """Attention kernel by the names of transformers: `sdpa`, `flash_attention_2`, `eager`, ... By default transformers
+    chooses."""
+
     data: DataFiles
+    """One or more files of training data. Each is a path, or a mapping with the keys of a data file: `{file:
+    chains.jsonl, weight: 2}`."""
+
     output_dir: Path
+    """Folder of the trained checkpoint, of `log.jsonl` and `rejects.jsonl`, and of `checkpoints/` during training."""
+
     num_train_epochs: PositiveFloat = 1.0
+    """Passes over the data. Ignored if `max_steps` is given."""
+
     max_steps: int = -1
+    """Optimizer steps of the whole training. -1 trains for `num_train_epochs`."""
+
     per_device_train_batch_size: PositiveInt = 8
+    """Rows of one forward pass in each process."""
+
     gradient_accumulation_steps: PositiveInt = 1
+    """Forward passes whose gradients are added up before an optimizer step."""
+
     learning_rate: PositiveFloat = 2e-5
+    """Peak learning rate of AdamW."""
+
     module_learning_rates: dict[Pattern, NonNegativeFloat] = {}
+    """Other learning rates, by a regular expression: they hold for parameters whose name contains a match. The first
+    expression that matches counts."""
+
     adam_beta1: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """Decay rate of AdamW's first moment."""
+
     adam_beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
+    """Decay rate of AdamW's second moment."""
+
     weight_decay: NonNegativeFloat = 0.0
+    """Weight decay of matrices. Vectors, such as biases and norms, have none."""
+
     max_grad_norm: NonNegativeFloat = 1.0
+    """Gradients are scaled down to this norm. 0 turns clipping off."""
+
     lr_scheduler_type: str = "cosine"
+    """Schedule of the learning rate by the names of transformers, such as `cosine`, `linear`, `constant_with_warmup` or
+    `warmup_stable_decay`."""
+
     lr_scheduler_kwargs: dict[str, Any] = {}
+    """Further arguments of the schedule by name."""
+
     warmup_steps: NonNegativeFloat = 0.03
+    """Steps over which the learning rate rises from 0. A number below 1 is a share of all steps."""
+
     max_length: PositiveInt | None = None
+    """Limit of a row in tokens, image tokens included. Longer rows are rejected. By default the model's context."""
+
     max_pixels: PositiveInt | None = None
+    """Maximum pixels of an image. Larger images are scaled down before the processor reads them. The trained
+    config.json holds the number, so that inference with this package does the same; other servers ignore it."""
+
     fp16: bool = False
+    """Whether to compute in float16."""
+
     bf16: bool = Field(default_factory=lambda given: not given.get("fp16"))
+    """Whether to compute in bfloat16: autocast over float32 weights or, with `use_peft`, over frozen bfloat16 weights.
+    By default true unless `fp16` is set. With both off, the training computes in float32."""
+
     save_dtype: Dtype = "bfloat16"
+    """Precision of the weights that are saved."""
+
     use_peft: bool = False
+    """Whether to train LoRA adapters instead of all weights."""
+
     lora_r: PositiveInt = 16
+    """Rank of the adapters."""
+
     lora_alpha: PositiveFloat = 32
+    """Scale of the adapters: their output is multiplied by `lora_alpha / lora_r`."""
+
     lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Dropout in the adapters."""
+
     lora_target_modules: Pattern | tuple[str, ...] = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+    """Layers that get adapters, as peft takes them: a regular expression for the whole name, or a list of names. By
+    default the linear layers of the language model."""
+
     merge_lora: bool = True
+    """Whether the adapters are merged into the weights at the end. Otherwise `output_dir` holds the adapters alone."""
+
     freeze: Annotated[tuple[Pattern, ...], BeforeValidator(_listed)] = ()
+    """Regular expressions. Parameters whose name contains a match are not trained."""
+
     gradient_checkpointing: bool = False
+    """Whether to compute activations again in the backward pass, which takes more time and less memory."""
+
     dataloader_num_workers: NonNegativeInt = 0
+    """Processes that measure the records before the first step and then prepare the rows."""
+
     seed: int = 0
+    """Seed of the order of the rows, of dropout and of new weights."""
+
     save_steps: PositiveInt | None = None
+    """Steps between two checkpoints to resume from. By default none are saved."""
+
     save_total_limit: PositiveInt = 2
+    """Checkpoints to resume from that are kept; older ones are deleted."""
+
     resume_from_checkpoint: bool = False
+    """Whether to continue from the newest complete checkpoint, if there is one."""
+
     logging_steps: PositiveInt = 10
+    """Steps between two lines of the log."""
 
     @model_validator(mode="before")
     @classmethod
@@ -233,64 +293,72 @@ class Recipe(BaseModel):
 
 
 class PolicyRecipe(Recipe):
-    """Supervised fine-tuning on chains.
-
-    Attributes:
-        format: Prompt format of records and files that name none: a registered stepwise format, or `direct` or `cot`,
-            where the single step is the whole reply.
-        one_row_per_chain: Whether a chain is one row with a loss on all its steps, instead of one row per step. Needs
-            a format whose prompt stays the same over all steps, such as `continue`.
-    """
+    """Supervised fine-tuning of a policy on chains."""
 
     format: str = "continue"
+    """Prompt format of records and files that name none: a registered stepwise format, or `direct` or `cot`, with which
+    the single step is the whole reply."""
+
     one_row_per_chain: bool = False
+    """Whether a chain is one row with a loss on all its steps, instead of one row per step. It needs a format whose
+    prompt stays the same over all steps, such as `continue`."""
 
 
 class DpoRecipe(Recipe):
-    """Preference tuning on pairs of steps or of path endings (DPO, arXiv 2305.18290).
-
-    Attributes:
-        format: Prompt format of records and files that name none.
-    """
+    """Preference tuning of a policy on pairs of steps or of path endings (DPO, arXiv 2305.18290)."""
 
     format: str = "continue"
+    """Prompt format of records and files that name none."""
+
     beta: PositiveFloat = 0.1
+    """Strength of the pull towards the model before the training."""
+
     loss_type: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ("sigmoid",)
+    """One or more losses of trl's DPOTrainer, such as `sigmoid`, or `[sigmoid, sft]`."""
+
     loss_weights: tuple[float, ...] | None = None
+    """Weight of each loss. By default 1 for each."""
+
     learning_rate: PositiveFloat = 5e-7
+    """Peak learning rate of AdamW."""
 
 
 class PrmRecipe(Recipe):
-    """Training on labelled chains.
-
-    Attributes:
-        kind: `token`: a language model, read at a tag after each step by its good and its bad token. `head`: a
-            token classifier, read at a separator after each step.
-        images: Whether the model reads images. Without, it is a language model (or, for `head`, a classifier made of
-            one), with the input layout of AtomThinkPRM or Qwen2.5-Math-PRM.
-        format: Prompt format, for a model that reads images.
-        step_tag: Text after every step; by default AtomThinkPRM's for `token`, `<extra_0>` for `head`. Like
-            `good_token` and `bad_token` it is added to the tokenizer if it is not a single token.
-        good_token: `token`: the answer that a step is right.
-        bad_token: `token`: the answer that a step is wrong.
-        balance_labels: Whether wrong and right steps have the same weight in total.
-        token_loss_weight: Weight of the same loss at each token of a step, from the first wrong token on; for right
-            steps, and for wrong steps with a known correction. 0 for the paper's loss.
-        lm_loss_weight: Weight of the language modelling loss on right steps, and on the first token in which a
-            correction differs; it keeps the model's ability to do the task. 0 for the paper's loss.
-    """
+    """Training of a process reward model on labelled chains."""
 
     kind: Literal["token", "head"] = "token"
+    """`token`: a language model, read at a tag after each step by its good and its bad token. `head`: a token
+    classifier, read at a separator after each step."""
+
     images: bool = True
+    """Whether the model reads images. Without, it is a language model (for `head`, a classifier made of one) with the
+    input layout of AtomThinkPRM or Qwen2.5-Math-PRM."""
+
     format: str = "continue"
+    """Prompt format of a model that reads images."""
+
     step_tag: str = Field(
         default_factory=lambda given: SEPARATOR_TOKEN if given.get("kind") == "head" else str(PUBLISHED.tag)
     )
+    """Text after each step. By default AtomThinkPRM's for `token` and `<extra_0>` for `head`. Like `good_token` and
+    `bad_token` it is added to the tokenizer if it is not a single token."""
+
     good_token: str = str(PUBLISHED.good)
+    """With `kind: token`: the token that says that a step is right."""
+
     bad_token: str = str(PUBLISHED.bad)
+    """With `kind: token`: the token that says that a step is wrong."""
+
     balance_labels: bool = False
+    """Whether wrong and right steps have the same weight in total."""
+
     token_loss_weight: NonNegativeFloat = 0.0
+    """With `kind: token`: weight of the same loss at each token of a step, from the first wrong token on. It applies to
+    right steps, and to wrong steps with a known correction. 0 is the paper's loss."""
+
     lm_loss_weight: NonNegativeFloat = 0.0
+    """With `kind: token`: weight of the language modelling loss on right steps, and on the first token in which a
+    correction differs. It keeps the model's ability to do the task. 0 is the paper's loss."""
 
     @property
     def class_tokens(self) -> tuple[str, ...]:
