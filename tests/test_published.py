@@ -1,4 +1,4 @@
-"""The files of published results in examples/published: checked as a user's command is, then run on the embedded model."""
+"""The files of published results: checked as a user's command is, then run on the embedded model."""
 
 from __future__ import annotations
 
