@@ -1,6 +1,6 @@
 """Compares estimated abilities with true ones, for three policies whose steps can be judged exactly.
 
-    python benchmarks/atomic_capability.py --questions 60 --json benchmarks/results/atomic_capability.json
+    python -m benchmarks.atomic_capability --questions 60 --json benchmarks/results/atomic_capability.json
 
 On the demo task, the kind and the correctness of every step are known. The policies are the embedded one and two
 damaged versions of it, in which half of the values that are read, or computed, are replaced by wrong ones. Each ability
@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import re
 import tempfile
@@ -50,6 +48,7 @@ from atomthink_plugin.tasks.capability.rollouts import PrefixResults, measure_pr
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.tiny.labels import verdicts
+from benchmarks.provenance import provenance
 
 OPERATIONS = Path(__file__).parent / "demo_operations.yaml"
 VERBS = {"read": "Reading", "conclude": "Conclusion"}
@@ -258,7 +257,7 @@ def main() -> None:
             "damage": DAMAGE,
             "records": len(made),
             "labelled_elsewhere": wrong,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            **provenance(),
             "results": results,
         }
         options.json.write_text(json.dumps(record, indent=1) + "\n")

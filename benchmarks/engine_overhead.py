@@ -1,6 +1,6 @@
 """What the engine itself costs: whole runs with a scripted policy and scorer that answer at once.
 
-    python benchmarks/engine_overhead.py --json benchmarks/results/engine_overhead.json
+    python -m benchmarks.engine_overhead --json benchmarks/results/engine_overhead.json
 
 It includes everything but the models: the search, step checks, answers, votes, budgets, the bookkeeping of the
 tree, and the journal, on and off. Every question has a tree of its own, six steps deep, of steps as long as real ones.
@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import tempfile
 import time
@@ -41,6 +39,7 @@ from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.majority import majority
+from benchmarks.provenance import provenance
 
 DEPTH = 6
 SEARCHES: dict[str, Search] = {"beam, B=2 C=3": beam(2, 3), "majority @8": majority(8)}
@@ -129,12 +128,10 @@ def main() -> None:
     for name, row in rows.items():
         grid.add_row(name, *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console(width=140).print(grid)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(machine)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         rounded = {name: {key: round(value, 4) for key, value in row.items()} for name, row in rows.items()}
-        record = {"machine": machine, "questions": options.questions, **rounded}
+        record = {**provenance(), "questions": options.questions, **rounded}
         options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

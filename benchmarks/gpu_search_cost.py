@@ -1,7 +1,7 @@
 """The cost of a beam search on a GPU with models of 7 B, by questions in flight, and of the published code.
 
-    python benchmarks/gpu_search_cost.py --json benchmarks/results/gpu_search_cost.json
-    python benchmarks/gpu_search_cost.py --device cpu --size tiny --in-flight 1 2 --json cost.json  # a quick test
+    python -m benchmarks.gpu_search_cost --json benchmarks/results/gpu_search_cost.json
+    python -m benchmarks.gpu_search_cost --device cpu --size tiny --in-flight 1 2 --json cost.json  # a quick test
 
 A LLaVA and a text PRM of Qwen2-7B's shape are made on the device with random weights, nothing is downloaded. Both
 implementations (`baselines.py`) search with 576 image tokens, B = 2, C = 3 and six levels. Ours answers twice as many
@@ -10,8 +10,8 @@ drawn from a log-normal distribution with that mean (`lognormal`). Both use the 
 without cuDNN's. In `cudnn` measurements torch may choose cuDNN's, for both.
 
 Time on a GPU may be limited, so the most important measurements come first, the file is written after each, and none
-begins once `--minutes` have passed. The file holds `device`, `torch`, `cudnn` (versions), `size`, `minutes` (of all
-measurements so far) and:
+begins once `--minutes` have passed. The file holds `machine`, `date`, `torch`, `cudnn` (versions), `size`, `minutes`
+(of all measurements so far) and:
 
 - `searches`, a list, each with `way` (`ours` or `published way`), `lengths`, `in_flight`, `cudnn_attention`,
   `questions`, `seconds_per_question`, `cpu_seconds_per_question`, `generated` (tokens per question),
@@ -41,8 +41,6 @@ from typing import Any, Literal
 from unittest import mock
 
 import torch
-from baselines import BEAMS, CANDIDATES, Arm, Ours, Published, Setting, TagJudge, Way, run, tagged
-from random_models import SIZES, random_policy, random_prm
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
@@ -57,6 +55,9 @@ from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
+from benchmarks.baselines import BEAMS, CANDIDATES, Arm, Ours, Published, Setting, TagJudge, Way, run, tagged
+from benchmarks.provenance import gpu_provenance
+from benchmarks.random_models import SIZES, random_policy, random_prm
 
 STEP_TOKENS, LEVELS = {"7b": 32, "40m": 32, "tiny": 4}, {"7b": 6, "40m": 6, "tiny": 2}
 COPIED = {"7b": 2**32, "40m": 2**28, "tiny": 2**22}
@@ -231,7 +232,7 @@ def measure(options: argparse.Namespace, began: float) -> Iterator[dict[str, Any
     """Yields the record after each measurement."""
     device, size = torch.device(options.device), options.size
     record: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        **gpu_provenance(device),
         "torch": torch.__version__,
         "cudnn": torch.backends.cudnn.version(),
         "size": size,
@@ -253,7 +254,7 @@ def measure(options: argparse.Namespace, began: float) -> Iterator[dict[str, Any
 
 
 def show(record: dict[str, Any], title: str) -> None:
-    grid = Table(title=f"{title}, on {record['device']}", show_header=False)
+    grid = Table(title=f"{title}, on {record['machine']}", show_header=False)
     for name, value in record.items():
         parts = {f"{name}: {key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
         for key, part in parts.items():
@@ -273,7 +274,7 @@ def main() -> None:
         print("There is no CUDA device here: nothing was measured.", file=sys.stderr)
         sys.exit(2)
     for record in measure(options, time.monotonic()):
-        newest = {"device": record["device"], **record["searches"][-1]}
+        newest = {"machine": record["machine"], **record["searches"][-1]}
         show(newest, f"beam search, B = {BEAMS}, C = {CANDIDATES}")
         if options.json is not None:
             options.json.parent.mkdir(parents=True, exist_ok=True)

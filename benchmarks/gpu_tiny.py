@@ -1,6 +1,6 @@
 """The embedded model's recipe at ten times the data, on a GPU: a new policy, and a PRM for the shipped policy.
 
-    python benchmarks/gpu_tiny.py --out DIR
+    python -m benchmarks.gpu_tiny --out DIR
     atomthink train tiny --out DIR --only 16 17 18
     python -m benchmarks.held_out --add --json benchmarks/results/held_out.json \
         --other-policy "tenfold policy=DIR/policy-tenfold" --other-prm "tenfold PRM=DIR/prm"

@@ -1,6 +1,6 @@
 """The cost of a training step of a 7 B LLaVA with LoRA: memory, tokens per second, share of the device's arithmetic.
 
-    python benchmarks/gpu_training.py --json benchmarks/results/gpu_training.json
+    python -m benchmarks.gpu_training --json benchmarks/results/gpu_training.json
 
 The model has LLaVA 1.5's shape and random weights, nothing is downloaded. Rows are whole chains after an image of 576
 tokens, as `atomthink train policy` renders and collates them; LoRA of rank 16 on the language model's linear layers,
@@ -21,9 +21,7 @@ from itertools import islice
 from pathlib import Path as FilePath
 
 import torch
-from gpu_search_cost import seconds, show
 from peft import get_peft_model
-from random_models import SIZES, random_policy
 
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.checkpoints import Checkpoint
@@ -35,6 +33,9 @@ from atomthink_plugin.training.train.collate import Batch, collate
 from atomthink_plugin.training.train.recipe import PolicyRecipe
 from atomthink_plugin.training.train.row_encoder import RowEncoder
 from atomthink_plugin.training.train.tokens import ChainRows, closing_id
+from benchmarks.gpu_search_cost import seconds, show
+from benchmarks.provenance import gpu_provenance
+from benchmarks.random_models import SIZES, random_policy
 
 MATRIX = {"7b": 8192, "40m": 2048, "tiny": 512}
 
@@ -82,7 +83,7 @@ def measure(device: torch.device, size: str, rows: int) -> dict[str, object]:
         steps.zero_grad()
 
     record: dict[str, object] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        **gpu_provenance(device),
         "size": size,
         "rows": rows,
         "tokens": tokens,

@@ -1,6 +1,6 @@
 """Measures all modes of thinking on held-out demo questions: accuracy, cost, paired tests, and the scaling curve.
 
-    python benchmarks/held_out.py --questions 600 --json benchmarks/results/held_out.json
+    python -m benchmarks.held_out --questions 600 --json benchmarks/results/held_out.json
 
 The path-wise searches and pass@N are computed from one set of 16 sampled paths per question. Path i of a question does
 not depend on N, so the first N of the 16 paths are those of a run with N. Their PRM calls are the distinct steps of
@@ -18,8 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +42,7 @@ from atomthink_plugin.searches.weighted import weighted
 from atomthink_plugin.tasks.demo.comparison import ModeResult, measure_mode
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
+from benchmarks.provenance import provenance
 
 SIZES = (1, 2, 4, 8, 16)
 FEW = 8
@@ -189,7 +188,7 @@ def add(file: FilePath, rows: Sequence[ModeResult]) -> None:
     kept = {row["thinking"]: row for row in record["rows"]}
     first = kept[record["baseline"]]
     baseline = ModeResult(first["thinking"], tuple(right == "1" for right in first["right"]), 0, 0.0, 0.0, 0.0)
-    kept |= {row.mode: as_record(row, baseline) for row in rows}
+    kept |= {row.mode: as_record(row, baseline) | provenance() for row in rows}
     Console(width=140).print(table(rows, baseline))
     file.write_text(json.dumps(record | {"rows": list(kept.values())}, indent=1) + "\n")
 
@@ -243,8 +242,7 @@ def main() -> None:
     voted = replayed(f"majority @{equal} (beam's tokens)", majority(equal), replays, demo, equal * tokens, 0.0)
     rows.append(voted)
     Console(width=140).print(table(rows, baseline))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(f"{machine}; {max(SIZES)} scored paths per question took {seconds:.0f} s")
+    print(f"{max(SIZES)} scored paths per question took {seconds:.0f} s")
     won = paired(beam, voted)
     print(f"beam against {voted.mode}: {won}")
     if options.json is not None:
@@ -254,7 +252,7 @@ def main() -> None:
             "seed": options.seed,
             "policy": name_of(options.policy),
             "prm": name_of(options.prm),
-            "machine": machine,
+            **provenance(),
             "seconds_for_16_scored_paths": round(seconds, 1),
             "baseline": baseline.mode,
             "beam_against_majority_at_equal_tokens": won,

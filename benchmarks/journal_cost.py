@@ -1,6 +1,6 @@
 """The cost of the journal in a run of the embedded model, by part, as shares of the run.
 
-    python benchmarks/journal_cost.py --json benchmarks/results/journal_cost.json
+    python -m benchmarks.journal_cost --json benchmarks/results/journal_cost.json
 
 Records are the finished questions with their trees, synced to the disk; thumbnails are made in a thread of their own;
 answers are the models' replies to unfinished questions, logged so that a killed run repeats only the requests in
@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +32,7 @@ from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.thumbnails import Thumbnails
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
+from benchmarks.provenance import provenance
 
 SEARCHES: Final = ("beam", "majority", "best_of_n")
 
@@ -113,11 +112,9 @@ def main() -> None:
     for name, row in rows.items():
         grid.add_row(name, *(f"{value:.2f}" for value in row.values()))
     Console(width=140).print(grid)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(machine)
     if options.json is not None:
         rounded = {name: {key: round(value, 4) for key, value in row.items()} for name, row in rows.items()}
-        record = {"machine": machine, "questions": options.questions, **rounded}
+        record = {**provenance(), "questions": options.questions, **rounded}
         options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -1,6 +1,6 @@
 """How good are step labels, and what do they cost? Compares three methods with the demo task's exact labels.
 
-    python benchmarks/label_quality.py --questions 200 --json benchmarks/results/label_quality.json
+    python -m benchmarks.label_quality --questions 200 --json benchmarks/results/label_quality.json
 
 - teacher: gold chains, complete or cut after a step that a scripted teacher corrupts (AtomThink's method). The labels
   follow from the construction. The teacher confuses items, operators and results and does not verify the outcome, so
@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import tempfile
 import time
@@ -46,6 +44,7 @@ from atomthink_plugin.training.label.rollouts import RolloutResult, sample_chain
 from atomthink_plugin.training.label.run import hard, label_chains
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
 from atomthink_plugin.training.tiny.labels import verdicts
+from benchmarks.provenance import provenance
 
 NUMBERS = (1, 2, 4, 8, 16)
 OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "x": lambda a, b: a * b}
@@ -293,7 +292,7 @@ def main() -> None:
             "rows": [asdict(r) for r in rows],
             "limits": noise,
             "omega_at_equal_accuracy": saved,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            **provenance(),
         }
         options.json.write_text(json.dumps(record, indent=1) + "\n")
 

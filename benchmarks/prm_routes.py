@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import importlib.metadata
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -30,6 +29,7 @@ from atomthink_plugin.scorers.detect import PUBLISHED
 from atomthink_plugin.scorers.prm_head import Conversation
 from atomthink_plugin.scorers.prm_token import TextLayout
 from atomthink_plugin.servers.openai_client import Server
+from benchmarks.provenance import provenance
 from tests.tiny_models import question
 from tests.vllm.vllm_server import VllmServer, causal_prm, head_prm, qwen_prm, serve
 
@@ -145,7 +145,7 @@ def main() -> None:
     Console().print(table)
     if target:
         versions = {name: importlib.metadata.version(name) for name in ("vllm", "torch", "transformers")}
-        record = {"machine": platform.processor() or platform.machine(), "versions": versions, "block_size": 32}
+        record = {**provenance(), "versions": versions, "block_size": 32}
         target.write_text(json.dumps({**record, "rows": rows}, indent=1) + "\n")
 
 

@@ -1,6 +1,6 @@
 """The tables and the curve of the README's "See the thinking", from runs of the embedded model.
 
-    python benchmarks/report_curves.py --runs runs
+    python -m benchmarks.report_curves --runs runs
 
 Runs lmms-eval on the demo task, once per mode, with samples and journals in the folder `--runs` (finished runs are
 not repeated), then compares them with QuickThink and draws the scaling curve of the largest
@@ -11,16 +11,19 @@ that search shows how accurate the estimated seconds are.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from atomthink_plugin.report.compare import show as compare
 from atomthink_plugin.report.replay import SelectionMethod
 from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.report.scale import Scaling, grids, scaling
 from atomthink_plugin.report.scale import show as scale
+from benchmarks.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
 WAYS = {
@@ -62,9 +65,17 @@ def main() -> None:
     scale(runs[-1], None, {kind: to / f"scaling.{kind}" for kind in ("json", "svg", "png")})
     found = scaling(runs[-1], None)
     smaller = evaluate(f"best_of_{FEWER}", f"thinking=slow,search=best_of_n,n={FEWER}", folder, options.limit)
-    notes = "".join(f"- {note}\n" for note in [*found.notes, check(found, smaller)])
+    lines = [*found.notes, check(found, smaller)]
+    notes = "".join(f"- {note}\n" for note in lines)
     (to / "scaling.md").write_text("\n".join([*(grid.markdown() for grid in grids(found)), notes]))
     print(notes)
+    extend(to / "comparison.json", provenance())
+    extend(to / "scaling.json", {**provenance(), "notes": lines})
+
+
+def extend(file: Path, fields: dict[str, Any]) -> None:
+    """Adds fields to a JSON file."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=1) + "\n")
 
 
 def check(found: Scaling, smaller: Path) -> str:

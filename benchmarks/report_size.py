@@ -1,6 +1,6 @@
 """How large a page of `atomthink view` is and how fast a browser shows it, for 50, 500 and 5,000 questions.
 
-    python -m benchmarks.report_size --questions 50 500 5000 --out benchmarks/results/report_size.json
+    python -m benchmarks.report_size --questions 50 500 5000 --json benchmarks/results/report_size.json
 
 The runs are made up: eight chains of five steps for each question, with random words, and a picture
 with the detail of a photograph, whose thumbnail is in the journal. Times are of reading the run and writing
@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import tempfile
 import time
@@ -29,6 +27,7 @@ from atomthink_plugin.report.page_html import write_page
 from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.searches.aggregates import AGGREGATES
+from benchmarks.provenance import provenance
 from tests.report.browser import chromium, opened
 from tests.report.runs import DATE, sample
 
@@ -133,15 +132,14 @@ def measure(questions: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, nargs="+", default=[50, 500, 5000], metavar="N")
-    parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     rows = []
     for questions in options.questions:
         rows.append(measure(questions))
         print(rows[-1], flush=True)
-    if options.out is not None:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-        options.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    if options.json is not None:
+        options.json.write_text(json.dumps({**provenance(), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The cost of a beam search, compared with the same search as in AtomThink's published code.
 
-    python benchmarks/search_cost.py --json benchmarks/results/search_cost.json
+    python -m benchmarks.search_cost --json benchmarks/results/search_cost.json
 
 Both implementations (`baselines.py`) search the same questions, in turns of a few questions, in one process. There are
 two models: the embedded one with its own multimodal PRM, and a LLaVA with random weights, 576 image tokens and six
@@ -17,14 +17,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path as FilePath
 
 import torch
-from baselines import BEAMS, CANDIDATES, Arm, Ours, Published, SeeingJudge, Setting, TagJudge, embedded, run, tagged
-from random_models import SIZES, random_policy, random_prm
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +29,21 @@ from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
+from benchmarks.baselines import (
+    BEAMS,
+    CANDIDATES,
+    Arm,
+    Ours,
+    Published,
+    SeeingJudge,
+    Setting,
+    TagJudge,
+    embedded,
+    run,
+    tagged,
+)
+from benchmarks.provenance import provenance
+from benchmarks.random_models import SIZES, random_policy, random_prm
 
 TURN = 8
 
@@ -82,7 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     grid = Table(title=f"beam search, B = {BEAMS}, C = {CANDIDATES}")
     rows, record = [], {}
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    where = {**provenance(), "threads": torch.get_num_threads()}
     for setting, count in zip(settings(), (options.questions, options.random_questions), strict=True):
         if count == 0:
             continue
@@ -93,7 +104,7 @@ def main() -> None:
             "cpu_time_ratio": published["cpu_seconds_per_question"] / ours["cpu_seconds_per_question"],
         }
         ways = {arm.name: values for arm, values in zip(arms, measured, strict=True)}
-        record[setting.name] = {"machine": machine, "questions": count, **ways, **ratios}
+        record[setting.name] = {**where, "questions": count, **ways, **ratios}
         rows += [(setting.name, arm.name, values, ratios) for arm, values in zip(arms, measured, strict=True)]
     for heading in ("model", "way", *rows[0][2], "ratio"):
         grid.add_column(heading.replace("_", " "), justify="right")
@@ -101,7 +112,6 @@ def main() -> None:
         shown = [f"{value:.3g}" for value in values.values()]
         grid.add_row(model, name, *shown, f"{ratios['wall_time_ratio']:.1f}" if name == "ours" else "")
     Console(width=200).print(grid)
-    print(machine)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         before = json.loads(options.json.read_text()) if options.json.exists() else {}

@@ -1,6 +1,6 @@
 """Measures how often the judge-free scorer agrees with the verdict of the official pipeline.
 
-    python benchmarks/verdict_agreement.py ../shared/data/mathvista/verdicts_dev.jsonl.gz --json agreement.json
+    python -m benchmarks.verdict_agreement VERDICTS.jsonl.gz ... --json benchmarks/results/verdict_agreement.json
 
 A file has one response per line (JSON, gzip or not), with the official verdict: `model pid response extraction
 prediction true_false supported` for MathVista, `model id response model_answer correct` for MATH-Vision. The questions
@@ -33,6 +33,7 @@ from rich.table import Table
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.scoring.judges import SCORER_VERSION, judge
 from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
+from benchmarks.provenance import provenance
 
 MOST_FREQUENT = 15
 
@@ -172,7 +173,7 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args()
-    report: dict[str, Any] = {"scorer_version": SCORER_VERSION, "files": {}}
+    report: dict[str, Any] = {**provenance(), "scorer_version": SCORER_VERSION, "files": {}}
     console = Console(width=140)
     for path in arguments.files:
         began = time.monotonic()  # CPU time would miss formulas, which another process compares
@@ -180,7 +181,7 @@ def main() -> None:
         seconds = time.monotonic() - began
         show(console, path.name, rows)
         console.print(f"{seconds / max(1, len(rows)) * 10_000:.1f} s per 10,000 responses\n")
-        report["files"][path.name] = {
+        report["files"][f"{path.absolute().parent.name}/{path.name}"] = {
             "seconds_per_10000": seconds / max(1, len(rows)) * 10_000,
             "agreement": {
                 group: {part: {**asdict(value), "share": value.share} for part, value in parts.items()}

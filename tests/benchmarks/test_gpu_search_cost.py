@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+import benchmarks.gpu_search_cost as benchmark
+from benchmarks.baselines import distinct
+from benchmarks.gpu_search_cost import drawn_length, main, order, weights_read
+from benchmarks.random_models import SIZES, random_policy
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("sys.argv", ["gpu_search_cost.py", *arguments])
-    from gpu_search_cost import main
-
     main()
 
 
@@ -59,9 +59,6 @@ def test_all_of_it_runs_on_tiny_models(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_the_most_important_measurements_come_first_and_none_begins_after_the_limit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    from gpu_search_cost import order
-
     first, second, third, *rest = [(one.lengths, one.in_flight, one.cudnn) for one in order([1, 4, 16])]
     assert (first, second, third) == (("fixed", 4, False), ("fixed", 0, False), ("fixed", 16, False))
     assert len({first, second, third, *rest}) == 3 + len(rest) == 10
@@ -72,10 +69,7 @@ def test_the_most_important_measurements_come_first_and_none_begins_after_the_li
     assert capsys.readouterr().err
 
 
-def test_lengths_are_log_normal_with_the_mean_of_fixed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    from gpu_search_cost import drawn_length
-
+def test_lengths_are_log_normal_with_the_mean_of_fixed_ones() -> None:
     lengths = [drawn_length(32, seed) for seed in range(4000)]
     assert sum(lengths) / len(lengths) == pytest.approx(32, rel=0.03)
     assert min(lengths) < 12
@@ -85,9 +79,6 @@ def test_lengths_are_log_normal_with_the_mean_of_fixed_ones(monkeypatch: pytest.
 
 @pytest.mark.slow
 def test_both_ways_run_with_the_same_attention_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    import gpu_search_cost as benchmark
-
     questions = benchmark.engine_questions(benchmark.held_out(3))
     setting = benchmark.setting_of(torch.device("cpu"), "tiny")
     seen: list[bool] = []
@@ -100,19 +91,12 @@ def test_both_ways_run_with_the_same_attention_kernels(monkeypatch: pytest.Monke
             assert set(seen) == {cudnn}
 
 
-def test_a_decode_step_reads_the_language_model_and_no_table_of_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    from gpu_search_cost import weights_read
-    from random_models import SIZES, random_policy
-
+def test_a_decode_step_reads_the_language_model_and_no_table_of_embeddings() -> None:
     model: Any = random_policy(SIZES["tiny"], torch.device("cpu"), torch.float32).model
     width, inner, layers, words = 64, 128, 2, model.lm_head.weight.shape[0]
     layer = 4 * width * width + 3 * width * inner + 2 * width
     assert weights_read(model) == 4 * (layers * layer + width + words * width)
 
 
-def test_distinct_tokens_are_the_nodes_of_a_trie(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    from baselines import distinct
-
+def test_distinct_tokens_are_the_nodes_of_a_trie() -> None:
     assert distinct([[1, 2, 3], [1, 2, 4], [1, 2, 3, 5], [2, 2]]) == 7

@@ -10,6 +10,7 @@ import yaml
 
 from atomthink_plugin.training.tiny.stages import RECIPES
 from atomthink_plugin.training.train.recipe import PolicyRecipe, PrmRecipe, Recipe, checked_recipe
+from benchmarks.gpu_tiny import write_recipes
 
 KINDS: dict[str, type[Recipe]] = {"policy": PolicyRecipe, "prm": PrmRecipe}
 
@@ -33,10 +34,7 @@ def written(recipes: Path) -> Counter[str]:
     return records
 
 
-def test_ten_times_the_rows_in_as_many_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    from gpu_tiny import write_recipes
-
+def test_ten_times_the_rows_in_as_many_steps(tmp_path: Path) -> None:
     write_recipes(tmp_path, times=10, workers=3)
     once, tenfold = written(RECIPES), written(tmp_path)
     assert max(tenfold.values()) <= max(once.values())  # more files, no longer ones: they are written side by side

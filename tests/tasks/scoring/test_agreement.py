@@ -15,7 +15,8 @@ from atomthink_plugin.tasks.scoring.judges import judge
 
 from .records import QUESTIONS, SHARED, needs_data, questions
 
-BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "verdict_agreement.py"
+BENCHMARK = [sys.executable, "-m", "benchmarks.verdict_agreement"]
+ROOT = Path(__file__).parents[3]
 FILES = {
     "mathvista": SHARED / "mathvista/verdicts_dev.jsonl.gz",
     "mathvision": SHARED / "mathvision/verdicts_dev.jsonl.gz",
@@ -44,10 +45,10 @@ def test_stating_the_reference_is_right(benchmark: str) -> None:
 def test_verdicts_agree_with_the_official_ones(benchmark: str, bar: float, tmp_path: Path) -> None:
     out = tmp_path / "agreement.json"
     done = subprocess.run(
-        [sys.executable, BENCHMARK, FILES[benchmark], "--json", out], capture_output=True, text=True, check=False
+        [*BENCHMARK, FILES[benchmark], "--json", out], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(out.read_text())["files"][FILES[benchmark].name]
+    report = json.loads(out.read_text())["files"][f"{benchmark}/{FILES[benchmark].name}"]
     total = report["agreement"]["total"]
     assert total["supported"]["share"] >= bar
     assert total["all"]["rows"] > 5000
@@ -69,6 +70,6 @@ def test_a_mathvista_file_scored_letter_by_letter_gives_our_verdicts() -> None:
 def test_a_verdict_file_without_questions_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "verdicts.jsonl"
     file.write_text(json.dumps({"model": "m", "id": "1", "response": "3", "correct": True}) + "\n")
-    done = subprocess.run([sys.executable, BENCHMARK, file], capture_output=True, text=True, check=False)
+    done = subprocess.run([*BENCHMARK, file], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "questions.jsonl" in done.stderr
