@@ -113,6 +113,14 @@ class RunArguments(BaseModel):
     """Effect of a question that fails, for example because of a broken image. `record`: it is recorded with its reason
     and the run continues. `raise`: the run stops."""
 
+    policy: str | None = None
+    """Kind of the policy: `transformers`, `vllm`, `openai`, `lmms`, `emova` or a plugin's. By default that of the
+    model."""
+
+    config: str | None = None
+    """YAML file with any of these arguments, one `name: value` per line. Arguments on the command line override
+    them."""
+
     journal: str | None = None
     """Folder of the journals, in which finished questions and their search trees are kept; a run that is started again
     continues from there. By default `atomthink/journal` in the user's cache (`~/.cache`). `off` keeps nothing."""

@@ -36,7 +36,7 @@ def plan_for(name: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | 
     given, defaults = with_config_file(typed), dict(defaults or {})
     chosen = {**defaults, **given}
     shared = {f"prm_{argument}": chosen[argument] for argument in _SHARED if argument in chosen}
-    planned = plan(given.pop("policy", model.policy), given, {**model.defaults, **shared, **defaults})
+    planned = plan(given.get("policy", model.policy), given, {**model.defaults, **shared, **defaults})
     if planned.identity["policy"]["name"] == "lmms" and planned.identity["scorer"]["kind"] == "confidence":
         raise AtomThinkError(
             "`scorer=confidence` needs log-probabilities, and a model of lmms-eval gives none: name a process reward "

@@ -1,4 +1,4 @@
-"""AtomThink's published template, one user turn per step; the format `atomic`.
+"""AtomThink's published template, one user turn per step.
 
 Source: AtomThink (arXiv 2411.11930), the template of its atomic-step fine-tuning data.
 """
@@ -22,7 +22,7 @@ ATOMIC_INSTRUCTION: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Atomic:
-    """One user turn per step, with the steps so far inside it. Every server can answer it."""
+    """The turn holds the question and the steps so far. Every server can answer it."""
 
     def render(self, path: Path) -> Prompt:
         """Returns one user turn: question, historical reasoning steps, the task of predicting the next."""

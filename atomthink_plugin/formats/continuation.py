@@ -1,4 +1,4 @@
-"""Atomic steps that accumulate in the assistant's turn; the format `continue`."""
+"""Atomic steps that accumulate in the assistant's turn."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ CONTINUE_INSTRUCTION: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """Steps accumulate in the assistant's turn, so that the KV cache of every prefix can be reused.
-
-    The server or model has to continue an assistant's turn.
+    """The KV cache of every prefix can be reused. A server has to continue the assistant's turn, as vLLM's does.
 
     Attributes:
         instruction: Appended to the task's last turn, on a line of its own.

@@ -1,10 +1,11 @@
-"""LLaVA-CoT's four tagged stages; the format `stages`.
+"""LLaVA-CoT's four tagged stages.
 
 A reply is `<SUMMARY> ... </SUMMARY>`, `<CAPTION> ... </CAPTION>`, `<REASONING> ... </REASONING>` and
 `<CONCLUSION> ... </CONCLUSION>`, a blank line between them. Each stage is one unit, however many paragraphs it has.
 
 Sources: LLaVA-CoT (arXiv 2411.10440), the layout of LLaVA-CoT-100k, and the inference code's limit of 2048 tokens a
 stage.
+
 Different from the published code: the prompt ends with the stage's start tag, so that a model that was not trained on
 the tags writes the right stage. A model that was trained on them would write the same tag.
 """
@@ -37,7 +38,7 @@ _CONCLUSION: Final = re.compile(r"<CONCLUSION>(.*?)</CONCLUSION>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Four tagged stages that accumulate in the assistant's turn.
+    """The stages accumulate in the assistant's turn, so that a server has to continue it.
 
     Attributes:
         instruction: Appended to the task's last turn. Pass `format_instruction=` (empty) for checkpoints that were

@@ -1,4 +1,7 @@
-"""QuickThink: one chain of atomic steps (paper, section 4)."""
+"""QuickThink: one chain of atomic steps, without a search.
+
+Source: AtomThink (arXiv 2411.11930), section 4.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from atomthink_plugin.api import Choice, Search, SearchTree
 
 
 def quick() -> Search:
-    """Returns the search that follows one path; the tree resamples its invalid steps."""
+    """Samples one chain. A step that is empty, repeated or otherwise malformed is sampled again, see `retries`."""
 
     async def search(tree: SearchTree) -> Choice:
         (path,) = await tree.rollouts(1)

@@ -1,0 +1,78 @@
+"""Writes the pages of docs/reference that are generated from the types, signatures and docstrings of the package.
+
+Usage: python docs/scripts/reference.py [--check]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import command_page
+import recipe_page
+import run_pages
+from described import Argument, undescribed
+
+FOLDER: Final = Path(__file__).parents[1] / "reference"
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "arguments.md": run_pages.arguments_page,
+    "searches.md": run_pages.searches_page,
+    "formats.md": run_pages.formats_page,
+    "commands.md": command_page.commands_page,
+    "recipes.md": recipe_page.recipes_page,
+}
+
+_NOTE: Final = (
+    "*Generated from the source by `python docs/scripts/reference.py`: change the docstrings, not this page.*"
+)
+
+
+def all_arguments() -> list[Argument]:
+    """Returns everything that a user can type and that has to have a description."""
+    kinds = (
+        run_pages.policy_arguments(),
+        run_pages.scorer_arguments(),
+        run_pages.search_arguments(),
+        run_pages.format_arguments(),
+        command_page.command_arguments(),
+        recipe_page.recipe_keys(),
+    )
+    return [*run_pages.run_arguments(), *(one for kind in kinds for group in kind.values() for one in group)]
+
+
+def faults(folder: Path = FOLDER) -> list[str]:
+    """Returns what is wrong with the pages: arguments without a description, and pages that are out of date."""
+    found = [f"{name} has no description: add one to its docstring" for name in undescribed(all_arguments())]
+    for name, page in PAGES.items():
+        file = folder / name
+        if not file.is_file() or file.read_text(encoding="utf-8") != text(page):
+            found.append(f"docs/reference/{name} is out of date: run `python docs/scripts/reference.py`")
+    return found
+
+
+def text(page: Callable[[], str]) -> str:
+    """Returns the text of a page as it is committed."""
+    return f"{page()}\n\n---\n\n{_NOTE}\n"
+
+
+def write(folder: Path = FOLDER) -> None:
+    """Writes all pages."""
+    for name, page in PAGES.items():
+        (folder / name).write_text(text(page), encoding="utf-8")
+
+
+def main() -> int:
+    """Writes the pages or, with `--check`, prints what is wrong with them; returns the exit status."""
+    if "--check" not in sys.argv[1:]:
+        write()
+        return 0
+    found = faults()
+    print("\n".join(found), file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""The pages of a run's arguments, of the searches and of the formats."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from described import Argument, entries, of_callable, of_model, one_line, summary
+
+from atomthink_plugin.api import Message, Question, SearchKind, Step
+from atomthink_plugin.api import Path as Chain
+from atomthink_plugin.config import QUICK, RunArguments
+from atomthink_plugin.formats.cot import Cot
+from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.identity import matters
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
+from atomthink_plugin.plugins import defaults
+from atomthink_plugin.plugins.arguments import parameters
+from atomthink_plugin.policies import roles_of
+
+_RISE: Final = " for the first, the second and all further samples of a step"
+
+SAME: Final = ("concurrency", "on_error", "journal", "config")
+"""Arguments of every run that are not in the identity of its plan, see tests/docs/test_reference.py."""
+
+
+def run_arguments() -> list[Argument]:
+    """Returns the arguments that every run has."""
+    return of_model(RunArguments, "a run", same=SAME.__contains__)
+
+
+def policy_arguments() -> dict[str, list[Argument]]:
+    """Returns the arguments of each policy."""
+    policies = defaults.atomthink_policies().items()
+    return {name: of_callable(make, f"the policy {name}", same=_same) for name, make in policies}
+
+
+def scorer_arguments() -> dict[str, list[Argument]]:
+    """Returns the arguments of each scorer."""
+    return {
+        name: of_callable(make, f"the scorer {name}", parameters(make, "prm_"), _same)
+        for name, make in defaults.atomthink_scorers().items()
+    }
+
+
+def search_arguments() -> dict[str, list[Argument]]:
+    """Returns the arguments of each search."""
+    return {
+        name: of_callable(kind.factory, f"the search {name}") for name, kind in defaults.atomthink_searches().items()
+    }
+
+
+def formats() -> dict[str, Callable[..., Any]]:
+    """Returns all formats by name, those of the ways of thinking in one reply last."""
+    return {**defaults.atomthink_formats(), "cot": Cot, "direct": Direct}
+
+
+def format_arguments() -> dict[str, list[Argument]]:
+    """Returns the arguments of each format."""
+    return {
+        name: of_callable(make, f"the format {name}", parameters(make, "format_")) for name, make in formats().items()
+    }
+
+
+def _same(name: str) -> bool:
+    return not matters({name: "value"})
+
+
+def arguments_page() -> str:
+    """Returns the page of all arguments of `--model_args`."""
+    return "\n\n".join(
+        [
+            "# Arguments",
+            "Every argument of `--model_args`, by what it belongs to. The arguments of a search are on the page "
+            "[Searches](searches.md).",
+            "Arguments are typed as `--model_args name=value,name=value` after `lmms-eval` and `atomthink`, as lines "
+            "`name: value` of a YAML file that `config=` names, and as `load(name, argument=value)` in "
+            "[Python](python-api.md). An unknown argument, or a value that does not fit, is refused before anything is "
+            "loaded. `None` stands for no value.",
+            "An argument that *changes no result* may have another value when a run is resumed. With another value of "
+            "any other argument, all questions are asked again.",
+            "## Every run",
+            entries(run_arguments()),
+            "## Models and their policies",
+            "`--model` names a policy and the arguments it starts with. What you type overrides them. "
+            "[Models](models.md) has the versions that were tested.",
+            _models(),
+            "The options `--batch_size` and `--device` of lmms-eval set the policy's arguments of these names, and "
+            "the PRM's (`prm_batch_size`, `prm_device`) unless you give it its own.",
+            *_sections(policy_arguments(), defaults.atomthink_policies(), "policy"),
+            "## Scorers",
+            "`scorer` names one of these, or the PRM's config.json tells. With `prm_base_url=` it is the `served_` "
+            "scorer of the same kind. Their arguments have the prefix `prm_`. "
+            "[Process reward models](prms.md) has checkpoints that were tested.",
+            *_sections(scorer_arguments(), defaults.atomthink_scorers(), "scorer"),
+            "## Format arguments",
+            "Arguments of a format have the prefix `format_`. [Formats](formats.md) shows what a model is asked.",
+            *(
+                f"### `{name}`{'' if name in defaults.atomthink_formats() else f' (`thinking={name}`)'}\n\n"
+                + (entries(arguments, f"{name}-") or "It has no arguments.")
+                for name, arguments in format_arguments().items()
+            ),
+            "## Roles",
+            *_roles(),
+        ]
+    )
+
+
+def _models() -> str:
+    rows = ["| `--model` | policy | arguments it starts with |", "|---|---|---|"]
+    for name, model in defaults.atomthink_models().items():
+        given = ", ".join(f"`{key}={_place(value)}`" for key, value in model.defaults.items())
+        rows.append(f"| `{name}` | [`{model.policy}`](#policy-{model.policy}) | {given} |")
+    return "\n".join(rows)
+
+
+def _place(value: object) -> object:
+    """Returns the value; a path within the package without the folder it is installed in."""
+    return f"(embedded {Path(value).name})" if isinstance(value, str) and value.startswith(str(WEIGHTS)) else value
+
+
+def _sections(
+    arguments: Mapping[str, list[Argument]], makers: Mapping[str, Callable[..., Any]], kind: str
+) -> Iterator[str]:
+    for name, own in arguments.items():
+        yield f'### <a id="{kind}-{name}"></a>`{name}`'
+        yield summary(makers[name])
+        yield entries(own, f"{name}-") or "It has no arguments."
+
+
+def _roles() -> Iterator[str]:
+    yield (
+        "Some searches ask further policies, each in a role. A role takes the arguments of a policy with the role's "
+        "name as prefix: `judge_pretrained=`, `critic_base_url=`. `ROLE_policy=` names the kind of policy; "
+        "`ROLE_base_url=` alone means `openai`, and without both it is the kind of the run's own policy. A role "
+        "inherits `batch_size`, `device` and `base_url` of the run. A role for which nothing is given is taken by "
+        "the run's own policy."
+    )
+    rows = ["| role | search |", "|---|---|"]
+    for name, kind in defaults.atomthink_searches().items():
+        rows += [f"| `{role}` | [`{name}`](searches.md#{name}) |" for role in roles_of(kind)]
+    yield "\n".join(rows)
+
+
+def searches_page() -> str:
+    """Returns the page of all searches."""
+    kinds = defaults.atomthink_searches()
+    return "\n\n".join(
+        [
+            "# Searches",
+            "Every search of `thinking=slow`, with its arguments and where it comes from. "
+            "[What a search costs](../explanation/search-cost.md) and "
+            "[the accuracy of the searches](../benchmarks/accuracy.md) help to choose one.",
+            "```bash\nlmms-eval --model atomthink_tiny --tasks atomthink_demo --limit 20 \\\n"
+            "    --model_args thinking=slow,search=beam,beams=2,candidates=3\n```",
+            _overview(kinds),
+            *_search("quick", QUICK, [], "thinking=quick"),
+            *(
+                part
+                for name, kind in kinds.items()
+                for part in _search(name, kind, search_arguments()[name], f"thinking=slow,search={name}")
+            ),
+        ]
+    )
+
+
+def _overview(kinds: Mapping[str, SearchKind]) -> str:
+    rows = ["| search | scores steps | roles | temperature | format |", "|---|---|---|---|---|"]
+    for name, kind in kinds.items():
+        roles = ", ".join(f"`{role}`" for role in roles_of(kind))
+        form = f"`{kind.format}`" if kind.format else ""
+        rows.append(
+            f"| [`{name}`](#{name}) | {'yes' if kind.scored else ''} | {roles} | {_temperature(kind)} | {form} |"
+        )
+    return "\n".join(rows)
+
+
+def _temperature(kind: SearchKind) -> str:
+    drawn = [max(kind.temperature, min(kind.temperature + kind.rise * index, 1.0)) for index in range(3)]
+    return ", ".join(f"{each:g}" for each in (drawn if kind.rise else drawn[:1]))
+
+
+def _search(name: str, kind: SearchKind, arguments: list[Argument], typed: str) -> Iterator[str]:
+    yield f"## `{name}`"
+    first, *rest = _paragraphs(sys.modules[kind.factory.__module__].__doc__ or "")
+    yield first
+    yield summary(kind.factory)
+    facts = [
+        f"Typed as `{typed}`.",
+        f"Default temperature: {_temperature(kind)}{_RISE if kind.rise else ''}.",
+        "It scores steps: `prm` or `scorer` has to be given." if kind.scored else "It needs no scorer.",
+    ]
+    if kind.format:
+        facts.append(f"Format: [`{kind.format}`](formats.md#{kind.format}), unless `format` names another.")
+    if roles_of(kind):
+        needed = "required" if kind.roles else "optional"
+        facts.append(
+            f"Role: {', '.join(f'`{role}`' for role in roles_of(kind))} ({needed}), see [Roles](arguments.md#roles)."
+        )
+    yield "\n".join(f"- {fact}" for fact in facts)
+    if arguments:
+        yield entries(arguments, f"{name}-")
+    yield from rest
+
+
+def formats_page() -> str:
+    """Returns the page of all formats."""
+    return "\n\n".join(
+        [
+            "# Formats",
+            "A format decides how a policy is asked for the next step, and what one reply is. `format=` names one of "
+            "those that ask for steps; `cot` and `direct` belong to `thinking=cot` and `thinking=direct`.",
+            "The examples ask a question with an image after one step. `[image]` stands for the image.",
+            *(part for name, make in formats().items() for part in _format(name, make)),
+        ]
+    )
+
+
+def _format(name: str, make: Callable[..., Any]) -> Iterator[str]:
+    yield f"## `{name}`"
+    first, *rest = _paragraphs(sys.modules[make.__module__].__doc__ or "")
+    yield first
+    yield summary(make)
+    yield entries(format_arguments()[name], f"{name}-") or "It has no arguments."
+    yield "What the model is asked:"
+    yield f"```text\n{_example(make())}\n```"
+    yield from rest
+
+
+def _example(form: Any) -> str:
+    """Returns the prompt after one step, or of one reply."""
+    image: Any = None
+    question = Question("example", (Message("user", (image, "How many bars are blue?")),))
+    path = Chain(question)
+    if (unit := form.unit(path)) is not None:
+        text = "Step 1: The chart has five bars." if unit.name == "step" else f"{unit.opening}Count.{unit.closing}"
+        path = path.extend(Step(text))
+    prompt = form.render(path)
+    parts = (part if isinstance(part, str) else "[image]\n" for part in prompt.messages[-1].parts)
+    user = f"USER\n{''.join(parts)}"
+    return f"{user}\n\nASSISTANT (continued)\n{prompt.prefix}".rstrip() if prompt.begun else user
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [one_line(paragraph) for paragraph in text.strip().split("\n\n")]
