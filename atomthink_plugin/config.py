@@ -43,7 +43,9 @@ class RunArguments(BaseModel):
     thinking: Thinking = "quick"
     """How the model thinks about a question. `direct`: one reply to the task's own prompt. `cot`: one reply, after an
     instruction to think step by step. `quick`: one chain of atomic steps. `slow`: a search over steps or chains, which
-    `search` names."""
+    `search` names. The reply of `quick` and `slow` is the whole chain with its final sentence, in which the answer is
+    boxed as well if the task's prompt asks for that. A task that compares the reply with a single letter needs
+    `direct`."""
 
     search: str | None = None
     """Search of `thinking=slow`. By default `beam`."""

@@ -78,7 +78,8 @@ def arguments_page() -> str:
             "Arguments are typed as `--model_args name=value,name=value` after `lmms-eval` and `atomthink`, as lines "
             "`name: value` of a YAML file that `config=` names, and as `load(name, argument=value)` in "
             "[Python](python-api.md). An unknown argument, or a value that does not fit, is refused before anything is "
-            "loaded. `None` stands for no value.",
+            "loaded; `lmms-eval` then exits with status 2, as it does if all questions of a run fail. `None` stands "
+            "for no value.",
             "An argument that *changes no result* may have another value when a run is resumed. With another value of "
             "any other argument, all questions are asked again.",
             "## Every run",
@@ -167,13 +168,10 @@ def searches_page() -> str:
 
 
 def _overview(kinds: Mapping[str, SearchKind]) -> str:
-    rows = ["| search | scores steps | roles | temperature | format |", "|---|---|---|---|---|"]
+    rows = ["| search | what it does | PRM |", "|---|---|---|"]
     for name, kind in kinds.items():
-        roles = ", ".join(f"`{role}`" for role in roles_of(kind))
-        form = f"`{kind.format}`" if kind.format else ""
-        rows.append(
-            f"| [`{name}`](#{name}) | {'yes' if kind.scored else ''} | {roles} | {_temperature(kind)} | {form} |"
-        )
+        first = _paragraphs(sys.modules[kind.factory.__module__].__doc__ or "")[0]
+        rows.append(f"| [`{name}`](#{name}) | {first} | {'yes' if kind.scored else ''} |")
     return "\n".join(rows)
 
 
@@ -201,6 +199,7 @@ def _search(name: str, kind: SearchKind, arguments: list[Argument], typed: str) 
         )
     yield "\n".join(f"- {fact}" for fact in facts)
     if arguments:
+        yield "Arguments:"
         yield entries(arguments, f"{name}-")
     yield from rest
 
