@@ -64,7 +64,7 @@ def index(title: str, summary: str, pages: Sequence[Page], base: str = "") -> st
     sections: dict[str, list[str]] = {}
     for page in pages:
         about = first_sentence(page.source)
-        line = f"- [{page.title}]({base}{page.url or './'}){f': {about}' if about else ''}"
+        line = f"- [{page.title}]({f'{base}{page.url}' or './'}){f': {about}' if about else ''}"
         sections.setdefault(page.section, []).append(line)
     parts = [f"# {title}", f"> {summary}"]
     for section, lines in sections.items():
