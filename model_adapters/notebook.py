@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -13,12 +13,58 @@ from PIL import Image
 from atomthink_plugin.api import AtomThinkError, Message, Outcome, Question, QuestionError
 from atomthink_plugin.inference.image_input import read_image, upright
 from atomthink_plugin.named_models import plan_for
+from atomthink_plugin.report.outcome_html import outcome_html
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.event_loop import run
-from atomthink_plugin.runtime.runner import Runner
+from atomthink_plugin.runtime.runner import OnNode, Runner
 
 
-def load(name: str, **arguments: Any) -> Runner:
+@dataclass(frozen=True, slots=True)
+class NotebookOutcome(Outcome):
+    """An outcome that a notebook draws: the chosen steps, the search tree and the costs.
+
+    Attributes:
+        question: The question.
+        search: Name and arguments of the search.
+    """
+
+    question: Question = field(kw_only=True, repr=False)
+    search: Mapping[str, Any] = field(kw_only=True, repr=False)
+
+    def _repr_html_(self) -> str:
+        """Returns what notebooks show."""
+        return outcome_html(self, self.question, self.search)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model, its process reward model and a search, ready for single questions.
+
+    Attributes:
+        runner: Answers the questions.
+        search: Name and arguments of the search.
+    """
+
+    runner: Runner
+    search: Mapping[str, Any]
+
+    async def think(self, question: Question, on_node: OnNode | None = None) -> NotebookOutcome:
+        """Answers one question, see `make_question`.
+
+        Args:
+            question: The question.
+            on_node: Called with each new node of the tree, and again when it is scored. Not called for a question
+                that is in the journal.
+
+        Raises:
+            QuestionError: The question cannot be answered.
+        """
+        outcome = await self.runner.think(question, on_node)
+        values = {known.name: getattr(outcome, known.name) for known in fields(Outcome)}
+        return NotebookOutcome(**values, question=question, search=self.search)
+
+
+def load(name: str, **arguments: Any) -> LoadedModel:
     """Loads a model, its process reward model and a search.
 
     Args:
@@ -38,12 +84,14 @@ def load(name: str, **arguments: Any) -> Runner:
             f"`max_pixels={planned.arguments.max_pixels}`: scale the images down before you ask about them"
         )
     runner = build(planned)
-    if planned.arguments.journal is None:
-        return runner
-    return replace(runner, journal=open_journal(planned, runner, name.removeprefix("atomthink_")))
+    if planned.arguments.journal is not None:
+        runner = replace(runner, journal=open_journal(planned, runner, name.removeprefix("atomthink_")))
+    return LoadedModel(runner, planned.identity["search"])
 
 
-def ask(model: Runner, text: str, *images: str | Path | Image.Image, choices: Sequence[str] = ()) -> Outcome:
+def ask(
+    model: LoadedModel, text: str, *images: str | Path | Image.Image, choices: Sequence[str] = ()
+) -> NotebookOutcome:
     """Thinks about one question; works where an event loop runs, as in a notebook, and where none does.
 
     Args:
@@ -53,7 +101,8 @@ def ask(model: Runner, text: str, *images: str | Path | Image.Image, choices: Se
         choices: The options of a multiple-choice question.
 
     Returns:
-        The answer, the steps to it with their scores, and the whole tree.
+        The answer, the steps to it with their scores, and the whole tree. As the last value of a notebook's cell, it
+        is drawn.
 
     Raises:
         QuestionError: The question cannot be asked.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -27,6 +27,8 @@ Kind = Literal["chosen", "continued", "finished", "pruned", "rejected", "ended",
 - ended: the last step of a path without a final answer
 - side: asked or written outside the chains, and not extended
 """
+
+_BEST_FIRST: Final = ("chosen", "continued", "finished", "ended", "pruned", "rejected", "side")
 
 _FACTORIES: Final[Mapping[str, Callable[..., Search]]] = {"beam": beam, "best_of_n": best_of_n, "weighted": weighted}
 
@@ -84,21 +86,19 @@ class FinishedTree:
         texts, scores = self.outcome.steps, self.outcome.scores
         for given in range(len(texts)):
             tops = (node for node in self.nodes.values() if node.parent not in self.nodes)
-            lines = list(self._spelled(tops, texts[given:]))
+            lines = self._spelled(tops, texts[given:])
             if lines:  # several trees, or a reply outside the chains, may have the same texts
                 best = max(lines, key=lambda line: self._agreement(line, scores[given:]))
                 return [node.id for node in best]
         return []
 
-    def _spelled(self, nodes: Iterable[Node], texts: Sequence[str]) -> Iterator[list[Node]]:
-        """Yields the paths with these texts that begin with one of `nodes`."""
-        for node in nodes:
-            if node.text != texts[0]:
-                continue
-            if len(texts) == 1:
-                yield [node]
-            else:
-                yield from ([node, *rest] for rest in self._spelled(self.children.get(node.id, ()), texts[1:]))
+    def _spelled(self, nodes: Iterable[Node], texts: Sequence[str]) -> list[list[Node]]:
+        """Returns the paths with these texts that begin with one of `nodes`."""
+        lines = [[node] for node in nodes if node.text == texts[0]]
+        for text in texts[1:]:
+            pairs = ((line, child) for line in lines for child in self.children.get(line[-1].id, ()))
+            lines = [[*line, child] for line, child in pairs if child.text == text]
+        return lines
 
     def _agreement(self, line: Sequence[Node], scores: Sequence[float | None]) -> tuple[int, bool, int]:
         """Measures how well a path matches the chosen path in the outcome."""
@@ -208,6 +208,21 @@ def statuses(tree: FinishedTree, search: Mapping[str, Any]) -> dict[str, NodeSta
         kind: Kind = "chosen" if node.id in chosen else _kind(tree, node, place)
         found[node.id] = NodeStatus(kind, depth) if place is None else NodeStatus(kind, depth, *place)
     return found
+
+
+def preorder(tree: FinishedTree, status: Mapping[str, NodeStatus]) -> list[Node]:
+    """Returns all nodes, parents before their children and better nodes first, so that the chosen path comes first."""
+
+    def place(node: Node) -> tuple[int, float, float]:
+        likely = -math.inf if node.logprob is None else node.logprob
+        return _BEST_FIRST.index(status[node.id].kind), -(node.score or 0.0), -likely
+
+    order: list[Node] = []
+    waiting = [node for top in reversed(list(tree.roots.values())) for node in sorted(top, key=place, reverse=True)]
+    while waiting:
+        order.append(waiting.pop())
+        waiting += sorted(tree.children.get(order[-1].id, ()), key=place, reverse=True)
+    return order
 
 
 _Place = tuple[int, int, int, float]

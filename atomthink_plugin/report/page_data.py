@@ -10,7 +10,7 @@ from typing import Any, Final
 from atomthink_plugin.answers import equivalent, group
 from atomthink_plugin.api import FURTHER_ROOT, Node, Outcome
 from atomthink_plugin.report.choice_reason import choice_reason
-from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, ranked_by, statuses
+from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, preorder, ranked_by, statuses
 from atomthink_plugin.report.run_reader import RecordedRun, RunQuestion
 from atomthink_plugin.searches.aggregates import AGGREGATES
 
@@ -19,8 +19,6 @@ _LISTED: Final = 160
 
 _SEARCHED: Final = 4000
 """Characters of each question's text and replies that the text search covers."""
-
-_ORDER: Final = ("chosen", "continued", "finished", "ended", "pruned", "rejected", "side")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,24 +139,11 @@ def _drawn(
     tree: FinishedTree, status: Mapping[str, NodeStatus], search: Mapping[str, Any], answered: RunQuestion
 ) -> dict[str, Any]:
     """Returns the nodes, parents before children and better nodes first, and the finished paths."""
-    order = _preorder(tree, status)
+    order = preorder(tree, status)
     numbers = {node.id: number for number, node in enumerate(order)}
     roots = {key: -1 - number for number, key in enumerate(tree.roots)}
     nodes = [_node(node, (numbers | roots)[node.parent], status[node.id]) for node in order]
     return {"nodes": nodes, "finished": _finished(tree, numbers, search, answered)}
-
-
-def _preorder(tree: FinishedTree, status: Mapping[str, NodeStatus]) -> list[Node]:
-    def place(node: Node) -> tuple[int, float, float]:
-        likely = -math.inf if node.logprob is None else node.logprob
-        return _ORDER.index(status[node.id].kind), -(node.score or 0.0), -likely
-
-    order: list[Node] = []
-    waiting = [node for top in reversed(list(tree.roots.values())) for node in sorted(top, key=place, reverse=True)]
-    while waiting:
-        order.append(waiting.pop())
-        waiting += sorted(tree.children.get(order[-1].id, ()), key=place, reverse=True)
-    return order
 
 
 def _node(node: Node, parent: int, status: NodeStatus) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import atomthink_plugin
 from atomthink_plugin import ask, load, make_question
 from atomthink_plugin.api import AtomThinkError, Node, Outcome, QuestionError
 from atomthink_plugin.model_adapters.answer_options import answer_options
-from atomthink_plugin.runtime.runner import Runner
+from atomthink_plugin.model_adapters.notebook import LoadedModel
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
 
@@ -24,12 +24,12 @@ FIGURE = draw(ITEM)
 
 
 @pytest.fixture(scope="module")
-def model() -> Runner:
+def model() -> LoadedModel:
     return load("atomthink_tiny", thinking="slow", search="beam")
 
 
 @pytest.fixture(scope="module")
-def outcome(model: Runner) -> Outcome:
+def outcome(model: LoadedModel) -> Outcome:
     return ask(model, ITEM.text, FIGURE)
 
 
@@ -48,7 +48,7 @@ def test_an_answer_has_its_steps_their_scores_and_the_tree(outcome: Outcome) -> 
     assert {*outcome.steps} <= {node.text for node in outcome.nodes}
 
 
-def test_it_works_where_an_event_loop_runs(model: Runner, outcome: Outcome) -> None:
+def test_it_works_where_an_event_loop_runs(model: LoadedModel, outcome: Outcome) -> None:
     async def cell() -> tuple[Outcome, Outcome]:
         return ask(model, ITEM.text, FIGURE), await model.think(make_question(ITEM.text, FIGURE))
 
@@ -58,7 +58,7 @@ def test_it_works_where_an_event_loop_runs(model: Runner, outcome: Outcome) -> N
     assert same(ask(model, ITEM.text, FIGURE), outcome)
 
 
-def test_the_search_is_shown_while_it_runs(model: Runner, outcome: Outcome) -> None:
+def test_the_search_is_shown_while_it_runs(model: LoadedModel, outcome: Outcome) -> None:
     seen: list[Node] = []
     asyncio.run(model.think(make_question(ITEM.text, FIGURE), on_node=seen.append))
     latest = {node.id: node for node in seen}
@@ -66,7 +66,16 @@ def test_the_search_is_shown_while_it_runs(model: Runner, outcome: Outcome) -> N
     assert len(seen) == len(outcome.nodes) + sum(node.score is not None for node in outcome.nodes)
 
 
-def test_an_image_may_be_a_file(model: Runner, outcome: Outcome, tmp_path: Path) -> None:
+def test_a_notebook_draws_the_answer_and_the_tree(model: LoadedModel, outcome: Outcome) -> None:
+    html: str = outcome._repr_html_()  # type: ignore[attr-defined]
+    assert ITEM.text in html
+    assert all(step in html for step in outcome.steps)
+    assert "data:image/webp" in html
+    assert "data:image/svg+xml" in html
+    assert outcome.search == {"name": "beam"}  # type: ignore[attr-defined]
+
+
+def test_an_image_may_be_a_file(model: LoadedModel, outcome: Outcome, tmp_path: Path) -> None:
     FIGURE.save(tmp_path / "figure.png")
     assert same(ask(model, ITEM.text, tmp_path / "figure.png"), outcome)
     assert same(ask(model, ITEM.text, str(tmp_path / "figure.png")), outcome)
@@ -102,7 +111,7 @@ def test_other_questions_have_other_ids() -> None:
         (("What?", np.zeros((2, 2, 3))), "ndarray"),
     ],
 )
-def test_what_cannot_be_asked_is_named(model: Runner, arguments: tuple[Any, ...], named: str) -> None:
+def test_what_cannot_be_asked_is_named(model: LoadedModel, arguments: tuple[Any, ...], named: str) -> None:
     with pytest.raises(QuestionError, match=named):
         ask(model, *arguments)
 
@@ -130,14 +139,15 @@ def test_the_error_of_a_model_that_cannot_be_loaded_has_the_reason(
 
 
 def test_a_journal_keeps_answers(tmp_path: Path) -> None:
-    first, second = (load("atomthink_tiny", journal=str(tmp_path / folder)) for folder in "ab")
-    assert first.journal is not None
-    assert second.journal is not None
-    answered = ask(first, ITEM.text, FIGURE)
-    assert len(first.journal) == 1
-    assert len(second.journal) == 0
+    one, other = (load("atomthink_tiny", journal=str(tmp_path / folder)) for folder in "ab")
+    first, second = one.runner.journal, other.runner.journal
+    assert first is not None
+    assert second is not None
+    answered = ask(one, ITEM.text, FIGURE)
+    assert len(first) == 1
+    assert len(second) == 0
     nodes: list[Node] = []
-    again = asyncio.run(first.think(make_question(ITEM.text, FIGURE), on_node=nodes.append))
+    again = asyncio.run(one.think(make_question(ITEM.text, FIGURE), on_node=nodes.append))
     assert again == answered  # its seconds, too
     assert not nodes
 
