@@ -19,7 +19,7 @@ from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.runner import OnNode, Runner
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class NotebookOutcome(Outcome):
     """An outcome that a notebook draws: the chosen steps, the search tree and the costs.
 
@@ -28,8 +28,12 @@ class NotebookOutcome(Outcome):
         search: Name and arguments of the search.
     """
 
-    question: Question = field(kw_only=True, repr=False)
-    search: Mapping[str, Any] = field(kw_only=True, repr=False)
+    question: Question = field(kw_only=True)
+    search: Mapping[str, Any] = field(kw_only=True)
+
+    def __repr__(self) -> str:
+        """Returns one line: the whole tree would fill the screen."""
+        return f"NotebookOutcome(answer={self.answer!r}, {len(self.steps)} steps, {len(self.nodes)} nodes)"
 
     def _repr_html_(self) -> str:
         """Returns what notebooks show."""
