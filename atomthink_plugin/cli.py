@@ -14,6 +14,7 @@ from typing import Any, Final
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.doctor.cli import doctor
 from atomthink_plugin.redaction import PrintableFormatter, printable
 from atomthink_plugin.report import cli as report
 from atomthink_plugin.tasks import cli as tasks
@@ -46,6 +47,7 @@ app = App(
 app["--help"].group = app["--version"].group = Group("Options", sort_key=9)
 
 app.command(tasks.demo, group=TRY)
+app.command(doctor, group=TRY)
 app.command(tasks.submit, group=EVALUATE)
 app.command(tasks.steps, group=EVALUATE)
 

@@ -143,6 +143,24 @@ def print_grid(grid: Grid, console: Console | None = None) -> None:
     _print(console, "")
 
 
+def print_facts(title: str, facts: Sequence[tuple[str, str]], console: Console | None = None) -> None:
+    """Prints named texts below a title. A terminal shows them wrapped, in a column beside the names.
+
+    Args:
+        title: What the facts are about.
+        facts: Pairs of a name and a text.
+        console: Where to print, by default standard output.
+    """
+    console = console or Console()
+    _print(console, title, "bold")
+    column = max((cell_len(name) for name, _ in facts), default=0) + len(_GAP)
+    for name, text in facts:
+        lines = _wrapped(_flat(printable(text)), console.width - column if console.is_terminal else None)
+        for number, line in enumerate(lines or [""]):
+            _print(console, f"{set_cell_size('' if number else name, column)}{line}".rstrip())
+    _print(console, "")
+
+
 def print_note(note: str, console: Console | None = None) -> None:
     """Prints a sentence about the tables, which a terminal wraps itself."""
     _print(console or Console(), note, "yellow")
@@ -154,7 +172,7 @@ def _print(console: Console, text: str, style: str = "") -> None:
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:
-    return [text] * bool(text) if width is None else textwrap.wrap(text, width)
+    return [text] * bool(text) if width is None else textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def _total(widths: Sequence[int]) -> int:

@@ -132,11 +132,16 @@ def replace_judged_tasks(index: MutableMapping[str, Any]) -> None:
             index[file.stem] = {**index[file.stem], "yaml_path": str(file)}
 
 
-def missing_judge_key() -> str | None:
-    """Returns the environment variable that should hold the judge's key, None if it is set or not needed."""
+def judge_key() -> str | None:
+    """Returns the environment variable that holds the judge's key, None if the judge needs none from us."""
     import lmms_eval.llm_judge  # noqa: F401  # it loads the folder's .env, which may hold the key
 
-    variable = _JUDGE_KEYS.get(os.environ.get("API_TYPE", "openai").lower())
+    return _JUDGE_KEYS.get(os.environ.get("API_TYPE", "openai").lower())
+
+
+def missing_judge_key() -> str | None:
+    """Returns the environment variable that should hold the judge's key, None if it is set or not needed."""
+    variable = judge_key()
     return None if variable is None or os.environ.get(variable) else variable
 
 

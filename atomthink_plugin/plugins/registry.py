@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 import pluggy
@@ -25,10 +25,30 @@ log = logging.getLogger(__name__)
 DEFAULT_PLUGINS: Final = ("atomthink_plugin.plugins.defaults",)
 """Modules that this package itself offers; named, not imported: they use what uses the registry."""
 
+_PREFIX: Final = "atomthink_"
+"""Beginning of the names of all hooks."""
+
+
+@dataclass(slots=True)
+class InstalledPlugin:
+    """A plugin of another package, as it was found.
+
+    Attributes:
+        name: The name of its entry point.
+        package: The package that it is in, and the version.
+        offers: The names that it offers and that can be used, by hook without the prefix: `searches`, `scorers`, ...
+        problems: What was left out, and why.
+    """
+
+    name: str
+    package: str
+    offers: dict[str, list[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Everything that can be named on a command line."""
+    """Everything that can be named on a command line, and the plugins of other packages."""
 
     policies: Mapping[str, PolicyFactory]
     scorers: Mapping[str, ScorerFactory]
@@ -36,6 +56,7 @@ class Registry:
     formats: Mapping[str, FormatFactory]
     models: Mapping[str, NamedModel]
     judges: Mapping[str, Judge]
+    plugins: tuple[InstalledPlugin, ...]
 
 
 @cache
@@ -50,39 +71,50 @@ def registry() -> Registry:
     manager.add_hookspecs(hookspecs)
     for module in DEFAULT_PLUGINS:
         manager.register(import_module(module), name=module)
+    plugins: dict[str, InstalledPlugin] = {}
     for point in entry_points(group=hookspecs.PROJECT):
+        name = f"{point.name} ({point.value})"
+        plugins[name] = InstalledPlugin(point.name, _package(point))
         try:
-            plugin = point.load()
-            manager.register(plugin, name=f"{point.name} ({point.value})")
+            manager.register(point.load(), name=name)
         except (Exception, SystemExit) as error:
-            log.warning("plugin %s (%s) is left out: %s", point.name, point.value, explained(error))
-    _report_unknown_hooks(manager)
-    formats = _collect(manager, "atomthink_formats")
+            _report(plugins, name, f"is left out: {explained(error)}")
+    _report_unknown_hooks(manager, plugins)
+    formats = _collect(manager, "atomthink_formats", plugins)
     FORMATS.update(formats)
     return Registry(
-        policies=_collect(manager, "atomthink_policies"),
-        scorers=_collect(manager, "atomthink_scorers"),
-        searches=_collect(manager, "atomthink_searches"),
+        policies=_collect(manager, "atomthink_policies", plugins),
+        scorers=_collect(manager, "atomthink_scorers", plugins),
+        searches=_collect(manager, "atomthink_searches", plugins),
         formats=formats,
-        models=_collect(manager, "atomthink_models"),
-        judges=_collect(manager, "atomthink_judges"),
+        models=_collect(manager, "atomthink_models", plugins),
+        judges=_collect(manager, "atomthink_judges", plugins),
+        plugins=tuple(plugins.values()),
     )
 
 
-def _report_unknown_hooks(manager: pluggy.PluginManager) -> None:
-    hooks = [name for name in vars(hookspecs) if name.startswith("atomthink_")]
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "unknown package"
+
+
+def _report(plugins: Mapping[str, InstalledPlugin], name: str, problem: str) -> None:
+    log.warning("plugin %s %s", name, problem)
+    if name in plugins:  # the default plugins are not
+        plugins[name].problems.append(problem)
+
+
+def _report_unknown_hooks(manager: pluggy.PluginManager, plugins: Mapping[str, InstalledPlugin]) -> None:
+    hooks = [name for name in vars(hookspecs) if name.startswith(_PREFIX)]
     for plugin in manager.get_plugins():
         for caller in manager.get_hookcallers(plugin) or ():
             if not caller.has_spec():
                 close = get_close_matches(caller.name, hooks, 1)
                 advice = f"did you mean {close[0]}?" if close else f"valid are {', '.join(hooks)}"
-                log.warning(
-                    "plugin %s: there is no hook %s, so it is ignored: %s",
-                    *(manager.get_name(plugin), caller.name, advice),
-                )
+                problem = f"implements {caller.name}, which is not a hook and is ignored: {advice}"
+                _report(plugins, str(manager.get_name(plugin)), problem)
 
 
-def _collect(manager: pluggy.PluginManager, hook: str) -> dict[str, Any]:
+def _collect(manager: pluggy.PluginManager, hook: str, plugins: Mapping[str, InstalledPlugin]) -> dict[str, Any]:
     """Asks one plugin after another, so that one that raises takes no other with it."""
     found: dict[str, Any] = {}
     implementations = getattr(manager.hook, hook).get_hookimpls()
@@ -91,12 +123,14 @@ def _collect(manager: pluggy.PluginManager, hook: str) -> dict[str, Any]:
         try:
             offered = dict(implementation.function())
         except (Exception, SystemExit) as error:
-            log.warning("plugin %s is left out of %s: %s", name, hook, explained(error))
+            _report(plugins, name, f"is left out of {hook}: {explained(error)}")
             continue
         for key, offer in offered.items():
             wrong = "which is taken" if key in found else fault(hook, key, offer)
-            if wrong is None:
-                found[key] = offer
-            else:
-                log.warning("plugin %s offers %r in %s, %s: left out", name, key, hook, wrong)
+            if wrong is not None:
+                _report(plugins, name, f"offers {key!r} in {hook}, {wrong}: left out")
+                continue
+            found[key] = offer
+            if name in plugins:
+                plugins[name].offers.setdefault(hook.removeprefix(_PREFIX), []).append(key)
     return found

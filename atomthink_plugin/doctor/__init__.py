@@ -1,0 +1,1 @@
+"""`atomthink doctor`: what is installed, what is reachable, and what would fail."""
