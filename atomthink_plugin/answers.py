@@ -72,7 +72,7 @@ def final_answer(text: str) -> str | None:
     Args:
         text: A step or a reply of any length; the time taken is linear in it.
 
-    Example:
+    Examples:
         >>> final_answer("Step 4: To sum up, the final answer is: 24.5 square units.")
         '24.5 square units'
         >>> final_answer("So it is \\boxed{\\frac{1}{2}} in total.")
@@ -162,7 +162,7 @@ def equivalent(first: str, second: str) -> bool:
     know synonyms. Expressions that sympy could hang on (longer than `MAX_MATH`, factorials, sums,
     integrals, towers of powers) are equal only as text, as are those that take too long to compare.
 
-    Example:
+    Examples:
         >>> equivalent("\\frac{1}{2}", "50%"), equivalent("A. 30", "B. 30"), equivalent("12 cm", "12")
         (True, False, True)
 
@@ -190,7 +190,7 @@ def group(answers: Sequence[str]) -> list[list[int]]:
     Returns:
         Indices into `answers`, ascending within a group; groups in order of first appearance.
 
-    Example:
+    Examples:
         >>> group(["1/2", "3", "0.5"])
         [[0, 2], [1]]
     """

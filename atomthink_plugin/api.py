@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Count = Annotated[int, Ge(1)]
-"""How many of something a search uses; users' zeros and negatives are refused before the run."""
+"""A whole number from 1, for arguments of searches. Other values are refused before the run."""
 
 FinishReason = Literal["stop", "eos", "length"]
 """Why a step ended: a stop string, the model's end of sequence, or the token limit."""
@@ -93,7 +93,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn as the harness sent it: text parts and images, in their order."""
+    """One turn of a conversation, as the task sent it.
+
+    Attributes:
+        role: Who speaks.
+        parts: Texts and PIL images, in reading order.
+    """
 
     role: Literal["system", "user", "assistant"]
     parts: tuple[str | Image, ...]
@@ -104,11 +109,11 @@ class Limits:
     """Generation limits of one question.
 
     Attributes:
-        max_new_tokens: Tokens of the whole chain, None for the format's own limit.
-        until: Stop strings of the task; they end a direct answer and never cut a chain of steps.
-        temperature: Overrides the run's for this question, as do the next two.
-        top_p: Nucleus kept.
-        top_k: Tokens kept.
+        max_new_tokens: Limit of the whole chain in tokens, at least 1; None for the run's.
+        until: Stop strings of the task. They end a direct answer and never cut a chain of steps.
+        temperature: Sampling temperature, 0 or higher; None for the run's.
+        top_p: Share of the probability that is kept, in (0, 1]; None for the run's.
+        top_k: Likeliest tokens that are kept, 0 for all; None for the run's.
     """
 
     max_new_tokens: int | None = None
@@ -124,11 +129,11 @@ class Question:
 
     Attributes:
         id: Unique in a run, e.g. `task/split/doc_id/repeat`.
-        messages: The task's own turns, whole.
-        choices: The options' texts in order, empty for free-form questions.
-        limits: Generation limits the task asked for.
-        history: Given steps; the search starts after them.
-        direct: The task wants one reply to its own prompt, without thinking, in every mode.
+        messages: The task's own turns, complete.
+        choices: The texts of the options in order; empty for free-form questions.
+        limits: Generation limits that the task asks for.
+        history: Given steps. The search starts after them.
+        direct: Whether the task wants one reply to its own prompt, without thinking, in every mode.
     """
 
     id: str
@@ -220,12 +225,17 @@ class Path:
     name: str = ROOT
 
     def extend(self, step: Step, answer: str | None = None) -> Path:
-        """Returns the child that adds `step`; `answer` is not None when the step concludes."""
+        """Returns the path with one more step.
+
+        Args:
+            step: The step.
+            answer: The final answer that the step states, None if it states none.
+        """
         return Path(self.question, self, step, answer, self.name)
 
     @cached_property
     def lineage(self) -> tuple[Path, ...]:
-        """The nodes from the first step to this one, the root left out."""
+        """The paths that end at each step, from the first step to the last; the root is not among them."""
         return () if self.parent is None else (*self.parent.lineage, self)
 
     @cached_property
@@ -245,7 +255,7 @@ class Path:
 
     @cached_property
     def key(self) -> str:
-        """Identity of this node among all nodes of its question: a digest of its step texts and their uses."""
+        """Identity of this path among all paths of its question: a digest of its step texts and their uses."""
         if self.parent is None or self.step is None:
             return self.name
         identity = f"{self.parent.key}\0{self.step.text}"
@@ -271,8 +281,8 @@ class Sampling:
     Attributes:
         temperature: Temperature of sample 0; 0 is greedy.
         rise: Added to the temperature for every further sample, up to 1.0.
-        top_p: Nucleus kept, in (0, 1].
-        top_k: Tokens kept, 0 for all.
+        top_p: Share of the probability that is kept, in (0, 1].
+        top_k: Likeliest tokens that are kept, 0 for all.
         max_tokens: Token limit of one sample.
         seed: The run's seed.
         first: Index of the first sample at this node, from 0.
@@ -405,7 +415,12 @@ class Format(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Candidate steps and what they cost; at most one step per requested sample, in sample order."""
+    """Candidate steps and what they cost.
+
+    Attributes:
+        steps: At most one step per requested sample, in the order of the samples.
+        usage: What they cost.
+    """
 
     steps: tuple[Step, ...]
     usage: Usage = field(default_factory=Usage)
@@ -421,7 +436,12 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A scorer's verdict on a path's last step, in [0, 1], and its cost."""
+    """A scorer's verdict on the last step of a path.
+
+    Attributes:
+        value: The score, in [0, 1]; higher is better.
+        usage: What it cost.
+    """
 
     value: float
     usage: Usage = field(default_factory=Usage)
@@ -593,10 +613,10 @@ class Choice:
 
 
 class SearchTree(Protocol):
-    """All that a search may call. One per question; it keeps the tree, the budget and the costs.
+    """The search tree of one question: everything that a search may call.
 
-    Whatever a search asks a model goes through it: it counts in the budget and in the usage, is in the journal, and
-    is not asked again when a killed run resumes.
+    All requests of a search to models go through it. They count in the budget and in the usage, they are kept in the
+    journal, and they are not sent again when a killed run is resumed.
     """
 
     @property
@@ -611,7 +631,7 @@ class SearchTree(Protocol):
 
     @property
     def root(self) -> Path:
-        """Where thinking starts: the path without steps, or with those the question gives."""
+        """Where the search starts: the path without steps, or with the steps that the question gives."""
         ...
 
     async def expand(
@@ -623,16 +643,18 @@ class SearchTree(Protocol):
         format: Format | None = None,
         role: str = "policy",
     ) -> list[list[Path]]:
-        """Returns each path's valid, distinct children from its samples `first` to `first + n - 1`.
-
-        A path's list is empty when it cannot be extended; `why` returns the reason.
+        """Samples next steps of each path.
 
         Args:
-            paths: What is extended.
+            paths: The paths to extend.
             n: Samples of each path, at least 1.
             first: Index of the first sample; samples with other indices are other draws.
             format: How the policy is asked; the run's format if None.
             role: The policy that is asked.
+
+        Returns:
+            For each path its valid, distinct children from the samples `first` to `first + n - 1`. The list of a path
+            is empty if the path cannot be extended; `why` returns the reason.
 
         Raises:
             AtomThinkError: An argument has a value that it cannot have, or the search declares no such role.
@@ -641,9 +663,18 @@ class SearchTree(Protocol):
         ...
 
     async def rollouts(self, n: int, *, start: Path | None = None, first: int = 0) -> list[Path]:
-        """Returns `n` QuickThink paths from `start`, the root if None, to their ends.
+        """Samples whole chains, each step by step to its end.
 
-        While no budget is spent, path `i` is the same for every `n`; `first` is the index of the first one.
+        Path `i` is the same for every `n`, unless a budget is spent.
+
+        Args:
+            n: Number of chains, at least 1.
+            start: Where they start; the root if None.
+            first: Index of the first chain; chains with other indices are other draws.
+
+        Returns:
+            The `n` paths in the order of their indices. A path without a final answer ended for the reason that `why`
+            returns.
         """
         ...
 
@@ -660,9 +691,9 @@ class SearchTree(Protocol):
         temperature: float | None = None,
         first: int = 0,
     ) -> list[Path]:
-        """Asks anything: a judge, a critic, a summary.
+        """Asks a policy anything: for a verdict, a review, a summary.
 
-        The replies count as steps of a chain only where the search extends them.
+        A reply is a step of a chain only if the search extends it.
 
         Args:
             at: The node that the replies are children of.
@@ -677,8 +708,8 @@ class SearchTree(Protocol):
             first: Index of the first sample.
 
         Returns:
-            The valid replies in the order of their samples, equal ones included; none where the budget is spent or the
-            context has no room.
+            The valid replies in the order of their samples, equal ones included. The list is empty if the budget is
+            spent or the context has no room.
 
         Raises:
             AtomThinkError: An argument has a value that it cannot have, or the search declares no such role.
@@ -687,19 +718,36 @@ class SearchTree(Protocol):
         ...
 
     def write(self, path: Path, text: str, unit: Unit = WHOLE, answer: str | None = None) -> Path:
-        """Returns the child of `path` with a given text that was not sampled, such as a reflection or a rationale."""
+        """Adds a step that was not sampled, such as a reflection or a hint.
+
+        Args:
+            path: The path to extend.
+            text: The text of the step.
+            unit: What kind of unit it is.
+            answer: The final answer that it states, None if it states none.
+
+        Returns:
+            The path with the step.
+        """
         ...
 
     def begin(self, question: Question) -> Path:
-        """Returns a further root: the same question with its options in another order, or with other examples."""
+        """Starts another tree for a changed question, such as one with its options in another order.
+
+        Args:
+            question: The changed question.
+
+        Returns:
+            The root of that tree.
+        """
         ...
 
     async def score(self, path: Path) -> float:
-        """Returns the score of the last step; the scorer is asked at most once per node."""
+        """Returns the scorer's verdict on the last step, in [0, 1]. The scorer is asked at most once per step."""
         ...
 
     async def value(self, path: Path, aggregate: Aggregate) -> float:
-        """Returns the aggregate of all step scores of `path`."""
+        """Returns the score of a whole path, in [0, 1]: the aggregate of its step scores."""
         ...
 
     def why(self, path: Path) -> Stopped:
@@ -708,7 +756,7 @@ class SearchTree(Protocol):
 
 
 Search = Callable[[SearchTree], Awaitable[Choice]]
-"""A search over one question; it sees the question only through the tree."""
+"""A search over one question: an async function of its tree that returns a choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -716,15 +764,16 @@ class SearchKind:
     """A registered search.
 
     Attributes:
-        factory: Called with the search's own keyword arguments; their annotations are what users' strings
-            are converted to.
+        factory: Makes the search. Its keyword arguments are the search's own, and its annotations are the types that
+            users' texts are converted to.
         scored: Whether it needs a scorer.
-        rise: How much warmer each further sample of one node is drawn (paper's code: T0, T0 + 0.5, 1.0).
+        rise: Added to the temperature for each further sample of a step, up to 1 (the paper's code has 0.5).
         temperature: Default temperature of the first sample.
-        format: Name of the format that is used where the user names none; None for the model's own.
-        roles: Further policies that it asks, each given by arguments with the role's prefix: `judge_pretrained=`.
-        optional_roles: Further policies in whose place the run's policy is asked where they are not given.
-        tops: How many of the likeliest tokens it needs to know at each position, see `Step.tops`.
+        format: Name of the format that is used if the user names none; None for the model's own.
+        roles: Further policies that it asks. The user has to give each by arguments with the role's name as prefix:
+            `judge_pretrained=`.
+        optional_roles: Further policies that the user may leave out. The run's policy is then asked instead.
+        tops: How many of the likeliest tokens it needs at each position, see `Step.tops`.
     """
 
     factory: Callable[..., Search]

@@ -72,14 +72,17 @@ def load(name: str, **arguments: Any) -> LoadedModel:
     """Loads a model, its process reward model and a search.
 
     Args:
-        name: What `lmms-eval --model` takes: `atomthink_tiny`, `atomthink_hf`, `atomthink_qwen_vl`, ...
-        **arguments: What `--model_args` takes: `thinking`, `search`, `pretrained`, `prm`, ... Answers are kept on disk,
-            and read from there the next time, only with `journal=FOLDER`.
+        name: A name that `lmms-eval --model` takes: `atomthink_tiny`, `atomthink_hf`, `atomthink_qwen_vl`, ...
+        **arguments: The arguments of `--model_args`: `thinking`, `search`, `pretrained`, `prm`, ... Answers are kept on
+            disk, and read from there the next time, only with `journal=FOLDER`.
+
+    Returns:
+        The loaded model, for `ask` and `Runner.think`.
 
     Raises:
         AtomThinkError: There is no such model, or an argument or a checkpoint cannot be used.
 
-    Example:
+    Examples:
         >>> model = load("atomthink_tiny", thinking="slow", search="beam")
     """
     planned = plan_for(name, arguments)
@@ -111,7 +114,7 @@ def ask(
     Raises:
         QuestionError: The question cannot be asked.
 
-    Example:
+    Examples:
         >>> outcome = ask(load("atomthink_tiny"), "How many bars are there?", "chart.png")  # doctest: +SKIP
         >>> outcome.answer, outcome.steps, outcome.scores  # doctest: +SKIP
     """

@@ -65,7 +65,7 @@ def split_steps(text: str) -> list[str]:
     digit of their own (a bare label, a rule) belong to the step after them, at the end of the reply to the
     one before. No visible text is lost.
 
-    Example:
+    Examples:
         >>> split_steps("Step 1: Read red = 4.\nStep 2: As in Step 1: read blue = 7.")
         ['Step 1: Read red = 4.', 'Step 2: As in Step 1: read blue = 7.']
     """
@@ -87,7 +87,7 @@ def split_steps(text: str) -> list[str]:
 def first_step(text: str) -> str:
     r"""Returns what to keep of a reply that may hold several steps: the first, empty for an empty reply.
 
-    Example:
+    Examples:
         >>> first_step("Step 3: 4 + 7 = 11.\n\nStep 4: The answer is 11.")
         'Step 3: 4 + 7 = 11.'
     """
@@ -97,7 +97,7 @@ def first_step(text: str) -> str:
 def body(step: str) -> str:
     """Returns a step without its label.
 
-    Example:
+    Examples:
         >>> body("**Step 2: Add.** 4 + 7 = 11"), body("The step function is 0.")
         ('Add. 4 + 7 = 11', 'The step function is 0.')
     """
@@ -123,7 +123,7 @@ def check(step: str, history: Sequence[str]) -> str | None:
         None if it is valid, else `empty`, `several steps`, `too long`, `repeats itself` or
         `repeats an earlier step`.
 
-    Example:
+    Examples:
         >>> check("Step 3: Read red = 4.", ["Step 1: Read red = 4.", "Step 2: Read blue = 7."])
         'repeats an earlier step'
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 from collections.abc import Mapping
@@ -167,3 +168,20 @@ def test_arguments_are_refused_that_no_page_shows(reference: Any) -> None:
     valid = str(refused.value).split("Valid here: ")[1].split(", ")
     assert len(valid) > 30
     assert set(valid) <= names
+
+
+def test_the_contract_is_documented_as_a_whole() -> None:
+    import atomthink_plugin.api as api
+
+    page = (SCRIPTS.parent / "reference" / "api" / "contract.md").read_text()
+    source = ast.parse(Path(api.__file__).read_text())
+    named = [node.name for node in source.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    assigned = [
+        node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+        for node in source.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+    ]
+    public = {*named, *(target.id for target in assigned if isinstance(target, ast.Name))}
+    assert {
+        line.removeprefix("::: atomthink_plugin.api.") for line in page.splitlines() if line[:4] == "::: "
+    } == public
