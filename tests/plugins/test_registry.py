@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,13 @@ def logged(done: subprocess.CompletedProcess[str], *named: str) -> list[str]:
 def test_an_installed_package_adds_a_search_and_a_scorer(site: Path) -> None:
     done = run(USE, site)
     assert done.stdout.strip() == "('Step 1: The final answer is: 5.',) (0.5,)", done.stderr
+
+
+def test_the_tests_of_the_example_package_pass(site: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(command, cwd=EXAMPLE, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_broken_package_is_reported_by_name_and_the_others_still_count(site: Path, tmp_path: Path) -> None:
