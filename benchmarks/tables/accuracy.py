@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from atomthink_plugin.accuracy_stats import mcnemar
-from benchmarks.tables.results import BENCHMARKS, RESULTS, Record, grid, load, p_value, percent, source
+from benchmarks.tables.results import (
+    Record,
+    grid,
+    load,
+    p_value,
+    percent,
+    same_run,
+    source,
+)
 
 THINKING = {
     "direct": "direct",
@@ -69,6 +77,8 @@ PAIRS = (
 )
 """Rows of `held_out.json` that the text compares."""
 
+ADDED = "python -m benchmarks.held_out --add --json benchmarks/results/held_out.json --other-policy NAME=DIR"
+
 BY_N = {
     "best_of_n mean": "best_of_n, mean",
     "best_of_n prod": "best_of_n, prod",
@@ -131,7 +141,7 @@ def paired_rows() -> str:
         p = mcnemar(right[first], right[second])
         cells.append((names[first], names[second], *share, f"+{won} -{lost}", p_value(p)))
     headings = ("thinking", "compared with", "accuracy, %", "the other's", "won, lost", "p")
-    return grid(headings, cells, left=2) + f"\nFrom the same verdicts; `{RESULTS}/{BENCHMARKS['held_out'].result}`\n"
+    return grid(headings, cells, left=2) + same_run("held_out")
 
 
 def whole_names() -> dict[str, str]:
@@ -157,4 +167,4 @@ def by_number() -> str:
     accuracy = {row["thinking"]: row["accuracy"] for row in record["rows"]}
     numbers = (1, 2, 4, 8, 16)
     rows = [(name, *(percent(accuracy[f"{key} @{n}"]) for n in numbers)) for key, name in BY_N.items()]
-    return grid(("accuracy, %, by N", *map(str, numbers)), rows) + source("held_out", record)
+    return grid(("accuracy, %, by N", *map(str, numbers)), rows) + same_run("held_out")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.tables.results import BENCHMARKS, RESULTS, ROOT, Record, grid, load, percent, source, with_interval
+from benchmarks.tables.results import (
+    ROOT,
+    Record,
+    grid,
+    load,
+    percent,
+    same_run,
+    source,
+    with_interval,
+)
 
 PRM_REPORTS = {
     "prm-eval": ("the shipped PRM (stage 12)", "one core of an Intel Xeon"),
@@ -64,7 +73,7 @@ def omega_savings() -> str:
             share = "not reached" if point["share"] is None else percent(point["share"], 0)
             rows.append((way, point["n"], percent(point["accuracy"]), f"{point['rollouts']:,}", share))
     headings = ("as accurate as", "N", "first error found, %", "its rollouts", "rollouts of omega, % of these")
-    return grid(headings, rows) + f"\nFrom the same run; `{RESULTS}/{BENCHMARKS['label_quality'].result}`\n"
+    return grid(headings, rows) + same_run("label_quality")
 
 
 def prm_quality() -> str:
@@ -88,7 +97,8 @@ def prm_quality() -> str:
     headings = (
         "PRM", "first-error F1", "with an error", "without", "macro-F1", "AUC", "AUC within questions", "trained on"
     )  # fmt: skip
-    note = f"\n`atomthink train tiny --out DIR`; {PRM_REPORTS_DATE}; `training/tiny/logs/*-eval.json`\n"
+    command = "\n```bash\natomthink train tiny --out DIR\n```\n"
+    note = f"{command}\n{PRM_REPORTS_DATE}; `training/tiny/logs/*-eval.json`\n"
     return grid(headings, rows) + note
 
 
@@ -131,5 +141,4 @@ def capability_order() -> str:
         taus = (f"{result['kendall_tau'][name]:.2f}" for name in ("quality", "utilisation", "gain"))
         count = f"{len(result['abilities'])} ({result['taxonomy']})"
         rows.append((result["policy"], count, *taus))
-    note = f"\nFrom the same run; `{RESULTS}/{BENCHMARKS['atomic_capability'].result}`\n"
-    return grid(("policy", "abilities", "quality", "utilisation", "gain"), rows, left=2) + note
+    return grid(("policy", "abilities", "quality", "utilisation", "gain"), rows, left=2) + same_run("atomic_capability")

@@ -154,9 +154,13 @@ def with_interval(estimate: Record | None) -> str:
 
 
 def source(name: str, where: Record) -> str:
-    """Returns the line below a table: command, machine, date and results file."""
+    """Returns what stands below a table: command, machine, date and results file."""
     benchmark = BENCHMARKS[name]
     return (
-        f"\n`{benchmark.command}`\n"
-        f"\n{where['machine']}; {where['date']}; `{RESULTS}/{benchmark.result}`\n"
-    )  # fmt: skip
+        f"\n```bash\n{benchmark.command}\n```\n\n{where['machine']}; {where['date']}; `{RESULTS}/{benchmark.result}`\n"
+    )
+
+
+def same_run(name: str) -> str:
+    """Returns what stands below a further table of a benchmark."""
+    return f"\nFrom the same run; `{RESULTS}/{BENCHMARKS[name].result}`\n"
