@@ -109,6 +109,8 @@ def other_models() -> str:
 
 def accuracy_rows(record: Record, names: dict[str, str]) -> str:
     rows = {row["thinking"]: row for row in record["rows"]}
+    if missing := names.keys() - rows.keys():
+        raise SystemExit(f"held_out.json lacks {', '.join(sorted(missing))}: measure them with `held_out --add`")
     cells = []
     for key, name in names.items():
         row, (low, high) = rows[key], rows[key]["interval"]
