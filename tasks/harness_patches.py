@@ -43,11 +43,21 @@ _JUDGE_KEYS: Final = {
 """The environment variable with the judge's key, by the value of `API_TYPE`. Other judges need no key from us."""
 
 
+def task_folders() -> list[str]:
+    """Returns the folders with this package's task files; none if `ATOMTHINK_NO_TASKS=1`.
+
+    The entry point of the group `lmms_eval.tasks`, which lmms-eval 0.7.3 does not read. `docs/upstream/` has a patch of
+    lmms-eval that does.
+    """
+    return [] if os.environ.get(NO_TASKS) == "1" else [str(TASKS)]
+
+
 def find_tasks() -> None:
     """Makes lmms-eval's task manager search this folder too, unless `ATOMTHINK_NO_TASKS=1`.
 
     Upstream: lmms-eval has an entry point for models and none for tasks, so every run would need `--include_path`.
-    Its own tasks win over ours of the same name, except those of `replace_judged_tasks`.
+    Its own tasks win over ours of the same name, except those of `replace_judged_tasks`. An lmms-eval that reads
+    `task_folders` has the same tasks in its index already, so that this patch changes nothing.
 
     Remove when: lmms-eval has an entry point for tasks.
     """
@@ -94,13 +104,12 @@ def _with_this_folder(original: Any) -> Any:
     def initialize_tasks(
         self: Any, include_path: str | Sequence[str] | None = None, include_defaults: bool = True
     ) -> Any:
+        index = original(self, include_path, include_defaults)
         if not include_defaults:
-            return original(self, include_path, include_defaults)
-        paths = [include_path] if isinstance(include_path, str) else list(include_path or ())
+            return index
         try:
-            index = original(self, [*paths, str(TASKS)], include_defaults)
+            index = {**self._get_task_and_group(str(TASKS)), **index}
         except Exception as error:
-            index = original(self, include_path, include_defaults)  # an error in the user's folder is raised here
             _warn_not_found(error)
             return index
         try:

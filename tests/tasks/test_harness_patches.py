@@ -20,20 +20,30 @@ OURS = str(harness_patches.TASKS)
 HARNESS = """
 class TaskManager:
     def initialize_tasks(self, include_path=None, include_defaults=True):
-        if any("unreadable" in path for path in include_path or ()):
+        index = {"shared": "harness"} if include_defaults else {}
+        for path in [include_path] if isinstance(include_path, str) else include_path or ():
+            index = {**self._get_task_and_group(path), **index}
+        return index
+
+    def _get_task_and_group(self, task_dir):
+        if "unreadable" in task_dir:
             raise ValueError("cannot read a task")
-        return Index(searched=(include_path, include_defaults))
+        entry = {"type": "task", "yaml_path": task_dir + "/task.yaml"}
+        return {"shared": entry, "not the harness's": entry, task_dir: entry}
 
     def _load_individual_task_or_group(self, name_or_config=None):
         raise KeyError("no data")
-
-class Index(dict):
-    def __eq__(self, other):
-        return self["searched"] == other
-
-    def __str__(self):
-        return str(self["searched"])
 """
+
+WITH_ENTRY_POINTS = HARNESS.replace(
+    "        return index",
+    """        from atomthink_plugin.tasks.harness_patches import task_folders
+        for path in task_folders():
+            index = {**self._get_task_and_group(path), **index}
+        return index""",
+    1,
+)
+"""A harness that reads the entry point for tasks."""
 
 
 def harness(source: str = HARNESS) -> Any:
@@ -50,26 +60,33 @@ def warnings() -> Iterator[list[str]]:
     logger.remove(sink)
 
 
-@pytest.mark.parametrize(
-    ("given", "searched"), [(None, [OURS]), ("mine", ["mine", OURS]), (["a", "b"], ["a", "b", OURS])]
-)
-def test_our_folder_is_searched_after_the_users(given: Any, searched: list[str]) -> None:
-    module = harness()
+def index_of(module: ModuleType, *arguments: Any) -> dict[str, str]:
+    """The patched harness's index: the folder of each task."""
     harness_patches.patch_task_manager(module)
-    assert module.TaskManager().initialize_tasks(include_path=given) == (searched, True)
+    index = module.TaskManager().initialize_tasks(*arguments)
+    return {
+        name: entry if isinstance(entry, str) else str(Path(entry["yaml_path"]).parent) for name, entry in index.items()
+    }
+
+
+@pytest.mark.parametrize("source", [HARNESS, WITH_ENTRY_POINTS], ids=["no entry points", "entry points"])
+@pytest.mark.parametrize(("given", "folders"), [(None, []), ("mine", ["mine"]), (["a", "b"], ["a", "b"])])
+def test_our_tasks_come_after_the_harnesss_and_the_users(given: Any, folders: list[str], source: str) -> None:
+    first = (*folders, OURS)[0]
+    expected = {"shared": "harness", "not the harness's": first, **{name: name for name in (*folders, OURS)}}
+    assert index_of(harness(source), given) == expected
 
 
 def test_without_defaults_only_what_the_user_named_is_searched() -> None:
-    module = harness()
-    harness_patches.patch_task_manager(module)
-    assert module.TaskManager().initialize_tasks("mine", False) == ("mine", False)
+    assert index_of(harness(), "mine", False) == {"shared": "mine", "not the harness's": "mine", "mine": "mine"}
 
 
-def test_extending_twice_adds_the_folder_once() -> None:
+def test_patching_twice_wraps_once() -> None:
     module = harness()
     harness_patches.patch_task_manager(module)
+    once = module.TaskManager.initialize_tasks
     harness_patches.patch_task_manager(module)
-    assert module.TaskManager().initialize_tasks() == ([OURS], True)
+    assert module.TaskManager.initialize_tasks is once
 
 
 def test_another_signature_is_left_as_it_is_with_a_warning(warnings: list[str]) -> None:
@@ -89,9 +106,7 @@ def test_a_folder_that_cannot_be_read_does_not_break_the_harness(
     monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
     monkeypatch.setattr(harness_patches, "TASKS", Path("unreadable"))
-    module = harness()
-    harness_patches.patch_task_manager(module)
-    assert module.TaskManager().initialize_tasks("mine") == ("mine", True)
+    assert index_of(harness(), "mine") == {"shared": "harness", "not the harness's": "mine", "mine": "mine"}
     assert "cannot read a task" in warnings[0]
 
 
@@ -102,10 +117,8 @@ def test_the_users_own_error_stays_the_users_error() -> None:
         module.TaskManager().initialize_tasks(["unreadable"])
 
 
-@pytest.mark.parametrize(("opt_out", "searched"), [("", [OURS]), ("1", None)])
-def test_the_patch_waits_for_the_import_and_can_be_switched_off(
-    tmp_path: Path, opt_out: str, searched: list[str] | None
-) -> None:
+@pytest.mark.parametrize("opt_out", ["", "1"])
+def test_the_patch_waits_for_the_import_and_can_be_switched_off(tmp_path: Path, opt_out: str) -> None:
     package = tmp_path / "lmms_eval"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -118,11 +131,11 @@ def test_the_patch_waits_for_the_import_and_can_be_switched_off(
         "import lmms_eval.tasks\n"
         "assert 'class TaskManager' in inspect.getsource(lmms_eval.tasks)\n"
         "harness_patches.find_tasks()\n"
-        "print(lmms_eval.tasks.TaskManager().initialize_tasks())\n"
+        f"print({OURS!r} in lmms_eval.tasks.TaskManager().initialize_tasks(), len(harness_patches.task_folders()))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), harness_patches.NO_TASKS: opt_out}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
-    assert result.stdout.strip() == str((searched, True)), result.stderr
+    assert result.stdout.split() == (["False", "0"] if opt_out else ["True", "1"]), result.stderr
 
 
 def test_the_option_of_the_warning_names_this_folder() -> None:
