@@ -1,0 +1,46 @@
+"""The page of PRMs has the kinds, defaults, settings and serving commands of the source."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from atomthink_plugin.model_adapters.tiny import WEIGHTS
+from atomthink_plugin.plugins.registry import registry
+from atomthink_plugin.scorers.detect import PUBLISHED, SECTION, SEPARATOR_TOKEN, PrmSettings
+from atomthink_plugin.scorers.prm_head import SYSTEM
+from atomthink_plugin.scorers.served_head import ServedHeadPrm
+from atomthink_plugin.scorers.served_token import ServedChatPrm, ServedTokenPrm
+from tests.reference.pages import code, fences, page, section, table
+
+PAGE = page("prms.md")
+
+
+def test_each_scorer_is_a_kind() -> None:
+    assert {code(row[0])[0] for row in table(section(PAGE, "## Kinds"))} == set(registry().scorers)
+
+
+def test_the_published_layouts_are_the_defaults() -> None:
+    rows = {code(row[0])[0]: row[2] for row in table(section(PAGE, "## Published PRMs")) if code(row[0])}
+    shown = rows["Quinn777/AtomThinkPRM"]
+    named = {word: json.loads(text) for word, text in re.findall(r"(\w+) `(\"[^`]*\")`", shown)}
+    assert named == {"tag": PUBLISHED.tag, "good": PUBLISHED.good, "bad": PUBLISHED.bad}
+    assert {SYSTEM, SEPARATOR_TOKEN} <= set(code(rows["Qwen/Qwen2.5-Math-PRM-7B"]))
+
+
+def test_each_setting_of_a_checkpoint_is_explained_and_the_example_is_valid() -> None:
+    below = section(PAGE, "## Your own PRM")
+    assert {name for row in table(below) for name in code(row[0])} == set(PrmSettings.model_fields)
+    (example,) = fences(below)
+    settings = PrmSettings.model_validate(json.loads(example.text)[SECTION])
+    embedded = json.loads((WEIGHTS / "prm" / "config.json").read_text())[SECTION]
+    assert settings == PrmSettings.model_validate(embedded)
+
+
+def test_each_serving_command_is_the_one_in_the_errors() -> None:
+    shown = {command for row in table(section(PAGE, "## Serve a PRM")) for command in code(row[1])}
+    assert {ServedTokenPrm.start, ServedChatPrm.start} <= shown
+    qwen = '--hf-overrides \'{"architectures": ["LastStepRewardModel"]}\''
+    for option in ('--pooler-config \'{"task": "classify"}\'', qwen):
+        assert option in ServedHeadPrm.start
+        assert [command for command in shown if option in command]
