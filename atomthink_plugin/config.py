@@ -48,21 +48,21 @@ class RunArguments(BaseModel):
     `direct`."""
 
     search: str | None = None
-    """Search of `thinking=slow`. By default `beam`."""
+    """Search of `thinking=slow`, one of these or a plugin's. By default `beam`."""
 
     format: str | None = None
     """How steps are asked for in `thinking=quick` and `thinking=slow`. `continue`: steps accumulate in the assistant's
     turn. `atomic`: AtomThink's template, one turn per step, for checkpoints that were trained on it and for servers
-    that cannot continue an assistant's turn. `stages`: LLaVA-CoT's four tagged stages. By default the search's own
-    format, else the model's, else `continue`."""
+    that cannot continue an assistant's turn. `stages`: LLaVA-CoT's four tagged stages. Plugins may add others. By
+    default the search's own format, else the model's, else `continue`."""
 
     prm: str | None = None
     """Process reward model: a local folder, or the id of a repository on the model hub. Searches that score steps need
     it, or `scorer`. If the PRM is served (`prm_base_url`), this still names its checkpoint, for the tokenizer."""
 
     scorer: str | None = None
-    """Kind of the scorer. By default it is read from the PRM's config.json. `confidence` needs no PRM: it scores a step
-    by the policy's own probability of its tokens."""
+    """Kind of the scorer, one of these or a plugin's. By default it is read from the PRM's config.json. `confidence`
+    needs no PRM: it scores a step by the policy's own probability of its tokens."""
 
     temperature: float | None = Field(None, ge=0)
     """Sampling temperature of the first sample at each step; 0 is greedy. By default that of the search, and 0 for
@@ -116,8 +116,7 @@ class RunArguments(BaseModel):
     and the run continues. `raise`: the run stops."""
 
     policy: str | None = None
-    """Kind of the policy: `transformers`, `vllm`, `openai`, `lmms`, `emova` or a plugin's. By default that of the
-    model."""
+    """Kind of the policy, one of these or a plugin's. By default that of the model."""
 
     config: str | None = None
     """YAML file with any of these arguments, one `name: value` per line. Arguments on the command line override

@@ -81,7 +81,7 @@ def _type(option: Option) -> str:
     if schema.get("type") == "array":
         return f"one or more: {typed(schema['items'])}"
     shown = typed(schema)
-    return "switch" if shown == "true|false" else shown
+    return "switch" if schema.get("type") == "boolean" else shown
 
 
 def _bound(schema: dict[str, Any], validator: Number) -> None:

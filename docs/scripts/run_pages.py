@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from described import Argument, entries, of_callable, of_model, one_line, summary
+from shown import choices
 
 from atomthink_plugin.api import Message, Question, SearchKind, Step
 from atomthink_plugin.api import Path as Chain
@@ -28,7 +30,16 @@ SAME: Final = ("concurrency", "on_error", "journal", "config")
 
 def run_arguments() -> list[Argument]:
     """Returns the arguments that every run has."""
-    return of_model(RunArguments, "a run", same=SAME.__contains__)
+    names: Mapping[str, Iterable[str]] = {
+        "search": defaults.atomthink_searches(),
+        "format": defaults.atomthink_formats(),
+        "scorer": defaults.atomthink_scorers(),
+        "policy": defaults.atomthink_policies(),
+    }
+    return [
+        replace(one, type=choices(names[one.name])) if one.name in names else one
+        for one in of_model(RunArguments, "a run", same=SAME.__contains__)
+    ]
 
 
 def policy_arguments() -> dict[str, list[Argument]]:
@@ -110,11 +121,11 @@ def arguments_page() -> str:
 
 
 def _models() -> str:
-    rows = ["| `--model` | policy | arguments it starts with |", "|---|---|---|"]
+    lines = []
     for name, model in defaults.atomthink_models().items():
         given = ", ".join(f"`{key}={_place(value)}`" for key, value in model.defaults.items())
-        rows.append(f"| `{name}` | [`{model.policy}`](#policy-{model.policy}) | {given} |")
-    return "\n".join(rows)
+        lines.append(f"- `{name}`: policy [`{model.policy}`](#policy-{model.policy}){f', {given}' if given else ''}")
+    return "\n".join(lines)
 
 
 def _place(value: object) -> object:
@@ -136,8 +147,8 @@ def _roles() -> Iterator[str]:
         "Some searches ask further policies, each in a role. A role takes the arguments of a policy with the role's "
         "name as prefix: `judge_pretrained=`, `critic_base_url=`. `ROLE_policy=` names the kind of policy; "
         "`ROLE_base_url=` alone means `openai`, and without both it is the kind of the run's own policy. A role "
-        "inherits `batch_size`, `device` and `base_url` of the run. A role for which nothing is given is taken by "
-        "the run's own policy."
+        "inherits `batch_size`, `device` and `base_url` of the run. An optional role for which nothing is given is "
+        "taken by the run's own policy; the roles of these searches are optional."
     )
     rows = ["| role | search |", "|---|---|"]
     for name, kind in defaults.atomthink_searches().items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import yaml
@@ -12,7 +12,7 @@ LONGEST_DEFAULT: Final = 48
 
 _NAMES: Final[Mapping[str, str]] = {
     "string": "text",
-    "boolean": "true|false",
+    "boolean": "`true` | `false`",
     "object": "mapping",
     "integer": "whole number",
     "number": "number",
@@ -24,7 +24,7 @@ def typed(schema: Mapping[str, Any]) -> str:
 
     Example:
         >>> typed({"type": "integer", "minimum": 1}), typed({"enum": ["pool", "first_final"]})
-        ('whole number from 1', '`pool`|`first_final`')
+        ('whole number from 1', '`pool` | `first_final`')
     """
     if "$ref" in schema:
         return "mapping"
@@ -32,7 +32,7 @@ def typed(schema: Mapping[str, Any]) -> str:
         shown = dict.fromkeys(typed(one) for one in schema["anyOf"] if one.get("type") != "null")
         return " or ".join(shown)
     if "enum" in schema or "const" in schema:
-        return "|".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+        return choices(schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
         return _list(schema)
     if schema.get("format") == "path":
@@ -41,6 +41,11 @@ def typed(schema: Mapping[str, Any]) -> str:
         return "JSON"
     name = _NAMES[schema["type"]] if "type" in schema else "any value"
     return f"{name} {_range(schema)}".rstrip()
+
+
+def choices(values: Iterable[object]) -> str:
+    """Returns the values of which one is typed."""
+    return " | ".join(f"`{value}`" for value in values)
 
 
 def _list(schema: Mapping[str, Any]) -> str:

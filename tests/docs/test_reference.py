@@ -130,12 +130,12 @@ def test_the_pixels_of_an_image_are_part_of_a_question() -> None:
 @pytest.mark.parametrize(
     ("annotation", "shown"),
     [
-        (Literal["direct", "cot"], "`direct`|`cot`"),
+        (Literal["direct", "cot"], "`direct` | `cot`"),
         (Annotated[int, Ge(1)], "whole number from 1"),
         (Annotated[int, Gt(0)] | None, "whole number from 1"),
         (Annotated[float, Gt(0), Le(1)], "number above 0 up to 1"),
         (Annotated[float, Ge(0)], "number from 0"),
-        (bool, "true|false"),
+        (bool, "`true` | `false`"),
         (Path, "path"),
         (tuple[str, ...], "list of text"),
         (Annotated[int, Ge(1)] | Literal["auto"], "whole number from 1 or `auto`"),
