@@ -1,11 +1,11 @@
-"""The tables and the curve of the README's "See the thinking", from runs of the embedded model.
+"""The comparison of runs and the scaling curve in the documentation, from runs of the embedded model.
 
     python -m benchmarks.report_curves --runs runs
 
 Runs lmms-eval on the demo task, once per mode, with samples and journals in the folder `--runs` (finished runs are
-not repeated), then compares them with QuickThink and draws the scaling curve of the largest
-search: `comparison.md` and `.json`, `scaling.md`, `.json`, `.svg` and `.png` in `benchmarks/results`. A smaller run of
-that search shows how accurate the estimated seconds are.
+not repeated), then compares them with QuickThink and computes the scaling curve of the largest search:
+`comparison.md` and `.json`, `scaling.md` and `.json` in `benchmarks/results`. A smaller run of that search shows how
+accurate the estimated seconds are. `benchmarks/gallery.py` draws the curve.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def evaluate(name: str, arguments: str, folder: Path, limit: int) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The README's comparison and scaling curve.")
+    parser = argparse.ArgumentParser(description="The comparison of runs and the scaling curve.")
     parser.add_argument("--runs", type=Path, required=True, help="folder of runs and journals")
     parser.add_argument("--limit", type=int, default=200, help="questions of the demo task (default: all)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where tables and pictures go")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where tables go")
     options = parser.parse_args()
     folder = options.runs.absolute()
     runs = [evaluate(name, arguments, folder, options.limit) for name, arguments in WAYS.items()]
     to = options.results
     compare(runs, [], False, False, to / "comparison.json", to / "comparison.md")
-    scale(runs[-1], None, {kind: to / f"scaling.{kind}" for kind in ("json", "svg", "png")})
+    scale(runs[-1], None, {"json": to / "scaling.json"})
     found = scaling(runs[-1], None)
     smaller = evaluate(f"best_of_{FEWER}", f"thinking=slow,search=best_of_n,n={FEWER}", folder, options.limit)
     lines = [*found.notes, check(found, smaller)]

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.report.scaling_curve import CurvePoint
 
 COLOURS: Final = {"pass": "#8a8a8a", "majority": "#1f50c8", "weighted": "#d9730d", "best_of_n": "#1a8a4a"}
 NAMES: Final = {"pass": "pass@N", "majority": "majority", "weighted": "weighted", "best_of_n": "best of N"}
 UNSCORED: Final = "no scores"
-DASHES: Final = {UNSCORED: [1, 0], "mean": [1, 0], "min": [4, 2], "prod": [1, 2], "last": [8, 2, 1, 2, 1, 2]}
+DASHES: Final = {UNSCORED: [1, 0], "mean": [9, 3], "min": [4, 2], "prod": [1, 2], "last": [9, 2, 1, 2, 1, 2]}
+SHAPES: Final = {"pass": "circle", "majority": "square", "weighted": "diamond", "best_of_n": "triangle-up"}
 
 _SCALE: Final = 2.0  # pixels of the PNG per pixel of the SVG
 
 
-def draw(points: Sequence[CurvePoint], titles: Sequence[str], latency: bool = False) -> dict[str, bytes]:
+def draw(points: Sequence[Mapping[str, Any]], titles: Sequence[str], latency: bool = False) -> dict[str, bytes]:
     """Returns the chart as `svg` and `png`.
 
     Args:
-        points: The points of all curves.
+        points: The points of all curves, as in the JSON of `atomthink scale`.
         titles: The title and the subtitles.
         latency: Whether the seconds of the points are latencies.
 
@@ -40,7 +41,7 @@ def draw(points: Sequence[CurvePoint], titles: Sequence[str], latency: bool = Fa
     return {"svg": svg.getvalue().encode(), "png": png.getvalue()}
 
 
-def _chart(points: Sequence[CurvePoint], titles: Sequence[str], latency: bool) -> Any:
+def _chart(points: Sequence[Mapping[str, Any]], titles: Sequence[str], latency: bool) -> Any:
     import altair as alt
 
     rows = [_row(point) for point in points]
@@ -48,22 +49,23 @@ def _chart(points: Sequence[CurvePoint], titles: Sequence[str], latency: bool) -
         _panel(rows, "tokens", "policy tokens per question"),
         _panel(rows, "seconds", "estimated latency, s" if latency else "estimated wall time per question, s"),
     ]
-    title = alt.TitleParams(titles[0], subtitle=list(titles[1:]))
-    chart = alt.hconcat(*panels, title=title).configure_view(stroke=None)
-    return chart.configure_axis(gridColor="#e4e4e4").configure_legend(symbolStrokeWidth=2, symbolOpacity=1)
+    title = alt.TitleParams(titles[0], subtitle=list(titles[1:]), anchor="start", fontSize=15, subtitleFontSize=12)
+    chart = alt.hconcat(*panels, title=title, spacing=36).configure_view(stroke=None)
+    return chart.configure_axis(gridColor="#e8e8e8", labelFontSize=12, titleFontSize=12).configure_legend(
+        labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2, symbolOpacity=1
+    )
 
 
-def _row(point: CurvePoint) -> dict[str, Any]:
-    accuracy, low, high = (100 * share for share in point.accuracy)
+def _row(point: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "search": NAMES[point.method.search],
-        "aggregate": point.method.aggregate or UNSCORED,
-        "candidates": point.n,
-        "tokens": point.tokens,
-        "seconds": point.seconds,
-        "accuracy": accuracy,
-        "low": low,
-        "high": high,
+        "search": NAMES[point["search"]],
+        "aggregate": point["aggregate"] or UNSCORED,
+        "candidates": f"N={point['n']}" if point["n"] == 1 else str(point["n"]),
+        "tokens": point["tokens"],
+        "seconds": point["estimated_seconds"],
+        "accuracy": 100 * point["accuracy"],
+        "low": 100 * point["low"],
+        "high": 100 * point["high"],
     }
 
 
@@ -74,18 +76,15 @@ def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
     searches = [name for name in NAMES.values() if any(row["search"] == name for row in rows)]
     aggregates = [name for name in DASHES if any(row["aggregate"] == name for row in rows)]
     colours = [colour for search, colour in COLOURS.items() if NAMES[search] in searches]
+    shapes = [shape for search, shape in SHAPES.items() if NAMES[search] in searches]
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X(
             f"{against}:Q",
             title=title,
-            scale=alt.Scale(type="log", nice=False),
-            axis=alt.Axis(format="~g", labelOverlap="greedy", labelSeparation=6),
+            scale=alt.Scale(type="log", nice=False, padding=40),
+            axis=alt.Axis(format="~g", values=_ticks([row[against] for row in rows if row[against] > 0])),
         ),
-        color=alt.Color(
-            "search:N",
-            scale=alt.Scale(domain=searches, range=colours),
-            legend=alt.Legend(title="search", symbolSize=120),
-        ),
+        color=alt.Color("search:N", scale=alt.Scale(domain=searches, range=colours), legend=alt.Legend(title="search")),
     )
     aggregate = alt.StrokeDash(
         "aggregate:N",
@@ -93,8 +92,37 @@ def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
         # Legend lines are as long as symbols are wide. This size shows every dash pattern.
         legend=alt.Legend(title="step scores", symbolSize=1000),
     )
+    shape = alt.Shape("search:N", scale=alt.Scale(domain=searches, range=shapes))
     accuracy = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
     lines = base.mark_line(strokeWidth=1.8).encode(y=accuracy, strokeDash=aggregate)
-    dots = base.mark_point(filled=True, size=28, opacity=1).encode(y=accuracy)
-    spans = base.mark_rule(opacity=0.3, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
-    return alt.layer(spans, lines, dots).properties(width=360, height=300)
+    # Weighted votes and best of N often have the same accuracy. A wide line is seen below a narrow one.
+    weighted = base.transform_filter(alt.datum.search == NAMES["weighted"])
+    lines = alt.layer(weighted.mark_line(strokeWidth=5, opacity=0.35).encode(y=accuracy, strokeDash=aggregate), lines)
+    dots = base.mark_point(filled=True, size=40, opacity=1).encode(y=accuracy, shape=shape)
+    spans = base.mark_rule(opacity=0.2, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
+    # All methods have the same tokens with N candidates, but scoring takes seconds.
+    numbers = [_sizes([row for row in rows if row["search"] == NAMES["pass"]], against, left=True)]
+    if against == "seconds":
+        numbers.append(_sizes([row for row in rows if row["aggregate"] not in (UNSCORED, "last")], against, left=False))
+    return alt.layer(spans, lines, dots, *numbers).properties(width=400, height=340)
+
+
+def _sizes(rows: Sequence[dict[str, Any]], against: str, left: bool) -> Any:
+    """Returns the numbers of candidates beside the highest of the points with each number."""
+    import altair as alt
+
+    highest: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: row["accuracy"]):
+        highest[row["candidates"]] = row
+    side = {"align": "right", "dx": -8, "dy": -7} if left else {"align": "left", "dx": 9, "dy": 7}
+    text = alt.Chart(alt.InlineData(values=list(highest.values()))).mark_text(fontSize=11, color="#444", **side)
+    return text.encode(x=f"{against}:Q", y="accuracy:Q", text="candidates:N")
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Returns 1, 2 and 5 times the powers of ten within the range of the values."""
+    low, high = min(values), max(values)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [
+        float(f"{first}e{power}") for power in powers for first in (1, 2, 5) if low <= float(f"{first}e{power}") <= high
+    ]

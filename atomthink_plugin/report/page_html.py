@@ -27,6 +27,7 @@ from atomthink_plugin.report.page_data import (
     verdict,
 )
 from atomthink_plugin.report.page_images import PageImages
+from atomthink_plugin.report.paired_runs import thinking
 from atomthink_plugin.report.preamble import questions_in
 from atomthink_plugin.report.run_reader import RecordedRun, RunQuestion
 from atomthink_plugin.runtime.progress import track
@@ -156,6 +157,7 @@ def _header(run: RecordedRun) -> dict[str, Any]:
     return {
         "name": run.name,
         "missing": run.missing,
+        "made": redact(" · ".join(filter(None, (run.model, thinking(run.settings), ", ".join(run.tasks))))),
         "figures": [*_figures(run.questions), *_times(run)],
         "facts": [*facts, *_flat(run.settings)],
     }

@@ -88,7 +88,7 @@ def show(run: Path, journal: Path | None, files: Mapping[str, Path]) -> None:
         print_note(note)
     wanted = files.keys() & {"png", "svg"}
     titles = [_title(found), found.judged.summary]
-    pictures = draw(found.points, titles, latency=found.run.pace is None) if wanted else {}
+    pictures = draw(plain(found)["points"], titles, latency=found.run.pace is None) if wanted else {}
     for kind, file in files.items():
         if kind == "json":
             write_json("--json", file, plain(found))

@@ -6,14 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from typing import Final
+from typing import Final, Literal
 
 from atomthink_plugin.report.output_files import base_style
 from atomthink_plugin.tasks.capability.estimates import Capability, RateEstimate
 
-WIDTH: Final = 720
-HEIGHT: Final = 480
-RADIUS: Final = 160
+RADIUS: Final = 150
+LETTER: Final = 7.4
+"""Width of a letter of a label, at most."""
+
+LINE: Final = 16  # height of a line of a label
 RINGS: Final = (0.25, 0.5, 0.75, 1.0)
 HEADINGS: Final = ("ability", "quality, %", "utilisation, %", "gain, %", "steps", "chains")
 
@@ -24,15 +26,16 @@ h1 { font-size: 1.15rem; font-weight: 650; margin-bottom: 1rem; overflow-wrap: a
   background: var(--panel); border: 1px solid var(--rule); border-radius: 12px; padding: 1rem 1.1rem;
   margin-bottom: 1.1rem; overflow-x: auto;
 }
-svg { display: block; margin: 0 auto; max-width: 100%; height: auto; min-width: 30rem; }
+svg { display: block; margin: 0 auto; max-width: 100%; height: auto; }
 svg text { fill: var(--ink); font-size: 13px; }
-svg .scale { fill: var(--quiet); font-size: 11px; }
+svg .scale, svg .value { fill: var(--quiet); font-size: 11px; }
+svg .value { font-size: 13px; }
 .ring, .spoke { fill: none; stroke: var(--unscored); }
 .band { fill: var(--accent); fill-opacity: .18; }
 .line { fill: none; stroke: var(--accent); stroke-width: 2; }
 .point { fill: var(--accent); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; font-size: .84rem; color: var(--quiet); }
-.legend svg { display: inline; width: 1.4rem; min-width: 0; vertical-align: middle; margin-right: .4rem; }
+.legend svg { display: inline; width: 1.4rem; vertical-align: middle; margin-right: .4rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th { font-weight: 500; color: var(--quiet); font-size: .8rem; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: right; white-space: nowrap; }
@@ -62,10 +65,13 @@ def radar(rows: Sequence[Capability]) -> str:
     for point in points:
         x, y = point.split(",")
         parts.append(f'<circle class="point" cx="{x}" cy="{y}" r="3.5"/>')
-    box = f"0 0 {WIDTH} {HEIGHT}"
-    head = (
-        f'xmlns="http://www.w3.org/2000/svg" viewBox="{box}" width="{WIDTH}" role="img" aria-label="quality by ability"'
-    )
+    return _svg(parts, _bounds(axes))
+
+
+def _svg(parts: Sequence[str], box: tuple[float, float, float, float]) -> str:
+    left, top, right, bottom = box
+    size = f'viewBox="{left:.0f} {top:.0f} {right - left:.0f} {bottom - top:.0f}" width="{1.15 * (right - left):.0f}"'
+    head = f'xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="quality by ability"'
     return f"<svg {head}>{''.join(parts)}</svg>"
 
 
@@ -116,17 +122,40 @@ def _line(row: Capability) -> str:
 
 def _spoke(index: int, count: int, row: Capability) -> str:
     x, y = _point(index, count, 1.0).split(",")
-    left, top = _point(index, count, 1.12).split(",")
-    side = math.cos(_angle(index, count))
-    anchor = "middle" if abs(side) < 0.2 else "start" if side > 0 else "end"
-    line = f'<line class="spoke" x1="{WIDTH / 2}" y1="{HEIGHT / 2}" x2="{x}" y2="{y}"/>'
-    label = f"{escape(row.name)} {row.quality.value:.0%}" if row.quality is not None else f"{escape(row.name)} –"
-    return line + f'<text x="{left}" y="{top}" text-anchor="{anchor}" dominant-baseline="middle">{label}</text>'
+    left, top, anchor = _label(index, count)
+    value = "–" if row.quality is None else f"{row.quality.value:.0%}"
+    return (
+        f'<line class="spoke" x1="0" y1="0" x2="{x}" y2="{y}"/>'
+        f'<text x="{left:.1f}" y="{top:.1f}" text-anchor="{anchor}">{escape(row.name)}</text>'
+        f'<text class="value" x="{left:.1f}" y="{top + LINE:.1f}" text-anchor="{anchor}">{value}</text>'
+    )
+
+
+def _label(index: int, count: int) -> tuple[float, float, Literal["start", "middle", "end"]]:
+    """Returns the place of an axis' label, which has two lines, and the side that it starts from."""
+    angle = _angle(index, count)
+    x, y = 1.08 * RADIUS * math.cos(angle), 1.08 * RADIUS * math.sin(angle)
+    top = y - LINE / 4 + LINE * 0.7 * math.sin(angle)  # above the axis at the top, below it at the bottom
+    side = math.cos(angle)
+    return x, top, "middle" if abs(side) < 0.2 else "start" if side > 0 else "end"
+
+
+def _bounds(axes: Sequence[Capability]) -> tuple[float, float, float, float]:
+    """Returns left, top, right and bottom of the chart with its labels."""
+    corners = [_point(i, len(axes), 1.0).split(",") for i in range(len(axes))]
+    across, down = [float(x) for x, _ in corners], [float(y) for _, y in corners]
+    for i, row in enumerate(axes):
+        x, y, anchor = _label(i, len(axes))
+        width = LETTER * len(row.name)
+        left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        across += [left, left + width]
+        down += [y - LINE, y + LINE + 6]
+    return min(across) - 4, min(down), max(across) + 4, max(down)
 
 
 def _scale(ring: float) -> str:
     """Returns the value of a ring, beside the first axis, which points upwards."""
-    return f'<text class="scale" x="{WIDTH / 2 + 4}" y="{HEIGHT / 2 - RADIUS * ring + 12}">{ring:.0%}</text>'
+    return f'<text class="scale" x="4" y="{12 - RADIUS * ring}">{ring:.0%}</text>'
 
 
 def _polygon(points: Sequence[str], style: str) -> str:
@@ -135,7 +164,7 @@ def _polygon(points: Sequence[str], style: str) -> str:
 
 def _point(index: int, count: int, value: float) -> str:
     angle, reach = _angle(index, count), RADIUS * min(max(value, 0.0), 1.15)
-    return f"{WIDTH / 2 + reach * math.cos(angle):.1f},{HEIGHT / 2 + reach * math.sin(angle):.1f}"
+    return f"{reach * math.cos(angle):.1f},{reach * math.sin(angle):.1f}"
 
 
 def _angle(index: int, count: int) -> float:

@@ -10,7 +10,7 @@ import pytest
 from tests.docs.fences import arguments, command_lines, fences
 from tests.docs.reader import follow
 
-PAGE = '''# A page
+PAGE = """# A page
 
 Text with `code`.
 
@@ -46,7 +46,7 @@ Path("out.txt").write_text(f"{typed} {number + 1}")
 echo "$WHAT $(cat out.txt)"
 test -f "$(cut -d ' ' -f 2 inner/run.yaml)/config.json"
 ```
-'''
+"""
 
 
 def test_fences_have_their_titles_and_lines() -> None:
@@ -59,7 +59,9 @@ def test_fences_have_their_titles_and_lines() -> None:
 
 
 def test_commands_are_found_behind_others_and_before_redirections() -> None:
-    typed = "$ cd a && A=1 atomthink view \\\n   'b c' > d\ntorchrun --n 2 -m lmms_eval --tasks t # why\nls atomthink x\n"
+    typed = (
+        "$ cd a && A=1 atomthink view \\\n   'b c' > d\ntorchrun --n 2 -m lmms_eval --tasks t # why\nls atomthink x\n"
+    )
     found = list(command_lines(typed))
     assert [arguments(command, "atomthink") for command in found if "atomthink" in command] == [["view", "b c"], None]
     assert [arguments(command, "lmms_eval") for command in found if "lmms_eval" in command] == [["--tasks", "t"]]

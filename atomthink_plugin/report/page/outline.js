@@ -88,9 +88,15 @@ const groupsOf = (tree) => {
   return groups.map((group) => ({ ...group, votes: votes.get(group.paths[0].group) }));
 };
 
+const COLUMNS = {
+  answer: "the final answer", paths: "the number of identical paths", last: "the score of the last step",
+  min: "the lowest step score", mean: "the mean of the step scores", prod: "the product of the step scores",
+  likelihood: "the mean probability of the path's tokens",
+};
+
 const finishedPaths = (tree, by, select) => {
-  const heads = ["answer", "paths", "last", "min", "mean", "prod", "likelihood"].map((name) =>
-    make("th", name === by ? { class: "by", title: "what the search ranked by" } : {}, name));
+  const heads = Object.entries(COLUMNS).map(([name, meaning]) =>
+    make("th", name === by ? { class: "by", title: `${meaning}: the search ranked by it` } : { title: meaning }, name));
   const table = make("table", { class: "paths" }, make("thead", {}, make("tr", {}, ...heads)));
   for (const { paths, first, votes } of groupsOf(tree)) {
     const rows = paths.map((path, i) => make("tr", { class: path.chosen ? "chosen" : "", "data-path": path.node, on: { click: () => select(path.node) } },

@@ -47,7 +47,8 @@ const legend = (tree) => {
     ...kinds.map((kind) => make("span", { class: `key ${kind}` }, make("i", {}), BECAME[kind])),
     tree.nodes.some((node) => node.use !== undefined) && make("span", { class: "key asked-node" }, make("i", {}), "asked outside the chains"),
     tree.nodes.some((node) => node.use === undefined && isWritten(node)) && make("span", { class: "key written-node" }, make("i", {}), "written by the search"),
-    tree.nodes.some((node) => node.times) && make("span", {}, "×n identical samples"));
+    tree.nodes.some((node) => node.times) && make("span", {}, "×n identical samples"),
+    tree.nodes.some((node) => node.probability !== undefined) && make("span", {}, "p: mean probability of a step's tokens"));
 };
 
 const lineage = (tree, i) => (i < 0 ? [] : [...lineage(tree, tree.nodes[i].parent), tree.nodes[i]]);

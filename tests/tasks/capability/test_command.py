@@ -36,9 +36,11 @@ def test_a_set_of_the_demo_is_built_and_evaluated(tmp_path: Path, capsys: pytest
     svg = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
     space = "{http://www.w3.org/2000/svg}"
     assert len(svg.findall(f"{space}circle")) == 3
-    assert [
-        text.text.rsplit(" ", 1)[0] for text in svg.findall(f"{space}text") if text.text and not text.get("class")
-    ] == list(rows)[:3]
+    names, values = (
+        [text.text for text in svg.iter(f"{space}text") if text.get("class") == it] for it in (None, "value")
+    )
+    assert names == list(rows)[:3]
+    assert values == [f"{rows[name]['quality']['value']:.0%}" for name in names]
     assert "light-dark(" in page  # the colours of the viewer, for both schemes
 
 
