@@ -15,7 +15,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from benchmarks.provenance import provenance
 from benchmarks.report_curves import RESULTS, evaluate
 from tests.report.browser import chromium, opened
 
-GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
+ROOT = Path(__file__).parents[1]
+GALLERY = ROOT / "docs" / "gallery"
 WAYS = {"beam": "thinking=slow,search=beam", "best_of_8": "thinking=slow,search=best_of_n,n=8"}
 SHOWN = {"beam": 18, "best-of-8": 21, "two-runs": 3}
 """The question in the pictures of each page."""
@@ -55,6 +56,8 @@ def write_pages(runs: Path, questions: int) -> None:
     ):
         if atomthink(command):
             raise SystemExit(f"`atomthink {' '.join(command)}` failed")
+    for page in GALLERY.glob("*.html"):  # the settings of a run name the folder of the embedded weights
+        page.write_text(page.read_text(encoding="utf-8").replace(f"{ROOT}/", ""), encoding="utf-8")
 
 
 def draw_curve() -> None:
@@ -100,7 +103,7 @@ def take_tree(browser: WebDriver) -> None:
     """Takes the picture of one search tree, for the README: twice the pixels, so that it is sharp at 900."""
     devtools(browser, "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
     resize(browser, 1400, 1400)
-    opened(browser, GALLERY / "beam.html", f"atomthink_demo%2F{SHOWN['beam']}%2F0")
+    opened(browser, GALLERY / "best-of-8.html", f"atomthink_demo%2F{SHOWN['best-of-8']}%2F0")
     areas = "return ['.legend', '.tree'].map((it) => document.querySelector(it).getBoundingClientRect().toJSON())"
     legend, tree = browser.execute_script(areas)
     left, top = tree["left"] - 12, legend["top"] - 12
@@ -148,10 +151,13 @@ def comparison() -> str:
     return "\n".join([*table, "", f"({record['machine']}; {record['date']})", ""])
 
 
-def write_index(parts: dict[str, Callable[[], str]]) -> None:
-    """Fills in the generated parts of the gallery's page."""
-    page = GALLERY / "index.md"
-    page.write_text(BLOCK.sub(lambda block: f"{block[1]}\n{parts[block[2]]()}\n{block[4]}", page.read_text()))
+def filled(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """Returns the gallery's page with new generated parts; parts without a maker stay as they are."""
+
+    def new(block: re.Match[str]) -> str:
+        return f"{block[1]}\n{parts[block[2]]()}\n{block[4]}" if block[2] in parts else block[0]
+
+    return BLOCK.sub(new, page)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -166,7 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with chromium() as browser:
         take_pictures(browser, runs)
         take_tree(browser)
-    write_index({"provenance": lambda: made_on(options.limit), "comparison": comparison})
+    index = GALLERY / "index.md"
+    index.write_text(
+        filled(index.read_text(), {"provenance": lambda: made_on(options.limit), "comparison": comparison})
+    )
 
 
 if __name__ == "__main__":
