@@ -114,7 +114,7 @@ def _sizes(rows: Sequence[dict[str, Any]], against: str, left: bool) -> Any:
     highest: dict[str, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: row["accuracy"]):
         highest[row["candidates"]] = row
-    side = {"align": "right", "dx": -8, "dy": -7} if left else {"align": "left", "dx": 9, "dy": 7}
+    side: dict[str, Any] = {"align": "right", "dx": -8, "dy": -7} if left else {"align": "left", "dx": 9, "dy": 7}
     text = alt.Chart(alt.InlineData(values=list(highest.values()))).mark_text(fontSize=11, color="#444", **side)
     return text.encode(x=f"{against}:Q", y="accuracy:Q", text="candidates:N")
 
