@@ -34,12 +34,12 @@ FURTHER_ROOT: Final = "root-"
 
 
 class AtomThinkError(Exception):
-    """An error the user can act on; its text names the argument, the value and what to do.
+    """An error that the user can act on. Its text names the argument, the value and what to do.
 
-    The text is safe to show: servers, files and plugins it quotes may hold secrets and terminal commands.
+    The text is safe to show: secrets and control characters, which a quoted server or file may contain, are taken out.
 
     Attributes:
-        exit_status: With which a command ends because of it.
+        exit_status: Exit status of a command that ends with this error.
     """
 
     exit_status: ClassVar[int] = 2
@@ -59,12 +59,12 @@ class ServerError(QuestionError):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer cost. Additive: `a + b` is the cost of doing both.
+    """What an answer cost. The sum `a + b` is the cost of both.
 
     Attributes:
         policy_calls: Candidate steps sampled from the policy.
-        score_calls: Paths scored by a scorer that ran a model.
-        generated: Tokens the policy sampled, those after a cut included.
+        score_calls: Steps scored by a model.
+        generated: Tokens that the policy sampled, including those after a cut.
         prefilled: Prompt tokens processed by the policy or the scorer.
         cached: Prompt tokens that were taken from a cache instead.
         images: Images encoded.
@@ -275,18 +275,18 @@ class Path:
 class Sampling:
     """How the samples of one prompt are drawn.
 
-    Each sample is drawn with its own temperature and its own seed, so that it is the same token sequence
-    independently of the batch, the order of requests and the process.
+    Each sample has its own temperature and its own seed. It is the same token sequence in every batch, in every order
+    of requests and in every process.
 
     Attributes:
         temperature: Temperature of sample 0; 0 is greedy.
-        rise: Added to the temperature for every further sample, up to 1.0.
+        rise: Added to the temperature for each further sample, up to 1.
         top_p: Share of the probability that is kept, in (0, 1].
         top_k: Likeliest tokens that are kept, 0 for all.
         max_tokens: Token limit of one sample.
         seed: The run's seed.
         first: Index of the first sample at this node, from 0.
-        attempt: How often this sample was drawn before and rejected.
+        attempt: How often this sample was already drawn and rejected.
         key: Identity of the node that the samples extend, among all nodes of the run.
         use: What they are for, see `SearchTree.ask`; empty for steps of a chain.
         tops: How many of the likeliest tokens to report at each position; 0 for none.
@@ -316,7 +316,7 @@ class Sampling:
         return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "big") >> 1
 
     def hotter(self, delta: float) -> Sampling:
-        """Returns the sampling of the next attempt, `delta` warmer and never above 1.0 by that."""
+        """Returns the sampling of the next attempt, at a temperature higher by `delta`, but not raised above 1."""
         warmer = max(self.temperature, min(self.temperature + delta, 1.0))
         return replace(self, temperature=warmer, attempt=self.attempt + 1)
 
@@ -326,15 +326,15 @@ class Prompt:
     """What a policy is asked.
 
     Attributes:
-        messages: The turns, images in their places; the last is the user's.
-        begun: Beginning of the reply, which generation continues. Each piece is tokenised by itself, so that the
-            tokens of a chain are a prefix of those of every extension of it. A step that has token ids is rendered as
-            these ids, every other step as its text: give steps only where their unit is used as it was sampled,
+        messages: The turns, with images in their places. The last turn is the user's.
+        begun: Beginning of the reply, which generation continues. Each piece is tokenized by itself, so that the
+            tokens of a chain are a prefix of the tokens of every extension of it. A step with token ids is rendered
+            as these ids, any other step as its text. Give a step itself only if its unit is used as it was sampled,
             without a cut, an opening or a closing text.
-        stops: Strings that end a sample; looked for after its first visible character.
-        session: Prompts of one session begin alike; a policy may send them to the same server.
-        depth: Steps taken so far. Deeper prompts are served first, and one that leaves no room in the context ends
-            its chain instead of failing the question.
+        stops: Strings that end a sample. They are looked for after its first visible character.
+        session: Prompts of one session have the same beginning. A policy may send them to the same server.
+        depth: Steps so far. Deeper prompts are served first. A deeper prompt that leaves no room in the context ends
+            its chain; a prompt of depth 0 fails the question.
     """
 
     messages: tuple[Message, ...]
@@ -369,14 +369,14 @@ class Unit:
     """What one sample is. A format defines it for each step, a search for its other requests.
 
     Attributes:
-        name: Kind of unit, such as `step`, `SUMMARY` or `verdict`. The journal's nodes have it.
-        tokens: Its own token limit; None for the run's limit of one step.
-        partial: Whether a sample that its token limit ended is valid.
-        opening: Written before a sample: a stage keeps its start tag, with which the prompt's `begun` ends.
-        closing: Written after a sample that a stop string ended: a stage keeps its end tag.
-        joint: Between it and the next unit of the chain. Where it is empty, a sample keeps the blanks around it.
-        cut: Returns the part of a sample's text that is one unit; empty for an empty one.
-        check: Says why a text is not valid after the texts before it, None if it is.
+        name: Kind of unit, such as `step`, `SUMMARY` or `verdict`. The nodes of the journal have it.
+        tokens: Limit in tokens, at least 1; None for the run's limit of one step.
+        partial: Whether a sample that reached its token limit is valid.
+        opening: Text that is put before a sample, such as a stage's start tag, with which the prompt's `begun` ends.
+        closing: Text that is put after a sample that a stop string ended, such as the end tag of a stage.
+        joint: Text between this unit and the next one of the chain. If empty, a sample keeps the blanks around it.
+        cut: Returns the part of a sample's text that is one unit; empty text for an empty unit.
+        check: Returns why a text is not valid after the earlier texts, None if it is valid.
     """
 
     name: str = "step"
@@ -398,18 +398,18 @@ WHOLE = Unit("reply", partial=True)
 
 
 class Format(Protocol):
-    """One way to ask for a chain: what the policy is asked, and what one reply is."""
+    """How a policy is asked for a chain, and what one reply is."""
 
     def render(self, path: Path) -> Prompt:
-        """Returns the prompt that asks for what follows `path`."""
+        """Returns the prompt that asks for the unit after `path`."""
         ...
 
     def unit(self, path: Path) -> Unit | None:
-        """Returns the unit that follows `path`; None for one whole reply without a limit of its own."""
+        """Returns the unit after `path`; None for one whole reply without a limit of its own."""
         ...
 
     def answer(self, text: str) -> str | None:
-        """Returns the final answer if `text`, a unit or a whole reply, states one."""
+        """Returns the final answer that `text`, a unit or a whole reply, states; None if it states none."""
         ...
 
 
@@ -426,7 +426,7 @@ class Proposal:
     usage: Usage = field(default_factory=Usage)
 
     def redacted(self) -> Proposal:
-        """Returns the proposal without secrets in its texts: a reply may echo the key of the server that gave it."""
+        """Returns the proposal without secrets in its texts, such as a server's key that a reply repeats."""
         texts = [redact(step.text) for step in self.steps]
         if all(text == step.text for text, step in zip(texts, self.steps, strict=True)):
             return self
@@ -457,19 +457,24 @@ class Policy(Protocol):
     identity: str
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
-        """Samples `n` replies to `prompt`.
+        """Samples `n` replies to a prompt.
+
+        Args:
+            prompt: What is asked.
+            n: Number of samples, at least 1.
+            sampling: How they are drawn.
 
         Returns:
-            The samples in their order. No steps where the context has no room for what follows a prompt of depth > 0.
+            The samples in order. No steps if the context has no room for a step after a prompt of depth > 0.
 
         Raises:
-            QuestionError: The model cannot be asked this: it is too long, or has a broken image.
+            QuestionError: The prompt cannot be answered: it is too long, or an image in it is broken.
         """
         ...
 
 
 class Scorer(Protocol):
-    """A process reward model: how likely the LAST step of a path is right, given those before it.
+    """A process reward model: it says how likely the last step of a path is right, given the steps before it.
 
     Attributes:
         identity: Distinguishes its scores from those of other models.
@@ -478,35 +483,41 @@ class Scorer(Protocol):
     identity: str
 
     async def score(self, path: Path) -> Score:
-        """Scores the last step of `path`; earlier steps keep the scores they have."""
+        """Scores the last step of `path`. Earlier steps keep their scores."""
         ...
 
 
 Aggregate = Literal["last", "min", "mean", "prod"]
-"""How step scores become a path's score: last action, worst action, average, product (paper, section 5)."""
+"""How step scores become the score of a path: the last one, the smallest, their average or their product.
+
+Source: AtomThink (arXiv 2411.11930), section 5: last action, worst action, average.
+"""
 
 Stopped = Literal["final", "depth", "length", "budget", "invalid"]
-"""Why a path ends: it concluded, has the most steps or tokens allowed, the question's budget is spent, or no
-valid next step was found."""
+"""Why a path ends.
+
+`final`: it concluded. `depth`: it has as many steps as allowed. `length`: it has as many tokens as allowed. `budget`:
+the budget of the question is spent. `invalid`: no valid next step was found.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node of the finished search tree, as it goes to the journal.
+    """One node of the finished search tree, as the journal keeps it.
 
     Attributes:
         id: The path's key.
         parent: The parent's key.
         text: The step's text.
         score: The scorer's verdict on this step, None if it was not scored.
-        logprob: Sum of log-probabilities of the step's tokens, None where the policy gives none.
+        logprob: Sum of the log-probabilities of the step's tokens (natural log), None if the policy gives none.
         tokens: Tokens of the step.
         multiplicity: Number of identical sampled siblings that this node represents.
-        answer: The final answer if the step concludes.
-        rejected: Why the step check dropped it, None if it was kept.
+        answer: The final answer that the step states, None if it states none.
+        rejected: Why the check of steps rejected it, None if it was kept.
         unit: Name of the unit it is, see `Unit`.
         role: Which policy sampled it; empty for a text that the search wrote.
-        use: What it was asked for beside the chain ("judge", "critic"); empty for steps of a chain.
+        use: Purpose of a reply that is not part of a chain, such as `judge` or `critic`; empty for steps of a chain.
     """
 
     id: str
@@ -524,18 +535,18 @@ class Node:
 
     @property
     def is_step(self) -> bool:
-        """Whether a policy sampled it as part of a chain: it was not asked for beside the chain, and not written."""
+        """Whether a policy sampled it as part of a chain. A judge's reply or a text of the search's own is no step."""
         return not self.use and self.role != ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One candidate of a path-wise search.
+    """One candidate of a search over whole chains.
 
     Attributes:
         end: The key of the node it ends at; the tree has its steps.
-        logprob: Mean log-probability per token of its own steps, None where the policy gives none.
-        tokens: Tokens sampled for it, those of rejected steps included.
+        logprob: Mean log-probability per token of its own steps (natural log), None if the policy gives none.
+        tokens: Tokens sampled for it, including those of rejected steps.
         seconds: Wall-clock seconds from the question's first call to its end.
     """
 
@@ -547,18 +558,19 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What thinking about one question gave.
+    """The result of thinking about one question.
 
     Attributes:
-        text: What is returned to the harness: the chosen chain, in the form the task asked for.
+        text: The reply that the harness gets: the chosen chain, in the form that the task asks for.
         answer: The final answer alone, None if no path concluded.
-        steps: Texts of the chosen path's steps.
-        scores: Scores of those steps, None where a step was not scored.
-        value: What the chosen path won by: aggregate, vote share or 0.
+        steps: Texts of the steps of the chosen path.
+        scores: Scores of these steps in [0, 1]; None for a step that was not scored.
+        value: The number by which the path was chosen: its aggregate, its share of the votes, or 0.
         stopped: Why the search ended.
         usage: What it cost.
-        nodes: The whole tree, rejected candidates included; the outcomes a run returns come without.
-        rollouts: A path-wise search's candidates in the order of their samples; they, too, stay in the journal.
+        nodes: The whole tree, including rejected candidates. Empty in the outcomes of `Runner.run`; the journal has it.
+        rollouts: The candidates of a search over whole chains, in the order of their samples. Empty in the outcomes of
+            `Runner.run`; the journal has them.
     """
 
     text: str
@@ -601,9 +613,9 @@ class Choice:
 
     Attributes:
         path: The chosen path.
-        value: What it won by.
+        value: The number by which it was chosen, such as its aggregate or its share of the votes; 0 if there is none.
         stopped: Why the search ended.
-        answer: The final answer where it is not the path's own, such as an option under its original letter.
+        answer: The final answer if it is not that of the path, such as an option under its original letter; else None.
     """
 
     path: Path
@@ -751,7 +763,7 @@ class SearchTree(Protocol):
         ...
 
     def why(self, path: Path) -> Stopped:
-        """Returns why `path` ends where it does."""
+        """Returns why `path` ends where it does, see `Stopped`."""
         ...
 
 
@@ -791,8 +803,8 @@ class Failure:
     """A question that could not be answered.
 
     Attributes:
-        reason: What went wrong, for a person to read.
-        usage: What was spent before that.
+        reason: What went wrong, as text for a person.
+        usage: What was spent before it failed.
     """
 
     reason: str

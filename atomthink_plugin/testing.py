@@ -16,7 +16,7 @@ from atomthink_plugin.api import Path, Prompt, Proposal, Sampling, Score, Step, 
 from atomthink_plugin.formats.steps import SEPARATOR
 
 Tree = Mapping[str, Mapping[str, float]]
-"""For each history (step texts joined by a blank line, "" for the root) the next steps' probabilities."""
+"""Probabilities of the next steps, by history: the texts of the steps so far, with a blank line between them."""
 
 
 def history_of(path: Path) -> str:
@@ -25,7 +25,7 @@ def history_of(path: Path) -> str:
 
 
 def history_in(prompt: Prompt) -> str:
-    """Returns the key of a prompt in a tree: the steps that the reply begins with."""
+    """Returns the key of a prompt in a tree: the steps at the beginning of the reply."""
     return prompt.prefix.removesuffix(SEPARATOR)
 
 
@@ -36,10 +36,12 @@ class ScriptedPolicy:
     Attributes:
         tree: The steps and their probabilities, or a function that gives those of a prompt: for other formats and for
             what a search asks beside the chain.
-        exhaustive: Sample `i` is the `i`-th step of the node (modulo their number) instead of a draw.
-        delay: Event-loop turns a call takes, by prompt and number of samples: to shuffle arrival orders.
-        fails: Called before each proposal; may raise what a broken model would.
-        calls: Calls so far, in order: the prompt's session, its history, the number of samples.
+        exhaustive: Whether sample `i` is the `i`-th step of the node (modulo their number) instead of a random draw.
+        delay: Turns of the event loop that a call takes, by prompt and number of samples. It changes the order of
+            arrival.
+        fails: Called before each proposal. It may raise the error of a broken model.
+        calls: All calls so far: the prompt's session, its history, the number of samples.
+        identity: Name of the policy.
     """
 
     tree: Tree | Callable[[Prompt], Mapping[str, float]]
@@ -50,7 +52,7 @@ class ScriptedPolicy:
     identity: str = "scripted"
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
-        """Draws `n` steps; temperature 0 takes the likeliest, others sharpen or flatten as usual."""
+        """Draws `n` steps. At temperature 0 each is the likeliest one."""
         self.calls.append((prompt.session, history_in(prompt), n))
         for _ in range(self.delay(prompt, n)):
             await asyncio.sleep(0)
@@ -100,7 +102,8 @@ class ScriptedScorer:
 
     Attributes:
         scores: Score of the last step by history, or a function that gives it.
-        calls: Histories scored so far, in order.
+        calls: Histories that were scored so far.
+        identity: Name of the scorer.
     """
 
     scores: Mapping[str, float] | Callable[[str], float]
@@ -108,7 +111,7 @@ class ScriptedScorer:
     identity: str = "scripted"
 
     async def score(self, path: Path) -> Score:
-        """Looks the last step up."""
+        """Returns the score of the last step."""
         history = history_of(path)
         self.calls.append(history)
         value = self.scores(history) if callable(self.scores) else self.scores[history]

@@ -17,16 +17,17 @@ from atomthink_plugin.api import Format, Policy, Scorer, SearchKind
 PROJECT = "atomthink_plugin"
 
 PolicyFactory = Callable[..., Policy]
-"""Called with the user's arguments: `pretrained` is typed as it is, that of a role `judge` as `judge_pretrained`."""
+"""Makes a policy from the user's arguments. Users type a parameter `pretrained` as `pretrained=`, and as
+`judge_pretrained=` if the policy takes the role `judge`."""
 
 ScorerFactory = Callable[..., Scorer]
-"""Called with the user's arguments: `prm` as it is, further parameters typed by users as `prm_<name>`."""
+"""Makes a scorer from the user's arguments. Users type a parameter `tag` as `prm_tag=`, and `prm` as `prm=`."""
 
 FormatFactory = Callable[..., Format]
-"""Called with the user's arguments: a parameter `instruction` is typed by users as `format_instruction`."""
+"""Makes a format from the user's arguments. Users type a parameter `instruction` as `format_instruction=`."""
 
 Judge = Callable[[Mapping[str, Any], str], bool]
-"""Called with a benchmark's own record of a question and a reply; returns whether the reply is right."""
+"""Returns whether a reply is right. It gets the benchmark's own record of the question, and the reply."""
 
 
 @dataclass(frozen=True, slots=True)

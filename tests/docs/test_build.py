@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+pytest.importorskip("mkdocstrings")  # of the extra `docs`
+
 pytestmark = pytest.mark.slow
 
 
