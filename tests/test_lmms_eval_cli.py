@@ -6,7 +6,6 @@ Every test reads the result files.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,16 +16,18 @@ from typing import Any
 
 import pytest
 
+from tests import commands
+
 pytestmark = pytest.mark.slow
 
 
 SHARED_HUB = Path(__file__).parents[2] / "shared" / "data" / "hub"
-LMMS_EVAL = (sys.executable, "-m", "lmms_eval")
+INSTALLED = (str(Path(sys.executable).with_name("lmms-eval")),)
+"""The console script itself, which starts a process of its own."""
 
 
 def environment(home: Path) -> dict[str, str]:
-    settings = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return {**os.environ, **settings, "HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home / "cache")}
+    return commands.environment(home / "cache", {"ACCELERATE_USE_CPU": "true"})
 
 
 def command(
@@ -34,22 +35,14 @@ def command(
     *arguments: str,
     model_args: str,
     model: str = "atomthink_tiny",
-    launcher: tuple[str, ...] = LMMS_EVAL,
+    launcher: tuple[str, ...] = ("lmms-eval",),
 ) -> list[str]:
     output = ("--log_samples", "--output_path", str(home / "out"))
     return [*launcher, "--model", model, "--model_args", model_args, *arguments, *output]
 
 
 def run(home: Path, *arguments: str, cwd: Path | None = None, **kwargs: Any) -> str:
-    done = subprocess.run(
-        command(home, *arguments, **kwargs),
-        env={**environment(home), "ACCELERATE_USE_CPU": "true"},
-        cwd=cwd or home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=3600,
-    )
+    done = commands.run(*command(home, *arguments, **kwargs), env=environment(home), cwd=cwd or home)
     return done.stdout + done.stderr
 
 
@@ -84,9 +77,8 @@ def journaled(home: Path) -> list[dict[str, Any]]:
 
 def test_slow_thinking_leaves_results_and_samples_with_their_steps(tmp_path: Path) -> None:
     options = ("--limit", "12", "--batch_size", "64", "--gen_kwargs", "max_new_tokens=300")
-    log = run(
-        tmp_path, "--tasks", "atomthink_demo", *options, model_args="thinking=slow,search=beam,beams=2,candidates=2"
-    )
+    search = "thinking=slow,search=beam,beams=2,candidates=2"
+    log = run(tmp_path, "--tasks", "atomthink_demo", *options, model_args=search, launcher=INSTALLED)
     found = results(tmp_path)
     assert "atomthink_demo" in found["results"], log
     accuracy = found["results"]["atomthink_demo"]["acc,none"]
@@ -115,7 +107,7 @@ def test_two_processes_share_the_questions_and_ask_each_once(tmp_path: Path) -> 
 def test_a_killed_run_continues_where_it_stopped(tmp_path: Path) -> None:
     model_args = "thinking=slow,search=best_of_n,n=4,concurrency=4"
     arguments = ("--tasks", "atomthink_demo", "--limit", "40", "--batch_size", "16")
-    line = command(tmp_path, *arguments, model_args=model_args)
+    line = command(tmp_path, *arguments, model_args=model_args, launcher=INSTALLED)
     with subprocess.Popen(
         line, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as first:
@@ -147,7 +139,7 @@ def test_bad_arguments_are_refused_by_name_before_any_question_is_asked(tmp_path
 def test_a_run_of_failures_has_no_accuracy_and_a_status(tmp_path: Path) -> None:
     """Documents 4 to 6 give steps to go on from, which a single reply cannot."""
     line = command(tmp_path, "--tasks", "atomic_capability", "--limit", "3", "--offset", "4", model_args="thinking=cot")
-    done = subprocess.run(line, env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = commands.run(*line, env=environment(tmp_path), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "|atomic_capability|" not in done.stdout
     assert "Traceback" not in done.stderr
@@ -160,7 +152,7 @@ def test_a_run_of_failures_has_no_accuracy_and_a_status(tmp_path: Path) -> None:
 def test_examples_that_a_task_does_not_have_are_refused_in_one_line(tmp_path: Path) -> None:
     few = ("--limit", "2", "--num_fewshot", "2")
     line = command(tmp_path, "--tasks", "atomthink_demo", *few, model_args="thinking=quick")
-    done = subprocess.run(line, env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = commands.run(*line, env=environment(tmp_path), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "`--num_fewshot 2`" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
+from tests import commands
 from tests.openai_server import ChatServer, serve
 from tests.plugins.plugin_packages import install
-from tests.test_lmms_eval_cli import LMMS_EVAL, environment, results, samples
+from tests.test_lmms_eval_cli import environment, results, samples
 from tests.tiny_models import folder, llava
 
 pytestmark = pytest.mark.slow
@@ -88,14 +88,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
             for name, own in typed.items()
         ]
         (home / "runs.yaml").write_text(yaml.safe_dump(lines))
-        done = subprocess.run(
-            [*LMMS_EVAL, "--config", str(home / "runs.yaml")],
-            env={**environment(home), **plugin, "OPENAI_API_KEY": KEY},
-            cwd=home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        env = {**environment(home), **plugin, "OPENAI_API_KEY": KEY}
+        done = commands.run("lmms-eval", "--config", home / "runs.yaml", cwd=home, env=env)
     return Runs(home, done.returncode, done.stdout + done.stderr, server)
 
 

@@ -1,8 +1,8 @@
 """The warm process: it has imported what the commands need, and forks for each command that a client passes on.
 
 A fork has the client's arguments, working directory, environment and standard streams. It calls the function that the
-console script calls, and ends as any interpreter does. Another fork supervises it: it passes signals on, kills it if the
-client is gone, and reports its exit status.
+console script calls, and ends as any interpreter does. Another fork supervises it: it passes signals on, kills it if
+the client is gone, and reports its exit status.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ def from_python() -> tuple[str, str]:
 
 
 if __name__ == "__main__":
+    lines = json.loads(sys.argv[1])
     status_of(["--help"])  # imports all of lmms-eval as its command line does
     importlib.import_module("lmms_eval.__main__").TaskManager = fail  # type: ignore[attr-defined]
-    print(json.dumps([*map(status_of, json.load(sys.stdin)), from_python()]))
+    print(json.dumps([*map(status_of, lines), from_python()]))

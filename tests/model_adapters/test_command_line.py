@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import commands
 
 SCRIPT = Path(__file__).with_name("many_command_lines.py")
 RUNS = """
@@ -43,15 +42,8 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, str]]
     (folder / "empty.yaml").write_text("- {model: atomthink_tiny, model_args: , gen_kwargs: }\n")
     lines["empty in a file"] = ["--config", "empty.yaml"]
     lines["nothing to load"] = ["--model", "atomthink_hf"]
-    done = subprocess.run(
-        [sys.executable, SCRIPT],
-        input=json.dumps([[*line, "--tasks", "atomthink_demo"] for line in lines.values()]),
-        cwd=folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    typed = json.dumps([[*line, "--tasks", "atomthink_demo"] for line in lines.values()])
+    done = commands.run("python", SCRIPT, typed, cwd=folder, env=commands.environment(folder / "cache"))
     assert done.returncode == 0, done.stderr
     return dict(zip([*lines, "from Python"], json.loads(done.stdout.splitlines()[-1]), strict=True))
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 
 from atomthink_plugin.report.run_samples import Run, Sample
 from atomthink_plugin.report.verdicts import Verdicts
+from tests import commands
 
 pytestmark = pytest.mark.slow
 
@@ -24,16 +22,9 @@ SCRIPT = Path(__file__).with_name("harness_run.py")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("harness")
     # The key is for the built-in judges, which are set up on import even where a rule decides.
-    offline = {"OPENAI_API_KEY": "EMPTY", "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
-    offline["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPT.parents[2]), os.environ.get("PYTHONPATH", "")]))
-    result = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder / "seen.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env={**os.environ, **offline, "LMMS_EVAL_DATASETS_CACHE": "", "HF_DATASETS_CACHE": str(folder / "data")},
-    )
+    extra = {"OPENAI_API_KEY": "EMPTY", "PYTHONPATH": str(SCRIPT.parents[2])}
+    env = commands.environment(folder / "cache", extra)
+    result = commands.run("python", SCRIPT, folder / "seen.json", cwd=folder, env=env)
     assert result.returncode == 0, result.stdout + result.stderr
     report: dict[str, Any] = json.loads((folder / "seen.json").read_text())
     return report

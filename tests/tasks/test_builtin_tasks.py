@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
 
-from tests.tasks.cli import environment
+from tests import commands
 from tests.tasks.tiny_benchmarks import MATHVISTA_FEATURES, mathvista_rows, write
 
 pytestmark = pytest.mark.slow
@@ -38,15 +36,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         rows = rows.remove_columns("answer_type") if folder == "column" else rows
         rows.to_parquet(data / f"{split}-00000-of-00001.parquet")
     (bad / "unreachable").mkdir()
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(home / "seen.json"), str(bad)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=write(home / "data"),
-        env=environment(home, {"PYTHONPATH": root}),
-    )
+    env = commands.environment(home / "cache", {"PYTHONPATH": str(Path(__file__).parents[2])})
+    done = commands.run("python", SCRIPT, home / "seen.json", bad, cwd=write(home / "data"), env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     report: dict[str, Any] = json.loads((home / "seen.json").read_text())
     return report

@@ -6,9 +6,6 @@ The embedded model knows the steps of its training alone: it writes no tagged st
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 
 from atomthink_plugin.cli import main
+from tests import commands
 
 pytestmark = pytest.mark.slow
 
@@ -38,17 +36,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common = {"model": "atomthink_tiny", "tasks": "atomthink_demo", "limit": LIMIT, "log_samples": True}
     runs = [{**common, "model_args": args, "output_path": str(folder / name)} for name, args in RUNS.items()]
     (folder / "runs.yaml").write_text(json.dumps(runs))
-    settings = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    places = {"HF_HOME": str(folder / "hf"), "XDG_CACHE_HOME": str(folder / "cache"), "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [sys.executable, "-m", "lmms_eval", "--config", str(folder / "runs.yaml")],
-        env={**os.environ, **settings, **places},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=3600,
-    )
+    env = commands.environment(folder / "cache", {"ACCELERATE_USE_CPU": "true"})
+    done = commands.run("lmms-eval", "--config", folder / "runs.yaml", cwd=folder, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

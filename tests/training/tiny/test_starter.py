@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from atomthink_plugin.cli import main
+from tests import commands
+from tests.docs.fences import ROOT, command_lines, fences
 
 
 @pytest.mark.parametrize("kind", ["prm", "policy"])
@@ -27,27 +27,35 @@ def test_a_project_is_small_and_never_overwrites(kind: str, tmp_path: Path, caps
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "made"), [("prm", "report.json"), ("policy", "policy/model.safetensors")])
-def test_the_printed_commands_run_as_they_are(
-    kind: str, made: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["init", kind, str(tmp_path / "project")]) == 0
+def printed_commands(kind: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Starts a project and returns what is printed to be typed next."""
+    assert main(["init", kind, str(folder)]) == 0
     printed = capsys.readouterr().out
-    commands = printed[printed.index("cd ") :]
-    places = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return printed[printed.index("cd ") :]
+
+
+def test_the_printed_commands_of_a_prm_are_those_of_the_tutorial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tutorial is followed in the tests, which takes a minute."""
+    tutorial = (ROOT / "docs" / "tutorials" / "train-a-prm.md").read_text(encoding="utf-8")
+    typed = [command for fence in fences(tutorial) if fence.language == "bash" for command in command_lines(fence.code)]
+    printed = list(command_lines(printed_commands("prm", tmp_path / "project", capsys)))[1:]
+    assert [words[1] for words in printed] == ["label", "label", "train", "prm"]
+    assert [words for words in typed if words in printed] == printed
+
+
+@pytest.mark.slow
+def test_the_printed_commands_of_a_policy_run_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = printed_commands("policy", tmp_path / "project", capsys)
     done = subprocess.run(
-        ["bash", "-e", "-c", commands],
+        ["bash", "-e", "-c", typed],
         cwd=tmp_path,
-        env={**os.environ, **places, "HF_HUB_OFFLINE": "1"},
+        env=commands.environment(tmp_path / "cache"),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "project" / made).is_file()
-    if kind == "prm":
-        report = json.loads((tmp_path / "project" / made).read_text())
-        assert report["set"]["scored"] == report["set"]["chains"] > 0
-    else:
-        assert "atomthink_demo" in done.stdout
+    assert (tmp_path / "project" / "policy" / "model.safetensors").is_file()
+    assert "atomthink_demo" in done.stdout
