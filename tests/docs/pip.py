@@ -1,4 +1,4 @@
-"""Stands for `pip` while pages are followed: `pip install FOLDER`, without a network and without touching the environment.
+"""Stands for `pip` while pages are followed: `pip install FOLDER`, without a network or a change of the environment.
 
 A folder with a package is installed into the folder that SITE names. `.` without a package is a clone of this
 repository, which is installed already. Anything else is an error: such lines belong in a `shell` fence.

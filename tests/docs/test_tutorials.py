@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,16 @@ def check_run(words: list[str], folder: Path) -> None:
                 assert "failed" not in {line["token_counts"][0].get("status") for line in lines}, samples
 
 
+def check_report(folder: Path) -> None:
+    """Checks that a PRM was measured on all labelled chains."""
+    (file,) = folder.rglob("report.json")
+    measured = json.loads(file.read_text())["set"]
+    assert measured["scored"] == measured["chains"] > 0
+
+
 def check_written(words: list[str], folder: Path) -> None:
     """Checks that what a command names as its output is there and not empty."""
-    for option, name in zip(words, words[1:], strict=False):
+    for option, name in pairwise(words):
         if option in WRITTEN:
             found = [file for file in folder.rglob(Path(name).name) if str(file).endswith(f"/{Path(name)}")]
             assert found, words
@@ -73,3 +81,5 @@ def test_a_tutorial_works_from_top_to_bottom(page: Path, tmp_path: Path) -> None
         check_run(words, folder)
     for words in typed(page, "atomthink"):
         check_written(words, folder)
+        if words[:2] == ["prm", "eval"]:
+            check_report(folder)
