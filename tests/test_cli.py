@@ -22,7 +22,6 @@ from atomthink_plugin.tasks.demo.questions import held_out
 
 HEAVY = {"torch", "transformers", "lmms_eval", "datasets", "scipy", "numpy", "pydantic", "yaml"}
 FLAG = re.compile(r"--[a-z][a-z0-9]*(-[a-z0-9]+)*")
-ROOT = Path(__file__).parents[1]
 
 
 def commands(within: App = app, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
@@ -75,15 +74,6 @@ def test_options_follow_one_grammar(words: tuple[str, ...]) -> None:
     flags = {name for name in names if name.startswith("-") and name not in ("--model_args", "--[KEYWORD]")}
     assert not {flag for flag in flags if FLAG.fullmatch(flag) is None}
     assert not flags & {"--output", "--args", "--n", "--way"}
-
-
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "training").rglob("*.md")]
-
-
-@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_commands_in_the_documentation_are_understood(file: Path) -> None:
-    for words in examples(file.read_text(encoding="utf-8")):
-        assert parsed(words) in {command.default_command for command in COMMANDS.values()}, words
 
 
 def test_no_help_imports_anything_heavy() -> None:
