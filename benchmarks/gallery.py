@@ -100,17 +100,21 @@ def take_pictures(browser: WebDriver, folder: Path) -> None:
 
 
 def take_tree(browser: WebDriver) -> None:
-    """Takes the picture of one search tree, for the README: twice the pixels, so that it is sharp at 900."""
+    """Takes the picture of one question and its search tree, for the README: sharp at 900 pixels and more."""
     devtools(browser, "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
     resize(browser, 1400, 1400)
     opened(browser, GALLERY / "best-of-8.html", f"atomthink_demo%2F{SHOWN['best-of-8']}%2F0")
-    areas = "return ['.legend', '.tree'].map((it) => document.querySelector(it).getBoundingClientRect().toJSON())"
-    legend, tree = browser.execute_script(areas)
-    left, top = tree["left"] - 12, legend["top"] - 12
-    clip = {"x": left, "y": top, "width": tree["right"] + 12 - left, "height": tree["bottom"] + 12 - top, "scale": 2}
+    browser.execute_script(
+        "document.querySelector('.facts').style.display = 'none';"
+        "document.querySelector('.pictures img').style.maxHeight = '9rem'"
+    )
+    areas = "return ['.asked', '.tree'].map((it) => document.querySelector(it).getBoundingClientRect().toJSON())"
+    asked, tree = browser.execute_script(areas)
+    left, top, right, bottom = asked["left"], asked["top"], asked["right"], tree["bottom"] + 10
+    clip = {"x": left, "y": top, "width": right - left, "height": bottom - top, "scale": 1.5}
     taken = devtools(browser, "Page.captureScreenshot", {"clip": clip})
     picture = Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
-    picture.save(GALLERY / "search-tree.png", optimize=True)
+    picture.quantize(256, kmeans=4, dither=Image.Dither.NONE).save(GALLERY / "tree-light.png", optimize=True)
 
 
 def devtools(browser: WebDriver, command: str, values: dict[str, Any]) -> dict[str, Any]:

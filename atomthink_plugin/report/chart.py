@@ -73,10 +73,35 @@ def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
     """Returns lines by search and aggregate. The axis is logarithmic, because the candidates double."""
     import altair as alt
 
-    searches = [name for name in NAMES.values() if any(row["search"] == name for row in rows)]
     aggregates = [name for name in DASHES if any(row["aggregate"] == name for row in rows)]
-    colours = [colour for search, colour in COLOURS.items() if NAMES[search] in searches]
-    shapes = [shape for search, shape in SHAPES.items() if NAMES[search] in searches]
+    aggregate = alt.StrokeDash(
+        "aggregate:N",
+        scale=alt.Scale(domain=aggregates, range=[DASHES[name] for name in aggregates]),
+        # Legend lines are as long as symbols are wide. This size shows every dash pattern.
+        legend=alt.Legend(title="step scores", symbolSize=1000),
+    )
+    accuracy = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
+    base, shape = _by_search(rows, against, title)
+    # Weighted votes and best of N often have the same accuracy. A wide line is seen below a narrow one.
+    wide = base.transform_filter(alt.datum.search == NAMES["weighted"]).mark_line(strokeWidth=5, opacity=0.35)
+    layers = [
+        base.mark_rule(opacity=0.2, strokeWidth=1.5).encode(y="low:Q", y2="high:Q"),
+        wide.encode(y=accuracy, strokeDash=aggregate),
+        base.mark_line(strokeWidth=1.8).encode(y=accuracy, strokeDash=aggregate),
+        base.mark_point(filled=True, size=40, opacity=1).encode(y=accuracy, shape=shape),
+        _sizes([row for row in rows if row["search"] == NAMES["pass"]], against, left=True),
+    ]
+    if against == "seconds":  # scoring takes seconds, so that scored points have a place of their own
+        layers.append(_sizes([row for row in rows if row["aggregate"] not in (UNSCORED, "last")], against, left=False))
+    return alt.layer(*layers).properties(width=400, height=340)
+
+
+def _by_search(rows: Sequence[dict[str, Any]], against: str, title: str) -> tuple[Any, Any]:
+    """Returns a chart with a colour for each search, and the shapes of its points."""
+    import altair as alt
+
+    searches = [search for search in NAMES if any(row["search"] == NAMES[search] for row in rows)]
+    names, colours, shapes = ([of[search] for search in searches] for of in (NAMES, COLOURS, SHAPES))
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         x=alt.X(
             f"{against}:Q",
@@ -84,27 +109,9 @@ def _panel(rows: Sequence[dict[str, Any]], against: str, title: str) -> Any:
             scale=alt.Scale(type="log", nice=False, padding=40),
             axis=alt.Axis(format="~g", values=_ticks([row[against] for row in rows if row[against] > 0])),
         ),
-        color=alt.Color("search:N", scale=alt.Scale(domain=searches, range=colours), legend=alt.Legend(title="search")),
+        color=alt.Color("search:N", scale=alt.Scale(domain=names, range=colours), legend=alt.Legend(title="search")),
     )
-    aggregate = alt.StrokeDash(
-        "aggregate:N",
-        scale=alt.Scale(domain=aggregates, range=[DASHES[name] for name in aggregates]),
-        # Legend lines are as long as symbols are wide. This size shows every dash pattern.
-        legend=alt.Legend(title="step scores", symbolSize=1000),
-    )
-    shape = alt.Shape("search:N", scale=alt.Scale(domain=searches, range=shapes))
-    accuracy = alt.Y("accuracy:Q", title="accuracy, %", scale=alt.Scale(zero=False))
-    lines = base.mark_line(strokeWidth=1.8).encode(y=accuracy, strokeDash=aggregate)
-    # Weighted votes and best of N often have the same accuracy. A wide line is seen below a narrow one.
-    weighted = base.transform_filter(alt.datum.search == NAMES["weighted"])
-    lines = alt.layer(weighted.mark_line(strokeWidth=5, opacity=0.35).encode(y=accuracy, strokeDash=aggregate), lines)
-    dots = base.mark_point(filled=True, size=40, opacity=1).encode(y=accuracy, shape=shape)
-    spans = base.mark_rule(opacity=0.2, strokeWidth=1.5).encode(y="low:Q", y2="high:Q")
-    # All methods have the same tokens with N candidates, but scoring takes seconds.
-    numbers = [_sizes([row for row in rows if row["search"] == NAMES["pass"]], against, left=True)]
-    if against == "seconds":
-        numbers.append(_sizes([row for row in rows if row["aggregate"] not in (UNSCORED, "last")], against, left=False))
-    return alt.layer(spans, lines, dots, *numbers).properties(width=400, height=340)
+    return base, alt.Shape("search:N", scale=alt.Scale(domain=names, range=shapes))
 
 
 def _sizes(rows: Sequence[dict[str, Any]], against: str, left: bool) -> Any:
@@ -120,9 +127,17 @@ def _sizes(rows: Sequence[dict[str, Any]], against: str, left: bool) -> Any:
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """Returns 1, 2 and 5 times the powers of ten within the range of the values."""
-    low, high = min(values), max(values)
+    """Returns round numbers within the range of the values, at least three if the range has them.
+
+    Example:
+        >>> _ticks([0.03, 0.6]), _ticks([52, 83])
+        ([0.05, 0.1, 0.2, 0.5], [60.0, 70.0, 80.0])
+    """
+    low, high = min(values, default=1.0), max(values, default=1.0)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [
-        float(f"{first}e{power}") for power in powers for first in (1, 2, 5) if low <= float(f"{first}e{power}") <= high
-    ]
+    found: list[float] = []
+    for leading in ((1, 2, 5), range(1, 10)):
+        found = [tick for power in powers for first in leading if low <= (tick := float(f"{first}e{power}")) <= high]
+        if len(found) >= 3:
+            break
+    return found

@@ -33,6 +33,7 @@ from atomthink_plugin.report.budget_choice import (
     difficulty_parts,
 )
 from atomthink_plugin.report.candidates import Candidate, SampledQuestion, sampled_questions
+from atomthink_plugin.report.chart import DASHES
 from atomthink_plugin.report.replay import MAJORITY, PASS, Replay, SelectionMethod
 from atomthink_plugin.report.run_reader import RunQuestion, read
 from atomthink_plugin.report.scale import _by_agreement, grids, scaling
@@ -389,6 +390,8 @@ def test_the_command_writes_what_it_computed(
     texts = {element.text for element in picture.iter() if element.text}
     assert {"pass@N", "majority", "weighted", "best of N", "policy tokens per question"} <= texts
     assert "estimated wall time per question, s" in texts
+    assert {"N=1", "2", "4", "8"} <= texts  # the numbers of candidates, at the points
+    assert len({tuple(dashes) for dashes in DASHES.values()}) == len(DASHES)
     assert Image.open(files["png"]).width > 1000
 
 
