@@ -10,9 +10,9 @@ from typing import Any, Final
 from atomthink_plugin.redaction import masked
 
 _HOW: Final = frozenset(
-    {"batch_size", "device", "cache_gib", "connections", "timeout", "max_retries", "wait", "continuation"}
+    {"batch_size", "device", "cache_gib", "base_url", "connections", "timeout", "max_retries", "wait", "continuation"}
 )
-"""Arguments that say how something is computed, not what."""
+"""Arguments that say how or where something is computed, not what. Models on servers have an identity of their own."""
 
 _PATHS: Final = ("pretrained", "prm", "chat_template")
 """Arguments that may name a file or folder relative to the home folder."""

@@ -31,6 +31,7 @@ from atomthink_plugin.servers.chat_endpoint import (
 )
 from atomthink_plugin.servers.chat_turns import ChatTurns
 from atomthink_plugin.servers.openai_client import Server, addresses, key
+from atomthink_plugin.servers.origin import origin
 from atomthink_plugin.servers.pool import Servers
 
 OPENAI: Final = "https://api.openai.com/v1"
@@ -147,7 +148,7 @@ class OpenAIPolicy:
     # --- before the first question -------------------------------------------------------------
 
     async def check(self) -> None:
-        """Asks every server for a few tokens.
+        """Asks every server for a few tokens, and completes the identity.
 
         The list of models would not do: some servers have none, some show it without a key, some accept names that
         are not in it.
@@ -156,6 +157,7 @@ class OpenAIPolicy:
             AtomThinkError: A server cannot be reached, refuses the key, or does not know the model.
         """
         await asyncio.gather(*map(self._check, self._endpoints.values()))
+        self.identity = f"openai:{self._model} from {await origin(list(self._endpoints), self._model)}"
 
     def check_prompts(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
         """Checks that a run's prompts can be answered; has every server continue the assistant's turn if they need it.

@@ -85,6 +85,7 @@ class ChatServer:
     key: str | None = None
     models: tuple[str, ...] | None = ("scripted",)
     listing: int | None = None  # HTTP status of the list of models, None where there is one
+    root: str | None = None  # the checkpoint of the models, as vLLM lists it
     most: int | None = None  # choices of one reply
     refuses_n: bool = False
     logprobs: Literal["given", "without tops", "silent", "refused"] = "given"
@@ -213,7 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.send(self.script.listing, {"error": {"message": "scripted"}})
         if self.script.models is None:
             return self.send(404, {"error": {"message": "Not Found"}})
-        self.send(200, {"object": "list", "data": [{"id": name} for name in self.script.models]})
+        listed = [{"id": name, "root": self.script.root} for name in self.script.models]
+        self.send(200, {"object": "list", "data": listed})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from atomthink_plugin.api import AtomThinkError, Message, Path, Question, QuestionError, Score, Step, Usage
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.servers.openai_client import Server, addresses, key
+from atomthink_plugin.servers.origin import origin
 from atomthink_plugin.servers.pool import Servers
 from atomthink_plugin.servers.replies import Counts, ServerReply
 
@@ -98,7 +99,7 @@ class ServedPrm(ABC):
         )
 
     async def check(self) -> None:
-        """Has every server score a step.
+        """Has every server score a step, and completes the identity.
 
         Raises:
             AtomThinkError: One of them cannot; names the command that serves such a PRM with vLLM.
@@ -107,6 +108,7 @@ class ServedPrm(ABC):
             await asyncio.gather(*(self._ask(server, _TRIED) for server in self._servers))
         except QuestionError as error:
             raise AtomThinkError(f"{error}; vLLM serves this kind of PRM with `{self.start}`") from None
+        self.identity += f" from {await origin(self._servers, self._model)}"
 
 
 def prm_servers(base_url: str, connections: int, timeout: float, max_retries: int) -> list[Server]:

@@ -56,6 +56,7 @@ class UnreachableError(ServerError):
 
 class _Model(BaseModel):
     id: str
+    root: str | None = None
 
 
 class _Models(BaseModel):
@@ -214,13 +215,24 @@ class Server:
 
     async def models(self) -> list[str]:
         """Returns the names of the models that the server lists, none if it has no list."""
+        return [model.id for model in await self._listed()]
+
+    async def checkpoint(self, model: str) -> str | None:
+        """Returns the folder or hub id that the server loaded a model from, None if it does not report it.
+
+        vLLM reports it as `root`. Other servers repeat the name there, which may be of the user's choice.
+        """
+        roots = (listed.root for listed in await self._listed() if listed.id == model)
+        return next((root for root in roots if root is not None and "/" in root), None)
+
+    async def _listed(self) -> list[_Model]:
         import openai
 
         from atomthink_plugin.servers.http_client import bounded
 
         with suppress(openai.OpenAIError, ValidationError), bounded(_LIST):
             listed = await self._session().client.get("/models", cast_to=str)
-            return [model.id for model in _Models.model_validate_json(listed).data]
+            return _Models.model_validate_json(listed).data
         return []
 
     def message(self, error: openai.APIStatusError) -> str:
