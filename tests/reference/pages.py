@@ -43,7 +43,7 @@ class Fence(NamedTuple):
 def fences(text: str) -> list[Fence]:
     """All blocks of code of a page."""
     found, heading = [], ""
-    for match in re.finditer(r"^#+ (.*)$|^```(\w*)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    for match in re.finditer(r"^#+ ([^\n]*)$|^```(\w*)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         if match[1] is not None:
             heading = match[1]
         else:
