@@ -16,7 +16,7 @@ from rich.console import Console
 from atomthink_plugin.cli import main
 from atomthink_plugin.report import compare, scale
 from atomthink_plugin.searches.best_of_n import best_of_n
-from atomthink_plugin.tables import Grid, print_grid
+from atomthink_plugin.tables import Grid, print_facts, print_grid
 from atomthink_plugin.tasks.capability import record_set
 from atomthink_plugin.tasks.capability import report as capability_report
 from atomthink_plugin.tasks.capability.behaviours import Behaviour
@@ -183,3 +183,23 @@ def test_notes_and_titles_are_not_wrapped_in_a_pipe(tmp_path: Path, capsys: pyte
     printed = capsys.readouterr().out.splitlines()
     found = scale.scaling(run, None)
     assert {*found.notes, *(grid.title for grid in scale.grids(found))} <= set(printed)
+
+
+FACTS = [
+    ("hub cache", "a folder with a long name: 3 models, 2 data sets, writable, 50 GB free, and more words"),
+    ("", "x"),
+]
+
+
+def test_facts_are_wrapped_beside_their_names_on_a_terminal_alone() -> None:
+    for terminal in (True, False):
+        file = StringIO()
+        print_facts("Here", FACTS, Console(file=file, force_terminal=terminal, width=40, color_system=None))
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()).splitlines()
+        assert lines[0] == "Here"
+        column = lines[1].index("a folder")
+        wrapped = [line for line in lines[1:] if line]
+        assert [line[:column].strip() for line in wrapped] == ["hub cache", *[""] * (len(wrapped) - 1)]
+        assert " ".join(line[column:] for line in wrapped) == " ".join(text for _, text in FACTS)
+        assert max(map(cell_len, lines)) <= 40 or not terminal
+        assert len(wrapped) == (len(FACTS) if not terminal else 5)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+
+from tests.docs.fences import fences
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -32,20 +33,11 @@ def code(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-class Fence(NamedTuple):
-    """A block of code: the heading above it, its language and its text."""
-
-    heading: str
-    language: str
-    text: str
-
-
-def fences(text: str) -> list[Fence]:
-    """All blocks of code of a page."""
-    found, heading = [], ""
-    for match in re.finditer(r"^#+ ([^\n]*)$|^```(\w*)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        if match[1] is not None:
-            heading = match[1]
-        else:
-            found.append(Fence(heading, match[2], match[3]))
+def examples(text: str) -> dict[str, list[str]]:
+    """The blocks of code of a page, by the heading that they are below."""
+    found: dict[str, list[str]] = {}
+    lines = text.splitlines()
+    for fence in fences(text):
+        heading = next(line for line in reversed(lines[: fence.line]) if re.match(r"#+ ", line))
+        found.setdefault(heading.lstrip("# ").replace("`", ""), []).append(fence.code)
     return found

@@ -40,12 +40,10 @@ from atomthink_plugin.training.published import import_published
 from atomthink_plugin.training.quality import statistics
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, Pair, QuestionRecord, Reject, read_records
 from atomthink_plugin.training.train.recipe import PrmRecipe
-from tests.reference.pages import code, fences, page, section, table
+from tests.reference.pages import code, examples, page, section, table
 
 PAGE = page("file-formats.md")
-EXAMPLES: dict[str, list[str]] = {}
-for fence in fences(PAGE):
-    EXAMPLES.setdefault(fence.heading, []).append(fence.text)
+EXAMPLES = examples(PAGE)
 
 Check = Callable[[list[str], Path], None]
 CHECKS: dict[str, Check] = {}
@@ -272,12 +270,12 @@ def _(texts: list[str], folder: Path) -> None:
 
 
 def test_every_example_has_a_check() -> None:
-    assert {heading.replace("`", "") for heading in EXAMPLES} == CHECKS.keys()
+    assert EXAMPLES.keys() == CHECKS.keys()
 
 
 @pytest.mark.parametrize("heading", EXAMPLES)
 def test_the_examples_are_read_or_have_what_is_written(heading: str, tmp_path: Path) -> None:
-    CHECKS[heading.replace("`", "")](EXAMPLES[heading], tmp_path)
+    CHECKS[heading](EXAMPLES[heading], tmp_path)
 
 
 def test_there_is_an_example_of_each_file_of_the_picture_of_the_training_stages() -> None:

@@ -11,7 +11,8 @@ from atomthink_plugin.scorers.detect import PUBLISHED, SECTION, SEPARATOR_TOKEN,
 from atomthink_plugin.scorers.prm_head import SYSTEM
 from atomthink_plugin.scorers.served_head import ServedHeadPrm
 from atomthink_plugin.scorers.served_token import ServedChatPrm, ServedTokenPrm
-from tests.reference.pages import code, fences, page, section, table
+from tests.docs.fences import fences
+from tests.reference.pages import code, page, section, table
 
 PAGE = page("prms.md")
 
@@ -32,7 +33,7 @@ def test_each_setting_of_a_checkpoint_is_explained_and_the_example_is_valid() ->
     below = section(PAGE, "## Your own PRM")
     assert {name for row in table(below) for name in code(row[0])} == set(PrmSettings.model_fields)
     (example,) = fences(below)
-    settings = PrmSettings.model_validate(json.loads(example.text)[SECTION])
+    settings = PrmSettings.model_validate(json.loads(example.code)[SECTION])
     embedded = json.loads((WEIGHTS / "prm" / "config.json").read_text())[SECTION]
     assert settings == PrmSettings.model_validate(embedded)
 
