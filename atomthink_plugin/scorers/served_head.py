@@ -84,7 +84,9 @@ def served_prm_head(
     Args:
         prm: A local folder, or the id of a repository on the model hub, with the PRM's config and tokenizer. It is also
             the model's name on the servers, unless they serve a single model.
-        base_url: Address of the server, with `/v1`. Addresses of several servers of one PRM are separated by `;`.
+        base_url: Address of the server, with `/v1`. Addresses of several servers of one PRM are separated by `;`. When
+            a run is resumed, the PRM at another address counts as the same only if its server reports its checkpoint,
+            as vLLM does.
         separator: Token after each step, where the PRM is read. By default that of its config.json, else
             Qwen2.5-Math-PRM's `<extra_0>`.
         revision: Branch, tag or commit of the repository on the hub.
