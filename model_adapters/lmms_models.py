@@ -155,7 +155,8 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         journal = open_journal(self._plan, self._runner, self.name, self.rank)
         runner = replace(self._runner, journal=journal)
         self._journal = journal.folder.name if journal is not None else ""
-        label = f"{self._plan.arguments.thinking} ({self._plan.search_name})"
+        thinking, search = self._plan.arguments.thinking, self._plan.search_name
+        label = thinking if thinking == search else f"{thinking} ({search})"
         if journal is not None:
             log.info("journal %s: %d questions are finished", journal.folder, len(journal))
         started = time.monotonic()
