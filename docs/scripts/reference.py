@@ -8,12 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import command_page
 import recipe_page
 import run_pages
-from described import Argument, undescribed
+from described import Argument, summary, undescribed
+
+from atomthink_plugin.plugins import defaults
 
 FOLDER: Final = Path(__file__).parents[1] / "reference"
 
@@ -43,9 +45,21 @@ def all_arguments() -> list[Argument]:
     return [*run_pages.run_arguments(), *(one for kind in kinds for group in kind.values() for one in group)]
 
 
+def all_named() -> dict[str, Any]:
+    """Returns all policies, scorers, searches, formats and commands, which have to have a docstring."""
+    return {
+        **{f"the policy {name}": made for name, made in defaults.atomthink_policies().items()},
+        **{f"the scorer {name}": made for name, made in defaults.atomthink_scorers().items()},
+        **{f"the search {name}": kind.factory for name, kind in defaults.atomthink_searches().items()},
+        **{f"the format {name}": made for name, made in run_pages.formats().items()},
+        **{f"`{words}`": command.default_command for words, command in command_page.commands().items()},
+    }
+
+
 def faults(folder: Path = FOLDER) -> list[str]:
     """Returns what is wrong with the pages: arguments without a description, and pages that are out of date."""
-    found = [f"{name} has no description: add one to its docstring" for name in undescribed(all_arguments())]
+    missing = [name for name, named in all_named().items() if not summary(named)]
+    found = [f"{name} has no description: add it to the docstring" for name in missing + undescribed(all_arguments())]
     for name, page in PAGES.items():
         file = folder / name
         if not file.is_file() or file.read_text(encoding="utf-8") != text(page):

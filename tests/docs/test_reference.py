@@ -16,6 +16,8 @@ from pydantic import BaseModel, TypeAdapter
 from atomthink_plugin.api import AtomThinkError, Message, Question
 from atomthink_plugin.config import RunArguments, plan
 from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.model_adapters.emova_policy import emova_policy
 from atomthink_plugin.model_adapters.transformers_policy import transformers_policy
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.searches.beam import beam
@@ -61,6 +63,17 @@ def test_a_parameter_without_a_description_is_a_fault(
 ) -> None:
     monkeypatch.setattr(documented, "__doc__", "Does something.")
     assert any(fault.startswith(argument) for fault in reference.faults())
+
+
+@pytest.mark.parametrize(
+    ("documented", "name"),
+    [(emova_policy, "the policy emova"), (Direct, "the format direct"), (demo, "`atomthink demo`")],
+)
+def test_what_a_user_can_name_needs_a_docstring(
+    reference: Any, monkeypatch: pytest.MonkeyPatch, documented: Any, name: str
+) -> None:
+    monkeypatch.setattr(documented, "__doc__", None)
+    assert any(fault.startswith(f"{name} has no description") for fault in reference.faults())
 
 
 @pytest.mark.parametrize(
