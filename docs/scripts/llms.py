@@ -12,7 +12,7 @@ _FENCE: Final = re.compile(r"^```.*?^```[^\n]*\n?", re.MULTILINE | re.DOTALL)
 _NOT_PROSE: Final = re.compile(r"\s*(?:#|>|[-*|] |\||!\[|<|:::|---|\d+\. )")
 _LINK: Final = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\[*])")
-_DIRECTIVE: Final = re.compile(r"^::: ", re.MULTILINE)
+_INCLUDES: Final = re.compile(r"^(?:::: |--8<-- )", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Page:
 
     @property
     def text(self) -> str:
-        """The page as Markdown. A page that is made from docstrings is the text of its rendered content."""
-        return _plain(self.html) if _DIRECTIVE.search(self.source) else self.source.strip()
+        """The page as Markdown. A page that includes docstrings or files is the text of its rendered content."""
+        return _plain(self.html) if _INCLUDES.search(self.source) else self.source.strip()
 
 
 def first_sentence(markdown: str) -> str:
@@ -63,7 +63,7 @@ def index(title: str, summary: str, pages: Sequence[Page], base: str = "") -> st
     """
     sections: dict[str, list[str]] = {}
     for page in pages:
-        about = first_sentence(page.source)
+        about = first_sentence(page.text)
         line = f"- [{page.title}]({f'{base}{page.url}' or './'}){f': {about}' if about else ''}"
         sections.setdefault(page.section, []).append(line)
     parts = [f"# {title}", f"> {summary}"]

@@ -57,6 +57,8 @@ def test_the_site_has_an_index_and_the_text_of_all_pages(tmp_path: Path) -> None
     index = (tmp_path / "site" / "llms.txt").read_text()
     listed = re.findall(r"^- \[[^]]+\]\(([^)]+)\)", index, re.MULTILINE)
     assert all((tmp_path / "site" / url / "index.html").is_file() for url in listed)
+    undescribed = re.findall(r"^- \[[^]]+\]\(([^)]+)\)$", index, re.MULTILINE)
+    assert undescribed == []  # a page starts with a sentence that says what it gives
     sources = [file for file in (ROOT / "docs").rglob("*.md") if file.parent.name != "scripts"]
     assert len(listed) == len(sources)
     full = (tmp_path / "site" / "llms-full.txt").read_text()

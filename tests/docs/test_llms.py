@@ -53,17 +53,19 @@ def test_the_index_lists_every_page_in_its_section(llms: Any) -> None:
     ]
 
 
-def test_the_full_text_has_docstrings_in_place_of_directives(llms: Any) -> None:
+@pytest.mark.parametrize("directive", ["::: package.load", '--8<-- "CHANGELOG.md"'])
+def test_the_full_text_has_what_a_page_includes(llms: Any, directive: str) -> None:
     html = (
         "<h2>load<a href='#load'>¶</a></h2><p>Loads a\n model.</p><ul><li>name</li></ul><pre><code>a\n  b</code></pre>"
     )
     pages = [
         llms.Page("A", "B", "a/", "# A\n\nText."),
-        llms.Page("API", "B", "api/", "# API\n\n::: package.load", html),
+        llms.Page("API", "B", "api/", f"# API\n\n{directive}", html),
     ]
     full = llms.full(pages)
     assert "# A\n\nText." in full
-    assert ":::" not in full
+    assert directive not in full
+    assert "[API](api/): Loads a model." in llms.index("name", "About.", pages)
     assert "## load\n" in full
     assert "Loads a model.\n" in full
     assert "- name\n" in full
