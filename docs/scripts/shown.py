@@ -50,7 +50,7 @@ def choices(values: Iterable[object]) -> str:
 
 def _list(schema: Mapping[str, Any]) -> str:
     item = typed(schema.get("items") or {})
-    return f"list of {item}" if item in ("text", "mapping") else f"list of {item}s"
+    return f"list of {item}" if item == "text" else f"list of {item}s"
 
 
 def _range(schema: Mapping[str, Any]) -> str:
