@@ -20,7 +20,9 @@ def main(command: str, *arguments: str) -> int:
     if command != "install" or [folder for folder in folders if folder not in packages and folder != Path(".")]:
         print(f"the tests cannot run `pip {' '.join((command, *arguments))}`", file=sys.stderr)
         return 1
-    return max([subprocess.run([*INSTALL, os.environ["SITE"], folder]).returncode for folder in packages], default=0)
+    return max(
+        [subprocess.run([*INSTALL, os.environ["SITE"], folder.resolve()]).returncode for folder in packages], default=0
+    )
 
 
 if __name__ == "__main__":
