@@ -47,8 +47,11 @@ class Command(NamedTuple):
     environment: dict[str, str]
 
 
-def read_on_import(environment: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(READ_ON_IMPORT)}
+def imported_alike(environment: dict[str, str]) -> bool:
+    """Says whether the modules would be the same if they were imported in an environment."""
+    names = [name for name in {*environment, *STARTED_WITH} if name.startswith(READ_ON_IMPORT)]
+    # The environment of a fork, and of all it starts, has what the imports themselves have set.
+    return all(environment.get(name) in (STARTED_WITH.get(name), os.environ.get(name)) for name in names)
 
 
 def parse_task_files_faster() -> None:
@@ -93,6 +96,7 @@ def supervise(client: socket.socket) -> Command:
             os.dup2(stream, number)
             os.close(stream)
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         return command
     end = os.pidfd_open(pid)
     while end not in select.select([client, end], [], [])[0]:
@@ -115,7 +119,7 @@ def can_run(command: Command) -> bool:
     """Says whether a fork would do the same as a new process."""
     program, first = [*command.arguments, "-i"][:2]
     options = Path(program).name == "python" and first.startswith("-") and first not in ("-", "-c", "-m")
-    return not options and read_on_import(command.environment) == read_on_import(STARTED_WITH)
+    return not options and imported_alike(command.environment)
 
 
 def become(command: Command) -> None:
