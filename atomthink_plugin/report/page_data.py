@@ -69,7 +69,7 @@ def list_entry(question: QuestionAnswers, text: str) -> dict[str, Any]:
         text: Its text, without instructions that other questions share.
     """
     one = question.any
-    runs = [a and _known(verdict=verdict(a), stopped=a.stopped, tokens=a.tokens) for a in question.answers]
+    runs = [a and _brief(a) for a in question.answers]
     return _known(
         task=one.task,
         doc=one.doc_id,
@@ -78,6 +78,12 @@ def list_entry(question: QuestionAnswers, text: str) -> dict[str, Any]:
         groups={name: list(values) for name, values in one.groups.items()} or None,
         runs=runs,
     )
+
+
+def _brief(answer: RunQuestion) -> dict[str, Any]:
+    scores = () if answer.outcome is None else answer.outcome.scores
+    lowest = min((score for score in scores if score is not None), default=None)
+    return _known(verdict=verdict(answer), stopped=answer.stopped, tokens=answer.tokens, lowest=_rounded(lowest))
 
 
 def search_text(question: QuestionAnswers) -> str:

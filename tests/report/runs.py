@@ -56,7 +56,8 @@ def write_run(
     """Writes the files of a run of the harness and its journal."""
     out = folder / "out"
     out.mkdir(parents=True)
-    settings = {"search": dict(search or {"name": "majority"}), "policy_weights": "scripted", "scorer_weights": "s"}
+    named = {"thinking": "slow", "search": dict(search or {"name": "majority"})}
+    settings = {**named, "policy_weights": "scripted", "scorer_weights": "s"}
     kept = Journal(folder / "journal", "run", settings) if journal else None
     lines = []
     for doc_id, (result, target) in enumerate(zip(outcomes, targets, strict=True)):

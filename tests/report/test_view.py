@@ -85,6 +85,29 @@ def test_filters_show_the_matching_questions(browser: WebDriver, page: Path, sea
 
 
 @pytest.mark.slow
+def test_questions_are_sorted_by_their_tokens_or_lowest_scores(browser: WebDriver, page: Path, searched: Any) -> None:
+    opened(browser, page)
+    spent = [it.usage.generated for it in searched]
+    lowest = [min(it.scores) for it in searched[:-1]]  # the last one failed
+    for name, wanted in (
+        ("most tokens first", sorted(range(6), key=lambda i: (-spent[i], i))),
+        ("lowest step score first", [*sorted(range(5), key=lambda i: (lowest[i], i)), 5]),
+        ("as asked", list(range(6))),
+    ):
+        browser.find_element(By.XPATH, f"//select[@id='order']/option[. = '{name}']").click()
+        WebDriverWait(browser, PATIENCE).until(lambda it, wanted=wanted: listed(it) == wanted)
+
+
+@pytest.mark.slow
+def test_the_header_names_what_ran(browser: WebDriver, two: Path) -> None:
+    opened(browser, two)
+    first, second = texts(browser, ".made bdi")
+    assert TASK in first
+    assert "beam" in first
+    assert "best_of_n n=4" in second
+
+
+@pytest.mark.slow
 def test_the_tree_shows_every_candidate_with_its_status(browser: WebDriver, page: Path, searched: Any) -> None:
     for doc_id, outcome in enumerate(searched[:-1]):
         opened(browser, page, f"{TASK}%2F{doc_id}%2F0")

@@ -22,8 +22,17 @@ const differs = (entry) => ["a", "b"].includes(classOf(entry));
 const failedIn = (entry) => entry.runs.some((run) => run?.verdict === "failed");
 const overBudget = (entry) => entry.runs.some((run) => run?.stopped === "budget");
 
-const filters = { classes: new Set(), failed: false, budget: false, category: "", words: "" };
+const filters = { classes: new Set(), failed: false, budget: false, category: "", words: "", order: "as asked" };
 let visible = index.questions.map((_, number) => number);
+
+// The questions are sorted by these numbers, the smallest first. Questions without a number come last.
+const ORDERS = {
+  "as asked": () => 0,
+  "most tokens first": (run) => (run.tokens === undefined ? undefined : -run.tokens),
+  "lowest step score first": (run) => run.lowest,
+};
+
+const placeOf = (entry) => Math.min(...entry.runs.map((run) => (run ? ORDERS[filters.order](run) ?? Infinity : Infinity)));
 
 const passes = (entry, number, words) => {
   if (filters.classes.size && !filters.classes.has(classOf(entry))) return false;
@@ -78,6 +87,13 @@ const showCategories = () => {
   select.hidden = parts.length === 0;
 };
 
+const showOrders = () => {
+  const known = Object.entries(ORDERS).filter(([, of]) => index.questions.some((entry) => entry.runs.some((run) => run && of(run) !== undefined)));
+  const select = document.getElementById("order");
+  select.replaceChildren(...known.map(([name]) => make("option", { value: name }, name)));
+  select.hidden = known.length < 2;
+};
+
 const applyFilters = async () => {
   const words = filters.words ? await loadWords() : null;
   if (filters.words && words === null) {
@@ -85,6 +101,8 @@ const applyFilters = async () => {
     return;
   }
   visible = index.questions.flatMap((entry, number) => (passes(entry, number, words) ? [number] : []));
+  const places = index.questions.map(placeOf);
+  visible.sort((a, b) => (places[a] === places[b] ? a - b : places[a] - places[b]));
   const all = index.questions.length;
   document.getElementById("count").textContent =
     visible.length === all ? `${count(all)} questions` : `${count(visible.length)} of ${count(all)} questions`;

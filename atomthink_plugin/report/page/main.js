@@ -69,11 +69,16 @@ document.getElementById("category").addEventListener("change", (event) => {
   filters.category = event.target.value;
   applyFilters();
 });
+document.getElementById("order").addEventListener("change", (event) => {
+  filters.order = event.target.value;
+  applyFilters();
+});
 document.getElementById("list").addEventListener("scroll", () => requestAnimationFrame(showRows), { passive: true });
 addEventListener("resize", showRows);
 
 showChips();
 showCategories();
+showOrders();
 await applyFilters();
 const asLinked = index.questions.findIndex((entry) => `#${encodeURIComponent(nameOf(entry))}` === location.hash);
 if (index.questions.length) await open(Math.max(asLinked, 0), asLinked >= 0);
