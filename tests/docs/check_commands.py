@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -25,6 +26,12 @@ MODELS = set(list_available_models(include_aliases=True))
 TASKS = {*TaskManager().all_tasks, "list"}
 
 
+def tasks_in(folder: str | None) -> set[str]:
+    """Returns the names of the tasks in a folder, empty without one."""
+    files = Path(folder).glob("*.yaml") if folder else ()
+    return {name for file in files for name in re.findall(r"^task: (\S+)", file.read_text(), re.MULTILINE)}
+
+
 def problem(words: list[str]) -> str | None:
     """Says what lmms-eval, a model or the list of tasks would refuse."""
     sys.argv = ["lmms-eval", *words]
@@ -34,7 +41,7 @@ def problem(words: list[str]) -> str | None:
             _, run = parse_eval_args()
     except SystemExit:
         return errors.getvalue()
-    unknown = {*(run.tasks or "").split(",")} - TASKS - {""}
+    unknown = {*(run.tasks or "").split(",")} - TASKS - tasks_in(run.include_path) - {""}
     if unknown:
         return f"unknown tasks: {unknown}"
     if run.model not in CLASSES:
