@@ -14,6 +14,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from atomthink_plugin.version import __version__
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("atomthink_plugin", "model_adapters", "tasks", "training")
@@ -136,6 +139,18 @@ def test_lmms_eval_finds_the_model_and_the_task_of_the_wheel(installed: Path, tm
     lmms_eval = (installed, "-m", "lmms_eval", "--model", "atomthink_tiny", "--tasks", "atomthink_demo")
     printed = run_in_empty_folder(tmp_path, *lmms_eval, "--limit", "2", "--batch_size", "1")
     assert "atomthink_demo" in printed
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    (locked,) = (
+        package["version"]
+        for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+        if package["name"] == project["name"]
+    )
+    assert {project["version"], citation["version"], locked} == {__version__}
+    assert __version__ in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_every_folder_with_code_is_listed_as_a_package() -> None:
