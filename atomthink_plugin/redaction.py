@@ -29,7 +29,6 @@ MIN_PREFIX: Final = 12
 _MIN_WORD: Final = 16  # characters of letters or digits alone that are neither a word nor a number
 _NAME: Final = re.compile(r"(?:\A|_)(?:API)?(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)\Z", re.I)
 _MARKER: Final = re.compile(r"(?:image|video|audio|pad|bos|eos|unk|sep|cls|mask|stop)_token\Z", re.I)  # of a tokenizer
-_PROXY: Final = re.compile(r"(?:https?|all)_proxy\Z", re.I)
 
 # A terminal's command as a whole, or else its first character; then what reorders the text around it.
 _CONTROLS: Final = re.compile(
@@ -54,7 +53,8 @@ def redact(text: str) -> str:
     """Returns a text with all secrets, and prefixes of them, cut out, in any letter case.
 
     Secrets are the values of environment variables named like a key, token or password (`OPENAI_API_KEY`,
-    `HF_TOKEN`, ...), passwords of proxies, and the token that the model hub was given.
+    `HF_TOKEN`, ...), passwords in URLs in other variables (`HTTPS_PROXY`, `HF_ENDPOINT`, ...), and the token that the
+    model hub was given.
     """
     lower = text.lower()
     for secret in _secrets():
@@ -104,11 +104,19 @@ def _secrets() -> list[str]:
 def _find_secrets() -> list[str]:
     names = list(os.environ)
     secrets = {os.environ[name].strip() for name in names if _names_a_secret(name)}
-    secrets |= {urlsplit(os.environ[name]).password or "" for name in names if _PROXY.match(name)}
+    secrets |= {_password(os.environ[name]) for name in names}
     if "huggingface_hub" in sys.modules:  # it reads its token from a file as well, once it is used
         secrets.add(_hub_token())
     plain = {secret for secret in secrets if _is_secret(secret)} | _typed
     return sorted(plain.union(*map(_escaped, plain)), key=len, reverse=True)
+
+
+def _password(url: str) -> str:
+    """Returns the password in a URL, empty for anything else."""
+    try:
+        return urlsplit(url.strip()).password or ""
+    except ValueError:  # such as an unclosed bracket
+        return ""
 
 
 @lru_cache(maxsize=1024)

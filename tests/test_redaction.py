@@ -81,6 +81,17 @@ def test_passwords_of_proxies_and_typed_keys_are_secrets(monkeypatch: pytest.Mon
     assert redact(text) == f"http://user:{MASK}@proxy {MASK} gpt-4711-model short"
 
 
+@pytest.mark.parametrize("name", ["HF_ENDPOINT", "UV_DEFAULT_INDEX", "ALL_PROXY"])
+def test_passwords_of_all_addresses_are_secrets(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "https://user:pass-4711-word@mirror.example/hub")
+    assert redact("to https://user:pass-4711-word@mirror.example") == f"to https://user:{MASK}@mirror.example"
+
+
+def test_an_address_that_cannot_be_read_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://[bad")
+    assert redact("to http://[bad") == "to http://[bad"
+
+
 @given(st.text(), st.integers(12, len(KEY)), st.text())
 def test_no_text_around_it_saves_a_secret(before: str, length: int, after: str) -> None:
     assert KEY[:12].lower() not in redact(before + KEY[:length] + after).lower()
