@@ -61,11 +61,11 @@ class RunArguments(BaseModel):
     it, or `scorer`. If the PRM is served (`prm_base_url`), this still names its checkpoint, for the tokenizer."""
 
     scorer: str | None = None
-    """Kind of the scorer, one of these or a plugin's. By default it is read from the PRM's config.json. `confidence`
-    needs no PRM: it scores a step by the policy's own probability of its tokens."""
+    """How steps are scored, by one of these or by a plugin's scorer. By default the PRM's config.json decides.
+    `confidence` needs no PRM: it scores a step by the policy's own probability of its tokens."""
 
     temperature: float | None = Field(None, ge=0)
-    """Sampling temperature of the first sample at each step; 0 is greedy. By default that of the search, and 0 for
+    """Sampling temperature of the first sample at each step; 0 is greedy. The default is the search's own, and 0 for
     `direct`, `cot` and `quick`. `--gen_kwargs temperature=` overrides it. The temperature, `top_p`, `top_k` and length
     limit in a task's YAML file are meant for one short reply: they apply to `direct` and `cot` only."""
 
@@ -92,14 +92,14 @@ class RunArguments(BaseModel):
     raises the temperature by 0.1, up to 1."""
 
     budget_calls: int | None = Field(300, ge=1)
-    """Budget of one question in samples of all policies, those of judges and critics included. When a budget is spent,
-    the best path so far gives the answer, and the sample is marked. `None` removes the limit."""
+    """Limit of one question, in samples of all policies, judges and critics included. When a budget is spent, the best
+    path so far gives the answer, and the sample is marked. `None` removes the limit."""
 
     budget_tokens: int | None = Field(None, ge=1)
-    """Budget of one question in generated tokens."""
+    """Limit of one question, in generated tokens."""
 
     budget_seconds: float | None = Field(None, gt=0)
-    """Budget of one question in seconds since its first call."""
+    """Limit of one question, in seconds since its first call."""
 
     seed: int = 0
     """Seed of the run. Every sample has its own seed, made from this one and from its place in the search tree, so that
@@ -109,14 +109,14 @@ class RunArguments(BaseModel):
     """Maximum pixels of an image. Larger images are scaled down. Images are rotated by their EXIF orientation."""
 
     concurrency: int = Field(64, ge=1)
-    """Questions in flight at the same time."""
+    """Questions that are searched at the same time."""
 
     on_error: OnError = "record"
-    """Effect of a question that fails, for example because of a broken image. `record`: it is recorded with its reason
-    and the run continues. `raise`: the run stops."""
+    """What happens when a question fails, for example because of a broken image. `record`: it is recorded with its
+    reason and the run continues. `raise`: the run stops."""
 
     policy: str | None = None
-    """Kind of the policy, one of these or a plugin's. By default that of the model."""
+    """How the model is run, by one of these or by a plugin's policy. By default the one that `--model` names."""
 
     config: str | None = None
     """YAML file with any of these arguments, one `name: value` per line. Arguments on the command line override

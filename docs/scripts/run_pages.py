@@ -84,27 +84,29 @@ def arguments_page() -> str:
     return "\n\n".join(
         [
             "# Arguments",
-            "Every argument of `--model_args`, by what it belongs to. The arguments of a search are on the page "
+            "Every argument of `--model_args`: those of [every run](#every-run), of the "
+            "[model's policy](#models-and-their-policies), of the [scorer](#scorers), of the "
+            "[format](#format-arguments) and of [further models](#roles). The arguments of a search are on the page "
             "[Searches](searches.md).",
-            "Arguments are typed as `--model_args name=value,name=value` after `lmms-eval` and `atomthink`, as lines "
-            "`name: value` of a YAML file that `config=` names, and as `load(name, argument=value)` in "
-            "[Python](python-api.md). An unknown argument, or a value that does not fit, is refused before anything is "
-            "loaded; `lmms-eval` then exits with status 2, as it does if all questions of a run fail. `None` stands "
-            "for no value.",
-            "An argument that *changes no result* may have another value when a run is resumed. With another value of "
-            "any other argument, all questions are asked again.",
+            "There are three ways to pass them: `--model_args name=value,name=value` of `lmms-eval` and `atomthink`, "
+            "lines `name: value` in a YAML file (`--model_args config=FILE`), and `load(MODEL, name=value)` in "
+            "[Python](python-api.md). `None` means no value.",
+            "An unknown argument, or a value that does not fit, is an error before any model is loaded. `lmms-eval` "
+            "then exits with status 2, as it does if all questions of a run fail.",
+            "An argument marked *changes no result* may have another value when a run is resumed. With another value "
+            "of any other argument, all questions are asked again.",
             "## Every run",
             entries(run_arguments()),
             "## Models and their policies",
-            "`--model` names a policy and the arguments it starts with. What you type overrides them. "
+            "`--model` chooses a policy and sets some of its arguments. Those that you pass override them. "
             "[Models](models.md) has the versions that were tested.",
             _models(),
             "The options `--batch_size` and `--device` of lmms-eval set the policy's arguments of these names, and "
             "the PRM's (`prm_batch_size`, `prm_device`) unless you give it its own.",
             *_sections(policy_arguments(), defaults.atomthink_policies(), "policy"),
             "## Scorers",
-            "`scorer` names one of these, or the PRM's config.json tells. With `prm_base_url=` it is the `served_` "
-            "scorer of the same kind. Their arguments have the prefix `prm_`. "
+            "`scorer` names one of these; by default the PRM's config.json decides. With `prm_base_url=` it is the "
+            "`served_` scorer of the same kind. Their arguments have the prefix `prm_`. "
             "[Process reward models](prms.md) has checkpoints that were tested.",
             *_sections(scorer_arguments(), defaults.atomthink_scorers(), "scorer"),
             "## Format arguments",
@@ -144,11 +146,11 @@ def _sections(
 
 def _roles() -> Iterator[str]:
     yield (
-        "Some searches ask further policies, each in a role. A role takes the arguments of a policy with the role's "
-        "name as prefix: `judge_pretrained=`, `critic_base_url=`. `ROLE_policy=` names the kind of policy; "
-        "`ROLE_base_url=` alone means `openai`, and without both it is the kind of the run's own policy. A role "
-        "inherits `batch_size`, `device` and `base_url` of the run. An optional role for which nothing is given is "
-        "taken by the run's own policy; the roles of these searches are optional."
+        "Some searches ask a further model, such as a judge. That is a role. It has the arguments of a policy, with "
+        "the role's name as prefix: `judge_pretrained=`, `critic_base_url=`. `ROLE_policy=` sets the kind of policy. "
+        "By default it is `openai` if `ROLE_base_url=` is given, and the kind of the run's own policy otherwise. A "
+        "role inherits `batch_size`, `device` and `base_url` of the run. The roles in the table are optional: without "
+        "arguments for a role, the run's own policy plays it."
     )
     rows = ["| role | search |", "|---|---|"]
     for name, kind in defaults.atomthink_searches().items():
