@@ -180,6 +180,7 @@ def test_arguments_are_refused_that_no_page_shows(reference: Any) -> None:
         plan("transformers", {**BASE, "no_such": 1})
     valid = str(refused.value).split("Valid here: ")[1].split(", ")
     assert len(valid) > 30
+    assert {"policy", "config"} <= set(valid)
     assert set(valid) <= names
 
 
