@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from importlib import import_module, util
 
 import pytest
 
 from atomthink_plugin.plugins.old_contract import RENAMED
+from tests import commands
 from tests.plugins.plugin_packages import install
 
 pytestmark = pytest.mark.slow
@@ -80,7 +80,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProces
     folder = tmp_path_factory.mktemp("site")
     install(folder, **{name: code for name, (code, *_) in OLD.items()}, good=GOOD)
     code = f"import sys; sys.path.insert(0, {str(folder)!r})\n{RUNS}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return commands.run("python", "-c", code, cwd=folder, env=commands.environment(folder / "cache"))
 
 
 @pytest.mark.parametrize("name", OLD)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import commands
 from tests.plugins.plugin_packages import install
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(code: str, site: Path) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return commands.run("python", "-c", code, cwd=site, env=commands.environment(site / "cache"))
 
 
 def logged(done: subprocess.CompletedProcess[str], *named: str) -> list[str]:
@@ -63,9 +63,8 @@ def test_an_installed_package_adds_a_search_and_a_scorer(site: Path) -> None:
 
 
 def test_the_tests_of_the_example_package_pass(site: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    done = subprocess.run(command, cwd=EXAMPLE, env=environment, capture_output=True, text=True, check=False)
+    env = commands.environment(site / "cache", {"PYTHONPATH": str(site)})
+    done = commands.run("pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", cwd=EXAMPLE, env=env)
     assert done.returncode == 0, done.stdout
 
 
