@@ -1,8 +1,8 @@
 """The warm process: it has imported what the commands need, and forks for each command that a client passes on.
 
 A fork has the client's arguments, working directory, environment and standard streams. It calls the function that the
-console script calls, and ends as any interpreter does. Another fork supervises it: it passes signals on, kills it if
-the client is gone, and reports its exit status.
+console script calls, and ends with its status. Another fork supervises it: it passes signals on, kills it if the client
+is gone, and reports its exit status.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 from importlib import import_module, invalidate_caches
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 MODULES = (
     "scipy.stats", "sklearn.metrics", "sympy", "pyarrow.parquet", "latex2sympy2_extended", "math_verify", "nltk",
@@ -167,6 +168,30 @@ def execute(code: str, name: str) -> None:
     exec(compile(code, name, "exec"), vars(main))
 
 
+def status_of_run() -> int:
+    """Runs the command. Returns its exit status, and prints what the interpreter would print."""
+    try:
+        run()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        return 1
+    return 0
+
+
+def end(status: int) -> NoReturn:
+    """Ends as forks of `multiprocessing` do: tearing down all that was imported would take seconds."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
     folder, number = sys.argv[1:]
     listener = socket.socket(fileno=int(number))
@@ -178,7 +203,6 @@ if __name__ == "__main__":
     command = serve(listener)
     if command is None:
         shutil.rmtree(folder, ignore_errors=True)
-    else:
-        atexit.register(gc.unfreeze)  # extension modules complain about objects that outlive them
-        become(command)
-        run()
+        os._exit(0)
+    become(command)
+    end(status_of_run())
