@@ -247,6 +247,12 @@ def test_a_phone_shows_the_list_or_a_question(browser: WebDriver, page: Path) ->
     browser.execute_script("document.querySelectorAll('.row')[1].click()")
     shown(browser, 1)
     assert not browser.find_element(By.ID, "list").is_displayed()
+    box = browser.execute_script("return document.querySelector('.steps-bar').getBoundingClientRect().toJSON()")
+    assert box["height"] > 30
+    assert box["bottom"] <= browser.execute_script("return innerHeight")
+    assert browser.execute_script(
+        "const it = document.getElementById('question'); return it.scrollHeight > it.clientHeight"
+    )
     browser.find_element(By.ID, "next").click()
     shown(browser, 2)
     browser.find_element(By.ID, "back").click()
