@@ -23,13 +23,13 @@ def comparison() -> str:
         "run",
         "thinking",
         "accuracy, %",
-        "less quick, points",
+        "minus quick, points",
         "won, lost",
         "p",
         "tokens/q",
         "PRM calls/q",
         "s/q",
-        "s to answer",
+        "latency, s",
     )
     return grid(headings, rows, left=2) + source("comparison", record)
 
