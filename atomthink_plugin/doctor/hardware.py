@@ -14,6 +14,8 @@ _GIB: Final = 2**30
 _MODEL_GIB: Final = 15
 """Memory of a model of 7 billion parameters in 16 bit. On a CPU, models are loaded in 32 bit."""
 
+_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+
 _OPEN_FILES: Final = 1024
 """Files and connections that a run with many questions in flight may have open."""
 
@@ -26,17 +28,23 @@ def devices() -> Finding:
         return _gpus()
     if torch.backends.mps.is_available():
         return Finding([("device", f"MPS (Apple GPU), {_host()}")])
-    if shutil.which("nvidia-smi") is not None:
-        advice = "install a CUDA build of torch that fits the driver"
-        driver = [Problem(f"nvidia-smi is there, but torch {torch.__version__} cannot use a GPU: {advice}.")]
-    else:
-        driver = []
     import psutil
 
     free = psutil.virtual_memory().available / _GIB
     fits = "are slow here" if free > 2 * _MODEL_GIB else f"need {2 * _MODEL_GIB} GiB in 32 bit, {free:.0f} are free"
     server = Problem(f"There is no GPU, and models of 7B {fits}: serve them elsewhere (`--model atomthink_openai`).")
-    return Finding([("device", f"CPU, {_host()}; no CUDA, no MPS")], [*driver, server])
+    return Finding([("device", f"CPU, {_host()}; no CUDA, no MPS")], [*_hidden_gpus(torch.__version__), server])
+
+
+def _hidden_gpus(torch_version: str) -> list[Problem]:
+    """Returns why torch finds no GPU where there may be one."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    hidden = os.environ.get(_VISIBLE)
+    if hidden is not None:
+        return [Problem(f"torch finds no GPU with {_VISIBLE}={hidden!r}: unset it, or name a GPU that there is.")]
+    advice = "install a CUDA build of torch that fits the driver"
+    return [Problem(f"The driver of NVIDIA is installed, but torch {torch_version} cannot use a GPU: {advice}.")]
 
 
 def _gpus() -> Finding:

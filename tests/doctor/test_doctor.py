@@ -292,6 +292,22 @@ def test_a_low_limit_of_open_files_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert hardware.open_files() == Finding()
 
 
+def test_gpus_that_torch_does_not_find_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(hardware.shutil, "which", lambda _: None)
+    assert not naming(list(hardware.devices().problems), torch.__version__)
+    monkeypatch.setattr(hardware.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    assert naming(list(hardware.devices().problems), torch.__version__)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    problems = list(hardware.devices().problems)
+    assert naming(problems, "CUDA_VISIBLE_DEVICES=''")
+    assert not naming(problems, torch.__version__)
+
+
 def test_gpus_are_grouped_with_their_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
