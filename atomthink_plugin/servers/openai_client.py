@@ -359,7 +359,13 @@ def addresses(base_url: str, prefix: str = "") -> list[str]:
     argument = f"{prefix}base_url"
     urls = [url.strip() for url in base_url.split(";") if url.strip()]
     for url in urls:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            _ = parts.port  # it is read only here
+        except ValueError as error:
+            raise AtomThinkError(
+                f"`{argument}=` holds an address that cannot be read ({error}): pass one like http://localhost:8000/v1"
+            ) from error
         if parts.username or parts.password or parts.query or parts.fragment:
             raise AtomThinkError(
                 f"`{argument}=` for {parts.hostname} holds a user, a password or a query: an address ends with its "

@@ -611,7 +611,7 @@ def test_a_server_that_does_not_continue_is_reported_and_other_prompts_work(serv
         policy(script, continuation="trust").check_prompts(begun, WARM)
 
 
-@pytest.mark.parametrize("url", ["", " ; ", "localhost:8000/v1", "ftp://host/v1"])
+@pytest.mark.parametrize("url", ["", " ; ", "localhost:8000/v1", "ftp://host/v1", "http://[host/v1", "http://a:b/v1"])
 def test_an_invalid_address_is_reported(url: str) -> None:
     with pytest.raises(AtomThinkError, match=r"base_url=.*http://localhost:8000/v1"):
         openai_policy("scripted", base_url=url)
