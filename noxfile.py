@@ -34,7 +34,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def pages(session: nox.Session) -> None:
-    """Writes the generated pages and tables of the documentation anew, and executes the notebook."""
+    """Regenerates the pages and tables of the documentation, and executes the notebook."""
     session.run("python", "docs/scripts/reference.py", external=True)
     session.run("python", "-m", "benchmarks.pages", external=True)
     session.run("python", "docs/scripts/notebook.py", external=True)

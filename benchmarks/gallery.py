@@ -64,9 +64,7 @@ def draw_curve() -> None:
     """Draws the scaling curve."""
     record = json.loads((RESULTS / "scaling.json").read_text())
     title = f"{record['run']}, {record['questions']} questions: {record['thinking']}"
-    for kind, content in draw(record["points"], [title]).items():
-        if kind == "svg":
-            (GALLERY / "scaling.svg").write_bytes(content)
+    (GALLERY / "scaling.svg").write_bytes(draw(record["points"], [title])["svg"])
 
 
 def notebook_page(folder: Path) -> Path:

@@ -14,7 +14,7 @@ def judge() -> Finding:
     missing = missing_judge_key()
     variable = judge_key()
     asked = os.environ.get(ENABLED) == "1"
-    state = "it needs no key of these" if variable is None else f"{variable} is {'not set' if missing else 'set'}"
+    state = "its key is not checked" if variable is None else f"{variable} is {'not set' if missing else 'set'}"
     facts = [("judge", f"API_TYPE {os.environ.get('API_TYPE', 'openai')}: {state}")]
     if missing is None:
         return Finding(facts)

@@ -54,7 +54,7 @@ def test_actions_are_pinned_and_no_token_is_stored(name: str) -> None:
 def test_only_the_jobs_that_publish_may_write() -> None:
     for name in ("ci", "release"):
         assert workflow(name)["permissions"] == {"contents": "read"}
-    allowed = {job for job, told in workflow("release")["jobs"].items() if "permissions" in told}
+    allowed = {name for name, job in workflow("release")["jobs"].items() if "permissions" in job}
     assert allowed == {"publish", "pages"}
 
 

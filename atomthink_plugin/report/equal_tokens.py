@@ -65,7 +65,7 @@ def _whole(run: RecordedRun) -> tuple[list[SampledQuestion], SelectionMethod]:
     """Returns the candidates and the selection method of a run whose questions all have judged candidates."""
     method = method_of(run.settings)
     if method is None:
-        raise AtomThinkError("its search does not choose among candidates, or it has no journal")
+        raise AtomThinkError("it does not choose one of several whole chains, or it has no journal")
     questions, judged = sampled_questions(run)
     if len(questions) < len(run.questions):
         raise AtomThinkError(f"{len(run.questions) - len(questions)} questions have no record or no reference answer")

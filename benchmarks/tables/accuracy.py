@@ -77,7 +77,7 @@ PAIRS = (
 )
 """Rows of `held_out.json` that the text compares."""
 
-ADDED = "python -m benchmarks.held_out --add --json benchmarks/results/held_out.json --other-policy NAME=DIR"
+ADD = "python -m benchmarks.held_out --add --json benchmarks/results/held_out.json --other-policy NAME=DIR"
 
 BY_N = {
     "best_of_n mean": "best_of_n, mean",
@@ -101,10 +101,7 @@ def other_models() -> str:
     places = sorted({(row["machine"], row["date"]) for row in record["rows"] if "machine" in row})
     added = "; ".join(f"{machine}; {date}" for machine, date in places)
     note = f"\nThe rows of the policy trained further: {record['machine']}; {record['date']}. All others: {added}.\n"
-    command = (
-        "\n`python -m benchmarks.held_out --add --json benchmarks/results/held_out.json --other-policy NAME=DIR`\n"
-    )
-    return accuracy_rows(record, OTHERS) + command + note
+    return accuracy_rows(record, OTHERS) + f"\n`{ADD}`\n" + note
 
 
 def accuracy_rows(record: Record, names: dict[str, str]) -> str:

@@ -36,7 +36,8 @@ READ_ON_IMPORT = (
     "HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH", "PYTORCH_", "OMP_", "TOKENIZERS_", "CUDA_", "LOGURU_",
     "ACCELERATE_LOG", "OPENAI_LOG", "OPENAI_API_TYPE", "NLTK_DATA", "LM_HARNESS", "LANG", "LC_",
 )  # fmt: skip
-"""Variables that these modules read, by their beginnings. XDG_CACHE_HOME is there too, as the default of HF_HOME."""
+"""Variables that these modules read when they are imported, by their beginnings. They read XDG_CACHE_HOME only where
+HF_HOME is not set; the tests always set it."""
 
 
 STARTED_WITH = dict(os.environ)
