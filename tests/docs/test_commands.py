@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tomllib
 from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,19 +25,27 @@ TYPED = {"bash", "console", "sh", "shell", ""}
 REFUSED = ["search=good_enough,threshold=1.5"]
 """Parts of commands that a page shows because they are refused."""
 
+FOLDERS = {"atomthink_plugin", "benchmarks", "docs", "examples", "model_adapters", "tasks", "tests", "training"}
+
 CHECKPOINT = re.compile(r"\bprm=(?!/)[^,]+")
 
 INLINE = re.compile(r"(?<!`)`(atomthink [^`]*)`")
 
 
-def typed(page: Path, *programs: str) -> Iterator[list[str]]:
-    """Yields the arguments of the programs' runs in a page; those of tutorials that are run anyway are left out."""
+def all_commands(page: Path) -> Iterator[list[str]]:
+    """Yields all commands of a page; those of tutorials that are run anyway are left out."""
     languages = TYPED - {"bash"} if page.parent == Path("docs/tutorials") else TYPED
     for fence in fences((ROOT / page).read_text(encoding="utf-8")):
-        for command in command_lines(with_standins(fence.code)) if fence.language in languages else ():
-            words = arguments(command, *programs)
-            if words is not None and not any(part in word for part in REFUSED for word in words):
-                yield words
+        if fence.language in languages:
+            yield from command_lines(with_standins(fence.code))
+
+
+def typed(page: Path, *programs: str) -> Iterator[list[str]]:
+    """Yields the arguments of the programs' runs in a page."""
+    for command in all_commands(page):
+        words = arguments(command, *programs)
+        if words is not None and not any(part in word for part in REFUSED for word in words):
+            yield words
 
 
 def problem(words: list[str]) -> str | None:
@@ -58,10 +69,31 @@ def inline_problem(words: list[str]) -> str | None:
     return f"atomthink {' '.join(words)}: {sorted(unknown)}" if unknown else None
 
 
+def missing(command: list[str]) -> list[str]:
+    """Returns the modules, files and extras of this repository that a command names and that do not exist."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {extra for word in command if word.startswith(".[") for extra in word[2:-1].split(",")}
+    files = [word for word in command if word.partition("/")[0] in FOLDERS and "/" in word]
+    modules = [word for flag, word in pairwise(command) if flag == "-m" and word.partition(".")[0] in FOLDERS]
+    lost = [file for file in files if not (ROOT / file).exists()]
+    return [*sorted(named - set(extras)), *lost, *(name for name in modules if find_spec(name) is None)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_commands_name_modules_files_and_extras_that_exist(page: Path) -> None:
+    assert [name for command in all_commands(page) for name in missing(command)] == []
+
+
+def test_what_is_missing_is_found() -> None:
+    typed = "pip install '.[tran]'\npython -m benchmarks.held_in --json benchmarks/results/none.json"
+    found = [name for command in command_lines(typed) for name in missing(command)]
+    assert found == ["tran", "benchmarks/results/none.json", "benchmarks.held_in"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_commands_of_atomthink_are_understood(page: Path) -> None:
     inline = INLINE.findall((ROOT / page).read_text(encoding="utf-8"))
-    wrong = [problem(words) for words in typed(page, "atomthink")]
+    wrong = [problem(words) for words in typed(page, "atomthink", "atomthink_plugin.cli")]
     wrong += [inline_problem(command.split()[1:]) for command in inline]
     assert list(filter(None, wrong)) == []
 
