@@ -11,7 +11,7 @@ from atomthink_plugin.api import Choice, Count, Search, SearchTree
 
 
 def greedy(candidates: Count = 3) -> Search:
-    """Samples `candidates` next steps and follows the best-scored one, until it concludes.
+    """Samples `candidates` next steps and follows the best-scored one, until a step states the answer.
 
     Ties go to the likelier step.
 

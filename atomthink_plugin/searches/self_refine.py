@@ -3,8 +3,8 @@
 Source: Self-Refine (Madaan et al., arXiv 2303.17651) and its code for mathematics: at most 4 attempts, the last draft
 and its review in the prompt, accepted by "it is correct".
 
-Different from the published code: drafts are chains in the run's format. Review and new draft are asked for by separate
-prompts without examples. A draft is replaced only if its review says "It is wrong": models that review badly would
+Different from the published code: drafts are chains in the run's format. The review and the new draft have separate
+prompts, without examples. A draft is replaced only if its review says "It is wrong": models that review badly would
 otherwise lose right answers (Huang et al., arXiv 2310.01798).
 """
 
@@ -40,13 +40,13 @@ def verdict_of(review: str) -> Verdict | None:
 def self_refine(rounds: Count = 3) -> Search:
     """Reviews a chain and writes a new one, up to `rounds` times.
 
-    The first draft is the chain that `thinking=quick` gives at the same temperature. The role `critic` reviews, the
-    policy itself if no critic is given. The search ends when a review does not call the draft wrong, after `rounds`
-    reviews, when the budget is spent, or when the context is full. The last draft answers, but a draft without an
-    answer does not replace one with an answer.
+    The first draft is the chain that `thinking=quick` gives at the same temperature. The model in the role `critic`
+    reviews it; without one, the policy itself does. The search ends when a review does not call the draft wrong, after
+    `rounds` reviews, when the budget is spent, or when the context is full. The last draft is the reply; if it has no
+    answer, an earlier one that has.
 
     Args:
-        rounds: Maximum reviews. There is one draft more.
+        rounds: Maximum number of reviews. There are up to `rounds + 1` drafts.
     """
 
     async def search(tree: SearchTree) -> Choice:

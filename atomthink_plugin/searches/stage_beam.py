@@ -1,11 +1,12 @@
 """LLaVA-CoT's stage-level beam search, in which a judge compares the candidates of each stage.
 
-Source: LLaVA-CoT (arXiv 2411.10440, version 1) and its inference code. Published are 4 candidates at temperature 0.6
-and top_p 0.9, and the policy itself as the judge. The judge's prompts have the published parts, in words of our own.
+Source: LLaVA-CoT (arXiv 2411.10440, version 1) and its inference code. The published settings are 4 candidates at
+temperature 0.6 and top_p 0.9, with the policy itself as the judge. The judge's prompts have the published parts, in
+other words.
 
-Different from the published code: neighbors meet in the order of their samples, not at random. Equal candidates count
-as one. A verdict that cannot be read falls to the likelier candidate, not to the second. Where all candidates of
-REASONING are called incorrect, all of them stay.
+Different from the published code: candidates are compared in the order of their samples, not at random. Equal
+candidates count as one. If a verdict cannot be read, the likelier candidate wins, not the second. If all candidates of
+REASONING are called incorrect, all of them are compared.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ _CHECK: Final = (
 def stage_beam(candidates: Count = 4) -> Search:
     """Samples `candidates` of each stage, compares them in pairs and continues from the winner.
 
-    The role `judge` decides, the policy itself if no judge is given. Candidates of REASONING are first checked one by
-    one, by text alone. Those that are called incorrect take no part, unless all are. A search whose budget is spent
-    ends with the stages that it has. Formats other than `stages` are judged step by step.
+    The model in the role `judge` compares them; without one, the policy itself does. Candidates of REASONING are first
+    checked one by one, from their text and the caption. Those called incorrect are dropped, unless all are. When the
+    budget is spent, the search ends with the stages that it has. With another format, steps take the place of stages.
 
     Args:
         candidates: Samples of each stage.

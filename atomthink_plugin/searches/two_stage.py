@@ -3,8 +3,8 @@
 Source: Multimodal-CoT (Zhang et al., arXiv 2302.00923): a first model writes a rationale, a second one reads the
 question, the image and the rationale, and answers.
 
-Here the rationale is a chain in the run's format without the unit that concludes. The answer is asked for in the run's
-format as well, as the rest of the chain: checkpoints that were tuned to steps answer badly from any other prompt.
+Here the rationale is a chain in the run's format, without the step that states the answer. The answer is the rest of
+that chain, in the same format: checkpoints that were tuned to steps answer badly from any other prompt.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from atomthink_plugin.api import Choice, Path, Search, SearchTree, Unit
 def two_stage() -> Search:
     """Samples a rationale, then asks for the answer that follows from it.
 
-    The role `answer` answers, the policy itself if no other model is given. A chain that ended without a conclusion is
-    a rationale as well. The chain's own conclusion stands if nothing comes before it, or if no answer can be asked for
-    or read.
+    The model in the role `answer` gives the answer; without one, the policy itself does. A chain that ended without an
+    answer is also a rationale. The chain's own answer is kept if no step comes before it, or if the second reply has
+    none.
     """
 
     async def search(tree: SearchTree) -> Choice:

@@ -201,7 +201,7 @@ def _search(name: str, kind: SearchKind, arguments: list[Argument], typed: str) 
     facts = [
         f"Typed as `{typed}`.",
         f"Default temperature: {_temperature(kind)}{_RISE if kind.rise else ''}.",
-        "It scores steps: `prm` or `scorer` has to be given." if kind.scored else "It needs no scorer.",
+        "It scores steps, so it needs `prm` or `scorer`." if kind.scored else "It needs no scorer.",
     ]
     if kind.format:
         facts.append(f"Format: [`{kind.format}`](formats.md#{kind.format}), unless `format` names another.")
