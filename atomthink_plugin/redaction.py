@@ -134,7 +134,10 @@ def _names_a_secret(name: str) -> bool:
 def _hub_token() -> str:
     from huggingface_hub import get_token
 
-    return get_token() or ""
+    try:
+        return get_token() or ""
+    except OSError:  # HF_HOME is no folder, or the file of the token cannot be read: then the hub has no token either
+        return ""
 
 
 @lru_cache(maxsize=1024)

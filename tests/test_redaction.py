@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 
+from atomthink_plugin import redaction
 from atomthink_plugin.api import AtomThinkError, Failure, Message, Outcome, Prompt, Question, QuestionError
 from atomthink_plugin.cli import main
 from atomthink_plugin.config import plan
@@ -90,6 +91,17 @@ def test_passwords_of_all_addresses_are_secrets(monkeypatch: pytest.MonkeyPatch,
 def test_an_address_that_cannot_be_read_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://[bad")
     assert redact("to http://[bad") == "to http://[bad"
+
+
+def test_a_token_file_that_cannot_be_read_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: FilePath) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "file" / "token"))
+    redaction._hub_token.cache_clear()
+    try:
+        assert redaction._hub_token() == ""
+    finally:
+        redaction._hub_token.cache_clear()
 
 
 @given(st.text(), st.integers(12, len(KEY)), st.text())

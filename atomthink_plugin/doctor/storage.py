@@ -66,7 +66,7 @@ def _place(name: str, folder: Path, content: str, variable: str, wanted: int, br
     problems = []
     if fault is not None:
         problems.append(Problem(f"{shown} cannot be written ({fault}): set {variable} to another folder.", broken))
-    if free < wanted:
+    elif free < wanted:
         problems.append(
             Problem(f"{shown} has {free:.1f} GB free, and {wanted} may be needed: free some, or set {variable}.")
         )

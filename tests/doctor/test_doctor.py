@@ -179,8 +179,11 @@ def test_journals_are_counted_and_a_cache_that_cannot_be_written_is_broken(
     assert "2 runs" in text
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))  # the superuser may write any folder
+    full = storage.shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: full)
     finding = storage.journals()
-    (problem,) = naming(list(finding.problems), "XDG_CACHE_HOME")
+    (problem,) = finding.problems  # where nothing can be written, its space is no further problem
+    assert "XDG_CACHE_HOME" in problem.text
     assert problem.broken
     assert "not writable" in finding.facts[0][1]
 
