@@ -123,8 +123,8 @@ def _explained(error: CycloptsError) -> str:
 def _show_logs() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs one line per request
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])  # libraries log requests, threads and the like
+    logging.getLogger("atomthink_plugin").setLevel(logging.INFO)
 
 
 @cache

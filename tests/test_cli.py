@@ -116,6 +116,26 @@ def test_bad_input_is_one_line_that_names_it(typed: str, names: str, capsys: pyt
     assert not [name for name in names.split() if name not in line], line
 
 
+LOGS = """
+import logging
+from atomthink_plugin.cli import main
+main(["--version"])
+for name in ("numexpr.utils", "httpx", "atomthink_plugin.runtime"):
+    logging.getLogger(name).info("information of %s", name)
+    logging.getLogger(name).warning("warning of %s", name)
+"""
+
+
+def test_of_other_libraries_only_warnings_are_shown() -> None:
+    done = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [
+        "warning of numexpr.utils",
+        "warning of httpx",
+        "information of atomthink_plugin.runtime",
+        "warning of atomthink_plugin.runtime",
+    ]
+
+
 def test_lmms_evals_spelling_of_model_args_is_understood() -> None:
     for flag in ("--model-args", "--model_args"):
         _, bound, _ = app.parse_args(["label", "q", "--out", "o", flag, "a=1,b=two"], exit_on_error=False)
