@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tomllib
@@ -18,6 +19,7 @@ from atomthink_plugin.cli import app
 from tests import commands
 from tests.docs.fences import PAGES, ROOT, arguments, command_lines, fences
 from tests.docs.page import STANDINS, with_standins
+from tests.plugins.plugin_packages import install
 
 TYPED = {"bash", "console", "sh", "shell", ""}
 """Languages of the fences that a reader types."""
@@ -120,7 +122,9 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
             lines += [(str(page), str(folder), here)] if "--model" in words else []
     home = tmp_path_factory.mktemp("home")
     (home / "lines.json").write_text(json.dumps([line[1:] for line in lines]))
-    env = commands.environment(home / "cache", {"PYTHONPATH": str(ROOT)})
+    example = (ROOT / "examples" / "search_plugin" / "atomthink_example.py").read_text(encoding="utf-8")
+    env = commands.environment(home / "cache", install(home / "site", example=example))
+    env["PYTHONPATH"] += os.pathsep + str(ROOT)
     done = commands.run("python", "-m", "tests.docs.check_commands", home / "lines.json", cwd=home, env=env)
     assert done.returncode == 0, done.stderr
     found: dict[str, list[str]] = {"MISTAKES": [], **{str(page): [] for page in PAGES}}
