@@ -1,1 +1,1 @@
-"""Making weights: recipes that run from nothing to a checkpoint."""
+"""Making weights: recipes that make a checkpoint from scratch."""

@@ -50,12 +50,12 @@ class TeacherOptions:
         method: dynamic: the teacher extends a chain step by step. augment: it writes out a reference solution.
             corrupt: it writes a wrong version of each step of a right chain.
         checks: How many opinions have to agree that a chain is right.
-        tries: Tries per question.
-        max_steps: Most steps of a chain, by default 25.
-        concurrency: Questions in flight.
-        timeout: Seconds for one try of a request.
-        max_retries: Retries of a request. Each is paid for.
-        wait: Seconds to wait for a server that went away.
+        tries: Attempts per question.
+        max_steps: Maximum steps of a chain, by default 25.
+        concurrency: Questions that are worked on at the same time.
+        timeout: Seconds for one attempt of a request.
+        max_retries: Retries of a request. Each may cost money.
+        wait: Seconds to wait for a server that cannot be reached.
         prices: YAML with USD per million tokens: NAME: {prompt: .., completion: .., cached: ..}
         max_tokens_total: Stop before more tokens are spent, over all runs in the folder.
         max_usd: Stop before more money is spent, over all runs in the folder. Needs --prices.
@@ -96,7 +96,7 @@ def annotate(
     continued by the same command. The exit status is 3 if a spending limit is reached.
 
         atomthink annotate questions.jsonl --out own --model atomthink_tiny
-        atomthink annotate MathLLMs/MathVision --split testmini --out chains \
+        atomthink annotate ORG/QUESTIONS --split train --out chains \
           --teacher-model NAME --max-usd 20 --prices prices.yaml
         atomthink annotate chains/chains.jsonl --out wrong --method corrupt \
           --teacher-model NAME
@@ -199,9 +199,9 @@ def pairs(
         questions: JSONL with id, question, images and answer: the questions of the journals, or those to search.
         model: Search the questions with this model, named as for lmms-eval.
         model_args: Its arguments, as for lmms-eval.
-        margin: Least difference between the scores of two siblings.
-        per_prefix: Most pairs at one prefix.
-        per_question: Most pairs of whole paths of one question.
+        margin: Smallest difference between the scores of two siblings that makes a pair.
+        per_prefix: Maximum pairs after one prefix.
+        per_question: Maximum pairs of whole paths of one question.
     """
     from atomthink_plugin.plugins.arguments import read_pairs
     from atomthink_plugin.training.pairs import PairLimits, make_pairs
@@ -391,7 +391,7 @@ def _recipe(kind: Any, recipe: str | None, printed: str | None, overrides: dict[
 
 
 def train_tiny(*, out: Path, only: Words = (), scale: PositiveFloat = 1.0) -> None:
-    """Make the embedded model from nothing, stage by stage.
+    """Make the embedded model from scratch, stage by stage.
 
     Runs the recipes of training/recipes/tiny in order: data, policy, process reward model. Finished stages are not
     repeated. Stages from 90 on are comparisons and run only if they are named.
