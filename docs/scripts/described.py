@@ -113,6 +113,11 @@ def summary(documented: Any) -> str:
     return "\n\n".join(paragraph if paragraph.startswith("    ") else one_line(paragraph) for paragraph in paragraphs)
 
 
+def paragraphs(text: str) -> list[str]:
+    """Returns the paragraphs of a text, each in one line."""
+    return [one_line(paragraph) for paragraph in text.strip().split("\n\n")]
+
+
 def one_line(text: str) -> str:
     """Returns the text without its line breaks."""
     return re.sub(r"\s*\n\s*", " ", text).strip()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import command_page
+import format_page
 import recipe_page
 import run_pages
 from described import Argument, summary, undescribed
@@ -22,7 +23,7 @@ FOLDER: Final = Path(__file__).parents[1] / "reference"
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "arguments.md": run_pages.arguments_page,
     "searches.md": run_pages.searches_page,
-    "formats.md": run_pages.formats_page,
+    "formats.md": format_page.formats_page,
     "commands.md": command_page.commands_page,
     "recipes.md": recipe_page.recipes_page,
 }
@@ -38,7 +39,7 @@ def all_arguments() -> list[Argument]:
         run_pages.policy_arguments(),
         run_pages.scorer_arguments(),
         run_pages.search_arguments(),
-        run_pages.format_arguments(),
+        format_page.format_arguments(),
         command_page.command_arguments(),
         recipe_page.recipe_keys(),
     )
@@ -51,7 +52,7 @@ def all_named() -> dict[str, Any]:
         **{f"the policy {name}": made for name, made in defaults.atomthink_policies().items()},
         **{f"the scorer {name}": made for name, made in defaults.atomthink_scorers().items()},
         **{f"the search {name}": kind.factory for name, kind in defaults.atomthink_searches().items()},
-        **{f"the format {name}": made for name, made in run_pages.formats().items()},
+        **{f"the format {name}": made for name, made in format_page.formats().items()},
         **{f"`{words}`": command.default_command for words, command in command_page.commands().items()},
     }
 

@@ -1,4 +1,4 @@
-"""The pages of a run's arguments, of the searches and of the formats."""
+"""The pages of a run's arguments and of the searches."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from described import Argument, entries, of_callable, of_model, one_line, summary
+import format_page
+from described import Argument, entries, of_callable, of_model, paragraphs, summary
 from shown import choices
 
-from atomthink_plugin.api import Message, Question, SearchKind, Step
-from atomthink_plugin.api import Path as Chain
+from atomthink_plugin.api import SearchKind
 from atomthink_plugin.config import QUICK, RunArguments
-from atomthink_plugin.formats.cot import Cot
-from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.identity import matters
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.plugins import defaults
@@ -63,18 +61,6 @@ def search_arguments() -> dict[str, list[Argument]]:
     }
 
 
-def formats() -> dict[str, Callable[..., Any]]:
-    """Returns all formats by name, those of the ways of thinking in one reply last."""
-    return {**defaults.atomthink_formats(), "cot": Cot, "direct": Direct}
-
-
-def format_arguments() -> dict[str, list[Argument]]:
-    """Returns the arguments of each format."""
-    return {
-        name: of_callable(make, f"the format {name}", parameters(make, "format_")) for name, make in formats().items()
-    }
-
-
 def _same(name: str) -> bool:
     return not matters({name: "value"})
 
@@ -114,7 +100,7 @@ def arguments_page() -> str:
             *(
                 f"### `{name}`{'' if name in defaults.atomthink_formats() else f' (`thinking={name}`)'}\n\n"
                 + (entries(arguments, f"{name}-") or "It has no arguments.")
-                for name, arguments in format_arguments().items()
+                for name, arguments in format_page.format_arguments().items()
             ),
             "## Roles",
             *_roles(),
@@ -183,7 +169,7 @@ def searches_page() -> str:
 def _overview(kinds: Mapping[str, SearchKind]) -> str:
     rows = ["| search | what it does | PRM |", "|---|---|---|"]
     for name, kind in kinds.items():
-        first = _paragraphs(sys.modules[kind.factory.__module__].__doc__ or "")[0]
+        first = paragraphs(sys.modules[kind.factory.__module__].__doc__ or "")[0]
         rows.append(f"| [`{name}`](#{name}) | {first} | {'yes' if kind.scored else ''} |")
     return "\n".join(rows)
 
@@ -195,7 +181,7 @@ def _temperature(kind: SearchKind) -> str:
 
 def _search(name: str, kind: SearchKind, arguments: list[Argument], typed: str) -> Iterator[str]:
     yield f"## `{name}`"
-    first, *rest = _paragraphs(sys.modules[kind.factory.__module__].__doc__ or "")
+    first, *rest = paragraphs(sys.modules[kind.factory.__module__].__doc__ or "")
     yield first
     yield summary(kind.factory)
     facts = [
@@ -215,45 +201,3 @@ def _search(name: str, kind: SearchKind, arguments: list[Argument], typed: str) 
         yield "Arguments:"
         yield entries(arguments, f"{name}-")
     yield from rest
-
-
-def formats_page() -> str:
-    """Returns the page of all formats."""
-    return "\n\n".join(
-        [
-            "# Formats",
-            "A format decides how a policy is asked for the next step, and what one reply is. `format=` names one of "
-            "those that ask for steps; `cot` and `direct` belong to `thinking=cot` and `thinking=direct`.",
-            "The examples ask a question with an image after one step. `[image]` stands for the image.",
-            *(part for name, make in formats().items() for part in _format(name, make)),
-        ]
-    )
-
-
-def _format(name: str, make: Callable[..., Any]) -> Iterator[str]:
-    yield f"## `{name}`"
-    first, *rest = _paragraphs(sys.modules[make.__module__].__doc__ or "")
-    yield first
-    yield summary(make)
-    yield entries(format_arguments()[name], f"{name}-") or "It has no arguments."
-    yield "What the model is asked:"
-    yield f"```text\n{_example(make())}\n```"
-    yield from rest
-
-
-def _example(form: Any) -> str:
-    """Returns the prompt after one step, or of one reply."""
-    image: Any = None
-    question = Question("example", (Message("user", (image, "How many bars are blue?")),))
-    path = Chain(question)
-    if (unit := form.unit(path)) is not None:
-        text = "Step 1: The chart has five bars." if unit.name == "step" else f"{unit.opening}Count.{unit.closing}"
-        path = path.extend(Step(text))
-    prompt = form.render(path)
-    parts = (part if isinstance(part, str) else "[image]\n" for part in prompt.messages[-1].parts)
-    user = f"USER\n{''.join(parts)}"
-    return f"{user}\n\nASSISTANT (continued)\n{prompt.prefix}".rstrip() if prompt.begun else user
-
-
-def _paragraphs(text: str) -> list[str]:
-    return [one_line(paragraph) for paragraph in text.strip().split("\n\n")]

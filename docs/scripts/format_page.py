@@ -1,0 +1,66 @@
+"""The page of the formats, with the prompt of each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from described import Argument, entries, of_callable, paragraphs, summary
+
+from atomthink_plugin.api import Message, Question, Step
+from atomthink_plugin.api import Path as Chain
+from atomthink_plugin.formats.cot import Cot
+from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.plugins import defaults
+from atomthink_plugin.plugins.arguments import parameters
+
+
+def formats() -> dict[str, Callable[..., Any]]:
+    """Returns all formats by name, those of the ways of thinking in one reply last."""
+    return {**defaults.atomthink_formats(), "cot": Cot, "direct": Direct}
+
+
+def format_arguments() -> dict[str, list[Argument]]:
+    """Returns the arguments of each format."""
+    return {
+        name: of_callable(make, f"the format {name}", parameters(make, "format_")) for name, make in formats().items()
+    }
+
+
+def formats_page() -> str:
+    """Returns the page of all formats."""
+    return "\n\n".join(
+        [
+            "# Formats",
+            "A format decides how a policy is asked for the next step, and what one reply is. `format=` names one of "
+            "those that ask for steps; `cot` and `direct` belong to `thinking=cot` and `thinking=direct`.",
+            "The examples ask a question with an image after one step. `[image]` stands for the image.",
+            *(part for name, make in formats().items() for part in _format(name, make)),
+        ]
+    )
+
+
+def _format(name: str, make: Callable[..., Any]) -> Iterator[str]:
+    yield f"## `{name}`"
+    first, *rest = paragraphs(sys.modules[make.__module__].__doc__ or "")
+    yield first
+    yield summary(make)
+    yield entries(format_arguments()[name], f"{name}-") or "It has no arguments."
+    yield "What the model is asked:"
+    yield f"```text\n{_example(make())}\n```"
+    yield from rest
+
+
+def _example(form: Any) -> str:
+    """Returns the prompt after one step, or of one reply."""
+    image: Any = None
+    question = Question("example", (Message("user", (image, "How many bars are blue?")),))
+    path = Chain(question)
+    if (unit := form.unit(path)) is not None:
+        text = "Step 1: The chart has five bars." if unit.name == "step" else f"{unit.opening}Count.{unit.closing}"
+        path = path.extend(Step(text))
+    prompt = form.render(path)
+    parts = (part if isinstance(part, str) else "[image]\n" for part in prompt.messages[-1].parts)
+    user = f"USER\n{''.join(parts)}"
+    return f"{user}\n\nASSISTANT (continued)\n{prompt.prefix}".rstrip() if prompt.begun else user
