@@ -154,8 +154,9 @@ def print_facts(title: str, facts: Sequence[tuple[str, str]], console: Console |
     console = console or Console()
     _print(console, title, "bold")
     column = max((cell_len(name) for name, _ in facts), default=0) + len(_GAP)
+    width = max(console.width - column, _SHORTEST) if console.is_terminal else None
     for name, text in facts:
-        lines = _wrapped(_flat(printable(text)), console.width - column if console.is_terminal else None)
+        lines = _wrapped(_flat(printable(text)), width)
         for number, line in enumerate(lines or [""]):
             _print(console, f"{set_cell_size('' if number else name, column)}{line}".rstrip())
     _print(console, "")

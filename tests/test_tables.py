@@ -203,3 +203,9 @@ def test_facts_are_wrapped_beside_their_names_on_a_terminal_alone() -> None:
         assert " ".join(line[column:] for line in wrapped) == " ".join(text for _, text in FACTS)
         assert max(map(cell_len, lines)) <= 40 or not terminal
         assert len(wrapped) == (len(FACTS) if not terminal else 5)
+
+
+def test_a_terminal_that_is_narrower_than_the_names_still_shows_the_facts() -> None:
+    file = StringIO()
+    print_facts("Here", FACTS, Console(file=file, force_terminal=True, width=8, color_system=None))
+    assert re.findall(r"\w+", FACTS[0][1])[0] in file.getvalue()
