@@ -15,7 +15,7 @@ _ADVICE: Final = "only local folders and cached checkpoints work"
 
 
 class HubRequest:
-    """A request to the hub that runs beside the other probes.
+    """A request to the hub that runs while the other probes run.
 
     It runs in a daemon thread, because the look-up of a name can take longer than any timeout.
     """

@@ -1,4 +1,4 @@
-"""The versions of this package and of what it needs, beside the supported ones."""
+"""The installed versions of this package and its requirements, and the supported versions."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _PILL: Final = "display:inline-block;min-width:2.6em;text-align:center;border-ra
 
 
 def outcome_html(outcome: Outcome, question: Question, search: Mapping[str, Any]) -> str:
-    """Returns the HTML of an outcome. Its size is bounded: what is left out of a large one is said.
+    """Returns the HTML of an outcome. Its size is bounded: it says what it leaves out of a large one.
 
     Args:
         outcome: The outcome. Without its nodes, the tree is left out.

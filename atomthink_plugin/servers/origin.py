@@ -1,4 +1,4 @@
-"""Which checkpoint is behind a name on a server: what a journal is keyed by, so that a server may move."""
+"""The checkpoint of a model on a server. It is part of the key of a journal, so that a server may move."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def parse_task_files_faster() -> None:
 
 
 def serve(listener: socket.socket) -> Command | None:
-    """Answers clients until standard input ends. Returns None then, and a command in a fork that shall run it."""
+    """Answers clients until standard input ends. Returns None then, and the command in the fork that runs it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for supervisors
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         client, _ = listener.accept()

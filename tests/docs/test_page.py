@@ -58,7 +58,7 @@ def test_fences_have_their_titles_and_lines() -> None:
     assert found[1].code.startswith("mkdir folder\ncd folder\n")
 
 
-def test_commands_are_found_behind_others_and_before_redirections() -> None:
+def test_commands_are_found_after_others_and_before_redirections() -> None:
     typed = (
         "$ cd a && A=1 atomthink view \\\n   'b c' > d\ntorchrun --n 2 -m lmms_eval --tasks t # why\nls atomthink x\n"
     )

@@ -86,9 +86,9 @@ def sites(tmp_path: Path) -> list[Path]:
 
 
 def listed(path: list[Path], cwd: Path, **variables: str) -> set[str]:
-    told = json.loads(run(sys.executable, "-c", LIST, path=path, cwd=cwd, **variables).splitlines()[-1])
-    assert told["hook"] is False
-    return set(told["tasks"])
+    found = json.loads(run(sys.executable, "-c", LIST, path=path, cwd=cwd, **variables).splitlines()[-1])
+    assert found["hook"] is False
+    return set(found["tasks"])
 
 
 def test_tasks_of_packages_are_listed_without_a_hook(patched: Path, sites: list[Path], tmp_path: Path) -> None:
