@@ -72,8 +72,8 @@ def test_the_status_is_that_of_the_command(code: str, status: int, tmp_path: Pat
 
 WAITS = """
 import time
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     raise SystemExit(5)
