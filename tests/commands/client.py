@@ -21,11 +21,13 @@ def main(address: str, real: str) -> None:
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.connect(address)
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until the command is there to get them
         request = json.dumps([[real, *sys.argv[1:]], os.getcwd(), dict(os.environ)]).encode()
         socket.send_fds(server, [len(request).to_bytes(4, "big")], [0, 1, 2])
         server.sendall(request)
         for number in FORWARDED:
             signal.signal(number, lambda number, _: server.sendall(bytes([number])))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         status = server.recv(64).decode()  # comes when the command has ended
     for number in FORWARDED:
         signal.signal(number, signal.SIG_DFL)
