@@ -4,11 +4,11 @@
 # stoppable THEN COMMAND...: runs COMMAND and returns its status. When the job gets the signal USR1, it ends COMMAND, runs
 # the function THEN, and ends the job without an error. What COMMAND has finished is in the journal.
 stoppable() {
-  local child then=$1
+  local then=$1
   shift
+  # Set before COMMAND starts, so that no signal comes too early. $! is the process of COMMAND.
+  # shellcheck disable=SC2064  # THEN is that of this call
+  trap "kill -TERM \$! 2>/dev/null || true; wait \$! || true; $then; exit 0" USR1
   "$@" &
-  child=$!
-  # shellcheck disable=SC2064  # both values are those of this call
-  trap "kill -TERM $child 2>/dev/null; wait $child || true; $then; exit 0" USR1
-  wait "$child"
+  wait $!
 }
