@@ -76,7 +76,7 @@ def test_a_file_is_a_valid_run_that_does_what_its_arguments_say(file: Path) -> N
 
 @pytest.fixture(scope="module")
 def embedded() -> Runner:
-    return load("atomthink_tiny", thinking="slow", search="beam")
+    return load("atomthink_tiny", thinking="slow", search="beam").runner
 
 
 @pytest.fixture(scope="module")
