@@ -20,7 +20,7 @@ from atomthink_plugin.tasks.demo.comparison import ModeResult, comparison_table,
 from atomthink_plugin.tasks.demo.questions import DEMO_SIZE, DemoQuestion, held_out
 
 NEXT: Final = (
-    "lmms-eval --model atomthink_hf --tasks mathvision_testmini --log_samples --output_path out "
+    "lmms-eval --model atomthink_hf --tasks mathvision_atomic_testmini --log_samples --output_path out "
     "--model_args pretrained=ORG/MODEL,thinking=slow,search=beam,prm=ORG/PRM"
 )
 """The README's first command for a model of the user's own."""

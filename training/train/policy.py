@@ -141,7 +141,7 @@ def _run(trainer: Any, recipe: PolicyRecipe | DpoRecipe, checkpoint: Checkpoint,
         thinking = recipe.format if whole else f"quick,format={recipe.format}"
         code = ",trust_remote_code=True" if recipe.trust_remote_code else ""
         following = (
-            "lmms-eval --model atomthink_hf --tasks mathvision_testmini "
+            "lmms-eval --model atomthink_hf --tasks mathvision_atomic_testmini "
             f"--model_args pretrained={recipe.output_dir},thinking={thinking}{code}"
         )
     print_summary(trainer, recipe, following)
