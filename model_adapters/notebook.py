@@ -77,7 +77,7 @@ def load(name: str, **arguments: Any) -> LoadedModel:
             disk, and read from there the next time, only with `journal=FOLDER`.
 
     Returns:
-        The loaded model, for `ask` and `Runner.think`.
+        The loaded model, for `ask` and for its own `think`.
 
     Raises:
         AtomThinkError: There is no such model, or an argument or a checkpoint cannot be used.
