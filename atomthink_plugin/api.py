@@ -518,6 +518,7 @@ class Node:
         unit: Name of the unit it is, see `Unit`.
         role: Which policy sampled it; empty for a text that the search wrote.
         use: Purpose of a reply that is not part of a chain, such as `judge` or `critic`; empty for steps of a chain.
+        note: What the search recorded about the node, see `SearchTree.note`.
     """
 
     id: str
@@ -532,6 +533,7 @@ class Node:
     unit: str = "step"
     role: str = "policy"
     use: str = ""
+    note: str = ""
 
     @property
     def is_step(self) -> bool:
@@ -644,6 +646,11 @@ class SearchTree(Protocol):
     @property
     def root(self) -> Path:
         """Where the search starts: the path without steps, or with the steps that the question gives."""
+        ...
+
+    @property
+    def scored(self) -> bool:
+        """Whether the run has a scorer. Without one, `score` and `value` cannot be called."""
         ...
 
     async def expand(
@@ -766,6 +773,15 @@ class SearchTree(Protocol):
         """Returns why `path` ends where it does, see `Stopped`."""
         ...
 
+    def note(self, path: Path, text: str) -> None:
+        """Records what the search computed about a node: `9 visits, value 0.71`. Reports show it; no model sees it.
+
+        Args:
+            path: A path that ends at a node of the tree, so not a root.
+            text: The note. It replaces an earlier one.
+        """
+        ...
+
 
 Search = Callable[[SearchTree], Awaitable[Choice]]
 """A search over one question: an async function of its tree that returns a choice."""
@@ -778,7 +794,7 @@ class SearchKind:
     Attributes:
         factory: Makes the search. Its keyword arguments are the search's own, and its annotations are the types that
             users' texts are converted to.
-        scored: Whether it needs a scorer.
+        scored: Whether it uses a scorer.
         rise: Added to the temperature for each further sample of a step, up to 1 (the paper's code has 0.5).
         temperature: Default temperature of the first sample.
         format: Name of the format that is used if the user names none; None for the model's own.
@@ -786,6 +802,7 @@ class SearchKind:
             `judge_pretrained=`.
         optional_roles: Further policies that the user may leave out. The run's policy is then asked instead.
         tops: How many of the likeliest tokens it needs at each position, see `Step.tops`.
+        scorer_optional: Whether a search that uses a scorer also works without one, see `SearchTree.scored`.
     """
 
     factory: Callable[..., Search]
@@ -796,6 +813,7 @@ class SearchKind:
     roles: tuple[str, ...] = ()
     optional_roles: tuple[str, ...] = ()
     tops: int = 0
+    scorer_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

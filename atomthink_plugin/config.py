@@ -291,10 +291,12 @@ def _refuse_scorer(given: Mapping[str, Any], common: RunArguments, offers: Regis
 def _scorer(
     common: RunArguments, kind: SearchKind, scorers: Mapping[str, ScorerFactory], typed: Mapping[str, Any]
 ) -> tuple[str | None, ScorerFactory | None]:
-    """The scorer a scored search uses; others load none."""
+    """Returns the scorer of a search that uses one; None where the search does without."""
     if not kind.scored:
         return None, None
     if common.scorer is None and common.prm is None:
+        if kind.scorer_optional:
+            return None, None
         raise AtomThinkError(
             f"`search={common.search or 'beam'}` scores steps and no scorer is named: pass `prm=CHECKPOINT`, or "
             f"`scorer=confidence` for the policy's own confidence; scorers: {', '.join(scorers)}"

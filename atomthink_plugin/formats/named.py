@@ -6,11 +6,23 @@ from collections.abc import Callable
 from typing import Final
 
 from atomthink_plugin.api import AtomThinkError, Format
+from atomthink_plugin.formats.arrow import Arrow
 from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.few_shot import FewShot
+from atomthink_plugin.formats.mini import Mini
 from atomthink_plugin.formats.stages import Stages
+from atomthink_plugin.formats.thoughts import Thoughts
 
-FORMATS: Final[dict[str, Callable[..., Format]]] = {"continue": Continue, "atomic": Atomic, "stages": Stages}
+FORMATS: Final[dict[str, Callable[..., Format]]] = {
+    "continue": Continue,
+    "atomic": Atomic,
+    "stages": Stages,
+    "thoughts": Thoughts,
+    "mini": Mini,
+    "arrow": Arrow,
+    "few_shot": FewShot,
+}
 """The formats of this package. The registry adds those of installed plugins."""
 
 

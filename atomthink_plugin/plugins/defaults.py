@@ -9,14 +9,30 @@ from typing import TYPE_CHECKING, Any
 from atomthink_plugin.api import SearchKind
 from atomthink_plugin.formats.named import FORMATS
 from atomthink_plugin.plugins.hookspecs import FormatFactory, Judge, NamedModel, PolicyFactory, ScorerFactory, hookimpl
+from atomthink_plugin.searches.adaptive_majority import adaptive_majority
+from atomthink_plugin.searches.annealed_beam import annealed_beam
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
+from atomthink_plugin.searches.complex_vote import complex_vote
+from atomthink_plugin.searches.dvts import dvts
 from atomthink_plugin.searches.greedy import greedy
+from atomthink_plugin.searches.judge_best_of_n import judge_best_of_n
+from atomthink_plugin.searches.least_to_most import least_to_most
+from atomthink_plugin.searches.lookahead import lookahead
 from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.mcts import mcts
+from atomthink_plugin.searches.particle_filter import particle_filter
+from atomthink_plugin.searches.reason_summarise import reason_summarise
+from atomthink_plugin.searches.refined_best_of_n import refined_best_of_n
 from atomthink_plugin.searches.self_refine import self_refine
+from atomthink_plugin.searches.shuffle_vote import shuffle_vote
 from atomthink_plugin.searches.stage_beam import stage_beam
+from atomthink_plugin.searches.stepwise_bon import stepwise_bon
+from atomthink_plugin.searches.swires import swires
 from atomthink_plugin.searches.two_stage import two_stage
 from atomthink_plugin.searches.weighted import weighted
+from atomthink_plugin.searches.workflow import workflow
+from atomthink_plugin.searches.zero_shot_cot import zero_shot_cot
 
 if TYPE_CHECKING:
     from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
@@ -65,13 +81,31 @@ def atomthink_searches() -> Mapping[str, SearchKind]:
     """Returns the searches: path-wise ones sample at 1.0, step-wise ones from greedy upwards."""
     return {
         "majority": SearchKind(majority, scored=False),
+        "adaptive_majority": SearchKind(adaptive_majority, scored=False),
+        "complex_vote": SearchKind(complex_vote, scored=False),
+        "shuffle_vote": SearchKind(shuffle_vote, scored=False),
         "weighted": SearchKind(weighted, scored=True),
         "best_of_n": SearchKind(best_of_n, scored=True),
+        "refined_best_of_n": SearchKind(refined_best_of_n, scored=True),
+        "judge_best_of_n": SearchKind(judge_best_of_n, scored=False, optional_roles=("judge",)),
         "greedy": SearchKind(greedy, scored=True, temperature=0.0, rise=0.5),
+        "stepwise_bon": SearchKind(stepwise_bon, scored=False, temperature=0.0, rise=0.5, optional_roles=("judge",)),
         "beam": SearchKind(beam, scored=True, temperature=0.0, rise=0.5),
+        "annealed_beam": SearchKind(annealed_beam, scored=True, temperature=0.0, rise=0.5),
+        "lookahead": SearchKind(lookahead, scored=True, temperature=0.0, rise=0.5),
+        "dvts": SearchKind(dvts, scored=True),
+        "particle_filter": SearchKind(particle_filter, scored=True),
+        "mcts": SearchKind(mcts, scored=True, tops=5, scorer_optional=True),
         "stage_beam": SearchKind(stage_beam, scored=False, temperature=0.6, format="stages", optional_roles=("judge",)),
+        "swires": SearchKind(swires, scored=True, temperature=0.6, format="stages"),
         "self_refine": SearchKind(self_refine, scored=False, temperature=0.0, optional_roles=("critic",)),
+        "workflow": SearchKind(workflow, scored=False, temperature=0.0),
+        "zero_shot_cot": SearchKind(zero_shot_cot, scored=False, temperature=0.0),
+        "least_to_most": SearchKind(least_to_most, scored=False, temperature=0.0),
         "two_stage": SearchKind(two_stage, scored=False, temperature=0.0, optional_roles=("answer",)),
+        "reason_summarise": SearchKind(
+            reason_summarise, scored=False, temperature=0.2, format="thoughts", optional_roles=("summary", "judge")
+        ),
     }
 
 

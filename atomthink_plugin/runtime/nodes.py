@@ -21,6 +21,7 @@ class NodeTable:
         self._joints: dict[str, str] = {}
         self._scores: dict[str, float] = {}
         self._unreadable: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
         self._on_node = on_node
 
     def enter(self, path: Path, unit: Unit, rejected: str | None = None) -> None:
@@ -63,6 +64,13 @@ class NodeTable:
         self._unreadable[key] = reason
         self._show(key)
 
+    def note(self, path: Path, text: str) -> None:
+        """Records the search's note about a node."""
+        if path.key not in self._nodes:
+            raise AtomThinkError(f"the search notes {text!r:.80} about {path.key}, which is not a node of the tree")
+        self._notes[path.key] = text
+        self._show(path.key)
+
     def text(self, path: Path) -> str:
         """Returns a chain as one text: the units, with their joints between them."""
         if unknown := [node.key for node in path.lineage if node.key not in self._joints]:
@@ -78,9 +86,10 @@ class NodeTable:
         return tuple(map(self._whole, sorted(self._nodes.values(), key=lambda node: (node.parent, node.id))))
 
     def _whole(self, node: Node) -> Node:
-        """Returns a node with its score and the scorer's reason for rejecting it."""
+        """Returns a node with its score, the scorer's reason for rejecting it, and its note."""
         score = 0.0 if node.id in self._unreadable else self._scores.get(node.id)
-        return replace(node, score=score, rejected=self._unreadable.get(node.id, node.rejected))
+        rejected = self._unreadable.get(node.id, node.rejected)
+        return replace(node, score=score, rejected=rejected, note=self._notes.get(node.id, ""))
 
     def _show(self, key: str) -> None:
         if self._on_node is not None and key in self._nodes:

@@ -29,6 +29,11 @@ class StepScores:
         self._given = given
         self._verdicts: dict[str, asyncio.Task[float]] = {}
 
+    @property
+    def available(self) -> bool:
+        """Whether there is a scorer."""
+        return self._scorer is not None
+
     async def score(self, path: Path) -> float:
         """Returns the score of the last step."""
         return await self._verdict(path)

@@ -107,6 +107,11 @@ class QuestionTree:
         """The cost so far."""
         return self._calls.usage + self._scores.usage
 
+    @property
+    def scored(self) -> bool:
+        """Whether the run has a scorer."""
+        return self._scores.available
+
     # --- steps of a chain ----------------------------------------------------------------------
 
     async def expand(
@@ -292,6 +297,10 @@ class QuestionTree:
             path = path.extend(Step(text, unit=unit.name, role=""), answer_in(self.format, text))
             self._nodes.give(path, unit)
         return path
+
+    def note(self, path: Path, text: str) -> None:
+        """Records the search's note about a node."""
+        self._nodes.note(path, text)
 
     # --- scoring -------------------------------------------------------------------------------
 
