@@ -281,10 +281,10 @@ def _refuse_scorer(given: Mapping[str, Any], common: RunArguments, offers: Regis
         pick("scorer", str(common.scorer), offers.scorers)
     if typed:
         run = f"search={common.search}" if common.thinking == "slow" else f"thinking={common.thinking}"
-        scored = " or ".join(f"search={name}" for name, kind in offers.searches.items() if kind.scored)
+        scored = ", ".join(name for name, kind in offers.searches.items() if kind.scored)
         raise AtomThinkError(
-            f"`{'` and `'.join(f'{name}={given[name]}' for name in typed)}`: only thinking=slow with {scored} uses a "
-            f"scorer, and this run has `{run}`"
+            f"`{'` and `'.join(f'{name}={given[name]}' for name in typed)}`: `{run}` uses no scorer. "
+            f"Of `thinking=slow`, these searches use one: {scored}"
         )
 
 

@@ -170,8 +170,18 @@ def _overview(kinds: Mapping[str, SearchKind]) -> str:
     rows = ["| search | what it does | PRM |", "|---|---|---|"]
     for name, kind in kinds.items():
         first = paragraphs(sys.modules[kind.factory.__module__].__doc__ or "")[0]
-        rows.append(f"| [`{name}`](#{name}) | {first} | {'yes' if kind.scored else ''} |")
+        rows.append(f"| [`{name}`](#{name}) | {first} | {_PRM[kind.scored, kind.scorer_optional]} |")
     return "\n".join(rows)
+
+
+_PRM: Final = {(False, False): "", (True, False): "yes", (True, True): "optional"}
+
+_SCORER: Final = {
+    (False, False): "It needs no scorer.",
+    (True, False): "It scores steps, so it needs `prm` or `scorer`.",
+    (True, True): "It scores steps if `prm` or `scorer` names a scorer, and also works without one.",
+}
+"""By `SearchKind.scored` and `SearchKind.scorer_optional`."""
 
 
 def _temperature(kind: SearchKind) -> str:
@@ -187,7 +197,7 @@ def _search(name: str, kind: SearchKind, arguments: list[Argument], typed: str) 
     facts = [
         f"Typed as `{typed}`.",
         f"Default temperature: {_temperature(kind)}{_RISE if kind.rise else ''}.",
-        "It scores steps, so it needs `prm` or `scorer`." if kind.scored else "It needs no scorer.",
+        _SCORER[kind.scored, kind.scorer_optional],
     ]
     if kind.format:
         facts.append(f"Format: [`{kind.format}`](formats.md#{kind.format}), unless `format` names another.")
