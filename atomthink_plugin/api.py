@@ -487,10 +487,12 @@ class Scorer(Protocol):
         ...
 
 
-Aggregate = Literal["last", "min", "mean", "prod"]
-"""How step scores become the score of a path: the last one, the smallest, their average or their product.
+Aggregate = Literal["last", "min", "mean", "prod", "log_odds"]
+"""How step scores become the score of a path: the last one, the smallest, their average, their product, or the average
+of their log odds, as a probability.
 
-Source: AtomThink (arXiv 2411.11930), section 5: last action, worst action, average.
+Source: AtomThink (arXiv 2411.11930), section 5: last action, worst action, average. `log_odds`: DreamPRM (arXiv
+2505.20241).
 """
 
 Stopped = Literal["final", "depth", "length", "budget", "invalid"]

@@ -20,7 +20,15 @@ REDUCE: dict[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "mean": lambda s: sum(s) / len(s),
     "prod": math.prod,
+    "log_odds": lambda s: _mean_odds([min(max(p, 1e-6), 1 - 1e-6) for p in s]),
 }
+
+
+def _mean_odds(scores: Sequence[float]) -> float:
+    """The geometric mean of the odds, as a probability."""
+    right = math.prod(scores) ** (1 / len(scores))
+    wrong = math.prod(1 - score for score in scores) ** (1 / len(scores))
+    return right / (right + wrong)
 
 
 @dataclass(frozen=True)

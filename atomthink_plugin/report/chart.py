@@ -12,7 +12,14 @@ from atomthink_plugin.api import AtomThinkError
 COLOURS: Final = {"pass": "#8a8a8a", "majority": "#1f50c8", "weighted": "#d9730d", "best_of_n": "#1a8a4a"}
 NAMES: Final = {"pass": "pass@N", "majority": "majority", "weighted": "weighted", "best_of_n": "best of N"}
 UNSCORED: Final = "no scores"
-DASHES: Final = {UNSCORED: [1, 0], "mean": [9, 3], "min": [4, 2], "prod": [1, 2], "last": [9, 2, 1, 2, 1, 2]}
+DASHES: Final = {
+    UNSCORED: [1, 0],
+    "mean": [9, 3],
+    "min": [4, 2],
+    "prod": [1, 2],
+    "log_odds": [9, 2, 4, 2],
+    "last": [9, 2, 1, 2, 1, 2],
+}
 SHAPES: Final = {"pass": "circle", "majority": "square", "weighted": "diamond", "best_of_n": "triangle-up"}
 
 _SCALE: Final = 2.0  # pixels of the PNG per pixel of the SVG

@@ -30,8 +30,8 @@ def beam(
     Args:
         beams: Paths kept after each step.
         candidates: Samples of each path that is kept.
-        aggregate: How the step scores of a path become its rank: the `last` score, the `min`, the `mean` or the
-            product (`prod`).
+        aggregate: How the step scores of a path become its rank: the `last` score, the `min`, the `mean`, the product
+            (`prod`) or the mean of the log odds (`log_odds`).
         stop: `pool` ends as described above. `first_final` ends as the published code does: at the first step after
             which the beam holds a concluded path.
     """

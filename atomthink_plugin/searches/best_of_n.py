@@ -18,7 +18,7 @@ def best_of_n(n: Count = 8, aggregate: Aggregate = "mean") -> Search:
     Args:
         n: Chains sampled.
         aggregate: How step scores become the score of a chain: the `last` score (the paper's last action), the `min`
-            (worst action), the `mean` (average) or the product (`prod`).
+            (worst action), the `mean` (average), the product (`prod`) or the mean of the log odds (`log_odds`).
     """
 
     async def search(tree: SearchTree) -> Choice:

@@ -16,8 +16,8 @@ def weighted(n: Count = 8, aggregate: Aggregate = "mean") -> Search:
 
     Args:
         n: Chains sampled.
-        aggregate: How step scores become the weight of a chain: the `last` score, the `min`, the `mean` or the
-            product (`prod`).
+        aggregate: How step scores become the weight of a chain: the `last` score, the `min`, the `mean`, the
+            product (`prod`) or the mean of the log odds (`log_odds`).
     """
 
     async def search(tree: SearchTree) -> Choice:

@@ -22,7 +22,7 @@ from atomthink_plugin.searches.weighted import weighted
 from atomthink_plugin.testing import history_of
 from tests.trees import Grove, groves, tree_of
 
-AGGREGATES = ("last", "min", "mean", "prod")
+AGGREGATES = ("last", "min", "mean", "prod", "log_odds")
 aggregates = st.sampled_from(AGGREGATES)
 
 

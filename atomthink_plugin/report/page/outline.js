@@ -91,6 +91,7 @@ const groupsOf = (tree) => {
 const COLUMNS = {
   answer: "the final answer", paths: "the number of identical paths", last: "the score of the last step",
   min: "the lowest step score", mean: "the mean of the step scores", prod: "the product of the step scores",
+  log_odds: "the mean of the log odds of the step scores, as a probability",
   likelihood: "the mean probability of the path's tokens",
 };
 
@@ -103,7 +104,7 @@ const finishedPaths = (tree, by, select) => {
       make("td", {}, make("bdi", { class: "short" }, writtenAnswer(tree.nodes[path.node].answer)), path.right && make("span", { class: "right", title: "equals the reference answer" }, " ✓"),
         path.chosen && make("span", { class: "tag" }, "chosen")),
       make("td", {}, first && i === 0 && votes > path.votes ? `${path.votes} (${votes} in all)` : String(path.votes)),
-      ...["last", "min", "mean", "prod"].map((name) => make("td", {}, pill(path[name]))),
+      ...["last", "min", "mean", "prod", "log_odds"].map((name) => make("td", {}, pill(path[name]))),
       make("td", {}, decimal(path.likelihood))));
     table.append(make("tbody", {}, ...rows));
   }

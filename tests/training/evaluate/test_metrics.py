@@ -128,7 +128,9 @@ def test_best_of_n(ten: Metrics) -> None:
     assert found.chains == 2
     check(found.mean, 1 / 3, 3)
     check(found.oracle, 2 / 3, 3)
-    for aggregate, picked in (("last", 1.5 / 3), ("min", 2 / 3), ("mean", 2 / 3), ("prod", 2 / 3)):
+    expected = {"last": 1.5 / 3, "min": 2 / 3, "mean": 2 / 3, "prod": 2 / 3, "log_odds": 2 / 3}
+    assert found.picked.keys() == expected.keys()
+    for aggregate, picked in expected.items():
         check(found.picked[aggregate], picked, 3)
         check(found.gain[aggregate], picked - 1 / 3, 3)
 
