@@ -52,7 +52,13 @@ def train_policy(recipe: PolicyRecipe, optimizer: OptimizerFactory | None = None
     dataset = {"skip_prepare_dataset": True}
     arguments = training_arguments(SFTConfig, recipe, max_length=None, packing=False, dataset_kwargs=dataset)
     checkpoint = load_trainable(recipe)
-    rows = ChainRows(row_encoder(checkpoint), closing_id(checkpoint), recipe.max_pixels, recipe.one_row_per_chain)
+    rows = ChainRows(
+        row_encoder(checkpoint),
+        closing_id(checkpoint),
+        recipe.max_pixels,
+        recipe.format_arguments,
+        recipe.one_row_per_chain,
+    )
     data = _read(recipe, checkpoint, rows)
     collator = RowCollator(data, checkpoint.pad_id)
     mixed: Any = (PlainLoss, RecipeTrainer) if brings_code(checkpoint.model.config) else (RecipeTrainer,)
@@ -87,7 +93,8 @@ def train_dpo(recipe: DpoRecipe) -> None:
             f"`model_name_or_path: {recipe.model_name_or_path}` comes with its own model code, which trl's DPOTrainer "
             "cannot read: name a checkpoint of an architecture that transformers has"
         )
-    data = _read(recipe, checkpoint, PairRows(RowEncoder(checkpoint), closing_id(checkpoint), recipe.max_pixels))
+    rows = PairRows(RowEncoder(checkpoint), closing_id(checkpoint), recipe.max_pixels, recipe.format_arguments)
+    data = _read(recipe, checkpoint, rows)
     trainer: Any = type("DpoTrainer", (RecipeTrainer, DPOTrainer), {})(
         **_common_options(recipe, checkpoint),
         ref_model=None if recipe.use_peft else load_trainable(recipe).model,
@@ -139,6 +146,8 @@ def _run(trainer: Any, recipe: PolicyRecipe | DpoRecipe, checkpoint: Checkpoint,
     else:
         whole = recipe.format in ("direct", "cot")
         thinking = recipe.format if whole else f"quick,format={recipe.format}"
+        arguments = recipe.format_arguments.get(recipe.format, {})
+        thinking += "".join(f",format_{name}={value}" for name, value in arguments.items())
         code = ",trust_remote_code=True" if recipe.trust_remote_code else ""
         following = (
             "lmms-eval --model atomthink_hf --tasks mathvision_atomic_testmini "

@@ -299,6 +299,10 @@ class PolicyRecipe(Recipe):
     """Prompt format of records and files that name none: a registered stepwise format, or `direct` or `cot`, with which
     the single step is the whole reply."""
 
+    format_arguments: dict[str, dict[str, Any]] = {}
+    """Arguments of prompt formats, by the name of the format: `{stages: {instruction: ""}}` trains on the bare
+    question. Inference takes the same ones as `format_instruction=`. By default the formats' own."""
+
     one_row_per_chain: bool = False
     """Whether a chain is one row with a loss on all its steps, instead of one row per step. It needs a format whose
     prompt stays the same over all steps, such as `continue`."""
@@ -309,6 +313,9 @@ class DpoRecipe(Recipe):
 
     format: str = "continue"
     """Prompt format of records and files that name none."""
+
+    format_arguments: dict[str, dict[str, Any]] = {}
+    """Arguments of prompt formats, by the name of the format, see `atomthink train policy`."""
 
     beta: PositiveFloat = 0.1
     """Strength of the pull towards the model before the training."""

@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path as FilePath
-from typing import Final, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
 
 from atomthink_plugin.api import (
     WHOLE,
@@ -37,6 +38,7 @@ from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.inference.encoding import Encoding
 from atomthink_plugin.inference.prefix_cache.tree import common
+from atomthink_plugin.plugins.arguments import bind, parameters, reject_unknown
 from atomthink_plugin.plugins.hookspecs import FormatFactory
 from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.scorers.prm_token import ChatLayout, Layout
@@ -77,6 +79,15 @@ def packable(form: Format) -> bool:
     return before.messages == after.messages and after.prefix.startswith(continued)
 
 
+def _made_format(name: str, arguments: Mapping[str, Any]) -> Format:
+    known = {**registry().formats, **WHOLE_REPLIES}
+    if name not in known:
+        raise AtomThinkError(f"`format: {name}` is unknown: use {', '.join(sorted(known))}")
+    names = parameters(known[name])
+    reject_unknown(arguments, names, {})
+    return known[name](**bind(known[name], arguments, names, f"`format: {name}`"))
+
+
 def closing_id(checkpoint: Checkpoint) -> int:
     """Returns the id that ends a reply: the tokenizer's own if generation stops at it, else the first stop id.
 
@@ -99,14 +110,24 @@ class RowBuilder(ABC, Generic[R]):
     Args:
         encoder: Encodes prompts with images; None for a model that reads text only.
         max_pixels: Larger images are scaled down; None for any size.
+        format_arguments: Arguments of prompt formats, by the name of the format; the others have their defaults.
+
+    Raises:
+        AtomThinkError: A format of `format_arguments` is unknown, or an argument of one is not valid.
     """
 
     record_type: type[R]
     label_names: tuple[str, ...] = ("labels",)
 
-    def __init__(self, encoder: RowEncoder | None, max_pixels: int | None = None) -> None:
+    def __init__(
+        self,
+        encoder: RowEncoder | None,
+        max_pixels: int | None = None,
+        format_arguments: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> None:
         self.encoder = encoder
         self.max_pixels = max_pixels
+        self._formats = {name: _made_format(name, arguments) for name, arguments in format_arguments.items()}
 
     def check_format(self, name: str) -> Format:
         """Returns the prompt format of that name: a registered one, or one of whole replies.
@@ -114,10 +135,9 @@ class RowBuilder(ABC, Generic[R]):
         Raises:
             AtomThinkError: It is unknown, or does not go with the recipe.
         """
-        known = {**registry().formats, **WHOLE_REPLIES}
-        if name not in known:
-            raise AtomThinkError(f"`format: {name}` is unknown: use {', '.join(sorted(known))}")
-        return known[name]()
+        if name not in self._formats:
+            self._formats[name] = _made_format(name, {})
+        return self._formats[name]
 
     def question(self, record: R, folder: FilePath, blank: bool = False) -> Question:
         """Returns a record's question with its images, or with blank images of the same sizes."""
@@ -147,8 +167,14 @@ class ReplyRows(RowBuilder[R]):
 
     encoder: RowEncoder
 
-    def __init__(self, encoder: RowEncoder, end: int, max_pixels: int | None = None) -> None:
-        super().__init__(encoder, max_pixels)
+    def __init__(
+        self,
+        encoder: RowEncoder,
+        end: int,
+        max_pixels: int | None = None,
+        format_arguments: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(encoder, max_pixels, format_arguments)
         self._end = end
 
     def step_rows(
@@ -214,9 +240,14 @@ class ChainRows(ReplyRows[Chain]):
     record_type = Chain
 
     def __init__(
-        self, encoder: RowEncoder, end: int, max_pixels: int | None = None, one_row_per_chain: bool = False
+        self,
+        encoder: RowEncoder,
+        end: int,
+        max_pixels: int | None = None,
+        format_arguments: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        one_row_per_chain: bool = False,
     ) -> None:
-        super().__init__(encoder, end, max_pixels)
+        super().__init__(encoder, end, max_pixels, format_arguments)
         self._one_row_per_chain = one_row_per_chain
 
     def check_format(self, name: str) -> Format:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from atomthink_plugin.api import Format, Path, QuestionError, Step
+from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError, Step
 from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.formats.stages import Stages
 from atomthink_plugin.inference.encoding import Encoder
-from atomthink_plugin.training.records import engine_question
+from atomthink_plugin.training.records import Chain, engine_question
 from atomthink_plugin.training.train.row_encoder import RowEncoder
 from atomthink_plugin.training.train.tokens import ChainRows, TrainingRow, closing_id, packable
 from tests.other_formats import LLAVA_COT, STAGES, InQuestion, Lines, Numbered, Tagged
@@ -101,3 +101,23 @@ def test_a_whole_reply_has_the_tokens_of_its_text(form: Format, build: object) -
     assert written == words.encode(reply, add_special_tokens=False)
     parts = ["Read the bars.\n\n", "\n\n", "\nx is 4.\n\n", "The final answer is: 4."]
     assert written != [token for part in parts for token in words.encode(part, add_special_tokens=False)]
+
+
+def test_arguments_of_a_format_hold_for_the_records_that_name_it() -> None:
+    checkpoint = loaded(llava)
+    bare = Stages(instruction="")
+    rows = ChainRows(RowEncoder(checkpoint), closing_id(checkpoint), format_arguments={"stages": {"instruction": ""}})
+    chain = Chain(id="q", question="How many?", steps=LLAVA_COT, format="stages")
+    ((first,), *_) = rows.parts(chain, "stages", QUESTION)
+    prompt = Encoder(checkpoint).encode(bare.render(Path(QUESTION))).tokens["input_ids"][0].tolist()
+    assert ids_of(first)[: min(first.labels)] == prompt
+    assert rows.check_format("continue") == builder_of(llava).check_format("continue")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [({"stage": {}}, "stage"), ({"stages": {"instructions": ""}}, "instructions")]
+)
+def test_arguments_that_no_format_has_are_refused(arguments: dict[str, dict[str, str]], named: str) -> None:
+    checkpoint = loaded(llava)
+    with pytest.raises(AtomThinkError, match=f"`(format: )?{named}`"):
+        ChainRows(RowEncoder(checkpoint), closing_id(checkpoint), format_arguments=arguments)
