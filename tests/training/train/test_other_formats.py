@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError, Step
+from atomthink_plugin.formats.arrow import Arrow
 from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.formats.stages import Stages
@@ -17,7 +18,15 @@ from tests.tiny_models import llava, loaded, qwen
 
 QUESTION = engine_question("q", "How many?", ())
 LINES = ("a is 1.", "b is 2.", "so 3.")
-FORMATS = [(Lines(), LINES), (Tagged(), STAGES), (Numbered(), LINES), (Stages(), LLAVA_COT), (InQuestion(), LINES)]
+ARROW = ("a is 1.\n\n1 + 2 = 3. --> 3 END",)
+FORMATS = [
+    (Lines(), LINES),
+    (Tagged(), STAGES),
+    (Numbered(), LINES),
+    (Stages(), LLAVA_COT),
+    (Arrow(), ARROW),
+    (InQuestion(), LINES),
+]
 
 
 def builder_of(build: object) -> ChainRows:
@@ -57,6 +66,7 @@ def test_a_row_is_what_inference_reads_when_the_chain_continues(
                 " 3 </CONCLUSION></s>",
             ],
         ),
+        (Arrow(), ARROW, ["a is 1.\n\n1 + 2 = 3. --> 3 END</s>"]),
         (InQuestion(), LINES, ["a is 1.</s>", "b is 2.</s>", "so 3.</s>"]),
     ],
 )
