@@ -24,8 +24,9 @@ def two_stage() -> Search:
 
     async def search(tree: SearchTree) -> Choice:
         (chain,) = await tree.rollouts(1)
-        rationale = chain.parent if chain.final and chain.parent is not None else chain
-        answers = await _answers(tree, rationale) if rationale.step is not None else []
+        concluded = chain.final and chain.depth > tree.root.depth  # a given answer stays
+        rationale = chain.parent if concluded and chain.parent is not None else chain
+        answers = await _answers(tree, rationale) if rationale.step is not None and not rationale.final else []
         path = next((answer for answer in answers if answer.final), chain)
         return Choice(path, 0.0, tree.why(path))
 
