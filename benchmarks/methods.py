@@ -1,0 +1,182 @@
+"""Measures every search and format with the embedded models on held-out demo questions.
+
+    python -m benchmarks.methods --json benchmarks/results/methods.json --policy stages=DIR thoughts=DIR arrow=DIR
+
+Each row is written as soon as it is measured. A further run measures the rows that the file lacks, or whose arguments
+have changed since; `--only NAME` measures the named rows anyway. All rows together take hours of CPU time.
+
+The embedded policy was trained to write atomic steps. Rows of a form of reply that it does not know are measured twice:
+with the embedded policy, and with one that was fine-tuned for the form, whose folder `--policy FORM=DIR` names. The
+recipes of these policies are in `training/tiny`. Rows without a policy are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from atomthink_plugin.api import Outcome, Result, Usage
+from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
+from atomthink_plugin.tasks.demo.comparison import ModeResult, measure_mode
+from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
+from benchmarks.held_out import as_record, named, paired
+from benchmarks.provenance import provenance
+
+BASELINE: Final = "quick"
+"""The row that all others are compared with."""
+
+EMBEDDED: Final = "embedded"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Attributes:
+        name: Its name, unique.
+        arguments: Model arguments, as a user would type them.
+        form: The form of reply that its policy was fine-tuned for; empty for the embedded policy.
+        limit: Questions that it is measured on at most; None for all.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    form: str = ""
+    limit: int | None = None
+
+
+def quick(name: str, form: str = "", **arguments: Any) -> Method:
+    return Method(name, {"thinking": "quick", **arguments}, form)
+
+
+def slow(name: str, form: str = "", limit: int | None = None, **arguments: Any) -> Method:
+    """Returns the row of the search that the name begins with."""
+    return Method(name, {"thinking": "slow", "search": name.split(",")[0], **arguments}, form, limit)
+
+
+METHODS: Final = (
+    quick(BASELINE),
+    quick("quick, T=1", temperature=1.0),
+    Method("direct", {"thinking": "direct"}),
+    Method("cot", {"thinking": "cot"}),
+    quick("quick, atomic", format="atomic"),
+    quick("quick, stages", format="stages"),
+    slow("majority", n=8),
+    slow("weighted", n=8),
+    slow("best_of_n", n=8),
+    slow("greedy", candidates=8, temperature=1.0),
+    slow("beam"),
+    slow("self_refine"),
+    slow("two_stage"),
+    slow("stage_beam, steps", format="continue"),
+    slow("stage_beam"),
+)
+"""Searches with a number of candidates have 8 chains, 8 candidates of a step, or 2 beams with 3 candidates."""
+
+
+class Aside:
+    """Adds up the tokens of replies that are no steps of a chain: verdicts, reviews, plans, summaries."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def finished(self, result: Result, spent: Usage | None) -> None:
+        """Counts the nodes of one question."""
+        if isinstance(result, Outcome):
+            self.tokens += sum(node.tokens * node.multiplicity for node in result.nodes if node.use)
+
+
+def measured(method: Method, demo: Sequence[DemoQuestion], policy: str) -> tuple[ModeResult, dict[str, Any]]:
+    """Measures a row. Returns it, and what its record has besides the fields of every row."""
+    demo, aside, started = demo[: method.limit], Aside(), time.process_time()
+    models = {**TINY_ARGUMENTS, "pretrained": policy}
+    row, _ = measure_mode(method.name, demo, method.arguments, models, aside.finished)
+    return row, {
+        "arguments": dict(method.arguments),
+        "policy": method.form or EMBEDDED,
+        "questions": len(demo),
+        "failed": row.failed,
+        "unanswered": row.unanswered,
+        "aside_tokens_per_question": round(aside.tokens / len(demo), 1),
+        "cpu_seconds_per_question": round((time.process_time() - started) / len(demo), 3),
+        **provenance(),
+    }
+
+
+def known(file: Path | None) -> dict[str, dict[str, Any]]:
+    """Returns the rows of an earlier run, by name."""
+    if file is None or not file.exists():
+        return {}
+    return {row["thinking"]: row for row in json.loads(file.read_text())["rows"]}
+
+
+def missing(rows: Mapping[str, Mapping[str, Any]], methods: Sequence[Method]) -> list[Method]:
+    """Returns the methods that have no row with their arguments."""
+    return [one for one in methods if rows.get(one.name, {}).get("arguments") != dict(one.arguments)]
+
+
+def save(file: Path, rows: Mapping[str, Mapping[str, Any]], seed: int) -> None:
+    """Writes all rows, in the order of the methods."""
+    ordered = [rows[method.name] for method in METHODS if method.name in rows]
+    first = rows[BASELINE]
+    record = {
+        "seed": seed,
+        "baseline": BASELINE,
+        "questions": first["questions"],
+        "machine": first["machine"],
+        "date": max(row["date"] for row in ordered),
+        "rows": ordered,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(part, file)
+
+
+def baseline_of(rows: Mapping[str, Mapping[str, Any]], questions: int) -> ModeResult:
+    """Returns the first verdicts of the baseline, to compare a row with as many questions."""
+    right = rows[BASELINE]["right"][:questions]
+    return ModeResult(BASELINE, tuple(verdict == "1" for verdict in right), 0, 0.0, 0.0, 0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=31, help="of the held-out questions; the demo task's is 2024")
+    parser.add_argument("--policy", nargs="*", type=named, default=[], metavar="FORM=DIR")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="rows to measure (default: those that JSON lacks)")
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    by_name = {method.name: method for method in METHODS}
+    if unknown := set(options.only or ()) - by_name.keys():
+        parser.error(f"`--only {' '.join(sorted(unknown))}`: rows are {', '.join(by_name)}")
+    policies = {"": TINY_ARGUMENTS["pretrained"], **dict(options.policy)}
+    demo = held_out(options.questions, options.seed)
+    rows = known(options.json)
+    todo = [by_name[name] for name in options.only] if options.only else missing(rows, METHODS)
+    for method in todo:
+        if method.form not in policies:
+            print(f"{method.name}: left out, because it needs `--policy {method.form}=DIR`")
+            continue
+        row, more = measured(method, demo, policies[method.form])
+        if method.name == BASELINE:
+            rows[BASELINE] = {"right": "".join("01"[right] for right in row.right)}
+        baseline = baseline_of(rows, len(row.right))
+        rows[method.name] = as_record(row, baseline) | more
+        save(options.json, rows, options.seed)
+        pair = paired(row, baseline)
+        print(
+            f"{method.name}: {row.accuracy:.1%}, +{pair['won']:.0f} -{pair['lost']:.0f}, {row.tokens:.0f} tokens/q, "
+            f"{row.prm_calls:.1f} PRM calls/q, {row.seconds:.0f} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
