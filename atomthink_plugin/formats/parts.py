@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from atomthink_plugin.api import Message, Unit
-
-if TYPE_CHECKING:
-    pass
 
 
 def append(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
@@ -22,6 +19,11 @@ def prepend(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
     last = messages[-1]
     at = next((i for i, part in enumerate(last.parts) if isinstance(part, str)), len(last.parts))
     return (*messages[:-1], replace(last, parts=(*last.parts[:at], text, *last.parts[at:])))
+
+
+def check_not_empty(text: str, history: Sequence[str]) -> str | None:
+    """Says that a unit is empty: a check for units that may hold any text, see `Unit.check`."""
+    return None if text.strip() else "empty"
 
 
 def begun_opening(reply: str, unit: Unit) -> str:
