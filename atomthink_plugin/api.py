@@ -660,16 +660,17 @@ class SearchTree(Protocol):
         paths: Sequence[Path],
         n: int,
         *,
-        first: int = 0,
+        first: int | Sequence[int] = 0,
         format: Format | None = None,
         role: str = "policy",
     ) -> list[list[Path]]:
         """Samples next steps of each path.
 
         Args:
-            paths: The paths to extend.
+            paths: The paths to extend. Copies of one path need different indices to become different paths.
             n: Samples of each path, at least 1.
-            first: Index of the first sample; samples with other indices are other draws.
+            first: Index of the first sample, one for all paths or one for each. Samples with other indices are other
+                draws.
             format: How the policy is asked; the run's format if None.
             role: The policy that is asked.
 

@@ -119,16 +119,19 @@ class QuestionTree:
         paths: Sequence[Path],
         n: int,
         *,
-        first: int = 0,
+        first: int | Sequence[int] = 0,
         format: Format | None = None,
         role: str = "policy",
     ) -> list[list[Path]]:
         """Returns the valid, distinct children of each path from its samples `first` to `first + n - 1`."""
-        _check_range(n, first)
+        firsts = [first] * len(paths) if isinstance(first, int) else first
+        if len(firsts) != len(paths):
+            raise AtomThinkError(f"`first` has {len(firsts)} indices for {len(paths)} paths. Give one for each")
+        _check_range(n, *firsts)
         if not paths:
             return []
-        sampling = replace(self._sampling, first=first)
-        return await self._expand(paths, n, _Expansion(format or self.format, role, sampling, self._budget))
+        expansion = _Expansion(format or self.format, role, self._sampling, self._budget)
+        return await self._expand(paths, n, expansion, firsts)
 
     async def rollouts(self, n: int, *, start: Path | None = None, first: int = 0) -> list[Path]:
         """Returns `n` QuickThink paths, of which as many run concurrently as the budget certainly pays for."""
@@ -148,21 +151,24 @@ class QuestionTree:
 
     async def _rollout(self, path: Path, index: int, budget: Budget) -> tuple[Path, Rollout]:
         # The rollout's index is its sample index at every node, so two rollouts that meet take different samples.
-        expansion = _Expansion(self.format, "policy", replace(self._sampling, rise=0.0, first=index), budget)
+        expansion = _Expansion(self.format, "policy", replace(self._sampling, rise=0.0), budget)
         while not path.final:
-            children = (await self._expand([path], 1, expansion))[0]
+            children = (await self._expand([path], 1, expansion, [index]))[0]
             if not children:
                 break
             path = children[0]
         known = path.logprob if math.isfinite(path.logprob) else None
         return path, Rollout(path.key, known, budget.generated, self._clock() - self._started)
 
-    async def _expand(self, paths: Sequence[Path], n: int, expansion: _Expansion) -> list[list[Path]]:
+    async def _expand(
+        self, paths: Sequence[Path], n: int, expansion: _Expansion, firsts: Sequence[int]
+    ) -> list[list[Path]]:
         children: list[list[Path]] = [[] for _ in paths]
         open_slots = list(range(len(paths)))
         read = partial(answer_in, expansion.format)
         for _ in range(self._settings.retries + 1):
-            requests = await self._granted([paths[slot] for slot in open_slots], n, expansion)
+            wanted = [self._request(paths[slot], n, firsts[slot], expansion) for slot in open_slots]
+            requests = await self._granted(wanted, expansion.budget)
             asked = [(slot, request) for slot, request in zip(open_slots, requests, strict=True) if request is not None]
             proposals = await self._calls.propose([request for _, request in asked], expansion.budget)
             open_slots = []
@@ -178,19 +184,18 @@ class QuestionTree:
             self._why[paths[slot].key] = "invalid"
         return children
 
-    async def _granted(self, paths: Sequence[Path], n: int, expansion: _Expansion) -> list[Request | None]:
-        """Returns the granted request for each path, None for paths that cannot be extended."""
-        wanted = [self._request(path, n, expansion) for path in paths]
-        async with expansion.budget.turn:
-            parts = expansion.budget.split(len(paths))
+    async def _granted(self, wanted: Sequence[Request | None], budget: Budget) -> list[Request | None]:
+        """Returns what the budget pays for of each request, None for those without a sample."""
+        async with budget.turn:
+            parts = budget.split(len(wanted))
             granted = [request and request.paid(part) for request, part in zip(wanted, parts, strict=True)]
-            expansion.budget.join(parts)
+            budget.join(parts)
         for request, paid in zip(wanted, granted, strict=True):
             if request is not None and paid is None:
                 self._why[request.path.key] = "budget"
         return granted
 
-    def _request(self, path: Path, n: int, expansion: _Expansion) -> Request | None:
+    def _request(self, path: Path, n: int, first: int, expansion: _Expansion) -> Request | None:
         """Returns the request for a path, or records why it cannot be extended."""
         left = self._chain_limit - sum(len(step.token_ids) for step in path.steps)
         if path.depth >= self._settings.max_steps:
@@ -202,7 +207,8 @@ class QuestionTree:
         unit = unit_after(expansion.format, path)
         limit = left if unit is None else unit.tokens or expansion.sampling.max_tokens
         prompt = self._calls.prompt(path, prompt_after(expansion.format, path), expansion.role, path.depth)
-        sampling = replace(expansion.sampling, max_tokens=min(left, limit), key=_key(path, expansion.role))
+        key = _key(path, expansion.role)
+        sampling = replace(expansion.sampling, first=first, max_tokens=min(left, limit), key=key)
         return Request(path, prompt, unit or WHOLE, expansion.role, n, sampling, "length" if left < limit else None)
 
     def _ended(self, request: Request, steps: Sequence[Step]) -> bool:
@@ -354,11 +360,12 @@ def _key(path: Path, role: str) -> str:
     return key if role == "policy" else f"{key}\0{role}"
 
 
-def _check_range(n: int, first: int) -> None:
+def _check_range(n: int, *firsts: int) -> None:
     if n < 1:
         raise AtomThinkError(f"`n={n}` must be at least 1")
-    if first < 0:
-        raise AtomThinkError(f"`first={first}` must be at least 0")
+    for first in firsts:
+        if first < 0:
+            raise AtomThinkError(f"`first={first}` must be at least 0")
 
 
 def _sampling(run: Sampling, limits: Limits) -> Sampling:

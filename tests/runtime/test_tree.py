@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomthink_plugin.api import (
+    AtomThinkError,
     Choice,
     Node,
     Path,
@@ -206,6 +207,33 @@ def test_rollouts_from_first_on_are_those_of_a_longer_call(
         return [path.key for path in asyncio.run(search())]
 
     assert ends(n, first) == ends(first + n, 0)[first:]
+
+
+@given(groves(), st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(1, 4), st.integers(0, 99))
+def test_copies_of_a_path_draw_the_samples_of_their_own_indices(
+    grove: Grove, firsts: list[int], n: int, seed: int
+) -> None:
+    tree = tree_of(grove, seed=seed)
+    together = asyncio.run(tree.expand([tree.root] * len(firsts), n, first=firsts))
+    alone = [asyncio.run(tree_of(grove, seed=seed).expand([tree.root], n, first=first))[0] for first in firsts]
+    assert [[child.key for child in children] for children in together] == [
+        [child.key for child in children] for children in alone
+    ]
+
+
+def test_copies_of_a_path_become_different_paths() -> None:
+    coin = {"Step 1: The final answer is: 0.": 0.5, "Step 1: The final answer is: 1.": 0.5}
+    tree = tree_of(Grove({"": coin}, {}, {}))
+    families = asyncio.run(tree.expand([tree.root] * 400, 1, first=range(400)))
+    answers = Counter(path.answer for (path,) in families)
+    assert 150 < answers["0"] < 250  # 5 standard deviations around 200
+
+
+@pytest.mark.parametrize("first", [[0], [0, 1, 2], [0, -1]])
+def test_indices_have_to_fit_the_paths(first: list[int]) -> None:
+    tree = tree_of(Grove({"": {"Step 1: Look.": 1.0}}, {}, {}))
+    with pytest.raises(AtomThinkError, match="first"):
+        asyncio.run(tree.expand([tree.root, tree.root], 1, first=first))
 
 
 def test_rollouts_in_two_calls_are_recorded_once_and_in_the_order_of_their_samples() -> None:
