@@ -40,42 +40,52 @@ class Method:
 
     Attributes:
         name: Its name, unique.
+        family: What decides: see `benchmarks.tables.method_chart.FAMILIES`.
         arguments: Model arguments, as a user would type them.
         form: The form of reply that its policy was fine-tuned for; empty for the embedded policy.
         limit: Questions that it is measured on at most; None for all.
     """
 
     name: str
+    family: str
     arguments: Mapping[str, Any]
     form: str = ""
     limit: int | None = None
 
 
-def quick(name: str, form: str = "", **arguments: Any) -> Method:
-    return Method(name, {"thinking": "quick", **arguments}, form)
+def chain(name: str, form: str = "", **arguments: Any) -> Method:
+    """Returns a row without search."""
+    return Method(name, "one chain", {"thinking": "quick", **arguments}, form)
 
 
-def slow(name: str, form: str = "", limit: int | None = None, **arguments: Any) -> Method:
+def search(name: str, family: str, form: str = "", limit: int | None = None, **arguments: Any) -> Method:
     """Returns the row of the search that the name begins with."""
-    return Method(name, {"thinking": "slow", "search": name.split(",")[0], **arguments}, form, limit)
+    return Method(name, family, {"thinking": "slow", "search": name.split(",")[0], **arguments}, form, limit)
 
 
 METHODS: Final = (
-    quick(BASELINE),
-    quick("quick, T=1", temperature=1.0),
-    Method("direct", {"thinking": "direct"}),
-    Method("cot", {"thinking": "cot"}),
-    quick("quick, atomic", format="atomic"),
-    quick("quick, stages", format="stages"),
-    slow("majority", n=8),
-    slow("weighted", n=8),
-    slow("best_of_n", n=8),
-    slow("greedy", candidates=8, temperature=1.0),
-    slow("beam"),
-    slow("self_refine"),
-    slow("two_stage"),
-    slow("stage_beam, steps", format="continue"),
-    slow("stage_beam"),
+    chain(BASELINE),
+    chain("quick, T=1", temperature=1.0),
+    chain("direct", thinking="direct"),
+    chain("cot", thinking="cot"),
+    chain("quick, atomic", format="atomic"),
+    chain("quick, stages untrained", format="stages"),
+    chain("quick, stages", "stages", format="stages"),
+    chain("quick, thoughts untrained", format="thoughts"),
+    chain("quick, thoughts", "thoughts", format="thoughts"),
+    chain("quick, arrow untrained", format="arrow"),
+    chain("quick, arrow", "arrow", format="arrow"),
+    search("majority", "vote", n=8),
+    search("weighted", "PRM on chains", n=8),
+    search("best_of_n", "PRM on chains", n=8),
+    search("best_of_n, stages", "PRM on chains", "stages", n=8, format="stages"),
+    search("greedy", "PRM on steps", candidates=8, temperature=1.0),
+    search("beam", "PRM on steps", beams=2, candidates=3),
+    search("self_refine", "judged by the policy", rounds=3),
+    search("two_stage", "further prompts"),
+    search("stage_beam, steps", "judged by the policy", candidates=4, format="continue"),
+    search("stage_beam, untrained", "judged by the policy", candidates=4),
+    search("stage_beam, stages", "judged by the policy", "stages", candidates=4),
 )
 """Searches with a number of candidates have 8 chains, 8 candidates of a step, or 2 beams with 3 candidates."""
 
@@ -123,7 +133,7 @@ def missing(rows: Mapping[str, Mapping[str, Any]], methods: Sequence[Method]) ->
 
 def save(file: Path, rows: Mapping[str, Mapping[str, Any]], seed: int) -> None:
     """Writes all rows, in the order of the methods."""
-    ordered = [rows[method.name] for method in METHODS if method.name in rows]
+    ordered = [rows[method.name] | {"family": method.family} for method in METHODS if method.name in rows]
     first = rows[BASELINE]
     record = {
         "seed": seed,

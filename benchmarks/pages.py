@@ -1,7 +1,7 @@
-"""Writes the tables of `docs/benchmarks` from the results files; the text around them is written by hand.
+"""Writes the tables and figures of `docs/benchmarks` from the results files; the text around them is written by hand.
 
     python -m benchmarks.pages          # after a benchmark has written a new results file
-    python -m benchmarks.pages --check  # exits with 1 if a page is not up to date
+    python -m benchmarks.pages --check  # exits with 1 if a page or a figure is not up to date
 
 A page has a table between `<!-- table: NAME -->` and `<!-- end -->`. Below each table stand the command, the machine,
 the date and the results file.
@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.tables import accuracy, cost, quality, reports
+from benchmarks.tables import accuracy, cost, methods, quality, reports
+from benchmarks.tables.method_chart import methods_svg
 from benchmarks.tables.results import BENCHMARKS, ROOT, grid, load
 
 PAGES = ROOT / "docs" / "benchmarks"
@@ -41,6 +42,8 @@ TABLES: dict[str, Callable[[], str]] = {
         accuracy.other_models,
         accuracy.paired_rows,
         accuracy.by_number,
+        methods.methods,
+        methods.method_claims,
         cost.search_cost,
         cost.gpu_search_cost,
         cost.prm_routes,
@@ -66,21 +69,31 @@ def filled(page: str) -> str:
     return BLOCK.sub(lambda block: f"{block[1]}\n{TABLES[block[2]]()}\n{block[4]}", page)
 
 
+FIGURES: dict[str, Callable[[], str]] = {"methods.svg": methods_svg}
+"""The figures that are drawn from the results files, by their files."""
+
+
+def made() -> dict[Path, str]:
+    """Returns the content that all pages and figures should have."""
+    pages = {page: filled(page.read_text()) for page in sorted(PAGES.glob("*.md"))}
+    return pages | {PAGES / name: draw() for name, draw in FIGURES.items()}
+
+
 def stale() -> list[Path]:
-    """Returns the pages whose tables differ from the results files."""
-    return [page for page in sorted(PAGES.glob("*.md")) if filled(page.read_text()) != page.read_text()]
+    """Returns the pages and figures that differ from the results files."""
+    return [file for file, content in made().items() if not file.exists() or file.read_text() != content]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is not up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is not up to date")
     check = parser.parse_args().check
-    pages = stale()
-    for page in pages:
-        print(f"{page.relative_to(ROOT)}: {'not up to date' if check else 'written'}")
+    files = stale()
+    for file in files:
+        print(f"{file.relative_to(ROOT)}: {'not up to date' if check else 'written'}")
         if not check:
-            page.write_text(filled(page.read_text()))
-    if check and pages:
+            file.write_text(made()[file])
+    if check and files:
         sys.exit("Run `python -m benchmarks.pages`")
 
 

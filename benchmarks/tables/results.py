@@ -42,6 +42,13 @@ BENCHMARKS = {
         "python -m benchmarks.held_out --questions 600 --json benchmarks/results/held_out.json",
         "held_out.json",
     ),
+    "methods": Benchmark(
+        "How do all searches and formats compare?",
+        "methods.md#all-searches-and-formats",
+        "python -m benchmarks.methods --json benchmarks/results/methods.json"
+        " --policy stages=DIR thoughts=DIR arrow=DIR",
+        "methods.json",
+    ),
     "gpu_tiny": Benchmark(
         "What does ten times the training data change?",
         "accuracy.md#more-training-instead-of-search",
