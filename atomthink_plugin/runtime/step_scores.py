@@ -28,6 +28,7 @@ class StepScores:
         self._nodes = nodes
         self._given = given
         self._verdicts: dict[str, asyncio.Task[float]] = {}
+        self._unreadable: dict[str, QuestionError] = {}
 
     @property
     def available(self) -> bool:
@@ -54,6 +55,11 @@ class StepScores:
             if verdict.done() and not verdict.cancelled() and verdict.exception() is None
         }
 
+    def require_one(self) -> None:
+        """Raises the scorer's QuestionError if steps were scored and the scorer could read none of them."""
+        if self._unreadable and self._unreadable.keys() == self.known().keys():
+            raise self._unreadable[min(self._unreadable)]
+
     async def close(self) -> None:
         """Cancels the requests in flight."""
         for verdict in self._verdicts.values():
@@ -78,6 +84,7 @@ class StepScores:
             if isinstance(error, ServerError) or path.depth <= self._given + 1:
                 raise
             # One candidate that the scorer cannot read must not fail the question. The journal records the reason.
+            self._unreadable[path.key] = error
             self._nodes.reject(path.key, f"cannot be scored: {error}")
             return 0.0
         self.usage += score.usage

@@ -321,7 +321,13 @@ class QuestionTree:
     # --- the end -------------------------------------------------------------------------------
 
     def outcome(self, choice: Choice) -> Outcome:
-        """Returns the outcome of the search, with the whole tree and its cost."""
+        """Returns the outcome of the search, with the whole tree and its cost.
+
+        Raises:
+            AtomThinkError: The search returned no choice of this tree.
+            QuestionError: The scorer could read none of the steps that it was asked for.
+        """
+        self._scores.require_one()
         if not isinstance(choice, Choice):
             raise AtomThinkError(f"the search returned {choice!r:.200}. Return a `Choice`")
         path, scores = choice.path, self._scores.known()
