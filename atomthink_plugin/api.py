@@ -373,7 +373,8 @@ class Unit:
         tokens: Limit in tokens, at least 1; None for the run's limit of one step.
         partial: Whether a sample that reached its token limit is valid.
         opening: Text that is put before a sample, such as a stage's start tag, with which the prompt's `begun` ends.
-        closing: Text that is put after a sample that a stop string ended, such as the end tag of a stage.
+        closing: Text that is put after a sample that a stop string ended, such as the end tag of a stage. It is put
+            there before the sample is cut.
         joint: Text between this unit and the next one of the chain. If empty, a sample keeps the blanks around it.
         cut: Returns the part of a sample's text that is one unit; empty text for an empty unit.
         check: Returns why a text is not valid after the earlier texts, None if it is valid.

@@ -47,7 +47,7 @@ class Arrow:
 
     def unit(self, path: Path) -> Unit | None:
         """Returns the reply."""
-        return Unit("reply", tokens=self.reply_tokens, closing=REPLY_END, joint=" ", cut=_before_end, check=_check)
+        return Unit("reply", tokens=self.reply_tokens, closing=REPLY_END, joint=" ", cut=_through_end, check=_check)
 
     def answer(self, text: str) -> str | None:
         """Returns the answer after the last arrow."""
@@ -55,9 +55,10 @@ class Arrow:
         return final_answer(stated) or stated or None
 
 
-def _before_end(text: str) -> str:
-    """Returns the text before ` END`: policies without stop strings continue after it."""
-    return text.partition(REPLY_END)[0].rstrip()
+def _through_end(text: str) -> str:
+    """Returns the text up to ` END`: policies without stop strings continue after it."""
+    reply, found, _ = text.partition(REPLY_END)
+    return f"{reply.rstrip()}{found}"
 
 
 def _check(text: str, history: Sequence[str]) -> str | None:

@@ -32,7 +32,7 @@ STAGES_INSTRUCTION: Final = (
     "<CONCLUSION> the final answer alone, in the form that the question asks for </CONCLUSION>"
 )
 
-_TAG: Final = re.compile(rf"</?(?:{'|'.join(STAGES)})>")
+TAG: Final = re.compile(rf"</?(?:{'|'.join(STAGES)})>")
 _CONCLUSION: Final = re.compile(r"<CONCLUSION>(.*?)</CONCLUSION>", re.DOTALL)
 
 
@@ -69,17 +69,22 @@ class Stages:
             tokens=self.stage_tokens,
             opening=f"<{stage}> ",
             closing=f" </{stage}>",
-            cut=partial(_before, f"</{stage}>"),
+            cut=partial(_through, f"</{stage}>"),
             check=partial(_check, stage),
         )
 
     def answer(self, text: str) -> str | None:
         """Returns the answer that the conclusion states, else all of the conclusion."""
-        conclusions = _CONCLUSION.findall(text)
-        if not conclusions:
-            return None
-        inner: str = conclusions[-1].strip()
-        return final_answer(inner) or inner or None
+        return answer_of_conclusion(text)
+
+
+def answer_of_conclusion(text: str) -> str | None:
+    """Returns the answer that the last conclusion in `text` states, else all of it; None if there is none."""
+    conclusions = _CONCLUSION.findall(text)
+    if not conclusions:
+        return None
+    inner: str = conclusions[-1].strip()
+    return final_answer(inner) or inner or None
 
 
 def _stage(path: Path) -> str:
@@ -87,16 +92,17 @@ def _stage(path: Path) -> str:
     return STAGES[min(path.depth, len(STAGES) - 1)]
 
 
-def _before(end: str, text: str) -> str:
-    """Returns the text before the end tag: policies without stop strings continue after it."""
-    return text[: text.index(end)].rstrip() if end in text else text
+def _through(end: str, text: str) -> str:
+    """Returns the text up to the end tag: policies without stop strings continue after it."""
+    inner, found, _ = text.partition(end)
+    return f"{inner.rstrip()} {end}" if found else text
 
 
 def _check(stage: str, text: str, history: Sequence[str]) -> str | None:
     """Says why a text is no whole stage, None if it is."""
-    tags = _TAG.findall(text)
+    tags = TAG.findall(text)
     if tags[-1:] != [f"</{stage}>"]:
         return f"has no </{stage}>"
     if tags != [f"<{stage}>", f"</{stage}>"]:
         return "holds further tags"
-    return None if _TAG.sub("", text).strip() else "empty"
+    return None if TAG.sub("", text).strip() else "empty"

@@ -77,7 +77,7 @@ class Thoughts:
             partial=True,
             opening=f"{START} ",
             closing=f" {END}",
-            cut=_before_end,
+            cut=_through_end,
             check=_check_thoughts,
         )
 
@@ -87,9 +87,10 @@ class Thoughts:
         return None if not end and rest.startswith(START) else final_answer(rest)
 
 
-def _before_end(text: str) -> str:
-    """Returns the text before the end tag: policies without stop strings continue after it."""
-    return text.partition(END)[0].rstrip()
+def _through_end(text: str) -> str:
+    """Returns the text up to the end tag: policies without stop strings continue after it."""
+    inner, found, _ = text.partition(END)
+    return f"{inner.rstrip()} {END}" if found else text
 
 
 def _first_paragraph(text: str) -> str:

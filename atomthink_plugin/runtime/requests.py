@@ -65,12 +65,12 @@ class Request:
         """Returns a sample cut to its unit. Token ids and log-probability remain those of the whole sample."""
         unit = self.unit
         sampled = step.text.strip() if unit.joint else step.text  # without a joint, blanks are part of the chain
+        if step.finish == "stop":
+            sampled += unit.closing
         text = self._of_unit(lambda: unit.cut(sampled))
         if not isinstance(text, str):
             raise AtomThinkError(f"the unit {unit.name!r} cut a sample to {text!r}. `cut` must return a text")
         finish = step.finish if text == sampled else "stop"  # the part before a cut is complete
-        if unit.closing and finish == "stop":
-            text += unit.closing
         text = unit.opening + text
         ids, known = step.token_ids, step.logprob
         return Step(text, ids, known, finish, step.multiplicity, step.tops, unit.name, self.role, self.sampling.use)
