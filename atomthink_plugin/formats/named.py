@@ -11,6 +11,7 @@ from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.few_shot import FewShot
 from atomthink_plugin.formats.mini import Mini
+from atomthink_plugin.formats.sentences import Sentences
 from atomthink_plugin.formats.stages import Stages
 from atomthink_plugin.formats.thoughts import Thoughts
 
@@ -18,6 +19,7 @@ FORMATS: Final[dict[str, Callable[..., Format]]] = {
     "continue": Continue,
     "atomic": Atomic,
     "stages": Stages,
+    "sentences": Sentences,
     "thoughts": Thoughts,
     "mini": Mini,
     "arrow": Arrow,
