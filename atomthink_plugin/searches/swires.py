@@ -93,13 +93,12 @@ class _Pool:
 
     async def draw(self, tree: SearchTree, captions: Sequence[Path], n: int) -> None:
         """Adds `n` samples after each caption, further ones after a caption that has some."""
-        for first in sorted({self.drawn[caption.key] for caption in captions}):
-            group = [caption for caption in captions if self.drawn[caption.key] == first]
-            reasonings = [path for family in await tree.expand(group, n, first=first) for path in family]
-            self.paths |= {path.key: path for path in reasonings}
-            for path, value in zip(reasonings, await _scores(tree, reasonings), strict=True):
-                self.scores += [value] * path.steps[-1].multiplicity
+        families = await tree.expand(captions, n, first=[self.drawn[caption.key] for caption in captions])
         self.drawn.update({caption.key: n for caption in captions})
+        reasonings = [path for family in families for path in family]
+        self.paths |= {path.key: path for path in reasonings}
+        for path, value in zip(reasonings, await _scores(tree, reasonings), strict=True):
+            self.scores += [value] * path.steps[-1].multiplicity
 
     @property
     def second_best(self) -> float:
