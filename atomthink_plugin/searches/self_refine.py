@@ -11,11 +11,11 @@ otherwise lose right answers (Huang et al., arXiv 2310.01798).
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final, Literal
 
-from atomthink_plugin.api import Choice, Count, Path, Prompt, QuestionError, Search, SearchTree, ServerError
+from atomthink_plugin.api import Choice, Count, Path, Prompt, Search, SearchTree
 from atomthink_plugin.formats.parts import append
+from atomthink_plugin.searches.subquestions import answers, furthest, grown, text_of
 
 REVIEW_INSTRUCTION: Final = (
     "Review the proposed solution against the question and the image: check every reading, every deduction and every "
@@ -50,44 +50,33 @@ def self_refine(rounds: Count = 3) -> Search:
     """
 
     async def search(tree: SearchTree) -> Choice:
-        (draft,) = await tree.rollouts(1)
-        best = draft
-        for _ in range(rounds):
-            if draft.step is None:
+        drafts = await tree.rollouts(1)
+        for number in range(1, rounds + 1):
+            draft = drafts[-1]
+            if not grown(tree, draft):
                 break
-            review = await _review(tree, draft)
+            review = await _review(tree, draft, number)
             if verdict_of(review) != "wrong":
                 break
-            try:
-                draft = await _refine(tree, draft, review)
-            except ServerError:
-                raise
-            except QuestionError:
+            text = f"\n\nProposed solution:\n{text_of(draft)}\n\nReview:\n{review}\n\n{REFINE_INSTRUCTION}"
+            refined = await answers(tree, [text])
+            if not refined:
                 break  # the context has no room for a draft and its review
-            best = max(draft, best, key=_progress)
+            drafts += refined
+        for number, draft in enumerate(drafts, start=1):
+            if grown(tree, draft):
+                tree.note(draft, f"draft {number}")
+        best = furthest(drafts)
         return Choice(best, 0.0, tree.why(best))
 
     return search
 
 
-async def _review(tree: SearchTree, draft: Path) -> str:
+async def _review(tree: SearchTree, draft: Path, number: int) -> str:
     """Returns the review of a draft; empty where it cannot be asked for."""
-    text = f"\n\nProposed solution:\n{_text(draft)}\n\n{REVIEW_INSTRUCTION}"
-    reviews = await tree.ask(draft, Prompt(append(tree.question.messages, text)), use="critic", role="critic")
-    return reviews[0].step.text if reviews and reviews[0].step is not None else ""
-
-
-async def _refine(tree: SearchTree, draft: Path, review: str) -> Path:
-    """Returns a new draft: a chain from a question that holds the last draft and its review."""
-    text = f"\n\nProposed solution:\n{_text(draft)}\n\nReview:\n{review}\n\n{REFINE_INSTRUCTION}"
-    question = replace(tree.question, messages=append(tree.question.messages, text))
-    (refined,) = await tree.rollouts(1, start=tree.begin(question))
-    return refined
-
-
-def _text(draft: Path) -> str:
-    return "\n\n".join(step.text for step in draft.steps)
-
-
-def _progress(draft: Path) -> tuple[bool, bool]:
-    return draft.final, draft.step is not None
+    text = f"\n\nProposed solution:\n{text_of(draft)}\n\n{REVIEW_INSTRUCTION}"
+    review = ""
+    for reply in await tree.ask(draft, Prompt(append(tree.question.messages, text)), use="critic", role="critic"):
+        review = reply.step.text if reply.step is not None else ""
+        tree.note(reply, f"round {number}, verdict {verdict_of(review) or 'none'}")
+    return review

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from atomthink_plugin.api import Outcome, Prompt, QuestionError, ServerError, St
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.searches.self_refine import self_refine, verdict_of
 from tests.searches.scripted_replies import ScriptedReplies
-from tests.trees import question_tree, settings
+from tests.trees import question, question_tree, settings
 
 WRONG = "The bar is misread. It is wrong."
 CORRECT = "All steps check out. It is correct."
@@ -155,3 +156,19 @@ def test_the_policy_reviews_where_it_is_the_critic_and_reviews_are_no_steps() ->
 )
 def test_reviews_accept_or_reject(review: str, verdict: str | None) -> None:
     assert verdict_of(review) == verdict
+
+
+def test_drafts_and_reviews_have_notes() -> None:
+    outcome = refine(writer(["4", "5"]), critic([WRONG, WRONG, "No idea."]))
+    reviewed = sorted(node.note for node in outcome.nodes if node.use)
+    assert reviewed == ["round 1, verdict wrong", "round 2, verdict wrong", "round 3, verdict none"]
+    drafts = sorted((node.note, node.answer) for node in outcome.nodes if node.answer)
+    assert drafts == [("draft 1", "4"), ("draft 2", "5"), ("draft 3", "5")]
+
+
+def test_given_steps_that_conclude_are_not_reviewed() -> None:
+    asked = replace(question(), history=("Step 1: To sum up, the final answer is: 4.",))
+    policy = critic([])
+    tree = question_tree(policy, asked=asked, critic=policy)
+    assert tree.outcome(asyncio.run(self_refine()(tree))).answer == "4"
+    assert policy.asked == []
