@@ -1,4 +1,4 @@
-"""Pairwise verdicts: which of two candidates a judge prefers, and the winner of several by duels."""
+"""Verdicts of a judge: which of two candidates is better, or which of several is best."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from atomthink_plugin.api import Path, Prompt, SearchTree, Unit
+from atomthink_plugin.api import Message, Path, Prompt, SearchTree, Unit
+from atomthink_plugin.formats.parts import append, prepend
 
 VERDICT: Final = Unit("verdict", tokens=512, partial=True)
 """A judge's reply: a sentence or two."""
@@ -16,6 +17,12 @@ Duel = Callable[[Path, Path], Awaitable[Path]]
 """Returns the better one of two candidates."""
 
 _CHOSEN: Final = re.compile(r"I choose response\W{0,3}([12])(?![\d/])", re.IGNORECASE)
+
+
+_STATED: Final = re.compile(
+    r"\b(?:I choose|best(?: one| candidate)? is)\W{1,5}(?:candidate\W{1,3})?(\d{1,4})(?![\w/]|\.\d)", re.IGNORECASE
+)
+_BARE: Final = re.compile(r"\W{0,9}(?:candidate\W{1,3})?(\d{1,4})\W{0,9}", re.IGNORECASE)
 
 
 def chosen(verdict: str) -> int | None:
@@ -57,3 +64,63 @@ async def tournament(candidates: Sequence[Path], duel: Duel) -> Path:
         alone = candidates[2 * len(pairs) :]
         candidates = [*await asyncio.gather(*(duel(first, second) for first, second in pairs)), *alone]
     return candidates[0]
+
+
+def named(verdict: str, count: int) -> int | None:
+    """Returns the index of the candidate that a verdict names, from 0; None if it names none of the `count`.
+
+    The last choice counts: `I choose candidate 2`, `the best candidate is 2`, or a verdict that is the number alone.
+
+    Example:
+        >>> named("Candidate 1 adds wrongly. I choose candidate 3.", 4), named("I choose candidate 5.", 4)
+        (2, None)
+    """
+    bare = _BARE.fullmatch(verdict)
+    numbers = [bare[1]] if bare else _STATED.findall(verdict)
+    return int(numbers[-1]) - 1 if numbers and 1 <= int(numbers[-1]) <= count else None
+
+
+def ballot(messages: tuple[Message, ...], task: str, texts: Sequence[str], before: str = "") -> Prompt:
+    """Returns a prompt that shows all candidates and asks for the number of the best one.
+
+    Candidates have numbers because the options of a question have letters.
+
+    Args:
+        messages: The turns of the question.
+        task: What the judge decides by, one sentence.
+        texts: The candidates.
+        before: Text between the question and the candidates.
+    """
+    shown = "".join(f"\n\nCandidate {number}:\n{text}" for number, text in enumerate(texts, start=1))
+    form = (
+        'Check each candidate and write no solution of your own. End with "I choose candidate N.", N being its number.'
+    )
+    messages = prepend(messages, f"You are a judge. {task}\n\nQuestion: ")
+    return Prompt(append(messages, f"{before}{shown}\n\n{task} {form}"))
+
+
+async def select(tree: SearchTree, at: Path, prompt: Prompt, candidates: Sequence[Path]) -> Path:
+    """Asks the role `judge` once which of several candidates is best, at temperature 0.
+
+    The likeliest candidate wins, and the first of equally likely ones, if the verdict names none, if the budget does
+    not pay for a verdict, or if the candidates do not fit in the judge's context. A single candidate wins unjudged.
+
+    Args:
+        tree: Asks, and notes the decision at the candidates and the verdict.
+        at: The node that the verdict is entered under.
+        prompt: Shows the candidates in their order, see `ballot`.
+        candidates: The candidates, at least one.
+    """
+    likeliest = max(range(len(candidates)), key=lambda index: candidates[index].logprob)
+    if len(candidates) == 1:
+        return candidates[0]
+    index = None
+    for verdict in await tree.ask(at, prompt, use="judge", role="judge", unit=VERDICT, temperature=0.0):
+        index = named(verdict.step.text if verdict.step is not None else "", len(candidates))
+        tree.note(verdict, "names none" if index is None else f"names {index + 1}")
+    winner = likeliest if index is None else index
+    reason = "likelihood" if index is None else "verdict"
+    for place, candidate in enumerate(candidates):
+        outcome = f", chosen by {reason}" if place == winner else ""
+        tree.note(candidate, f"candidate {place + 1} of {len(candidates)}{outcome}")
+    return candidates[winner]
