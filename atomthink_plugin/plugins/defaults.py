@@ -99,7 +99,7 @@ def atomthink_searches() -> Mapping[str, SearchKind]:
         "stage_beam": SearchKind(stage_beam, scored=False, temperature=0.6, format="stages", optional_roles=("judge",)),
         "swires": SearchKind(swires, scored=True, temperature=0.6, format="stages"),
         "self_refine": SearchKind(self_refine, scored=False, temperature=0.0, optional_roles=("critic",)),
-        "workflow": SearchKind(workflow, scored=False, temperature=0.0),
+        "workflow": SearchKind(workflow, scored=False, temperature=0.0, optional_roles=("planner", "composer")),
         "zero_shot_cot": SearchKind(zero_shot_cot, scored=False, temperature=0.0),
         "least_to_most": SearchKind(least_to_most, scored=False, temperature=0.0),
         "two_stage": SearchKind(two_stage, scored=False, temperature=0.0, optional_roles=("answer",)),
