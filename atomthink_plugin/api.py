@@ -414,6 +414,61 @@ class Format(Protocol):
         ...
 
 
+class QuestionFormat(Format, Protocol):
+    """A format that asks each question in another way, and needs the question or the policy to prepare that.
+
+    A format without these methods is used for all questions as it is.
+    """
+
+    def check_policy(self, policy: Policy) -> None:
+        """Raises AtomThinkError if the format cannot be used with this policy. Called before the first question."""
+        ...
+
+    async def for_question(self, question: Question, policy: Policy) -> Format:
+        """Returns the format for one question and its variants. Called once, before the search."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A solved question, to be shown before another one.
+
+    Attributes:
+        question: The text of the question, with its options.
+        steps: The units of the reply, such as steps or stages; the last one states the answer.
+        answer: The final answer.
+        options: The texts of the options in order; empty for free-form questions.
+        images: The images, which stand before the text.
+    """
+
+    question: str
+    steps: tuple[str, ...]
+    answer: str
+    options: tuple[str, ...] = ()
+    images: Sequence[Image] = ()
+
+
+class Examples(Protocol):
+    """A way of choosing solved examples for a question.
+
+    It may have the method `check_policy` of `QuestionFormat` if it needs more of the policy than `propose`.
+    """
+
+    async def nearest(self, question: Question, k: int, policy: Policy) -> Sequence[Example]:
+        """Chooses solved questions.
+
+        Args:
+            question: The question that is asked.
+            k: Number of examples, at least 1.
+            policy: The run's policy, for ways of choosing that ask a model.
+
+        Returns:
+            Up to `k` examples, the most similar one last. The question itself, compared without case and spaces, is
+            never among them.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """Candidate steps and what they cost.
@@ -471,6 +526,14 @@ class Policy(Protocol):
         Raises:
             QuestionError: The prompt cannot be answered: it is too long, or an image in it is broken.
         """
+        ...
+
+
+class EmbeddingPolicy(Policy, Protocol):
+    """A policy that can also embed texts. Other policies do not have the method."""
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Returns one vector for each text. Similar texts have vectors of a similar direction."""
         ...
 
 

@@ -250,8 +250,14 @@ def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
 
 
 def _fields(form: Format) -> dict[str, Any]:
-    """What distinguishes formats of one name; the repr of an ordinary class differs in every process."""
-    return {field.name: getattr(form, field.name) for field in fields(form)} if is_dataclass(form) else {}
+    """Returns what distinguishes formats of one name; the repr of an ordinary class differs in every process."""
+    compared = [field.name for field in fields(form) if field.compare] if is_dataclass(form) else []
+    return {name: _without_address(getattr(form, name)) for name in compared}
+
+
+def _without_address(value: Any) -> Any:
+    """Returns a wrapped format as its class and fields, any other value as it is."""
+    return {"name": type(value).__name__, **_fields(value)} if hasattr(value, "render") else value
 
 
 def _common(typed: Mapping[str, Any]) -> RunArguments:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from pydantic import NonNegativeFloat
 
@@ -14,7 +15,8 @@ from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_multimodal
 from atomthink_plugin.inference.context import least_tokens
 from atomthink_plugin.inference.decoding import Decoder, GenerationOutput, GenerationRequest, PrefillDecoder
-from atomthink_plugin.inference.encoding import Encoder, group
+from atomthink_plugin.inference.embedding import mean_states
+from atomthink_plugin.inference.encoding import Encoder, Encoding, group
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.inference.forward_passes import forward_passes
 from atomthink_plugin.inference.policy_trial import Trial, first_fault, trials
@@ -63,6 +65,7 @@ class TransformersPolicy:
                 self._cannot_fork(str(error))
         limit = batch_limit(batch_size, checkpoint, cache_gib)
         self._batcher: MicroBatcher[GenerationRequest, GenerationOutput] = MicroBatcher(self.generate, limit)
+        self._embedder: MicroBatcher[Encoding, list[float]] = MicroBatcher(partial(mean_states, checkpoint), limit)
 
     def check(self) -> None:
         """Compares a few tokens with the model's own `generate`, alone and beside a longer prompt, and falls back.
@@ -111,6 +114,17 @@ class TransformersPolicy:
             images=sum(reply.images for reply in replies),
         )
         return Proposal(tuple(_step(reply_of[draw].completion) for draw in draws), usage)
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Returns the mean of the model's last hidden states over the tokens of each text.
+
+        Raises:
+            QuestionError: The model fails.
+        """
+        try:
+            return await asyncio.gather(*(self._embedder.submit(self._encoder.text(text)) for text in texts))
+        except Exception as error:
+            raise QuestionError(f"{self.identity} cannot embed a text: {reason_of(error)}") from error
 
     async def _reply(self, row: GenerationRequest, urgency: int) -> GenerationOutput:
         try:

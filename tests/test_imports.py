@@ -24,7 +24,7 @@ DOORS = {"", "cli", "plugins.defaults"}
 """Modules of the engine that import what is outside: the package itself with its notebook functions, the command line
 and the default plugin."""
 
-ROOMS = ("doctor", "formats", "inference", "searches", "scorers", "servers", "runtime", "plugins", "report")
+ROOMS = ("doctor", "examples", "formats", "inference", "searches", "scorers", "servers", "runtime", "plugins", "report")
 
 
 def _modules() -> dict[str, Path]:

@@ -239,6 +239,12 @@ class Encoder(ChatText):
         asked = self._question(self.chat(prompt.messages), images)
         return replace(asked, question=asked.length).extend(self.pieces(prompt.begun))
 
+    def text(self, text: str) -> Encoding:
+        """Returns a text by itself, without a chat template, cut to the model's context."""
+        ids = self._tokenizer(neutralise(text, self._control))["input_ids"][: self._context]
+        tokens = torch.tensor([ids], dtype=torch.long)
+        return Encoding({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, {}, 0)
+
     def fit(self, encoding: Encoding, wanted: int) -> int:
         """Returns how many tokens may follow, `wanted` at most; 0 or less if the context is full."""
         return wanted if self._context is None else min(wanted, self._context - encoding.length)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.api import SearchKind
 from atomthink_plugin.formats.named import FORMATS
-from atomthink_plugin.plugins.hookspecs import FormatFactory, Judge, NamedModel, PolicyFactory, ScorerFactory, hookimpl
+from atomthink_plugin.plugins.hookspecs import (
+    ExamplesFactory,
+    FormatFactory,
+    Judge,
+    NamedModel,
+    PolicyFactory,
+    ScorerFactory,
+    hookimpl,
+)
 from atomthink_plugin.searches.adaptive_majority import adaptive_majority
 from atomthink_plugin.searches.annealed_beam import annealed_beam
 from atomthink_plugin.searches.beam import beam
@@ -112,7 +120,19 @@ def atomthink_searches() -> Mapping[str, SearchKind]:
 @hookimpl
 def atomthink_formats() -> Mapping[str, FormatFactory]:
     """Returns the formats in which steps are asked for."""
-    return dict(FORMATS)
+    from atomthink_plugin.examples.few_shot_format import few_shot_format
+
+    return {**FORMATS, "few_shot": few_shot_format}
+
+
+@hookimpl
+def atomthink_examples() -> Mapping[str, ExamplesFactory]:
+    """Returns the ways of choosing examples."""
+    from atomthink_plugin.examples.fixed import FixedExamples
+    from atomthink_plugin.examples.policy_embedding import EmbeddedExamples
+    from atomthink_plugin.examples.tfidf import TfidfExamples
+
+    return {"tfidf": TfidfExamples, "policy": EmbeddedExamples, "fixed": FixedExamples}
 
 
 @hookimpl

@@ -6,13 +6,13 @@ What this package itself offers, `atomthink_plugin.plugins.defaults`, uses the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pluggy
 
-from atomthink_plugin.api import Format, Policy, Scorer, SearchKind
+from atomthink_plugin.api import Example, Examples, Format, Policy, Scorer, SearchKind
 
 PROJECT = "atomthink_plugin"
 
@@ -25,6 +25,9 @@ ScorerFactory = Callable[..., Scorer]
 
 FormatFactory = Callable[..., Format]
 """Makes a format from the user's arguments. Users type a parameter `instruction` as `format_instruction=`."""
+
+ExamplesFactory = Callable[[Sequence[Example]], Examples]
+"""Makes a way of choosing examples from the examples of a file. Users type its name as `format_nearest=`."""
 
 Judge = Callable[[Mapping[str, Any], str], bool]
 """Returns whether a reply is right. It gets the benchmark's own record of the question, and the reply."""
@@ -68,6 +71,12 @@ def atomthink_searches() -> Mapping[str, SearchKind]:
 @hookspec
 def atomthink_formats() -> Mapping[str, FormatFactory]:
     """Returns prompt formats for `thinking=quick` and `thinking=slow` by name."""
+    raise NotImplementedError
+
+
+@hookspec
+def atomthink_examples() -> Mapping[str, ExamplesFactory]:
+    """Returns ways of choosing solved examples for `format=few_shot` by name."""
     raise NotImplementedError
 
 

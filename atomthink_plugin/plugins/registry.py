@@ -17,7 +17,14 @@ from atomthink_plugin.api import SearchKind
 from atomthink_plugin.formats.named import FORMATS
 from atomthink_plugin.plugins import hookspecs
 from atomthink_plugin.plugins.faults import fault
-from atomthink_plugin.plugins.hookspecs import FormatFactory, Judge, NamedModel, PolicyFactory, ScorerFactory
+from atomthink_plugin.plugins.hookspecs import (
+    ExamplesFactory,
+    FormatFactory,
+    Judge,
+    NamedModel,
+    PolicyFactory,
+    ScorerFactory,
+)
 from atomthink_plugin.plugins.old_contract import explained
 
 log = logging.getLogger(__name__)
@@ -54,6 +61,7 @@ class Registry:
     scorers: Mapping[str, ScorerFactory]
     searches: Mapping[str, SearchKind]
     formats: Mapping[str, FormatFactory]
+    examples: Mapping[str, ExamplesFactory]
     models: Mapping[str, NamedModel]
     judges: Mapping[str, Judge]
     plugins: tuple[InstalledPlugin, ...]
@@ -87,6 +95,7 @@ def registry() -> Registry:
         scorers=_collect(manager, "atomthink_scorers", plugins),
         searches=_collect(manager, "atomthink_searches", plugins),
         formats=formats,
+        examples=_collect(manager, "atomthink_examples", plugins),
         models=_collect(manager, "atomthink_models", plugins),
         judges=_collect(manager, "atomthink_judges", plugins),
         plugins=tuple(plugins.values()),

@@ -12,7 +12,7 @@ from atomthink_plugin.api import Message, Path, Policy, Question, Step
 from atomthink_plugin.config import Plan
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.policies import PolicyPlan
-from atomthink_plugin.runtime.format_calls import prompt_after
+from atomthink_plugin.runtime.format_calls import check_policy, prompt_after
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.version import __version__
@@ -34,6 +34,7 @@ def build(plan: Plan) -> Runner:
     policy = roles.pop("policy")
     with no_exit(f"the scorer {plan.identity['scorer']['kind']!r}"):
         scorer = plan.scorer() if plan.scorer is not None else None
+    check_policy(plan.format, policy)
     if (check := getattr(policy, "check_prompts", None)) is not None:
         check([prompt_after(plan.format, path) for path in _TRIED], plan.settings.sampling)
     return Runner(

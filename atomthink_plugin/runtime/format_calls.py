@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from atomthink_plugin.api import AtomThinkError, Format, Path, Prompt, Step, Unit
+from atomthink_plugin.api import AtomThinkError, Format, Path, Policy, Prompt, Question, Step, Unit
 from atomthink_plugin.runtime.plugin_errors import named
+
+
+def check_policy(format: Format, policy: Policy) -> None:
+    """Raises AtomThinkError if the format cannot be used with the policy, see `QuestionFormat`."""
+    if (check := getattr(format, "check_policy", None)) is not None:
+        with named(f"the format {_name(format)}"):
+            check(policy)
+
+
+async def format_for(format: Format, question: Question, policy: Policy) -> Format:
+    """Returns the format for a question, see `QuestionFormat`; other formats are returned as they are."""
+    if (prepare := getattr(format, "for_question", None)) is None:
+        return format
+    with named(f"the format {_name(format)}"):
+        prepared: Format = await prepare(question, policy)
+    return prepared
 
 
 def prompt_after(format: Format, path: Path) -> Prompt:

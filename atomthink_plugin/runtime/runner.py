@@ -27,6 +27,7 @@ from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.redaction import printable
 from atomthink_plugin.runtime.event_loop import run, together
+from atomthink_plugin.runtime.format_calls import format_for
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.runtime.tree import QuestionTree
@@ -184,6 +185,7 @@ class Runner:
         try:
             if not question.text.strip():
                 raise QuestionError("the question has no text")
+            format = await format_for(format, question, self.policy)
             tree = QuestionTree(question, policies, scorer, format, self.settings, clock, on_node)
             with no_exit("the search"):
                 return tree.outcome(await search(tree))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 from described import Argument, entries, of_callable, paragraphs, summary
 
@@ -14,6 +18,17 @@ from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.plugins import defaults
 from atomthink_plugin.plugins.arguments import parameters
+
+_IMAGE: Final[Any] = None
+
+_QUESTION: Final = Question("example", (Message("user", (_IMAGE, "How many bars are blue?")),))
+
+_SOLVED: Final = {
+    "id": "solved",
+    "question": "How many bars are red?",
+    "steps": ["Step 1: The bars at 2 and 5 are red.", "Step 2: To sum up, the final answer is: 2."],
+    "answer": "2",
+}
 
 
 def formats() -> dict[str, Callable[..., Any]]:
@@ -48,19 +63,31 @@ def _format(name: str, make: Callable[..., Any]) -> Iterator[str]:
     yield summary(make)
     yield entries(format_arguments()[name], f"{name}-") or "It has no arguments."
     yield "What the model is asked:"
-    yield f"```text\n{_example(make())}\n```"
+    yield f"```text\n{_example(_form(name, make))}\n```"
     yield from rest
+
+
+def _form(name: str, make: Callable[..., Any]) -> Any:
+    """Returns a format with its default arguments; `few_shot` has a file with one example."""
+    if name != "few_shot":
+        return make()
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "examples.jsonl"
+        file.write_text(json.dumps(_SOLVED), encoding="utf-8")
+        form = make(str(file), nearest="fixed")
+    return asyncio.run(form.for_question(_QUESTION, None))
 
 
 def _example(form: Any) -> str:
     """Returns the prompt after one step, or of one reply."""
-    image: Any = None
-    question = Question("example", (Message("user", (image, "How many bars are blue?")),))
-    path = Chain(question)
+    path = Chain(_QUESTION)
     if (unit := form.unit(path)) is not None:
         text = "Step 1: The chart has five bars." if unit.name == "step" else f"{unit.opening}Count.{unit.closing}"
         path = path.extend(Step(text))
     prompt = form.render(path)
-    parts = (part if isinstance(part, str) else "[image]\n" for part in prompt.messages[-1].parts)
-    user = f"USER\n{''.join(parts)}"
-    return f"{user}\n\nASSISTANT (continued)\n{prompt.prefix}".rstrip() if prompt.begun else user
+    turns = "\n\n".join(f"{turn.role.upper()}\n{''.join(map(_shown, turn.parts))}" for turn in prompt.messages)
+    return f"{turns}\n\nASSISTANT (continued)\n{prompt.prefix}".rstrip() if prompt.begun else turns
+
+
+def _shown(part: Any) -> str:
+    return part if isinstance(part, str) else "[image]\n"
