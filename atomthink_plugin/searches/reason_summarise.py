@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from atomthink_plugin.answers import final_answer
-from atomthink_plugin.api import Choice, Count, Path, Prompt, Search, SearchTree, Unit
+from atomthink_plugin.api import Choice, Count, Path, Prompt, Question, Search, SearchTree, Unit
 from atomthink_plugin.formats.parts import append, check_not_empty, prepend
 from atomthink_plugin.formats.thoughts import END, START, THOUGHTS, bare
 from atomthink_plugin.searches.ranking import rank
@@ -70,11 +70,16 @@ async def _chains(tree: SearchTree, n: int) -> list[Path]:
     return [chain for chain in found.values() if chain.key != tree.root.key]
 
 
+def summary_prompt(question: Question, reasoning: str) -> Prompt:
+    """Returns the prompt of the summary agent."""
+    text = f"\n\nREASON PROCESS:\n{START}\n{reasoning}\n{END}\n\n{_TASK}"
+    return Prompt(append(prepend(question.messages, _HEAD), text))
+
+
 async def _summary(tree: SearchTree, chain: Path, tokens: int) -> list[Path]:
     """Returns the summary agent's reply, after the steps of the chain; empty if there is none."""
     at = chain.parent if chain.final and chain.parent is not None else chain
-    text = f"\n\nREASON PROCESS:\n{START}\n{_reasoning(chain)}\n{END}\n\n{_TASK}"
-    prompt = Prompt(append(prepend(chain.question.messages, _HEAD), text))
+    prompt = summary_prompt(chain.question, _reasoning(chain))
     unit = Unit("summary", tokens=tokens, partial=True, check=check_not_empty)
     return await tree.ask(at, prompt, use="summary", role="summary", unit=unit, read=_answer)
 

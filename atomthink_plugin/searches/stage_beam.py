@@ -78,17 +78,26 @@ def stage_beam(candidates: Count = 4) -> Search:
 
 
 async def _duel(tree: SearchTree, at: Path, first: Path, second: Path) -> Path:
+    return await duel(tree, at, duel_prompt(first, second), (first, second))
+
+
+def duel_prompt(first: Path, second: Path) -> Prompt:
+    """Returns the prompt that asks a judge which of two candidates of a stage is better."""
     which, criterion = _CRITERIA.get(_unit(first), _OTHER)
     head = f"You are a judge. Decide which of two responses {which}. {criterion}\n\nQuestion: "
     hint = f"\n\nHint about the question: {_hint(first)}" if _hint(first) else ""
     tail = f"{hint}\n\nResponse 1: {_inner(first)}\n\nResponse 2: {_inner(second)}\n\n{criterion} {_FORM}"
-    return await duel(tree, at, Prompt(append(prepend(at.question.messages, head), tail)), (first, second))
+    return Prompt(append(prepend(first.question.messages, head), tail))
+
+
+def reasoning_prompt(path: Path) -> Prompt:
+    """Returns the prompt that asks a judge, without the image, whether the reasoning at the end of a path is right."""
+    text = f"{_CHECK}\n\nInformation: {_hint(path)}\n\nReasoning: {_inner(path)}"
+    return Prompt((Message("user", (text,)),))
 
 
 async def _called_incorrect(tree: SearchTree, path: Path) -> bool:
-    text = f"{_CHECK}\n\nInformation: {_hint(path)}\n\nReasoning: {_inner(path)}"
-    prompt = Prompt((Message("user", (text,)),))
-    replies = await tree.ask(path, prompt, use="check", role="judge", unit=VERDICT)
+    replies = await tree.ask(path, reasoning_prompt(path), use="check", role="judge", unit=VERDICT)
     return any(reply.step is not None and "incorrect" in reply.step.text.casefold() for reply in replies)
 
 
