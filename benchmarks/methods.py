@@ -127,8 +127,13 @@ def known(file: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def missing(rows: Mapping[str, Mapping[str, Any]], methods: Sequence[Method]) -> list[Method]:
-    """Returns the methods that have no row with their arguments."""
-    return [one for one in methods if rows.get(one.name, {}).get("arguments") != dict(one.arguments)]
+    """Returns the methods that have no row with their arguments and their policy."""
+
+    def has_row(method: Method) -> bool:
+        row = rows.get(method.name, {})
+        return (row.get("arguments"), row.get("policy")) == (dict(method.arguments), method.form or EMBEDDED)
+
+    return [method for method in methods if not has_row(method)]
 
 
 def save(file: Path, rows: Mapping[str, Mapping[str, Any]], seed: int) -> None:
