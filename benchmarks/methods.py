@@ -33,6 +33,9 @@ BASELINE: Final = "quick"
 
 EMBEDDED: Final = "embedded"
 
+FEW: Final = 200
+"""Questions of rows in which nearly every answer is wrong."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -53,9 +56,9 @@ class Method:
     limit: int | None = None
 
 
-def chain(name: str, form: str = "", **arguments: Any) -> Method:
+def chain(name: str, form: str = "", limit: int | None = None, **arguments: Any) -> Method:
     """Returns a row without search."""
-    return Method(name, "one chain", {"thinking": "quick", **arguments}, form)
+    return Method(name, "one chain", {"thinking": "quick", **arguments}, form, limit)
 
 
 def search(name: str, family: str, form: str = "", limit: int | None = None, **arguments: Any) -> Method:
@@ -69,23 +72,30 @@ METHODS: Final = (
     chain("direct", thinking="direct"),
     chain("cot", thinking="cot"),
     chain("quick, atomic", format="atomic"),
-    chain("quick, stages untrained", format="stages"),
+    chain("quick, stages untrained", limit=FEW, format="stages"),
     chain("quick, stages", "stages", format="stages"),
-    chain("quick, thoughts untrained", format="thoughts"),
+    chain("quick, thoughts untrained", limit=FEW, format="thoughts"),
     chain("quick, thoughts", "thoughts", format="thoughts"),
-    chain("quick, arrow untrained", format="arrow"),
+    chain("quick, arrow untrained", limit=FEW, format="arrow"),
     chain("quick, arrow", "arrow", format="arrow"),
     search("majority", "vote", n=8),
     search("weighted", "PRM on chains", n=8),
     search("best_of_n", "PRM on chains", n=8),
-    search("best_of_n, stages", "PRM on chains", "stages", n=8, format="stages"),
     search("greedy", "PRM on steps", candidates=8, temperature=1.0),
     search("beam", "PRM on steps", beams=2, candidates=3),
-    search("self_refine", "judged by the policy", rounds=3),
     search("two_stage", "further prompts"),
+    search("two_stage, answer first", "further prompts", order="answer_first"),
+    search("two_stage, answer first in one reply", "further prompts", order="answer_first", stages=1),
+    search("two_stage, blind", "further prompts", blind=True),
+    search("self_refine", "judged by the policy", rounds=3),
+    search("reason_summarise, steps", "further prompts", n=1, format="continue"),
+    search("reason_summarise, untrained", "further prompts", limit=FEW, n=1),
+    search("reason_summarise, thoughts", "further prompts", "thoughts", n=1),
     search("stage_beam, steps", "judged by the policy", candidates=4, format="continue"),
-    search("stage_beam, untrained", "judged by the policy", candidates=4),
+    search("stage_beam, untrained", "judged by the policy", limit=FEW, candidates=4),
     search("stage_beam, stages", "judged by the policy", "stages", candidates=4),
+    search("best_of_n, stages", "PRM on chains", "stages", n=8, format="stages"),
+    search("swires, stages", "PRM on steps", "stages", candidates=4, keep=2, retraces=3),
 )
 """Searches with a number of candidates have 8 chains, 8 candidates of a step, or 2 beams with 3 candidates."""
 

@@ -28,6 +28,7 @@ from atomthink_plugin.api import (
     Result,
     Search,
     SearchKind,
+    ServerError,
 )
 from atomthink_plugin.config import plan
 from atomthink_plugin.plugins.registry import registry
@@ -193,13 +194,24 @@ def test_a_scorer_that_gives_every_step_the_same_score_leaves_an_answer(scored_w
         assert result.answer is not None
 
 
-def test_a_step_that_cannot_be_scored_fails_its_question_alone(scored_way: Planned) -> None:
-    def refuses(path: Path) -> float:
-        if path.question.id == "q1":
+def test_steps_that_the_scorer_cannot_read_leave_an_answer(scored_way: Planned) -> None:
+    def rejects(path: Path) -> float:
+        if path.depth > 1:
             raise QuestionError("the step is too long for the PRM")
         return 0.5
 
-    first, second, third = scored_way.runner(Thinker(), Scorer(refuses)).run(QUESTIONS[:3])
+    for result in scored_way.runner(Thinker(), Scorer(rejects)).run(QUESTIONS[:3]):
+        assert isinstance(result, Outcome), result
+        assert result.answer is not None
+
+
+def test_a_scorer_that_is_away_fails_its_question_alone(scored_way: Planned) -> None:
+    def away(path: Path) -> float:
+        if path.question.id == "q1":
+            raise ServerError("the PRM gives no reply")
+        return 0.5
+
+    first, second, third = scored_way.runner(Thinker(), Scorer(away)).run(QUESTIONS[:3])
     assert isinstance(second, Failure)
     assert isinstance(first, Outcome)
     assert isinstance(third, Outcome)
