@@ -248,10 +248,27 @@ def data_prm(chains: Path, /, *, out: Path) -> None:
     export_chains(chains, out, "prm")
 
 
-def data_read(source: str, /, *, out: Path, images: Path | None = None) -> None:
-    """Turn published AMATH-SFT or AMATH-PRM files into chains.
+def data_stages(chains: Path, /, *, out: Path) -> None:
+    """Write one training record per chain of stages, in the form of LLaVA-CoT-100k.
 
-    Joins the records of one problem to chains. Records that cannot be used go to OUT.rejects.jsonl with their reason.
+    The chains have `format: stages`. The folder gets parquet with images, JSONL and a data card.
+
+        atomthink data stages chains.jsonl --out stages
+
+    Args:
+        chains: JSONL of chains.
+        out: The folder to write.
+    """
+    from atomthink_plugin.training.export import export_chains
+
+    export_chains(chains, out, "stages")
+
+
+def data_read(source: str, /, *, out: Path, images: Path | None = None) -> None:
+    """Turn published files of AMATH-SFT, AMATH-PRM or LLaVA-CoT-100k into chains.
+
+    Joins the records of one problem of AMATH-SFT to chains. Each reply of LLaVA-CoT-100k is a chain with `format:
+    stages`, without the turns before it. Records that cannot be used go to OUT.rejects.jsonl with their reason.
 
         atomthink data read AMATH-SFT.json --images images --out chains.jsonl
 

@@ -1,7 +1,7 @@
-"""Writes chains as data sets in the form of AMATH-SFT and AMATH-PRM.
+"""Writes chains as data sets in the form of AMATH-SFT, AMATH-PRM and LLaVA-CoT-100k.
 
-A data set is a folder: parquet files for `datasets` and trl, a JSON file as published with its images, a data card and
-the rejects.
+A data set is a folder: parquet files for `datasets` and trl, a JSON or JSONL file as published with its images, a data
+card and the rejects.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -18,27 +18,37 @@ from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Message, Question, Step
 from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.training.images import PLACEHOLDER
+from atomthink_plugin.training.llava_cot import row_of
 from atomthink_plugin.training.records import Chain, Reject, json_rows, nothing_usable, read_records, write_rejects
 
-Form = Literal["sft", "prm"]
+Form = Literal["sft", "prm", "stages"]
 Fields = Mapping[str, Any]
 
 SHARD: Final = 2000  # records per parquet file: bounds the memory that their images take
-PLACEHOLDER: Final = "<image>"  # the place of an image in a published prompt
 TAG: Final = "\n" * 5  # follows each labelled step of a published PRM record
 PUBLISHED: Final[Mapping[Form, Sequence[str]]] = {
     "sft": ("final_input_prompt", "image", "conversations", "answer"),
     "prm": ("question", "process", "label", "image"),
+    "stages": ("id", "image", "conversations"),
 }
-"""Fields of the JSON file. The published PRM records have no `image`."""
+"""Fields of the published file. The published PRM records have no `image`."""
 
-_TITLE: Final = {"sft": "Atomic steps for fine-tuning a policy", "prm": "Labelled steps for a process reward model"}
+_FILE: Final[Mapping[Form, str]] = {"sft": "amath_sft.json", "prm": "amath_prm.json", "stages": "train.jsonl"}
+_TITLE: Final = {
+    "sft": "Atomic steps for fine-tuning a policy",
+    "prm": "Labelled steps for a process reward model",
+    "stages": "Stages for fine-tuning a policy",
+}
 _USE: Final = {
     "sft": "`amath_sft.json` has the form of AMATH-SFT (sharegpt). This folder is a `dataset_dir` of LLaMA-Factory, "
     "with `dataset: amath_sft`. The parquet files have the columns `prompt`, `completion` and `images` that trl's "
     "SFTTrainer takes for models of text and images.",
     "prm": "`amath_prm.json` has the form of AMATH-PRM: `process` ends with five line breaks after the step that "
     "`label` belongs to. The parquet files also have the images, and the label as a probability in `value`.",
+    "stages": "`train.jsonl` has the form of LLaVA-CoT-100k: the question, and a reply of four tagged stages. The "
+    "parquet files have the columns `prompt`, `completion` and `images` that trl's SFTTrainer takes for models of text "
+    "and images.",
 }
 _LLAMA_FACTORY: Final = {
     "amath_sft": {
@@ -60,7 +70,7 @@ class ExportedChain(NamedTuple):
 def export_chains(chains: Path, out: Path, form: Form) -> None:
     """Writes the chains of a file as a data set and prints a summary.
 
-    The arguments are those of `atomthink data sft` and `atomthink data prm`.
+    The arguments are those of `atomthink data sft`, `atomthink data prm` and `atomthink data stages`.
 
     Raises:
         AtomThinkError: A file cannot be read or written, the folder has a data set, or no chain can be used.
@@ -74,9 +84,7 @@ def export_chains(chains: Path, out: Path, form: Form) -> None:
     rejects = [*found.rejects, *unfit]
     try:
         names = _copy_images(out, found.folder, [image for chain, _ in exported for image in chain.images])
-        _write_text(
-            out / f"amath_{form}.json", json.dumps(_json_rows(form, exported, names), ensure_ascii=False, indent=1)
-        )
+        _write_text(out / _FILE[form], _published(form, _json_rows(form, exported, names)))
         _write_parquet(out / "data", found.folder, exported)
         if form == "sft":
             _write_text(out / "dataset_info.json", json.dumps(_LLAMA_FACTORY, indent=1))
@@ -86,7 +94,7 @@ def export_chains(chains: Path, out: Path, form: Form) -> None:
     write_rejects(out / "rejects.jsonl", rejects)
     print(f"{found.read} chains: {len(exported)} used, {len(rejects)} rejected")
     print(f"{sum(len(rows) for _, rows in exported)} records: {out}")
-    if form == "sft":
+    if form != "prm":
         print(f"next: trl sft --model_name_or_path MODEL --dataset_name {out}")
 
 
@@ -98,7 +106,7 @@ def export_rows(chains: Sequence[Chain], form: Form, file: str) -> tuple[list[Ex
         try:
             if PLACEHOLDER in chain.question or any(PLACEHOLDER in step for step in chain.steps):
                 raise ValueError(f"its text has {PLACEHOLDER}, which readers of these records replace by an image")
-            exported.append(ExportedChain(chain, list(_sft_rows(chain) if form == "sft" else _prm_rows(chain))))
+            exported.append(ExportedChain(chain, list(_ROWS[form](chain))))
         except ValueError as error:
             rejects.append(Reject(f"{file}, id {chain.id!r}", str(error), chain.model_dump(exclude_none=True)))
     return exported, rejects
@@ -140,13 +148,43 @@ def _prm_rows(chain: Chain) -> Iterator[Fields]:
         }
 
 
+def _stage_rows(chain: Chain) -> Iterator[Fields]:
+    """Yields the record of a chain: the bare question, and the stages as the reply."""
+    if chain.labels is not None and (error := chain.first_error()) is not None:
+        raise ValueError(f"step {error + 1} is labelled wrong")
+    row = row_of(chain)
+    question, reply = (turn["value"] for turn in row["conversations"])
+    yield {
+        **row,
+        "answer": chain.answer,
+        "prompt": [{"role": "user", "content": question}],
+        "completion": [{"role": "assistant", "content": reply}],
+    }
+
+
+_ROWS: Final[Mapping[Form, Callable[[Chain], Iterator[Fields]]]] = {
+    "sft": _sft_rows,
+    "prm": _prm_rows,
+    "stages": _stage_rows,
+}
+
+
+def _published(form: Form, rows: Sequence[Fields]) -> str:
+    if form == "stages":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return json.dumps(rows, ensure_ascii=False, indent=1)
+
+
 def _json_rows(form: Form, exported: Sequence[ExportedChain], names: Mapping[str, str]) -> list[Fields]:
-    """Returns the published form. `image` is a name, or a list in all records if one of them has several or none."""
+    """Returns the published form. `image` is a name, or a list in all records if one of them has several or none.
+
+    Stages always have one name or none.
+    """
     single = all(len(chain.images) == 1 for chain, _ in exported)
     found: list[Fields] = []
     for chain, rows in exported:
         images = [names[image] for image in chain.images]
-        image = images[0] if single else images
+        image = next(iter(images), None) if form == "stages" else images[0] if single else images
         found += [{name: {**row, "image": image}[name] for name in PUBLISHED[form]} for row in rows]
     return found
 

@@ -15,6 +15,9 @@ from PIL import Image
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.image_input import read_image
 
+PLACEHOLDER: Final = "<image>"
+"""The place of an image in a published prompt."""
+
 _DECODERS: Final = 4  # threads
 _SUFFIX: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp"}
 

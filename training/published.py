@@ -1,23 +1,26 @@
-"""Reads published AMATH-SFT and AMATH-PRM records as chains."""
+"""Reads published AMATH-SFT, AMATH-PRM and LLaVA-CoT-100k records as chains."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.report.output_files import seen_from
-from atomthink_plugin.training.export import PLACEHOLDER, TAG
-from atomthink_plugin.training.images import image_fault
+from atomthink_plugin.training.export import TAG
+from atomthink_plugin.training.images import PLACEHOLDER, image_fault
+from atomthink_plugin.training.llava_cot import Turn, chains_of, has_stages
 from atomthink_plugin.training.records import (
     Chain,
     MaybeText,
     Reject,
+    count_reasons,
     describe_error,
     nothing_usable,
     sibling_file,
@@ -34,6 +37,8 @@ _NUMBERED: Final = re.compile(r"\W{0,4}step\s*\d", re.IGNORECASE)
 _BEFORE_NUMBER: Final = re.compile(r"\n[ \t]*\n\s*(?=\W{0,4}step\s*\d)", re.IGNORECASE)
 _BLANK_LINE: Final = re.compile(r"\n[ \t]*\n\s*")
 _LABELS: Final = {"+": 1.0, "-": 0.0, "1": 1.0, "0": 0.0, "True": 1.0, "False": 0.0}
+
+_REASONS: Final = 5  # printed, the most frequent first
 
 _fault: Final = lru_cache(maxsize=100_000)(image_fault)  # all records of a problem have the same images
 
@@ -52,15 +57,8 @@ class _Record(BaseModel):
         return seen_from(out, folder, names)
 
 
-class _Turn(BaseModel):
-    model_config = ConfigDict(coerce_numbers_to_str=True)
-
-    role: str | None = Field(None, alias="from")
-    value: MaybeText = ""
-
-
 class _SftRecord(_Record):
-    conversations: list[_Turn]
+    conversations: list[Turn]
     answer: MaybeText = ""
 
 
@@ -82,6 +80,7 @@ def import_published(source: str, out: Path, images: Path | None = None) -> None
     """Writes published records as chains and prints a summary.
 
     A record of AMATH-PRM is a chain. Records of AMATH-SFT are joined where the history of one is the end of another.
+    Each reply of a row of LLaVA-CoT-100k is a chain of stages.
 
     The arguments are those of `atomthink data read`.
 
@@ -92,18 +91,23 @@ def import_published(source: str, out: Path, images: Path | None = None) -> None
     rejects: list[Reject] = []
     steps: list[_SftStep] = []
     chains: list[Chain] = []
+    taken: set[str] = set()
     for row in open_source(source, all_splits=True).rows:
         if isinstance(row, Reject):
             rejects.append(row)
             continue
         folder = images or row.folder
         try:
-            if "process" in row.fields:
+            if has_stages(row.fields):
+                found = list(_stage_chains(row, folder, out, taken))
+                chains += [one for one in found if isinstance(one, Chain)]
+                rejects += [one for one in found if isinstance(one, Reject)]
+            elif "process" in row.fields:
                 chains.append(_prm_chain(row, f"{stem}-{len(chains) + 1}", folder, out))
             elif "conversations" in row.fields:
                 steps.append(_sft_step(row, folder, out))
             else:
-                raise ValueError("neither `conversations` (AMATH-SFT) nor `process` (AMATH-PRM)")
+                raise ValueError("neither `conversations` (AMATH-SFT, LLaVA-CoT-100k) nor `process` (AMATH-PRM)")
         except ValueError as error:
             rejects.append(Reject(row.where, describe_error(error), row.fields))
     used = len(chains) + len(steps)
@@ -114,7 +118,22 @@ def import_published(source: str, out: Path, images: Path | None = None) -> None
         raise nothing_usable(source, rejects)
     write_records(out, chains)
     print(f"{used + len(rejects)} records: {used} used, {len(rejects)} rejected ({rejects_file})")
+    for reason, number in islice(count_reasons(rejects).items(), _REASONS):
+        print(f"  {number} rejected: {reason}")
     print(f"{len(chains)} chains: {out}\nnext: atomthink data quality {out}")
+
+
+def _stage_chains(row: SourceRow, folder: Path, out: Path, taken: set[str]) -> Iterator[Chain | Reject]:
+    """Yields the chains of a row of LLaVA-CoT-100k. An id that occurred before gets a number."""
+    images = _Record.model_validate(row.fields).images(folder, out)
+    for found in chains_of(row, images):
+        if isinstance(found, Reject):
+            yield found
+            continue
+        names = chain([found.id], (f"{found.id}#{number}" for number in count(2)))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        yield found.model_copy(update={"id": name})
 
 
 def _sft_step(row: SourceRow, folder: Path, out: Path) -> _SftStep:
