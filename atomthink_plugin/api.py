@@ -11,7 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, Protocol, runtime_checkable
 
 from annotated_types import Ge
 
@@ -411,6 +411,18 @@ class Format(Protocol):
 
     def answer(self, text: str) -> str | None:
         """Returns the final answer that `text`, a unit or a whole reply, states; None if it states none."""
+        ...
+
+
+@runtime_checkable
+class ChainFormat(Format, Protocol):
+    """A format that reads the answer of a whole chain, because one unit may hold only a part of it."""
+
+    def answer_at(self, path: Path) -> str | None:
+        """Returns the final answer if the chain ends with the last step of `path`, else None.
+
+        It is called instead of `answer` for the units of a chain.
+        """
         ...
 
 
@@ -868,7 +880,8 @@ class SearchKind:
         roles: Further policies that it asks. The user has to give each by arguments with the role's name as prefix:
             `judge_pretrained=`.
         optional_roles: Further policies that the user may leave out. The run's policy is then asked instead.
-        tops: How many of the likeliest tokens it needs at each position, see `Step.tops`.
+        tops: How many of the likeliest tokens it needs at each position, see `Step.tops`. If the scorer is optional,
+            they are asked for only in runs without one.
         scorer_optional: Whether a search that uses a scorer also works without one, see `SearchTree.scored`.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from atomthink_plugin.api import Message, Unit
+from atomthink_plugin.api import ChainFormat, Format, Message, Path, Unit
 
 
 def append(messages: tuple[Message, ...], text: str) -> tuple[Message, ...]:
@@ -35,3 +35,10 @@ def begun_opening(reply: str, unit: Unit) -> str:
     """
     beginnings = (unit.opening[:length] for length in range(len(unit.opening), 0, -1))
     return next((beginning for beginning in beginnings if reply.endswith(beginning)), "")
+
+
+def answer_at(format: Format, path: Path) -> str | None:
+    """Returns the final answer that a format reads at the end of a path, None if the path does not conclude there."""
+    if isinstance(format, ChainFormat):
+        return format.answer_at(path)
+    return format.answer(path.step.text) if path.step is not None else None

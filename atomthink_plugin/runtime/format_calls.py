@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atomthink_plugin.api import AtomThinkError, Format, Path, Policy, Prompt, Question, Step, Unit
+from atomthink_plugin.formats.parts import answer_at
 from atomthink_plugin.runtime.plugin_errors import named
 
 
@@ -39,10 +40,10 @@ def unit_after(format: Format, path: Path) -> Unit | None:
     return unit
 
 
-def answer_in(format: Format, text: str) -> str | None:
-    """Returns the final answer that the format reads in `text`, None if there is none."""
+def answer_of(format: Format, path: Path) -> str | None:
+    """Returns the final answer that the format reads at the end of `path`, None if there is none."""
     with named(f"the format {_name(format)}"):
-        answer = format.answer(text)
+        answer = answer_at(format, path)
     if answer is not None and not isinstance(answer, str):
         raise AtomThinkError(f"the format {_name(format)} returned {answer!r} as the answer. Return a text or None")
     return answer

@@ -35,7 +35,7 @@ from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.formats.task_form import in_task_form
 from atomthink_plugin.runtime.budget import Budget
 from atomthink_plugin.runtime.event_loop import together
-from atomthink_plugin.runtime.format_calls import answer_in, check_prompt, prompt_after, unit_after
+from atomthink_plugin.runtime.format_calls import answer_of, check_prompt, prompt_after, unit_after
 from atomthink_plugin.runtime.nodes import NodeTable
 from atomthink_plugin.runtime.policy_calls import PolicyCalls
 from atomthink_plugin.runtime.requests import Request, merged, prompt_digest
@@ -165,7 +165,7 @@ class QuestionTree:
     ) -> list[list[Path]]:
         children: list[list[Path]] = [[] for _ in paths]
         open_slots = list(range(len(paths)))
-        read = partial(answer_in, expansion.format)
+        read = partial(answer_of, expansion.format)
         for _ in range(self._settings.retries + 1):
             wanted = [self._request(paths[slot], n, firsts[slot], expansion) for slot in open_slots]
             requests = await self._granted(wanted, expansion.budget)
@@ -218,11 +218,12 @@ class QuestionTree:
             self._why[request.path.key] = why
         return why is not None
 
-    def _enter(self, request: Request, steps: Sequence[Step], read: Callable[[str], str | None]) -> list[Path]:
+    def _enter(self, request: Request, steps: Sequence[Step], read: Callable[[Path], str | None]) -> list[Path]:
         """Adds all steps to the tree and returns the valid ones."""
         children = []
         for step in steps:
-            child, rejected = request.path.extend(step, read(step.text)), request.rejected(step)
+            child, rejected = request.path.extend(step), request.rejected(step)
+            child = replace(child, answer=read(child))
             self._nodes.enter(child, request.unit, rejected)
             if rejected is None:
                 children.append(child)
@@ -274,7 +275,8 @@ class QuestionTree:
             self._why.setdefault(at.key, "budget")
             return []
         (proposal,) = await self._calls.propose([request], self._budget)
-        replies = self._enter(request, [request.shaped(step) for step in proposal.steps], read)
+        steps = [request.shaped(step) for step in proposal.steps]
+        replies = self._enter(request, steps, lambda reply: read(reply.step.text if reply.step is not None else ""))
         if not replies:
             self._why.setdefault(at.key, request.ended(proposal.steps) or "invalid")
         return replies
@@ -300,7 +302,8 @@ class QuestionTree:
                 raise QuestionError(
                     "the question has a history of steps, which `thinking=direct` and `thinking=cot` cannot use"
                 )
-            path = path.extend(Step(text, unit=unit.name, role=""), answer_in(self.format, text))
+            path = path.extend(Step(text, unit=unit.name, role=""))
+            path = replace(path, answer=answer_of(self.format, path))
             self._nodes.give(path, unit)
         return path
 
