@@ -84,7 +84,7 @@ class PrefillDecoder:
         logprobs = sampler.logprobs.tolist()
         return [
             GenerationOutput(
-                complete(ids[at][: end.length(at)], logprobs[at], row.draw, tokenizer, self._ends),
+                complete(ids[at][: end.length(at)], logprobs[at], row.draw, tokenizer, self._ends, row.prompt.said),
                 prefilled=row.prompt.length,
                 cached=0,
                 images=row.prompt.images,

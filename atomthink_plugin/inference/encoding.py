@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
@@ -47,6 +48,9 @@ MAX_PIXELS: Final = "atomthink_max_pixels"
 CROSS: Final = "cross_attention_mask"
 """Mllama's `[1, tokens, images, tiles]`: text after the question sees what the question's last token sees."""
 
+_SAID: Final = 16
+"""Tokens before a reply from which its text is decoded: more than a character's bytes and a word's first space take."""
+
 _TARGETS: Final = "labels"
 """What PaliGemma's processor adds for a trainer."""
 
@@ -64,6 +68,7 @@ class Encoding:
         root: A digest of the images; empty without any.
         settled: First tokens that can only be read together with the images.
         question: First tokens that all paths of the question share, as far as is known.
+        said: Last tokens of a sampled text that the reply continues, maybe inside a word; empty if it starts a new one.
     """
 
     tokens: dict[str, torch.Tensor]
@@ -72,6 +77,7 @@ class Encoding:
     root: str = ""
     settled: int = 0
     question: int = 0
+    said: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
@@ -166,7 +172,7 @@ class ChatText:
         return [neutralise(piece, self._control) for piece in pieces]
 
     def _ids(self, piece: str | Step, leads: bool) -> list[int]:
-        if isinstance(piece, Step) and piece.token_ids and min(piece.token_ids) >= 0:
+        if isinstance(piece, Step) and _has_ids(piece):
             return [token for token in piece.token_ids if token not in self._unwritten]
         (text,) = self.texts([piece])
         return list(self._piece(text, leads))
@@ -174,6 +180,11 @@ class ChatText:
     def _part(self, part: str | Image) -> str | None:
         """Returns a text without control tokens, None for an image."""
         return neutralise(part, self._control) if isinstance(part, str) else None
+
+
+def _has_ids(piece: str | Step) -> bool:
+    """Returns whether a piece of a reply's beginning is a step with real token ids."""
+    return isinstance(piece, Step) and bool(piece.token_ids) and min(piece.token_ids) >= 0
 
 
 class _Memo:
@@ -237,7 +248,11 @@ class Encoder(ChatText):
         """
         images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
         asked = self._question(self.chat(prompt.messages), images)
-        return replace(asked, question=asked.length).extend(self.pieces(prompt.begun))
+        pieces = self.split(prompt.begun)
+        begun = [token for piece in pieces for token in piece]
+        sampled = list(takewhile(_has_ids, reversed(prompt.begun)))
+        said = [token for piece in pieces[len(pieces) - len(sampled) :] for token in piece]
+        return replace(asked, question=asked.length, said=tuple(said[-_SAID:])).extend(begun)
 
     def text(self, text: str) -> Encoding:
         """Returns a text by itself, without a chat template, cut to the model's context."""

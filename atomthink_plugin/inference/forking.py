@@ -47,13 +47,13 @@ class ForkingDecoder:
             batch = self._reader.read(prompts, [prompt.length - 1 for prompt in prompts])
             batch.take(owners)
             sampled = self._decode(batch, rows)
-        replies = []
+        replies, tokenizer = [], self._checkpoint.tokenizer
         for at, (row, owner, (ids, logprobs)) in enumerate(zip(rows, owners, sampled, strict=True)):
             pays = payers[owner] == at
             read = batch.read[owner] if pays else 0
             replies.append(
                 GenerationOutput(
-                    complete(ids, logprobs, row.draw, self._checkpoint.tokenizer, self._ends),
+                    complete(ids, logprobs, row.draw, tokenizer, self._ends, row.prompt.said),
                     prefilled=read,
                     cached=row.prompt.length - read,
                     images=batch.looked[owner] if pays else 0,

@@ -23,6 +23,9 @@ _GAMMA: Final = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1: Final = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2: Final = 0x94D049BB133111EB - 2**64
 
+_HALF: Final = "\ufffd"
+"""What stands for bytes that are no whole character."""
+
 _BITS: Final = 53
 """Random bits of a uniform number: the largest noise, which decides rare tokens, needs many."""
 
@@ -283,14 +286,28 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(text)
 
 
+def _decode_after(tokenizer: PreTrainedTokenizerBase, said: Sequence[int], ids: Sequence[int]) -> str:
+    """Returns the text of `ids` after that of `said`.
+
+    By themselves `ids` may have another one: their first character may begin in `said`, and SentencePiece tokenizers
+    write no blank before the first word of a text.
+    """
+    before = decode(tokenizer, said).removesuffix(_HALF) if said else ""
+    whole = decode(tokenizer, [*said, *ids])
+    return whole.removeprefix(before) if whole.startswith(before) else decode(tokenizer, ids)
+
+
 def complete(
     ids: Sequence[int],
     logprobs: Sequence[Sequence[float]],
     draw: Draw,
     tokenizer: PreTrainedTokenizerBase,
     ends: Sequence[int],
+    said: Sequence[int] = (),
 ) -> Completion:
     """Cuts what one row generated at its stop string.
+
+    The half of a character with which the token limit ends a text is left out: it is part of the text after it.
 
     Args:
         ids: Generated ids; anything may follow an end token.
@@ -298,26 +315,28 @@ def complete(
         draw: How the row was sampled.
         tokenizer: The policy's.
         ends: Ids that end a reply.
+        said: Last ids of the text that it continues, empty if it starts a new one.
     """
     end = next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))
     ids = tuple(ids[:end])
-    text, kept = decode(tokenizer, ids), len(ids)
     finish: FinishReason = "eos" if ids and ids[-1] in ends else "length"
+    text, kept = _decode_after(tokenizer, said, ids), len(ids)
+    text = text.removesuffix(_HALF) if finish == "length" else text
     lead = len(text) - len(text.lstrip())
     found = [(text.index(stop, lead), stop) for stop in draw.stops if stop in text[lead:]]
     if found:
         at, stop = min(found)
         if at + len(stop) < len(text):
-            kept = _covering(tokenizer, ids, text[:at])
+            kept = _covering(tokenizer, said, ids, text[:at])
         text, finish = text[:at], "stop"
     logprob = float(sum(own for own, *_ in logprobs[:kept]))
     tops = tuple(tuple(position[: 1 + draw.tops]) for position in logprobs[:kept]) if draw.tops else ()
     return Completion(text, ids[:kept], logprob, finish, len(ids), tops)
 
 
-def _covering(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], text: str) -> int:
+def _covering(tokenizer: PreTrainedTokenizerBase, said: Sequence[int], ids: tuple[int, ...], text: str) -> int:
     """Returns how many of `ids` it takes to write `text`; the last one may write more."""
     count = len(ids)
-    while count > 1 and decode(tokenizer, ids[: count - 1]).startswith(text):
+    while count > 1 and _decode_after(tokenizer, said, ids[: count - 1]).startswith(text):
         count -= 1
     return count

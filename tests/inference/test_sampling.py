@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 from scipy.stats import chisquare, kstest
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from atomthink_plugin.inference.sampling import Draw, GumbelProcessor, StepEnd, complete, gumbel, keep, token_logprobs
 from tests.tiny_models import tokenizer
@@ -114,6 +116,32 @@ def test_each_row_has_as_many_of_the_likeliest_tokens_as_it_asks_for() -> None:
     done = [complete([5, 5], row, draw, WORDS, [1]) for row, draw in zip(rows, draws, strict=True)]
     assert [[len(position) for position in one.tops] for one in done] == [[3, 3], [], [2, 2]]
     assert {one.logprob for one in done} == {done[0].logprob}
+
+
+def sentencepiece(words: list[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer that writes no blank before a text's first word, as Llama's does."""
+    vocabulary = {word: at for at, word in enumerate(["<unk>", "</s>", *words])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>")
+
+
+def in_pieces(words: PreTrainedTokenizerFast, ids: list[int], size: int) -> list[str]:
+    """The texts of a reply that is sampled `size` tokens at a time."""
+    end = len(words) - 1
+    starts = range(0, len(ids), size)
+    pieces = [(ids[:start], ids[start : start + size]) for start in starts]
+    return [complete(piece, [[0.0]] * len(piece), Draw(0), words, [end], said).text for said, piece in pieces]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_the_texts_of_a_reply_in_pieces_are_that_of_the_whole(size: int) -> None:
+    words = sentencepiece(["\u2581The", "\u2581answer", "\u2581is", ":", "\u25811", "2", "."])
+    ids = [2, 3, 4, 5, 6, 7, 8]
+    assert "".join(in_pieces(words, ids, size)) == "The answer is: 12."
+    ids = WORDS.encode("2 × 3 ≤ 7, 答案是 √36 😀!", add_special_tokens=False)
+    assert len(ids) > 20  # most characters are several tokens
+    assert "".join(in_pieces(WORDS, ids, size)) == "2 × 3 ≤ 7, 答案是 √36 😀!"
 
 
 def run_row(text: str, stops: tuple[str, ...], limit: int = 500) -> tuple[str, str, int]:
