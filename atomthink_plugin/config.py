@@ -189,7 +189,7 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     scorer_arguments = bind(scorer_factory, typed, scorer_names, f"scorer={scorer_kind}") if scorer_factory else {}
     policy_plan = chosen.plan(typed)
     role_plans = roles.plan(policy_plan)
-    settings = _settings(common, kind)
+    settings = _settings(common, kind, scored=scorer_factory is not None)
     form = _format(form_name, form_factory, form_arguments)
     with no_exit(f"the search {name!r}"):
         search = kind.factory(**search_arguments)
@@ -344,7 +344,7 @@ def _format(name: str, factory: FormatFactory, arguments: Mapping[str, Any]) -> 
     return form
 
 
-def _settings(common: RunArguments, kind: SearchKind) -> Settings:
+def _settings(common: RunArguments, kind: SearchKind, *, scored: bool) -> Settings:
     temperature = kind.temperature if common.temperature is None else common.temperature
     sampling = Sampling(
         temperature=temperature,
@@ -353,7 +353,7 @@ def _settings(common: RunArguments, kind: SearchKind) -> Settings:
         top_k=common.top_k,
         max_tokens=common.step_tokens,
         seed=common.seed,
-        tops=kind.tops,
+        tops=0 if scored and kind.scorer_optional else kind.tops,
     )
     return Settings(
         sampling=sampling,

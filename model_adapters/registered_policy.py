@@ -107,7 +107,8 @@ class RegisteredPolicy:
         if sampling.tops:
             raise AtomThinkError(
                 f"this search needs log-probabilities of tokens, and `base={self.base.name}`, a model of lmms-eval, "
-                "gives none: run the checkpoint with --model atomthink_hf or atomthink_vllm"
+                "gives none: run the checkpoint with --model atomthink_hf or atomthink_vllm, or pass `prm=` to "
+                "`search=mcts`"
             )
 
     async def _ask(self, asked: PendingRequest) -> BaseReply:

@@ -50,7 +50,7 @@ def planned(**typed: Any) -> Plan:
     [
         ({"thinking": "fast"}, "`thinking=fast` direct cot quick slow"),
         ({"thinking": "slow", "search": "beem", "scorer": "confidence"}, "`search=beem` `beam`"),
-        ({"thinking": "slow", "search": "mcts", "scorer": "confidence"}, "`search=mcts` majority weighted best_of_n"),
+        ({"thinking": "slow", "search": "puct", "scorer": "confidence"}, "`search=puct` majority weighted best_of_n"),
         ({"thinking": "slow"}, "`prm=CHECKPOINT` `scorer=confidence`"),
         ({"thinking": "slow", "scorer": "prm_magic"}, "`scorer=prm_magic` prm_token"),
         ({"thinking": "slow", "scorer": "prm_token"}, "`prm=`"),
@@ -283,6 +283,14 @@ def test_a_role_is_given_by_its_prefix_and_is_of_the_runs_kind() -> None:
     }
     assert chosen.settings.sampling.tops == 3
     assert planned().settings.sampling.tops == 0
+
+
+def test_a_search_that_does_without_a_scorer_asks_for_the_likeliest_tokens_only_without_one() -> None:
+    assert planned(thinking="slow", search="mcts").settings.sampling.tops == 5
+    assert planned(thinking="slow", search="mcts", scorer="confidence").settings.sampling.tops == 0
+    own = {**PATHS, "thinking": "slow", "search": "mcts", "prm": "None"}
+    without = plan("transformers", own, {"prm": "the/models/own"})
+    assert (without.settings.sampling.tops, without.scorer) == (5, None)
 
 
 def test_a_role_with_an_address_is_served_unless_its_policy_is_named() -> None:
