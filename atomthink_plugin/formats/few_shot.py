@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
 
 from atomthink_plugin.api import Example, Examples, Format, Message, Path, Policy, Prompt, Question, Step, Unit
+from atomthink_plugin.formats.parts import answer_at
 from atomthink_plugin.formats.steps import SEPARATOR
 
 
@@ -57,6 +58,10 @@ class FewShot:
     def answer(self, text: str) -> str | None:
         """Returns the final answer in `text`, as the other format reads it."""
         return self.form.answer(text)
+
+    def answer_at(self, path: Path) -> str | None:
+        """Returns the final answer if the chain ends with the last step of `path`, as the other format reads it."""
+        return answer_at(self.form, path)
 
 
 def _turns(form: Format, example: Example, depth: int) -> tuple[Message, ...]:

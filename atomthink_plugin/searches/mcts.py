@@ -16,7 +16,6 @@ from typing import Annotated
 from annotated_types import Ge
 
 from atomthink_plugin.api import Aggregate, AtomThinkError, Choice, Count, Path, Search, SearchTree
-from atomthink_plugin.formats.steps import stepwise
 from atomthink_plugin.searches.reflection import format_after, one_thought, two_thoughts, with_reflection
 from atomthink_plugin.searches.token_confidence import chain_confidence
 from atomthink_plugin.searches.uct import UctNode
@@ -57,7 +56,7 @@ def mcts(
     """
 
     async def search(tree: SearchTree) -> Choice:
-        if not stepwise(tree.format):
+        if tree.format.unit(tree.root) is None:
             raise AtomThinkError("`search=mcts` extends chains of steps, and this format asks for whole replies")
         if tree.root.final:
             return Choice(tree.root, 0.0, "final")

@@ -11,11 +11,12 @@ from typing import Final
 
 from atomthink_plugin.api import Format, Path, Prompt, SearchTree, Unit
 from atomthink_plugin.formats.parts import answer_at
-from atomthink_plugin.formats.steps import SEPARATOR
 
 REFLECTION: Final = "Wait! Maybe I made some mistakes! I need to rethink from scratch."
 
 _UNIT: Final = "reflection"
+
+_BLANK_LINE: Final = "\n\n"
 
 
 def with_reflection(tree: SearchTree, path: Path) -> Path:
@@ -26,8 +27,8 @@ def with_reflection(tree: SearchTree, path: Path) -> Path:
     if not path.final or _start(path):
         return path
     unit = tree.format.unit(path)
-    joint = unit.joint if unit is not None else SEPARATOR
-    text = REFLECTION if joint else f"{SEPARATOR}{REFLECTION}{SEPARATOR}"
+    joint = unit.joint if unit is not None else _BLANK_LINE
+    text = REFLECTION if joint else f"{_BLANK_LINE}{REFLECTION}{_BLANK_LINE}"
     return tree.write(path, text, Unit(_UNIT, joint=joint))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from atomthink_plugin.api import Outcome, Path, Question, Step
 from atomthink_plugin.formats.continuation import CONTINUE_INSTRUCTION
+from atomthink_plugin.formats.few_shot import FewShot
 from atomthink_plugin.formats.mini import MINI_INSTRUCTION, Mini
 from atomthink_plugin.formats.parts import answer_at
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
@@ -20,6 +21,8 @@ from atomthink_plugin.tasks.demo.questions import held_out
 from tests.model_adapters.test_transformers_policy import QUESTIONS, embedded
 from tests.tiny_models import gemma3, llava, loaded
 from tests.trees import question, question_tree, settings
+
+_NONE: Any = None
 
 TAGGED = "<Thought> Red is 4, blue is 7, and 4 + 7 = 11. </Thought>\n<Output> 11 </Output>"
 UNTAGGED = "Step 1: Read red = 4.\n\nStep 2: To sum up, the final answer is: 12."
@@ -61,6 +64,12 @@ def test_a_reply_may_lack_tags(text: str, end: str, answer: str | None) -> None:
     assert answer_at(Mini(), pieces(text, 6, end)) == answer
 
 
+def test_examples_before_the_question_change_no_answer() -> None:
+    shown = FewShot(Mini(), "digest", 1, "tfidf", _NONE)
+    chain = pieces(UNTAGGED, 7)
+    assert [answer_at(shown, path) for path in chain.lineage] == [answer_at(Mini(), path) for path in chain.lineage]
+
+
 def test_the_reply_so_far_is_given_by_its_steps_and_a_history_by_its_paragraphs() -> None:
     path = pieces(TAGGED, 9, "length")
     assert Mini().render(path).begun == path.steps
@@ -90,9 +99,6 @@ def test_only_empty_pieces_that_end_nothing_are_rejected(text: str, history: lis
     unit = Mini().unit(Path(question()))
     assert unit is not None
     assert (unit.check(text, history) is None) == valid
-
-
-_NONE: Any = None
 
 
 def chain_of(policy: TransformersPolicy, asked: Question, form: Mini, tokens: int) -> tuple[Path, Outcome]:
