@@ -36,8 +36,9 @@ def reason_summarise(n: Count = 1, reply_tokens: Count = 4096) -> Search:
 
     The run's policy is the reasoning agent. The model in the role `summary` is the summary agent and sees the image
     again; without one, the policy itself is. If several distinct chains were sampled, the model in the role `judge`,
-    else the policy, scores all of them in one pass, and the best goes to the summary agent. The whole reply is the
-    answer if it states none. If the budget does not pay for a summary, the best chain is the reply.
+    else the policy, scores all of them in one pass, and the best goes to the summary agent. A summary that states no
+    answer is the answer as a whole. Without a summary that ended (it is empty, it reached its token limit, or the
+    budget does not pay for one), the best chain is the reply.
 
     With another format than `thoughts`, whole chains take the place of the thoughts.
 
@@ -80,7 +81,7 @@ async def _summary(tree: SearchTree, chain: Path, tokens: int) -> list[Path]:
     """Returns the summary agent's reply, after the steps of the chain; empty if there is none."""
     at = chain.parent if chain.final and chain.parent is not None else chain
     prompt = summary_prompt(chain.question, _reasoning(chain))
-    unit = Unit("summary", tokens=tokens, partial=True, check=check_not_empty)
+    unit = Unit("summary", tokens=tokens, check=check_not_empty)
     return await tree.ask(at, prompt, use="summary", role="summary", unit=unit, read=_answer)
 
 
@@ -89,4 +90,4 @@ def _reasoning(chain: Path) -> str:
 
 
 def _answer(reply: str) -> str | None:
-    return final_answer(reply) or reply.strip() or None
+    return final_answer(reply) or reply.strip().rstrip(".") or None

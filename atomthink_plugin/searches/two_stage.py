@@ -91,7 +91,7 @@ def _then(path: Path, instruction: str) -> Prompt:
 def _first_answer(text: str) -> str | None:
     """Returns the answer that is stated first, else the whole reply."""
     stated = filter(None, map(final_answer, text.split("\n\n")))
-    return next(stated, None) or text.strip() or None
+    return next(stated, None) or text.strip().rstrip(".") or None
 
 
 def _without_images(question: Question) -> Question:

@@ -34,3 +34,11 @@ def policy_server(policy_folder: Path) -> Iterator[vllm_server.VllmServer]:
     options = ("--enable-prompt-tokens-details", "--generation-config", "vllm", "--max-model-len", "2048")
     with vllm_server.serve(policy_folder, *options) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def summary_server(policy_folder: Path) -> Iterator[vllm_server.VllmServer]:
+    """A second server for the role `summary`. It knows the model by this name only."""
+    options = ("--generation-config", "vllm", "--max-model-len", "2048", "--served-model-name", "summary")
+    with vllm_server.serve(policy_folder, *options) as server:
+        yield server

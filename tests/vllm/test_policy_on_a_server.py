@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -81,3 +82,29 @@ def test_a_run_outlives_its_server(policy_server: VllmServer) -> None:
     server_is_up(policy_server)
     assert len(finished) == len(questions)
     assert texts(results) == expected
+
+
+def test_reasoning_and_summary_have_a_server_each(policy_server: VllmServer, summary_server: VllmServer) -> None:
+    """Each server refuses the other's model name. Reply limits exceed the context of the summary server."""
+    runner = served(
+        policy_server,
+        thinking="slow",
+        search="reason_summarise",
+        n=2,
+        temperature=0.7,
+        format_thoughts_tokens=64,
+        reply_tokens=4096,
+        summary_pretrained="summary",
+        summary_base_url=summary_server.url,
+    )
+    read = [server.prefix_cache()[0] for server in (policy_server, summary_server)]
+    results = runner.run(engine_questions(held_out(6, seed=7)))
+    assert all(isinstance(result, Outcome) for result in results), results
+    for result in results:
+        assert Counter(node.role for node in nodes(result) if node.use == "summary") == {"summary": 1}
+        thoughts = [node for node in nodes(result) if not node.use]
+        assert {(node.unit, node.role) for node in thoughts} == {("thoughts", "policy")}
+        assert all(node.text.startswith("<thoughts> ") for node in thoughts)
+        assert result.usage.policy_calls == 2 + (len(thoughts) > 1) + 1
+    for server, before in zip((policy_server, summary_server), read, strict=True):
+        assert server.prefix_cache()[0] > before
