@@ -11,16 +11,25 @@ from atomthink_plugin.api import Message, Path, Prompt, SearchTree, Unit
 from atomthink_plugin.formats.parts import append, prepend
 
 VERDICT: Final = Unit("verdict", tokens=512, partial=True)
-"""A judge's reply: a sentence or two."""
+"""A judge's reply about two candidates: a sentence or two."""
+
+BALLOT_VERDICT: Final = Unit("verdict", tokens=1024, partial=True)
+"""A judge's reply about several candidates: a check of each, and the choice."""
 
 Duel = Callable[[Path, Path], Awaitable[Path]]
 """Returns the better one of two candidates."""
 
+_NAMING: Final = (
+    'Check each candidate briefly and write no solution of your own. End with "I choose candidate N.", where N is the '
+    "number of the best one."
+)
+
 _CHOSEN: Final = re.compile(r"I choose response\W{0,3}([12])(?![\d/])", re.IGNORECASE)
 
-
 _STATED: Final = re.compile(
-    r"\b(?:I choose|best(?: one| candidate)? is)\W{1,5}(?:candidate\W{1,3})?(\d{1,4})(?![\w/]|\.\d)", re.IGNORECASE
+    r"\b(?:I choose|best(?: one| candidate)? is)\W{1,5}(?:(?:candidate|solution|response)\W{1,3})?"
+    r"(\d{1,4})(?![\w/]|\.\d)",
+    re.IGNORECASE,
 )
 _BARE: Final = re.compile(r"\W{0,9}(?:candidate\W{1,3})?(\d{1,4})\W{0,9}", re.IGNORECASE)
 
@@ -92,11 +101,8 @@ def ballot(messages: tuple[Message, ...], task: str, texts: Sequence[str], befor
         before: Text between the question and the candidates.
     """
     shown = "".join(f"\n\nCandidate {number}:\n{text}" for number, text in enumerate(texts, start=1))
-    form = (
-        'Check each candidate and write no solution of your own. End with "I choose candidate N.", N being its number.'
-    )
     messages = prepend(messages, f"You are a judge. {task}\n\nQuestion: ")
-    return Prompt(append(messages, f"{before}{shown}\n\n{task} {form}"))
+    return Prompt(append(messages, f"{before}{shown}\n\n{task} {_NAMING}"))
 
 
 async def select(tree: SearchTree, at: Path, prompt: Prompt, candidates: Sequence[Path]) -> Path:
@@ -115,7 +121,7 @@ async def select(tree: SearchTree, at: Path, prompt: Prompt, candidates: Sequenc
     if len(candidates) == 1:
         return candidates[0]
     index = None
-    for verdict in await tree.ask(at, prompt, use="judge", role="judge", unit=VERDICT, temperature=0.0):
+    for verdict in await tree.ask(at, prompt, use="judge", role="judge", unit=BALLOT_VERDICT, temperature=0.0):
         index = named(verdict.step.text if verdict.step is not None else "", len(candidates))
         tree.note(verdict, "names none" if index is None else f"names {index + 1}")
     winner = likeliest if index is None else index
