@@ -67,6 +67,11 @@ app.command(report.scale, group=LOOK)
 
 app.command(training.annotate, group=DATA)
 app.command(training.label, group=DATA)
+
+examples = App(name="examples", help="Make solved examples for `format=few_shot`.", group=DATA)
+examples.command(training.examples_build, name="build")
+app.command(examples)
+
 app.command(training.pairs, group=DATA)
 
 data = App(name="data", help="Write training records from chains, and read published ones.", group=DATA)

@@ -122,6 +122,62 @@ def annotate(
         annotate_with_teacher(input, out, **source, **vars(teacher))
 
 
+def examples_build(
+    input: str,
+    /,
+    *,
+    out: Path,
+    model: str = "atomthink_tiny",
+    model_args: ModelArgs = "",
+    samples: Count = 1,
+    pick: Literal["all", "cluster", "complex"] = "all",
+    k: Count | None = None,
+    embedding: Literal["tfidf", "policy"] = "tfidf",
+    split: str | None = None,
+    columns: Pairs = "",
+    limit: Count | None = None,
+) -> None:
+    """Let a model solve questions with known answers, as examples for `format=few_shot`.
+
+    Keeps a chain of each question whose answer is right. Writes the examples to OUT, the other questions with the
+    reason to OUT.rejects.jsonl, and counts to OUT.summary.json (without OUT's own ending). A stopped run is continued
+    by the same command.
+
+        atomthink examples build questions.jsonl --out examples.jsonl --pick cluster
+
+    Args:
+        input: Questions: JSONL, a folder or a dataset of the hub.
+        out: The examples, as JSONL. Their images are copied into its folder.
+        model: The model, named as for lmms-eval.
+        model_args: Its arguments, as for lmms-eval.
+        samples: Chains sampled of each question. A single one is greedy; of several right ones the shortest is kept.
+        pick: all: every solved question. cluster: one simple question of each of K clusters of similar ones
+            (Auto-CoT). complex: the K questions with the longest chains.
+        k: Number of examples for --pick cluster and complex, by default 8.
+        embedding: With --pick cluster: how similar questions are found, by their words or by the policy's hidden
+            states.
+        split: Split of a dataset that has several.
+        columns: Columns of id, question, images, answer and options, as FIELD=NAME pairs, if they do not have the
+            usual names.
+        limit: Use only the first records.
+    """
+    from atomthink_plugin.plugins.arguments import read_pairs
+    from atomthink_plugin.training.examples.build import Picking, build_examples
+    from atomthink_plugin.training.sources import read_columns
+
+    build_examples(
+        input,
+        out,
+        model=model,
+        model_args=read_pairs("--model-args", model_args),
+        samples=samples,
+        picking=Picking(pick, k, embedding),
+        split=split,
+        columns=read_columns(columns),
+        limit=limit,
+    )
+
+
 def label(
     input: Path,
     /,

@@ -180,6 +180,18 @@ def read_questions(
     return RecordFile(out, list(found.values()), rejects)
 
 
+def read_columns(text: str) -> dict[str, str]:
+    """Returns the columns of fields in `question=problem,images=picture`.
+
+    Raises:
+        AtomThinkError: It is not of this form.
+    """
+    pairs = [[side.strip() for side in pair.split("=", 1)] for pair in text.split(",") if pair.strip()]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise AtomThinkError(f"`--columns {text}`: write it like question=problem,images=picture")
+    return dict(pairs)
+
+
 def _chosen_columns(source: Source, given: Mapping[str, str]) -> dict[str, str]:
     """Returns the column of each field: the given one, else the first usual one. Images come before file names."""
     for field, column in given.items():

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from atomthink_plugin.api import Failure, Outcome
+from atomthink_plugin.formats.steps import ATOMIC_STEP
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
@@ -85,7 +86,8 @@ def right_chains(record: AnsweredQuestion, outcome: Outcome, samples: int) -> tu
             continue
         steps = steps_of[node.id]
         try:
-            right = record.is_right(require_format(steps))
+            # Chains of atomic steps have a form to check; of other units, the format itself accepts whole ones only.
+            right = record.is_right(require_format(steps) if node.unit == ATOMIC_STEP.name else node.answer)
         except AttemptError:
             counts["format"] += node.multiplicity
             continue

@@ -31,7 +31,7 @@ from atomthink_plugin.training.annotate.teacher import TeacherReply, connect
 from atomthink_plugin.training.export import read_origins
 from atomthink_plugin.training.images import store_image
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile, Reject, read_images, read_records
-from atomthink_plugin.training.sources import read_questions
+from atomthink_plugin.training.sources import read_columns, read_questions
 
 Method = Literal["dynamic", "augment", "corrupt"]
 
@@ -101,7 +101,7 @@ def annotate_with_teacher(
             chains = read_records(Path(source), Chain, limit=limit)
             annotation = run(_corrupt(chains, read_origins(Path(source)), out, pool))
         else:
-            questions = read_questions(source, out, split=split, columns=_columns(columns), limit=limit)
+            questions = read_questions(source, out, split=split, columns=read_columns(columns), limit=limit)
             annotation = run(_write_chains(questions, pool))
     annotation.write(out, {"method": method, "teacher": teacher_model}, budget.spent)
     _check_end(out, annotation, pool)
@@ -126,19 +126,12 @@ def annotate_with_model(
     Raises:
         AtomThinkError: An argument or a file cannot be used.
     """
-    questions = read_questions(source, out, split=split, columns=_columns(columns), limit=limit)
+    questions = read_questions(source, out, split=split, columns=read_columns(columns), limit=limit)
     runner = build(rollout_plan(model, read_pairs("--model-args", model_args)))
     annotation, rollouts = own_rollouts.annotate_by_rollouts(questions, runner, model, samples)
     header = {"method": own_rollouts.METHOD, "teacher": model, "samples": samples, "rollouts": dict(rollouts)}
     annotation.write(out, header)
     _print_next(out, annotation, "policy")
-
-
-def _columns(text: str) -> dict[str, str]:
-    pairs = [[side.strip() for side in pair.split("=", 1)] for pair in text.split(",") if pair.strip()]
-    if not all(len(pair) == 2 and all(pair) for pair in pairs):
-        raise AtomThinkError(f"`--columns {text}`: write it like question=problem,images=picture")
-    return dict(pairs)
 
 
 async def _write_chains(source: RecordFile[AnsweredQuestion], pool: QuestionPool) -> Annotation:
