@@ -16,6 +16,7 @@ from PIL import Image
 
 from atomthink_plugin.api import Node, Outcome, Proposal, Rollout, Score, Usage
 from atomthink_plugin.config import plan
+from atomthink_plugin.examples.example_file import ExampleRecord, read_examples
 from atomthink_plugin.model_adapters.lmms_requests import ThoughtCounts
 from atomthink_plugin.named_models import with_config_file
 from atomthink_plugin.report.run_reader import read
@@ -155,6 +156,21 @@ for heading, kind in (("Questions", AnsweredQuestion), ("Chains", Chain), ("Labe
     CHECKS[heading] = record_check(kind, f"{heading.lower()}.jsonl")
 
 
+@checks("Examples")
+def _(texts: list[str], folder: Path) -> None:
+    given = json.loads(texts[0])
+    (folder / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / given["images"][0])
+    (folder / "examples.jsonl").write_text(texts[0])
+    (example,) = read_examples(folder / "examples.jsonl", "format_examples=examples.jsonl").examples
+    assert (example.question, list(example.steps), example.answer) == (
+        given["question"],
+        given["steps"],
+        given["answer"],
+    )
+    assert given.keys() == ExampleRecord.model_fields.keys()
+
+
 @checks("Rejects")
 def _(texts: list[str], folder: Path) -> None:
     plain_one, annotated = map(json.loads, texts)
@@ -164,8 +180,9 @@ def _(texts: list[str], folder: Path) -> None:
 
 @checks("Summaries")
 def _(texts: list[str], folder: Path) -> None:
-    annotated, labelled = map(json.loads, texts)
+    annotated, solved, labelled = map(json.loads, texts)
     assert annotated["asked"] == annotated["good"] + annotated["rejected"]
+    assert solved["asked"] == solved["right"] + solved["rejected"]
     assert labelled["records"] * 2 == labelled["samples"] == labelled["chains"]
 
 
