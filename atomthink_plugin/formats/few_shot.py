@@ -7,6 +7,8 @@ that is asked for: a turn for each step would repeat the example's question and 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
 
@@ -41,8 +43,9 @@ class FewShot:
             check(policy)
 
     async def for_question(self, question: Question, policy: Policy) -> Format:
-        """Returns the format with the examples for one question."""
-        return replace(self, shown=tuple(await self.chosen_by.nearest(question, self.k, policy)))
+        """Returns the format with the examples for one question, their images in memory until it is answered."""
+        chosen = await self.chosen_by.nearest(question, self.k, policy)
+        return replace(self, shown=await asyncio.to_thread(_with_images, chosen))
 
     def render(self, path: Path) -> Prompt:
         """Returns the prompt of the other format, with the examples after the system's turns."""
@@ -62,6 +65,10 @@ class FewShot:
     def answer_at(self, path: Path) -> str | None:
         """Returns the final answer if the chain ends with the last step of `path`, as the other format reads it."""
         return answer_at(self.form, path)
+
+
+def _with_images(examples: Sequence[Example]) -> tuple[Example, ...]:
+    return tuple(replace(example, images=tuple(example.images)) for example in examples)
 
 
 def _turns(form: Format, example: Example, depth: int) -> tuple[Message, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from atomthink_plugin.api import AtomThinkError, Path, Prompt, Sampling, Step, Stopped, Unit
+from atomthink_plugin.image_memo import PerImage
 from atomthink_plugin.runtime.budget import Budget
 from atomthink_plugin.runtime.plugin_errors import named
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
+
+
+def _pixel_digest(image: Image) -> str:
+    content = f"{image.mode}{image.size}".encode() + image.tobytes()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+_pixels: Final = PerImage(_pixel_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,7 @@ def prompt_digest(prompt: Prompt, known: Sequence[Image]) -> str:
     Args:
         prompt: The prompt.
         known: Images of the question. Their index is digested instead of their pixels, which would be slow.
+            The pixels of other images, such as those of examples, are digested once while the image lives.
     """
     places = {id(image): place for place, image in enumerate(known)}
     digest = hashlib.blake2b(digest_size=8)
@@ -112,7 +122,7 @@ def prompt_digest(prompt: Prompt, known: Sequence[Image]) -> str:
             elif id(part) in places:
                 digest.update(f"\0image{places[id(part)]}".encode())
             else:
-                digest.update(f"\0image{part.mode}{part.size}".encode() + part.tobytes())
+                digest.update(f"\0image{_pixels(part)}".encode())
     ids = [piece.token_ids for piece in prompt.begun if isinstance(piece, Step)]
     digest.update(f"\0begun{prompt.prefix}\0ids{ids}\0stops{prompt.stops}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -167,3 +167,15 @@ def test_it_is_no_format_that_a_prm_can_be_trained_in() -> None:
     assert registry().formats["few_shot"] is few_shot_format
     with pytest.raises(AtomThinkError, match="examples"):
         format_named("few_shot")
+
+
+def test_an_examples_images_stay_the_same_objects_during_a_question(tmp_path: FilePath) -> None:
+    """Models keep what they computed for an image as long as it lives."""
+    for i in range(100):  # more than the reader keeps
+        Image.new("RGB", (2, 2), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    records = [record(solved(f"Add {i}."), str(i), images=[f"{i}.png"]) for i in range(100)]
+    few = few_shot(write_examples(tmp_path / "examples.jsonl", records), format_k="99").format
+    form = asyncio.run(few.for_question(asked("What is q?"), ScriptedPolicy({})))
+    first, second = (form.render(path).images for path in (after(), after("Step 1: a")))
+    assert len(first) == 99
+    assert all(a is b for a, b in zip(first, second, strict=True))
