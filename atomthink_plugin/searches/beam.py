@@ -5,14 +5,17 @@ Source: AtomThink (arXiv 2411.11930), section 5, step-wise search, published wit
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from atomthink_plugin.api import Aggregate, Choice, Count, Path, Search, SearchTree
+from atomthink_plugin.searches.choosing import Ranked, rank, values_of
 
-Ranked = tuple[float, Path]
-"""A path with its aggregate."""
+Rate = Callable[[Sequence[Path]], Awaitable[Sequence[float]]]
+"""Returns the values of candidates."""
+
+Grow = Callable[[Sequence[Path], int], Awaitable[list[list[Path]]]]
+"""Returns candidates for the next step of each path, from so many samples."""
 
 
 def beam(
@@ -37,29 +40,40 @@ def beam(
     """
 
     async def search(tree: SearchTree) -> Choice:
-        pool: list[Ranked] = []
-        stuck: list[Ranked] = []
-        live: list[Ranked] = [(0.0, tree.root)]
-        enough = beams if stop == "pool" else 1
-        while live and len(pool) < enough:
-            samples = beams * candidates if live[0][1] is tree.root else candidates
-            families = await tree.expand([path for _, path in live], samples)
-            stuck += [parent for parent, family in zip(live, families, strict=True) if not family]
-            kept = await _best(tree, [child for family in families for child in family], beams, aggregate)
-            pool += [ranked for ranked in kept if ranked[1].final]
-            live = [ranked for ranked in kept if not ranked[1].final]
-        value, path = max(pool or live + stuck, key=_rank)
-        return Choice(path, value, tree.why(path))
+        async def rate(paths: Sequence[Path]) -> list[float]:
+            return await values_of(tree, paths, aggregate)
+
+        return await beam_search(tree, lambda step: beams, candidates, rate, tree.expand, stop == "first_final")
 
     return search
 
 
-async def _best(tree: SearchTree, paths: Sequence[Path], keep: int, aggregate: Aggregate) -> list[Ranked]:
-    """Returns the `keep` best paths, best first."""
-    values = await asyncio.gather(*(tree.value(path, aggregate) for path in paths))
-    return sorted(zip(values, paths, strict=True), key=_rank, reverse=True)[:keep]
+async def beam_search(
+    tree: SearchTree, width: Callable[[int], int], candidates: int, rate: Rate, grow: Grow, first_final: bool = False
+) -> Choice:
+    """Returns the choice of a beam search.
 
-
-def _rank(ranked: Ranked) -> tuple[float, float]:
-    """Ties go to the likelier path."""
-    return ranked[0], ranked[1].logprob
+    Args:
+        tree: The tree.
+        width: Returns how many paths are extended at a step, by its index from 0. The first step is sampled
+            `width(0) * candidates` times.
+        candidates: Samples of each path.
+        rate: Returns the values that candidates are ranked by.
+        grow: Returns the candidates.
+        first_final: Whether one concluded path ends the search, instead of as many as are extended at this step.
+    """
+    pool: list[Ranked] = [(0.0, tree.root)] if tree.root.final else []
+    stuck: list[Ranked] = []
+    live: list[Ranked] = [] if tree.root.final else [(0.0, tree.root)]
+    step = 0
+    while live and len(pool) < (1 if first_final else width(step)):
+        samples = candidates if step else width(0) * candidates
+        families = await grow([path for _, path in live], samples)
+        stuck += [parent for parent, family in zip(live, families, strict=True) if not family]
+        children = [child for family in families for child in family]
+        step += 1
+        kept = sorted(zip(await rate(children), children, strict=True), key=rank, reverse=True)[: width(step)]
+        pool += [ranked for ranked in kept if ranked[1].final]
+        live = [ranked for ranked in kept if not ranked[1].final]
+    value, path = max(pool or live + stuck, key=rank)
+    return Choice(path, value, tree.why(path))

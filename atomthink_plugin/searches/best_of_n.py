@@ -5,9 +5,8 @@ Source: AtomThink (arXiv 2411.11930), section 5, path-wise search.
 
 from __future__ import annotations
 
-import asyncio
-
 from atomthink_plugin.api import Aggregate, Choice, Count, Search, SearchTree
+from atomthink_plugin.searches.choosing import choose, values_of
 
 
 def best_of_n(n: Count = 8, aggregate: Aggregate = "mean") -> Search:
@@ -23,8 +22,6 @@ def best_of_n(n: Count = 8, aggregate: Aggregate = "mean") -> Search:
 
     async def search(tree: SearchTree) -> Choice:
         paths = await tree.rollouts(n)
-        values = await asyncio.gather(*(tree.value(path, aggregate) for path in paths))
-        best = max(range(n), key=lambda i: (paths[i].final, values[i], paths[i].logprob))
-        return Choice(paths[best], values[best], tree.why(paths[best]))
+        return choose(tree, paths, await values_of(tree, paths, aggregate))
 
     return search
