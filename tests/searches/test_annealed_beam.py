@@ -1,0 +1,85 @@
+"""The beam of decreasing width against its definition on random trees."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Literal
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from atomthink_plugin.api import Aggregate, AtomThinkError
+from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.searches.annealed_beam import annealed_beam
+from atomthink_plugin.searches.beam import beam
+from atomthink_plugin.testing import history_of
+from tests.searches.test_searches import aggregates, solve
+from tests.trees import Grove, groves, tree_of
+
+
+def naive(grove: Grove, widths: list[int], candidates: int, aggregate: str) -> str:
+    """The definition, level by level on plain strings: level k extends `widths[k]` paths."""
+    pool: list[str] = []
+    live, step = [""], 0
+    while live and len(pool) < widths[step]:
+        samples = candidates * (1 if step else widths[0])
+        children = []
+        for history in live:
+            options = list(grove.tree[history])
+            drawn = dict.fromkeys(options[i % len(options)] for i in range(samples))
+            children += [SEPARATOR.join(filter(None, [history, text])) for text in drawn]
+        step += 1
+        kept = sorted(children, key=lambda h: (grove.value(h, aggregate), grove.logprob(h)), reverse=True)
+        kept = kept[: widths[step]]
+        pool += [history for history in kept if history in grove.answers]
+        live = [history for history in kept if history not in grove.answers]
+    return max(pool or live, key=lambda h: grove.value(h, aggregate))
+
+
+@given(
+    groves(depth=4),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.sampled_from([0, 0.5, 1, 2]),
+    aggregates,
+)
+def test_it_equals_its_definition(
+    grove: Grove, beams: int, narrowest: int, candidates: int, drop: float, aggregate: Aggregate
+) -> None:
+    assume(narrowest <= beams)
+    ranks = [(grove.value(history, aggregate), grove.logprob(history)) for history in grove.scores]
+    assume(len(set(ranks)) == len(ranks))  # with equal ranks several outcomes are right
+    widths = [max(narrowest, math.ceil(beams - drop * step)) for step in range(6)]
+    search = annealed_beam(beams, narrowest, candidates, drop, aggregate)
+    choice = solve(search, tree_of(grove, exhaustive=True))
+    assert history_of(choice.path) == naive(grove, widths, candidates, aggregate)
+
+
+@pytest.mark.parametrize("constant", [{"narrowest": 2}, {"drop": 0.0}])
+@given(grove=groves(depth=4), seed=st.integers(0, 99), aggregate=aggregates)
+def test_a_constant_schedule_is_a_beam(
+    constant: dict[Literal["narrowest", "drop"], float], grove: Grove, seed: int, aggregate: Aggregate
+) -> None:
+    annealed, plain = tree_of(grove, seed=seed), tree_of(grove, seed=seed)
+    choice = solve(annealed_beam(2, candidates=3, aggregate=aggregate, **constant), annealed)  # type: ignore[arg-type]
+    assert choice.path.key == solve(beam(2, 3, aggregate), plain).path.key
+    assert annealed.outcome(choice).nodes == plain.outcome(choice).nodes
+
+
+def test_a_step_costs_its_width_times_the_candidates() -> None:
+    texts = [f"Step {k}: Take the road {k}." for k in range(1, 8)]
+    last = "Step 8: To sum up, the final answer is: 1."
+    fork = {SEPARATOR.join(texts[:k]): {text: 1.0} for k, text in enumerate([*texts, last])}
+    scores = {SEPARATOR.join([*texts, last][:k]): 0.5 for k in range(1, 9)}
+    tree = tree_of(Grove(fork, scores, {}))
+    asyncio.run(annealed_beam(4, 1, 3)(tree))
+    # One distinct path, so that one path is extended after the first step.
+    assert tree.usage.policy_calls == 4 * 3 + 7 * 3
+
+
+def test_the_beam_must_not_widen() -> None:
+    with pytest.raises(AtomThinkError, match="narrowest"):
+        annealed_beam(beams=2, narrowest=3)
