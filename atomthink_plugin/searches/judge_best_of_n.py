@@ -10,9 +10,10 @@ it is the run's for the chains and 0 for the verdict.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from atomthink_plugin.api import Choice, Count, Search, SearchTree
+from atomthink_plugin.api import Choice, Count, Prompt, Question, Search, SearchTree
 from atomthink_plugin.searches.judging import ballot, select
 from atomthink_plugin.searches.subquestions import text_of
 from atomthink_plugin.searches.voting import elect
@@ -37,7 +38,12 @@ def judge_best_of_n(n: Count = 8) -> Search:
         candidates = list({path.key: path for path in paths if path.final}.values())
         if not candidates:
             return await elect(tree, paths, [1.0] * n)
-        prompt = ballot(tree.question.messages, _TASK, [text_of(path) for path in candidates])
+        prompt = chain_ballot(tree.question, [text_of(path) for path in candidates])
         return Choice(await select(tree, tree.root, prompt, candidates), 0.0, "final")
 
     return search
+
+
+def chain_ballot(question: Question, chains: Sequence[str]) -> Prompt:
+    """Returns the prompt that shows a judge the candidate chains."""
+    return ballot(question.messages, _TASK, chains)

@@ -9,9 +9,10 @@ writing the step out again, and the first candidate is the greedy one. The publi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from atomthink_plugin.api import Choice, Count, Search, SearchTree
+from atomthink_plugin.api import Choice, Count, Path, Prompt, Search, SearchTree
 from atomthink_plugin.searches.judging import ballot, select
 from atomthink_plugin.searches.subquestions import text_of
 
@@ -36,9 +37,13 @@ def stepwise_bon(candidates: Count = 4) -> Search:
             (children,) = await tree.expand([path], candidates)
             if not children:
                 break
-            before = f"\n\nSteps so far:\n{text_of(path)}" if path.step is not None else ""
-            steps = [child.steps[-1].text for child in children]
-            path = await select(tree, path, ballot(tree.question.messages, _TASK, steps, before), children)
+            path = await select(tree, path, step_ballot(path, [child.steps[-1].text for child in children]), children)
         return Choice(path, 0.0, tree.why(path))
 
     return search
+
+
+def step_ballot(path: Path, steps: Sequence[str]) -> Prompt:
+    """Returns the prompt that shows a judge the candidate next steps of a path."""
+    before = f"\n\nSteps so far:\n{text_of(path)}" if path.step is not None else ""
+    return ballot(path.question.messages, _TASK, steps, before)
