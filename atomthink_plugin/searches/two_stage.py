@@ -43,8 +43,8 @@ def two_stage(
         stages: 2 asks for the rationale and the answer separately. 1 asks the policy for both at once:
             `rationale_first` is then the chain of `thinking=quick` at the same temperature, and `answer_first` is one
             reply that begins with the answer.
-        blind: Removes the images from all prompts. The texts stay as they are, with placeholders such as `<image 1>`
-            that a task writes itself. A question without an image is asked as usual.
+        blind: Removes the question's images from all prompts. The texts stay as they are, with placeholders such as
+            `<image 1>` that a task writes itself. A question without an image is asked as usual.
     """
 
     async def search(tree: SearchTree) -> Choice:
