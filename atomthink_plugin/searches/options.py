@@ -66,7 +66,7 @@ def _options(choices: Sequence[str]) -> re.Pattern[str]:
 def refer_to_positions(choices: Sequence[str]) -> bool:
     """Returns whether an option may refer to others by their letters or places, or is a letter itself."""
     letters = f"[A-{ascii_uppercase[len(choices) - 1]}]"
-    alone = re.compile(rf"\(?{letters}\)?\.?", re.IGNORECASE)
+    alone = re.compile(rf"\$?\(?{letters}\)?\$?\.?", re.IGNORECASE)
     several = re.compile(rf"(?<![\w\\])\(?{letters}\)?\s*(?:and|or|[,&/和或与])\s*\(?{letters}\)?(?!\w)")
     return any(_WORDS.search(text) or alone.fullmatch(text) or several.search(text) for text in choices)
 

@@ -231,6 +231,8 @@ def test_the_last_list_of_options_is_the_one_that_is_asked_about() -> None:
         ("B", True),
         ("(b)", True),
         ("a", True),
+        ("$B$", True),
+        ("B)", True),
         ("None of these", False),
         ("A dog and a cat", False),
         ("Anna and Bob", False),
