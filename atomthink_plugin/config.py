@@ -53,8 +53,9 @@ class RunArguments(BaseModel):
     format: str | None = None
     """How steps are asked for in `thinking=quick` and `thinking=slow`. `continue`: steps accumulate in the assistant's
     turn. `atomic`: AtomThink's template, one turn per step, for checkpoints that were trained on it and for servers
-    that cannot continue an assistant's turn. `stages`: LLaVA-CoT's four tagged stages. Plugins may add others. By
-    default the search's own format, else the model's, else `continue`."""
+    that cannot continue an assistant's turn. `stages`: LLaVA-CoT's four tagged stages. `few_shot`: another format with
+    solved examples before the question. Plugins may add others. By default the search's own format, else the model's,
+    else `continue`."""
 
     prm: str | None = None
     """Process reward model: a local folder, or the id of a repository on the model hub. Searches that score steps need
