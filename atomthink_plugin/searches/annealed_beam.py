@@ -1,8 +1,7 @@
 """Beam search that starts wide and narrows with each step.
 
-Source: PRM-BAS (arXiv 2504.10222): a beam whose size shrinks as the context grows, because early steps decide most and
-are scored worst. The paper's schedule could not be read when this was written. Here the width falls by `drop` at each
-step.
+Source: PRM-BAS (arXiv 2504.10222): a beam whose size shrinks as the context grows. Its abstract, the part of the paper
+that was available, leaves the schedule open. Here the width falls by `drop` at each step.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from annotated_types import Ge
 
 from atomthink_plugin.api import Aggregate, AtomThinkError, Choice, Count, Path, Search, SearchTree
 from atomthink_plugin.searches.beam import beam_search
-from atomthink_plugin.searches.choosing import values_of
+from atomthink_plugin.searches.choosing import rank, values_of
 
 
 def annealed_beam(
@@ -48,7 +47,12 @@ def annealed_beam(
 
     async def search(tree: SearchTree) -> Choice:
         async def rate(paths: Sequence[Path]) -> list[float]:
-            return await values_of(tree, paths, aggregate)
+            values = await values_of(tree, paths, aggregate)
+            ranked = sorted(zip(values, paths, strict=True), key=rank, reverse=True)
+            for place, (_, path) in enumerate(ranked, 1):
+                kept = width(path.depth - tree.root.depth)
+                tree.note(path, f"rank {place} of {len(paths)}, kept {kept}")
+            return values
 
         return await beam_search(tree, width, candidates, rate, tree.expand)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -66,7 +67,8 @@ def test_a_constant_schedule_is_a_beam(
     annealed, plain = tree_of(grove, seed=seed), tree_of(grove, seed=seed)
     choice = solve(annealed_beam(2, candidates=3, aggregate=aggregate, **constant), annealed)  # type: ignore[arg-type]
     assert choice.path.key == solve(beam(2, 3, aggregate), plain).path.key
-    assert annealed.outcome(choice).nodes == plain.outcome(choice).nodes
+    nodes = annealed.outcome(choice).nodes
+    assert [replace(node, note="") for node in nodes] == list(plain.outcome(choice).nodes)
 
 
 def test_a_step_costs_its_width_times_the_candidates() -> None:
@@ -78,6 +80,19 @@ def test_a_step_costs_its_width_times_the_candidates() -> None:
     asyncio.run(annealed_beam(4, 1, 3)(tree))
     # One distinct path, so that one path is extended after the first step.
     assert tree.usage.policy_calls == 4 * 3 + 7 * 3
+
+
+def test_the_rank_of_each_candidate_and_the_width_are_noted() -> None:
+    letters = dict(zip("abc", (0.2, 0.9, 0.5), strict=True))
+    tree = {"": {f"Step 1: The final answer is: {letter}.": 0.3 for letter in letters}}
+    scores = {text: letters[text[-2]] for text in tree[""]}
+    grown = tree_of(Grove(tree, scores, {}), exhaustive=True)
+    nodes = grown.outcome(solve(annealed_beam(3, 1, 1), grown)).nodes
+    assert {node.answer: node.note for node in nodes} == {
+        "b": "rank 1 of 3, kept 2",
+        "c": "rank 2 of 3, kept 2",
+        "a": "rank 3 of 3, kept 2",
+    }
 
 
 def test_the_beam_must_not_widen() -> None:
