@@ -8,6 +8,9 @@ have changed since; `--only NAME` measures the named rows anyway. All rows toget
 The embedded policy was trained to write atomic steps. Rows of a form of reply that it does not know are measured twice:
 with the embedded policy, and with one that was fine-tuned for the form, whose folder `--policy FORM=DIR` names. The
 recipes of these policies are in `training/tiny`. Rows without a policy are left out.
+
+Searches that sample the same chains ask for the same answers. The file `--answers` keeps them, so that they are
+generated once. The CPU seconds of a row include what its kept answers took when they were generated.
 """
 
 from __future__ import annotations
@@ -17,16 +20,21 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from atomthink_plugin.api import Outcome, Result, Usage
+from atomthink_plugin.api import Failure, Outcome, Result, Usage
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
-from atomthink_plugin.tasks.demo.comparison import ModeResult, measure_mode
+from atomthink_plugin.named_models import plan_for
+from atomthink_plugin.runtime.build import build
+from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.tasks.demo.comparison import ModeResult
+from atomthink_plugin.tasks.demo.engine_questions import engine_questions, right_answers
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from benchmarks.held_out import as_record, named, paired
 from benchmarks.provenance import provenance
+from benchmarks.reuse import Answers, KeptPolicy
 
 BASELINE: Final = "quick"
 """The row that all others are compared with."""
@@ -107,31 +115,43 @@ METHODS: Final = (
 """Searches with a number of candidates have 8 chains, 8 candidates of a step, or 2 beams with 3 candidates."""
 
 
-class Aside:
-    """Adds up the tokens of replies that are no steps of a chain: verdicts, reviews, plans, summaries."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-
-    def finished(self, result: Result, spent: Usage | None) -> None:
-        """Counts the nodes of one question."""
-        if isinstance(result, Outcome):
-            self.tokens += sum(node.tokens * node.multiplicity for node in result.nodes if node.use)
-
-
-def measured(method: Method, demo: Sequence[DemoQuestion], policy: str) -> tuple[ModeResult, dict[str, Any]]:
+def measured(
+    method: Method, demo: Sequence[DemoQuestion], policy: str, answers: Answers
+) -> tuple[ModeResult, dict[str, Any]]:
     """Measures a row. Returns it, and what its record has besides the fields of every row."""
-    demo, aside, started = demo[: method.limit], Aside(), time.process_time()
-    models = {**TINY_ARGUMENTS, "pretrained": policy}
-    row, _ = measure_mode(method.name, demo, method.arguments, models, aside.finished)
+    demo = demo[: method.limit]
+    typed = {"journal": "off", **method.arguments}
+    runner = build(plan_for("atomthink_tiny", typed, {**TINY_ARGUMENTS, "pretrained": policy}))
+    roles = {role: KeptPolicy(other, answers) for role, other in runner.roles.items()}
+    runner = replace(runner, policy=KeptPolicy(runner.policy, answers), roles=roles)
+    aside, started, processor = 0, time.monotonic(), time.process_time()
+
+    def finished(result: Result, spent: Usage | None) -> None:
+        nonlocal aside
+        progress.finished(result, spent)
+        if isinstance(result, Outcome):
+            aside += sum(node.tokens * node.multiplicity for node in result.nodes if node.use)
+
+    with RunProgress(len(demo), method.name) as progress:
+        results = runner.run(engine_questions(demo), finished)
+    row = ModeResult(
+        mode=method.name,
+        right=tuple(right_answers(demo, results)),
+        failed=sum(isinstance(result, Failure) for result in results),
+        tokens=sum(result.usage.generated for result in results) / len(demo),
+        prm_calls=sum(result.usage.score_calls for result in results) / len(demo),
+        seconds=time.monotonic() - started,
+        unanswered=sum(isinstance(result, Outcome) and result.answer is None for result in results),
+    )
+    seconds = answers.end_row(time.process_time() - processor)
     return row, {
         "arguments": dict(method.arguments),
         "policy": method.form or EMBEDDED,
         "questions": len(demo),
         "failed": row.failed,
         "unanswered": row.unanswered,
-        "aside_tokens_per_question": round(aside.tokens / len(demo), 1),
-        "cpu_seconds_per_question": round((time.process_time() - started) / len(demo), 3),
+        "aside_tokens_per_question": round(aside / len(demo), 1),
+        "cpu_seconds_per_question": round(seconds / len(demo), 3),
         **provenance(),
     }
 
@@ -184,23 +204,25 @@ def main() -> None:
     parser.add_argument("--policy", nargs="*", type=named, default=[], metavar="FORM=DIR")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="rows to measure (default: those that JSON lacks)")
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--answers", type=Path, help="file of the policies' answers (default: beside JSON)")
     options = parser.parse_args()
     by_name = {method.name: method for method in METHODS}
     if unknown := set(options.only or ()) - by_name.keys():
         parser.error(f"`--only {' '.join(sorted(unknown))}`: rows are {', '.join(by_name)}")
     policies = {"": TINY_ARGUMENTS["pretrained"], **dict(options.policy)}
     demo = held_out(options.questions, options.seed)
-    rows = known(options.json)
+    rows, answers = known(options.json), Answers(options.answers or options.json.with_suffix(".answers"))
     todo = [by_name[name] for name in options.only] if options.only else missing(rows, METHODS)
     for method in todo:
         if method.form not in policies:
             print(f"{method.name}: left out, because it needs `--policy {method.form}=DIR`")
             continue
-        row, more = measured(method, demo, policies[method.form])
+        row, more = measured(method, demo, policies[method.form], answers)
         if method.name == BASELINE:
             rows[BASELINE] = {"right": "".join("01"[right] for right in row.right)}
         baseline = baseline_of(rows, len(row.right))
         rows[method.name] = as_record(row, baseline) | more
+        del rows[method.name]["seconds"]  # wall-clock time says little where answers are kept
         save(options.json, rows, options.seed)
         pair = paired(row, baseline)
         print(

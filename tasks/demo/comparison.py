@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from atomthink_plugin.accuracy_stats import wilson
-from atomthink_plugin.api import Failure, Outcome, Result, Usage
+from atomthink_plugin.api import Failure, Outcome, Result
 from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.runtime.runner import Finished
 from atomthink_plugin.tables import Grid
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions, right_answers
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
@@ -62,7 +61,6 @@ def measure_mode(
     demo: Sequence[DemoQuestion],
     arguments: Mapping[str, Any],
     models: Mapping[str, Any] | None = None,
-    finished: Finished = lambda result, spent: None,
 ) -> tuple[ModeResult, list[Result]]:
     """Answers the questions in one mode.
 
@@ -71,7 +69,6 @@ def measure_mode(
         demo: The questions.
         arguments: Model arguments, as a user would type them. Without `journal`, no journal is written.
         models: Defaults that override those of the embedded model.
-        finished: Called once per question, with the tree in its result.
     """
     started = time.monotonic()
     planned = plan_for("atomthink_tiny", {"journal": "off", **arguments}, models)
@@ -79,12 +76,7 @@ def measure_mode(
     journal = open_journal(planned, runner, "demo")
     try:
         with RunProgress(len(demo), mode) as progress:
-
-            def note(result: Result, spent: Usage | None) -> None:
-                progress.finished(result, spent)
-                finished(result, spent)
-
-            results = replace(runner, journal=journal).run(engine_questions(demo), note)
+            results = replace(runner, journal=journal).run(engine_questions(demo), progress.finished)
     finally:
         if journal is not None:
             journal.close()
