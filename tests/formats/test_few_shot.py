@@ -12,6 +12,7 @@ from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError, Example, Format, Message, Outcome, Path, Question, Step
 from atomthink_plugin.config import plan
+from atomthink_plugin.examples.example_file import _decoded
 from atomthink_plugin.examples.few_shot_format import few_shot_format
 from atomthink_plugin.examples.fixed import FixedExamples
 from atomthink_plugin.formats.atomic import Atomic
@@ -20,6 +21,7 @@ from atomthink_plugin.formats.few_shot import FewShot
 from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.formats.stages import STAGES, Stages
 from atomthink_plugin.plugins.registry import registry
+from atomthink_plugin.runtime.requests import prompt_digest
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.testing import ScriptedPolicy
@@ -179,3 +181,20 @@ def test_an_examples_images_stay_the_same_objects_during_a_question(tmp_path: Fi
     first, second = (form.render(path).images for path in (after(), after("Step 1: a")))
     assert len(first) == 99
     assert all(a is b for a, b in zip(first, second, strict=True))
+
+
+def test_a_run_that_is_started_again_asks_for_the_same_prompts(tmp_path: FilePath) -> None:
+    """Logged answers are found by a digest of the prompt. Another process decodes the images anew."""
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "a.png")
+    file = examples_file(tmp_path, images=["a.png"])
+
+    def digest() -> str:
+        form = asyncio.run(few_shot(file).format.for_question(asked("What is q?"), ScriptedPolicy({})))
+        return prompt_digest(form.render(after("Step 1: a")), ())
+
+    before = digest()
+    _decoded.cache_clear()
+    assert digest() == before
+    Image.new("RGB", (2, 2), "blue").save(tmp_path / "a.png")
+    _decoded.cache_clear()
+    assert digest() != before
