@@ -252,7 +252,7 @@ def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
 
 def _fields(form: Format) -> dict[str, Any]:
     """Returns what distinguishes formats of one name; the repr of an ordinary class differs in every process."""
-    compared = [field.name for field in fields(form) if field.compare] if is_dataclass(form) else []
+    compared: list[str] = [field.name for field in fields(form) if field.compare] if is_dataclass(form) else []
     return {name: _without_address(getattr(form, name)) for name in compared}
 
 

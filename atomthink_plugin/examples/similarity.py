@@ -34,7 +34,8 @@ def cosines(rows: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[n
     """Returns the cosine of the angle between each row and the vector, 0 for a vector without a length."""
     lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
     products: NDArray[np.float64] = rows @ vector
-    return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    found: NDArray[np.float64] = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    return found
 
 
 def _normal(text: str) -> str:

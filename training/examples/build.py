@@ -125,9 +125,9 @@ def _plan(model: str, model_args: Mapping[str, Any], samples: int) -> Plan:
 
 def _solved(records: Sequence[AnsweredQuestion], annotation: Annotation, pick: Pick) -> list[ExampleRecord]:
     """Returns each question that has a right chain with one: the shortest one, or the longest for `complex`."""
-    chains: dict[str, list[Sequence[str]]] = {}
+    chains: dict[str, list[tuple[str, ...]]] = {}
     for chain in annotation.chains:
-        chains.setdefault(chain["id"].rpartition("/")[0], []).append(chain["steps"])
+        chains.setdefault(chain["id"].rpartition("/")[0], []).append(tuple(chain["steps"]))
     sign = -1 if pick == "complex" else 1
     return [
         ExampleRecord(

@@ -49,7 +49,8 @@ def from_clusters(records: Sequence[ExampleRecord], vectors: NDArray[np.float64]
     distances = model.transform(vectors).round(_DIGITS)
     chosen = []
     for cluster in range(k):
-        members = sorted(np.flatnonzero(model.labels_ == cluster), key=lambda at: (distances[at, cluster], at))
+        found = np.flatnonzero(model.labels_ == cluster)
+        members: list[int] = found[np.argsort(distances[found, cluster], kind="stable")].tolist()
         chosen.append(next((at for at in members if is_simple(records[at])), members[0]))
     return [records[at] for at in sorted(chosen)]
 
