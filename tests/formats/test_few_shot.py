@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from atomthink_plugin.api import AtomThinkError, Example, Format, Message, Outcome, Path, Question, Step
+from atomthink_plugin.api import AtomThinkError, Example, Format, Message, Outcome, Path, Prompt, Question, Step
 from atomthink_plugin.config import plan
 from atomthink_plugin.examples.example_file import _decoded
 from atomthink_plugin.examples.few_shot_format import few_shot_format
@@ -198,3 +199,24 @@ def test_a_run_that_is_started_again_asks_for_the_same_prompts(tmp_path: FilePat
     Image.new("RGB", (2, 2), "blue").save(tmp_path / "a.png")
     _decoded.cache_clear()
     assert digest() != before
+
+
+def test_medprompt_shows_the_same_examples_to_every_order_of_the_options(tmp_path: FilePath) -> None:
+    """Examples of the question, one reply in steps each, and a vote over chains that see its options permuted."""
+    options = ("4", "7", "28")
+    text = "Multiply green by blue.\nA. 4\nB. 7\nC. 28"
+
+    def reply(prompt: Prompt, index: int, seed: int) -> str:
+        found = re.search(r"([ABC])\. 28", str(prompt.messages[-1].parts[0]))
+        return f"Step 1: To sum up, the final answer is: {found[1] if found else None}."
+
+    policy = ScriptedReplies(reply)
+    chosen = few_shot(examples_file(tmp_path), thinking="slow", search="shuffle_vote", n="3", format_k="2")
+    runner = Runner(policy, None, chosen.format, chosen.search, chosen.settings)
+    (result,) = runner.run([Question("q", (Message("user", (text,)),), options)])
+    assert isinstance(result, Outcome)
+    assert (result.answer, result.value) == ("C", pytest.approx(1.0))
+    examples = {tuple(str(turn.parts[0]) for turn in prompt.messages[:-1]) for prompt in policy.asked}
+    assert len(examples) == 1
+    assert [turn for turn in next(iter(examples)) if turn in SUMS][-1] == SUMS[2]
+    assert len({prompt.messages[-1].parts[0] for prompt in policy.asked}) == 3
