@@ -4,8 +4,8 @@ Source: Refined-BoN of GM-PRM (arXiv 2508.04088): a generative process reward mo
 chain and rewrites it, the policy continues from there, and the best of all chains answers.
 
 Here the process reward model gives numbers only. The first wrong step is the first one with a score below `threshold`.
-It is corrected by sampling it again, with the process reward model choosing among the samples. The paper's abstract, the
-part that was available, leaves the numbers of chains open.
+It is sampled again, and the process reward model chooses among the samples. The paper's abstract, the part that was
+available, leaves the numbers of chains open.
 """
 
 from __future__ import annotations
