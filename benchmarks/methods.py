@@ -21,25 +21,34 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from atomthink_plugin.accuracy_stats import wilson
 from atomthink_plugin.api import Failure, Outcome, Result, Usage
+from atomthink_plugin.formats.continuation import CONTINUE_INSTRUCTION
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.tasks.demo.comparison import ModeResult
+from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions, right_answers
-from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
-from benchmarks.held_out import as_record, named, paired
+from atomthink_plugin.tasks.demo.figures import draw
+from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out, training_stream
+from benchmarks.held_out import named
 from benchmarks.provenance import provenance
 from benchmarks.reuse import Answers, KeptPolicy
+from benchmarks.tables.methods import compared
 
 BASELINE: Final = "quick"
 """The row that all others are compared with."""
 
 EMBEDDED: Final = "embedded"
+
+EXAMPLES: Final = "examples.jsonl"
+"""Solved questions of the demo task, with gold steps; not in the results, because they are made for each run."""
 
 FEW: Final = 200
 """Questions of rows in which nearly every answer is wrong."""
@@ -74,12 +83,18 @@ def search(name: str, family: str, form: str = "", limit: int | None = None, **a
     return Method(name, family, {"thinking": "slow", "search": name.split(",")[0], **arguments}, form, limit)
 
 
+def mini(tokens: int) -> dict[str, Any]:
+    """Returns the arguments of mini-steps, asked for as the embedded policy was trained to be asked."""
+    return {"format": "mini", "format_mini_tokens": tokens, "format_instruction": CONTINUE_INSTRUCTION}
+
+
 METHODS: Final = (
     chain(BASELINE),
     chain("quick, T=1", temperature=1.0),
     chain("direct", thinking="direct"),
     chain("cot", thinking="cot"),
     chain("quick, atomic", format="atomic"),
+    chain("quick, few_shot", format="few_shot", format_examples=EXAMPLES, format_k=5),
     chain("quick, stages untrained", limit=FEW, format="stages"),
     chain("quick, stages", "stages", format="stages"),
     chain("quick, thoughts untrained", limit=FEW, format="thoughts"),
@@ -99,6 +114,10 @@ METHODS: Final = (
     search("lookahead", "PRM on steps", beams=2, candidates=3, depth=1),
     search("dvts", "PRM on steps", n=8, width=4),
     search("particle_filter", "PRM on steps", particles=8),
+    search("mcts, PRM", "PRM on steps", simulations=8, children=3),
+    search("mcts", "policy's confidence", simulations=8, children=3, prm="None"),
+    search("mcts, 64 tokens", "policy's confidence", simulations=8, children=3, prm="None", **mini(64)),
+    search("mcts, 32 tokens", "policy's confidence", simulations=8, children=3, prm="None", **mini(32)),
     search("two_stage", "further prompts"),
     search("two_stage, answer first", "further prompts", order="answer_first"),
     search("two_stage, answer first in one reply", "further prompts", order="answer_first", stages=1),
@@ -121,16 +140,19 @@ METHODS: Final = (
 """Searches with a number of candidates have 8 chains, 8 candidates of a step, or 2 beams with 3 candidates."""
 
 
-def measured(
-    method: Method, demo: Sequence[DemoQuestion], policy: str, answers: Answers
-) -> tuple[ModeResult, dict[str, Any]]:
-    """Measures a row. Returns it, and what its record has besides the fields of every row."""
-    demo = demo[: method.limit]
+def built(method: Method, policy: str, answers: Answers, folder: Path) -> Runner:
+    """Loads the models of a row. Examples are written to `folder`."""
     typed = {"journal": "off", **method.arguments}
+    if "format_examples" in typed:
+        typed["format_examples"] = str(write_examples(folder))
     runner = build(plan_for("atomthink_tiny", typed, {**TINY_ARGUMENTS, "pretrained": policy}))
     roles = {role: KeptPolicy(other, answers) for role, other in runner.roles.items()}
-    runner = replace(runner, policy=KeptPolicy(runner.policy, answers), roles=roles)
-    aside, started, processor = 0, time.monotonic(), time.process_time()
+    return replace(runner, policy=KeptPolicy(runner.policy, answers), roles=roles)
+
+
+def measured(method: Method, demo: Sequence[DemoQuestion], runner: Runner, answers: Answers) -> dict[str, Any]:
+    """Measures a row."""
+    aside, processor = 0, time.process_time()
 
     def finished(result: Result, spent: Usage | None) -> None:
         nonlocal aside
@@ -140,26 +162,37 @@ def measured(
 
     with RunProgress(len(demo), method.name) as progress:
         results = runner.run(engine_questions(demo), finished)
-    row = ModeResult(
-        mode=method.name,
-        right=tuple(right_answers(demo, results)),
-        failed=sum(isinstance(result, Failure) for result in results),
-        tokens=sum(result.usage.generated for result in results) / len(demo),
-        prm_calls=sum(result.usage.score_calls for result in results) / len(demo),
-        seconds=time.monotonic() - started,
-        unanswered=sum(isinstance(result, Outcome) and result.answer is None for result in results),
-    )
     seconds = answers.end_row(time.process_time() - processor)
-    return row, {
+    right, count = right_answers(demo, results), len(demo)
+    interval = wilson(sum(right), count)
+    return {
+        "thinking": method.name,
         "arguments": dict(method.arguments),
         "policy": method.form or EMBEDDED,
-        "questions": len(demo),
-        "failed": row.failed,
-        "unanswered": row.unanswered,
-        "aside_tokens_per_question": round(aside / len(demo), 1),
-        "cpu_seconds_per_question": round(seconds / len(demo), 3),
+        "questions": count,
+        "accuracy": round(sum(right) / count, 4),
+        "interval": [round(bound, 4) for bound in interval],
+        "failed": sum(isinstance(result, Failure) for result in results),
+        "unanswered": sum(isinstance(result, Outcome) and result.answer is None for result in results),
+        "tokens_per_question": round(sum(result.usage.generated for result in results) / count, 1),
+        "aside_tokens_per_question": round(aside / count, 1),
+        "prm_calls_per_question": round(sum(result.usage.score_calls for result in results) / count, 2),
+        "cpu_seconds_per_question": round(seconds / count, 3),
         **provenance(),
+        "right": "".join("01"[one] for one in right),
     }
+
+
+def write_examples(folder: Path, count: int = 200) -> Path:
+    """Writes solved training questions as examples for `format=few_shot`, and returns their file."""
+    lines = []
+    for i, item in enumerate(islice(training_stream(seed=7), count)):
+        draw(item).save(folder / f"{i}.png")
+        question = {"id": str(i), "question": item.text, "images": [f"{i}.png"]}
+        lines.append(json.dumps(question | {"steps": item.steps, "answer": str(item.answer)}))
+    file = folder / EXAMPLES
+    file.write_text("\n".join(lines) + "\n")
+    return file
 
 
 def known(file: Path | None) -> dict[str, dict[str, Any]]:
@@ -197,10 +230,11 @@ def save(file: Path, rows: Mapping[str, Mapping[str, Any]], seed: int) -> None:
     os.replace(part, file)
 
 
-def baseline_of(rows: Mapping[str, Mapping[str, Any]], questions: int) -> ModeResult:
-    """Returns the first verdicts of the baseline, to compare a row with as many questions."""
-    right = rows[BASELINE]["right"][:questions]
-    return ModeResult(BASELINE, tuple(verdict == "1" for verdict in right), 0, 0.0, 0.0, 0.0)
+def described(row: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """Returns a row as one line."""
+    won, lost, _ = compared(row, baseline)
+    costs = f"{row['tokens_per_question']:.0f} tokens/q, {row['prm_calls_per_question']:.1f} PRM calls/q"
+    return f"{row['thinking']}: {row['accuracy']:.1%}, +{won} -{lost}, {costs}, {row['cpu_seconds_per_question']} s/q"
 
 
 def main() -> None:
@@ -223,19 +257,11 @@ def main() -> None:
         if method.form not in policies:
             print(f"{method.name}: left out, because it needs `--policy {method.form}=DIR`")
             continue
-        row, more = measured(method, demo, policies[method.form], answers)
-        if method.name == BASELINE:
-            rows[BASELINE] = {"right": "".join("01"[right] for right in row.right)}
-        baseline = baseline_of(rows, len(row.right))
-        rows[method.name] = as_record(row, baseline) | more
-        del rows[method.name]["seconds"]  # wall-clock time says little where answers are kept
+        with TemporaryDirectory() as folder:
+            runner = built(method, policies[method.form], answers, Path(folder))
+            row = rows[method.name] = measured(method, demo[: method.limit], runner, answers)
         save(options.json, rows, options.seed)
-        pair = paired(row, baseline)
-        print(
-            f"{method.name}: {row.accuracy:.1%}, +{pair['won']:.0f} -{pair['lost']:.0f}, {row.tokens:.0f} tokens/q, "
-            f"{row.prm_calls:.1f} PRM calls/q, {row.seconds:.0f} s",
-            flush=True,
-        )
+        print(described(row, rows[BASELINE]), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from html import escape
 
 from benchmarks.tables.results import Record, load
 
-WIDTH, HEIGHT = 860, 620
+WIDTH, HEIGHT = 900, 640
 LEFT, RIGHT, TOP, BOTTOM = 56, 24, 44, 48
 LETTER, LINE = 6.1, 13.0
 """Size of a label's text, in pixels."""
@@ -19,6 +19,7 @@ FAMILIES = {
     "vote": ("#1f50c8", "#7aa2ff"),
     "PRM on chains": ("#c2570c", "#fb923c"),
     "PRM on steps": ("#14803c", "#4ade80"),
+    "policy's confidence": ("#0e7490", "#22d3ee"),
     "judged by the policy": ("#8a2be2", "#c79bff"),
     "further prompts": ("#b91c5c", "#f472b6"),
 }
@@ -75,7 +76,7 @@ def methods_svg() -> str:
 
 
 def key(family: str) -> str:
-    return family.replace(" ", "-").lower()
+    return "".join(letter for letter in family.lower() if letter.isalpha())
 
 
 def frame(low: float, high: float, top: int) -> Iterable[str]:
@@ -94,7 +95,7 @@ def frame(low: float, high: float, top: int) -> Iterable[str]:
 
 
 def legend() -> Iterable[str]:
-    x = LEFT + 60.0
+    x = LEFT + 8.0
     for family in FAMILIES:
         yield f'<circle class="{key(family)}" cx="{x}" cy="14" r="4"/><text x="{x + 8}" y="18">{family}</text>'
         x += 26 + LETTER * len(family)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from atomthink_plugin.accuracy_stats import mcnemar
 from benchmarks.tables.results import Record, grid, load, p_value, percent, same_run, source
 
@@ -30,10 +33,11 @@ CLAIMS = (
 
 def methods() -> str:
     record = load("methods")
+    baseline = next(row for row in record["rows"] if row["thinking"] == record["baseline"])
     cells = []
     for row in record["rows"]:
-        pair, (low, high) = row["against_baseline"], row["interval"]
-        first = row["thinking"] == record["baseline"]
+        (won, lost, p), (low, high) = compared(row, baseline), row["interval"]
+        first = row is baseline
         cells.append(
             (
                 row["thinking"],
@@ -42,8 +46,8 @@ def methods() -> str:
                 percent(row["accuracy"])
                 + ("" if row["questions"] == record["questions"] else f" of {row['questions']}"),
                 f"{percent(low)} to {percent(high)}",
-                "" if first else f"+{pair['won']} -{pair['lost']}",
-                "" if first else p_value(pair["p"]),
+                "" if first else f"+{won} -{lost}",
+                "" if first else p_value(p),
                 f"{row['tokens_per_question']:,.0f}",
                 f"{row['aside_tokens_per_question']:,.0f}",
                 f"{row['prm_calls_per_question']:.1f}",
@@ -74,15 +78,17 @@ def method_claims() -> str:
     cells = []
     for first, second, claim in CLAIMS:
         if first in rows and second in rows:
-            shared = min(rows[first]["questions"], rows[second]["questions"])
-            ours, theirs = (right_of(rows[name])[:shared] for name in (first, second))
-            pairs = list(zip(ours, theirs, strict=True))
-            won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
-            shares = percent(sum(ours) / shared), percent(sum(theirs) / shared)
-            cells.append((claim, first, second, *shares, f"+{won} -{lost}", p_value(mcnemar(ours, theirs))))
+            won, lost, p = compared(rows[first], rows[second])
+            shares = percent(rows[first]["accuracy"]), percent(rows[second]["accuracy"])
+            cells.append((claim, first, second, *shares, f"+{won} -{lost}", p_value(p)))
     headings = ("published", "method", "compared with", "accuracy, %", "the other's", "won, lost", "p")
     return grid(headings, cells, left=3) + same_run("methods")
 
 
-def right_of(row: Record) -> list[bool]:
-    return [verdict == "1" for verdict in row["right"]]
+def compared(row: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[int, int, float]:
+    """Returns how often only one of two rows is right, on the questions of both, and McNemar's p-value."""
+    shared = min(row["questions"], other["questions"])
+    ours, theirs = ([verdict == "1" for verdict in one["right"][:shared]] for one in (row, other))
+    pairs = list(zip(ours, theirs, strict=True))
+    won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    return won, lost, mcnemar(ours, theirs)
