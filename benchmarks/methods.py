@@ -2,8 +2,8 @@
 
     python -m benchmarks.methods --json benchmarks/results/methods.json --policy stages=DIR thoughts=DIR arrow=DIR
 
-Each row is written as soon as it is measured. A further run measures the rows that the file lacks, or whose arguments
-have changed since; `--only NAME` measures the named rows anyway. All rows together take hours of CPU time.
+Each row is written as soon as it is measured. A further run measures the rows that the file lacks, that have fewer
+questions, or whose arguments have changed since; `--only NAME` measures the named rows anyway. All rows together take hours of CPU time.
 
 The embedded policy was trained to write atomic steps. Rows of a form of reply that it does not know are measured twice:
 with the embedded policy, and with one that was fine-tuned for the form, whose folder `--policy FORM=DIR` names. The
@@ -202,12 +202,15 @@ def known(file: Path | None) -> dict[str, dict[str, Any]]:
     return {row["thinking"]: row for row in json.loads(file.read_text())["rows"]}
 
 
-def missing(rows: Mapping[str, Mapping[str, Any]], methods: Sequence[Method]) -> list[Method]:
-    """Returns the methods that have no row with their arguments and their policy."""
+def missing(
+    rows: Mapping[str, Mapping[str, Any]], methods: Sequence[Method], questions: int | None = None
+) -> list[Method]:
+    """Returns the methods that have no row with their arguments, their policy and so many questions."""
 
     def has_row(method: Method) -> bool:
-        row = rows.get(method.name, {})
-        return (row.get("arguments"), row.get("policy")) == (dict(method.arguments), method.form or EMBEDDED)
+        row, wanted = rows.get(method.name, {}), min(method.limit or questions or 1, questions or 1)
+        known = row.get("arguments"), row.get("policy")
+        return known == (dict(method.arguments), method.form or EMBEDDED) and row["questions"] >= wanted
 
     return [method for method in methods if not has_row(method)]
 
@@ -252,7 +255,7 @@ def main() -> None:
     policies = {"": TINY_ARGUMENTS["pretrained"], **dict(options.policy)}
     demo = held_out(options.questions, options.seed)
     rows, answers = known(options.json), Answers(options.answers or options.json.with_suffix(".answers"))
-    todo = [by_name[name] for name in options.only] if options.only else missing(rows, METHODS)
+    todo = [by_name[name] for name in options.only] if options.only else missing(rows, METHODS, len(demo))
     for method in todo:
         if method.form not in policies:
             print(f"{method.name}: left out, because it needs `--policy {method.form}=DIR`")
