@@ -3,7 +3,8 @@
     python -m benchmarks.methods --json benchmarks/results/methods.json --policy stages=DIR thoughts=DIR arrow=DIR
 
 Each row is written as soon as it is measured. A further run measures the rows that the file lacks, that have fewer
-questions, or whose arguments have changed since; `--only NAME` measures the named rows anyway. All rows together take hours of CPU time.
+questions, or whose arguments have changed since; `--only NAME` measures the named rows anyway. All rows together take
+hours of CPU time.
 
 The embedded policy was trained to write atomic steps. Rows of a form of reply that it does not know are measured twice:
 with the embedded policy, and with one that was fine-tuned for the form, whose folder `--policy FORM=DIR` names. The
@@ -202,13 +203,11 @@ def known(file: Path | None) -> dict[str, dict[str, Any]]:
     return {row["thinking"]: row for row in json.loads(file.read_text())["rows"]}
 
 
-def missing(
-    rows: Mapping[str, Mapping[str, Any]], methods: Sequence[Method], questions: int | None = None
-) -> list[Method]:
+def missing(rows: Mapping[str, Mapping[str, Any]], methods: Sequence[Method], questions: int = 1) -> list[Method]:
     """Returns the methods that have no row with their arguments, their policy and so many questions."""
 
     def has_row(method: Method) -> bool:
-        row, wanted = rows.get(method.name, {}), min(method.limit or questions or 1, questions or 1)
+        row, wanted = rows.get(method.name, {}), min(method.limit or questions, questions)
         known = row.get("arguments"), row.get("policy")
         return known == (dict(method.arguments), method.form or EMBEDDED) and row["questions"] >= wanted
 
