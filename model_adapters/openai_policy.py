@@ -160,15 +160,25 @@ class OpenAIPolicy:
         self.identity = f"openai:{self._model} from {await origin(list(self._endpoints), self._model)}"
 
     def check_prompts(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
-        """Checks that a run's prompts can be answered; has every server continue the assistant's turn if they need it.
+        """Checks that every server can answer a run's prompts, with a few tokens if they need more than a reply.
 
         Raises:
-            AtomThinkError: A server cannot, or more log-probabilities are asked for than the protocol has.
+            AtomThinkError: A server cannot continue the assistant's turn or gives no log-probabilities of the likeliest
+                tokens, or more of them are asked for than the protocol has.
         """
         _check_tops(sampling.tops)
+        if sampling.tops:
+            ask = ChatRequest(self._turns(prompts[0].messages), max_tokens=_TRIED_TOKENS, tops=sampling.tops)
+            run(self._check_all(ask))
         begun = next((prompt for prompt in prompts if prompt.begun), None)
         if begun is not None and not self._continues:
             run(self._check_all_continue(begun))
+
+    async def _check_all(self, ask: ChatRequest) -> None:
+        try:
+            await asyncio.gather(*(endpoint.complete(ask) for endpoint in self._endpoints.values()))
+        except QuestionError as error:
+            raise AtomThinkError(str(error)) from None
 
     async def _check_all_continue(self, prompt: Prompt) -> None:
         ask = ChatRequest(self._turns(prompt.messages), max_tokens=_TRIED_TOKENS)

@@ -294,7 +294,8 @@ class Endpoint:
     def _without_tops(self, ask: ChatRequest, why: str) -> QuestionError:
         return QuestionError(
             f"{self.name}: this search needs the log-probabilities of the {ask.tops} likeliest tokens, {why}: name a "
-            "server that gives `top_logprobs`, leave out `logprobs=False`, or choose another search"
+            "server that gives `top_logprobs`, leave out `logprobs=False`, pass `prm=` to `search=mcts`, or choose "
+            "another search"
         )
 
     def _refused(self, error: openai.APIStatusError) -> RefusedError:

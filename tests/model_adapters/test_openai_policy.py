@@ -10,7 +10,7 @@ import socket
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -276,6 +276,15 @@ def test_a_server_without_the_likeliest_tokens_fails_the_question_that_needs_the
         with pytest.raises(QuestionError, match="top_logprobs"):
             ask(asked, Path(question()), replace(WARM, tops=2), 3)
     assert len(ask(asked, Path(question()), WARM, 3).steps) == 3
+
+
+@pytest.mark.parametrize("how", ["given", "silent", "without tops", "refused"])
+def test_servers_are_tried_before_a_run_that_needs_the_likeliest_tokens(server: Serve, how: Any) -> None:
+    asked = policy(server(logprobs=how))
+    prompts = [prompt_at(Atomic(), Path(question()))]
+    asked.check_prompts(prompts, WARM)
+    with pytest.raises(AtomThinkError, match="top_logprobs") if how != "given" else nullcontext():
+        asked.check_prompts(prompts, replace(WARM, tops=5))
 
 
 def test_more_of_the_likeliest_tokens_than_the_protocol_has_are_refused_before_a_request(server: Serve) -> None:

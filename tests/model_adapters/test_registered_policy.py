@@ -22,12 +22,14 @@ from atomthink_plugin.api import (
     QuestionError,
     Sampling,
 )
+from atomthink_plugin.config import plan
 from atomthink_plugin.formats.atomic import ATOMIC_INSTRUCTION, Atomic
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkLmms, AtomThinkModel
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy, registered_policy
+from atomthink_plugin.runtime.build import build
 from tests.policy_prompts import ask_each, prompt_at
 from tests.scripted_base import ScriptedSimple, register
 from tests.tiny_models import chain, folder, mllama, picture, question, qwen
@@ -234,6 +236,13 @@ def test_log_probabilities_of_tokens_are_refused() -> None:
     (error,) = ask(made, [Path(question())], wanted)
     assert isinstance(error, AtomThinkError)
     assert not base.calls
+
+
+def test_a_tree_search_without_a_prm_is_refused_before_the_run() -> None:
+    arguments = {"base": "scripted_chat", "format": "atomic", "thinking": "slow", "search": "mcts"}
+    with pytest.raises(AtomThinkError, match=r"log-probabilities.*`prm=`"):
+        build(plan("lmms", arguments))
+    assert build(plan("lmms", {**arguments, "scorer": "confidence"})).scorer is not None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from atomthink_plugin.api import (
     AtomThinkError,
+    Choice,
     Format,
     Message,
     Outcome,
@@ -24,13 +25,18 @@ from atomthink_plugin.api import (
     Usage,
 )
 from atomthink_plugin.config import plan
-from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.formats.continuation import CONTINUE_INSTRUCTION, Continue
 from atomthink_plugin.formats.direct import Direct
+from atomthink_plugin.formats.mini import Mini
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.model_adapters.vllm_policy import VllmPolicy, vllm_policy
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.event_loop import run
+from atomthink_plugin.runtime.settings import Settings
+from atomthink_plugin.runtime.tree import QuestionTree
+from atomthink_plugin.searches.mcts import mcts
+from atomthink_plugin.searches.token_confidence import chain_confidence
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests import policy_prompts
@@ -102,6 +108,30 @@ def test_the_likeliest_tokens_are_those_of_transformers(policy: VllmPolicy, twin
         for mine, other in zip(greedy.tops, theirs.tops, strict=False):
             assert mine == pytest.approx(other, abs=0.02)
     assert set(inside) == {True, False}
+
+
+@pytest.mark.parametrize("heat", [0.0, 1.0])
+def test_tree_search_over_mini_steps_is_rewarded_by_the_likeliest_tokens(
+    policy: VllmPolicy, twin: TransformersPolicy, heat: float
+) -> None:
+    sampling = Sampling(temperature=heat, tops=5, seed=3)
+    limits = Settings(sampling, max_new_tokens=200, max_steps=16)
+
+    def thought(policy: Policy) -> tuple[Choice, Outcome]:
+        (question,) = engine_questions(held_out(1))
+        tree = QuestionTree(question, {"policy": policy}, None, Mini(CONTINUE_INSTRUCTION, 16), limits)
+        choice = run(mcts(simulations=8)(tree))
+        return choice, tree.outcome(choice)
+
+    choice, ours = thought(policy)
+    assert choice.path.final
+    assert ours.value == pytest.approx(chain_confidence(choice.path))
+    assert 0.2 < ours.value <= 1.0
+    assert (sum("simulation" in node.note for node in ours.nodes) > 1) == (heat > 0)
+    if heat == 0:
+        _, theirs = thought(twin)
+        assert (ours.text, ours.answer) == (theirs.text, theirs.answer)
+        assert ours.value == pytest.approx(theirs.value, abs=0.01)
 
 
 @pytest.mark.slow
