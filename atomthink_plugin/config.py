@@ -53,8 +53,8 @@ class RunArguments(BaseModel):
     format: str | None = None
     """How steps are asked for in `thinking=quick` and `thinking=slow`. `continue`: steps accumulate in the assistant's
     turn. `atomic`: AtomThink's template, one turn per step, for checkpoints that were trained on it and for servers
-    that cannot continue an assistant's turn. `stages`: LLaVA-CoT's four tagged stages. `few_shot`: another format with
-    solved examples before the question. Plugins may add others. By default the search's own format, else the model's,
+    that cannot continue an assistant's turn. `stages`: LLaVA-CoT's four tagged stages. `mini`: Marco-o1's pieces of 64
+    tokens. `few_shot`: another format with solved examples before the question. Plugins may add others. By default the search's own format, else the model's,
     else `continue`."""
 
     prm: str | None = None

@@ -236,8 +236,8 @@ def openai_policy(
         base_url: Address of the server, with `/v1` if it has that. Addresses of several servers of one model are
             separated by `;`; each question stays with one server as long as it is up. When a run is resumed, the
             model at another address counts as the same only if its server reports its checkpoint, as vLLM does.
-        continuation: `format=continue` and `format=stages` need a server that continues the assistant's turn, as vLLM
-            and SGLang do. `check`: this is checked before the first question. `trust`: it is not.
+        continuation: All formats but `atomic` need a server that continues the assistant's turn, as vLLM and SGLang do.
+            `check`: this is checked before the first question. `trust`: it is not.
         logprobs: Whether to ask for log-probabilities, which `scorer=confidence` needs. If the server has none, they
             are left out with a warning.
         connections: Maximum requests in flight at each server.
