@@ -12,9 +12,9 @@ them to balance the options, in chains whose text still says "Option A".
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path as FilePath
 
-from atomthink_plugin.api import AtomThinkError, Count, Example, Format
+from atomthink_plugin.api import AtomThinkError, Count, Example, Format, Message, Path, Question, Step
 from atomthink_plugin.examples.example_file import read_examples
 from atomthink_plugin.formats.few_shot import FewShot
 from atomthink_plugin.plugins.arguments import pick
@@ -40,16 +40,23 @@ def few_shot_format(examples: str, form: str = "continue", k: Count = 5, nearest
     others = {name: factory for name, factory in offers.formats.items() if factory is not few_shot_format}
     inner: Format = pick("format_form", form, others)()
     choose: ExamplesFactory = pick("format_nearest", nearest, offers.examples)
-    read = read_examples(Path(examples).expanduser(), f"format_examples={examples}")
+    read = read_examples(FilePath(examples).expanduser(), f"format_examples={examples}")
     for example in read.examples:
-        _check(example, inner, form)
+        if (fault := _fault(example, inner)) is not None:
+            raise AtomThinkError(
+                f"`format_form={form}`: in the example {example.question!r:.80}, {fault}. Make the examples in this "
+                "format, or name theirs"
+            )
     return FewShot(inner, read.digest, k, nearest, choose(read.examples))
 
 
-def _check(example: Example, inner: Format, form: str) -> None:
-    """Checks that an example's reply is one in this format."""
-    if inner.answer(example.steps[-1]) is None:
-        raise AtomThinkError(
-            f"`format_form={form}` reads no final answer in the last step of the example {example.question!r:.80}, "
-            f"{example.steps[-1]!r:.120}: make the examples in this format, or name theirs"
-        )
+def _fault(example: Example, inner: Format) -> str | None:
+    """Says why an example's reply is not one in this format, None if it is."""
+    path = Path(Question("example", (Message("user", (example.question,)),), example.options))
+    for text in example.steps:
+        unit = inner.unit(path)
+        # A unit without a joint is a piece of a reply, which an example has as a whole.
+        if unit is not None and unit.joint and (fault := unit.check(text, [step.text for step in path.steps])):
+            return f"{text!r:.120} {fault}"
+        path = path.extend(Step(text))
+    return None if inner.answer(example.steps[-1]) else f"{example.steps[-1]!r:.120} states no final answer"

@@ -141,6 +141,7 @@ def test_the_identity_of_a_run_has_the_examples_and_how_they_are_chosen(tmp_path
         ({"format_form": "haiku"}, "format_form=haiku"),
         ({"format_form": "few_shot"}, "format_form=few_shot"),
         ({"format_form": "stages"}, "format_form=stages"),
+        ({"format_form": "arrow"}, "format_form=arrow"),
         ({"format_k": "0"}, "format_k=0"),
         ({"format_examples": "absent.jsonl"}, "format_examples=absent.jsonl"),
         ({"format_examples": None}, "format_examples"),
@@ -159,6 +160,7 @@ def test_an_argument_that_cannot_be_used_is_named(typed: dict[str, Any], named: 
         ({"images": ["absent.png"]}, "line 1.*absent.png"),
         ({"images": ["examples.jsonl"]}, "line 1.*examples.jsonl"),
         ({"steps": ["Step 1: Read red = 4."]}, "Read red"),
+        ({"steps": ["Step 1: Read.\n\nStep 2: Add.", "Step 3: The answer is 7."]}, "Add"),
     ],
 )
 def test_a_line_that_is_no_example_is_named(change: dict[str, Any], named: str, tmp_path: FilePath) -> None:

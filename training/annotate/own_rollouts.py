@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from atomthink_plugin.api import Failure, Outcome
+from atomthink_plugin.api import Failure, Format, Outcome, Path, Question, Step
 from atomthink_plugin.formats.steps import ATOMIC_STEP
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.progress import RunProgress
@@ -59,7 +59,7 @@ def annotate_by_rollouts(
             fault = AttemptError("teacher", "refuses the request", result.reason)
             rejects.append(fault.reject(record.id, record.model_dump()))
             continue
-        kept, outcomes = right_chains(record, result, samples)
+        kept, outcomes = right_chains(record, result, samples, runner.format)
         counts.update(outcomes)  # `+=` would drop counts of 0
         fields = {"method": METHOD, "teacher": model, "source": record.source}
         chains += ({**chain.model_dump(exclude_none=True), **fields} for chain in kept)
@@ -76,7 +76,9 @@ def annotate_by_rollouts(
     return Annotation(source.read, good, chains, rejects), counts
 
 
-def right_chains(record: AnsweredQuestion, outcome: Outcome, samples: int) -> tuple[list[Chain], Counter[str]]:
+def right_chains(
+    record: AnsweredQuestion, outcome: Outcome, samples: int, format: Format
+) -> tuple[list[Chain], Counter[str]]:
     """Returns the distinct right chains of a question, and the counts of its rollouts."""
     steps_of = outcome.chains()
     counts = Counter[str]()
@@ -97,6 +99,17 @@ def right_chains(record: AnsweredQuestion, outcome: Outcome, samples: int) -> tu
         counts["kept"] += 1
         counts["again"] += node.multiplicity - 1
         fields = record.model_dump(include={"question", "images", "answer"})
-        chains.append(Chain(**fields, id=f"{record.id}/{len(chains) + 1}", steps=steps))
+        chains.append(Chain(**fields, id=f"{record.id}/{len(chains) + 1}", steps=_in_units(steps, format)))
     counts["steps"] = samples - counts.total()
     return chains, counts
+
+
+def _in_units(steps: Sequence[str], format: Format) -> tuple[str, ...]:
+    """Returns the units of a chain; pieces that have no joint, such as mini-steps, are one reply together."""
+    path = Path(Question("", ()))
+    joints: list[str] = []
+    for text in steps:
+        unit = format.unit(path)
+        joints.append(unit.joint if unit is not None else "")
+        path = path.extend(Step(text))
+    return tuple(steps) if all(joints) else ("".join(steps),)

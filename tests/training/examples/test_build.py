@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from atomthink_plugin.api import AtomThinkError, Prompt
+from atomthink_plugin.api import AtomThinkError, Prompt, Step
 from atomthink_plugin.config import Plan
 from atomthink_plugin.examples.example_file import read_examples
 from atomthink_plugin.formats.stages import STAGES
@@ -143,6 +143,17 @@ def test_examples_of_another_format_are_in_its_units(made: Made, source: Path, t
     found = built(source, out, model_args={"format": "stages"})
     assert found[0]["steps"] == [f"<{name}> 7 </{name}>" for name in STAGES]
     assert {one["answer"] for one in found} == {"7", "B"}
+
+
+def test_pieces_without_a_joint_are_one_reply(made: Made, source: Path, tmp_path: Path) -> None:
+    pieces = ["<Thought> 3 and ", "4 make 7 </Thou", "ght> <Output>7</Output>"]
+
+    def piece(prompt: Prompt, index: int, seed: int) -> Step:
+        return Step(pieces[len(prompt.begun)], tuple(range(4)), -1.0, "length")
+
+    made.policy = ScriptedReplies(piece)
+    found = built(source, tmp_path / "out" / "examples.jsonl", model_args={"format": "mini"})
+    assert found[0]["steps"] == ["<Thought> 3 and 4 make 7 </Thought> <Output>7</Output>"]
 
 
 @pytest.mark.parametrize(
