@@ -23,7 +23,7 @@ from atomthink_plugin.api import Choice, Count, Path, Search, SearchTree
 from atomthink_plugin.searches.voting import elect
 
 
-def adaptive_majority(n: Count = 16, confidence: Annotated[float, Gt(0.5), Le(1)] = 0.95) -> Search:
+def adaptive_majority(n: Count = 8, confidence: Annotated[float, Gt(0.5), Le(1)] = 0.95) -> Search:
     """Draws chains until their vote is decided, at most `n`. The answer that most of them reach wins, see `majority`.
 
     A note at the end of the chosen chain gives the chains drawn and an estimate of the tokens saved.
