@@ -83,21 +83,14 @@ def planned(name: str) -> Planned:
     return Planned(kind, found.search, found.format, found.settings)
 
 
-def ready(name: str) -> Planned:
-    try:
-        return planned(name)
-    except NotImplementedError:
-        pytest.xfail("not implemented yet")
-
-
 @pytest.fixture(params=sorted(KINDS))
 def way(request: pytest.FixtureRequest) -> Planned:
-    return ready(request.param)
+    return planned(request.param)
 
 
 @pytest.fixture(params=sorted(name for name, kind in KINDS.items() if kind.scored))
 def scored_way(request: pytest.FixtureRequest) -> Planned:
-    return ready(request.param)
+    return planned(request.param)
 
 
 def outcome(results: list[Result]) -> Outcome:
