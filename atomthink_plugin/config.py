@@ -48,14 +48,19 @@ class RunArguments(BaseModel):
     `direct`."""
 
     search: str | None = None
-    """Search of `thinking=slow`, one of these or a plugin's. By default `beam`."""
+    """Search of `thinking=slow`, one of these or a plugin's. By default `beam`. Its own arguments have no
+    prefix. Those of a further model that it asks have the role's name as prefix, such as
+    `judge_pretrained=`."""
 
     format: str | None = None
-    """How steps are asked for in `thinking=quick` and `thinking=slow`. `continue`: steps accumulate in the assistant's
-    turn. `atomic`: AtomThink's template, one turn per step, for checkpoints that were trained on it and for servers
-    that cannot continue an assistant's turn. `stages`: LLaVA-CoT's four tagged stages. `mini`: Marco-o1's pieces of 64
-    tokens. `few_shot`: another format with solved examples before the question. Plugins may add others. By default the search's own format, else the model's,
-    else `continue`."""
+    """How the policy is asked for a chain in `thinking=quick` and `thinking=slow`, and what one unit of the reply is.
+    `continue`: atomic steps that accumulate in the assistant's turn. `atomic`: AtomThink's template, one turn per step,
+    for checkpoints that were trained on it and for servers that cannot continue an assistant's turn. `stages`:
+    LLaVA-CoT's four tagged stages. `sentences`: the same stages, sentence by sentence. `thoughts`: Insight-V's tagged
+    reasoning, then the answer. `mini`: pieces of a fixed number of tokens, as in Marco-o1. `arrow`: Fine-tune-CoT's
+    rationale, arrow and answer. `few_shot`: another of these formats, which `format_form` names, with solved examples
+    before the question. Plugins may add others. Arguments of a format have the prefix `format_`. By default the
+    search's own format, else the model's, else `continue`."""
 
     prm: str | None = None
     """Process reward model: a local folder, or the id of a repository on the model hub. Searches that score steps need
