@@ -126,11 +126,15 @@ def test_the_contract_imports_nothing_but_the_redaction_of_secrets() -> None:
     assert GRAPH["api"] == {"redaction"}
 
 
+MADE_FOR = {("searches.swires", "formats.stages"), ("searches.reason_summarise", "formats.thoughts")}
+"""Searches over the units of one format."""
+
+
 @pytest.mark.parametrize("folder", ["formats", "searches"])
 def test_formats_and_searches_know_the_contract_alone(folder: str) -> None:
     known = {"api", "answers", "formats.parts"}  # final answers in texts, and texts in the parts of a message
     found = {(name, what) for name, what in arrows() if room(name) == folder and room(what) != folder}
-    assert {(name, what) for name, what in found if what not in known} == set()
+    assert {(name, what) for name, what in found if what not in known} <= MADE_FOR
 
 
 def test_the_engine_imports_models_tasks_and_training_through_its_doors_alone() -> None:

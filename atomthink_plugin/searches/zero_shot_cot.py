@@ -14,13 +14,13 @@ from typing import Final
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Choice, Path, Prompt, Search, SearchTree, Step, Unit
 from atomthink_plugin.formats.parts import append
-from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.searches.subquestions import furthest
 
 REASONING_TRIGGER: Final = "Let's think step by step."
 
 _RATIONALE: Final = Unit("rationale", partial=True, opening=f"{REASONING_TRIGGER} ")
 _ANSWER_TOKENS: Final = 128
+_PARAGRAPH: Final = "\n\n"
 
 
 def answer_trigger(options: int) -> str:
@@ -49,7 +49,7 @@ def zero_shot_cot() -> Search:
         if len(paths) > 1:
             trigger = answer_trigger(len(tree.question.choices))
             unit = Unit("answer", tokens=_ANSWER_TOKENS, partial=True, opening=f"{trigger} ")
-            paths += await _continued(tree, paths[1], unit, (SEPARATOR,))
+            paths += await _continued(tree, paths[1], unit, (_PARAGRAPH,))
         path = furthest(paths)
         return Choice(path, 0.0, tree.why(path))
 
@@ -61,13 +61,13 @@ async def _continued(tree: SearchTree, path: Path, unit: Unit, stops: tuple[str,
     reply: list[str] = []
     for step in path.steps:  # the trigger is a piece of its own, so that a prompt is a prefix of the next one
         begun = REASONING_TRIGGER if step.text.startswith(REASONING_TRIGGER) else ""
-        reply += [*filter(None, [begun]), step.text.removeprefix(begun) + SEPARATOR]
+        reply += [*filter(None, [begun]), step.text.removeprefix(begun) + _PARAGRAPH]
     reply.append(unit.opening.rstrip())
     messages = path.question.messages
     if _continues(tree):
         prompt = Prompt(messages, tuple(reply), stops)
     else:
-        prompt = Prompt(append(messages, SEPARATOR + "".join(reply)), stops=stops)
+        prompt = Prompt(append(messages, _PARAGRAPH + "".join(reply)), stops=stops)
     return await tree.ask(path, prompt, use=unit.name, unit=unit, read=final_answer)
 
 
