@@ -3,10 +3,10 @@
     python -m benchmarks.method_runs --data HUB --out runs
 
 HUB is a folder with the benchmark's data set (`MathLLMs/MathVision/data/*.parquet`, see docs/how-to/offline.md). All
-searches run in one process, with their default arguments. lmms-eval exits with 0 even if runs fail, so the result
-files are read: each run has to leave one sample per question, with a reply unless the model wrote no valid step, and
-no failed question in its journal.
-The embedded model was trained on other figures: its answers are wrong here, and accuracies are not shown.
+searches run in one process, with their default arguments besides `--arguments`. lmms-eval exits with 0 even if runs
+fail, so the result files are read: each run has to leave one sample per question, with a reply unless the model wrote
+no valid step, and no failed question in its journal. The embedded model was trained on other figures: its answers are
+wrong here, and accuracies are not shown.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ class Found:
         return self.samples == limit and self.empty == self.invalid and not self.failed
 
 
-def run(searches: Sequence[str], data: Path, out: Path, limit: int) -> None:
+def run(searches: Sequence[str], data: Path, out: Path, limit: int, arguments: str) -> None:
     """Runs all searches in one process of lmms-eval; its output goes to `lmms-eval.txt`."""
     runs = [
         {
             "model": "atomthink_tiny",
-            "model_args": f"thinking=slow,search={search},journal={out / search / 'journal'}",
+            "model_args": f"thinking=slow,search={search},journal={out / search / 'journal'},{arguments}".rstrip(","),
             "tasks": TASK,
             "limit": limit,
             "log_samples": True,
@@ -116,10 +116,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="HUB", help="folder that holds MathLLMs/MathVision")
     parser.add_argument("--out", type=Path, required=True, help="folder of runs, journals and the log")
     parser.add_argument("--limit", type=int, default=20, help="questions of each run")
+    parser.add_argument(
+        "--arguments", default="", help="further model arguments of all runs, such as `budget_calls=64`"
+    )
     parser.add_argument("--only", nargs="*", metavar="SEARCH", help="searches to run (default: all)")
     options = parser.parse_args()
     searches, out = options.only or list(registry().searches), options.out.absolute()
-    run(searches, options.data, out, options.limit)
+    run(searches, options.data, out, options.limit, options.arguments)
     rows = [found(search, out) for search in searches]
     table = Table(*(field.name for field in fields(Found)))
     for row in rows:
