@@ -57,11 +57,7 @@ def lookahead(
             others = await tree.expand(paths, n - 1, first=1) if n > 1 else [[] for _ in paths]
             return [_distinct([path, *more] if path else more) for path, more in zip(first, others, strict=True)]
 
-        choice = await beam_search(tree, lambda step: beams, candidates, rate, grow)
-        end = choice.path
-        for _ in range(depth):
-            end = follows.get(end.key) or end
-        return Choice(end, choice.value, tree.why(end))
+        return await beam_search(tree, lambda step: beams, candidates, rate, grow)
 
     return search
 

@@ -90,3 +90,17 @@ def test_a_rollout_answers_when_the_budget_is_spent() -> None:
     choice = solve(lookahead(1, 2), tree)
     assert (choice.path.answer, choice.stopped) == ("2", "final")
     assert choice.value == pytest.approx(0.7)
+
+
+def test_a_rollout_that_is_drawn_again_is_one_candidate() -> None:
+    roads = {"left": (0.9, 0.9, 0.1), "right": (0.5, 0.8, 0.9)}  # the scores of three steps
+    tree, scores = {"": {"Step 1: Start.": 1.0}, "Step 1: Start.": dict[str, float]()}, {"Step 1: Start.": 0.5}
+    for road, values in roads.items():
+        history, texts = "Step 1: Start.", [f"Step 2: Go {road}.", f"Step 3: Walk {road} on."]
+        for text, value in zip([*texts, f"Step 4: The final answer is: {road}."], values, strict=True):
+            tree.setdefault(history, {})[text] = 0.5
+            history = SEPARATOR.join([history, text])
+            scores[history] = value
+    # Samples 0 and 2 of the second step are equal: were they two candidates, they would fill the beam.
+    choice = solve(lookahead(2, 3, 1), tree_of(Grove(tree, scores, {}), exhaustive=True))
+    assert choice.path.answer == "right"
