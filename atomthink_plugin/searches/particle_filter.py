@@ -5,9 +5,11 @@ the odds of its process reward (the softmax of the log odds), and the next popul
 proportion to the weights. Finished particles keep their weights and take part. The finished particle with the largest
 weight answers.
 
-Different from the published code: `systematic` resampling is offered besides `multinomial`. Once all particles have
-finished, they are not resampled again, which could only lose the best of them. Particles that cannot be extended are
-replaced instead of counted as finished.
+The code has both ways of resampling, but its particle filter always uses `multinomial`.
+
+Different from the published code: once all particles have finished, they are not resampled again, which could only lose
+the best of them. Particles that cannot be extended are replaced instead of counted as finished. If none can be extended
+any more, as after a spent budget, a finished particle that was not drawn again still answers.
 """
 
 from __future__ import annotations
@@ -46,20 +48,21 @@ def particle_filter(
 
     async def search(tree: SearchTree) -> Choice:
         swarm = [tree.root] * particles
-        stuck: list[Path] = []
+        dropped: list[Path] = []
         values = [0.0] * particles
         step = 0
         while swarm and not all(path.final for path in swarm):
             moved = await _moved(tree, swarm)
-            stuck += [path for path, after in zip(swarm, moved, strict=True) if after is None]
+            dropped += [path for path, after in zip(swarm, moved, strict=True) if after is None]
             swarm = [path for path in moved if path is not None]
             values = await values_of(tree, swarm, aggregate)
             if swarm and not all(path.final for path in swarm):
                 drawn = resampled(values, _points(tree.question.key, step, particles, resampling))
                 _note(tree, swarm, values, drawn)
+                dropped += [path for i, path in enumerate(swarm) if path.final and i not in drawn]
                 swarm = [swarm[i] for i in drawn]
             step += 1
-        ends = swarm or stuck
+        ends = swarm or dropped
         return choose(tree, ends, values if swarm else await values_of(tree, ends, aggregate))
 
     return search

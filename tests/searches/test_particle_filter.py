@@ -147,3 +147,20 @@ def test_a_particle_that_cannot_go_on_is_replaced() -> None:
     choice = solve(particle_filter(8), grown)
     assert choice.path.answer == "1"
     assert {node.multiplicity for node in grown.outcome(choice).nodes if node.answer} == {8}
+
+
+@pytest.mark.parametrize("kind", ["systematic", "multinomial"])
+@pytest.mark.parametrize("calls", [8, 11, 20])
+def test_a_finished_particle_answers_if_the_budget_ends_all_others(kind: Resampling, calls: int) -> None:
+    def steps(history: str) -> dict[str, float]:
+        number = history.count("Step ") + 1
+        ends = {"Step 1: The final answer is: 1.": 0.5} if number == 1 else {}
+        return {f"Step {number}: Look at bar {number}.": 0.5, **ends}
+
+    scorer = ScriptedScorer(lambda history: 0.001 if "answer" in history else 0.999)
+    policy = ScriptedPolicy(lambda prompt: steps(prompt.prefix))
+    grown = question_tree(policy, scorer, limits=settings(budget_calls=calls))
+    choice = solve(particle_filter(8, kind), grown)
+    assert (choice.path.answer, choice.stopped, choice.value) == ("1", "final", pytest.approx(0.001))
+    # The others went on for as long as the budget lasted: the finished particles were not drawn again.
+    assert grown.usage.policy_calls == calls
