@@ -122,8 +122,10 @@ def _read_image(file: Path, where: str) -> bytes:
     content = _read(file, where)
     try:
         PIL.Image.open(BytesIO(content)).verify()
+    except PIL.UnidentifiedImageError:  # its text names a buffer
+        raise AtomThinkError(f"{where}: {file} is no image of a known type") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise AtomThinkError(f"{where}: {file.name} is no image: {error}") from None
+        raise AtomThinkError(f"{where}: {file} cannot be read: {error}") from None
     return content
 
 

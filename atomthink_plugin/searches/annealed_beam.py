@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from atomthink_plugin.api import Aggregate, AtomThinkError, Choice, Count, Path, Search, SearchTree
 from atomthink_plugin.searches.beam import beam_search
@@ -21,7 +21,7 @@ def annealed_beam(
     beams: Count = 4,
     narrowest: Count = 1,
     candidates: Count = 3,
-    drop: Annotated[float, Ge(0)] = 1.0,
+    drop: Annotated[float, Ge(0), Lt(math.inf)] = 1.0,
     aggregate: Aggregate = "mean",
 ) -> Search:
     """Extends fewer paths at each step: beam search over a schedule of widths.

@@ -33,7 +33,7 @@ def complex_vote(n: Count = 50, keep: Count = 40) -> Search:
         AtomThinkError: `keep` is larger than `n`.
     """
     if keep > n:
-        raise AtomThinkError(f"`keep={keep}` must be at most `n={n}`, the number of chains")
+        raise AtomThinkError(f"`keep={keep}` must be at most `n={n}`, the number of chains: pass a smaller `keep=`")
 
     async def search(tree: SearchTree) -> Choice:
         paths = await tree.rollouts(n)

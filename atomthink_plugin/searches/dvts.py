@@ -4,6 +4,9 @@ Source: Beeching et al., "Scaling test-time compute with open models" (2024; cod
 candidates per step are divided among `n / width` subtrees, each of which keeps its best candidate. The published
 defaults are `width=4` and the aggregate `last`.
 
+Different from the published code: candidates are ranked by their own steps. There, each is ranked after one more greedy
+step by default, as in `lookahead`.
+
 As in the published code, nothing makes the first steps of subtrees distinct but that each subtree samples its own. Here
 subtrees that meet in one node still draw different samples from there. The published code can also let the ends vote;
 here, as in its `pred`, the end with the best aggregate answers.

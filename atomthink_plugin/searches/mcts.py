@@ -11,9 +11,10 @@ has the reward 0; the most visited path answers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from atomthink_plugin.api import Aggregate, AtomThinkError, Choice, Count, Path, Search, SearchTree
 from atomthink_plugin.searches.reflection import format_after, one_thought, two_thoughts, with_reflection
@@ -24,7 +25,7 @@ from atomthink_plugin.searches.uct import UctNode
 def mcts(
     simulations: Count = 16,
     children: Count = 3,
-    exploration: Annotated[float, Ge(0)] = 1.414,
+    exploration: Annotated[float, Ge(0), Lt(inf)] = 1.414,
     aggregate: Aggregate = "mean",
     reflect: bool = False,
 ) -> Search:
@@ -41,16 +42,17 @@ def mcts(
     costs nothing.
 
     The most visited path takes the child with the most visits at every node, of equal ones that with the higher mean
-    reward, then the first. If it ends at an unfinished chain, its best simulated completion answers. The search ends
-    early when the budget is spent, or when no chain is left to find; then the chain with the best reward answers. The
-    simulations of a question run one after another, because each selection depends on the earlier rewards.
+    reward, then the first. If it ends at an unfinished chain, its best simulated completion answers. The chain with the
+    best reward answers if that completion has no answer, or if the search has found all chains, which ends it early. A
+    spent budget ends it early as well. The simulations of a question run one after another, because each selection
+    depends on the earlier rewards.
 
     Args:
         simulations: Chains that are simulated at most.
         children: Samples of a node that is expanded.
         exploration: Weight of nodes with few visits; 0 follows the rewards alone.
-        aggregate: How step scores become the reward of a chain: the `last` score, the `min`, the `mean` or the product
-            (`prod`). It has no effect without a PRM.
+        aggregate: How step scores become the reward of a chain: the `last` score, the `min`, the `mean`, the product
+            (`prod`) or the mean of the log odds (`log_odds`). It has no effect without a PRM.
         reflect: Whether a chain that states its answer goes on after the sentence "Wait! Maybe I made some mistakes! I
             need to rethink from scratch." until it states an answer again. If it does not, its first answer counts.
     """
