@@ -140,7 +140,7 @@ def test_finished_paths_have_the_aggregates_of_their_scores(browser: WebDriver, 
     table = all_of(browser, ".paths")[1]
     lines = table.find_elements(By.CSS_SELECTOR, "tbody tr")
     rows = [[cell.text for cell in line.find_elements(By.TAG_NAME, "td")] for line in lines]
-    found = sorted((cells[0].split()[0], cells[1].split()[0], *cells[2:6]) for cells in rows)
+    found = sorted((cells[0].split()[0], cells[1].split()[0], *cells[2 : 2 + len(REDUCE)]) for cells in rows)
     assert found == sorted(wanted)
     assert [row.text.split()[0] for row in table.find_elements(By.CSS_SELECTOR, "tr.chosen")] == [outcome.answer]
     assert texts(browser, ".paths .by") == ["mean", "mean"]
