@@ -52,13 +52,17 @@ async def duel(tree: SearchTree, at: Path, prompt: Prompt, pair: tuple[Path, Pat
     two that are equally likely.
 
     Args:
-        tree: Asks.
+        tree: Asks, and notes the decision at the verdict.
         at: The node that the verdict is entered under.
         prompt: Shows the first candidate as response 1 and the second as response 2.
         pair: The candidates.
     """
     replies = await tree.ask(at, prompt, use="judge", role="judge", unit=VERDICT)
     index = chosen(replies[0].step.text) if replies and replies[0].step is not None else None
+    if replies:
+        tree.note(
+            replies[0], "prefers none" if index is None else f"prefers {pair[index].key}, to {pair[1 - index].key}"
+        )
     return max(pair, key=lambda path: path.logprob) if index is None else pair[index]
 
 

@@ -97,8 +97,11 @@ def reasoning_prompt(path: Path) -> Prompt:
 
 
 async def _called_incorrect(tree: SearchTree, path: Path) -> bool:
-    replies = await tree.ask(path, reasoning_prompt(path), use="check", role="judge", unit=VERDICT)
-    return any(reply.step is not None and "incorrect" in reply.step.text.casefold() for reply in replies)
+    wrong = False
+    for reply in await tree.ask(path, reasoning_prompt(path), use="check", role="judge", unit=VERDICT):
+        wrong = reply.step is not None and "incorrect" in reply.step.text.casefold()
+        tree.note(reply, f"verdict {'incorrect' if wrong else 'correct'}")
+    return wrong
 
 
 def _hint(path: Path) -> str:
