@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from atomthink_plugin.answers import group
 from atomthink_plugin.api import Aggregate, Node, Outcome
+from atomthink_plugin.report.node_notes import pairs_of
 from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, ranked_by
+from atomthink_plugin.report.noted_reasons import noted_reason
 
 
 def choice_reason(
@@ -35,6 +38,8 @@ def confirmed_reason(
     end = tree.nodes[tree.chosen[-1]] if tree.chosen else None
     if outcome.answer is None:
         return _unfinished(outcome, name)
+    if (noted := noted_reason(name, outcome, tree)) is not None:
+        return f"{name} chose {_quoted(outcome.answer).removesuffix('.')}. {noted}"
     if end is None or end.answer is None:
         return None
     if len(tree.finished) == 1 and end.multiplicity == 1 and _alone(tree):
@@ -50,15 +55,23 @@ def _reason(
     end: Node, name: str, search: Mapping[str, Any], tree: FinishedTree, status: Mapping[str, NodeStatus]
 ) -> str | None:
     aggregate = ranked_by(search)
+    if name in ("adaptive_majority", "complex_vote", "shuffle_vote"):
+        if any("vote" in pairs_of(node.note) for node in tree.finished):
+            return None  # letters of options in other orders are not the same answers
+        return _voted(end, name, None, tree, _voters(name, tree))
     if name == "majority" or (name == "weighted" and aggregate is not None):
-        return _voted(end, name, aggregate, tree)
-    if name == "best_of_n" and aggregate is not None:
+        return _voted(end, name, aggregate, tree, tree.finished)
+    if name in ("best_of_n", "refined_best_of_n") and aggregate is not None:
         count = sum(node.multiplicity for node in tree.finished)
         return _highest(end, aggregate, tree, tree.finished, f"{name} chose {_named(end)}", f"{count} finished paths")
-    if name == "beam" and aggregate is not None:
+    if aggregate is not None and name not in ("greedy", "weighted"):
         pool = [node for node in tree.finished if status[node.id].kind in ("chosen", "finished")]
-        called = f"{len(pool)} finished paths that it kept"  # identical samples are one path of a beam
-        return _highest(end, aggregate, tree, pool, f"{name} chose {_named(end)}", called)
+        if name == "dvts":  # it notes the ends of its subtrees
+            pool = [node for node in pool if "subtree" in pairs_of(node.note)]
+        kept = " that it kept" if name == "beam" else ""
+        called = f"{len(pool)} finished paths{kept}"  # identical samples are one path of a beam
+        start = f"{name} chose {_named(end)}"
+        return _highest(end, aggregate, tree, pool, start, called) or _last_particle(end, name, aggregate, tree, start)
     if name == "greedy":
         steps = [status[key] for key in tree.chosen]
         if all(step.rank == 1 for step in steps):
@@ -87,15 +100,31 @@ def _highest(
     return f"{text}. The best path to another answer, {_named(rival)}, has {_unlike(second, best)}."
 
 
-def _voted(end: Node, name: str, aggregate: Aggregate | None, tree: FinishedTree) -> str | None:
+def _last_particle(end: Node, name: str, aggregate: Aggregate, tree: FinishedTree, start: str) -> str | None:
+    """Explains a choice among the particles that were left: resampling may have dropped better paths."""
+    value = tree.value(end, aggregate)
+    if name != "particle_filter" or value is None or not math.isclose(value, tree.outcome.value, abs_tol=1e-6):
+        return None
+    return f"{start}: the highest {aggregate} score, {_unlike(value)}, of the chains that were left in the end."
+
+
+def _voters(name: str, tree: FinishedTree) -> list[Node]:
+    """Returns the finished paths that voted, with the number of their votes as their multiplicity."""
+    if name != "complex_vote":
+        return list(tree.finished)
+    noted = ((node, pairs_of(node.note).get("votes", "0")) for node in tree.finished)
+    return [replace(node, multiplicity=int(votes)) for node, votes in noted if votes.isdecimal() and int(votes)]
+
+
+def _voted(end: Node, name: str, aggregate: Aggregate | None, tree: FinishedTree, voters: Sequence[Node]) -> str | None:
     """Explains a choice by votes. None if scores are missing or another answer has more votes."""
-    votes = [node for node in tree.finished for _ in range(node.multiplicity)]
+    votes = [node for node in voters for _ in range(node.multiplicity)]
     weights = [1.0 if aggregate is None else tree.value(node, aggregate) for node in votes]
     known = [weight for weight in weights if weight is not None]
     if len(known) < len(votes):
         return None
     groups = group([node.answer or "" for node in votes])
-    own = next(members for members in groups if any(votes[i].id == end.id for i in members))
+    own = next((members for members in groups if any(votes[i].id == end.id for i in members)), [])
     rivals = sorted((members for members in groups if members is not own), key=lambda it: -_sum(known, it))
     weight, total = _sum(known, own), sum(known)
     if not total or (rivals and _sum(known, rivals[0]) > weight):
@@ -148,7 +177,11 @@ def _unlike(number: float, other: float = math.nan, kind: str = "f") -> str:
 
 
 def _named(node: Node) -> str:
+    return _quoted(node.answer or "")
+
+
+def _quoted(text: str) -> str:
     """Returns an answer for the page, with formulas in delimiters."""
-    answer = " ".join((node.answer or "").split())
+    answer = " ".join(text.split())
     answer = answer if len(answer) <= 60 else f"{answer[:59]}…"
     return rf"\({answer}\)" if ("\\" in answer or "^" in answer) and "$" not in answer else answer

@@ -11,9 +11,15 @@ from typing import Any, Final, Literal
 
 from atomthink_plugin.api import FURTHER_ROOT, Aggregate, Node, Outcome, Search
 from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.report.node_notes import tree_notes
 from atomthink_plugin.searches.aggregates import AGGREGATES
+from atomthink_plugin.searches.annealed_beam import annealed_beam
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
+from atomthink_plugin.searches.dvts import dvts
+from atomthink_plugin.searches.lookahead import lookahead
+from atomthink_plugin.searches.particle_filter import particle_filter
+from atomthink_plugin.searches.refined_best_of_n import refined_best_of_n
 from atomthink_plugin.searches.weighted import weighted
 
 Kind = Literal["chosen", "continued", "finished", "pruned", "rejected", "ended", "side"]
@@ -30,7 +36,17 @@ Kind = Literal["chosen", "continued", "finished", "pruned", "rejected", "ended",
 
 _BEST_FIRST: Final = ("chosen", "continued", "finished", "ended", "pruned", "rejected", "side")
 
-_FACTORIES: Final[Mapping[str, Callable[..., Search]]] = {"beam": beam, "best_of_n": best_of_n, "weighted": weighted}
+_FACTORIES: Final[Mapping[str, Callable[..., Search]]] = {
+    "annealed_beam": annealed_beam,
+    "beam": beam,
+    "best_of_n": best_of_n,
+    "dvts": dvts,
+    "lookahead": lookahead,
+    "particle_filter": particle_filter,
+    "refined_best_of_n": refined_best_of_n,
+    "weighted": weighted,
+}
+"""Searches whose argument `aggregate` ranks or weights whole paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +91,27 @@ class FinishedTree:
 
     @cached_property
     def roots(self) -> Mapping[str, Sequence[Node]]:
-        """The first nodes of each tree by their root: the chosen path's root first, then the question's root."""
+        """The first nodes of each tree by their root: the chosen path's root first, then the question's root.
+
+        Other trees have the order of the numbers that the search noted in them.
+        """
         tops = {key: nodes for key, nodes in self.children.items() if key not in self.nodes}
         chosen = self.nodes[self.chosen[0]].parent if self.chosen else None
-        return dict(sorted(tops.items(), key=lambda top: (top[0] != chosen, top[0].startswith(FURTHER_ROOT), top[0])))
+
+        def place(key: str) -> tuple[bool, bool, str, str]:
+            noted = " ".join(self.purposes.get(key, {}).values())
+            return key != chosen, key.startswith(FURTHER_ROOT), noted, key
+
+        return {key: tops[key] for key in sorted(tops, key=place)}
+
+    @cached_property
+    def purposes(self) -> Mapping[str, Mapping[str, str]]:
+        """What the search noted about the purpose of each tree, by its root."""
+        nodes: dict[str, list[Node]] = {}
+        for node in self.nodes.values():
+            if node.note:
+                nodes.setdefault(self.root(node), []).append(node)
+        return {key: tree_notes(noted) for key, noted in nodes.items()}
 
     @cached_property
     def chosen(self) -> Sequence[str]:
@@ -178,7 +211,7 @@ class FinishedTree:
 
 def ranked_by(search: Mapping[str, Any]) -> Aggregate | None:
     """Returns the aggregate that a built-in search ranks paths by. None for other searches."""
-    if search.get("name") == "greedy":
+    if search.get("name") in ("greedy", "swires"):
         return "last"
     aggregate: Aggregate | None = _argument(search, "aggregate") if search.get("name") in _FACTORIES else None
     return aggregate

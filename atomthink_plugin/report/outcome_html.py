@@ -14,6 +14,7 @@ from typing import Any, Final
 from atomthink_plugin.api import Node, Outcome, Question, Stopped
 from atomthink_plugin.redaction import printable
 from atomthink_plugin.report.choice_reason import confirmed_reason
+from atomthink_plugin.report.node_notes import readable_note, tree_names
 from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, statuses
 from atomthink_plugin.report.page_images import thumbnail
 from atomthink_plugin.report.tree_svg import KINDS, TreePicture, score_colour, shown_nodes, tree_svg
@@ -61,7 +62,7 @@ def outcome_html(outcome: Outcome, question: Question, search: Mapping[str, Any]
         f"<p><b>Answer: {_written(outcome.answer) if outcome.answer is not None else 'none'}</b></p>",
         f"<p>{_written(reason)}</p>" if reason else "",
         *_steps(outcome),
-        *(_tree(tree, status) if outcome.nodes else ()),
+        *(_tree(tree, status, search) if outcome.nodes else ()),
         f"<p>The search ended by {_STOPPED[outcome.stopped]}. {_cost(outcome)}</p>",
     ]
     return f'<div style="max-width:76em;line-height:1.45">{"".join(parts)}</div>'
@@ -90,14 +91,17 @@ def _steps(outcome: Outcome) -> Iterator[str]:
         yield f"<p>{len(outcome.steps) - len(pairs)} more steps are not shown.</p>"
 
 
-def _tree(tree: FinishedTree, status: Mapping[str, NodeStatus]) -> Iterator[str]:
+def _tree(tree: FinishedTree, status: Mapping[str, NodeStatus], search: Mapping[str, Any]) -> Iterator[str]:
     """Yields the picture of the tree and, folded, the texts of its nodes."""
     nodes = shown_nodes(tree, status)
     total = len(tree.nodes)
-    yield _picture(tree_svg(status, nodes), f"search tree of {total} nodes, whose texts are in the list below")
+    names = dict(zip(tree.roots, tree_names(tree, search), strict=True)) if len(tree.roots) > 1 else None
+    shown = {tree.root(node) for node in nodes}
+    heads = names and {key: name for key, name in names.items() if key in shown}
+    yield _picture(tree_svg(status, nodes, heads), f"search tree of {total} nodes, whose texts are in the list below")
     if len(nodes) < total:
         yield f"<p>{total - len(nodes):,} of {total:,} nodes are not shown.</p>"
-    rows = (_node(node, status[node.id]) for node in nodes)
+    rows = (_node(node, status[node.id], tree) for node in nodes)
     yield (
         f"<details><summary>Texts of {len(nodes)} nodes</summary>"
         f"{_table(('step', 'score', 'status', 'text'), rows)}</details>"
@@ -114,16 +118,24 @@ def _picture(picture: TreePicture, description: str) -> str:
     )
 
 
-def _node(node: Node, status: NodeStatus) -> Sequence[str]:
+def _node(node: Node, status: NodeStatus, tree: FinishedTree) -> Sequence[str]:
     words = [
         f"rejected: {_written(node.rejected, MOST_NODE_TEXT)}" if node.rejected is not None else KINDS[status.kind]
     ]
+    if not node.is_step and status.kind != "side":
+        words.append("no step")
     if status.kind == "pruned":
         words.append(f"{status.rank} of {status.of}, {status.kept} kept")
     if node.multiplicity > 1:
         words.append(f"drawn {node.multiplicity} times")
     if node.use:
         words.append(f"asked for: {_written(node.use)}")
+    elif not node.is_step:
+        words.append("written by the search")
+    if node.unit not in ("step", node.use):
+        words.append(_written(node.unit, MOST_NODE_TEXT))
+    if node.note:
+        words.append(_written(readable_note(node.note, tree), MOST_NODE_TEXT))
     return str(status.depth), _pill(node.score), "; ".join(words), _written(node.text, MOST_NODE_TEXT)
 
 

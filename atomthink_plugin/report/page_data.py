@@ -10,12 +10,16 @@ from typing import Any, Final
 from atomthink_plugin.answers import equivalent, group
 from atomthink_plugin.api import FURTHER_ROOT, Node, Outcome
 from atomthink_plugin.report.choice_reason import choice_reason
+from atomthink_plugin.report.node_notes import readable_note, tree_names
 from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, preorder, ranked_by, statuses
 from atomthink_plugin.report.run_reader import RecordedRun, RunQuestion
 from atomthink_plugin.searches.aggregates import AGGREGATES
 
 _LISTED: Final = 160
 """Characters of a question's text in the list."""
+
+_VOTES: Final = ("majority", "weighted", "adaptive_majority", "complex_vote", "shuffle_vote")
+"""Searches whose value is a share of votes."""
 
 _SEARCHED: Final = 4000
 """Characters of each question's text and replies that the text search covers."""
@@ -132,8 +136,10 @@ def _answer(answer: RunQuestion, search: Mapping[str, Any]) -> dict[str, Any]:
 
 def _won(outcome: Outcome, search: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the value of the chosen path, None for searches without a ranking."""
-    if search.get("name") in ("majority", "weighted"):
+    if search.get("name") in _VOTES:
         by = "share of votes"
+    elif search.get("name") == "mcts":
+        by = "reward"
     elif (aggregate := ranked_by(search)) is not None:
         by = f"{aggregate} score"
     else:
@@ -148,8 +154,15 @@ def _drawn(
     order = preorder(tree, status)
     numbers = {node.id: number for number, node in enumerate(order)}
     roots = {key: -1 - number for number, key in enumerate(tree.roots)}
-    nodes = [_node(node, (numbers | roots)[node.parent], status[node.id]) for node in order]
-    return {"nodes": nodes, "finished": _finished(tree, numbers, search, answered)}
+    nodes = [
+        _known(
+            **_node(node, (numbers | roots)[node.parent], status[node.id]),
+            note=readable_note(node.note, tree) if node.note else None,
+        )
+        for node in order
+    ]
+    names = list(tree_names(tree, search)) if len(roots) > 1 else None
+    return _known(nodes=nodes, finished=_finished(tree, numbers, search, answered), roots=names)
 
 
 def _node(node: Node, parent: int, status: NodeStatus) -> dict[str, Any]:

@@ -23,13 +23,14 @@ class Cell:
     line: int
 
 
-def layout(nodes: Sequence[Node]) -> tuple[list[Cell], dict[str, int]]:
+def layout(nodes: Sequence[Node], headed: bool = False) -> tuple[list[Cell], dict[str, int]]:
     """Returns the place of each node, and the line of each root by its key.
 
     A first child is in its parent's line. Any other child starts on the next lower line with enough free columns.
 
     Args:
         nodes: In the order of `preorder`, each after its parent.
+        headed: Whether the line above each root is left free for a heading.
     """
     cells: list[Cell] = []
     places: dict[str, Cell] = {}
@@ -38,7 +39,7 @@ def layout(nodes: Sequence[Node]) -> tuple[list[Cell], dict[str, int]]:
     for i, node in enumerate(nodes):
         above = places.get(node.parent)
         if above is None:
-            line = roots.setdefault(node.parent, max(used.values(), default=-1) + 1)
+            line = roots.setdefault(node.parent, max(used.values(), default=-1) + (2 if headed else 1))
             above = Cell(0, line - 1)
         column = above.column + 1
         if follows(nodes, i):

@@ -6,7 +6,7 @@ The picture has the layout and the colours of the map in the page of `atomthink 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -14,6 +14,7 @@ from typing import Final
 
 from atomthink_plugin.api import Node
 from atomthink_plugin.redaction import printable
+from atomthink_plugin.report.node_notes import short_note
 from atomthink_plugin.report.node_status import FinishedTree, Kind, NodeStatus, preorder
 from atomthink_plugin.report.output_files import base_style
 from atomthink_plugin.report.tree_layout import Cell, follows, layout
@@ -26,7 +27,9 @@ _NOT_XML: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 _LEFT, _TOP, _COLUMN, _LINE, _BOX, _HEIGHT = 34, 34, 66, 32, 44, 22  # of the picture, a cell and a box
 _LETTER: Final = 7.5  # width of a letter of an answer
 _ANSWER: Final = 14  # letters of an answer
+_SMALL: Final = 6.1  # width of a letter of a note
 _MARK: Final = 7  # letters of what a text was asked for
+_HEAD: Final = 10  # letters of the name of a unit
 _LEGEND: Final = 32  # height
 _LEAST_WIDTH: Final = 640  # of the legend
 
@@ -46,7 +49,9 @@ _STYLE: Final = """
 .rejected .box { stroke: var(--quiet); stroke-dasharray: 2 3; }
 .score { fill: #14171c; font-weight: 600; }
 .unscored + .score { fill: var(--ink); }
-.times { fill: var(--quiet); font-size: 10px; }
+.times, .note { fill: var(--quiet); font-size: 10px; }
+.note { paint-order: stroke; stroke: var(--panel); stroke-width: 3px; }
+.tree-head { fill: var(--ink); font: 600 11px system-ui, sans-serif; }
 .answer { fill: var(--ink); }
 .chosen .answer { fill: var(--accent); font-weight: 700; }
 """
@@ -58,7 +63,7 @@ KINDS: Final[Mapping[Kind, str]] = {
     "pruned": "pruned",
     "rejected": "rejected",
     "ended": "not extended",
-    "side": "asked outside the chains",
+    "side": "no step",
 }
 """What the kinds of a node's status are called."""
 
@@ -104,31 +109,42 @@ def shown_nodes(tree: FinishedTree, status: Mapping[str, NodeStatus], most: int 
     return [node for node in order if node.id in kept]
 
 
-def tree_svg(status: Mapping[str, NodeStatus], nodes: Sequence[Node]) -> TreePicture:
+def tree_svg(
+    status: Mapping[str, NodeStatus], nodes: Sequence[Node], names: Mapping[str, str] | None = None
+) -> TreePicture:
     """Returns the picture. It follows the light or dark colour scheme of its page.
 
     Args:
         status: The status of each node.
         nodes: The nodes to draw, see `shown_nodes`.
+        names: The heading of each root's tree, if there are several.
     """
-    cells, roots = layout(nodes)
+    cells, roots = layout(nodes, headed=bool(names))
+    size = _Size.of(nodes)
     placed = list(zip(nodes, cells, strict=True))
     columns, lines = max(cell.column for cell in cells), max(cell.line for cell in cells) + 1
     letters = max((min(len(node.answer), _ANSWER) for node in nodes if node.answer is not None), default=0)
-    width = round(max(_LEFT + columns * _COLUMN + letters * _LETTER, _LEAST_WIDTH))
-    bottom = _TOP + lines * _LINE
+    bottom = _TOP + lines * size.line
+    legend, end = _legend(nodes, {status[node.id].kind for node in nodes}, bottom + 18)
+    width = round(max(_LEFT + columns * size.column + letters * _LETTER, end, _LEAST_WIDTH))
     above = {node.id: cell for node, cell in placed}
     edges = [
-        (status[node.id].kind, _edge(cell, above.get(node.parent), roots.get(node.parent, 0))) for node, cell in placed
+        (status[node.id].kind, _edge(size, cell, above.get(node.parent), roots.get(node.parent, 0)))
+        for node, cell in placed
     ]
     edges.sort(key=lambda edge: edge[0] == "chosen")  # the chosen path is drawn above the others
+    heads = _heads(placed, status)
     parts = [
         f'<rect class="card" x=".5" y=".5" width="{width - 1}" height="{bottom + _LEGEND - 1}" rx="10"/>',
-        *(f'<circle class="root" cx="12" cy="{_middle(line)}" r="5"/>' for line in roots.values()),
-        *(_text("head", _LEFT + (k - 0.5) * _COLUMN - 11, 17, f"step {k}", "middle") for k in range(1, columns + 1)),
+        *(f'<circle class="root" cx="12" cy="{size.y(line):g}" r="5"/>' for line in roots.values()),
+        *(_text("tree-head", 8, size.y(roots[key] - 1) + 8, name) for key, name in (names or {}).items()),
+        *(_text("head", size.x(k) + _BOX / 2, 17, heads[k], "middle") for k in range(1, columns + 1)),
         *(f'<path class="edge {kind}" d="{way}"/>' for kind, way in edges),
-        *(_node(node, cell, status[node.id].kind, not follows(nodes, i + 1)) for i, (node, cell) in enumerate(placed)),
-        *_legend(nodes, {status[node.id].kind for node in nodes}, bottom + 18),
+        *(
+            _node(node, size.x(cell.column), size.y(cell.line), status[node.id].kind, not follows(nodes, i + 1))
+            for i, (node, cell) in enumerate(placed)
+        ),
+        *legend,
     ]
     height = bottom + _LEGEND
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
@@ -136,27 +152,59 @@ def tree_svg(status: Mapping[str, NodeStatus], nodes: Sequence[Node]) -> TreePic
     return TreePicture(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{"".join(parts)}</svg>', width, height)
 
 
-def _middle(line: int) -> float:
-    return _TOP + line * _LINE + _HEIGHT / 2
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """The width of a column and the height of a line. Notes need wider columns and higher lines."""
+
+    column: float
+    line: int
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node]) -> _Size:
+        letters = max(len(short_note(node.note)) for node in nodes)
+        return cls(max(_COLUMN, 10 + letters * _SMALL), _LINE + 15 if letters else _LINE)
+
+    def x(self, column: int) -> float:
+        """Returns the left end of the boxes in a column."""
+        return _LEFT + (column - 1) * self.column
+
+    def y(self, line: int) -> float:
+        """Returns the middle of the boxes in a line."""
+        return _TOP + line * self.line + _HEIGHT / 2
 
 
-def _edge(cell: Cell, above: Cell | None, root: int) -> str:
+def _heads(placed: Sequence[tuple[Node, Cell]], status: Mapping[str, NodeStatus]) -> Mapping[int, str]:
+    """Returns the name of the unit of each column's chains if they have one in common, else the number of the step."""
+    units: dict[int, set[str]] = {}
+    for node, cell in placed:
+        units.setdefault(cell.column, set()).update({node.unit} if status[node.id].kind != "side" else ())
+    return {column: _head(column, found) for column, found in units.items()}
+
+
+def _head(column: int, units: Set[str]) -> str:
+    if len(units) == 1 and "step" not in units:
+        return shortened(next(iter(units)), _HEAD)
+    return f"step {column}" if units else ""
+
+
+def _edge(size: _Size, cell: Cell, above: Cell | None, root: int) -> str:
     """Returns the curve from the node above, or from the root in the line `root`, to a node."""
-    x, y = _LEFT + (cell.column - 1) * _COLUMN, _middle(cell.line)
-    start = 12 if above is None else _LEFT + (above.column - 1) * _COLUMN + _BOX
-    top = _middle(root if above is None else above.line)
+    x, y = size.x(cell.column), size.y(cell.line)
+    start = 12 if above is None else size.x(above.column) + _BOX
+    top = size.y(root if above is None else above.line)
     bend = (start + x) / 2
-    return f"M{start} {top}C{bend} {top} {bend} {y} {x} {y}"
+    return f"M{start:g} {top:g}C{bend:g} {top:g} {bend:g} {y:g} {x:g} {y:g}"
 
 
-def _node(node: Node, cell: Cell, kind: Kind, ends: bool) -> str:
-    x, y = _LEFT + (cell.column - 1) * _COLUMN, _middle(cell.line)
+def _node(node: Node, x: float, y: float, kind: Kind, ends: bool) -> str:
     corner = 0 if not node.is_step else 11 if node.answer is None else 4
     fill = ' class="box unscored"' if node.score is None else f' class="box" fill="{score_colour(node.score)}"'
-    box = f'<rect{fill} x="{x}" y="{y - _HEIGHT / 2}" width="{_BOX}" height="{_HEIGHT}" rx="{corner}"/>'
+    box = f'<rect{fill} x="{x:g}" y="{y - _HEIGHT / 2:g}" width="{_BOX}" height="{_HEIGHT}" rx="{corner}"/>'
     parts = [box, _text("score", x + _BOX / 2, y + 4, _label(node), "middle")]
     if node.multiplicity > 1:
         parts.append(_text("times", x + _BOX - 2, y - _HEIGHT / 2 - 2, f"×{node.multiplicity}", "end"))
+    if note := short_note(node.note):
+        parts.append(_text("note", x, y + _HEIGHT / 2 + 11, note))
     if node.answer is not None and ends:
         parts.append(_text("answer", x + _BOX + 8, y + 4, shortened(node.answer, _ANSWER)))
     return f'<g class="{kind}" data-node="{escape(node.id)}">{"".join(parts)}</g>'
@@ -174,27 +222,34 @@ def _text(style: str, x: float, y: float, text: str, anchor: str = "start") -> s
     return f'<text class="{style}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _legend(nodes: Sequence[Node], kinds: set[Kind], y: float) -> Iterator[str]:
-    """Yields the keys of what the picture has, from left to right."""
+def _legend(nodes: Sequence[Node], kinds: Set[Kind], y: float) -> tuple[list[str], float]:
+    """Returns the keys of what the picture has, from left to right, and where they end."""
     x = 12.0
+    parts: list[str] = []
     if any(node.score is not None for node in nodes):
-        yield _text("head", x, y, "step score 0")
+        parts.append(_text("head", x, y, "step score 0"))
         for i in range(10):
             colour = score_colour((i + 0.5) / 10)
-            yield f'<rect fill="{colour}" x="{x + 70 + 6 * i:g}" y="{y - 8}" width="6" height="8"/>'
-        yield _text("head", x + 134, y, "1")
+            parts.append(f'<rect fill="{colour}" x="{x + 70 + 6 * i:g}" y="{y - 8}" width="6" height="8"/>')
+        parts.append(_text("head", x + 134, y, "1"))
         x += 156
     for kind in KINDS:
         if kind in kinds and kind not in ("continued", "ended"):
-            yield (
+            parts.append(
                 f'<path class="edge {kind}" d="M{x:g} {y - 4}h20"/>'
                 if kind != "finished"
-                else (f'<rect class="box unscored" x="{x + 4:g}" y="{y - 9}" width="14" height="10" rx="3"/>')
+                else f'<rect class="box unscored" x="{x + 4:g}" y="{y - 9}" width="14" height="10" rx="3"/>'
             )
-            yield _text("head", x + 25, y, KINDS[kind])
+            parts.append(_text("head", x + 25, y, KINDS[kind]))
             x += 40 + 6 * len(KINDS[kind])
-    if any(node.multiplicity > 1 for node in nodes):
-        yield _text("head", x, y, "×n identical samples")
+    said = {
+        "×n identical samples": any(node.multiplicity > 1 for node in nodes),
+        "under a box: what the search noted": any(short_note(node.note) for node in nodes),
+    }
+    for text in (text for text, there in said.items() if there):
+        parts.append(_text("head", x, y, text))
+        x += 14 + 5.6 * len(text)
+    return parts, x
 
 
 def shortened(text: str, letters: int) -> str:

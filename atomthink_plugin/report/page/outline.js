@@ -1,15 +1,15 @@
 // All nodes with their texts, nested as in the tree, and the finished paths with their scores and votes.
 
-// A candidate is a step sampled from a policy. Other texts are marked: those that a search asks for outside the chains (a
-// judge's verdict), and those that it writes itself.
+// A step is sampled from a policy as part of a chain. Other texts are marked as no steps: replies to prompts of the
+// search's own (a judge's verdict), and those that it writes itself.
 const isWritten = (node) => node.role === "";
 const isCandidate = (node) => node.use === undefined && !isWritten(node);
 const markOf = (node) => node.use ?? (isWritten(node) ? "written" : "");
 const originOf = (node) => (node.use !== undefined ? "asked-node" : isWritten(node) ? "written-node" : "");
 
 const badges = (node) => [
-  node.use !== undefined && node.use,
-  isWritten(node) && "written by the search",
+  node.use !== undefined && `no step: ${node.use}`,
+  isWritten(node) && "no step: written by the search",
   node.role && `role ${node.role}`,
   node.unit !== undefined && `unit ${node.unit}`,
 ].filter(Boolean);
@@ -18,11 +18,16 @@ const counted = (tree) => {
   const asked = tree.nodes.filter((node) => node.use !== undefined).length;
   const texts = tree.nodes.filter((node) => node.use === undefined && isWritten(node)).length;
   const candidates = tree.nodes.length - asked - texts;
-  return [`${count(candidates)} candidates`, asked && `${count(asked)} asked texts`, texts && `${count(texts)} written texts`].filter(Boolean).join(", ");
+  const parts = [
+    [candidates, "candidate step", "candidate steps"],
+    [asked, "reply to another prompt", "replies to other prompts"],
+    [texts, "text written by the search", "texts written by the search"],
+  ];
+  return parts.filter(([number], i) => i === 0 || number).map(([number, one, several]) => `${count(number)} ${number === 1 ? one : several}`).join(", ");
 };
 
 const rootOf = (node) => -1 - node.parent;
-const treeName = (root, roots) => (roots > 1 ? `tree ${root + 1} of ${roots}` : "the question");
+const treeName = (tree, root) => tree.roots?.[root] ?? "the question";
 
 const BECAME = {
   chosen: "chosen", continued: "extended", finished: "finished", pruned: "pruned", rejected: "rejected", ended: "not extended", side: "",
@@ -47,6 +52,7 @@ const line = (node) => make("span", { class: "line" },
   make("span", { class: "line-facts" }, pill(node.score), node.times && make("b", { class: "times", title: "identical samples" }, `×${node.times}`),
     ...badges(node).map((text) => make("span", { class: `badge ${originOf(node)}` }, text)),
     make("span", { class: `status ${node.kind}` }, status(node)),
+    node.note !== undefined && make("span", { class: "note", title: "noted by the search" }, node.note),
     node.probability !== undefined && make("span", { class: "quiet", title: "mean probability of its tokens" }, `p ${decimal(node.probability)}`),
     make("span", { class: "quiet" }, `${count(node.tokens)} tokens`)),
   written(node.text));
@@ -73,7 +79,7 @@ const outline = (tree, select) => {
     const inner = node.parent < 0 ? (tops[rootOf(node)] ??= make("ol", { class: "outline" })) : items[node.parent].inner;
     inner.append(items[i].item);
   });
-  return make("div", { class: "outlines" }, ...tops.flatMap((top, root) => [tops.length > 1 && make("h4", {}, treeName(root, tops.length)), top]).filter(Boolean));
+  return make("div", { class: "outlines" }, ...tops.flatMap((top, root) => [tops.length > 1 && make("h4", {}, treeName(tree, root)), top]).filter(Boolean));
 };
 
 // Neighbouring paths with equivalent answers, with the number of paths in the tree that have this answer.
