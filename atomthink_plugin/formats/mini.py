@@ -57,7 +57,7 @@ class Mini:
         """Returns a mini-step; the steps of a question's history are whole paragraphs."""
         if path.depth < len(path.question.history):
             return Unit("given", joint=SEPARATOR)
-        return Unit("mini", tokens=self.mini_tokens, partial=True, joint="", check=_check)
+        return Unit("mini", tokens=self.mini_tokens, partial=True, joint="", cut=_whole_characters, check=_check)
 
     def answer(self, text: str) -> str | None:
         """Returns the answer that a whole reply states."""
@@ -95,6 +95,11 @@ def _ended(text: str) -> str | None:
 def _inner(output: re.Match[str]) -> str | None:
     inner = output[1].strip()
     return final_answer(inner) or inner or None
+
+
+def _whole_characters(text: str) -> str:
+    """Returns a sample without half a character at its end; the sample that continues it has the whole one."""
+    return text.removesuffix("\ufffd")
 
 
 def _check(text: str, history: Sequence[str]) -> str | None:

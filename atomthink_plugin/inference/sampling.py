@@ -289,8 +289,8 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 def _decode_after(tokenizer: PreTrainedTokenizerBase, said: Sequence[int], ids: Sequence[int]) -> str:
     """Returns the text of `ids` after that of `said`.
 
-    By themselves `ids` may have another one: their first character may begin in `said`, and SentencePiece tokenizers
-    write no blank before the first word of a text.
+    By themselves `ids` may have another one: their first character may begin in `said`, where its half is no text, and
+    SentencePiece tokenizers write no blank before the first word of a text.
     """
     before = decode(tokenizer, said).removesuffix(_HALF) if said else ""
     whole = decode(tokenizer, [*said, *ids])
@@ -307,8 +307,6 @@ def complete(
 ) -> Completion:
     """Cuts what one row generated at its stop string.
 
-    The half of a character with which the token limit ends a text is left out: it is part of the text after it.
-
     Args:
         ids: Generated ids; anything may follow an end token.
         logprobs: For each of them, its log-probability and at least `draw.tops` of those of the likeliest tokens.
@@ -321,7 +319,6 @@ def complete(
     ids = tuple(ids[:end])
     finish: FinishReason = "eos" if ids and ids[-1] in ends else "length"
     text, kept = _decode_after(tokenizer, said, ids), len(ids)
-    text = text.removesuffix(_HALF) if finish == "length" else text
     lead = len(text) - len(text.lstrip())
     found = [(text.index(stop, lead), stop) for stop in draw.stops if stop in text[lead:]]
     if found:

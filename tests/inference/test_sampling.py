@@ -131,7 +131,8 @@ def in_pieces(words: PreTrainedTokenizerFast, ids: list[int], size: int) -> list
     end = len(words) - 1
     starts = range(0, len(ids), size)
     pieces = [(ids[:start], ids[start : start + size]) for start in starts]
-    return [complete(piece, [[0.0]] * len(piece), Draw(0), words, [end], said).text for said, piece in pieces]
+    texts = [complete(piece, [[0.0]] * len(piece), Draw(0), words, [end], said).text for said, piece in pieces]
+    return [text.removesuffix("\ufffd") for text in texts]  # half a character is in the text after it
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
