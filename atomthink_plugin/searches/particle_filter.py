@@ -49,21 +49,20 @@ def particle_filter(
     async def search(tree: SearchTree) -> Choice:
         swarm = [tree.root] * particles
         dropped: list[Path] = []
-        values = [0.0] * particles
         step = 0
         while swarm and not all(path.final for path in swarm):
             moved = await _moved(tree, swarm)
             dropped += [path for path, after in zip(swarm, moved, strict=True) if after is None]
             swarm = [path for path in moved if path is not None]
-            values = await values_of(tree, swarm, aggregate)
             if swarm and not all(path.final for path in swarm):
+                values = await values_of(tree, swarm, aggregate)
                 drawn = resampled(values, _points(tree.question.key, step, particles, resampling))
                 _note(tree, swarm, values, drawn)
                 dropped += [path for i, path in enumerate(swarm) if path.final and i not in drawn]
                 swarm = [swarm[i] for i in drawn]
             step += 1
         ends = swarm or dropped
-        return choose(tree, ends, values if swarm else await values_of(tree, ends, aggregate))
+        return choose(tree, ends, await values_of(tree, ends, aggregate))
 
     return search
 

@@ -135,6 +135,19 @@ def test_copies_follow_the_odds_and_are_noted(kind: Resampling) -> None:
     assert found["Step 1: Good."][1] == f"weight {weight:.3f}, particles {started}, copies {copies}"
 
 
+def test_resampling_may_leave_only_finished_particles() -> None:
+    """Then the value is that of the particle that answers, not of one that was dropped."""
+    tree = {
+        "": {"Step 1: Wait.": 0.5, "Step 1: The final answer is: 1.": 0.5},
+        "Step 1: Wait.": {"Step 2: The final answer is: 2.": 1.0},
+    }
+    scores = {"Step 1: Wait.": 0.8, "Step 1: The final answer is: 1.": 0.7}
+    scores |= {"Step 1: Wait.\n\nStep 2: The final answer is: 2.": 1.0}
+    for i in range(60):
+        choice = solve(particle_filter(2, "multinomial"), tree_of(Grove(tree, scores, {}), id=f"q{i}"))
+        assert choice.value == {"1": 0.7, "2": 1.0}[choice.path.answer or ""]
+
+
 def test_a_particle_that_cannot_go_on_is_replaced() -> None:
     tree = {
         "": {"Step 1: Good.": 0.5, "Step 1: Bad.": 0.5},
