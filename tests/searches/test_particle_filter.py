@@ -143,7 +143,7 @@ def test_resampling_may_leave_only_finished_particles() -> None:
     }
     scores = {"Step 1: Wait.": 0.8, "Step 1: The final answer is: 1.": 0.7}
     scores |= {"Step 1: Wait.\n\nStep 2: The final answer is: 2.": 1.0}
-    for i in range(60):
+    for i in range(200):
         choice = solve(particle_filter(2, "multinomial"), tree_of(Grove(tree, scores, {}), id=f"q{i}"))
         assert choice.value == {"1": 0.7, "2": 1.0}[choice.path.answer or ""]
 
