@@ -21,7 +21,9 @@ from atomthink_plugin.tasks.demo.questions import (
     training_stream,
 )
 from atomthink_plugin.training.records import write_records
+from atomthink_plugin.training.tiny.forms import arrow, stages, thoughts, zero_shot
 from atomthink_plugin.training.tiny.labels import corrections, slipped_steps, verdicts, with_number, wrong_number
+from atomthink_plugin.training.tiny.requests import ballots, checks, duels, summaries
 
 FIGURES: Final = "figures"
 IMAGE_SIDE: Final = 112
@@ -169,7 +171,11 @@ def _reading(items: tuple[tuple[str, int], ...], rng: random.Random) -> tuple[st
 
 
 MAKERS: Final[dict[str, Maker]] = {
-    maker.__name__: maker for maker in (naming, reading, solving, asking, calculations, readings, slips)
+    maker.__name__: maker
+    for maker in (
+        *(naming, reading, solving, asking, calculations, readings, slips),
+        *(stages, thoughts, arrow, zero_shot, summaries, duels, checks, ballots),
+    )
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from atomthink_plugin.training.tiny.files import IMAGE_SIDE, Figures
-from atomthink_plugin.training.tiny.tokenizer import build_tokenizer
+from atomthink_plugin.training.tiny.tokenizer import build_tokenizer, extend
 from atomthink_plugin.training.tiny.vision import connect, pretrain
 from atomthink_plugin.training.train.weight_names import hub_names
 
@@ -159,6 +160,27 @@ def make_grown(out: Path, model: Path, layers: int, eyes: Path | None, images: b
     else:
         _language_model(grown).save_pretrained(out)
         tokenizer.save_pretrained(out)
+
+
+def make_extended(out: Path, model: Path, texts: Sequence[str]) -> None:
+    """Writes a trained model that reads and writes further texts as single tokens.
+
+    The embedding of such a token starts as the mean of those of the text's tokens.
+
+    Args:
+        out: Folder of the checkpoint.
+        model: The trained model.
+        texts: The texts.
+    """
+    trained = load(model)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
+    known = len(tokenizer)
+    before = extend(tokenizer, texts)
+    trained.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        weight: Any = trained.get_input_embeddings().weight
+        weight[known:] = torch.stack([weight[ids].mean(0) for ids in before])
+    save(trained, tokenizer, out)
 
 
 def _language_model(model: LlavaForConditionalGeneration) -> LlamaForCausalLM:

@@ -32,8 +32,10 @@ from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from atomthink_plugin.training.label.rollouts import sample_chains
 from atomthink_plugin.training.records import AnsweredQuestion, json_rows, read_records, relocated, write_records
 from atomthink_plugin.training.tiny.files import Figures, labelled_chain, write, write_held_out
-from atomthink_plugin.training.tiny.model import make_base, make_grown
+from atomthink_plugin.training.tiny.model import make_base, make_extended, make_grown
 from atomthink_plugin.training.tiny.muon import muon_with_adamw
+from atomthink_plugin.training.tiny.requests import fixed_texts
+from atomthink_plugin.training.tiny.tokenizer import FORMAT_TEXTS
 from atomthink_plugin.training.train.policy import train_policy
 from atomthink_plugin.training.train.prm import train_prm
 from atomthink_plugin.training.train.recipe import PolicyRecipe, PrmRecipe, Recipe, checked_recipe
@@ -64,7 +66,7 @@ def run_stages(out: Path, only: Sequence[str] | None = None, scale: float = 1.0,
     Raises:
         AtomThinkError: A stage fails, a name in `only` is unknown, or a stage was finished with another recipe.
     """
-    stages = {file.stem: file for file in sorted(recipes.glob("*.yaml"))}
+    stages = {file.stem: file for file in sorted(recipes.glob("*.yaml"), key=_number)}
     chosen = [name for name in stages if _is_chosen(name, only)]
     for wanted in only or ():
         if not any(_is_chosen(name, [wanted]) for name in stages):
@@ -84,6 +86,10 @@ def run_stages(out: Path, only: Sequence[str] | None = None, scale: float = 1.0,
                 f"`--out {out}`: {name} was finished with another recipe or another `--scale`, see {recipe}. Name "
                 f"another folder, or remove the stage's line from {out / DONE} to run it again"
             )
+
+
+def _number(recipe: Path) -> int:
+    return int(recipe.stem.partition("-")[0])
 
 
 def _is_chosen(name: str, only: Sequence[str] | None) -> bool:
@@ -164,6 +170,12 @@ def grow(recipe: dict[str, Any]) -> None:
     make_grown(Path(recipe["out"]), Path(recipe["model"]), recipe["layers"], eyes and Path(eyes), recipe["images"])
 
 
+def extend(recipe: dict[str, Any]) -> None:
+    """Adds the texts of further prompt formats, or of the requests of searches, to a trained model's tokenizer."""
+    texts = FORMAT_TEXTS if recipe["texts"] == "formats" else fixed_texts()
+    make_extended(Path(recipe["out"]), Path(recipe["model"]), texts)
+
+
 def chains(recipe: dict[str, Any]) -> None:
     """Samples a policy's chain for each question and writes those with an answer, with exact labels."""
     questions, out, temperature = Path(recipe["questions"]), Path(recipe["out"]), recipe["temperature"]
@@ -205,5 +217,5 @@ def _with_muon(kind: type[R], fields: dict[str, Any]) -> tuple[R, OptimizerFacto
 
 
 KINDS: Final[dict[str, Callable[[dict[str, Any]], None]]] = {
-    kind.__name__: kind for kind in (base, data, grow, chains, held, policy, prm)
+    kind.__name__: kind for kind in (base, data, grow, extend, chains, held, policy, prm)
 }

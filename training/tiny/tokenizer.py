@@ -6,16 +6,20 @@ across spaces, so that a step has about ten tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from atomthink_plugin.formats.arrow import ARROW, PROMPT_END, REPLY_END
 from atomthink_plugin.formats.continuation import CONTINUE_INSTRUCTION
 from atomthink_plugin.formats.cot import COT_INSTRUCTION
+from atomthink_plugin.formats.stages import STAGES, STAGES_INSTRUCTION
 from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.formats.thoughts import END as THOUGHTS_END
+from atomthink_plugin.formats.thoughts import START, THOUGHTS_INSTRUCTION
 from atomthink_plugin.tasks.demo.questions import COLOURS, HINT, training_stream
 
 PAD: Final = "<pad>"
@@ -24,6 +28,18 @@ IMAGE: Final = "<image>"
 SPECIAL: Final = (PAD, END, IMAGE, "<|system|>", "<|user|>", "<|assistant|>")
 WHOLE: Final = (SEPARATOR, HINT, COT_INSTRUCTION, CONTINUE_INSTRUCTION)
 VOCABULARY: Final = 480
+
+FORMAT_TEXTS: Final = (
+    STAGES_INSTRUCTION,
+    *(tag for stage in STAGES for tag in (f"<{stage}>", f" </{stage}>")),
+    THOUGHTS_INSTRUCTION,
+    START,
+    f" {THOUGHTS_END}",
+    PROMPT_END,
+    f" {ARROW} ",
+    REPLY_END,
+)
+"""Texts of further prompt formats, which the shipped tokenizer has in pieces."""
 
 CHAT_TEMPLATE: Final = (
     "{% for message in messages %}<|{{ message['role'] }}|>"
@@ -68,6 +84,17 @@ def build_tokenizer(samples: int = 4000) -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def extend(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """Makes each text a single token, after those that the tokenizer has.
+
+    Returns:
+        The tokens of each text before.
+    """
+    before = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in texts])
+    return before
 
 
 def _corpus(samples: int) -> Iterator[str]:

@@ -19,7 +19,7 @@ from atomthink_plugin.training.tiny.model import Size, load, make_base, make_gro
 from atomthink_plugin.training.tiny.stages import DONE, KINDS, RECIPES, run_stages
 from atomthink_plugin.training.train.recipe import PolicyRecipe, PrmRecipe, Recipe, checked_recipe
 
-STAGES = sorted(RECIPES.glob("*.yaml"))
+STAGES = sorted(RECIPES.glob("*.yaml"), key=lambda file: int(file.stem.partition("-")[0]))
 
 
 def test_every_stage_is_a_recipe_of_its_kind_and_reads_what_an_earlier_one_wrote() -> None:
@@ -37,7 +37,7 @@ def test_every_stage_is_a_recipe_of_its_kind_and_reads_what_an_earlier_one_wrote
             needed = {told[name] for name in ("model", "eyes", "questions", "policy", "chains", "prm") if name in told}
         assert needed <= made, file.stem
         made |= _outputs(kind, told)
-    assert {"policy", "prm", "control", "prm-text", "policy-2"} <= made
+    assert {"policy", "prm", "control", "prm-text", "policy-2", "forms"} <= made
 
 
 def _outputs(kind: str, told: dict[str, Any]) -> set[str]:
