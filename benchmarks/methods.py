@@ -1,6 +1,6 @@
 """Measures every search and format with the embedded models on held-out demo questions.
 
-    python -m benchmarks.methods --json benchmarks/results/methods.json --policy stages=DIR thoughts=DIR arrow=DIR
+    python -m benchmarks.methods --json benchmarks/results/methods.json --policy forms=DIR
 
 Each row is written as soon as it is measured. A further run measures the rows that the file lacks, that have fewer
 questions, or whose arguments have changed since; `--only NAME` measures the named rows anyway. All rows together take
@@ -97,11 +97,12 @@ METHODS: Final = (
     chain("quick, atomic", format="atomic"),
     chain("quick, few_shot", format="few_shot", format_examples=EXAMPLES, format_k=5),
     chain("quick, stages untrained", limit=FEW, format="stages"),
-    chain("quick, stages", "stages", format="stages"),
+    chain("quick, steps", "forms"),
+    chain("quick, stages", "forms", format="stages"),
     chain("quick, thoughts untrained", limit=FEW, format="thoughts"),
-    chain("quick, thoughts", "thoughts", format="thoughts"),
+    chain("quick, thoughts", "forms", format="thoughts"),
     chain("quick, arrow untrained", limit=FEW, format="arrow"),
-    chain("quick, arrow", "arrow", format="arrow"),
+    chain("quick, arrow", "forms", format="arrow"),
     search("majority", "vote", n=8),
     search("adaptive_majority", "vote", n=8),
     search("complex_vote", "vote", n=8, keep=6),
@@ -131,12 +132,12 @@ METHODS: Final = (
     search("self_refine", "judged by the policy", rounds=3),
     search("reason_summarise, steps", "further prompts", n=1, format="continue"),
     search("reason_summarise, untrained", "further prompts", limit=FEW, n=1),
-    search("reason_summarise, thoughts", "further prompts", "thoughts", n=1),
+    search("reason_summarise, thoughts", "further prompts", "forms", n=1),
     search("stage_beam, steps", "judged by the policy", candidates=4, format="continue"),
     search("stage_beam, untrained", "judged by the policy", limit=FEW, candidates=4),
-    search("stage_beam, stages", "judged by the policy", "stages", candidates=4),
-    search("best_of_n, stages", "PRM on chains", "stages", n=8, format="stages"),
-    search("swires, stages", "PRM on steps", "stages", candidates=4, keep=2, retraces=3),
+    search("stage_beam, stages", "judged by the policy", "forms", candidates=4),
+    search("best_of_n, stages", "PRM on chains", "forms", n=8, format="stages"),
+    search("swires, stages", "PRM on steps", "forms", candidates=4, keep=2, retraces=3),
 )
 """Searches with a number of candidates have 8 chains, 8 candidates of a step, or 2 beams with 3 candidates."""
 

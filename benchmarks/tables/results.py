@@ -45,8 +45,7 @@ BENCHMARKS = {
     "methods": Benchmark(
         "How do all searches and formats compare?",
         "methods.md#all-searches-and-formats",
-        "python -m benchmarks.methods --json benchmarks/results/methods.json"
-        " --policy stages=DIR thoughts=DIR arrow=DIR",
+        "python -m benchmarks.methods --json benchmarks/results/methods.json --policy forms=DIR",
         "methods.json",
     ),
     "gpu_tiny": Benchmark(
