@@ -853,7 +853,7 @@ class SearchTree(Protocol):
         ...
 
     def note(self, path: Path, text: str) -> None:
-        """Records what the search computed about a node: `9 visits, value 0.71`. Reports show it; no model sees it.
+        """Records what the search computed about a node: `visits 9, value 0.71`. Reports show it; no model sees it.
 
         Args:
             path: A path that ends at a node of the tree, so not a root.
@@ -883,6 +883,8 @@ class SearchKind:
         tops: How many of the likeliest tokens it needs at each position, see `Step.tops`. If the scorer is optional,
             they are asked for only in runs without one.
         scorer_optional: Whether a search that uses a scorer also works without one, see `SearchTree.scored`.
+        check_format: Raises AtomThinkError for a format that the search cannot be used with. Called before a model is
+            loaded. None if the search works with all formats.
     """
 
     factory: Callable[..., Search]
@@ -894,6 +896,7 @@ class SearchKind:
     optional_roles: tuple[str, ...] = ()
     tops: int = 0
     scorer_optional: bool = False
+    check_format: Callable[[Format], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,6 +198,8 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     settings = _settings(common, kind, scored=scorer_factory is not None)
     form = _format(form_name, form_factory, form_arguments)
     with no_exit(f"the search {name!r}"):
+        if kind.check_format is not None:
+            kind.check_format(form)
         search = kind.factory(**search_arguments)
     return Plan(
         arguments=common,

@@ -63,6 +63,7 @@ def planned(**typed: Any) -> Plan:
         ({"thinking": "slow", "scorer": "confidence", "beams": "two"}, "`beams=two`"),
         ({"thinking": "slow", "scorer": "confidence", "search": "annealed_beam", "drop": "inf"}, "`drop=inf`"),
         ({"thinking": "slow", "search": "mcts", "exploration": "inf"}, "`exploration=inf`"),
+        ({"thinking": "slow", "search": "swires", "scorer": "confidence", "format": "mini"}, "`format=stages`"),
         ({"temperature": -1}, "`temperature=-1`"),
         ({"top_p": 0}, "`top_p=0`"),
         ({"prm": "some/prm"}, "`prm=some/prm` thinking=slow weighted best_of_n"),

@@ -36,7 +36,7 @@ from atomthink_plugin.searches.self_refine import self_refine
 from atomthink_plugin.searches.shuffle_vote import shuffle_vote
 from atomthink_plugin.searches.stage_beam import stage_beam
 from atomthink_plugin.searches.stepwise_bon import stepwise_bon
-from atomthink_plugin.searches.swires import swires
+from atomthink_plugin.searches.swires import check_stages, swires
 from atomthink_plugin.searches.two_stage import two_stage
 from atomthink_plugin.searches.weighted import weighted
 from atomthink_plugin.searches.workflow import workflow
@@ -105,7 +105,7 @@ def atomthink_searches() -> Mapping[str, SearchKind]:
         "particle_filter": SearchKind(particle_filter, scored=True),
         "mcts": SearchKind(mcts, scored=True, tops=5, scorer_optional=True),
         "stage_beam": SearchKind(stage_beam, scored=False, temperature=0.6, format="stages", optional_roles=("judge",)),
-        "swires": SearchKind(swires, scored=True, temperature=0.6, format="stages"),
+        "swires": SearchKind(swires, scored=True, temperature=0.6, format="stages", check_format=check_stages),
         "self_refine": SearchKind(self_refine, scored=False, temperature=0.0, optional_roles=("critic",)),
         "workflow": SearchKind(workflow, scored=False, temperature=0.0, optional_roles=("planner", "composer")),
         "zero_shot_cot": SearchKind(zero_shot_cot, scored=False, temperature=0.0),

@@ -24,11 +24,9 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from atomthink_plugin.api import AtomThinkError, Choice, Count, Path, Search, SearchTree
+from atomthink_plugin.api import AtomThinkError, Choice, Count, Format, Path, Question, Search, SearchTree
 from atomthink_plugin.formats.stages import STAGES
-
-Ranked = tuple[float, Path]
-"""A path with the score of its last stage."""
+from atomthink_plugin.searches.choosing import Ranked, rank
 
 
 def swires(
@@ -55,9 +53,7 @@ def swires(
         raise AtomThinkError(f"`candidates={candidates}` is not a multiple of `keep={keep}`")
 
     async def search(tree: SearchTree) -> Choice:
-        unit = tree.format.unit(tree.root)
-        if unit is None or unit.name not in STAGES:
-            raise AtomThinkError("`search=swires` retraces stages: leave out `format=`, or use `format=stages`")
+        check_stages(tree.format)
         summary = tree.root
         if summary.depth > 1:
             (path,) = await tree.rollouts(1)
@@ -81,6 +77,13 @@ def swires(
         return Choice(path, value, tree.why(path))
 
     return search
+
+
+def check_stages(format: Format) -> None:
+    """Raises AtomThinkError if the units of a format are not stages."""
+    unit = format.unit(Path(Question("", ())))
+    if unit is None or unit.name not in STAGES:
+        raise AtomThinkError("`search=swires` retraces stages: leave out `format=`, or use `format=stages`")
 
 
 @dataclass
@@ -107,10 +110,9 @@ class _Pool:
 
 async def _best(tree: SearchTree, paths: Sequence[Path], keep: int, place: str) -> list[Ranked]:
     """Returns the `keep` best paths, best first. Ties go to the likelier path."""
-    ranked = list(zip(await _scores(tree, paths), paths, strict=True))
-    ranked.sort(key=lambda scored: (scored[0], scored[1].logprob), reverse=True)
-    for rank, (_, path) in enumerate(ranked, start=1):
-        tree.note(path, f"{place} {rank} of {len(ranked)}, kept {'yes' if rank <= keep else 'no'}")
+    ranked = sorted(zip(await _scores(tree, paths), paths, strict=True), key=rank, reverse=True)
+    for number, (_, path) in enumerate(ranked, start=1):
+        tree.note(path, f"{place} {number} of {len(ranked)}, kept {'yes' if number <= keep else 'no'}")
     return ranked[:keep]
 
 
