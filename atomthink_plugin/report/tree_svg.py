@@ -147,9 +147,9 @@ def tree_svg(
         *legend,
     ]
     height = bottom + _LEGEND
-    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    shape = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     style = f"<style>{base_style()}{_STYLE}</style>"
-    return TreePicture(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{style}{"".join(parts)}</svg>', width, height)
+    return TreePicture(f'<svg xmlns="http://www.w3.org/2000/svg" {shape}>{style}{"".join(parts)}</svg>', width, height)
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,7 @@ def test_a_browser_draws_it_in_light_and_dark_and_runs_nothing(browser: WebDrive
         assert browser.execute_script("return document.body.dataset.harm") is None
         names = browser.execute_script("return performance.getEntriesByType('resource').map((it) => it.name)")
         assert all(name.startswith("data:") for name in names)
+    resize(browser, 1440)
     assert errors(browser) == []
 
 
