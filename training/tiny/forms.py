@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.formats.arrow import ARROW, REPLY_END
 from atomthink_plugin.formats.steps import SEPARATOR, body
 from atomthink_plugin.formats.thoughts import END, START
 from atomthink_plugin.searches.zero_shot_cot import REASONING_TRIGGER, answer_trigger
-from atomthink_plugin.tasks.demo.questions import Action, DemoQuestion
+from atomthink_plugin.tasks.demo.questions import HINT, DemoQuestion
 
 if TYPE_CHECKING:
     from atomthink_plugin.training.tiny.files import Figures
 
 
 def stages(figures: Figures, rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Yields solutions in stages: what to compute, the readings, the calculations, the answer."""
+    """Yields solutions in stages: the task in the question's words, the readings, the calculations, the answer."""
     for question, image in figures.questions(rng):
         yield _record(question, image, "stages", [f"<{tag}> {text} </{tag}>" for tag, text in staged(question).items()])
 
@@ -46,12 +46,10 @@ def zero_shot(figures: Figures, rng: random.Random) -> Iterator[dict[str, Any]]:
 
 def staged(question: DemoQuestion) -> dict[str, str]:
     """Returns the text of each stage by its tag."""
-    plan, values = question.plan(), question.figure.values
-    read = [action.name for action in plan if action.verb == "read"]
-    formula = _formula(plan, len(plan) - 2).removeprefix("(").removesuffix(")")
+    read = [action.name for action in question.plan() if action.verb == "read"]
     return {
-        "SUMMARY": f"Read {', '.join(read)}. Compute {formula}.",
-        "CAPTION": f"{', '.join(f'{name} = {values[name]}' for name in read)}.",
+        "SUMMARY": question.text.removesuffix(HINT).strip(),
+        "CAPTION": f"{', '.join(f'{name} = {question.figure.values[name]}' for name in read)}.",
         "REASONING": SEPARATOR.join(bodies(question)[len(read) :]),
         "CONCLUSION": str(question.answer),
     }
@@ -60,15 +58,6 @@ def staged(question: DemoQuestion) -> dict[str, str]:
 def bodies(question: DemoQuestion) -> list[str]:
     """Returns the gold steps without their labels and without the conclusion."""
     return [body(step) for step in question.steps[:-1]]
-
-
-def _formula(plan: Sequence[Action], index: int) -> str:
-    """Returns what step `index` computes, in terms of the items: `(red + blue)`."""
-    action = plan[index]
-    if action.verb == "read":
-        return action.name
-    right = _formula(plan, action.sources[1]) if action.constant is None else str(action.constant)
-    return f"({_formula(plan, action.sources[0])} {action.operator} {right})"
 
 
 def _record(question: DemoQuestion, image: str, form: str, steps: list[str]) -> dict[str, Any]:
