@@ -69,10 +69,11 @@ def test_the_certainty_is_that_of_the_beta_distribution(most: int, second: int) 
     assert certainty(most, second) == pytest.approx(upper / whole, rel=1e-4)
 
 
-def test_four_votes_for_one_answer_are_enough_for_the_published_confidence() -> None:
+@pytest.mark.parametrize("confidence", [0.95, 0.96875])  # the published one, and exactly the certainty of 4 to 0
+def test_four_votes_for_one_answer_are_enough_for_the_published_confidence(confidence: float) -> None:
     grove = toss(*"1111" * 10)
     tree = tree_of(grove, exhaustive=True)
-    choice = solve(adaptive_majority(n=40), tree)
+    choice = solve(adaptive_majority(n=40, confidence=confidence), tree)
     assert tree.usage.policy_calls == 4
     (note,) = (node.note for node in tree.outcome(choice).nodes if node.note)
     assert note.startswith("drawn 4 of 40, votes 4 to 0, certainty 0.969, tokens saved ")

@@ -15,9 +15,10 @@ from atomthink_plugin.api import Aggregate, AtomThinkError
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.searches.annealed_beam import annealed_beam
 from atomthink_plugin.searches.beam import beam
-from atomthink_plugin.testing import history_of
+from atomthink_plugin.testing import ScriptedScorer, history_of
+from tests.searches.scripted_replies import ScriptedReplies
 from tests.searches.test_searches import aggregates, solve
-from tests.trees import Grove, groves, tree_of
+from tests.trees import Grove, groves, question_tree, settings, tree_of
 
 
 def naive(grove: Grove, widths: list[int], candidates: int, aggregate: str) -> str:
@@ -80,6 +81,22 @@ def test_a_step_costs_its_width_times_the_candidates() -> None:
     asyncio.run(annealed_beam(4, 1, 3)(tree))
     # One distinct path, so that one path is extended after the first step.
     assert tree.usage.policy_calls == 4 * 3 + 7 * 3
+
+
+@pytest.mark.parametrize(
+    ("drop", "widths"), [(0.5, [4, 4, 3, 3, 2, 2]), (0.4, [4, 4, 4, 3, 3, 2]), (1, [4, 3, 2, 2, 2, 2])]
+)
+def test_the_width_of_each_step_is_rounded_up(drop: float, widths: list[int]) -> None:
+    policy = ScriptedReplies(
+        lambda prompt, index, seed: f"Step {len(prompt.begun) + 1}: Take the road {index} of {len(policy.asked)}."
+    )
+    tree = question_tree(policy, ScriptedScorer(lambda history: 0.5), limits=settings(max_steps=6))
+    solve(annealed_beam(4, 2, 3, drop), tree)
+    extended = [{prompt.prefix for prompt in policy.asked if prompt.depth == step} for step in range(6)]
+    assert [len(paths) for paths in extended] == [1, *widths[1:]]
+    assert [sum(prompt.depth == step for prompt in policy.asked) for step in range(6)] == [
+        3 * width for width in widths
+    ]
 
 
 def test_the_rank_of_each_candidate_and_the_width_are_noted() -> None:

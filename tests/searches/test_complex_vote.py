@@ -78,6 +78,13 @@ def test_steps_and_lines_count(format: Format | None, keep: int, answer: str) ->
     assert choice.path.answer == answer
 
 
+def test_steps_count_before_lines() -> None:
+    texts = {0: ["Step 1: Look.", "Step 2: Go on.", "Step 3: The final answer is: 3."]}
+    texts[1] = [f"Step 1: Look.\n{'And look again.' * 9}\nOnce more.", "Step 2: Add.\nThe final answer is: 2."]
+    policy = ScriptedReplies(lambda prompt, index, seed: texts[index][prompt.prefix.count("Step")])
+    assert vote(question_tree(policy), 2, 1).path.answer == "3"
+
+
 @pytest.mark.parametrize(("keep", "voters"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3)])
 def test_the_same_share_of_the_concluded_chains_votes(keep: int, voters: int) -> None:
     tree = scripted([0, 2, 0, 1, 3, 0], max_steps=4)

@@ -69,3 +69,12 @@ def test_subtrees_that_meet_part_again() -> None:
 def test_the_samples_have_to_fill_the_subtrees() -> None:
     with pytest.raises(AtomThinkError, match=r"n=6.*width=4"):
         dvts(n=6, width=4)
+
+
+@pytest.mark.parametrize("likely", ["a", "b"])
+def test_of_equal_candidates_the_likelier_one_is_followed(likely: str) -> None:
+    steps = {f"Step 1: Take the road {name}.": 0.6 if name == likely else 0.4 for name in "ab"}
+    ends = {step: {f"Step 2: The final answer is: {step[-2]}.": 1.0} for step in steps}
+    scores = dict.fromkeys([*steps, *(f"{step}\n\n{end}" for step, (end,) in ends.items())], 0.5)
+    choice = solve(dvts(2, 2), tree_of(Grove({"": steps, **ends}, scores, {}), exhaustive=True))
+    assert choice.path.answer == likely

@@ -50,6 +50,7 @@ def test_it_equals_its_definition(
     ranked = asyncio.run(definition())
     assert choice.value == pytest.approx(max(value for value, _ in ranked))
     assert choice.path.key in {key for value, key in ranked if value == pytest.approx(choice.value)}
+    assert {node.id for node in tree.outcome(choice).nodes} == {node.id for node in plain.outcome(choice).nodes}
     assert tree.usage.generated == plain.usage.generated
 
 
