@@ -41,9 +41,8 @@ def chain_confidence(path: Path) -> float:
     Raises:
         AtomThinkError: A sampled step has tokens without their alternatives.
     """
-    sampled = [step for step in path.steps if step.role and step.token_ids]
-    positions = [position for step in sampled for position in step.tops]
-    if len(positions) < sum(len(step.token_ids) for step in sampled) or any(len(one) < 2 for one in positions):
+    positions = [position for step in path.steps for position in step.tops]
+    if len(positions) < sum(len(step.token_ids) for step in path.steps) or any(len(one) < 2 for one in positions):
         raise AtomThinkError(
             f"the policy gives no log-probabilities of the {TOPS} likeliest tokens, by which this search rewards a "
             "chain: pass `prm=CHECKPOINT`, by whose scores it can do so as well, or use another policy"

@@ -87,7 +87,7 @@ class UctNode:
             node = node.parent
 
 
-def _rank(ranked: Ranked) -> tuple[bool, float, bool, float]:
-    """Chains with an answer come first, then the reward, then the likelihood; a root without steps comes last."""
+def _rank(ranked: Ranked) -> tuple[bool, float, float]:
+    """Chains with an answer rank before others, then the reward decides, then the likelihood."""
     reward, path = ranked
-    return path.final, reward, path.step is not None, path.logprob
+    return path.final, reward, path.logprob

@@ -24,6 +24,7 @@ from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.searches.mcts import mcts
 from atomthink_plugin.searches.reflection import REFLECTION
 from atomthink_plugin.searches.token_confidence import chain_confidence, token_confidence
+from atomthink_plugin.searches.uct import UctNode
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer, history_of
 from tests.searches.scripted_replies import ScriptedReplies
 from tests.trees import Grove, groves, question, question_tree, settings, tree_of
@@ -142,6 +143,7 @@ def test_a_budget_is_kept_and_the_best_chain_so_far_answers(grove: Grove, calls:
     tree = question_tree(policy, ScriptedScorer(lambda history: 0.5), limits=settings(seed=seed, budget_calls=calls))
     choice, outcome = solve(mcts(reflect=reflect), tree)
     assert outcome.usage.policy_calls <= calls
+    assert outcome.steps
     answered = any(node.answer is not None and "value" in node.note for node in outcome.nodes)
     assert choice.path.final or not answered
 
@@ -171,6 +173,43 @@ def test_a_chain_without_an_answer_is_worth_nothing() -> None:
     only = ScriptedPolicy({"": {long: 1.0}, long: {middle: 1.0}})
     choice, _ = solve(mcts(), question_tree(only, scorer, limits=settings(max_steps=2)))
     assert (history_of(choice.path), choice.value, choice.stopped) == (f"{long}{SEPARATOR}{middle}", 0.0, "depth")
+
+
+def test_the_most_visited_child_answers_and_of_equal_ones_that_with_the_higher_mean_then_the_first() -> None:
+    paths = [Path(question()).extend(Step(name)) for name in "abcd"]
+    for statistics, chosen in (
+        ([(3, 0.3), (2, 1.8), (0, 0.0)], 0),
+        ([(2, 0.3), (2, 1.8), (2, 0.9)], 1),
+        ([(1, 0.3), (2, 0.9), (2, 0.9)], 1),
+        ([(0, 0.0), (0, 0.0), (1, 0.1)], 2),
+    ):
+        root = UctNode(Path(question()))
+        root.children = [
+            UctNode(path, root, visits=visits, total=total)
+            for path, (visits, total) in zip(paths, statistics, strict=False)
+        ]
+        assert root.most_visited() is root.children[chosen]
+
+
+def test_an_answer_without_any_reward_ranks_before_a_chain_without_an_answer() -> None:
+    root = UctNode(Path(question()))
+    answered = Path(question()).extend(Step("a", (0,), -9.0), "1")
+    for chain in (Path(question()).extend(Step("b", (0,), -0.1)), answered, Path(question()).extend(Step("c"))):
+        root.offer(0.0, chain)
+    assert root.best == (0.0, answered)
+
+
+def test_the_best_chain_answers_if_the_most_visited_one_has_no_answer() -> None:
+    def reply(prompt: Prompt, index: int, seed: int) -> str:
+        number = prompt.prefix.count("Step ") + 1
+        if number == 2 and index >= 3:  # the first simulation; the expansion finds another step
+            return "Step 2: The final answer is: 1."
+        return f"Step {number}: Walk to {number}."
+
+    tree = question_tree(ScriptedReplies(reply), ScriptedScorer(lambda history: 0.4), limits=settings(max_steps=3))
+    choice, outcome = solve(mcts(simulations=2, children=3), tree)
+    assert (choice.path.answer, choice.value, choice.stopped) == ("1", pytest.approx(0.4), "final")
+    assert {node.text: node.note for node in outcome.nodes}["Step 2: Walk to 2."].startswith("visits 1, value 0.00")
 
 
 def test_a_history_that_concludes_is_the_answer_and_asks_nothing() -> None:
