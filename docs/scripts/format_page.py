@@ -82,7 +82,8 @@ def _example(form: Any) -> str:
     """Returns the prompt after one step, or of one reply."""
     path = Chain(_QUESTION)
     if (unit := form.unit(path)) is not None:
-        text = "Step 1: The chart has five bars." if unit.name == "step" else f"{unit.opening}Count.{unit.closing}"
+        inner = "Count.".removesuffix(unit.closing)
+        text = "Step 1: The chart has five bars." if unit.name == "step" else f"{unit.opening}{inner}{unit.closing}"
         path = path.extend(Step(text))
     prompt = form.render(path)
     turns = "\n\n".join(f"{turn.role.upper()}\n{''.join(map(_shown, turn.parts))}" for turn in prompt.messages)
