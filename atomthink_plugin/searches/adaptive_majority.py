@@ -32,7 +32,7 @@ def adaptive_majority(n: Count = 8, confidence: Annotated[float, Gt(0.5), Le(1)]
         n: Maximum number of chains.
         confidence: Probability, from the votes so far, that the leading answer is likelier than the second one, at
             which the search stops. With 1 it stops only when the remaining chains cannot change the winner: its answer
-            is then that of `majority` (as far as answers that equal a third one also equal each other).
+            is then that of `majority`, if answers that equal a third one also equal each other.
     """
 
     def decided(votes: tuple[int, int], left: int) -> bool:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from atomthink_plugin.api import AtomThinkError, Example, Examples, Policy, Prompt, Proposal, Sampling
 from atomthink_plugin.examples.fixed import FixedExamples
 from atomthink_plugin.examples.policy_embedding import EmbeddedExamples
+from atomthink_plugin.examples.similarity import nearest
 from atomthink_plugin.examples.tfidf import TfidfExamples
 from atomthink_plugin.testing import ScriptedPolicy
 from tests.examples.example_files import asked, solved
@@ -145,3 +146,7 @@ def test_a_text_of_no_known_word_has_no_similarity_and_no_warning() -> None:
     with np.errstate(all="raise"):
         assert choose(TfidfExamples(examples), "what", 2) == [examples[1], examples[0]]
         assert choose(EmbeddedExamples(examples), "what", 2, Embedder()) == [examples[1], examples[0]]
+
+
+def test_rounding_errors_of_a_similarity_do_not_decide() -> None:
+    assert nearest([0.5, 0.5 + 1e-9, 0.7, 0.5 - 1e-9], range(4), 3) == [1, 0, 2]

@@ -113,6 +113,12 @@ def test_results_do_not_depend_on_order_concurrency_timing_and_batches(
         assert result == expected[i]
 
 
+def test_no_sample_is_drawn_twice(way: Planned) -> None:
+    policy = Thinker()
+    way.runner(policy).run([asked(i) for i in range(12)])
+    assert [draw for draw, times in policy.draws.items() if times > 1] == []
+
+
 class KillError(RuntimeError):
     """Ends a run as a kill would."""
 

@@ -53,6 +53,7 @@ def test_it_is_two_plain_calls(format: Format, continued: bool) -> None:
     assert whole(second) == f"What is q?{separator}{THINK} {RATIONALE}\n\nTherefore, the answer is"
     assert outcome.text == f"{THINK} {RATIONALE}\n\nTherefore, the answer is 11. And more."
     assert (outcome.answer, outcome.stopped, outcome.usage.policy_calls) == ("11", "final", 2)
+    assert [sampling.max_tokens for sampling in policy.samplings] == [2048, 128]
 
 
 def test_the_second_prompt_begins_with_the_pieces_of_the_first() -> None:

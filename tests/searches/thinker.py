@@ -70,6 +70,7 @@ class Thinker:
         asked: The requests so far.
         answered: Those that it answered.
         samples: How many samples were asked for.
+        draws: These samples: the node, the purpose, the index and the attempt.
         uses: What its requests were for.
     """
 
@@ -80,6 +81,7 @@ class Thinker:
     asked: Counter[Request] = field(default_factory=Counter)
     answered: Counter[Request] = field(default_factory=Counter)
     samples: int = 0
+    draws: Counter[tuple[str, str, int, int]] = field(default_factory=Counter)
     uses: set[str] = field(default_factory=set)
     identity: str = "thinker"
 
@@ -90,6 +92,7 @@ class Thinker:
         request = prompt.session, request_of("", prompt, n, sampling, ())
         self.asked[request] += 1
         self.samples += n
+        self.draws.update((sampling.key, sampling.use, sampling.first + i, sampling.attempt) for i in range(n))
         self.uses.add(sampling.use.partition("#")[0])
         for _ in range(self.delay()):
             await asyncio.sleep(0)
