@@ -61,7 +61,7 @@ class Mini:
 
     def answer(self, text: str) -> str | None:
         """Returns the answer that a whole reply states."""
-        return _closed(text) or _ended(text)
+        return _ended(text)
 
     def answer_at(self, path: Path) -> str | None:
         """Returns the answer if the reply ends with the last mini-step."""
