@@ -47,7 +47,7 @@ const legend = (tree) => {
     ...kinds.map((kind) => make("span", { class: `key ${kind}` }, make("i", {}), BECAME[kind])),
     tree.nodes.some((node) => node.use !== undefined) && make("span", { class: "key asked-node" }, make("i", {}), "no step: a reply to a prompt of the search"),
     tree.nodes.some((node) => node.use === undefined && isWritten(node)) && make("span", { class: "key written-node" }, make("i", {}), "no step: written by the search"),
-    tree.nodes.some((node) => node.note !== undefined) && make("span", {}, "under a box: what the search noted"),
+    tree.nodes.some((node) => noteOf(node)) && make("span", {}, "under a box: what the search noted"),
     tree.nodes.some((node) => node.times) && make("span", {}, "×n identical samples"),
     tree.nodes.some((node) => node.probability !== undefined) && make("span", {}, "p: mean probability of a step's tokens"));
 };
