@@ -37,6 +37,7 @@ from atomthink_plugin.training.annotate.budget import read_price
 from atomthink_plugin.training.annotate.ledger import Cost, Ledger
 from atomthink_plugin.training.evaluate.metrics import Metrics
 from atomthink_plugin.training.evaluate.scores import ScoreFile
+from atomthink_plugin.training.llava_cot import row_of
 from atomthink_plugin.training.published import import_published
 from atomthink_plugin.training.quality import statistics
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, Pair, QuestionRecord, Reject, read_records
@@ -205,6 +206,18 @@ def _(texts: list[str], folder: Path) -> None:
         import_published(str(folder / f"amath_{name}.json"), folder / f"{name}.jsonl")
         (chain,) = read_records(folder / f"{name}.jsonl", Chain, strict=True).records
         assert len(chain.steps) == 1
+
+
+@checks("Data sets in the form of LLaVA-CoT-100k")
+def _(texts: list[str], folder: Path) -> None:
+    row = json.loads(texts[0])
+    (folder / row["image"]).parent.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / row["image"])
+    (folder / "train.jsonl").write_text(texts[0])
+    import_published(str(folder / "train.jsonl"), folder / "stages.jsonl")
+    (chain,) = read_records(folder / "stages.jsonl", Chain, strict=True).records
+    assert chain.answer == "2"
+    assert row_of(chain) | {"image": row["image"]} == row
 
 
 @checks("Training log")
