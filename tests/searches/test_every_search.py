@@ -113,6 +113,14 @@ def test_results_do_not_depend_on_order_concurrency_timing_and_batches(
         assert result == expected[i]
 
 
+@pytest.mark.parametrize("limits", [{"budget_calls": 9}, {"budget_tokens": 120}])
+def test_a_budget_ends_a_search_at_the_same_place_whatever_the_timing(way: Planned, limits: dict[str, int]) -> None:
+    settings, chance = way.limited(**limits), random.Random(0)
+    expected = timeless(way.runner(Thinker(), settings=settings, concurrency=1).run(QUESTIONS))
+    slow = Thinker(delay=lambda: chance.randrange(9))
+    assert timeless(way.runner(slow, settings=settings).run(QUESTIONS)) == expected
+
+
 def test_no_sample_is_drawn_twice(way: Planned) -> None:
     policy = Thinker()
     way.runner(policy).run([asked(i) for i in range(12)])
