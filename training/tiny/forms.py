@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atomthink_plugin.formats.arrow import ARROW, REPLY_END
 from atomthink_plugin.formats.steps import SEPARATOR, body
 from atomthink_plugin.formats.thoughts import END, START
 from atomthink_plugin.searches.zero_shot_cot import REASONING_TRIGGER, answer_trigger
 from atomthink_plugin.tasks.demo.questions import HINT, DemoQuestion
-
-if TYPE_CHECKING:
-    from atomthink_plugin.training.tiny.files import Figures
+from atomthink_plugin.training.tiny.figures import Figures
 
 
 def stages(figures: Figures, rng: random.Random) -> Iterator[dict[str, Any]]:

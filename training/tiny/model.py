@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from atomthink_plugin.training.tiny.files import IMAGE_SIDE, Figures
+from atomthink_plugin.training.tiny.figures import IMAGE_SIDE, Figures
 from atomthink_plugin.training.tiny.tokenizer import build_tokenizer, extend
 from atomthink_plugin.training.tiny.vision import connect, pretrain
 from atomthink_plugin.training.train.weight_names import hub_names

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from atomthink_plugin.api import Message, Path, Prompt, Question, Step
 from atomthink_plugin.formats.stages import STAGES
@@ -21,11 +21,9 @@ from atomthink_plugin.searches.stepwise_bon import step_ballot
 from atomthink_plugin.searches.zero_shot_cot import REASONING_TRIGGER, answer_trigger
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, calculate, stated_value
 from atomthink_plugin.training.records import engine_question
+from atomthink_plugin.training.tiny.figures import Figures
 from atomthink_plugin.training.tiny.forms import bodies, staged
 from atomthink_plugin.training.tiny.labels import slipped_steps, with_number, wrong_number
-
-if TYPE_CHECKING:
-    from atomthink_plugin.training.tiny.files import Figures
 
 JUDGED: Final = ("CAPTION", "REASONING", "CONCLUSION")
 """The stages that duels are about: summaries hardly ever differ."""

@@ -31,7 +31,8 @@ from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from atomthink_plugin.training.label.rollouts import sample_chains
 from atomthink_plugin.training.records import AnsweredQuestion, json_rows, read_records, relocated, write_records
-from atomthink_plugin.training.tiny.files import Figures, labelled_chain, write, write_held_out
+from atomthink_plugin.training.tiny.figures import Figures
+from atomthink_plugin.training.tiny.files import labelled_chain, write, write_held_out
 from atomthink_plugin.training.tiny.model import make_base, make_extended, make_grown
 from atomthink_plugin.training.tiny.muon import muon_with_adamw
 from atomthink_plugin.training.tiny.requests import fixed_texts

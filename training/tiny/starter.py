@@ -15,7 +15,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
-from atomthink_plugin.training.tiny.files import IMAGE_SIDE
+from atomthink_plugin.training.tiny.figures import IMAGE_SIDE
 
 QUESTIONS: Final = 32
 HELD_OUT: Final = 16

@@ -21,7 +21,7 @@ from transformers import LlavaForConditionalGeneration, get_scheduler
 
 from atomthink_plugin.inference.checkpoint_files import choose_device
 from atomthink_plugin.tasks.demo.questions import COLOURS
-from atomthink_plugin.training.tiny.files import Figures
+from atomthink_plugin.training.tiny.figures import Figures
 from atomthink_plugin.training.tiny.muon import muon_with_adamw
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import HINT, DemoQuestion, held_out, training_stream
 from atomthink_plugin.training.records import Chain, read_records
-from atomthink_plugin.training.tiny.files import MAKERS, Figures, write
+from atomthink_plugin.training.tiny.figures import Figures
+from atomthink_plugin.training.tiny.files import MAKERS, write
 from atomthink_plugin.training.tiny.labels import corrections, slipped_steps, verdicts
 from atomthink_plugin.training.tiny.model import image_processor
 from atomthink_plugin.training.tiny.tokenizer import build_tokenizer

@@ -29,7 +29,8 @@ from atomthink_plugin.searches.stepwise_bon import stepwise_bon
 from atomthink_plugin.searches.zero_shot_cot import zero_shot_cot
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, calculate, held_out
 from atomthink_plugin.training.records import Chain, engine_question
-from atomthink_plugin.training.tiny.files import MAKERS, Figures, write
+from atomthink_plugin.training.tiny.figures import Figures
+from atomthink_plugin.training.tiny.files import MAKERS, write
 from atomthink_plugin.training.tiny.forms import staged
 from atomthink_plugin.training.tiny.model import load, make_extended
 from atomthink_plugin.training.tiny.requests import fixed_texts

@@ -14,7 +14,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.cli import main
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.training.records import Chain, read_records
-from atomthink_plugin.training.tiny.files import Figures
+from atomthink_plugin.training.tiny.figures import Figures
 from atomthink_plugin.training.tiny.model import Size, load, make_base, make_grown
 from atomthink_plugin.training.tiny.stages import DONE, KINDS, RECIPES, run_stages
 from atomthink_plugin.training.train.recipe import PolicyRecipe, PrmRecipe, Recipe, checked_recipe

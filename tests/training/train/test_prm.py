@@ -27,7 +27,8 @@ from atomthink_plugin.scorers.detect import detect_kind
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.training.records import Chain, RecordFile, read_records, write_records
-from atomthink_plugin.training.tiny.files import Figures, slips, write
+from atomthink_plugin.training.tiny.figures import Figures
+from atomthink_plugin.training.tiny.files import slips, write
 from atomthink_plugin.training.tiny.model import make_grown
 from atomthink_plugin.training.tiny.stages import KINDS
 from atomthink_plugin.training.train.collate import IGNORED
