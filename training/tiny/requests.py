@@ -112,8 +112,8 @@ def _wrong(stage: str, question: DemoQuestion, rng: random.Random) -> str:
     if stage == "CAPTION":
         readings = staged(question)["CAPTION"].removesuffix(".").split(", ")
         at = rng.randrange(len(readings))
-        name, _, read = readings[at].rpartition(" ")
-        readings[at] = f"{name} {rng.choice([other for other in range(2, 10) if other != int(read)])}"
+        name, _, right = readings[at].rpartition(" ")
+        readings[at] = f"{name} {rng.choice([other for other in range(2, 10) if other != int(right)])}"
         return f"{', '.join(readings)}."
     computed = [at for at, action in enumerate(question.plan()) if action.verb == "compute"]
     stated = [-1]
