@@ -1,34 +1,19 @@
-"""What searches noted about the nodes of a tree, see `SearchTree.note`, for people to read."""
+"""The keys and values of what searches noted about nodes, see `SearchTree.note`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from atomthink_plugin.api import FURTHER_ROOT, Node
-
-if TYPE_CHECKING:
-    from atomthink_plugin.report.node_status import FinishedTree
+from atomthink_plugin.api import Node
 
 SHORT: Final = 20
 """Letters of a note under a box of a picture."""
 
 _PAIR: Final = re.compile(r"(.*?) (\d\S*(?: .*)?|\S+)")
-_ID: Final = re.compile(r"\b[0-9a-f]{16}\b")
-_QUOTED: Final = 40  # letters of a node's text in the place of its id
-
 _NAMED_BY: Final = ("draft", "part", "subquestion", "order")
 """Notes that say what a further tree is for."""
-
-_UNNOTED: Final[Mapping[str, str]] = {
-    "self_refine": "a new draft",
-    "workflow": "the composition of the parts",
-    "least_to_most": "the question with the answers to its subquestions",
-    "shuffle_vote": "the options in another order",
-    "two_stage": "the question without its image",
-}
-"""What a further tree without such a note is, by the search."""
 
 
 def pairs_of(note: str) -> dict[str, str]:
@@ -55,19 +40,6 @@ def short_note(note: str) -> str:
     return ", ".join(parts)
 
 
-def readable_note(note: str, tree: FinishedTree) -> str:
-    """Returns a note with the beginnings of nodes' texts in the place of their ids."""
-
-    def quoted(found: re.Match[str]) -> str:
-        node = tree.nodes.get(found[0])
-        if node is None:
-            return found[0]
-        text = " ".join(node.text.split())
-        return f"“{text if len(text) <= _QUOTED else text[: _QUOTED - 1] + '…'}”"
-
-    return _ID.sub(quoted, note)
-
-
 def tree_notes(nodes: Sequence[Node]) -> dict[str, str]:
     """Returns what the notes in one tree say it is for, such as `{"part": "2 of 3"}`; empty if they do not."""
     found: dict[str, str] = {}
@@ -77,15 +49,3 @@ def tree_notes(nodes: Sequence[Node]) -> dict[str, str]:
                 if key in _NAMED_BY:
                     found.setdefault(key, value)
     return found
-
-
-def tree_names(tree: FinishedTree, search: Mapping[str, Any]) -> Sequence[str]:
-    """Returns what the tree of each root is, in the order of `FinishedTree.roots`."""
-    return [_name(key, tree.purposes.get(key, {}), search) for key in tree.roots]
-
-
-def _name(root: str, notes: Mapping[str, str], search: Mapping[str, Any]) -> str:
-    said = ", ".join(f"{key} {value}" for key, value in notes.items())
-    if not root.startswith(FURTHER_ROOT):
-        return f"the question: {said}" if said else "the question"
-    return said or _UNNOTED.get(str(search.get("name")), "another question of the search")

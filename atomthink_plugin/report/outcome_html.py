@@ -14,9 +14,9 @@ from typing import Any, Final
 from atomthink_plugin.api import Node, Outcome, Question, Stopped
 from atomthink_plugin.redaction import printable
 from atomthink_plugin.report.choice_reason import confirmed_reason
-from atomthink_plugin.report.node_notes import readable_note, tree_names
 from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, statuses
 from atomthink_plugin.report.page_images import thumbnail
+from atomthink_plugin.report.tree_names import readable_note, tree_names
 from atomthink_plugin.report.tree_svg import KINDS, TreePicture, score_colour, shown_nodes, tree_svg
 
 MOST_STEPS: Final = 40

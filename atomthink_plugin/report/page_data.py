@@ -10,9 +10,9 @@ from typing import Any, Final
 from atomthink_plugin.answers import equivalent, group
 from atomthink_plugin.api import FURTHER_ROOT, Node, Outcome
 from atomthink_plugin.report.choice_reason import choice_reason
-from atomthink_plugin.report.node_notes import readable_note, tree_names
 from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, preorder, ranked_by, statuses
 from atomthink_plugin.report.run_reader import RecordedRun, RunQuestion
+from atomthink_plugin.report.tree_names import readable_note, tree_names
 from atomthink_plugin.searches.aggregates import AGGREGATES
 
 _LISTED: Final = 160

@@ -16,11 +16,12 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from atomthink_plugin.api import Node, Outcome, Usage
 from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.report.choice_reason import confirmed_reason
-from atomthink_plugin.report.node_notes import SHORT, pairs_of, readable_note, short_note, tree_names
+from atomthink_plugin.report.node_notes import SHORT, pairs_of, short_note
 from atomthink_plugin.report.node_status import FinishedTree, statuses
 from atomthink_plugin.report.outcome_html import outcome_html
 from atomthink_plugin.report.page_data import QuestionAnswers, question_details
 from atomthink_plugin.report.run_reader import read
+from atomthink_plugin.report.tree_names import readable_note, tree_names
 from atomthink_plugin.runtime.records import decode, encode
 from tests.report.browser import opened
 from tests.report.pages import errors, page_of, texts
