@@ -6,13 +6,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from atomthink_plugin.api import Aggregate
+from atomthink_plugin.api import Aggregate, Prompt
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.lookahead import lookahead
-from atomthink_plugin.testing import history_of
+from atomthink_plugin.testing import ScriptedScorer, history_of
+from tests.searches.scripted_replies import ScriptedReplies
 from tests.searches.test_searches import aggregates, solve
-from tests.trees import Grove, groves, tree_of
+from tests.trees import Grove, groves, question_tree, tree_of
 
 
 def ahead(grove: Grove, history: str, depth: int) -> str:
@@ -104,3 +105,17 @@ def test_a_rollout_that_is_drawn_again_is_one_candidate() -> None:
     # Samples 0 and 2 of the second step are equal: were they two candidates, they would fill the beam.
     choice = solve(lookahead(2, 3, 1), tree_of(Grove(tree, scores, {}), exhaustive=True))
     assert choice.path.answer == "right"
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_no_rollout_is_drawn_twice(depth: int) -> None:
+    drawn: list[tuple[str, int]] = []
+
+    def reply(prompt: Prompt, index: int, seed: int) -> str:
+        drawn.append((prompt.prefix, index))
+        number = len(prompt.begun) + 1
+        return f"Step {number}: {f'The final answer is {index}' if number == 5 else f'Take road {number}{index}'}."
+
+    tree = question_tree(ScriptedReplies(reply), ScriptedScorer(lambda history: 0.5))
+    assert solve(lookahead(2, 3, depth), tree).path.final
+    assert len(drawn) == len(set(drawn))
