@@ -135,6 +135,12 @@ def seen(image: Image.Image) -> Question:
     return Question("q", (Message("user", (image,)), Message("user", ("What is in <image 1>?", image, "Count."))))
 
 
+def test_an_answer_without_a_step_before_it_is_kept() -> None:
+    policy, answer = answers("Step 1: To sum up, the final answer is: 28."), answers("The final answer is: 99.")
+    outcome = control(policy, answer)
+    assert (outcome.answer, outcome.stopped, answer.asked) == ("28", "final", [])
+
+
 @given(groves())
 def test_one_stage_is_the_quick_chain(grove: Grove) -> None:
     tree = question_tree(ScriptedPolicy(grove.tree))
