@@ -35,9 +35,9 @@ from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS, WEIGHTS
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.progress import RunProgress
-from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 from atomthink_plugin.searches.weighted import weighted
 from atomthink_plugin.tasks.demo.comparison import ModeResult, measure_mode
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions

@@ -26,7 +26,7 @@ from atomthink_plugin.api import Step as ChainStep
 from atomthink_plugin.report.page_html import write_page
 from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.runtime.journal import Journal
-from atomthink_plugin.searches.aggregates import AGGREGATES
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 from benchmarks.provenance import provenance
 from tests.report.browser import chromium, opened
 from tests.report.runs import DATE, sample

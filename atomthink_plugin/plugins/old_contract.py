@@ -14,7 +14,7 @@ from atomthink_plugin.api import SearchKind
 RENAMED: Final[Mapping[str, str]] = {
     f"atomthink_plugin.{old}": f"atomthink_plugin.{new}"
     for old, new in {
-        "aggregates": "searches.aggregates",
+        "aggregates": "searches.parts.aggregates",
         "api.Mind": "api.SearchTree",
         "arguments": "plugins.arguments",
         "batch_size": "inference.batch_size",
@@ -52,6 +52,7 @@ RENAMED: Final[Mapping[str, str]] = {
         "scorers.chat": "scorers.chat_layout",
         "scorers.served": "scorers.served_prm",
         "scorers.steps": "scorers.scored_step",
+        "searches.voting": "searches.parts.voting",
         "server": "servers.openai_client",
         "source": "inference.checkpoint_files",
         "statistics": "accuracy_stats",

@@ -16,7 +16,7 @@ from atomthink_plugin.plugins.hookspecs import Judge
 from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.report.node_status import FinishedTree
 from atomthink_plugin.report.run_reader import RecordedRun, RunQuestion
-from atomthink_plugin.searches.aggregates import AGGREGATES
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 
 MIN_AGREEMENT: Final = 0.95
 """The least share of the run's replies on which the judge of the candidates must agree with the task."""

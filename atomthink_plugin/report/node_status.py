@@ -12,13 +12,13 @@ from typing import Any, Final, Literal
 from atomthink_plugin.api import FURTHER_ROOT, Aggregate, Node, Outcome, Search
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.report.node_notes import tree_notes
-from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.searches.annealed_beam import annealed_beam
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.dvts import dvts
 from atomthink_plugin.searches.lookahead import lookahead
 from atomthink_plugin.searches.particle_filter import particle_filter
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 from atomthink_plugin.searches.refined_best_of_n import refined_best_of_n
 from atomthink_plugin.searches.weighted import weighted
 

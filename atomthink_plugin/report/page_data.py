@@ -13,7 +13,7 @@ from atomthink_plugin.report.choice_reason import choice_reason
 from atomthink_plugin.report.node_status import FinishedTree, NodeStatus, preorder, ranked_by, statuses
 from atomthink_plugin.report.run_reader import RecordedRun, RunQuestion
 from atomthink_plugin.report.tree_names import readable_note, tree_names
-from atomthink_plugin.searches.aggregates import AGGREGATES
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 
 _LISTED: Final = 160
 """Characters of a question's text in the list."""

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from atomthink_plugin.answers import equivalent, group
 from atomthink_plugin.api import Aggregate, Search
 from atomthink_plugin.report.candidates import Candidate
-from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 from atomthink_plugin.searches.weighted import weighted
 
 Subsets = NDArray[np.intp]

@@ -7,7 +7,7 @@ import asyncio
 from atomthink_plugin.api import Aggregate, AtomThinkError, Path, QuestionError, Scorer, ServerError, Usage
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.runtime.nodes import NodeTable
-from atomthink_plugin.searches.aggregates import AGGREGATES
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 
 
 class StepScores:

@@ -20,7 +20,7 @@ from annotated_types import Gt, Le
 
 from atomthink_plugin.answers import group
 from atomthink_plugin.api import Choice, Count, Path, Search, SearchTree
-from atomthink_plugin.searches.voting import elect
+from atomthink_plugin.searches.parts.voting import elect
 
 
 def adaptive_majority(n: Count = 8, confidence: Annotated[float, Gt(0.5), Le(1)] = 0.95) -> Search:

@@ -14,7 +14,7 @@ from annotated_types import Ge, Lt
 
 from atomthink_plugin.api import Aggregate, AtomThinkError, Choice, Count, Path, Search, SearchTree
 from atomthink_plugin.searches.beam import beam_search
-from atomthink_plugin.searches.choosing import rank, values_of
+from atomthink_plugin.searches.parts.choosing import rank, values_of
 
 
 def annealed_beam(

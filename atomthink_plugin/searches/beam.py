@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from atomthink_plugin.api import Aggregate, Choice, Count, Path, Search, SearchTree
-from atomthink_plugin.searches.choosing import Ranked, rank, values_of
+from atomthink_plugin.searches.parts.choosing import Ranked, rank, values_of
 
 Rate = Callable[[Sequence[Path]], Awaitable[Sequence[float]]]
 """Returns the values of candidates."""

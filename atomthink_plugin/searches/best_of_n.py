@@ -6,7 +6,7 @@ Source: AtomThink (arXiv 2411.11930), section 5, path-wise search.
 from __future__ import annotations
 
 from atomthink_plugin.api import Aggregate, Choice, Count, Search, SearchTree
-from atomthink_plugin.searches.choosing import choose, values_of
+from atomthink_plugin.searches.parts.choosing import choose, values_of
 
 
 def best_of_n(n: Count = 8, aggregate: Aggregate = "mean") -> Search:

@@ -13,8 +13,8 @@ import math
 from collections import Counter
 
 from atomthink_plugin.api import AtomThinkError, Choice, Count, Path, Search, SearchTree
-from atomthink_plugin.searches.subquestions import grown
-from atomthink_plugin.searches.voting import elect
+from atomthink_plugin.searches.parts.subquestions import grown
+from atomthink_plugin.searches.parts.voting import elect
 
 
 def complex_vote(n: Count = 50, keep: Count = 40) -> Search:

@@ -15,7 +15,7 @@ here, as in its `pred`, the end with the best aggregate answers.
 from __future__ import annotations
 
 from atomthink_plugin.api import Aggregate, AtomThinkError, Choice, Count, Path, Search, SearchTree
-from atomthink_plugin.searches.choosing import choose, rank, values_of
+from atomthink_plugin.searches.parts.choosing import choose, rank, values_of
 
 
 def dvts(n: Count = 8, width: Count = 4, aggregate: Aggregate = "mean") -> Search:

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from atomthink_plugin.api import Choice, Count, Prompt, Question, Search, SearchTree
-from atomthink_plugin.searches.judging import ballot, select
-from atomthink_plugin.searches.subquestions import text_of
-from atomthink_plugin.searches.voting import elect
+from atomthink_plugin.searches.parts.judging import ballot, select
+from atomthink_plugin.searches.parts.subquestions import text_of
+from atomthink_plugin.searches.parts.voting import elect
 
 _TASK: Final = "Decide which of the candidate solutions answers the question correctly."
 

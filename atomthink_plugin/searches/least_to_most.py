@@ -11,7 +11,7 @@ from typing import Final
 
 from atomthink_plugin.api import Choice, Count, Path, Prompt, Search, SearchTree
 from atomthink_plugin.formats.parts import append
-from atomthink_plugin.searches.subquestions import PLAN, answers, furthest, grown, listed, text_of
+from atomthink_plugin.searches.parts.subquestions import PLAN, answers, furthest, grown, listed, text_of
 
 _DECOMPOSE: Final = (
     "Do not answer the question yet. Which simpler sub-questions have to be answered first? Write at most {limit}, in "

@@ -17,7 +17,7 @@ from annotated_types import Ge
 
 from atomthink_plugin.api import Aggregate, Choice, Count, Path, Search, SearchTree
 from atomthink_plugin.searches.beam import beam_search
-from atomthink_plugin.searches.choosing import values_of
+from atomthink_plugin.searches.parts.choosing import values_of
 
 
 def lookahead(

@@ -6,7 +6,7 @@ Source: Wang et al., arXiv 2203.11171.
 from __future__ import annotations
 
 from atomthink_plugin.api import Choice, Count, Search, SearchTree
-from atomthink_plugin.searches.voting import elect
+from atomthink_plugin.searches.parts.voting import elect
 
 
 def majority(n: Count = 8) -> Search:

@@ -17,9 +17,9 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from atomthink_plugin.api import Aggregate, AtomThinkError, Choice, Count, Path, Search, SearchTree
-from atomthink_plugin.searches.reflection import format_after, one_thought, two_thoughts, with_reflection
-from atomthink_plugin.searches.token_confidence import chain_confidence
-from atomthink_plugin.searches.uct import UctNode
+from atomthink_plugin.searches.parts.reflection import format_after, one_thought, two_thoughts, with_reflection
+from atomthink_plugin.searches.parts.token_confidence import chain_confidence
+from atomthink_plugin.searches.parts.uct import UctNode
 
 
 def mcts(

@@ -23,8 +23,8 @@ from math import exp
 from typing import Literal
 
 from atomthink_plugin.api import Aggregate, Choice, Count, Path, Search, SearchTree
-from atomthink_plugin.searches.aggregates import log_odds
-from atomthink_plugin.searches.choosing import choose, values_of
+from atomthink_plugin.searches.parts.aggregates import log_odds
+from atomthink_plugin.searches.parts.choosing import choose, values_of
 
 Resampling = Literal["systematic", "multinomial"]
 

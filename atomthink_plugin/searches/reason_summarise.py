@@ -17,7 +17,7 @@ from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Choice, Count, Path, Prompt, Question, Search, SearchTree, Unit
 from atomthink_plugin.formats.parts import append, check_not_empty, prepend
 from atomthink_plugin.formats.thoughts import END, START, THOUGHTS, bare
-from atomthink_plugin.searches.ranking import rank
+from atomthink_plugin.searches.parts.ranking import rank
 
 _HEAD: Final = (
     "You are given a question about an image and a reasoning process that was written for it, which may be wrong. "

@@ -16,7 +16,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from atomthink_plugin.api import Aggregate, Choice, Count, Path, Search, SearchTree
-from atomthink_plugin.searches.choosing import choose, rank, values_of
+from atomthink_plugin.searches.parts.choosing import choose, rank, values_of
 
 
 def refined_best_of_n(

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from atomthink_plugin.api import Choice, Count, Path, Prompt, Search, SearchTree
 from atomthink_plugin.formats.parts import append
-from atomthink_plugin.searches.subquestions import answers, furthest, grown, text_of
+from atomthink_plugin.searches.parts.subquestions import answers, furthest, grown, text_of
 
 REVIEW_INSTRUCTION: Final = (
     "Review the proposed solution against the question and the image: check every reading, every deduction and every "

@@ -20,8 +20,14 @@ from dataclasses import replace
 from string import ascii_uppercase
 
 from atomthink_plugin.api import Choice, Count, Path, Question, Search, SearchTree
-from atomthink_plugin.searches.options import in_original_order, latin_square, letter_of, refer_to_positions, reordered
-from atomthink_plugin.searches.voting import elect
+from atomthink_plugin.searches.parts.options import (
+    in_original_order,
+    latin_square,
+    letter_of,
+    refer_to_positions,
+    reordered,
+)
+from atomthink_plugin.searches.parts.voting import elect
 
 
 def shuffle_vote(n: Count = 5) -> Search:

@@ -17,7 +17,7 @@ from typing import Final
 
 from atomthink_plugin.api import Choice, Count, Message, Path, Prompt, Search, SearchTree
 from atomthink_plugin.formats.parts import append, prepend
-from atomthink_plugin.searches.judging import VERDICT, duel, tournament
+from atomthink_plugin.searches.parts.judging import VERDICT, duel, tournament
 
 _CRITERIA: Final = {
     "SUMMARY": (

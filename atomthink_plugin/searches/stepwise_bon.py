@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from atomthink_plugin.api import Choice, Count, Path, Prompt, Search, SearchTree
-from atomthink_plugin.searches.judging import ballot, select
-from atomthink_plugin.searches.subquestions import text_of
+from atomthink_plugin.searches.parts.judging import ballot, select
+from atomthink_plugin.searches.parts.subquestions import text_of
 
 _TASK: Final = "Decide which of the candidate next steps is correct and leads best to the answer to the question."
 

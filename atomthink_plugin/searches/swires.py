@@ -26,7 +26,7 @@ from annotated_types import Ge, Le
 
 from atomthink_plugin.api import AtomThinkError, Choice, Count, Format, Path, Question, Search, SearchTree
 from atomthink_plugin.formats.stages import STAGES
-from atomthink_plugin.searches.choosing import Ranked, rank
+from atomthink_plugin.searches.parts.choosing import Ranked, rank
 
 
 def swires(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from atomthink_plugin.api import Aggregate, Choice, Count, Search, SearchTree
-from atomthink_plugin.searches.voting import elect
+from atomthink_plugin.searches.parts.voting import elect
 
 
 def weighted(n: Count = 8, aggregate: Aggregate = "mean") -> Search:

@@ -14,7 +14,7 @@ from typing import Final
 
 from atomthink_plugin.api import Choice, Count, Path, Prompt, Search, SearchTree
 from atomthink_plugin.formats.parts import append
-from atomthink_plugin.searches.subquestions import PLAN, answers, furthest, grown, listed, text_of
+from atomthink_plugin.searches.parts.subquestions import PLAN, answers, furthest, grown, listed, text_of
 
 _PLAN: Final = (
     "Do not answer the question yet. Divide it into at most {limit} parts that can be solved independently of each "

@@ -14,7 +14,7 @@ from typing import Final
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Choice, Path, Prompt, Search, SearchTree, Step, Unit
 from atomthink_plugin.formats.parts import append
-from atomthink_plugin.searches.subquestions import furthest
+from atomthink_plugin.searches.parts.subquestions import furthest
 
 REASONING_TRIGGER: Final = "Let's think step by step."
 

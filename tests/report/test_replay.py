@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from atomthink_plugin.api import Aggregate, Path, Search, Step, Stopped
 from atomthink_plugin.report.candidates import Candidate
 from atomthink_plugin.report.replay import MAJORITY, MAX_SUBSETS, PASS, Replay, SelectionMethod, methods, subsets
-from atomthink_plugin.searches.aggregates import AGGREGATES
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 from atomthink_plugin.searches.weighted import weighted
 from tests.trees import question
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.searches.aggregates import AGGREGATES, log_odds
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES, log_odds
 from tests.trees import REDUCE
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=30)

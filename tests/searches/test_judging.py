@@ -9,7 +9,7 @@ from PIL import Image
 
 from atomthink_plugin.api import Choice, Message, Outcome, Path, Prompt, Proposal, Sampling, Step
 from atomthink_plugin.runtime.tree import QuestionTree
-from atomthink_plugin.searches.judging import ballot, named, select
+from atomthink_plugin.searches.parts.judging import ballot, named, select
 from tests.searches.ballots import candidates_in, mute, text_of
 from tests.searches.scripted_replies import ScriptedReplies
 from tests.trees import question_tree, settings

@@ -22,9 +22,9 @@ from atomthink_plugin.formats.mini import Mini
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.searches.mcts import mcts
-from atomthink_plugin.searches.reflection import REFLECTION
-from atomthink_plugin.searches.token_confidence import chain_confidence, token_confidence
-from atomthink_plugin.searches.uct import UctNode
+from atomthink_plugin.searches.parts.reflection import REFLECTION
+from atomthink_plugin.searches.parts.token_confidence import chain_confidence, token_confidence
+from atomthink_plugin.searches.parts.uct import UctNode
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer, history_of
 from tests.searches.scripted_replies import ScriptedReplies
 from tests.trees import Grove, groves, question, question_tree, settings, tree_of

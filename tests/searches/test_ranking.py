@@ -13,7 +13,7 @@ from PIL import Image
 
 from atomthink_plugin.api import Choice, Message, Path, Prompt, Question, Step
 from atomthink_plugin.runtime.tree import QuestionTree
-from atomthink_plugin.searches.ranking import rank, scores_in
+from atomthink_plugin.searches.parts.ranking import rank, scores_in
 from tests.searches.scripted_replies import ScriptedReplies
 from tests.trees import question, question_tree, settings
 

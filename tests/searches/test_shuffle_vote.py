@@ -17,7 +17,7 @@ from PIL import Image
 from atomthink_plugin.api import Choice, Message, Outcome, Prompt, Question, Step
 from atomthink_plugin.model_adapters.answer_options import answer_options
 from atomthink_plugin.searches.majority import majority
-from atomthink_plugin.searches.options import (
+from atomthink_plugin.searches.parts.options import (
     in_original_order,
     latin_square,
     letter_of,

@@ -16,7 +16,7 @@ from PIL import Image
 from atomthink_plugin.api import Message, Outcome, Path, Prompt, Question, Step
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.stages import STAGES, Stages
-from atomthink_plugin.searches.judging import chosen, tournament
+from atomthink_plugin.searches.parts.judging import chosen, tournament
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.searches.stage_beam import stage_beam
 from tests.searches.scripted_replies import ScriptedReplies

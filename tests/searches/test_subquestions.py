@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from atomthink_plugin.api import Prompt, QuestionError, ServerError, Step
+from atomthink_plugin.searches.parts.subquestions import answers, furthest, listed
 from atomthink_plugin.searches.quick import quick
-from atomthink_plugin.searches.subquestions import answers, furthest, listed
 from tests.searches.ballots import text_of
 from tests.searches.scripted_replies import ScriptedReplies
 from tests.trees import question_tree, settings

@@ -36,7 +36,7 @@ from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.settings import Settings
 from atomthink_plugin.runtime.tree import QuestionTree
 from atomthink_plugin.searches.mcts import mcts
-from atomthink_plugin.searches.token_confidence import chain_confidence
+from atomthink_plugin.searches.parts.token_confidence import chain_confidence
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 from tests import policy_prompts

@@ -15,7 +15,7 @@ from sklearn import config_context
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from atomthink_plugin.api import Aggregate
-from atomthink_plugin.searches.aggregates import AGGREGATES
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 from atomthink_plugin.training.evaluate.bootstrap import Bootstrap, Draws, Floats, MetricValue, metric_value, ratio
 from atomthink_plugin.training.evaluate.readers import PRMBENCH_ORIGINAL
 from atomthink_plugin.training.evaluate.scores import ScoredChain
