@@ -18,9 +18,10 @@ from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
 REDUCE: dict[str, Callable[[Sequence[float]], float]] = {
     "last": lambda s: s[-1],
     "min": min,
-    "mean": lambda s: sum(s) / len(s),
+    "mean": lambda s: math.fsum(s) / len(s),
     "prod": math.prod,
-    "log_odds": lambda s: _mean_odds([min(max(p, 1e-6), 1 - 1e-6) for p in s]),
+    # sorted, so that the same scores in another order give the same value to the last bit, as they do in the search
+    "log_odds": lambda s: _mean_odds([min(max(p, 1e-6), 1 - 1e-6) for p in sorted(s)]),
 }
 
 
@@ -47,8 +48,10 @@ class Grove:
         return REDUCE[aggregate]([self.scores[SEPARATOR.join(steps[: k + 1])] for k in range(len(steps))])
 
     def logprob(self, history: str) -> float:
+        """The mean per token, as `Path.logprob`; a word is a token."""
         steps = self.steps_of(history)
-        return sum(math.log(self.tree[SEPARATOR.join(steps[:k])][step]) for k, step in enumerate(steps))
+        total = sum(math.log(self.tree[SEPARATOR.join(steps[:k])][step]) for k, step in enumerate(steps))
+        return total / len(history.split())
 
     @property
     def width(self) -> int:

@@ -23,6 +23,10 @@ from tests.trees import Grove, groves, question_tree, settings, tree_of
 
 def naive(grove: Grove, widths: list[int], candidates: int, aggregate: str) -> str:
     """The definition, level by level on plain strings: level k extends `widths[k]` paths."""
+
+    def rank(history: str) -> tuple[float, float]:
+        return grove.value(history, aggregate), grove.logprob(history)
+
     pool: list[str] = []
     live, step = [""], 0
     while live and len(pool) < widths[step]:
@@ -33,11 +37,10 @@ def naive(grove: Grove, widths: list[int], candidates: int, aggregate: str) -> s
             drawn = dict.fromkeys(options[i % len(options)] for i in range(samples))
             children += [SEPARATOR.join(filter(None, [history, text])) for text in drawn]
         step += 1
-        kept = sorted(children, key=lambda h: (grove.value(h, aggregate), grove.logprob(h)), reverse=True)
-        kept = kept[: widths[step]]
+        kept = sorted(children, key=rank, reverse=True)[: widths[step]]
         pool += [history for history in kept if history in grove.answers]
         live = [history for history in kept if history not in grove.answers]
-    return max(pool or live, key=lambda h: grove.value(h, aggregate))
+    return max(pool or live, key=rank)
 
 
 @given(
@@ -115,3 +118,15 @@ def test_the_rank_of_each_candidate_and_the_width_are_noted() -> None:
 def test_the_beam_must_not_widen() -> None:
     with pytest.raises(AtomThinkError, match="narrowest"):
         annealed_beam(beams=2, narrowest=3)
+
+
+def test_ties_go_to_the_path_that_is_likelier_by_token() -> None:
+    """The long step is less likely as a whole, and likelier by token."""
+    short, long = (
+        "Step 1: The final answer is: 1.",
+        "Step 1: After all bars of the chart, the final answer is: 2.",
+    )
+    grove = Grove({"": {short: 0.6, long: 0.4}}, {short: 0.5, long: 0.5}, {short: "1", long: "2"})
+    for search in (annealed_beam(1, 1, 2), beam(1, 2)):
+        assert solve(search, tree_of(grove, exhaustive=True)).path.answer == "2"
+    assert naive(grove, [1, 1], 2, "last") == long
