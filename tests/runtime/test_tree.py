@@ -121,6 +121,31 @@ def test_a_path_that_cannot_be_scored_loses_with_a_recorded_reason() -> None:
     assert asyncio.run(search()) == [0.5, 0.0]
 
 
+@pytest.mark.parametrize(("scored", "fails"), [((2,), True), ((2, 3), True), ((1, 2, 3), False), ((3, 2, 1), False)])
+def test_a_question_fails_if_none_of_its_scored_steps_can_be_read(scored: tuple[int, ...], fails: bool) -> None:
+    def worth(history: str) -> float:
+        if "Step 2" in history:
+            raise QuestionError("longer than the context")
+        return 0.5
+
+    texts = ["Step 1: Look.", "Step 2: Look again.", "Step 3: The final answer is: 4."]
+    tree = {SEPARATOR.join(texts[:k]): {text: 1.0} for k, text in enumerate(texts)}
+    tree_ = question_tree(ScriptedPolicy(tree), ScriptedScorer(worth))
+
+    async def search() -> Choice:
+        (path,) = await tree_.rollouts(1)
+        for depth in scored:
+            await tree_.score(path.lineage[depth - 1])
+        return Choice(path, 0.0, "final")
+
+    choice = asyncio.run(search())
+    if fails:
+        with pytest.raises(QuestionError, match="longer than the context"):
+            tree_.outcome(choice)
+    else:
+        assert tree_.outcome(choice).answer == "4"
+
+
 def test_a_scorer_whose_server_fails_in_the_middle_fails_the_question() -> None:
     class Served(ScriptedScorer):
         async def score(self, path: Path) -> Score:
