@@ -8,10 +8,9 @@ normal distribution. Scorers of this package give values in [0, 1]. For one that
 rule is `score > Phi(0.2533) = 0.6`, the default threshold. The published mean and standard deviation were measured on
 MMStar. Other scorers need another threshold: look at the scores that yours gives.
 
-Different from the published code: it has up to 5 rounds, so 4 retraces, and concludes 3 reasonings. Algorithm 1, as
-here, has 3 retraces and concludes as many reasonings as it keeps. The scorer reads each stage after the earlier ones,
-with their tags. Equal samples are one candidate, but in the decision on a retrace they count as often as they were
-drawn. A caption that is drawn again gets new reasonings.
+Different from the published code: it has up to 4 retraces and concludes 3 reasonings; Algorithm 1, as here, has 3 and
+concludes those it keeps. The scorer reads each stage after the earlier ones, with their tags. Equal samples are one
+candidate but count as often as they were drawn in the decision on a retrace. A caption drawn again has new reasonings.
 """
 
 from __future__ import annotations
