@@ -134,7 +134,6 @@ METHODS: Final = (
     search("reason_summarise, untrained", "further prompts", limit=FEW, n=1),
     search("reason_summarise, thoughts", "further prompts", "forms", n=1),
     search("stage_beam, steps", "judged by the policy", candidates=4, format="continue"),
-    search("stage_beam, untrained", "judged by the policy", limit=FEW, candidates=4),
     search("stage_beam, stages", "judged by the policy", "forms", candidates=4),
     search("stage_beam, sentences", "judged by the policy", "forms", candidates=4, format="sentences"),
     search("best_of_n, stages", "PRM on chains", "forms", n=8, format="stages"),

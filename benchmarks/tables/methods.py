@@ -90,7 +90,8 @@ def method_claims() -> str:
     for first, second, claim in CLAIMS:
         if first in rows and second in rows:
             won, lost, p = compared(rows[first], rows[second])
-            shares = percent(rows[first]["accuracy"]), percent(rows[second]["accuracy"])
+            ours, theirs = on_shared(rows[first], rows[second])
+            shares = percent(sum(ours) / len(ours)), percent(sum(theirs) / len(theirs))
             cells.append((claim, first, second, *shares, f"+{won} -{lost}", p_value(p)))
     headings = ("published", "method", "compared with", "accuracy, %", "the other's", "won, lost", "p")
     return grid(headings, cells, left=3) + same_run("methods")
@@ -98,8 +99,14 @@ def method_claims() -> str:
 
 def compared(row: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[int, int, float]:
     """Returns how often only one of two rows is right, on the questions of both, and McNemar's p-value."""
-    shared = min(row["questions"], other["questions"])
-    ours, theirs = ([verdict == "1" for verdict in one["right"][:shared]] for one in (row, other))
+    ours, theirs = on_shared(row, other)
     pairs = list(zip(ours, theirs, strict=True))
     won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
     return won, lost, mcnemar(ours, theirs)
+
+
+def on_shared(row: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[list[bool], list[bool]]:
+    """Returns the verdicts of two rows on the questions that both have."""
+    shared = min(row["questions"], other["questions"])
+    ours, theirs = ([verdict == "1" for verdict in one["right"][:shared]] for one in (row, other))
+    return ours, theirs
