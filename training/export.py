@@ -34,7 +34,7 @@ PUBLISHED: Final[Mapping[Form, Sequence[str]]] = {
 }
 """Fields of the published file. The published PRM records have no `image`."""
 
-_FILE: Final[Mapping[Form, str]] = {"sft": "amath_sft.json", "prm": "amath_prm.json", "stages": "train.jsonl"}
+PUBLISHED_FILE: Final[Mapping[Form, str]] = {"sft": "amath_sft.json", "prm": "amath_prm.json", "stages": "train.jsonl"}
 _TITLE: Final = {
     "sft": "Atomic steps for fine-tuning a policy",
     "prm": "Labelled steps for a process reward model",
@@ -84,7 +84,7 @@ def export_chains(chains: Path, out: Path, form: Form) -> None:
     rejects = [*found.rejects, *unfit]
     try:
         names = _copy_images(out, found.folder, [image for chain, _ in exported for image in chain.images])
-        _write_text(out / _FILE[form], _published(form, _json_rows(form, exported, names)))
+        _write_text(out / PUBLISHED_FILE[form], _published(form, _json_rows(form, exported, names)))
         _write_parquet(out / "data", found.folder, exported)
         if form == "sft":
             _write_text(out / "dataset_info.json", json.dumps(_LLAMA_FACTORY, indent=1))

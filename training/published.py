@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.report.output_files import seen_from
-from atomthink_plugin.training.export import TAG
+from atomthink_plugin.training.export import PUBLISHED_FILE, TAG
 from atomthink_plugin.training.images import PLACEHOLDER, image_fault
 from atomthink_plugin.training.llava_cot import Turn, chains_of, has_stages
 from atomthink_plugin.training.records import (
@@ -87,6 +87,9 @@ def import_published(source: str, out: Path, images: Path | None = None) -> None
     Raises:
         AtomThinkError: A file cannot be read or written, or no record can be used.
     """
+    written = [file for name in PUBLISHED_FILE.values() if (file := Path(source) / name).is_file()]
+    if len(written) == 1:  # a folder of `data sft`, `prm` or `stages`; its parquet files have the same records again
+        source = str(written[0])
     stem = Path(source).stem
     rejects: list[Reject] = []
     steps: list[_SftStep] = []

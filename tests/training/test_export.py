@@ -147,9 +147,10 @@ def test_a_prm_record_ends_with_its_labelled_step(chains: Path, tmp_path: Path) 
     assert {one["record"]["id"] for one in lines(out / "rejects.jsonl")} == {"a", "b", "tag", "none"}
 
 
-def test_what_was_written_is_read_back(chains: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["sft", "sft/amath_sft.json"])
+def test_what_was_written_is_read_back(source: str, chains: Path, tmp_path: Path) -> None:
     assert main(["data", "sft", str(chains), "--out", str(tmp_path / "sft")]) == 0
-    assert main(["data", "read", str(tmp_path / "sft/amath_sft.json"), "--out", str(tmp_path / "back.jsonl")]) == 0
+    assert main(["data", "read", str(tmp_path / source), "--out", str(tmp_path / "back.jsonl")]) == 0
     back = read_records(tmp_path / "back.jsonl", Chain)
     whole = read_records(chains, Chain).records[:2]
     assert [(c.question, c.steps, c.answer) for c in back.records] == [(c.question, c.steps, c.answer) for c in whole]

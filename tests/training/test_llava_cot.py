@@ -127,10 +127,12 @@ def test_what_was_written_is_read_back(folder: Path) -> None:
     assert written[0]["conversations"] == row("a", "How many?", REPLY)["conversations"]
     with Image.open(out / written[0]["image"]) as copied:
         assert copied.getpixel((0, 0)) == (250, 0, 0)
-    assert main(["data", "read", str(out / "train.jsonl"), "--out", str(folder / "back.jsonl")]) == 0
-    back = read_records(folder / "back.jsonl", Chain).records
-    same = {"images": ()}
-    assert [one.model_copy(update=same) for one in back] == [one.model_copy(update=same) for one in chains]
+    for source in (out / "train.jsonl", out):
+        assert main(["data", "read", str(source), "--out", str(folder / "back.jsonl")]) == 0
+        back = read_records(folder / "back.jsonl", Chain).records
+        assert [len(one.images) for one in back] == [1, 1, 1]
+        same = {"images": ()}
+        assert [one.model_copy(update=same) for one in back] == [one.model_copy(update=same) for one in chains]
 
 
 def test_only_right_chains_of_stages_with_one_image_are_written(folder: Path) -> None:
