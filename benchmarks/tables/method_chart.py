@@ -117,7 +117,7 @@ def labels(names: Sequence[str], points: Sequence[tuple[float, float]]) -> Itera
         box = min(
             places(x, y, width), key=lambda place: (sum(place.overlap(other) for other in taken), far(place, x, y))
         )
-        taken.append(box)
+        taken.append(Box(box.x - 4, box.y, width + 8, LINE))
         if far(box, x, y) > 8:
             edge = min(max(x, box.x), box.x + width), min(max(y, box.y), box.y + LINE)
             yield f'<line class="lead" x1="{x:.1f}" y1="{y:.1f}" x2="{edge[0]:.1f}" y2="{edge[1]:.1f}"/>'
