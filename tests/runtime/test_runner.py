@@ -30,11 +30,11 @@ from atomthink_plugin.api import (
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.searches import voting
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from atomthink_plugin.searches.greedy import greedy
 from atomthink_plugin.searches.majority import majority
+from atomthink_plugin.searches.parts import voting
 from atomthink_plugin.searches.quick import quick
 from atomthink_plugin.searches.weighted import weighted
 from atomthink_plugin.testing import ScriptedPolicy, ScriptedScorer
