@@ -114,7 +114,9 @@ def _most_visited(line: Sequence[Node], outcome: Outcome, tree: FinishedTree) ->
     reward = f"reward of {outcome.value:.2f}"
     if not visits:
         return None
-    path = f"The search followed the most visited step {len(visits)} times ({', '.join(map(str, visits))} visits)"
+    times = "once" if len(visits) == 1 else f"{len(visits)} times"
+    unit = "visit" if visits == [1] else "visits"
+    path = f"The search followed the most visited step {times} ({', '.join(map(str, visits))} {unit})"
     return (
         f"{path}. The chain has a {reward}." if len(visits) == len(line) else f"{path}, then a chain with a {reward}."
     )
