@@ -135,7 +135,9 @@ def _answer(answer: RunQuestion, search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _won(outcome: Outcome, search: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the value of the chosen path, None for searches without a ranking."""
+    """Returns the value of the chosen path, None for searches without a ranking and for a path without steps."""
+    if not outcome.steps:
+        return None
     if search.get("name") in _VOTES:
         by = "share of votes"
     elif search.get("name") == "mcts":

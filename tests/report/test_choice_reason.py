@@ -132,3 +132,12 @@ def _answered(outcome: Outcome) -> Any:
     answer: Any = Answer()
     answer.outcome = outcome
     return answer
+
+
+@pytest.mark.parametrize("name", ["best_of_n", "majority", "mcts", "swires"])
+def test_a_path_without_steps_has_no_value(name: str) -> None:
+    some = chosen("a", A)
+    none = replace(some, answer=None, steps=(), scores=(), value=0.0, stopped="invalid")
+    for outcome, shown in ((some, True), (none, False)):
+        (run,) = question_details(QuestionAnswers((_answered(outcome),)), [{"name": name}])["runs"]
+        assert ("won" in run) == shown
