@@ -186,6 +186,12 @@ def _notes(run: RecordedRun, questions: Sequence[SampledQuestion], judged: Judge
         notes.append(f"{skipped} questions without a verdict, a record or a reference answer are skipped")
     alike = judged.agreed / judged.of
     notes.append(judged.summary + (". The curve shows this judge, not the task" if alike < MIN_AGREEMENT else ""))
+    counts = sorted({len(one.candidates) for one in questions if one.candidates})
+    if len(counts) > 1:
+        notes.append(
+            f"questions have {counts[0]} to {counts[-1]} candidates, because the search stopped early. For a larger N, "
+            "a question counts with all that it has"
+        )
     spent = sum(one.question.stopped == "budget" for one in questions)
     if spent:
         notes.append(f"{spent} questions were stopped by their budget. With fewer candidates, each would have had more")

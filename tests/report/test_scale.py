@@ -189,6 +189,14 @@ def test_a_failed_question_is_wrong_for_any_n_and_a_missing_one_is_skipped(
     assert any(note.startswith("1 questions") for note in less.notes)
 
 
+def test_different_numbers_of_candidates_are_noted(outcomes: list[Outcome], tmp_path: FilePath) -> None:
+    fewer = replace(outcomes[0], rollouts=outcomes[0].rollouts[:-1])
+    most = len(outcomes[0].rollouts)
+    for name, first, noted in (("alike", outcomes[0], False), ("fewer", fewer, True)):
+        run = write_run(tmp_path / name, [first, *outcomes[1:]], ["1"] * len(outcomes))
+        assert any(f"{most - 1} to {most} candidates" in note for note in scaling(run.out, None).notes) == noted
+
+
 def test_a_failed_question_has_its_whole_cost_for_any_n(outcomes: list[Outcome], tmp_path: FilePath) -> None:
     failure = Failure("the server went away", Usage(policy_calls=3, generated=500, seconds=0.5))
     run = write_run(tmp_path, [*outcomes[:3], failure], ["1"] * 4, {"name": "best_of_n", "n": 8})
