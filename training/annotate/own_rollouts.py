@@ -45,7 +45,7 @@ def annotate_by_rollouts(
     where = f"`--out {source.folder}`"
     with (
         closing(Journal(source.folder / "journal", METHOD, settings, argument=where)) as journal,
-        RunProgress(len(source), f"{samples} rollouts") as progress,
+        RunProgress(len(source), "1 rollout" if samples == 1 else f"{samples} rollouts") as progress,
     ):
         sampler = replace(runner, search=rollout_search(samples), journal=journal, trees=True)
         results = sampler.run(source, progress.finished)
