@@ -106,25 +106,32 @@ def _summarised(line: Sequence[Node], outcome: Outcome, tree: FinishedTree) -> s
 
 def _most_visited(line: Sequence[Node], outcome: Outcome, tree: FinishedTree) -> str | None:
     visits: list[int] = []
+    tied = False
     for node in line:
         own = _visits(node)
-        if not own or own < max(map(_visits, tree.children[node.parent])):
+        equals = [_mean(one) for one in tree.children[node.parent] if one is not node and _visits(one) == own]
+        if not own or own < max(map(_visits, tree.children[node.parent])) or _mean(node) < max(equals, default=0.0):
             break
         visits.append(own)
+        tied = tied or bool(equals)
     reward = f"reward of {outcome.value:.2f}"
     if not visits:
         return None
     times = "once" if len(visits) == 1 else f"{len(visits)} times"
     unit = "visit" if visits == [1] else "visits"
     path = f"The search followed the most visited step {times} ({', '.join(map(str, visits))} {unit})"
-    return (
-        f"{path}. The chain has a {reward}." if len(visits) == len(line) else f"{path}, then a chain with a {reward}."
-    )
+    decided = " The mean reward decides between equal visits." if tied else ""
+    then = ". The chain has a" if len(visits) == len(line) else ", then a chain with a"
+    return f"{path}{then} {reward}.{decided}"
 
 
 def _visits(node: Node) -> int:
     number = pairs_of(node.note).get("visits", "0")
     return int(number) if number.isdecimal() else 0
+
+
+def _mean(node: Node) -> float:
+    return float(pairs_of(node.note).get("value", "0"))
 
 
 def _shuffled(line: Sequence[Node], outcome: Outcome, tree: FinishedTree) -> str | None:

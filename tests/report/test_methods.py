@@ -77,6 +77,19 @@ def test_visits_are_named_only_where_they_decided() -> None:
     assert reason_of(chosen("b", nodes=nodes), "mcts") is None
 
 
+def test_the_mean_reward_decides_between_equal_visits() -> None:
+    nodes = (
+        node("a", note="visits 1, value 0.82", answer="1"),
+        node("b", note="visits 1, value 0.73", answer="2"),
+        node("c", note="value 0.90", answer="3"),
+    )
+    said = reason_of(chosen("a", nodes=nodes), "mcts") or ""
+    unequal = (nodes[0], replace(nodes[1], note="visits 0, value 0.73"))
+    assert "mean reward" in said
+    assert "mean reward" not in (reason_of(chosen("a", nodes=unequal), "mcts") or "mean reward")
+    assert reason_of(chosen("b", nodes=nodes), "mcts") is None
+
+
 def test_votes_over_shuffled_options_count_under_their_original_letters() -> None:
     nodes = (
         node("a", note="order ABC, vote B", answer="B"),
