@@ -63,12 +63,14 @@ async def _corrected(tree: SearchTree, wrong: Sequence[Path | None], candidates:
     firsts = [len(wrong) + i * candidates for i, _, _ in faults]
     families = await tree.expand([parent for _, _, parent in faults], candidates, first=firsts)
     better = []
+    corrects: dict[str, tuple[str, ...]] = {}
     for (i, fault, _), family in zip(faults, families, strict=True):
         scores = await values_of(tree, family, "last")
         score, best = max(zip(scores, family, strict=True), key=rank, default=(0.0, fault))
         if score > await tree.score(fault):
             better.append((i, best))
-            tree.note(best, f"corrects {fault.key}")
+            corrects[best.key] = (*corrects.get(best.key, ()), fault.key)
+            tree.note(best, f"corrects {'+'.join(dict.fromkeys(corrects[best.key]))}")
     return better
 
 

@@ -91,3 +91,14 @@ def test_the_first_wrong_step_is_replaced_and_noted() -> None:
             assert set(notes.values()) == {""}
         else:
             assert notes[right] == f"corrects {one.path.lineage[1].key}"
+
+
+def test_one_step_may_correct_several() -> None:
+    right, wrong = "Step 1: The final answer is: 4.", [f"Step 1: The final answer is: {number}." for number in (5, 6)]
+    grove = Grove({"": {right: 0.4, wrong[0]: 0.3, wrong[1]: 0.3}}, {right: 0.9, wrong[0]: 0.1, wrong[1]: 0.2}, {})
+    tree = tree_of(grove, seed=0)
+    nodes = tree.outcome(solve(refined_best_of_n(12, candidates=12), tree)).nodes
+    notes = {node.text: node.note for node in nodes}
+    ids = {node.text: node.id for node in nodes}
+    corrected = notes[right].removeprefix("corrects ").split("+")
+    assert sorted(corrected) == sorted(ids[text] for text in wrong)
