@@ -10,12 +10,12 @@ from atomthink_plugin.formats.arrow import ARROW, REPLY_END
 from atomthink_plugin.formats.steps import SEPARATOR, body
 from atomthink_plugin.formats.thoughts import END, START
 from atomthink_plugin.searches.zero_shot_cot import REASONING_TRIGGER, answer_trigger
-from atomthink_plugin.tasks.demo.questions import HINT, DemoQuestion
+from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from atomthink_plugin.training.tiny.figures import Figures
 
 
 def stages(figures: Figures, rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Yields solutions in stages: the task in the question's words, the readings, the calculations, the answer."""
+    """Yields solutions in stages: how much to read and compute, the readings, the calculations, the answer."""
     for question, image in figures.questions(rng):
         yield _record(question, image, "stages", [f"<{tag}> {text} </{tag}>" for tag, text in staged(question).items()])
 
@@ -43,12 +43,16 @@ def zero_shot(figures: Figures, rng: random.Random) -> Iterator[dict[str, Any]]:
 
 
 def staged(question: DemoQuestion) -> dict[str, str]:
-    """Returns the text of each stage by its tag."""
+    """Returns the text of each stage by its tag.
+
+    The summary names no item: the model is too small to repeat the names before it has read their values.
+    """
     read = [action.name for action in question.plan() if action.verb == "read"]
+    computed = bodies(question)[len(read) :]
     return {
-        "SUMMARY": question.text.removesuffix(HINT).strip(),
+        "SUMMARY": f"Read {len(read)} values, then compute {len(computed)} results.",
         "CAPTION": f"{', '.join(f'{name} = {question.figure.values[name]}' for name in read)}.",
-        "REASONING": SEPARATOR.join(bodies(question)[len(read) :]),
+        "REASONING": SEPARATOR.join(computed),
         "CONCLUSION": str(question.answer),
     }
 

@@ -92,7 +92,7 @@ def test_the_stages_of_a_question() -> None:
     question = next(one for one in held_out(50) if one.is_perimeter and len(one.operands) == 5)
     sides, values = question.operands[:-1], question.figure.values
     stages = staged(question)
-    assert question.text.startswith(f"{stages['SUMMARY']} Answer")
+    assert re.findall(r"\d+", stages["SUMMARY"]) == [str(len(sides)), str(stages["REASONING"].count("Compute"))]
     assert stages["CAPTION"] == ", ".join(f"{name} = {values[name]}" for name in sides) + "."
     assert stages["REASONING"].count("Compute") == 4
     assert stages["REASONING"].endswith(f" x {question.operands[-1]} = {question.answer}.")
