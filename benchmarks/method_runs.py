@@ -5,8 +5,8 @@
 HUB is a folder with the benchmark's data set (`MathLLMs/MathVision/data/*.parquet`, see docs/how-to/offline.md). All
 searches run in one process, with their default arguments besides `--arguments`. lmms-eval exits with 0 even if runs
 fail, so the result files are read: each run has to leave one sample per question, with a reply unless the model wrote
-no valid step, and no failed question in its journal. The embedded model was trained on other figures: its answers are
-wrong here, and accuracies are not shown.
+no valid step within the limits, and no failed question in its journal. The embedded model was trained on other figures:
+its answers are wrong here, and accuracies are not shown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Found:
         search: The search.
         samples: Samples that lmms-eval wrote.
         empty: Samples without a reply.
-        invalid: Questions for which the model wrote no valid step at all, so that there is no reply.
+        stuck: Questions for which the model wrote no valid step within the limits, so that there is no reply.
         failed: Questions that failed, with their reasons in the journal.
         answered: Questions with an answer.
         tokens: Generated tokens per question.
@@ -50,7 +50,7 @@ class Found:
     search: str
     samples: int
     empty: int
-    invalid: int
+    stuck: int
     failed: int
     answered: int
     tokens: float
@@ -59,7 +59,7 @@ class Found:
 
     def complete(self, limit: int) -> bool:
         """Returns whether every question has a sample with the chain that the model wrote, and none failed."""
-        return self.samples == limit and self.empty == self.invalid and not self.failed
+        return self.samples == limit and self.empty == self.stuck and not self.failed
 
 
 def run(searches: Sequence[str], data: Path, out: Path, limit: int, arguments: str) -> None:
@@ -94,7 +94,7 @@ def found(search: str, out: Path) -> Found:
         search=search,
         samples=len(samples),
         empty=sum(not sample["filtered_resps"].strip() for sample in samples),
-        invalid=sum(not one["steps"] and one["stopped"] == "invalid" for one in outcomes),
+        stuck=sum(not one["steps"] and one["stopped"] in ("invalid", "budget", "length") for one in outcomes),
         failed=len({record["question"] for record in records if record["status"] == "failed"}),
         answered=sum(one["answer"] is not None for one in outcomes),
         tokens=mean([one["usage"]["generated"] for one in outcomes]),
