@@ -43,7 +43,7 @@ class Found:
         failed: Questions that failed, with their reasons in the journal.
         answered: Questions with an answer.
         tokens: Generated tokens per question.
-        aside: Of these, tokens of replies that are no steps of a chain.
+        extra: Of these, tokens of replies that are no steps of a chain.
         scored: Scored steps per question.
     """
 
@@ -54,7 +54,7 @@ class Found:
     failed: int
     answered: int
     tokens: float
-    aside: float
+    extra: float
     scored: float
 
     def complete(self, limit: int) -> bool:
@@ -89,7 +89,7 @@ def found(search: str, out: Path) -> Found:
     samples = lines(sorted(folder.glob("out/**/*_samples_*.jsonl"))[-1:])
     records = lines(sorted(folder.glob("journal/*/rank*.jsonl")))
     outcomes = [record["outcome"] for record in records if record["status"] == "done"]
-    aside = [sum(node["tokens"] * node["multiplicity"] for node in one["nodes"] if node["use"]) for one in outcomes]
+    extra = [sum(node["tokens"] * node["multiplicity"] for node in one["nodes"] if node["use"]) for one in outcomes]
     return Found(
         search=search,
         samples=len(samples),
@@ -98,7 +98,7 @@ def found(search: str, out: Path) -> Found:
         failed=len({record["question"] for record in records if record["status"] == "failed"}),
         answered=sum(one["answer"] is not None for one in outcomes),
         tokens=mean([one["usage"]["generated"] for one in outcomes]),
-        aside=mean(aside),
+        extra=mean(extra),
         scored=mean([one["usage"]["score_calls"] for one in outcomes]),
     )
 

@@ -154,13 +154,13 @@ def built(method: Method, policy: str, answers: Answers, folder: Path) -> Runner
 
 def measured(method: Method, demo: Sequence[DemoQuestion], runner: Runner, answers: Answers) -> dict[str, Any]:
     """Measures a row."""
-    aside, processor = 0, time.process_time()
+    extra, processor = 0, time.process_time()
 
     def finished(result: Result, spent: Usage | None) -> None:
-        nonlocal aside
+        nonlocal extra
         progress.finished(result, spent)
         if isinstance(result, Outcome):
-            aside += sum(node.tokens * node.multiplicity for node in result.nodes if node.use)
+            extra += sum(node.tokens * node.multiplicity for node in result.nodes if node.use)
 
     with RunProgress(len(demo), method.name) as progress:
         results = runner.run(engine_questions(demo), finished)
@@ -177,7 +177,7 @@ def measured(method: Method, demo: Sequence[DemoQuestion], runner: Runner, answe
         "failed": sum(isinstance(result, Failure) for result in results),
         "unanswered": sum(isinstance(result, Outcome) and result.answer is None for result in results),
         "tokens_per_question": round(sum(result.usage.generated for result in results) / count, 1),
-        "aside_tokens_per_question": round(aside / count, 1),
+        "extra_tokens_per_question": round(extra / count, 1),
         "prm_calls_per_question": round(sum(result.usage.score_calls for result in results) / count, 2),
         "cpu_seconds_per_question": round(seconds / count, 3),
         **provenance(),

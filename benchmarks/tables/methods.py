@@ -60,14 +60,14 @@ def methods() -> str:
                 "" if first else f"+{won} -{lost}",
                 "" if first else p_value(p),
                 f"{row['tokens_per_question']:,.0f}",
-                f"{row['aside_tokens_per_question']:,.0f}",
+                f"{row['extra_tokens_per_question']:,.0f}",
                 f"{row['prm_calls_per_question']:.1f}",
                 f"{row['cpu_seconds_per_question']:.2f}",
                 without_answer(row),
             )
         )
     headings = (
-        "method", "settings", "policy", "accuracy, %", "95 % interval", "won, lost", "p", "tokens/q", "aside/q",
+        "method", "settings", "policy", "accuracy, %", "95 % interval", "won, lost", "p", "tokens/q", "extra/q",
         "PRM calls/q", "CPU s/q", "no answer, %",
     )  # fmt: skip
     return grid(headings, cells, left=3) + source("methods", record)

@@ -49,4 +49,4 @@ def test_a_run_is_complete_if_every_question_left_its_chain(
 def test_tokens_are_counted_by_what_they_were_for(tmp_path: Path) -> None:
     write(tmp_path / "beam/journal/run/rank0.jsonl", [done("q0"), done("q1")])
     run = found("beam", tmp_path)
-    assert (run.answered, run.tokens, run.aside, run.scored) == (2, 30.0, 10.0, 3.0)
+    assert (run.answered, run.tokens, run.extra, run.scored) == (2, 30.0, 10.0, 3.0)
