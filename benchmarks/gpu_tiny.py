@@ -77,10 +77,11 @@ def write_recipes(folder: Path, times: int, workers: int) -> None:
     """Writes the recipes of all stages; that of the policy's chains once for each file of questions."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in RECIPES.glob("*.yaml"):
-        if file.name[:2] not in STAGES:
+        stage, _, _ = file.name.partition("-")
+        if stage not in STAGES:
             continue
         recipe = multiplied(yaml.safe_load(file.read_text()), times, workers)
-        if file.name[:2] != "11":
+        if stage != "11":
             (folder / file.name).write_text(yaml.safe_dump(recipe, sort_keys=False))
             continue
         pairs = zip(copies(recipe["questions"], times), copies(recipe["out"], times), strict=True)

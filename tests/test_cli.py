@@ -106,7 +106,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
         ("demo --limit 0", "--limit"),
         ("demo --limit 201", "--limit 200"),
         ("demo --modes fast", "`thinking=fast` direct cot quick slow"),
-        ("demo --modes slow:mcts", "`search=mcts` beam"),
+        ("demo --modes slow:puct", "`search=puct` beam"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it(typed: str, names: str, capsys: pytest.CaptureFixture[str]) -> None:
