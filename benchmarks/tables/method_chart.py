@@ -105,8 +105,8 @@ def legend() -> Iterable[str]:
 def marks(rows: Sequence[Record], points: Sequence[tuple[float, float]]) -> Iterable[str]:
     for row, (x, y) in zip(rows, points, strict=True):
         style = key(row["family"]) + ("" if row["policy"] == "embedded" else " open")
-        told = f"{row['thinking']}: {100 * row['accuracy']:.1f} %, {row['tokens_per_question']:,.0f} tokens"
-        yield f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{escape(told)}</title></circle>'
+        label = f"{row['thinking']}: {100 * row['accuracy']:.1f} %, {row['tokens_per_question']:,.0f} tokens"
+        yield f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{escape(label)}</title></circle>'
 
 
 def labels(names: Sequence[str], points: Sequence[tuple[float, float]]) -> Iterable[str]:

@@ -36,11 +36,11 @@ def test_it_is_the_best_of_independent_greedy_searches(
     choice = solve(dvts(subtrees * width, width, aggregate), together)
     tree = tree_of(grove, seed=seed)
 
-    async def apart() -> list[tuple[float, str]]:
+    async def one_by_one() -> list[tuple[float, str]]:
         ends = [await subtree(tree, i * width, width, aggregate) for i in range(subtrees)]
         return [(await tree.value(end, aggregate), end.key) for end in ends]
 
-    ends = asyncio.run(apart())
+    ends = asyncio.run(one_by_one())
     assert choice.value == pytest.approx(max(value for value, _ in ends))
     assert choice.path.key in {key for value, key in ends if value == pytest.approx(choice.value)}
     assert together.usage.policy_calls == tree.usage.policy_calls

@@ -229,13 +229,13 @@ def test_a_training_on_all_forms_at_once(tmp_path: FilePath) -> None:
     files = [write(figures, name, 6, seed=1) for name in (*FORMS, *REQUESTS, "solving")]
     model, texts = tmp_path / "extended", (*FORMAT_TEXTS, *fixed_texts())
     make_extended(model, FilePath(MODEL), texts)
-    told = {
+    recipe = {
         "model_name_or_path": str(model),
         "data": [str(file) for file in files],
         "output_dir": str(tmp_path / "out"),
     }
-    told |= {"max_steps": 2, "per_device_train_batch_size": 16, "one_row_per_chain": True, "freeze": ["vision_tower"]}
-    KINDS["policy"](told | {"muon": 0.01, "learning_rate": 1e-3, "bf16": False, "logging_steps": 1})
+    recipe |= {"max_steps": 2, "per_device_train_batch_size": 16, "one_row_per_chain": True, "freeze": ["vision_tower"]}
+    KINDS["policy"](recipe | {"muon": 0.01, "learning_rate": 1e-3, "bf16": False, "logging_steps": 1})
     assert (tmp_path / "out" / "rejects.jsonl").read_text() == ""
     first, last = load(model), load(tmp_path / "out")
     assert not torch.equal(first.get_input_embeddings().weight, last.get_input_embeddings().weight)
