@@ -187,7 +187,7 @@ def test_an_examples_images_stay_the_same_objects_during_a_question(tmp_path: Fi
 
 
 def test_a_run_that_is_started_again_asks_for_the_same_prompts(tmp_path: FilePath) -> None:
-    """Logged answers are found by a digest of the prompt, which has to be the same in a process that resumes the run."""
+    """Logged answers are found by a digest of the prompt, the same in a process that resumes the run."""
     Image.new("RGB", (2, 2), "red").save(tmp_path / "a.png")
     file = examples_file(tmp_path, images=["a.png"])
 
