@@ -68,6 +68,7 @@ class Usage:
         prefilled: Prompt tokens processed by the policy or the scorer.
         cached: Prompt tokens that were taken from a cache instead.
         images: Images encoded.
+        judged: Tokens that a generative scorer sampled.
         seconds: Wall-clock seconds from the question's first call to its outcome.
     """
 
@@ -77,6 +78,7 @@ class Usage:
     prefilled: int = 0
     cached: int = 0
     images: int = 0
+    judged: int = 0
     seconds: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
@@ -87,6 +89,7 @@ class Usage:
             self.prefilled + other.prefilled,
             self.cached + other.cached,
             self.images + other.images,
+            self.judged + other.judged,
             self.seconds + other.seconds,
         )
 
@@ -509,10 +512,12 @@ class Score:
     Attributes:
         value: The score, in [0, 1]; higher is better.
         usage: What it cost.
+        reason: The critique of a generative scorer; empty for all others.
     """
 
     value: float
     usage: Usage = field(default_factory=Usage)
+    reason: str = ""
 
 
 class Policy(Protocol):
@@ -560,6 +565,15 @@ class Scorer(Protocol):
 
     async def score(self, path: Path) -> Score:
         """Scores the last step of `path`. Earlier steps keep their scores."""
+        ...
+
+
+@runtime_checkable
+class ChainScorer(Scorer, Protocol):
+    """A scorer that reads a finished chain once and scores all of its steps."""
+
+    async def score_chain(self, path: Path) -> Sequence[Score]:
+        """Returns one score per step of `path`, in order. The cost of the whole chain is in the first one's usage."""
         ...
 
 

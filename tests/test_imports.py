@@ -24,7 +24,20 @@ DOORS = {"", "cli", "plugins.defaults"}
 """Modules of the engine that import what is outside: the package itself with its notebook functions, the command line
 and the default plugin."""
 
-ROOMS = ("doctor", "examples", "formats", "inference", "searches", "scorers", "servers", "runtime", "plugins", "report")
+ROOMS = (
+    "doctor",
+    "examples",
+    "formats",
+    "inference",
+    "searches",
+    "scorers",
+    "servers",
+    "runtime",
+    "plugins",
+    "report",
+    "rollouts",
+    "step_metrics",
+)
 
 
 def _modules() -> dict[str, Path]:

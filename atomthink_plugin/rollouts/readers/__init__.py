@@ -1,0 +1,1 @@
+"""Readers of candidates in published formats, one format per file."""

@@ -1,0 +1,70 @@
+"""Candidates of one question, as somebody else's run wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atomthink_plugin.api import Message, Question
+from atomthink_plugin.inference.image_input import read_image
+
+Picture = bytes | Path
+"""An image: the contents of its file, or the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutCandidate:
+    """One reply to a question.
+
+    Attributes:
+        text: The whole reply.
+        steps: Its steps; None if the file has none, so that the text is split.
+        answer: Its final answer as the file has it; None if unknown.
+        correct: Whether the file says that it is right; None if unknown.
+        tokens: How many tokens were generated; None if unknown.
+        logprob: Sum of the log-probabilities of its tokens; None if unknown.
+        thought: Text of a thinking model before the reply.
+        scores: Step scores that the file already has, by the name of the PRM.
+    """
+
+    text: str
+    steps: tuple[str, ...] | None = None
+    answer: str | None = None
+    correct: bool | None = None
+    tokens: int | None = None
+    logprob: float | None = None
+    thought: str = ""
+    scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSet:
+    """A question and its candidates, in the order in which they were sampled.
+
+    Attributes:
+        id: The question's id in its file; empty if the file has none.
+        question: Its text.
+        pictures: Its images in reading order.
+        choices: The texts of its options in order.
+        gold: The right answer; None if unknown. It never reaches a scorer: `engine_question` leaves it out.
+        subset: The part of the set that it belongs to; empty if there is none.
+        policy: The model that generated the candidates; empty if unknown.
+        record: The benchmark's own fields of the question, for the judge of that benchmark.
+        candidates: The candidates.
+    """
+
+    id: str
+    question: str
+    candidates: tuple[RolloutCandidate, ...]
+    pictures: tuple[Picture, ...] = ()
+    choices: tuple[str, ...] = ()
+    gold: str | None = None
+    subset: str = ""
+    policy: str = ""
+    record: Mapping[str, object] = field(default_factory=dict)
+
+    def engine_question(self) -> Question:
+        """Returns the question for a scorer, with its images and without the right answer."""
+        images = [read_image(picture) for picture in self.pictures]
+        return Question(self.id, (Message("user", (*images, self.question)),), self.choices)

@@ -1,0 +1,1 @@
+"""Layouts of published process reward models: where question, steps, tags and verdicts stand in what they read."""

@@ -1,0 +1,233 @@
+"""How a published process reward model (PRM) is read: what one YAML file in `profiles/` says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import MinLen
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from atomthink_plugin.api import Aggregate
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChatMarkup(_Section):
+    """The text of each turn of a chat. `{text}` is the turn's content.
+
+    Attributes:
+        system: A system turn.
+        user: A user turn.
+        assistant: A complete assistant turn.
+        header: What stands before the content of an assistant turn.
+    """
+
+    system: str = ""
+    user: str
+    assistant: str
+    header: str
+
+
+Chat = Literal["template"] | ChatMarkup
+"""How turns become text: by the checkpoint's own chat template, or by markup in the profile."""
+
+
+class TurnsLayout(_Section):
+    """A user turn per step, and the verdict as the assistant's reply. It is read at the end of the reply's header.
+
+    Attributes:
+        chat: How turns become text.
+        system: Text of the system turn; None sends none (a chat template may still write its default).
+        question: Text of a user turn with the question alone; None if the first step's turn holds the question.
+        first: Text of the user turn of the first step, with `{image}`, `{question}` and `{step}`.
+        later: Text of the user turn of a later step.
+        history: What stands in place of earlier verdicts, whatever they were.
+    """
+
+    kind: Literal["turns"]
+    chat: Chat = "template"
+    system: str | None = None
+    question: str | None = None
+    first: str
+    later: str = "{step}"
+    history: str
+
+
+class TaggedLayout(_Section):
+    """One text with a tag after each step. It is read at the last tag.
+
+    Attributes:
+        role: Who says the steps: nobody (a bare text without chat markup), the user or the assistant.
+        chat: How turns become text.
+        system: Text of the system turn; None sends none.
+        user: Text of the user turn before the steps, for `role: assistant`; "" for an empty turn, None for none.
+        before: Text before the first step, in the same turn, with `{image}` and `{question}`.
+        step: Text of a step with its tag, with `{step}`, `{k}` (from 1) and `{tag}`.
+        between: Text between a tag and the next step.
+        after: Text after the last tag, before the end of the turn. It is not part of what the PRM reads.
+        tag: The token after each step; empty if the PRM is read at the last token of the step itself.
+        pieces: Whether question and steps are tokenised alone, one by one, and not as one text.
+    """
+
+    kind: Literal["tagged"]
+    role: Literal["none", "user", "assistant"] = "none"
+    chat: Chat = "template"
+    system: str | None = None
+    user: str | None = None
+    before: str = "{question}"
+    step: str = "{step}{tag}"
+    between: str = ""
+    after: str = ""
+    tag: str
+    pieces: bool = False
+
+
+class AskedLayout(_Section):
+    """A request per step (or per chain) with the steps so far. It is read at the end of the reply's header.
+
+    Attributes:
+        chat: How turns become text.
+        system: Text of the system turn; None sends none.
+        user: Text of the user turn, with `{image}`, `{question}`, `{steps}`, `{step}` (the last one) and `{k}`.
+        step: Text of each of `{steps}`, with `{step}` and `{k}`.
+        between: Text between two of `{steps}`.
+        begin: Beginning of the reply, after the header.
+    """
+
+    kind: Literal["asked"]
+    chat: Chat = "template"
+    system: str | None = None
+    user: str
+    step: str = "{step}"
+    between: str = "\n\n"
+    begin: str = ""
+
+
+class PairReadOut(_Section):
+    """Softmax over two tokens; the score is the probability of `good`."""
+
+    kind: Literal["pair"]
+    good: str
+    bad: str
+
+
+class ShareReadOut(_Section):
+    """Softmax over the whole vocabulary; the score is the probability of `good`."""
+
+    kind: Literal["share"]
+    good: str
+
+
+class ClassesReadOut(_Section):
+    """Softmax over the classes of a classifier.
+
+    Attributes:
+        count: Number of classes.
+        good: Classes whose probabilities add up to the score.
+        minus: Classes whose probabilities are subtracted. The difference in [-1, 1] is mapped to [0, 1].
+    """
+
+    kind: Literal["classes"]
+    count: PositiveInt
+    good: Annotated[tuple[int, ...], MinLen(1)]
+    minus: tuple[int, ...] = ()
+
+
+class ScalarReadOut(_Section):
+    """One number; the score is its sigmoid."""
+
+    kind: Literal["scalar"]
+
+
+class ImageRule(_Section):
+    """Which images of a question a PRM gets, and how large.
+
+    Attributes:
+        use: `none` (text alone), `first`, `all`, or `tiled` (several are joined into one picture).
+        most: Most images of a question; None for no limit. Questions with more are refused.
+        tiles: Most tiles that an image is cut into, for models that cut it.
+        min_pixels: Fewest pixels of an image; smaller ones are scaled up.
+        max_pixels: Most pixels of an image; larger ones are scaled down.
+    """
+
+    use: Literal["none", "first", "all", "tiled"]
+    most: PositiveInt | None = None
+    tiles: PositiveInt | None = None
+    min_pixels: PositiveInt | None = None
+    max_pixels: PositiveInt | None = None
+
+
+class PublishedNumber(_Section):
+    """A published result that reproduces the PRM, and how to measure it.
+
+    Attributes:
+        benchmark: Name of the benchmark.
+        metric: What is measured.
+        value: The published number, in percent.
+        source: Where it was published.
+        command: What to run to reproduce it.
+    """
+
+    benchmark: str
+    metric: str
+    value: float
+    source: str
+    command: str
+
+
+Loader = Literal["causal", "image_text", "token_class", "internvl", "value_head", "remote"]
+"""How a checkpoint is loaded: a language model, a model that reads images, a token classifier, an InternVL checkpoint
+in its remote-code form as transformers' own class, a language model with a value head, or the checkpoint's own code."""
+
+Split = Literal["blank_line", "line", "step_number", "none"]
+"""How the authors cut a reply into steps."""
+
+
+class PublishedModel(_Section):
+    """What every published PRM says about itself.
+
+    Attributes:
+        names: Hub ids.
+        revision: The revision that the profile was transcribed from, if known.
+        ids: Published token ids by token text. They are checked when the checkpoint is loaded.
+        images: Image rule.
+        loader: How the checkpoint is loaded.
+        threshold: Default threshold between wrong and right steps, in [0, 1].
+        strict: Whether a score at the threshold counts as wrong.
+        aggregate: How the authors turn step scores into the score of a chain.
+        split: How the authors cut a reply into steps.
+        licence: Licence of the weights.
+        source: Where the facts were read.
+        verified: `transcription` until a published number was reproduced with the real weights, then `reproduced`.
+        published: Numbers to reproduce.
+        notes: What a user should know.
+    """
+
+    names: Annotated[tuple[str, ...], MinLen(1)]
+    revision: str | None = None
+    ids: dict[str, int] = Field(default_factory=dict)
+    images: ImageRule = ImageRule(use="none")
+    loader: Loader
+    threshold: float = Field(0.5, ge=0, le=1)
+    strict: bool = False
+    aggregate: Aggregate = "min"
+    split: Split = "blank_line"
+    licence: str
+    source: str
+    verified: Literal["transcription", "reproduced"] = "transcription"
+    published: tuple[PublishedNumber, ...] = ()
+    notes: str = ""
+
+
+class Profile(PublishedModel):
+    """A PRM that is read in one forward pass.
+
+    Attributes:
+        layout: Where question, steps and verdicts stand.
+        read: What is computed there.
+    """
+
+    layout: Annotated[TurnsLayout | TaggedLayout | AskedLayout, Field(discriminator="kind")]
+    read: Annotated[PairReadOut | ShareReadOut | ClassesReadOut | ScalarReadOut, Field(discriminator="kind")]

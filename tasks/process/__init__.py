@@ -1,0 +1,1 @@
+"""Tasks that measure critics: ProcessBench, VisualProcessBench and PRMBench."""
