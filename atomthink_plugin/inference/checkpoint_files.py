@@ -79,11 +79,18 @@ class Preprocessor:
         tokenizer: Its tokenizer.
         processor: Its processor, with a chat template; None where images are not read.
         identity: Name and revision or, for a local folder, a digest of its files.
+        config: The model's config.
     """
 
     tokenizer: PreTrainedTokenizerBase
     processor: ProcessorMixin | None
     identity: str
+    config: PretrainedConfig
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of the longest sequence, None if the model's config states no limit."""
+        return context_of(self.config)
 
 
 def load_preprocessor(
@@ -112,11 +119,17 @@ def load_preprocessor(
     config = config_of(request)
     identity = weights(request.pretrained, getattr(config, "_commit_hash", None) or revision)
     if not images:
-        return Preprocessor(tokenizer_of(request), None, identity)
+        return Preprocessor(tokenizer_of(request), None, identity, config)
     require(request, config, "multimodal")
     processor = processor_of(request)
     set_chat_template(processor, chat_template, request)
-    return Preprocessor(processor.tokenizer, processor, identity)
+    return Preprocessor(processor.tokenizer, processor, identity, config)
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """Returns the tokens of the longest sequence, None if the config states no limit."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return None if limit is None else int(limit)
 
 
 def weights(pretrained: str, revision: str | None = None) -> str:

@@ -32,6 +32,7 @@ from atomthink_plugin.inference.checkpoint_files import (
     Kind,
     checked,
     config_of,
+    context_of,
     explained,
     first_line,
     load_config,
@@ -70,10 +71,14 @@ class Checkpoint:
         return self.model.device
 
     @property
+    def config(self) -> PretrainedConfig:
+        """The model's config."""
+        return self.model.config
+
+    @property
     def context(self) -> int | None:
         """Tokens of the longest sequence, None if the model's config states no limit."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return None if limit is None else int(limit)
+        return context_of(self.config)
 
     @property
     def pad_id(self) -> int:

@@ -20,6 +20,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from atomthink_plugin.api import AtomThinkError, Message, Prompt, QuestionError, Step
+from atomthink_plugin.inference.checkpoint_files import Preprocessor
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.image_input import fitting
 
@@ -223,16 +224,16 @@ class Encoder(ChatText):
     """Encodes prompts for one checkpoint; images are prepared once per question.
 
     Args:
-        checkpoint: A checkpoint with a processor.
+        checkpoint: A checkpoint with a processor, or that of a model that runs elsewhere.
         remember: Bytes of images, as they came and prepared, to keep for later steps, those used last.
     """
 
-    def __init__(self, checkpoint: Checkpoint, remember: int = 2**30) -> None:
+    def __init__(self, checkpoint: Checkpoint | Preprocessor, remember: int = 2**30) -> None:
         if checkpoint.processor is None:
             raise AtomThinkError(f"{checkpoint.identity} has no processor, so it cannot take a multimodal prompt")
         super().__init__(checkpoint.processor, checkpoint.tokenizer)
         self._context = checkpoint.context
-        self._most_pixels: int | None = getattr(checkpoint.model.config, MAX_PIXELS, None)
+        self._most_pixels: int | None = getattr(checkpoint.config, MAX_PIXELS, None)
         self._placeholder = _placeholder(checkpoint.processor, "image")
         self._splits: bool | None = None  # not known before the first prompt with an image
         self._remember = remember
