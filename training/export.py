@@ -18,9 +18,10 @@ from atomthink_plugin import api
 from atomthink_plugin.api import AtomThinkError, Message, Question, Step
 from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.json_rows import Reject, json_rows, nothing_usable
 from atomthink_plugin.training.images import PLACEHOLDER
 from atomthink_plugin.training.llava_cot import row_of
-from atomthink_plugin.training.records import Chain, Reject, json_rows, nothing_usable, read_records, write_rejects
+from atomthink_plugin.training.records import Chain, read_records, write_rejects
 
 Form = Literal["sft", "prm", "stages"]
 Fields = Mapping[str, Any]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -18,40 +16,13 @@ from atomthink_plugin.inference.image_input import read_image
 PLACEHOLDER: Final = "<image>"
 """The place of an image in a published prompt."""
 
-_DECODERS: Final = 4  # threads
 _SUFFIX: Final = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp"}
-
-BROKEN: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for a file that is missing, not an image, truncated or too large."""
-
-Picture = Path | bytes
-"""An image file, or its content."""
 
 
 @lru_cache(maxsize=256)
 def shared_image(file: Path) -> Image.Image:
     """Returns an image in RGB; records with the same image share it. Raises one of `BROKEN`."""
     return read_image(file)
-
-
-def image_fault(picture: Picture) -> str | None:
-    """Returns why an image cannot be decoded, None if it can."""
-    try:
-        read_image(picture)  # not cached: there may be more images than fit in memory
-    except BROKEN as error:
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-def image_faults(items: Sequence[Sequence[tuple[str, Picture]]]) -> list[str]:
-    """Returns which of the named images of each item cannot be decoded and why, empty if all can.
-
-    Each image is decoded once.
-    """
-    different = list(dict.fromkeys(picture for images in items for _, picture in images))
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        faults = dict(zip(different, pool.map(image_fault, different), strict=True))
-    return ["; ".join(f"image {name}: {faults[one]}" for name, one in images if faults[one]) for images in items]
 
 
 def store_image(image: Any, folder: Path, out: Path) -> str:

@@ -11,9 +11,10 @@ from atomthink_plugin import api
 from atomthink_plugin.api import Question, Step
 from atomthink_plugin.formats.stages import STAGES, TAG, Stages
 from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.json_rows import Reject, describe_error
+from atomthink_plugin.source_rows import SourceRow
 from atomthink_plugin.training.images import PLACEHOLDER
-from atomthink_plugin.training.records import Chain, MaybeText, Reject, Text, describe_error
-from atomthink_plugin.training.sources import SourceRow
+from atomthink_plugin.training.records import Chain, MaybeText, Text
 
 
 class Turn(BaseModel):

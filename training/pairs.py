@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import ROOT, AtomThinkError, Node, Outcome
 from atomthink_plugin.append_log import DamagedLine
+from atomthink_plugin.json_rows import Reject, json_rows
 from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.journal_reader import JournalEntry, journals_in, rank_files, read_entries
@@ -25,8 +26,6 @@ from atomthink_plugin.training.records import (
     AnsweredQuestion,
     Chain,
     Pair,
-    Reject,
-    json_rows,
     read_records,
     relocated,
     sibling_file,

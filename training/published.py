@@ -12,22 +12,21 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from atomthink_plugin.formats.steps import SEPARATOR
+from atomthink_plugin.inference.image_input import image_fault
+from atomthink_plugin.json_rows import Reject, describe_error, nothing_usable
 from atomthink_plugin.report.output_files import seen_from
+from atomthink_plugin.source_rows import SourceRow, open_source
 from atomthink_plugin.training.export import PUBLISHED_FILE, TAG
-from atomthink_plugin.training.images import PLACEHOLDER, image_fault
+from atomthink_plugin.training.images import PLACEHOLDER
 from atomthink_plugin.training.llava_cot import Turn, chains_of, has_stages
 from atomthink_plugin.training.records import (
     Chain,
     MaybeText,
-    Reject,
     count_reasons,
-    describe_error,
-    nothing_usable,
     sibling_file,
     write_records,
     write_rejects,
 )
-from atomthink_plugin.training.sources import SourceRow, open_source
 
 _HEADER: Final = "THE GIVEN QUESTION:"
 _HISTORY: Final = "HISTORICAL REASONING STEPS:"

@@ -10,21 +10,23 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, Generic, Self, TypeVar
+from typing import Annotated, Any, Final, Generic, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
 from PIL.Image import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
 
 from atomthink_plugin import api
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError, Format, Message, Question, QuestionError, Step
+from atomthink_plugin.inference.image_input import BROKEN, image_faults
+from atomthink_plugin.json_rows import Reject, describe_error, first_reason, json_rows, nothing_usable
 from atomthink_plugin.report.output_files import seen_from
-from atomthink_plugin.training.images import BROKEN, image_faults, shared_image
+from atomthink_plugin.training.images import shared_image
 
 log = logging.getLogger(__name__)
 
@@ -131,15 +133,6 @@ class Pair(QuestionRecord):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A record that cannot be used: its file and line or its id, what is wrong with it, and how it was read."""
-
-    where: str
-    reason: str
-    record: Any
-
-
 def relocated(record: R, folder: Path, out: Path) -> R:
     """Returns a record whose images, relative to `folder`, are named relative to the folder of the file `out`."""
     return record.model_copy(update={"images": seen_from(out, folder, record.images)})
@@ -239,72 +232,6 @@ def read_records(
     if rejects:
         log.warning("%s: %d of %d records are rejected", file, len(rejects), len(found) + len(rejects))
     return RecordFile(file.parent, list(found.values()), rejects)
-
-
-def json_rows(file: Path) -> Iterator[tuple[str, Any]]:
-    """Yields the rows of a JSONL file, or of a JSON file with one list, each with its place `file:number`.
-
-    A line that is not JSON is yielded as a `Reject`. The `datasets` library would refuse the whole file.
-
-    Raises:
-        AtomThinkError: The file cannot be read.
-    """
-    try:
-        with file.open("rb") as lines:
-            whole = _whole(file, lines)
-            if whole is not None:
-                yield from ((f"{file.name}:{number}", row) for number, row in enumerate(whole, start=1))
-                return
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    where = f"{file.name}:{number}"
-                    yield where, _parsed(where, line)
-    except OSError as error:
-        raise AtomThinkError(f"{file} cannot be read: {error.strerror}") from None
-
-
-def _whole(file: Path, lines: BinaryIO) -> list[Any] | None:
-    """Returns the rows of a file that is a single JSON value, None if it has one value per line."""
-    first = next((line for line in lines if line.strip()), b"")
-    lines.seek(0)
-    is_list = first.lstrip().startswith(b"[")
-    if not is_list and file.suffix != ".json":
-        return None
-    try:
-        found = json.loads(lines.read())
-    except (ValueError, RecursionError) as error:
-        if is_list and isinstance(_parsed("", first), Reject):
-            raise AtomThinkError(f"{file} is no JSON: {error}") from None
-        lines.seek(0)
-        return None
-    return found if isinstance(found, list) else [found]
-
-
-def _parsed(where: str, line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Reject(where, f"no JSON: {error}", line.decode("utf-8", "replace").strip())
-
-
-def describe_error(error: ValueError) -> str:
-    """Returns why a record is not valid, in one line: the fields and faults that pydantic found, or the message."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    faults = [
-        (".".join(map(str, e["loc"])) or "record", e["msg"].removeprefix("Value error, ")) for e in error.errors()
-    ]
-    return "; ".join(f"{field}: {fault}" for field, fault in faults)
-
-
-def first_reason(rejects: Sequence[Reject]) -> str:
-    """Returns the end of a message that quotes the first reject; empty if there are no rejects."""
-    return f"; the first: {rejects[0].where}: {rejects[0].reason}" if rejects else ""
-
-
-def nothing_usable(source: object, rejects: Sequence[Reject]) -> AtomThinkError:
-    """Returns the error for a source without a usable record."""
-    return AtomThinkError(f"{source} has no usable record ({len(rejects)} rejected{first_reason(rejects)})")
 
 
 def count_reasons(rejects: Sequence[Reject]) -> dict[str, int]:

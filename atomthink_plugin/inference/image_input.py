@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -10,6 +12,14 @@ from PIL import ExifTags, Image, ImageOps
 
 MAX_PIXELS: Final = 4096 * 4096
 """Default bound on the pixels of an image: more than Qwen2.5-VL's processor keeps (12.8 million)."""
+
+_DECODERS: Final = 4  # threads
+
+BROKEN: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is missing, not an image, truncated or too large."""
+
+Picture = Path | bytes
+"""An image file, or its content."""
 
 _SIDEWAYS: Final = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
@@ -31,6 +41,26 @@ def read_image(file: Path | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
         return upright(image, max_pixels).convert("RGB")
+
+
+def image_fault(picture: Picture) -> str | None:
+    """Returns why an image cannot be decoded, None if it can."""
+    try:
+        read_image(picture)  # not cached: there may be more images than fit in memory
+    except BROKEN as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def image_faults(items: Sequence[Sequence[tuple[str, Picture]]]) -> list[str]:
+    """Returns which of the named images of each item cannot be decoded and why, empty if all can.
+
+    Each image is decoded once.
+    """
+    different = list(dict.fromkeys(picture for images in items for _, picture in images))
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        faults = dict(zip(different, pool.map(image_fault, different), strict=True))
+    return ["; ".join(f"image {name}: {faults[one]}" for name, one in images if faults[one]) for images in items]
 
 
 def upright(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from atomthink_plugin.api import Message, Question
-from atomthink_plugin.inference.image_input import read_image
-
-Picture = bytes | Path
-"""An image: the contents of its file, or the file."""
+from atomthink_plugin.inference.image_input import Picture, read_image
 
 
 @dataclass(frozen=True, slots=True)

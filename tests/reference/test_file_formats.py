@@ -17,6 +17,7 @@ from PIL import Image
 from atomthink_plugin.api import Node, Outcome, Proposal, Rollout, Score, Usage
 from atomthink_plugin.config import plan
 from atomthink_plugin.examples.example_file import ExampleRecord, read_examples
+from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.model_adapters.lmms_requests import ThoughtCounts
 from atomthink_plugin.named_models import with_config_file
 from atomthink_plugin.report.run_reader import read
@@ -40,7 +41,7 @@ from atomthink_plugin.training.evaluate.scores import ScoreFile
 from atomthink_plugin.training.llava_cot import row_of
 from atomthink_plugin.training.published import import_published
 from atomthink_plugin.training.quality import statistics
-from atomthink_plugin.training.records import AnsweredQuestion, Chain, Pair, QuestionRecord, Reject, read_records
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, Pair, QuestionRecord, read_records
 from atomthink_plugin.training.train.recipe import PrmRecipe
 from tests.reference.pages import code, examples, page, section, table
 

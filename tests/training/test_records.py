@@ -9,13 +9,13 @@ import pytest
 from PIL import Image, ImageFile
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
-from atomthink_plugin.training.images import image_faults, shared_image
+from atomthink_plugin.inference.image_input import image_faults
+from atomthink_plugin.json_rows import Reject, json_rows
+from atomthink_plugin.training.images import shared_image
 from atomthink_plugin.training.records import (
     AnsweredQuestion,
     Chain,
     Pair,
-    Reject,
-    json_rows,
     read_records,
     relocated,
     write_records,

@@ -15,8 +15,9 @@ from PIL import Image
 from pyarrow import parquet
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.records import Reject
-from atomthink_plugin.training.sources import SourceRow, open_source, read_questions
+from atomthink_plugin.json_rows import Reject
+from atomthink_plugin.source_rows import SourceRow, open_source
+from atomthink_plugin.training.sources import read_questions
 from tests.training.damaged_files import LATIN, append, oversized
 
 HUB = Path(__file__).parents[3] / "shared/data/hub/MathLLMs/MathVision"

@@ -14,10 +14,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, TypeAdapter, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, ServerError
+from atomthink_plugin.json_rows import describe_error
 from atomthink_plugin.servers.openai_client import Server, unsent
 from atomthink_plugin.servers.replies import Counts, ServerReply, content_of
 from atomthink_plugin.training.annotate.ledger import Cost, Ledger
-from atomthink_plugin.training.records import describe_error
 
 _TURN_TOKENS: Final = 16  # tokens that a chat template adds to one message, at most
 _IMAGE_TOKENS: Final = 4096  # tokens of one image, at most; raised when a server counts more

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.plugins.arguments import read_pairs
 from atomthink_plugin.runtime.build import build
@@ -30,7 +31,7 @@ from atomthink_plugin.training.annotate.results import Annotation
 from atomthink_plugin.training.annotate.teacher import TeacherReply, connect
 from atomthink_plugin.training.export import read_origins
 from atomthink_plugin.training.images import store_image
-from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile, Reject, read_images, read_records
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile, read_images, read_records
 from atomthink_plugin.training.sources import read_columns, read_questions
 
 Method = Literal["dynamic", "augment", "corrupt"]

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Message, QuestionError
+from atomthink_plugin.json_rows import describe_error
 from atomthink_plugin.redaction import redact
 from atomthink_plugin.servers.chat_endpoint import (
     ChatRequest,
@@ -28,7 +29,6 @@ from atomthink_plugin.servers.openai_client import addresses, key
 from atomthink_plugin.servers.pool import Servers
 from atomthink_plugin.training.annotate.budget import PaidServer, SpendingBudget
 from atomthink_plugin.training.annotate.ledger import Ledger
-from atomthink_plugin.training.records import describe_error
 
 log = logging.getLogger(__name__)
 

@@ -14,18 +14,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import AtomThinkError, Question
-from atomthink_plugin.inference.image_input import read_image
-from atomthink_plugin.training.images import Picture, image_faults
-from atomthink_plugin.training.records import (
-    Chain,
-    MaybeText,
-    Reject,
-    Text,
-    describe_error,
-    engine_question,
-    nothing_usable,
-)
-from atomthink_plugin.training.sources import SourceRow, open_source
+from atomthink_plugin.inference.image_input import Picture, image_faults, read_image
+from atomthink_plugin.json_rows import Reject, describe_error, nothing_usable
+from atomthink_plugin.source_rows import SourceRow, open_source
+from atomthink_plugin.training.records import Chain, MaybeText, Text, engine_question
 
 log = logging.getLogger(__name__)
 

@@ -14,20 +14,14 @@ import numpy as np
 
 from atomthink_plugin.api import AtomThinkError, Scorer
 from atomthink_plugin.config import ScorerPlan, scorer_plan
+from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.report.output_files import write_json
 from atomthink_plugin.tables import print_grid
 from atomthink_plugin.training.evaluate.metrics import measure
 from atomthink_plugin.training.evaluate.readers import LabelledSet, read_set
 from atomthink_plugin.training.evaluate.report import tables
 from atomthink_plugin.training.evaluate.scores import ScoredChain, ScoredSet, ScoreFile, score_chains
-from atomthink_plugin.training.records import (
-    Reject,
-    count_reasons,
-    relocated,
-    sibling_file,
-    write_records,
-    write_rejects,
-)
+from atomthink_plugin.training.records import count_reasons, relocated, sibling_file, write_records, write_rejects
 
 log = logging.getLogger(__name__)
 

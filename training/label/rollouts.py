@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from atomthink_plugin.answers import count_equivalent, equivalent
 from atomthink_plugin.api import Choice, Failure, Limits, Question, QuestionError, Result, Search, SearchTree, Usage
+from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile, Reject
+from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from atomthink_plugin.answers import equivalent
 from atomthink_plugin.api import AtomThinkError, Format, QuestionError
+from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.event_loop import run
@@ -27,7 +28,6 @@ from atomthink_plugin.training.records import (
     AnsweredQuestion,
     Chain,
     RecordFile,
-    Reject,
     read_records,
     relocated,
     sibling_file,

@@ -25,12 +25,13 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.json_rows import json_rows
 from atomthink_plugin.named_models import rollout_plan
 from atomthink_plugin.plugins.arguments import hint
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
 from atomthink_plugin.training.label.rollouts import sample_chains
-from atomthink_plugin.training.records import AnsweredQuestion, json_rows, read_records, relocated, write_records
+from atomthink_plugin.training.records import AnsweredQuestion, read_records, relocated, write_records
 from atomthink_plugin.training.tiny.figures import Figures
 from atomthink_plugin.training.tiny.files import labelled_chain, write, write_held_out
 from atomthink_plugin.training.tiny.model import make_base, make_extended, make_grown

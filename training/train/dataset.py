@@ -19,7 +19,8 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.encoding import Encoding
-from atomthink_plugin.training.records import QuestionRecord, RecordFile, Reject, first_reason, read_records
+from atomthink_plugin.json_rows import Reject, first_reason
+from atomthink_plugin.training.records import QuestionRecord, RecordFile, read_records
 from atomthink_plugin.training.train.collate import IGNORED, Batch, collate
 from atomthink_plugin.training.train.recipe import DataFile, DpoRecipe, PolicyRecipe, PrmRecipe
 from atomthink_plugin.training.train.tokens import RowBuilder, TrainingRow

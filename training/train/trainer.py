@@ -14,7 +14,8 @@ from torch import nn
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, get_scheduler
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.records import Reject, write_rejects
+from atomthink_plugin.json_rows import Reject
+from atomthink_plugin.training.records import write_rejects
 from atomthink_plugin.training.train.checkpoint import check_patterns, freeze
 from atomthink_plugin.training.train.collate import IGNORED
 from atomthink_plugin.training.train.recipe import Recipe
