@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from pydantic import ValidationError
 
@@ -25,13 +27,15 @@ class Reject:
 def json_rows(file: Path) -> Iterator[tuple[str, Any]]:
     """Yields the rows of a JSONL file, or of a JSON file with one list, each with its place `file:number`.
 
+    A file that ends in `.gz` is decompressed.
+
     A line that is not JSON is yielded as a `Reject`. The `datasets` library would refuse the whole file.
 
     Raises:
         AtomThinkError: The file cannot be read.
     """
     try:
-        with file.open("rb") as lines:
+        with _opened(file) as lines:
             whole = _whole(file, lines)
             if whole is not None:
                 yield from ((f"{file.name}:{number}", row) for number, row in enumerate(whole, start=1))
@@ -40,8 +44,13 @@ def json_rows(file: Path) -> Iterator[tuple[str, Any]]:
                 if line.strip():
                     where = f"{file.name}:{number}"
                     yield where, _parsed(where, line)
-    except OSError as error:
-        raise AtomThinkError(f"{file} cannot be read: {error.strerror}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise AtomThinkError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _opened(file: Path) -> BinaryIO:
+    # A GzipFile reads like a file, although its type is another one.
+    return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
 
 
 def _whole(file: Path, lines: BinaryIO) -> list[Any] | None:
@@ -49,7 +58,7 @@ def _whole(file: Path, lines: BinaryIO) -> list[Any] | None:
     first = next((line for line in lines if line.strip()), b"")
     lines.seek(0)
     is_list = first.lstrip().startswith(b"[")
-    if not is_list and file.suffix != ".json":
+    if not is_list and not file.name.removesuffix(".gz").endswith(".json"):
         return None
     try:
         found = json.loads(lines.read())

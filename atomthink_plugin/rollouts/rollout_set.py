@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Message, Question
 from atomthink_plugin.inference.image_input import Picture, read_image
 
@@ -22,6 +23,7 @@ class RolloutCandidate:
         logprob: Sum of the log-probabilities of its tokens; None if unknown.
         thought: Text of a thinking model before the reply.
         scores: Step scores that the file already has, by the name of the PRM.
+        cut: Whether the file may have lost the end of the text: its spreadsheet cell is full.
     """
 
     text: str
@@ -32,6 +34,11 @@ class RolloutCandidate:
     logprob: float | None = None
     thought: str = ""
     scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    cut: bool = False
+
+    def stated_answer(self) -> str | None:
+        """Returns the answer of the file, else the one that the text states, else None."""
+        return final_answer(self.text) if self.answer is None else self.answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,8 @@ class RolloutSet:
     """A question and its candidates, in the order in which they were sampled.
 
     Attributes:
-        id: The question's id in its file; empty if the file has none.
+        id: The question's id in its file, with the name of the data set if ids are numbers. `read_rollouts` gives a
+            question without an id a digest of its text and images.
         question: Its text.
         pictures: Its images in reading order.
         choices: The texts of its options in order.

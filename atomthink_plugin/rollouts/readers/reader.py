@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
 
 from atomthink_plugin.rollouts.rollout_set import RolloutSet
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutRecord:
-    """A record of a file of candidates.
-
-    Attributes:
-        where: File and line or index, for messages.
-        folder: What file names in the record are relative to.
-        fields: Values by name.
-    """
-
-    where: str
-    folder: Path
-    fields: Mapping[str, Any]
+from atomthink_plugin.source_rows import SourceRow
 
 
 class RolloutReader(NamedTuple):
@@ -32,4 +18,10 @@ class RolloutReader(NamedTuple):
     """
 
     fields: frozenset[str]
-    read: Callable[[RolloutRecord], Iterable[RolloutSet]]
+    read: Callable[[SourceRow], Iterable[RolloutSet]]
+
+
+class PublishedRecord(BaseModel):
+    """The fields that a reader needs of a published record. Others are ignored, and numbers are taken as text."""
+
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
