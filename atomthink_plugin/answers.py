@@ -23,6 +23,7 @@ MAX_MATH: Final = 100
 TOLERANCE: Final = 1e-9
 """Relative difference up to which expressions have the same value: rounding errors, not rounded answers."""
 
+_LETTER: Final = re.compile(r"\(?([A-J])\)?\.?")
 _SPACE: Final = r"\s{1,9}"
 _GAP: Final = r"[\s*_]{0,9}"
 _START: Final = r"(?<![^\W_])"  # a word begins here, also after Markdown's underscores
@@ -175,6 +176,23 @@ def equivalent(first: str, second: str) -> bool:
 def count_equivalent(answers: Iterable[str | None], reference: str) -> int:
     """Returns how many answers are equivalent to a reference; None, which states no answer, is not."""
     return sum(answer is not None and equivalent(answer, reference) for answer in answers)
+
+
+def is_right(answer: str, right: str, options: Sequence[str] = ()) -> bool:
+    """Returns whether an answer is equivalent to the right one, or to the text of the right option.
+
+    Args:
+        answer: The answer.
+        right: The right answer, which may be the letter of an option.
+        options: The texts of the options in order.
+    """
+    if equivalent(answer, right):
+        return True
+    letter = _LETTER.fullmatch(right.strip())
+    index = ord(letter[1]) - ord("A") if letter else len(options)
+    if index >= len(options) or _LETTER.fullmatch(answer.strip()):
+        return False
+    return [at for at, option in enumerate(options) if equivalent(answer, option)] == [index]
 
 
 def group(answers: Sequence[str]) -> list[list[int]]:

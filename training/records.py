@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Annotated, Any, Final, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
 from PIL.Image import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
 
 from atomthink_plugin import api
-from atomthink_plugin.answers import equivalent
+from atomthink_plugin.answers import is_right
 from atomthink_plugin.api import AtomThinkError, Format, Message, Question, QuestionError, Step
 from atomthink_plugin.inference.image_input import BROKEN, image_faults
 from atomthink_plugin.json_rows import Reject, describe_error, first_reason, json_rows, nothing_usable
@@ -29,8 +28,6 @@ from atomthink_plugin.report.output_files import seen_from
 from atomthink_plugin.training.images import shared_image
 
 log = logging.getLogger(__name__)
-
-_LETTER: Final = re.compile(r"\(?([A-J])\)?\.?")
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 MaybeText = Annotated[
@@ -66,13 +63,7 @@ class AnsweredQuestion(QuestionRecord):
 
     def is_right(self, answer: str) -> bool:
         """Returns whether an answer is equivalent to the right one, or to the text of the right option."""
-        if equivalent(answer, self.answer):
-            return True
-        letter = _LETTER.fullmatch(self.answer.strip())
-        index = ord(letter[1]) - ord("A") if letter else len(self.options)
-        if index >= len(self.options) or _LETTER.fullmatch(answer.strip()):
-            return False
-        return [at for at, option in enumerate(self.options) if equivalent(answer, option)] == [index]
+        return is_right(answer, self.answer, self.options)
 
 
 class Chain(QuestionRecord):

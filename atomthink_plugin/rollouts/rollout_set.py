@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Message, Question
 from atomthink_plugin.inference.image_input import Picture, read_image
+
+_DIRECT: Final = 60
+"""The most characters of a reply that is an answer as a whole, such as `B` or `12 cm`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,15 @@ class RolloutCandidate:
     cut: bool = False
 
     def stated_answer(self) -> str | None:
-        """Returns the answer of the file, else the one that the text states, else None."""
-        return final_answer(self.text) if self.answer is None else self.answer
+        """Returns the answer of the file, else the one that the text states, None if there is none.
+
+        A text of one short line that states none is an answer as a whole.
+        """
+        if self.answer is not None:
+            return self.answer
+        line = self.text.strip()
+        direct = line if line and "\n" not in line and len(line) <= _DIRECT else None
+        return final_answer(self.text) or direct
 
 
 @dataclass(frozen=True, slots=True)
