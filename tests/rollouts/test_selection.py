@@ -73,7 +73,7 @@ def test_every_rule_is_the_mean_over_all_subsets(pool: CandidatePool, data: st.D
 
 @settings(max_examples=100, deadline=None)
 @given(pools(), st.data(), st.randoms(use_true_random=False))
-def test_the_order_of_the_candidates_changes_no_expectation(pool: CandidatePool, data: st.DataObject, chance: Random) -> None:
+def test_the_order_changes_no_expectation(pool: CandidatePool, data: st.DataObject, chance: Random) -> None:
     n = data.draw(st.integers(1, len(pool)))
     order = list(range(len(pool)))
     chance.shuffle(order)
