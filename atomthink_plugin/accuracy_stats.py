@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from statistics import fmean, pvariance
 from typing import Final
 
+import numpy as np
 from scipy.stats import binomtest
 
 _Z: Final = 1.959963984540054
 """What a normal variable stays within, plus or minus, 95 % of the time."""
+
+_RESAMPLES: Final = 2000
 
 _ROUNDING: Final = 1e-12
 """A variance that is zero up to rounding."""
@@ -84,3 +87,16 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, min(values[index] * (len(values) - rank), 1.0))
         corrected[index] = largest
     return corrected
+
+
+def bootstrap_difference(differences: Sequence[float], seed: int = 0) -> Estimate:
+    """Returns the mean of paired differences, one per question, with the middle 95 % of its bootstrap resamples.
+
+    With the same seed, the resamples of lists of one length consist of the same questions.
+    """
+    if not differences:
+        return 0.0, -1.0, 1.0
+    count = len(differences)
+    weights = np.random.default_rng(seed).multinomial(count, [1 / count] * count, _RESAMPLES)
+    low, high = np.quantile(weights @ np.array(differences) / count, (0.025, 0.975))
+    return fmean(differences), float(low), float(high)

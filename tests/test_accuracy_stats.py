@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.accuracy_stats import holm, mcnemar, mean_difference, mean_wilson, paired_difference, wilson
+from atomthink_plugin.accuracy_stats import (
+    bootstrap_difference,
+    holm,
+    mcnemar,
+    mean_difference,
+    mean_wilson,
+    paired_difference,
+    wilson,
+)
 
 
 @given(st.integers(1, 500), st.data())
@@ -101,3 +109,13 @@ def test_holm_never_lowers_a_value_nor_changes_their_order(values: list[float]) 
     assert all(value <= one <= 1 for value, one in zip(values, corrected, strict=True))
     ranked = [one for _, one in sorted(zip(values, corrected, strict=True))]
     assert ranked == sorted(ranked)
+
+
+def test_the_bootstrap_interval_of_many_differences_is_that_of_the_normal_distribution() -> None:
+    differences = [1.0] * 120 + [0.0] * 240 + [-1.0] * 40
+    mean, low, high = bootstrap_difference(differences)
+    spread = 1.96 * statistics.pstdev(differences) / math.sqrt(len(differences))
+    assert mean == pytest.approx(0.2)
+    assert (low, high) == pytest.approx((mean - spread, mean + spread), abs=0.01)
+    assert bootstrap_difference([0.25] * 7) == pytest.approx((0.25, 0.25, 0.25))
+    assert bootstrap_difference([]) == (0.0, -1.0, 1.0)

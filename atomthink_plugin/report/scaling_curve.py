@@ -52,7 +52,11 @@ def common_methods(questions: Sequence[SampledQuestion]) -> list[SelectionMethod
 
 def sizes(questions: Sequence[SampledQuestion]) -> list[int]:
     """Returns 1, 2, 4, ... and the largest number of candidates of a question."""
-    most = max(len(one.candidates) for one in questions)
+    return sizes_up_to(max(len(one.candidates) for one in questions))
+
+
+def sizes_up_to(most: int) -> list[int]:
+    """Returns 1, 2, 4, ... and the largest number itself."""
     powers = [2**k for k in range(most.bit_length()) if 2**k < most]
     return [*powers, most]
 
