@@ -26,6 +26,9 @@ from atomthink_plugin.training.records import Chain, read_records, write_rejects
 Form = Literal["sft", "prm", "stages"]
 Fields = Mapping[str, Any]
 
+KIND: Final = "error_kind"
+"""Field of a PRM record that published files do not have: the kind of error of a wrong step."""
+
 SHARD: Final = 2000  # records per parquet file: bounds the memory that their images take
 TAG: Final = "\n" * 5  # follows each labelled step of a published PRM record
 PUBLISHED: Final[Mapping[Form, Sequence[str]]] = {
@@ -46,7 +49,8 @@ _USE: Final = {
     "with `dataset: amath_sft`. The parquet files have the columns `prompt`, `completion` and `images` that trl's "
     "SFTTrainer takes for models of text and images.",
     "prm": "`amath_prm.json` has the form of AMATH-PRM: `process` ends with five line breaks after the step that "
-    "`label` belongs to. The parquet files also have the images, and the label as a probability in `value`.",
+    "`label` belongs to. The parquet files also have the images, and the label as a probability in `value`. "
+    "`error_kind`, if there is such a field, says whether a wrong step misreads the image (`perception`) or not.",
     "stages": "`train.jsonl` has the form of LLaVA-CoT-100k: the question, and a reply of four tagged stages. The "
     "parquet files have the columns `prompt`, `completion` and `images` that trl's SFTTrainer takes for models of text "
     "and images.",
@@ -78,6 +82,8 @@ def export_chains(chains: Path, out: Path, form: Form) -> None:
     """
     found = read_records(chains, Chain)
     exported, unfit = export_rows(found.records, form, chains.name)
+    kinds = any(row.get(KIND) for _, rows in exported for row in rows)
+    fields = (*PUBLISHED[form], KIND) if kinds else PUBLISHED[form]
     if not exported:
         raise nothing_usable(chains, unfit)
     if (out / "data").exists():
@@ -85,8 +91,8 @@ def export_chains(chains: Path, out: Path, form: Form) -> None:
     rejects = [*found.rejects, *unfit]
     try:
         names = _copy_images(out, found.folder, [image for chain, _ in exported for image in chain.images])
-        _write_text(out / PUBLISHED_FILE[form], _published(form, _json_rows(form, exported, names)))
-        _write_parquet(out / "data", found.folder, exported)
+        _write_text(out / PUBLISHED_FILE[form], _published(form, _json_rows(form, fields, exported, names)))
+        _write_parquet(out / "data", found.folder, exported, kinds)
         if form == "sft":
             _write_text(out / "dataset_info.json", json.dumps(_LLAMA_FACTORY, indent=1))
         _write_text(out / "README.md", _card(form, exported, read_origins(chains), len(rejects)))
@@ -146,6 +152,7 @@ def _prm_rows(chain: Chain) -> Iterator[Fields]:
             "process": SEPARATOR.join(chain.steps[: at + 1]) + TAG,
             "label": ["+" if label >= 0.5 else "-"],
             "value": label,
+            KIND: chain.wrong_kinds()[at],
         }
 
 
@@ -176,7 +183,9 @@ def _published(form: Form, rows: Sequence[Fields]) -> str:
     return json.dumps(rows, ensure_ascii=False, indent=1)
 
 
-def _json_rows(form: Form, exported: Sequence[ExportedChain], names: Mapping[str, str]) -> list[Fields]:
+def _json_rows(
+    form: Form, fields: Sequence[str], exported: Sequence[ExportedChain], names: Mapping[str, str]
+) -> list[Fields]:
     """Returns the published form. `image` is a name, or a list in all records if one of them has several or none.
 
     Stages always have one name or none.
@@ -186,7 +195,7 @@ def _json_rows(form: Form, exported: Sequence[ExportedChain], names: Mapping[str
     for chain, rows in exported:
         images = [names[image] for image in chain.images]
         image = next(iter(images), None) if form == "stages" else images[0] if single else images
-        found += [{name: {**row, "image": image}[name] for name in PUBLISHED[form]} for row in rows]
+        found += [{name: {**row, "image": image}[name] for name in fields} for row in rows]
     return found
 
 
@@ -200,18 +209,21 @@ def _copy_images(out: Path, folder: Path, images: Sequence[str]) -> dict[str, st
     return names
 
 
-def _write_parquet(out: Path, source: Path, exported: Sequence[ExportedChain]) -> None:
+def _write_parquet(out: Path, source: Path, exported: Sequence[ExportedChain], kinds: bool) -> None:
     import datasets
 
     def with_images() -> Iterator[Fields]:
         for chain, rows in exported:
             images = [{"path": Path(image).name, "bytes": (source / image).read_bytes()} for image in chain.images]
-            yield from ({**row, "images": images} for row in rows)
+            for row in rows:
+                yield {name: value for name, value in row.items() if kinds or name != KIND} | {"images": images}
 
     out.mkdir()
     remaining, shard = with_images(), 0
     while rows := list(islice(remaining, SHARD)):
         table = datasets.Dataset.from_list(rows).cast_column("images", datasets.List(datasets.Image()))
+        if kinds:
+            table = table.cast_column(KIND, datasets.Value("string"))  # a shard may have no kind at all
         table.to_parquet(out / f"train-{shard:05d}.parquet")
         shard += 1
 

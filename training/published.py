@@ -21,6 +21,7 @@ from atomthink_plugin.training.images import PLACEHOLDER
 from atomthink_plugin.training.llava_cot import Turn, chains_of, has_stages
 from atomthink_plugin.training.records import (
     Chain,
+    ErrorKind,
     MaybeText,
     count_reasons,
     sibling_file,
@@ -65,6 +66,7 @@ class _PrmRecord(_Record):
     question: str
     process: str
     label: list[str | int | bool]
+    error_kind: ErrorKind | None = None
 
 
 class _SftStep(NamedTuple):
@@ -209,4 +211,5 @@ def _prm_chain(row: SourceRow, name: str, folder: Path, out: Path) -> Chain:
         steps += own
         labels += [*(None for _ in own[1:]), _LABELS[str(label).strip()]]
     question, images = record.question.replace(PLACEHOLDER, "").strip(), record.images(folder, out)
-    return Chain(id=name, question=question, images=images, steps=tuple(steps), labels=tuple(labels))
+    kinds = None if record.error_kind is None else (*(None,) * (len(steps) - 1), record.error_kind)
+    return Chain(id=name, question=question, images=images, steps=tuple(steps), labels=tuple(labels), error_kinds=kinds)

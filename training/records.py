@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
 from PIL.Image import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
 
 from atomthink_plugin import api
-from atomthink_plugin.answers import is_right
+from atomthink_plugin.answers import equivalent, final_answer, is_right
 from atomthink_plugin.api import AtomThinkError, Format, Message, Question, QuestionError, Step
 from atomthink_plugin.inference.image_input import BROKEN, image_faults
 from atomthink_plugin.json_rows import Reject, describe_error, first_reason, json_rows, nothing_usable
@@ -35,6 +35,8 @@ MaybeText = Annotated[
 ]
 """Text that may be unknown: then it is empty. Null is read as empty."""
 Label = Annotated[float, Ge(0), Le(1)]
+ErrorKind = Literal["perception", "reasoning"]
+"""Whether a wrong step misreads the image, or draws a wrong conclusion from what was read."""
 
 
 class QuestionRecord(BaseModel):
@@ -74,6 +76,8 @@ class Chain(QuestionRecord):
         answer: The right answer, empty if it is not known.
         labels: One per step: the probability that it is right, given the steps before it; None where unknown.
         corrections: One per step: a right step in the place of a wrong one; None where there is none.
+        error_kinds: One per step: the kind of error in a wrong step; None where there is none, or it is not known.
+        correct: Whether the answer that the chain states is right. None to compare it with `answer`.
         format: The prompt format for training on this chain; None for the one of the recipe.
     """
 
@@ -81,11 +85,14 @@ class Chain(QuestionRecord):
     answer: MaybeText = ""
     labels: tuple[Label | None, ...] | None = None
     corrections: tuple[Text | None, ...] | None = None
+    error_kinds: tuple[ErrorKind | None, ...] | None = None
+    correct: bool | None = None
     format: str | None = None
 
     @model_validator(mode="after")
     def _one_per_step(self) -> Self:
-        for name, given in (("labels", self.labels), ("corrections", self.corrections)):
+        for name in ("labels", "corrections", "error_kinds"):
+            given = getattr(self, name)
             if given is not None and len(given) != len(self.steps):
                 raise ValueError(f"{len(given)} {name} for {len(self.steps)} steps")
         return self
@@ -99,6 +106,23 @@ class Chain(QuestionRecord):
         if self.labels is None:
             raise ValueError(f"chain {self.id!r} has no labels")
         return next((i for i, label in enumerate(self.labels) if label is not None and label < 0.5), None)
+
+    def is_correct(self) -> bool | None:
+        """Returns whether the stated answer is right; None if there is none, or the right one is not known.
+
+        The comparison of two formulas may take seconds.
+        """
+        if self.correct is not None or not self.answer:
+            return self.correct
+        stated = final_answer(self.steps[-1])
+        return None if stated is None else equivalent(stated, self.answer)
+
+    def wrong_kinds(self) -> tuple[ErrorKind | None, ...]:
+        """Returns the kind of error of each step that is labelled wrong; None for all other steps."""
+        kinds, labels = self.error_kinds or (None,) * len(self.steps), self.labels or (None,) * len(self.steps)
+        return tuple(
+            kind if label is not None and label < 0.5 else None for kind, label in zip(kinds, labels, strict=True)
+        )
 
     def paths(self, question: Question, form: Format) -> list[api.Path]:
         """Returns the paths that end with each step, from the first step to the last."""

@@ -79,8 +79,6 @@ def _rules_of(task: str) -> _RolloutJudge:
 
 def _by_equivalence(one: RolloutSet, candidate: RolloutCandidate) -> bool:
     if one.gold is None:
-        raise AtomThinkError(
-            "the file has no right answer, and does not say which candidates are right"
-        )
+        raise AtomThinkError("the file has no right answer, and does not say which candidates are right")
     answer = candidate.stated_answer()
     return answer is not None and is_right(answer, one.gold, one.choices)

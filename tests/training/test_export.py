@@ -141,10 +141,29 @@ def test_a_prm_record_ends_with_its_labelled_step(chains: Path, tmp_path: Path) 
         ("\n\n".join(STEPS[:2]) + TAG, ["-"]),
         ("\n\n".join(STEPS) + TAG, ["+"]),
     ]
+    assert all(row.keys() == {"question", "process", "label", "image"} for row in rows)
     table = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]
+    assert "error_kind" not in table.column_names
     assert table["value"][:] == [1.0, 0.0, 0.25, 0.75]
     assert "Labels: 2 right (+), 2 wrong (-)." in (out / "README.md").read_text()
     assert {one["record"]["id"] for one in lines(out / "rejects.jsonl")} == {"a", "b", "tag", "none"}
+
+
+def test_kinds_of_errors_are_written_and_read_back(chains: Path, tmp_path: Path) -> None:
+    import datasets
+
+    labels, kinds = (1.0, 0.0, 0.0), ("perception", "reasoning", None)  # the first step is right: its kind is ignored
+    one = Chain(id="a", question="How many?", images=("a.png",), steps=STEPS, labels=labels, error_kinds=kinds)
+    write_records(chains, [one, one.model_copy(update={"id": "b", "error_kinds": None})])
+    out, back = tmp_path / "prm", tmp_path / "back.jsonl"
+    assert main(["data", "prm", str(chains), "--out", str(out)]) == 0
+    rows = json.loads((out / "amath_prm.json").read_text())
+    assert [row["error_kind"] for row in rows] == [None, "reasoning", None, None, None, None]
+    table = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]
+    assert table["error_kind"][:] == [row["error_kind"] for row in rows]
+    assert main(["data", "read", str(out), "--out", str(back)]) == 0
+    read = [chain.error_kinds for chain in read_records(back, Chain).records]
+    assert read == [None, (None, "reasoning"), None, None, None, None]
 
 
 @pytest.mark.parametrize("source", ["sft", "sft/amath_sft.json"])

@@ -157,3 +157,31 @@ def test_images_are_found_from_another_folder(tmp_path: Path) -> None:
     assert unchecked[0].images[0].size == (4, 4)
     with pytest.raises(QuestionError, match="none"):
         unchecked[1]
+
+
+def test_error_kinds_and_verdicts_survive_a_file(tmp_path: Path) -> None:
+    chain = Chain(
+        id="a", question="?", steps=("Step 1: x = 3.", "Step 2: 3 + 3 = 7.", "Step 3: The final answer is: 7."),
+        labels=(0.0, 0.0, 1.0), error_kinds=("perception", "reasoning", None), correct=False,
+    )  # fmt: skip
+    write_records(tmp_path / "chains.jsonl", [chain, chain.model_copy(update={"id": "b", "error_kinds": None})])
+    assert read_records(tmp_path / "chains.jsonl", Chain).records[0] == chain
+    assert "error_kinds" not in json.loads((tmp_path / "chains.jsonl").read_text().splitlines()[1])
+    for name, value in {"few": ["perception"], "other": ["sight", None, None]}.items():
+        with pytest.raises(ValueError, match="error_kinds"):
+            Chain.model_validate({**chain.model_dump(), "id": name, "error_kinds": value})
+
+
+def test_the_verdict_is_stated_or_compared() -> None:
+    chain = Chain(id="a", question="?", steps=("Step 1: The final answer is: 1/2.",))
+    verdicts = [({}, None), ({"answer": "0.5"}, True), ({"answer": "0.6"}, False), ({"correct": True}, True)]
+    verdicts += [({"answer": "0.5", "correct": False}, False), ({"answer": "4", "steps": ("Step 1: 2 + 2.",)}, None)]
+    for change, verdict in verdicts:
+        assert chain.model_copy(update=change).is_correct() is verdict, change
+
+
+def test_only_wrong_steps_have_a_kind_of_error() -> None:
+    kinds = ("perception", "reasoning", "perception", "reasoning")
+    chain = Chain(id="a", question="?", steps=("a", "b", "c", "d"), labels=(0.0, 1.0, None, 0.4), error_kinds=kinds)
+    assert chain.wrong_kinds() == ("perception", None, None, "reasoning")
+    assert chain.model_copy(update={"labels": None}).wrong_kinds() == (None,) * 4

@@ -17,6 +17,7 @@ from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from atomthink_plugin.api import Aggregate
 from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 from atomthink_plugin.training.evaluate.bootstrap import Bootstrap, Draws, Floats, MetricValue, metric_value, ratio
+from atomthink_plugin.training.evaluate.error_kinds import error_recall
 from atomthink_plugin.training.evaluate.readers import PRMBENCH_ORIGINAL
 from atomthink_plugin.training.evaluate.scores import ScoredChain
 
@@ -130,6 +131,7 @@ class Metrics:
             the mean over the questions with both kinds of steps: a search compares only steps of one question.
         best_of_n: None if no question has several chains with a known verdict.
         prm_score: PRMBench's metrics; None for other sets.
+        error_recall: Share of wrong steps that are found, by kind of error; empty if the set names no kinds.
     """
 
     first_error: FirstErrorMetrics
@@ -138,6 +140,7 @@ class Metrics:
     calibration: Calibration
     best_of_n: BestOfN | None
     prm_score: PrmScore | None
+    error_recall: Values
 
 
 def measure(chains: Sequence[ScoredChain], threshold: float, prmbench: bool = False) -> Metrics:
@@ -152,6 +155,7 @@ def measure(chains: Sequence[ScoredChain], threshold: float, prmbench: bool = Fa
             calibration=calibration(chains, bootstrap),
             best_of_n=best_of_n(chains, bootstrap),
             prm_score=prm_score(chains, threshold, bootstrap) if prmbench else None,
+            error_recall=error_recall(chains, threshold, bootstrap),
         )
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from annotated_types import Ge, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import AtomThinkError, Question
 from atomthink_plugin.inference.image_input import Picture, image_faults, read_image
 from atomthink_plugin.json_rows import Reject, describe_error, nothing_usable
@@ -140,14 +139,12 @@ class _Record(BaseModel):
 
 
 def _chains(row: SourceRow) -> list[LabelledChain]:
-    """This package's labelled chains. The answer is compared if the chain states one and the right one is known."""
+    """This package's labelled chains."""
     chain = Chain.model_validate(row.fields)
     if chain.labels is None:
         raise ValueError("labels: the chain has none")
-    stated = final_answer(chain.steps[-1]) if chain.answer else None
-    right = None if stated is None else equivalent(stated, chain.answer)
     pictures = tuple(row.folder / image for image in chain.images)
-    return [LabelledChain(chain, f"{chain.images} {chain.question}", "", pictures, right)]
+    return [LabelledChain(chain, f"{chain.images} {chain.question}", "", pictures, chain.is_correct())]
 
 
 class _ProcessBench(_Record):

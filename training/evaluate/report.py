@@ -47,6 +47,8 @@ def _sections(metrics: Metrics) -> Iterator[list[_Line]]:
         ("  wrong steps", steps["f1_wrong"], "steps"),
         ("accuracy over steps", steps["accuracy"], "steps"),
     ]
+    if metrics.error_recall:
+        yield [(_RECALL_NAMES.get(kind, f"  {kind}"), found, "steps") for kind, found in metrics.error_recall.items()]
     yield [
         ("AUC, pooled", metrics.ranking["pooled"], "steps"),
         ("AUC, mean within questions", metrics.ranking["within"], "questions"),
@@ -95,6 +97,7 @@ def _reliability(found: Calibration) -> Grid:
 
 
 _DISTANCE = "  mean distance, in steps"
+_RECALL_NAMES = {"all": "recall of wrong steps with a known kind"}
 
 
 def _value_and_interval(name: str, found: MetricValue) -> tuple[str, str]:

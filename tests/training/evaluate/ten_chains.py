@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from atomthink_plugin.training.evaluate.readers import LabelledChain
 from atomthink_plugin.training.evaluate.scores import ScoredChain
-from atomthink_plugin.training.records import Chain
+from atomthink_plugin.training.records import Chain, ErrorKind
 
 R, W = 1.0, 0.0
 N = None
@@ -19,9 +19,10 @@ def scored(
     question: str = "q",
     subset: str = "",
     right: bool | None = None,
+    kinds: Sequence[ErrorKind | None] | None = None,
 ) -> ScoredChain:
     steps = tuple(f"Step {number}: {name}." for number in range(1, len(labels) + 1))
-    chain = Chain(id=name, question=question, steps=steps, labels=tuple(labels))
+    chain = Chain(id=name, question=question, steps=steps, labels=tuple(labels), error_kinds=kinds)
     return ScoredChain(LabelledChain(chain, question, subset, right=right), tuple(scores))
 
 

@@ -41,8 +41,10 @@ def demo_chains(target: Path, questions: int, each: int = 2) -> str:
         draw(question).save(target / f"{index}.png")
         for number, steps in enumerate((question.steps, *(slipped_steps(question, chance) for _ in range(each - 1)))):
             labels = tuple(map(float, verdicts(question, steps)))
+            kinds = ("reasoning",) * len(steps)  # those of right steps do not count
             given: dict[str, Any] = {"question": question.text, "images": (f"{index}.png",), "steps": tuple(steps)}
-            chains.append(Chain(id=f"{index}.{number}", answer=str(question.answer), labels=labels, **given))
+            given |= {"labels": labels, "error_kinds": kinds}
+            chains.append(Chain(id=f"{index}.{number}", answer=str(question.answer), **given))
     write_records(target / "demo.jsonl", chains)
     return str(target / "demo.jsonl")
 
@@ -59,6 +61,7 @@ def evaluated(source: str, target: Path, *options: str, prm: str = EMBEDDED) -> 
 def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, scores = demo_chains(tmp_path, 12), tmp_path / "scores.jsonl"
     found = evaluated(source, tmp_path, "--scores", str(scores))
+    assert found["error_recall"]["reasoning"]["count"] == found["set"]["steps"]["wrong"] > 0
     assert {key: found["set"][key] for key in ("format", "records", "used", "rejected", "chains", "scored")} == {
         "format": "chains",
         "records": 24,

@@ -36,9 +36,10 @@ def test_chains_with_faults_among_them_are_labelled_both_ways(tmp_path: Path) ->
     whole, other = (chain.model_dump() for chain in demo_chains(held_out(2, 5), folder))
     (folder / "broken.png").write_bytes(b"no picture")
     wrong = [*whole["steps"][:-1], f"Step {len(whole['steps'])}: To sum up, the final answer is: 999."]
+    kinds = [None] * (len(wrong) - 1) + ["reasoning"]
     lines = [
         whole,
-        whole | {"id": "wrong", "steps": wrong},
+        whole | {"id": "wrong", "steps": wrong, "error_kinds": kinds},
         other | {"id": "empty", "steps": []},
         other | {"id": "labelled", "labels": [1] * len(other["steps"])},
         other | {"id": "mismatch", "labels": [1]},
@@ -74,6 +75,7 @@ def test_chains_with_faults_among_them_are_labelled_both_ways(tmp_path: Path) ->
     assert main([*common, str(found)]) == 0
     right, ends_wrong = read_records(found, Chain).records
     assert right.labels == (1.0,) * len(right.steps)
+    assert (right.error_kinds, ends_wrong.error_kinds) == (None, tuple(kinds))
     error = ends_wrong.first_error()
     assert error is not None
     assert ends_wrong.labels == (*[1.0] * error, 0.0, *[None] * (len(wrong) - error - 1))
