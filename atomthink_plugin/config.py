@@ -21,7 +21,9 @@ from atomthink_plugin.plugins.registry import Registry, registry
 from atomthink_plugin.policies import PolicyPlan, Roles, role_arguments, run_policy
 from atomthink_plugin.runtime.runner import OnError
 from atomthink_plugin.runtime.settings import Settings
-from atomthink_plugin.scorers.detect import detect_kind
+from atomthink_plugin.scorers.detect import DetectedPrm, detect_prm
+from atomthink_plugin.scorers.prm_profile import PublishedModel
+from atomthink_plugin.scorers.profile_catalogue import profile_named, profile_of
 from atomthink_plugin.searches.quick import quick
 
 Thinking = Literal["direct", "cot", "quick", "slow"]
@@ -192,6 +194,9 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
 
     form_arguments = bind(form_factory, typed, form_names, f"format={form_name}")
     search_arguments = bind(kind.factory, typed, search_names, f"search={name}")
+    profile = _profile(common, scorer_kind, typed)
+    if profile is not None and "aggregate" in search_names and "aggregate" in profile.model_fields_set:
+        search_arguments.setdefault("aggregate", profile.aggregate)
     scorer_arguments = bind(scorer_factory, typed, scorer_names, f"scorer={scorer_kind}") if scorer_factory else {}
     policy_plan = chosen.plan(typed)
     role_plans = roles.plan(policy_plan)
@@ -248,7 +253,7 @@ def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
     common = _common({name: given[name] for name in ("prm", "scorer") if name in given})
     if common.prm is None and common.scorer is None:
         raise AtomThinkError(f"no scorer is named: pass `--prm CHECKPOINT`; scorers: {', '.join(scorers)}")
-    kind = common.scorer or _detected(common.prm or "", given)
+    kind = common.scorer or _detected(common.prm or "", given).scorer
     factory: ScorerFactory = pick("scorer", kind, scorers)
     names = parameters(factory, "prm_")
     elsewhere = _places((f"scorer={name}", parameters(other, "prm_")) for name, other in scorers.items())
@@ -315,21 +320,31 @@ def _scorer(
             f"`search={common.search or 'beam'}` scores steps and no scorer is named: pass `prm=CHECKPOINT`, or "
             f"`scorer=confidence` for the policy's own confidence; scorers: {', '.join(scorers)}"
         )
-    name = common.scorer or _detected(common.prm or "", typed)
+    name = common.scorer or _detected(common.prm or "", typed).scorer
     return name, pick("scorer", name, scorers)
 
 
-def _detected(prm: str, typed: Mapping[str, Any]) -> str:
-    """The scorer that reads a PRM, in this process or, with `prm_base_url=`, where it is served."""
-    name = detect_kind(prm, convert("prm_revision", typed.get("prm_revision"), str | None))
+def _detected(prm: str, typed: Mapping[str, Any]) -> DetectedPrm:
+    """Returns how a PRM is read, in this process or, with `prm_base_url=`, where it is served."""
+    revision, profile = (convert(name, typed.get(name), str | None) for name in ("prm_revision", "prm_profile"))
+    found = detect_prm(prm, revision, profile)
     if "prm_base_url" not in typed:
-        return name
-    if name == "prm_likelihood":
+        return found
+    if found.scorer == "prm_likelihood":
         raise AtomThinkError(
             f"`prm={prm}` is read by its likelihood of every token of a step, for which servers do not use their "
             "prefix cache: leave out prm_base_url= to load it in this process"
         )
-    return f"served_{name}"
+    return DetectedPrm(f"served_{found.scorer}", found.profile)
+
+
+def _profile(common: RunArguments, scorer: str | None, typed: Mapping[str, Any]) -> PublishedModel | None:
+    """Returns the profile that a scorer reads its PRM by, None for scorers without profiles."""
+    if scorer is None or not scorer.endswith(("prm_profiled", "prm_judge")):
+        return None
+    name = convert("prm_profile", typed.get("prm_profile"), str | None)
+    found = profile_of(common.prm or "") if name is None else profile_named(name)
+    return None if found is None else found.model
 
 
 def _format_factory(

@@ -167,7 +167,7 @@ def test_numbers_where_text_is_wanted_are_text() -> None:
 
 
 def test_a_numeric_revision_does_not_hinder_the_detection_of_the_scorer() -> None:
-    chosen = planned(thinking="slow", prm=str(folder(head_prm)), prm_revision=1234)
+    chosen = planned(thinking="slow", prm=str(folder(head_prm)), scorer="prm_head", prm_revision=1234)
     assert (chosen.identity["scorer"]["kind"], chosen.identity["scorer"]["revision"]) == ("prm_head", "1234")
 
 
@@ -269,7 +269,8 @@ def test_a_checkpoint_at_home_counts_by_where_it_is(tmp_path: Path, monkeypatch:
     slow = {"thinking": "slow", "scorer": "prm_head"}
     near = planned(**slow, pretrained="~/model", prm="~/prm").identity
     assert near == planned(**slow, pretrained=f"{tmp_path}/model", prm=f"{tmp_path}/prm").identity
-    assert planned(thinking="slow", prm="~/prm").identity["scorer"]["kind"] == "prm_head"
+    with pytest.raises(AtomThinkError, match="prm_profile="):  # the config.json at home was read
+        planned(thinking="slow", prm="~/prm")
 
 
 def debated(policy: str = "transformers", defaults: dict[str, Any] | None = None, **typed: Any) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -251,8 +252,13 @@ def load_head_prm(
     device: str = "auto",
     trust_remote_code: bool = False,
     argument: str = "prm",
+    head: str | None = None,
+    classes: int | None = None,
 ) -> Checkpoint:
     """Loads a classifier of tokens; it has a processor if it reads images.
+
+    A language model with a value head (one linear layer on its last hidden states) is a classifier with one class whose
+    head has another name.
 
     Args:
         pretrained: A folder or the id of a repository on the model hub.
@@ -261,6 +267,9 @@ def load_head_prm(
         device: As in `load_multimodal`.
         trust_remote_code: Whether to run Python code that comes with the checkpoint.
         argument: Name of the user's argument that held `pretrained`, for messages.
+        head: Beginning of the names of the head's weights in the checkpoint, if transformers' own class calls it
+            something else; that class is used then, and no code of the checkpoint.
+        classes: Number of classes of such a head, which the checkpoint's config may not state.
 
     Raises:
         AtomThinkError: It cannot be loaded, or is no token classifier.
@@ -269,15 +278,56 @@ def load_head_prm(
     config = config_of(request)
     require(request, config, "head")
     # Qwen2.5-Math-PRM brings its class as remote code under AutoModel.
-    remote = "AutoModel" in (getattr(config, "auto_map", None) or {})
+    remote = "AutoModel" in (getattr(config, "auto_map", None) or {}) and head is None
     if remote and not trust_remote_code:  # the bare model of the same type would load silently
         raise AtomThinkError(untrusted(request))
-    model = _load(AutoModel if remote else AutoModelForTokenClassification, "head", request)
+    renamed = {} if head is None else {"key_mapping": {rf"^{re.escape(head)}\.": "score."}, "num_labels": classes}
+    model = _load(AutoModel if remote else AutoModelForTokenClassification, "head", request, **renamed)
     if not _reads_images(model, request):
         return _ready(model, tokenizer_of(request), None, request)
     processor = processor_of(request)
     set_chat_template(processor, None, request)
     return _ready(model, processor.tokenizer, processor, request)
+
+
+def load_remote_prm(
+    pretrained: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    argument: str = "prm",
+) -> Checkpoint:
+    """Loads a PRM with Python code of its own, under `AutoModel`; its first output has one row of outputs per token.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        dtype: As in `load_multimodal`.
+        device: As in `load_multimodal`.
+        trust_remote_code: Whether to run that code; without it there is nothing to load.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: The code may not or cannot run, or the checkpoint cannot be loaded.
+    """
+    request = checked(pretrained, revision, dtype, device, trust_remote_code, argument)
+    auto_map = load_config(pretrained, revision=revision, argument=argument).get("auto_map") or {}
+    if "AutoModel" not in auto_map:
+        raise AtomThinkError(
+            f"{argument}={pretrained!r} is read by Python code of its own, and its config.json names none under "
+            "auto_map.AutoModel: name a checkpoint that comes with its code"
+        )
+    if not trust_remote_code:
+        raise AtomThinkError(untrusted(request))
+    config = config_of(request)
+    with own_code(config, f"{argument}={pretrained!r}"):
+        model = _load(AutoModel, "head", request)
+        if not _reads_images(model, request):
+            return _ready(model, tokenizer_of(request), None, request)
+        processor = processor_of(request)
+        return _ready(model, processor.tokenizer, processor, request)
 
 
 def neutral(config: GenerationConfig) -> GenerationConfig:
@@ -317,7 +367,7 @@ def _reads_images(model: PreTrainedModel, request: CheckpointRequest) -> bool:
         return bool(get_image_processor_config(request.pretrained, revision=request.revision))
 
 
-def _load(loader: Any, kind: Kind, request: CheckpointRequest) -> PreTrainedModel:
+def _load(loader: Any, kind: Kind, request: CheckpointRequest, **options: Any) -> PreTrainedModel:
     """Loads all weights; transformers only warns of missing ones, and random weights would answer at random."""
     with explained(request):
         model, loading = loader.from_pretrained(
@@ -326,6 +376,7 @@ def _load(loader: Any, kind: Kind, request: CheckpointRequest) -> PreTrainedMode
             attn_implementation=request.attention,
             output_loading_info=True,
             **request.source,
+            **options,
         )
     if loading["missing_keys"]:
         missing = ", ".join(sorted(loading["missing_keys"])[:3])

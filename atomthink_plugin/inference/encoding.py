@@ -255,6 +255,24 @@ class Encoder(ChatText):
         said = [token for piece in pieces[len(pieces) - len(sampled) :] for token in piece]
         return replace(asked, question=asked.length, said=tuple(said[-_SAID:])).extend(begun)
 
+    @property
+    def processor(self) -> ProcessorMixin:
+        """The checkpoint's processor."""
+        return self._processor
+
+    @property
+    def placeholder(self) -> str:
+        """The text that stands for an image; empty if the processor names none."""
+        return self._placeholder or ""
+
+    def encode_text(self, text: str, images: Sequence[Image]) -> Encoding:
+        """Returns the inputs of a whole prompt as text, with a placeholder for each image.
+
+        Raises:
+            QuestionError: An image cannot be read, or the processor refuses it.
+        """
+        return self._question(text, list(images))
+
     def text(self, text: str) -> Encoding:
         """Returns a text by itself, without a chat template, cut to the model's context."""
         ids = self._tokenizer(neutralise(text, self._control))["input_ids"][: self._context]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.api import SearchKind
@@ -17,6 +18,7 @@ from atomthink_plugin.plugins.hookspecs import (
     ScorerFactory,
     hookimpl,
 )
+from atomthink_plugin.scorers.profile_catalogue import PROFILES
 from atomthink_plugin.searches.adaptive_majority import adaptive_majority
 from atomthink_plugin.searches.annealed_beam import annealed_beam
 from atomthink_plugin.searches.beam import beam
@@ -70,11 +72,13 @@ def atomthink_scorers() -> Mapping[str, ScorerFactory]:
     from atomthink_plugin.scorers.confidence import confidence
     from atomthink_plugin.scorers.prm_head import prm_head
     from atomthink_plugin.scorers.prm_likelihood import prm_likelihood
+    from atomthink_plugin.scorers.prm_profiled import prm_profiled
     from atomthink_plugin.scorers.prm_token import prm_token
     from atomthink_plugin.scorers.served_head import served_prm_head
     from atomthink_plugin.scorers.served_token import served_prm_token
 
     return {
+        "prm_profiled": prm_profiled,
         "prm_token": prm_token,
         "prm_head": prm_head,
         "prm_likelihood": prm_likelihood,
@@ -133,6 +137,12 @@ def atomthink_examples() -> Mapping[str, ExamplesFactory]:
     from atomthink_plugin.examples.tfidf import TfidfExamples
 
     return {"tfidf": TfidfExamples, "policy": EmbeddedExamples, "fixed": FixedExamples}
+
+
+@hookimpl
+def atomthink_prm_profiles() -> Mapping[str, Path]:
+    """Returns the profiles of published process reward models."""
+    return PROFILES
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any, Final
 
 from atomthink_plugin.api import SearchKind
@@ -29,6 +30,8 @@ def fault(hook: str, name: Any, offer: Any) -> str | None:
         return _search_fault(offer)
     if hook == "atomthink_models":
         return None if isinstance(offer, NamedModel) else f"which is {offer!r}, not a NamedModel"
+    if hook == "atomthink_prm_profiles":
+        return None if isinstance(offer, Path) and offer.is_file() else f"which is {offer!r}, not the path of a file"
     if (wrong := _factory_fault(offer)) is not None:
         return wrong
     if hook == "atomthink_policies":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -77,6 +78,12 @@ def atomthink_formats() -> Mapping[str, FormatFactory]:
 @hookspec
 def atomthink_examples() -> Mapping[str, ExamplesFactory]:
     """Returns ways of choosing solved examples for `format=few_shot` by name."""
+    raise NotImplementedError
+
+
+@hookspec
+def atomthink_prm_profiles() -> Mapping[str, Path]:
+    """Returns the YAML files of published process reward models by name, for `prm_profile=` and `prm=`."""
     raise NotImplementedError
 
 

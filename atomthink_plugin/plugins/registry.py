@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Final
 
 import pluggy
@@ -26,6 +27,7 @@ from atomthink_plugin.plugins.hookspecs import (
     ScorerFactory,
 )
 from atomthink_plugin.plugins.old_contract import explained
+from atomthink_plugin.scorers.profile_catalogue import PROFILES
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class Registry:
     examples: Mapping[str, ExamplesFactory]
     models: Mapping[str, NamedModel]
     judges: Mapping[str, Judge]
+    prm_profiles: Mapping[str, Path]
     plugins: tuple[InstalledPlugin, ...]
 
 
@@ -90,6 +93,8 @@ def registry() -> Registry:
     _report_unknown_hooks(manager, plugins)
     formats = _collect(manager, "atomthink_formats", plugins)
     FORMATS.update(formats)
+    prm_profiles = _collect(manager, "atomthink_prm_profiles", plugins)
+    PROFILES.update(prm_profiles)
     return Registry(
         policies=_collect(manager, "atomthink_policies", plugins),
         scorers=_collect(manager, "atomthink_scorers", plugins),
@@ -98,6 +103,7 @@ def registry() -> Registry:
         examples=_collect(manager, "atomthink_examples", plugins),
         models=_collect(manager, "atomthink_models", plugins),
         judges=_collect(manager, "atomthink_judges", plugins),
+        prm_profiles=prm_profiles,
         plugins=tuple(plugins.values()),
     )
 

@@ -1,17 +1,19 @@
-"""Finds out from its config.json what kind of process reward model a checkpoint is."""
+"""Finds out how the checkpoint of a process reward model is read."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.scorers.fingerprints import suggested
+from atomthink_plugin.scorers.prm_profile import Profile
+from atomthink_plugin.scorers.profile_catalogue import NamedProfile, profile_named, profile_of
 
 SECTION: Final = "atomthink_prm"
 """Key of config.json under which PRMs trained here say how they are read."""
-
-_HEADS: Final = ("TokenClassification", "ProcessRewardModel")
 
 
 class PrmSettings(BaseModel):
@@ -63,12 +65,34 @@ def prm_settings(config: dict[str, Any], name: str) -> PrmSettings | None:
         raise AtomThinkError(f"prm={name!r}: {SECTION} in its config.json is wrong ({faults})") from error
 
 
-def detect_kind(prm: str, revision: str | None = None) -> str:
-    """Returns the name of the scorer that reads the checkpoint `prm`.
+@dataclass(frozen=True, slots=True)
+class DetectedPrm:
+    """How a checkpoint is read.
+
+    Attributes:
+        scorer: Name of the scorer that reads it in this process.
+        profile: Its profile, None for a PRM that says in its config.json how it is read.
+    """
+
+    scorer: str
+    profile: NamedProfile | None = None
+
+
+def detect_prm(prm: str, revision: str | None = None, profile: str | None = None) -> DetectedPrm:
+    """Returns how the checkpoint `prm` is read.
+
+    The profile that the user names comes first, then the section `atomthink_prm` of config.json, then the hub id.
+
+    Args:
+        prm: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        profile: Name of a profile, or a YAML file.
 
     Raises:
-        AtomThinkError: Its config.json does not tell.
+        AtomThinkError: Nothing says how it is read; suggests the nearest profiles.
     """
+    if profile is not None:
+        return _by_profile(profile_named(profile))
     from atomthink_plugin.inference.checkpoint_files import (
         load_config,  # imports torch, which naming a scorer needs not
     )
@@ -76,12 +100,19 @@ def detect_kind(prm: str, revision: str | None = None) -> str:
     config = load_config(prm, revision=revision, argument="prm")
     settings = prm_settings(config, prm)
     if settings is not None:
-        return f"prm_{settings.kind}"
-    architectures = config.get("architectures") or []
-    if any(name.endswith(_HEADS) for name in architectures):
-        return "prm_head"
+        return DetectedPrm(f"prm_{settings.kind}")
+    known = profile_of(prm)
+    if known is not None:
+        return _by_profile(known)
+    architectures = ", ".join(config.get("architectures") or []) or "no architecture named"
+    near = suggested(prm, config)
+    advice = " or ".join(f"prm_profile={name}" for name in near) or "prm_profile=NAME or prm_profile=FILE.yaml"
     raise AtomThinkError(
-        f"prm={prm!r} ({', '.join(architectures) or 'no architecture named'}) does not say how it is read: pass "
-        "scorer=prm_token (a language model read at a tag, such as AtomThinkPRM), scorer=prm_head (a token "
-        "classifier, such as Qwen2.5-Math-PRM) or scorer=prm_likelihood"
+        f"prm={prm!r} ({architectures}) does not say how it is read: pass {advice} (`atomthink prm profiles` lists "
+        "all), or scorer=prm_token (a language model read at a tag), scorer=prm_head (a token classifier) or "
+        "scorer=prm_likelihood"
     )
+
+
+def _by_profile(found: NamedProfile) -> DetectedPrm:
+    return DetectedPrm("prm_profiled" if isinstance(found.model, Profile) else "prm_judge", found)

@@ -63,11 +63,14 @@ class TaggedLayout(_Section):
         chat: How turns become text.
         system: Text of the system turn; None sends none.
         user: Text of the user turn before the steps, for `role: assistant`; "" for an empty turn, None for none.
-        before: Text before the first step, in the same turn, with `{image}` and `{question}`.
+        before: Text before the first step, in the same turn, with `{image}`, `{question}` and `{bos}` (the text of
+            the tokenizer's beginning of a sequence).
         step: Text of a step with its tag, with `{step}`, `{k}` (from 1) and `{tag}`.
         between: Text between a tag and the next step.
         after: Text after the last tag, before the end of the turn. It is not part of what the PRM reads.
         tag: The token after each step; empty if the PRM is read at the last token of the step itself.
+        inside: What a tag inside a step's text means: `refuse` fails the question. `steps`, for tags that are
+            ordinary line breaks: the PRM reads the step as several, and its score is that of the last one.
         pieces: Whether question and steps are tokenised alone, one by one, and not as one text.
     """
 
@@ -81,6 +84,7 @@ class TaggedLayout(_Section):
     between: str = ""
     after: str = ""
     tag: str
+    inside: Literal["refuse", "steps"] = "refuse"
     pieces: bool = False
 
 
@@ -191,10 +195,13 @@ class PublishedModel(_Section):
     Attributes:
         names: Hub ids.
         revision: The revision that the profile was transcribed from, if known.
+        marks: Classes, special tokens and beginnings of weight names by which a checkpoint without a known name may be
+            recognised. They only suggest the profile.
         ids: Published token ids by token text. They are checked when the checkpoint is loaded.
         images: Image rule.
         loader: How the checkpoint is loaded.
         threshold: Default threshold between wrong and right steps, in [0, 1].
+        head: Beginning of the names of the classifier's weights, if it is not `score`.
         strict: Whether a score at the threshold counts as wrong.
         aggregate: How the authors turn step scores into the score of a chain.
         split: How the authors cut a reply into steps.
@@ -207,9 +214,11 @@ class PublishedModel(_Section):
 
     names: Annotated[tuple[str, ...], MinLen(1)]
     revision: str | None = None
+    marks: tuple[str, ...] = ()
     ids: dict[str, int] = Field(default_factory=dict)
     images: ImageRule = ImageRule(use="none")
     loader: Loader
+    head: str | None = None
     threshold: float = Field(0.5, ge=0, le=1)
     strict: bool = False
     aggregate: Aggregate = "min"

@@ -228,6 +228,7 @@ def test_it_takes_the_arguments_of_the_other_families() -> None:
     made = AtomThinkEmova(
         pretrained=str(folder(emova)),
         prm=str(folder(head_prm)),
+        scorer="prm_head",
         prm_device="cpu",
         dtype="bfloat16",
         attn_implementation="eager",

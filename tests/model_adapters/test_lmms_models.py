@@ -148,6 +148,7 @@ def test_a_family_takes_a_local_checkpoint_and_is_otherwise_the_same(
     made = family(
         pretrained=str(folder(build)),
         prm=str(folder(head_prm)),
+        scorer="prm_head",
         thinking="slow",
         device="cpu",
         attn_implementation="eager",

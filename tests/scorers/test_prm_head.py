@@ -22,7 +22,7 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoP
 from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
 from atomthink_plugin.formats.atomic import Atomic
 from atomthink_plugin.formats.continuation import Continue
-from atomthink_plugin.scorers.detect import detect_kind
+from atomthink_plugin.scorers.detect import detect_prm
 from atomthink_plugin.scorers.prm_head import SYSTEM, prm_head
 from tests.scorers.shared import ASKED, PATHS, STEPS, TEXT, copy, logits_of, scores
 from tests.tiny_models import QWEN_TEMPLATE, causal_prm, chain, folder, head_prm, llava, picture, question, tokenizer
@@ -84,11 +84,11 @@ def test_a_checkpoint_without_the_head_is_refused() -> None:
         prm_head(str(folder(causal_prm)), device="cpu")
 
 
-def test_kinds_are_read_from_the_architecture() -> None:
-    assert detect_kind(str(folder(head_prm))) == "prm_head"
-    for unclear in (causal_prm, llava):
+def test_a_checkpoint_without_a_section_or_a_known_name_is_refused(tmp_path: FilePath) -> None:
+    """A token classifier is no exception: its classes may have the other order, and its layout is unknown."""
+    for unclear in (causal_prm, head_prm, llava):
         with pytest.raises(AtomThinkError, match="scorer=prm_token"):
-            detect_kind(str(folder(unclear)))
+            detect_prm(str(folder(unclear)))
 
 
 def test_remote_code_is_not_run_unasked(tmp_path: FilePath) -> None:
@@ -98,7 +98,8 @@ def test_remote_code_is_not_run_unasked(tmp_path: FilePath) -> None:
     config |= {"model_type": "strange", "architectures": ["Qwen2ForProcessRewardModel"]}
     auto = {"AutoConfig": "strange.Config", "AutoModel": "strange.Model"}
     (remote / "config.json").write_text(json.dumps(config | {"auto_map": auto}))
-    assert detect_kind(str(remote)) == "prm_head"
+    with pytest.raises(AtomThinkError, match="prm_profile=qwen2_5_math_prm"):
+        detect_prm(str(remote))
     with pytest.raises(AtomThinkError, match="prm_trust_remote_code=True"):
         prm_head(str(remote), device="cpu")
 
@@ -173,7 +174,6 @@ def seeing(**arguments: Any) -> Any:
 
 @pytest.mark.parametrize(("form", "name"), [(Continue(), None), (Atomic(), "atomic")])
 def test_a_multimodal_head_is_read_with_the_images_at_the_last_separator(form: Format, name: str | None) -> None:
-    assert detect_kind(str(folder(seeing_prm))) == "prm_head"
     model = AutoModelForTokenClassification.from_pretrained(folder(seeing_prm)).eval()
     processor = AutoProcessor.from_pretrained(folder(seeing_prm))
     for path, score in zip(PATHS, scores(seeing(format=name), PATHS), strict=True):

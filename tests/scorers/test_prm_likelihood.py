@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 from atomthink_plugin.api import AtomThinkError, Path
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.encoding import Encoder
-from atomthink_plugin.scorers.detect import detect_kind
+from atomthink_plugin.scorers.detect import detect_prm
 from atomthink_plugin.scorers.prm_likelihood import prm_likelihood
 from tests.scorers.shared import FINAL, PATHS, copy, logits_of, scores
 from tests.tiny_models import folder, llava, loaded, qwen
@@ -55,7 +55,7 @@ def test_the_calibration_comes_with_the_checkpoint(tmp_path: FilePath) -> None:
     config = json.loads((own / "config.json").read_text())
     section = {"kind": "likelihood", "format": "continue", **CALIBRATION}
     (own / "config.json").write_text(json.dumps(config | {"atomthink_prm": section}))
-    assert detect_kind(str(own)) == "prm_likelihood"
+    assert detect_prm(str(own)).scorer == "prm_likelihood"
     configured = prm_likelihood(str(own), device="cpu")
     assert scores(configured, PATHS) == pytest.approx(scores(prm(), PATHS))
     hotter = prm_likelihood(str(own), device="cpu", bias=3.0)

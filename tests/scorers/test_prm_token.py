@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Scorer
 from atomthink_plugin.formats.continuation import Continue
-from atomthink_plugin.scorers.detect import PUBLISHED, detect_kind
+from atomthink_plugin.scorers.detect import PUBLISHED, detect_prm
 from atomthink_plugin.scorers.prm_token import TextLayout, prm_token
 from tests.scorers.shared import ASKED, PATHS, STEPS, copy, logits_of, scores
 from tests.tiny_models import causal_prm, chain, folder, llava, question, qwen
@@ -114,7 +114,7 @@ def test_a_checkpoints_config_names_its_layout(tmp_path: FilePath) -> None:
     config = json.loads((prm / "config.json").read_text())
     section = {"kind": "token", **CHAT}
     (prm / "config.json").write_text(json.dumps(config | {"atomthink_prm": section}))
-    assert detect_kind(str(prm)) == "prm_token"
+    assert detect_prm(str(prm)).scorer == "prm_token"
     configured = prm_token(str(prm), device="cpu")
     asked = prm_token(str(folder(llava)), device="cpu", **CHAT)
     assert scores(configured, PATHS) == pytest.approx(scores(asked, PATHS))

@@ -23,7 +23,7 @@ from atomthink_plugin import api, training
 from atomthink_plugin.api import Message, Question, Scorer, Step
 from atomthink_plugin.cli import main
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from atomthink_plugin.scorers.detect import detect_kind
+from atomthink_plugin.scorers.detect import detect_prm
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_token import prm_token
 from atomthink_plugin.training.records import Chain, RecordFile, read_records, write_records
@@ -129,7 +129,7 @@ def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str)
             "step_tag": "<extra_0>",
         }
     first = trained(tmp_path, **told, output_dir=tmp_path / "first", max_steps=4)
-    assert detect_kind(str(first)) == ("prm_head" if kind == "head" else "prm_token")
+    assert detect_prm(str(first)).scorer == ("prm_head" if kind == "head" else "prm_token")
     # The loss of a step is that of the weights before it.
     again = trained(tmp_path, **told | {"model_name_or_path": str(first)}, output_dir=tmp_path / "again", max_steps=1)
     scorer = (prm_head if kind == "head" else prm_token)(str(first), device="cpu")
