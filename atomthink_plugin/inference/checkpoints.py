@@ -44,6 +44,7 @@ from atomthink_plugin.inference.checkpoint_files import (
     untrusted,
     weights,
 )
+from atomthink_plugin.inference.internvl_checkpoints import in_internvl_format, load_internvl_format
 from atomthink_plugin.inference.llava_checkpoints import in_llava_format, load_llava_format
 
 
@@ -129,6 +130,8 @@ def load_multimodal(
     written = load_config(pretrained, revision=revision, argument=argument)
     if in_llava_format(written):
         model, processor = load_llava_format(request, written)
+    elif in_internvl_format(written):
+        model, processor = load_internvl_format(request, written)
     else:
         require(request, config_of(request), "multimodal")
         processor = processor_of(request)
