@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -14,7 +13,7 @@ from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.detect import prm_settings
 from atomthink_plugin.scorers.prm_head import Conversation, separator_of
-from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers, served_name
+from atomthink_plugin.scorers.served_prm import ScoreRequest, ServedPrm, prm_servers, served_name
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.servers.replies import ServerReply
 
@@ -54,11 +53,11 @@ class ServedHeadPrm(ServedPrm):
         """Returns the classification route, which is no part of OpenAI's protocol."""
         return server.url.rstrip("/").removesuffix("/v1") + "/classify"
 
-    def body(self, path: Path) -> dict[str, Any]:
+    def request(self, path: Path) -> ScoreRequest:
         """Returns a request for the class of the path."""
-        return {"input": list(ids_of(self._layout.encode(path)))}
+        return ScoreRequest({"input": list(ids_of(self._layout.encode(path)))}, self._read)
 
-    def read(self, text: str) -> tuple[float, ServerReply]:
+    def _read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the probability of the second class, "right"."""
         read = _Classes.model_validate_json(text)
         probabilities = read.data[0].probs if read.data else []

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -29,6 +30,20 @@ _READINGS: Final = 3
 _TRIED: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),))).extend(Step("Step 1: 1 + 1 = 2."))
 
 
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """A request about the last step of a path.
+
+    Attributes:
+        body: What is asked, without the model's name.
+        read: Returns a reply's score, and the reply. It raises a `ValidationError` or an `IndexError` for a text that
+            is not a reply to this kind of request, and a `QuestionError` for a reply without the requested scores.
+    """
+
+    body: Mapping[str, Any]
+    read: Callable[[str], tuple[float, ServerReply]]
+
+
 class ServedPrm(ABC):
     """A PRM on one or several servers; a question stays with one, whose prefix cache then serves its later steps.
 
@@ -39,7 +54,7 @@ class ServedPrm(ABC):
         wait: Seconds to wait for one of them to come back when none is left.
     """
 
-    start: ClassVar[str]
+    start: str
     """The command that serves such a PRM with vLLM, for messages."""
 
     def __init__(self, identity: str, model: str, servers: Sequence[Server], wait: float) -> None:
@@ -53,17 +68,16 @@ class ServedPrm(ABC):
         """Returns where a server is asked."""
 
     @abstractmethod
-    def body(self, path: Path) -> dict[str, Any]:
-        """Returns the request about the last step of `path`."""
-
-    @abstractmethod
-    def read(self, text: str) -> tuple[float, ServerReply]:
-        """Returns a reply's score, and the reply.
+    def request(self, path: Path) -> ScoreRequest:
+        """Returns the request about the last step of `path`.
 
         Raises:
-            ValidationError: It is not a reply to this kind of request.
-            QuestionError: It lacks the requested scores.
+            QuestionError: The PRM cannot be asked about it.
         """
+
+    def tried(self) -> Path:
+        """Returns a path that every server scores before the first question."""
+        return _TRIED
 
     async def score(self, path: Path) -> Score:
         """Scores the last step of `path`.
@@ -71,18 +85,19 @@ class ServedPrm(ABC):
         Raises:
             QuestionError: The server refuses the path, or fails.
         """
-        value, counts = await self._pool.ask(path.question.id, lambda server: self._ask(server, path))
+        request = self.request(path)
+        value, counts = await self._pool.ask(path.question.id, lambda server: self._ask(server, request))
         usage = Usage(score_calls=1, prefilled=counts.prompt - counts.cached, cached=counts.cached)
         return Score(value, usage)
 
-    async def _ask(self, server: Server, path: Path) -> tuple[float, Counts]:
+    async def _ask(self, server: Server, request: ScoreRequest) -> tuple[float, Counts]:
         import openai
 
-        body = {"model": self._model, **self.body(path)}
+        body = {"model": self._model, **request.body}
         for _ in range(_READINGS):
             try:
                 text = await server.post(self.route(server), body)
-                value, reply = self.read(text)
+                value, reply = request.read(text)
             except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError) as error:
                 raise QuestionError(
                     f"{server.name} refuses to score a step (HTTP {error.status_code}: {server.message(error)})"
@@ -105,7 +120,8 @@ class ServedPrm(ABC):
             AtomThinkError: One of them cannot; names the command that serves such a PRM with vLLM.
         """
         try:
-            await asyncio.gather(*(self._ask(server, _TRIED) for server in self._servers))
+            request = self.request(self.tried())
+            await asyncio.gather(*(self._ask(server, request) for server in self._servers))
         except QuestionError as error:
             raise AtomThinkError(f"{error}; vLLM serves this kind of PRM with `{self.start}`") from None
         self.identity += f" from {await origin(self._servers, self._model)}"

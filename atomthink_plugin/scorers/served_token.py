@@ -18,7 +18,7 @@ from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.chat_layout import prompt_and_reply
 from atomthink_plugin.scorers.detect import PUBLISHED, prm_settings
 from atomthink_plugin.scorers.prm_token import TextLayout, markers
-from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers, served_name
+from atomthink_plugin.scorers.served_prm import ScoreRequest, ServedPrm, prm_servers, served_name
 from atomthink_plugin.servers.chat_turns import ChatTurns
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.servers.replies import ServerReply
@@ -69,11 +69,12 @@ class ServedTokenPrm(ServedPrm):
         """Returns the completions route: it takes token ids."""
         return "/completions"
 
-    def body(self, path: Path) -> dict[str, Any]:
+    def request(self, path: Path) -> ScoreRequest:
         """Returns a request for one token after the last tag."""
-        return {"prompt": list(ids_of(self._layout.encode(path))), "logprobs": 2, **_two_tokens(self._ids)}
+        prompt = list(ids_of(self._layout.encode(path)))
+        return ScoreRequest({"prompt": prompt, "logprobs": 2, **_two_tokens(self._ids)}, self._read)
 
-    def read(self, text: str) -> tuple[float, ServerReply]:
+    def _read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the good token's probability against the bad one's."""
         read = _Continuations.model_validate_json(text)
         given = read.choices[0].logprobs.top_logprobs[0] if read.choices else {}
@@ -141,12 +142,12 @@ class ServedChatPrm(ServedPrm):
         """Returns the chat route: it takes images."""
         return "/chat/completions"
 
-    def body(self, path: Path) -> dict[str, Any]:
+    def request(self, path: Path) -> ScoreRequest:
         """Returns a request that continues the reply by one token."""
         prompt, pieces = prompt_and_reply(self._format, path)
         texts = zip(self._text.texts([piece.text for piece in pieces]), pieces, strict=True)
         reply = "".join(text + self._tag if piece.ends else text for text, piece in texts)
-        return {
+        body = {
             "messages": [*self._turns(prompt.messages), {"role": "assistant", "content": reply}],
             "continue_final_message": True,
             "add_generation_prompt": False,
@@ -154,8 +155,9 @@ class ServedChatPrm(ServedPrm):
             "top_logprobs": 2,
             **_two_tokens(self._ids),
         }
+        return ScoreRequest(body, self._read)
 
-    def read(self, text: str) -> tuple[float, ServerReply]:
+    def _read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the good token's probability against the bad one's."""
         read = _Turns.model_validate_json(text)
         given = read.choices[0].logprobs.content[0].top_logprobs if read.choices else []

@@ -119,7 +119,7 @@ def test_a_served_prm_is_sent_the_same_reply(form: Format, steps: tuple[str, ...
     servers = prm_servers("http://127.0.0.1:9/v1", 1, 1.0, 0)
     prm = ServedChatPrm("served", "prm", servers, 0, text, form, TAG, 1, 2)
     for depth in (1, 2, 3):
-        *asked, reply = prm.body(chain(ASKED, *steps[:depth]))["messages"]
+        *asked, reply = prm.request(chain(ASKED, *steps[:depth])).body["messages"]
         assert [turn["role"] for turn in asked] == ["user"]
         assert reply == {"role": "assistant", "content": "".join(replies[:depth]).replace("@", TAG)}
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack
 from pathlib import Path as FilePath
-from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from atomthink_plugin.api import AtomThinkError, Message, Path, Question, QuestionError, ServerError, Step
-from atomthink_plugin.scorers.served_prm import ServedPrm, prm_servers
+from atomthink_plugin.scorers.served_prm import ScoreRequest, ServedPrm, prm_servers
 from atomthink_plugin.scorers.served_token import served_prm_token
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.servers.replies import ServerReply
@@ -41,8 +40,9 @@ class LengthPrm(ServedPrm):
     def route(self, server: Server) -> str:
         return "/chat/completions"
 
-    def body(self, path: Path) -> dict[str, Any]:
-        return {"temperature": 0, "max_tokens": 1, "messages": [{"role": "user", "content": path.question.text}]}
+    def request(self, path: Path) -> ScoreRequest:
+        turns = [{"role": "user", "content": path.question.text}]
+        return ScoreRequest({"temperature": 0, "max_tokens": 1, "messages": turns}, self.read)
 
     def read(self, text: str) -> tuple[float, ServerReply]:
         read = _Chat.model_validate_json(text)
