@@ -4,9 +4,8 @@ from __future__ import annotations
 
 
 def register() -> None:
-    """Makes the architecture `LastStepRewardModel` known; a server uses it only where its user names it."""
+    """Registers the architectures of this package; a server uses one only if its user names it."""
     from vllm import ModelRegistry
 
-    ModelRegistry.register_model(
-        "LastStepRewardModel", "atomthink_plugin.model_adapters.vllm_process_reward:LastStepRewardModel"
-    )
+    for name in ("LastStepRewardModel", "LastStepValueModel"):
+        ModelRegistry.register_model(name, f"atomthink_plugin.model_adapters.vllm_process_reward:{name}")
