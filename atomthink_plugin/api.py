@@ -93,6 +93,15 @@ class Usage:
             self.seconds + other.seconds,
         )
 
+    @property
+    def tokens(self) -> int:
+        """All sampled tokens: those of the policies and those of a generative scorer."""
+        return self.generated + self.judged
+
+    def as_judged(self) -> Usage:
+        """Returns the cost of a policy's call as the cost of a scorer: its sampled tokens are judged tokens."""
+        return replace(self, policy_calls=0, generated=0, judged=self.judged + self.generated)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -194,6 +203,9 @@ class Step:
         role: Which policy sampled it; empty for a text that the search wrote.
         use: What it was asked for, see `SearchTree.ask`, and a digest of the prompt: `judge#5f3a...`; empty for steps
             of a chain.
+        watched: Log-probabilities of the texts in `Sampling.watch` as the first token, in their order. Where only the
+            likeliest tokens are known, a text that is not among them counts as the least likely of those. Empty if
+            none of the texts is among them, or the policy gives no log-probabilities.
     """
 
     text: str
@@ -205,6 +217,7 @@ class Step:
     unit: str = "step"
     role: str = "policy"
     use: str = ""
+    watched: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -293,6 +306,7 @@ class Sampling:
         key: Identity of the node that the samples extend, among all nodes of the run.
         use: What they are for, see `SearchTree.ask`; empty for steps of a chain.
         tops: How many of the likeliest tokens to report at each position; 0 for none.
+        watch: Texts of single tokens whose log-probabilities as the first token to report, see `Step.watched`.
     """
 
     temperature: float = 0.0
@@ -306,6 +320,7 @@ class Sampling:
     key: str = ""
     use: str = ""
     tops: int = 0
+    watch: tuple[str, ...] = ()
 
     def temperature_of(self, index: int) -> float:
         """Returns the temperature of sample `first + index`."""
@@ -577,6 +592,28 @@ class ChainScorer(Scorer, Protocol):
         ...
 
 
+@runtime_checkable
+class CriticScorer(Scorer, Protocol):
+    """A generative scorer: it asks a policy for critiques.
+
+    Its requests are part of the question's budget of tokens, and they are logged, so that a resumed run does not repeat
+    them. A run therefore uses the scorer that `for_question` returns.
+
+    Attributes:
+        critic: The policy that it asks.
+    """
+
+    critic: Policy
+
+    def for_question(self, critic: Policy) -> Scorer:
+        """Returns the scorer of one question, which asks `critic` and remembers replies until the question ends."""
+        ...
+
+    def summary(self) -> str:
+        """Returns one line about unreadable verdicts so far, or an empty text if there were none."""
+        ...
+
+
 Aggregate = Literal["last", "min", "mean", "prod", "log_odds"]
 """How step scores become the score of a path: the last one, the smallest, their average, their product, or the average
 of their log odds, as a probability.
@@ -611,6 +648,7 @@ class Node:
         role: Which policy sampled it; empty for a text that the search wrote.
         use: Purpose of a reply that is not part of a chain, such as `judge` or `critic`; empty for steps of a chain.
         note: What the search recorded about the node, see `SearchTree.note`.
+        reason: The critique of a generative scorer, see `Score.reason`.
     """
 
     id: str
@@ -626,6 +664,7 @@ class Node:
     role: str = "policy"
     use: str = ""
     note: str = ""
+    reason: str = ""
 
     @property
     def is_step(self) -> bool:
@@ -899,6 +938,8 @@ class SearchKind:
         scorer_optional: Whether a search that uses a scorer also works without one, see `SearchTree.scored`.
         check_format: Raises AtomThinkError for a format that the search cannot be used with. Called before a model is
             loaded. None if the search works with all formats.
+        chains: Whether it scores finished chains, so that a scorer that reads whole chains can be used, see
+            `ChainScorer`. Other searches that score compare unfinished steps.
     """
 
     factory: Callable[..., Search]
@@ -911,6 +952,7 @@ class SearchKind:
     tops: int = 0
     scorer_optional: bool = False
     check_format: Callable[[Format], None] | None = None
+    chains: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,7 @@ class OpenAIPolicy:
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             tops=sampling.tops,
+            watch=sampling.watch,
         )
         groups: dict[float, list[int]] = {}
         for index in range(n):

@@ -100,7 +100,8 @@ class TransformersPolicy:
             if prompt.depth:
                 return Proposal(())
             raise self._encoder.too_long(encoding, room)
-        draws = [_draw(index, sampling, limit, prompt.stops) for index in range(n)]
+        watch = tuple(map(self._encoder.token_of, sampling.watch))
+        draws = [_draw(index, sampling, limit, prompt.stops, watch) for index in range(n)]
         distinct = list(dict.fromkeys(draws))
         replies = await asyncio.gather(
             *(self._reply(GenerationRequest(encoding, draw), prompt.depth) for draw in distinct)
@@ -220,12 +221,20 @@ def transformers_policy(
     return policy
 
 
-def _draw(index: int, sampling: Sampling, limit: int, stops: tuple[str, ...]) -> Draw:
+def _draw(index: int, sampling: Sampling, limit: int, stops: tuple[str, ...], watch: tuple[int, ...]) -> Draw:
     temperature = sampling.temperature_of(index)
     if temperature == 0:  # one draw for all greedy samples: filters and seeds do not change an argmax
-        return Draw(seed=0, max_tokens=limit, stops=stops, tops=sampling.tops)
-    return Draw(sampling.seed_of(index), temperature, sampling.top_k, sampling.top_p, limit, stops, sampling.tops)
+        return Draw(seed=0, max_tokens=limit, stops=stops, tops=sampling.tops, watch=watch)
+    seed, top_k, top_p = sampling.seed_of(index), sampling.top_k, sampling.top_p
+    return Draw(seed, temperature, top_k, top_p, limit, stops, sampling.tops, watch)
 
 
 def _step(completion: Completion) -> Step:
-    return Step(completion.text, completion.token_ids, completion.logprob, completion.finish, tops=completion.tops)
+    return Step(
+        completion.text,
+        completion.token_ids,
+        completion.logprob,
+        completion.finish,
+        tops=completion.tops,
+        watched=completion.watched,
+    )

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from annotated_types import Gt, Le
@@ -17,6 +18,7 @@ from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import Preprocessor, load_preprocessor
 from atomthink_plugin.inference.context import least_tokens
 from atomthink_plugin.inference.encoding import ChatText, fitted, to_rgb
+from atomthink_plugin.inference.text_samples import watched_in
 from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput
 
 _FULL: Final = re.compile(r"maximum (context|model) length|max_model_len|longer than the maximum", re.IGNORECASE)
+
+_WATCHED: Final = 20
+"""Likeliest tokens among which watched tokens are looked for."""
 
 _BLANKS: Final = 8
 """How often a sample is drawn again because a blank line before its text ended it."""
@@ -81,7 +86,8 @@ class VllmPolicy:
                 f"{least_tokens(sampling.max_tokens)} more: shorten the question, use a smaller image, or raise "
                 "max_model_len="
             )
-        return Proposal(tuple(_step(last[draw].outputs[0], sampling.tops) for draw in draws), usage)
+        watch = [self._text.token_of(text) for text in sampling.watch]
+        return Proposal(tuple(_step(last[draw].outputs[0], sampling.tops, watch) for draw in draws), usage)
 
     def _encode(self, prompt: Prompt) -> TokensPrompt:
         """Returns the prompt's ids with one id for each image, which vLLM replaces by as many as the image needs."""
@@ -195,7 +201,8 @@ def _params(sampling: Sampling, stops: tuple[str, ...], temperature: float, seed
         seed=seed,
         max_tokens=sampling.max_tokens,
         stop=list(stops),
-        logprobs=sampling.tops,  # of the sampled token and the likeliest ones, before temperature and filters
+        # Of the sampled token and the likeliest ones, before temperature and filters.
+        logprobs=max(sampling.tops, _WATCHED if sampling.watch else 0),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -204,14 +211,27 @@ def _blank(sample: CompletionOutput) -> bool:
     return isinstance(sample.stop_reason, str) and not sample.text.strip()
 
 
-def _step(sample: CompletionOutput, tops: int) -> Step:
+def _step(sample: CompletionOutput, tops: int, watch: Sequence[int]) -> Step:
     finish: FinishReason = "eos"
     if sample.finish_reason == "length":
         finish = "length"
     elif isinstance(sample.stop_reason, str):
         finish = "stop"
     ids = tuple(sample.token_ids)
-    return Step(sample.text, ids, sample.cumulative_logprob, finish, tops=_tops(sample, tops) if tops else ())
+    return Step(
+        sample.text,
+        ids,
+        sample.cumulative_logprob,
+        finish,
+        tops=_tops(sample, tops) if tops else (),
+        watched=_watched(sample, watch) if watch else (),
+    )
+
+
+def _watched(sample: CompletionOutput, watch: Sequence[int]) -> tuple[float, ...]:
+    """Returns `Step.watched` of the tokens with these ids."""
+    listed = {str(token): one.logprob for token, one in sample.logprobs[0].items()} if sample.logprobs else {}
+    return watched_in(listed, [str(token) for token in watch])
 
 
 def _tops(sample: CompletionOutput, count: int) -> tuple[tuple[float, ...], ...]:

@@ -167,6 +167,20 @@ class ChatText:
         """
         return [self._ids(piece, index == 0) for index, piece in enumerate(begun)]
 
+    def token_of(self, text: str) -> int:
+        """Returns the id of a text that is one token after other text.
+
+        Raises:
+            AtomThinkError: It is several tokens, or none.
+        """
+        ids = self._piece(text, False)
+        if len(ids) == 1:
+            return int(ids[0])
+        known = self._tokenizer.get_vocab().get(text)
+        if known is None:
+            raise AtomThinkError(f"{text!r} is {len(ids)} tokens of this model's tokenizer, not one")
+        return int(known)
+
     def texts(self, begun: Sequence[str | Step]) -> list[str]:
         """Returns the text of each piece of the reply's beginning, without control tokens."""
         pieces = (piece.text if isinstance(piece, Step) else piece for piece in begun)

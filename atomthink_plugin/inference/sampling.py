@@ -42,6 +42,7 @@ class Draw:
         max_tokens: Tokens after which the row ends.
         stops: Strings that end the row, looked for after its first visible character.
         tops: How many of the likeliest tokens to report at each position; 0 for none.
+        watch: Ids whose log-probabilities to report at the first position.
     """
 
     seed: int
@@ -51,6 +52,7 @@ class Draw:
     max_tokens: int = 256
     stops: tuple[str, ...] = ()
     tops: int = 0
+    watch: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Completion:
         generated: Ids sampled in all, those cut off included.
         tops: For each of `token_ids`, its log-probability and those of the likeliest tokens, descending; empty unless
             the draw asked for them.
+        watched: Log-probabilities of the draw's `watch` at the first position.
     """
 
     text: str
@@ -73,6 +76,7 @@ class Completion:
     finish: FinishReason
     generated: int
     tops: tuple[tuple[float, ...], ...] = ()
+    watched: tuple[float, ...] = ()
 
 
 def gumbel(seeds: torch.Tensor, position: int, vocabulary: int) -> torch.Tensor:
@@ -129,22 +133,28 @@ def keep(logits: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torc
     return torch.zeros_like(kept).scatter(1, order, kept)
 
 
-def token_logprobs(logits: torch.Tensor, chosen: torch.Tensor, tops: int) -> torch.Tensor:
+def token_logprobs(
+    logits: torch.Tensor, chosen: torch.Tensor, tops: int, watch: torch.Tensor | None = None
+) -> torch.Tensor:
     """Returns log-probabilities under the unmodified model.
 
     Args:
         logits: `[rows, vocabulary]`, float32.
         chosen: `[rows]`, the sampled tokens.
         tops: How many of the likeliest tokens are reported as well.
+        watch: `[rows, watched]`, further tokens that are reported.
 
     Returns:
-        `[rows, 1 + tops]`: the chosen token's, then those of the likeliest tokens, descending.
+        `[rows, 1 + tops + watched]`: the chosen token's, those of the likeliest tokens, descending, and those of the
+        watched tokens.
     """
     logprobs = torch.log_softmax(logits, dim=-1)
-    own = logprobs.gather(1, chosen[:, None])
-    if not tops:
-        return own
-    return torch.cat([own, logprobs.topk(min(tops, logprobs.shape[-1]), dim=-1).values], dim=1)
+    found = [logprobs.gather(1, chosen[:, None])]
+    if tops:
+        found.append(logprobs.topk(min(tops, logprobs.shape[-1]), dim=-1).values)
+    if watch is not None:
+        found.append(logprobs.gather(1, watch))
+    return torch.cat(found, dim=1)
 
 
 class Sampler:
@@ -163,9 +173,11 @@ class Sampler:
         self._sampled = any(draw.temperature > 0 for draw in draws)
         self._filtered = any(draw.temperature > 0 and (draw.top_k or draw.top_p < 1) for draw in draws)
         self._tops = max((draw.tops for draw in draws), default=0)
+        self._watch = _watched_ids(draws, device)
 
     def take(self, rows: torch.Tensor) -> None:
         """Keeps the rows with these indices."""
+        self._watch = None if self._watch is None else self._watch[rows]
         self._seeds, self._heat = self._seeds[rows], self._heat[rows]
         self._top_k, self._top_p = self._top_k[rows], self._top_p[rows]
 
@@ -187,7 +199,16 @@ class Sampler:
 
     def logprobs(self, logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         """Returns what `token_logprobs` does, with as many of the likeliest tokens as any row asks for."""
-        return token_logprobs(logits, chosen, self._tops)
+        return token_logprobs(logits, chosen, self._tops, self._watch)
+
+
+def _watched_ids(draws: Sequence[Draw], device: torch.device) -> torch.Tensor | None:
+    """Returns the ids that each row watches, `[rows, most]`, after as many 0 as are missing; None without any."""
+    most = max((len(draw.watch) for draw in draws), default=0)
+    if most == 0:
+        return None
+    rows = [[*[0] * (most - len(draw.watch)), *draw.watch] for draw in draws]
+    return torch.tensor(rows, dtype=torch.int64, device=device)
 
 
 class GumbelProcessor(LogitsProcessor):
@@ -215,7 +236,7 @@ class GumbelProcessor(LogitsProcessor):
 
     @property
     def logprobs(self) -> torch.Tensor:
-        """`[rows, generated, 1 + tops]`: for each generated token what `token_logprobs` returns."""
+        """`[rows, generated, 1 + tops + watched]`: for each generated token what `token_logprobs` returns."""
         return torch.stack(self._chosen, dim=1)
 
 
@@ -309,7 +330,8 @@ def complete(
 
     Args:
         ids: Generated ids; anything may follow an end token.
-        logprobs: For each of them, its log-probability and at least `draw.tops` of those of the likeliest tokens.
+        logprobs: For each of them, its log-probability, at least `draw.tops` of those of the likeliest tokens, and
+            those of the watched tokens of the batch.
         draw: How the row was sampled.
         tokenizer: The policy's.
         ends: Ids that end a reply.
@@ -328,7 +350,8 @@ def complete(
         text, finish = text[:at], "stop"
     logprob = float(sum(own for own, *_ in logprobs[:kept]))
     tops = tuple(tuple(position[: 1 + draw.tops]) for position in logprobs[:kept]) if draw.tops else ()
-    return Completion(text, ids[:kept], logprob, finish, len(ids), tops)
+    watched = tuple(logprobs[0][-len(draw.watch) :]) if draw.watch and ids else ()
+    return Completion(text, ids[:kept], logprob, finish, len(ids), tops, watched)
 
 
 def _covering(tokenizer: PreTrainedTokenizerBase, said: Sequence[int], ids: tuple[int, ...], text: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ class TextSample:
         tokens: Number of sampled tokens.
         pieces: The size in bytes and the log-probability of each token; empty where the server gives none.
         tops: As in `Step`, for all of `pieces`; empty where they were not asked for.
+        watched: As in `Step`.
     """
 
     text: str
@@ -31,6 +32,7 @@ class TextSample:
     tokens: int
     pieces: tuple[tuple[int, float], ...] = ()
     tops: tuple[tuple[float, ...], ...] = ()
+    watched: tuple[float, ...] = ()
 
     @property
     def blank(self) -> bool:
@@ -48,7 +50,25 @@ def to_step(sample: TextSample, stops: Sequence[str]) -> Step:
         text, finish = text[: min(found)], "stop"
         tokens = _covering(sample, len(text.encode()))
     logprob = math.fsum(logprob for _, logprob in sample.pieces[:tokens]) if sample.pieces else None
-    return Step(text, (_NO_ID,) * tokens, logprob, finish, tops=sample.tops[:tokens])
+    return Step(text, (_NO_ID,) * tokens, logprob, finish, tops=sample.tops[:tokens], watched=sample.watched)
+
+
+def watched_in(listed: Mapping[str, float], watch: Sequence[str]) -> tuple[float, ...]:
+    """Returns `Step.watched`.
+
+    Args:
+        listed: The likeliest tokens at one position, with their log-probabilities.
+        watch: The texts to look up. A text that is not among the tokens is looked up without blanks around both.
+    """
+    bare: dict[str, float] = {}
+    for token, logprob in listed.items():
+        name = token.replace("\u2581", " ").strip()  # SentencePiece writes a blank as this mark
+        bare[name] = max(logprob, bare.get(name, -math.inf))
+    found = [listed.get(text, bare.get(text.strip())) for text in watch]
+    if all(logprob is None for logprob in found):
+        return ()
+    least = min(listed.values())
+    return tuple(least if logprob is None else logprob for logprob in found)
 
 
 def _finish(sample: TextSample, stops: Sequence[str]) -> FinishReason:

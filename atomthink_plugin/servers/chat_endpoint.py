@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import QuestionError, Usage
-from atomthink_plugin.inference.text_samples import TextSample
+from atomthink_plugin.inference.text_samples import TextSample, watched_in
 from atomthink_plugin.servers.chat_turns import Turn
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.servers.replies import ServerReply
@@ -77,6 +77,7 @@ class ChatRequest:
         seed: Of the sample, or of the first of several.
         n: Samples.
         tops: How many of the likeliest tokens to report at each position; 0 for none.
+        watch: Texts of tokens to look for among the likeliest first tokens.
     """
 
     turns: tuple[Turn, ...]
@@ -90,6 +91,7 @@ class ChatRequest:
     seed: int | None = None
     n: int = 1
     tops: int = 0
+    watch: tuple[str, ...] = ()
 
     @property
     def body(self) -> dict[str, Any]:
@@ -111,6 +113,8 @@ class ChatRequest:
         if self.tops:
             # One more than is needed: vLLM lists the sampled token first, in the place of the least likely one.
             body["top_logprobs"] = min(self.tops + 1, MOST_TOPS)
+        if self.watch:
+            body["top_logprobs"] = MOST_TOPS
         return body
 
     @property
@@ -129,6 +133,7 @@ class ChatSamples:
 
 
 class _Top(BaseModel):
+    token: str = ""
     logprob: float
 
 
@@ -273,6 +278,8 @@ class Endpoint:
             raise self._without_tops(ask, "which is asked without `logprobs`")
         body = {"model": self._model, **ask.body, "logprobs": True}
         body[self._limit_name] = body.pop("max_tokens")
+        if "logprobs" in self._left_out:
+            body.pop("top_logprobs", None)
         return {name: value for name, value in body.items() if name not in self._left_out}
 
     def _adapts(self, error: openai.APIStatusError, sent: Mapping[str, Any]) -> bool:
@@ -342,7 +349,16 @@ def _samples(choices: Sequence[_Choice], generated: int | None, ask: ChatRequest
         else:
             tokens = math.ceil(generated * size / everything) if everything else math.ceil(generated / len(choices))
         tops = _tops(content, ask.tops) if ask.tops else ()
-        yield TextSample(text, choice.finish_reason or "stop", tokens, pieces, tops)
+        watched = watched_in(_first_tokens(content), ask.watch) if ask.watch else ()
+        yield TextSample(text, choice.finish_reason or "stop", tokens, pieces, tops, watched)
+
+
+def _first_tokens(content: Sequence[_Piece]) -> dict[str, float]:
+    """Returns the likeliest first tokens with their log-probabilities, the sampled one included."""
+    if not content:
+        return {}
+    listed = {top.token: top.logprob for top in content[0].top_logprobs or ()}
+    return listed | {content[0].token: content[0].logprob} if listed else {}
 
 
 def _size(piece: _Piece) -> int:

@@ -777,3 +777,13 @@ def test_the_servers_history_is_the_paths(server: Serve) -> None:
     script = server()
     ask(policy(script), chain("Step 1: Read 4.", "Step 2: Read 5."), Sampling(), form=Atomic())
     assert history_of(script.asked[-1]) == "Step 1: Read 4.\n\nStep 2: Read 5."
+
+
+@pytest.mark.parametrize("how", ["given", "silent", "without tops", "refused"])
+def test_watched_tokens_are_read_where_the_server_lists_them(server: Serve, how: Any) -> None:
+    script = server(speaks=lambda *_: "Yes it is", logprobs=how)
+    asked = policy(script)
+    for _ in range(2):  # a server that lists none is asked without them from then on
+        (step,) = ask(asked, Path(question()), Sampling(watch=("Yes", "No")), form=Direct()).steps
+        listed = sorted([logprob("Yes"), *rivals("Yes")], reverse=True)[:20]
+        assert step.watched == (pytest.approx((logprob("Yes"), min(listed))) if how == "given" else ())
