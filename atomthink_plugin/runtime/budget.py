@@ -9,7 +9,11 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
-from atomthink_plugin.api import Usage
+from atomthink_plugin.api import AtomThinkError, Usage
+
+
+class BudgetSpentError(AtomThinkError):
+    """The budget of the question does not pay for a critique."""
 
 
 @dataclass
@@ -61,6 +65,19 @@ class Budget:
         """Returns the unused part of a grant of `n` samples of `max_tokens` tokens."""
         self._take(used.policy_calls - n, used.generated - n * max_tokens)
         self.generated += used.generated
+
+    def judged(self, n: int, max_tokens: int) -> int:
+        """Returns how many tokens each of `n` replies of a critic may have, 0 if the tokens are spent.
+
+        One token per reply is left for its verdict, unless the reply is the verdict itself. Nothing is taken.
+        """
+        if self.tokens is None:
+            return max_tokens
+        return max(0, min(max_tokens, self.tokens // n - (max_tokens > 1)))
+
+    def charge(self, tokens: int) -> None:
+        """Takes the tokens that a critic has sampled."""
+        self._take(0, tokens)
 
     @asynccontextmanager
     async def lent(self, n: int, calls: int, tokens: int) -> AsyncIterator[list[Budget]]:

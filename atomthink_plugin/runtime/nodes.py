@@ -22,6 +22,7 @@ class NodeTable:
         self._scores: dict[str, float] = {}
         self._unreadable: dict[str, str] = {}
         self._notes: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
         self._on_node = on_node
 
     def enter(self, path: Path, unit: Unit, rejected: str | None = None) -> None:
@@ -54,9 +55,15 @@ class NodeTable:
         """Adds a step of the question's history. It is part of the chain's text and not a node."""
         self._joints[path.key] = unit.joint
 
-    def score(self, key: str, value: float) -> None:
-        """Records the score of a node."""
+    def score(self, key: str, value: float, reason: str = "") -> None:
+        """Records the score of a node, with the critique of a generative scorer."""
         self._scores[key] = value
+        self.explain(key, reason)
+
+    def explain(self, key: str, reason: str) -> None:
+        """Records a critique of a node, or why it has no score."""
+        if reason:
+            self._reasons[key] = reason
         self._show(key)
 
     def reject(self, key: str, reason: str) -> None:
@@ -86,10 +93,11 @@ class NodeTable:
         return tuple(map(self._whole, sorted(self._nodes.values(), key=lambda node: (node.parent, node.id))))
 
     def _whole(self, node: Node) -> Node:
-        """Returns a node with its score, the scorer's reason for rejecting it, and its note."""
+        """Returns a node with its score, the scorer's reasons, and its note."""
         score = 0.0 if node.id in self._unreadable else self._scores.get(node.id)
         rejected = self._unreadable.get(node.id, node.rejected)
-        return replace(node, score=score, rejected=rejected, note=self._notes.get(node.id, ""))
+        note, reason = self._notes.get(node.id, ""), self._reasons.get(node.id, "")
+        return replace(node, score=score, rejected=rejected, note=note, reason=reason)
 
     def _show(self, key: str) -> None:
         if self._on_node is not None and key in self._nodes:

@@ -13,12 +13,15 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from atomthink_plugin.api import (
     AtomThinkError,
+    ChainScorer,
+    CriticScorer,
     Path,
     Policy,
     Prompt,
@@ -181,10 +184,9 @@ class PartialLog:
 class Recorder:
     """Asks the models about one question and logs their answers. Requests that are in the log are not asked again.
 
-    Implements `Scorer`. Its `policies` implement `Policy`.
-
     Attributes:
         policies: The recording policies, by role.
+        scorer: The recording scorer, None for searches without a scorer.
         spent: The cost of this run's model calls, without answers from the log.
         images: The question's images.
 
@@ -198,12 +200,11 @@ class Recorder:
     def __init__(
         self, answers: PartialLog, question: Question, policies: Mapping[str, Policy], scorer: Scorer | None
     ) -> None:
-        self.identity = scorer.identity if scorer is not None else ""
+        self.scorer = None if scorer is None else _recorded(self, scorer)
         self.policies = {role: _RecordedPolicy(self, role, policy) for role, policy in policies.items()}
         self.spent = Usage()
         self.images = question.images
         self._log, self._key = answers, question.key
-        self._scorer = scorer
         self._known: dict[str, deque[tuple[float, Proposal | Score]]] = defaultdict(deque)
         for request, seconds, answer in answers.earlier(question.key):
             self._known[request].append((seconds, answer))
@@ -212,11 +213,6 @@ class Recorder:
     def clock(self) -> float:
         """Returns the seconds spent on the question, including earlier runs."""
         return time.monotonic() - self._started
-
-    async def score(self, path: Path) -> Score:
-        """Returns the score of the last step of `path`, from the log if it is there."""
-        assert self._scorer is not None
-        return await self.answered(f"score {path.key}", Score, partial(self._scorer.score, path))
 
     async def answered(self, request: str, kind: type[Answer], ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """Returns the logged answer to `request`, or asks for it and logs it."""
@@ -231,6 +227,42 @@ class Recorder:
         self.spent += answer.usage
         self._log.append(self._key, request, self.clock(), answer)
         return answer
+
+
+def _recorded(recorder: Recorder, scorer: Scorer) -> Scorer:
+    if isinstance(scorer, CriticScorer):
+        return _RecordedCritic(recorder, scorer)
+    return _RecordedChains(recorder, scorer) if isinstance(scorer, ChainScorer) else _RecordedScorer(recorder, scorer)
+
+
+class _RecordedScorer:
+    """A scorer with its scores logged by a recorder."""
+
+    def __init__(self, recorder: Recorder, scorer: Scorer) -> None:
+        self.identity = scorer.identity
+        self._recorder, self._scorer = recorder, scorer
+
+    async def score(self, path: Path) -> Score:
+        """Returns the score of the last step of `path`, from the log if it is there."""
+        return await self._recorder.answered(f"score {path.key}", Score, partial(self._scorer.score, path))
+
+
+class _RecordedChains(_RecordedScorer):
+    """A scorer of whole chains. Its readings of chains are not logged: a resumed run repeats them."""
+
+    def __init__(self, recorder: Recorder, scorer: ChainScorer) -> None:
+        super().__init__(recorder, scorer)
+        self.score_chain = scorer.score_chain
+
+
+class _RecordedCritic(_RecordedScorer):
+    """A generative scorer with its critic's replies logged by a recorder; scores are computed from them again."""
+
+    def __init__(self, recorder: Recorder, scorer: CriticScorer) -> None:
+        super().__init__(recorder, scorer)
+        self.critic: Policy = _LoggedCritic(recorder, scorer.critic)
+        self.for_question = scorer.for_question
+        self.summary = scorer.summary
 
 
 class _RecordedPolicy:
@@ -251,6 +283,17 @@ class _RecordedPolicy:
         ).redacted()  # replies are logged and may contain a secret
 
 
+class _LoggedCritic(_RecordedPolicy):
+    """The policy of a generative scorer. Its tokens are judged tokens."""
+
+    def __init__(self, recorder: Recorder, critic: Policy) -> None:
+        super().__init__(recorder, "the scorer's critic", critic)
+
+    async def _proposed(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+        proposal = await super()._proposed(prompt, n, sampling)
+        return replace(proposal, usage=proposal.usage.as_judged())
+
+
 def request_of(role: str, prompt: Prompt, n: int, sampling: Sampling, images: Sequence[Image]) -> str:
     """Returns the name of a request, unique among the requests about a question with these images."""
     identity = repr((role, prompt_digest(prompt, images), n, sampling)).encode("utf-8", "surrogatepass")
@@ -260,10 +303,11 @@ def request_of(role: str, prompt: Prompt, n: int, sampling: Sampling, images: Se
 def _answer(record: Mapping[str, Any]) -> Proposal | Score:
     usage = Usage(**record["usage"])
     if "value" in record:
-        return Score(record["value"], usage)
+        return Score(record["value"], usage, record.get("reason", ""))
     return Proposal(tuple(map(_step, record["steps"])), usage)
 
 
 def _step(record: Mapping[str, Any]) -> Step:
     tops = tuple(tuple(position) for position in record["tops"])
-    return Step(**{**record, "token_ids": tuple(record["token_ids"]), "tops": tops})
+    watched = tuple(record.get("watched", ()))
+    return Step(**{**record, "token_ids": tuple(record["token_ids"]), "tops": tops, "watched": watched})

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from atomthink_plugin.api import (
     AtomThinkError,
+    CriticScorer,
     Failure,
     Format,
     Node,
@@ -107,6 +108,8 @@ class Runner:
                 results[i] = result if self.trees or not isinstance(result, Outcome) else _bare(result)
 
         await together(*(work(todo) for _ in range(min(self.concurrency, len(questions)))))
+        if isinstance(self.scorer, CriticScorer) and (summary := self.scorer.summary()):
+            log.warning("%s: %s", self.scorer.critic.identity, summary)
         return [results[i] for i in range(len(questions))]
 
     async def _answer(self, questions: Questions, index: int, finished: Finished, building: asyncio.Lock) -> Result:
@@ -162,8 +165,7 @@ class Runner:
             result = await self._attempt(question, policies, self.scorer, time.monotonic, on_node)
             return result, result.usage
         models = self.journal.recorder(question, policies, self.scorer)
-        scorer = None if self.scorer is None else models
-        attempt = self._attempt(question, models.policies, scorer, models.clock, on_node)
+        attempt = self._attempt(question, models.policies, models.scorer, models.clock, on_node)
         if question.images:  # thumbnails take tens of milliseconds, so a thread makes them during the search
             pictures = asyncio.to_thread(self.journal.thumbnails.keep, question.images)
             result, _ = await asyncio.gather(attempt, pictures)

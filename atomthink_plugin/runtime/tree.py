@@ -93,11 +93,11 @@ class QuestionTree:
         self._calls = PolicyCalls(policies)
         self._nodes = NodeTable(on_node)
         self.root = self._start(Path(question))
-        self._scores = StepScores(scorer, self._nodes, self.root.depth)
         self._sampling = _sampling(settings.sampling, question.limits)
         self._started = clock()
         deadline = None if settings.budget_seconds is None else self._started + settings.budget_seconds
         self._budget = Budget(settings.budget_calls, settings.budget_tokens, deadline, clock=clock)
+        self._scores = StepScores(scorer, self._nodes, self.root.depth, self._budget)
         self._chain_limit = question.limits.max_new_tokens or settings.max_new_tokens
         self._why: dict[str, Stopped] = {}
         self._rollouts: dict[int, Rollout] = {}

@@ -52,6 +52,7 @@ def refined_best_of_n(
 
 
 async def _first_wrong(tree: SearchTree, chain: Path, threshold: float) -> Path | None:
+    await tree.value(chain, "mean")  # a scorer that reads whole chains then knows all steps
     steps = chain.lineage[tree.root.depth :]
     scores = await values_of(tree, steps, "last")
     return next((step for step, score in zip(steps, scores, strict=True) if score < threshold), None)
