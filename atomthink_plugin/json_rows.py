@@ -35,7 +35,7 @@ def json_rows(file: Path) -> Iterator[tuple[str, Any]]:
         AtomThinkError: The file cannot be read.
     """
     try:
-        with _opened(file) as lines:
+        with open_binary(file) as lines:
             whole = _whole(file, lines)
             if whole is not None:
                 yield from ((f"{file.name}:{number}", row) for number, row in enumerate(whole, start=1))
@@ -48,7 +48,8 @@ def json_rows(file: Path) -> Iterator[tuple[str, Any]]:
         raise AtomThinkError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _opened(file: Path) -> BinaryIO:
+def open_binary(file: Path) -> BinaryIO:
+    """Opens a file, decompressed if its name ends in `.gz`."""
     # A GzipFile reads like a file, although its type is another one.
     return cast(BinaryIO, gzip.open(file)) if file.suffix == ".gz" else file.open("rb")
 

@@ -38,18 +38,19 @@ def judge_candidates(sets: Sequence[RolloutSet], task: str | None = None) -> Jud
 
     Args:
         sets: The questions.
-        task: The benchmark whose rules judge, from the record of the question; None for equivalence of the final answer
-            with the right answer, or with the text of the right option.
+        task: The benchmark whose rules judge, from the record of the question; None for the one that the file names.
+            Without any, the final answer is compared with the right answer, or with the text of the right option.
 
     Raises:
         AtomThinkError: There are no rules for the task.
     """
-    judge = _by_equivalence if task is None else _rules_of(task)
-    name = BY_RULES if task is None else f"the rules for {task}"
     judged: list[RolloutSet] = []
     by: Counter[str] = Counter()
     rejects = []
     for one in sets:
+        benchmark = task or one.benchmark
+        judge = _rules_of(benchmark) if benchmark else _by_equivalence
+        name = f"the rules for {benchmark}" if benchmark else BY_RULES
         missing = sum(candidate.correct is None for candidate in one.candidates)
         try:
             judged.append(replace(one, candidates=tuple(_judged(one, each, judge) for each in one.candidates)))
@@ -81,4 +82,6 @@ def _by_equivalence(one: RolloutSet, candidate: RolloutCandidate) -> bool:
     if one.gold is None:
         raise AtomThinkError("the file has no right answer, and does not say which candidates are right")
     answer = candidate.stated_answer()
-    return answer is not None and is_right(answer, one.gold, one.choices)
+    if answer is None:
+        return False
+    return is_right(answer, one.gold, one.choices) or is_right(one.gold, answer, one.choices)

@@ -12,7 +12,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.image_input import Picture, image_faults
 from atomthink_plugin.json_rows import Reject, describe_error, nothing_usable
 from atomthink_plugin.report.journals import is_journal
-from atomthink_plugin.report.run_reader import read
+from atomthink_plugin.report.run_reader import RecordedRun, read
 from atomthink_plugin.rollouts.merging import merge_sets
 from atomthink_plugin.rollouts.readers.formats import ROLLOUT_FORMATS
 from atomthink_plugin.rollouts.readers.run_folder import run_sets
@@ -106,39 +106,53 @@ def read_rollouts(
 def _contents(source: str, format: str | None, images: Path | None) -> _Contents:
     folder = Path(source).expanduser()
     if format == RUN or (format is None and _is_run(folder)):
-        return _run(folder)
-    rows = list(rollout_rows(source, images))
-    name = format or _detected(source, rows)
-    found: list[tuple[str, RolloutSet]] = []
-    rejects = [row for row in rows if isinstance(row, Reject)]
-    for row in rows:
-        if isinstance(row, SourceRow):
-            try:
-                found += [(row.where, one) for one in ROLLOUT_FORMATS[name].read(row)]
-            except ValueError as error:
-                rejects.append(Reject(row.where, describe_error(error), row.fields))
-    return _Contents(name, len(rows), found, rejects)
+        run = read(folder)
+        if format == RUN or any(question.entry is not None for question in run.questions):
+            return _of_run(run)
+        samples = sorted(map(str, folder.rglob("*_samples_*.jsonl")))
+        return _of_rows(source, [row for file in samples for row in rollout_rows(file, images)], format)
+    return _of_rows(source, list(rollout_rows(source, images)), format)
 
 
 def _is_run(folder: Path) -> bool:
     return folder.is_dir() and (is_journal(folder) or any(folder.rglob("[0-9]*_[0-9]*_results.json")))
 
 
-def _run(folder: Path) -> _Contents:
-    run = read(folder)
+def _of_run(run: RecordedRun) -> _Contents:
     parts = list(run_sets(run))
     rejects = [part for part in parts if isinstance(part, Reject)]
-    return _Contents(RUN, len(parts), [part for part in parts if not isinstance(part, Reject)], rejects, run.missing)
+    found = [part for part in parts if not isinstance(part, Reject)]
+    notes = [f"{run.name}: {note}" for note in run.missing]
+    if any(one.pictures for _, one in found):
+        notes.append(f"{run.name}: the images are the thumbnails of its journal, which are smaller than the originals")
+    return _Contents(RUN, len(parts), found, rejects, notes)
 
 
-def _detected(source: str, rows: Sequence[SourceRow | Reject]) -> str:
+def _of_rows(source: str, rows: Sequence[SourceRow | Reject], format: str | None) -> _Contents:
+    rejects = [row for row in rows if isinstance(row, Reject)]
     usable = [row for row in rows if isinstance(row, SourceRow)]
+    name = format or _detected(source, usable, rejects)
+    reader = ROLLOUT_FORMATS[name]
+    used = reader.arranged(usable)
+    found: list[tuple[str, RolloutSet]] = []
+    for row in used:
+        try:
+            found += [(row.where, one) for one in reader.read(row)]
+        except ValueError as error:
+            rejects.append(Reject(row.where, describe_error(error), row.fields))
+    notes = reader.notes([one for _, one in found])
+    if len(used) < len(usable):
+        notes.append(f"{source}: {len(usable) - len(used)} records repeat others and are not used")
+    return _Contents(name, len(used) + len(rows) - len(usable), found, rejects, notes)
+
+
+def _detected(source: str, usable: Sequence[SourceRow], rejects: Sequence[Reject]) -> str:
     for row in usable:
         for name, reader in ROLLOUT_FORMATS.items():
             if reader.fields <= row.fields.keys():
                 return name
     if not usable:
-        raise nothing_usable(source, [row for row in rows if isinstance(row, Reject)])
+        raise nothing_usable(source, rejects)
     raise AtomThinkError(
         f"{source}: the format cannot be detected from the fields of its records ({', '.join(usable[0].fields)}). "
         f"Choose it with `--from {'|'.join(ROLLOUT_FORMATS)}`"

@@ -1,49 +1,130 @@
-"""Rows of files of candidates: JSON, tables, spreadsheets and zipped logs, compressed or not."""
+"""Rows of files of candidates: JSON, tables, spreadsheets and logs of Inspect, compressed or not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import csv
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.json_rows import Reject, json_rows
+from atomthink_plugin.json_rows import Reject, json_rows, open_binary
 from atomthink_plugin.source_rows import SourceRow, open_source
 
-_PICKLES: Final = (".pkl", ".pickle", ".pt", ".pth")
+_PICKLES: Final = (".pkl", ".pickle", ".pk", ".pt", ".pth")
+_LONGEST_CELL: Final = 2**31 - 1
 
 
 def rollout_rows(source: str, images: Path | None = None) -> Iterator[SourceRow | Reject]:
     """Yields the rows of a source.
 
     Args:
-        source: A file, a folder, or a dataset of the hub.
+        source: A file, a folder of files, or a dataset of the hub.
         images: The folder that names of images are relative to; None for the folder of the file.
 
     Raises:
         AtomThinkError: The source cannot be read.
     """
-    for row in _rows(source):
+    path = Path(source).expanduser()
+    files = [file for file in sorted(path.iterdir()) if _kind(file) in _OPENERS] if path.is_dir() else [path]
+    if not files or not all(file.is_file() and _kind(file) in _OPENERS for file in files):
+        if _kind(path) in _PICKLES:
+            raise AtomThinkError(
+                f"{path}: opening a pickle can run any code, so it is not opened. Convert it to JSON where it was "
+                "written"
+            )
+        rows = iter(open_source(source, all_splits=True).rows)
+    else:
+        rows = (row for file in files for row in _opened(file))
+    for row in rows:
         yield replace(row, folder=images) if images is not None and isinstance(row, SourceRow) else row
 
 
-def _rows(source: str) -> Iterable[SourceRow | Reject]:
-    file = Path(source).expanduser()
-    kind = Path(file.name.removesuffix(".gz")).suffix
-    if kind in _PICKLES:
-        raise AtomThinkError(
-            f"{file}: a pickle can run any code when it is opened, so it is not opened. Write its contents as JSON"
-        )
-    if file.is_file() and kind in (".json", ".jsonl"):
-        return _json(file)
-    return open_source(source, all_splits=True).rows
+def _kind(file: Path) -> str:
+    return Path(file.name.removesuffix(".gz")).suffix
+
+
+def _opened(file: Path) -> Iterator[SourceRow | Reject]:
+    try:
+        yield from _OPENERS[_kind(file)](file)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, csv.Error, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise AtomThinkError(f"{file} cannot be read: {reason}") from None
+
+
+def _row(file: Path, where: str, fields: Mapping[str, Any]) -> SourceRow:
+    return SourceRow(where, file.name.removesuffix(".gz").rpartition(".")[0], file.parent, fields)
 
 
 def _json(file: Path) -> Iterator[SourceRow | Reject]:
-    split = file.name.removesuffix(".gz").rpartition(".")[0]
     for where, row in json_rows(file):
-        if isinstance(row, dict):
-            yield SourceRow(where, split, file.parent, row)
+        if isinstance(row, Reject):
+            yield row
+        elif not isinstance(row, dict):
+            yield Reject(where, "no JSON object", row)
+        elif isinstance(row.get("samples"), list) and "eval" in row:  # a whole log of Inspect
+            for number, sample in enumerate(row["samples"], start=1):
+                yield _row(file, f"{where}, sample {number}", sample if isinstance(sample, dict) else {})
         else:
-            yield row if isinstance(row, Reject) else Reject(where, "no JSON object", row)
+            yield _row(file, where, row)
+
+
+def _table(delimiter: str) -> Callable[[Path], Iterator[SourceRow | Reject]]:
+    def rows(file: Path) -> Iterator[SourceRow | Reject]:
+        csv.field_size_limit(_LONGEST_CELL)  # images in base64 are longer than the default
+        with open_binary(file) as content:
+            text = io.TextIOWrapper(content, encoding="utf-8-sig", errors="replace", newline="")
+            reader = csv.DictReader(text, delimiter=delimiter, restkey="")
+            for number, fields in enumerate(reader, start=1):
+                where = f"{file.name}:{number}"
+                if "" in fields or None in fields.values():
+                    yield Reject(where, f"not {len(reader.fieldnames or ())} cells", dict(fields))
+                else:
+                    yield _row(file, where, fields)
+
+    return rows
+
+
+def _spreadsheet(file: Path) -> Iterator[SourceRow | Reject]:
+    import openpyxl
+
+    try:
+        book = openpyxl.load_workbook(file, read_only=True)
+    except (KeyError, ValueError) as error:  # a zip file of another kind
+        raise AtomThinkError(f"{file} is no spreadsheet: {error}") from None
+    try:
+        lines = book.worksheets[0].iter_rows(values_only=True)
+        names: Sequence[Any] = next(lines, ())
+        for number, cells in enumerate(lines, start=1):
+            found = {str(name): cell for name, cell in zip(names, cells, strict=False) if name is not None}
+            yield _row(file, f"{file.name}:{number}", found)
+    finally:
+        book.close()
+
+
+def _inspect_log(file: Path) -> Iterator[SourceRow | Reject]:
+    with zipfile.ZipFile(file) as log:
+        for name in sorted(log.namelist()):
+            if name.startswith("samples/") and name.endswith(".json"):
+                where = f"{file.name}:{name.removeprefix('samples/')}"
+                try:
+                    fields = json.loads(log.read(name))
+                except (ValueError, RecursionError) as error:
+                    yield Reject(where, f"no JSON: {error}", None)
+                else:
+                    yield _row(file, where, fields)
+
+
+_OPENERS: Final[Mapping[str, Callable[[Path], Iterator[SourceRow | Reject]]]] = {
+    ".json": _json,
+    ".jsonl": _json,
+    ".csv": _table(","),
+    ".tsv": _table("\t"),
+    ".xlsx": _spreadsheet,
+    ".eval": _inspect_log,
+}

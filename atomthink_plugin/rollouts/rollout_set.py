@@ -66,6 +66,7 @@ class RolloutSet:
         subset: The part of the set that it belongs to; empty if there is none.
         policy: The model that generated the candidates; empty if unknown.
         record: The benchmark's own fields of the question, for the judge of that benchmark.
+        benchmark: The benchmark whose rules judge its candidates, if the file says so.
         candidates: The candidates.
     """
 
@@ -78,6 +79,7 @@ class RolloutSet:
     subset: str = ""
     policy: str = ""
     record: Mapping[str, object] = field(default_factory=dict)
+    benchmark: str = ""
 
     def engine_question(self) -> Question:
         """Returns the question for a scorer, with its images and without the right answer."""

@@ -17,6 +17,10 @@ _BASE64: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk0")
 _SHORTEST: Final = 80
 """Characters from which a text with such a beginning is an image and not a file name."""
 
+_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp")
+_MOST: Final = 32
+"""The most images of a question that are looked for by its number."""
+
 
 def pictures_of(given: Any, folder: Path) -> tuple[Picture, ...]:
     """Returns the images of a field.
@@ -80,3 +84,15 @@ def _located(name: str, folder: Path) -> Path:
         if file.is_file():
             return file
     raise ValueError(f"image {name}: not found in {folder}. Name the folder of the images with `--images`")
+
+
+def numbered_pictures(number: str, folder: Path) -> tuple[Picture, ...]:
+    """Returns the images of a question that are named by its number: `7.png`, or `7_0.png`, `7_1.png`, ..."""
+    for suffix in _SUFFIXES:
+        if (single := folder / f"{number}{suffix}").is_file():
+            return (single,)
+        several = [folder / f"{number}_{at}{suffix}" for at in range(_MOST)]
+        there = [file for file in several if file.is_file()]
+        if there:
+            return tuple(there)
+    return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -11,14 +11,46 @@ from atomthink_plugin.rollouts.rollout_set import RolloutSet
 from atomthink_plugin.source_rows import SourceRow
 
 
+def no_notes(sets: Sequence[RolloutSet]) -> list[str]:
+    """Returns none: the format has no peculiarities."""
+    return []
+
+
 class RolloutReader(NamedTuple):
     """A format: the fields by which its records are recognised, and the function that reads a record.
 
     A record that cannot be read raises ValueError; its reason is counted. Records of one question are merged later.
+
+    Attributes:
+        fields: The fields that every record has.
+        read: Returns the questions of a record. One without a text only adds scores to the candidates of others.
+        key: Fields with the same values in records of a file that repeat each other. Only one of them is used.
+        latest: Whether it is the last of them, because a resumed run appends; else the first.
+        order: A field with the number of the candidate, if a file may have them in another order.
+        notes: Returns what the user has to know about the questions of a file.
     """
 
     fields: frozenset[str]
     read: Callable[[SourceRow], Iterable[RolloutSet]]
+    key: tuple[str, ...] = ()
+    latest: bool = False
+    order: str = ""
+    notes: Callable[[Sequence[RolloutSet]], list[str]] = no_notes
+
+    def arranged(self, rows: Sequence[SourceRow]) -> list[SourceRow]:
+        """Returns the rows of a file without repeated records, in the order of the candidates."""
+        kept = list(rows)
+        if self.key:
+            found: dict[str, SourceRow] = {}
+            for row in reversed(kept) if self.latest else kept:
+                found.setdefault(repr((row.split, *(row.fields.get(name) for name in self.key))), row)
+            unique = {id(row) for row in found.values()}
+            kept = [row for row in kept if id(row) in unique]
+        return sorted(kept, key=self._number) if self.order else kept
+
+    def _number(self, row: SourceRow) -> int:
+        number = row.fields.get(self.order)
+        return number if isinstance(number, int) else 0
 
 
 class PublishedRecord(BaseModel):

@@ -51,6 +51,7 @@ def _set(question: RunQuestion, candidates: Sequence[RolloutCandidate], policy: 
         subset=question.task,
         policy=policy,
         record=question.record,
+        benchmark=question.benchmark or "",
     )
 
 

@@ -1,84 +1,84 @@
 """Rollouts for best-of-N with VRPRM: https://github.com/two-tiger/VRPRM2, `benchmarks/vlmeval_bon`.
 
-`rollouts_nN.jsonl` has a question per line with the texts of its rollouts. A file of scores has the same questions with
-`candidates`, each a rollout with its step scores.
+`rollouts_nN.jsonl` has a question per line with the texts of its rollouts, its `.candidates.jsonl` a rollout per
+line in the order in which they ended. Files of scores have the same indices and texts with step scores, but not the
+question: read them together with the rollouts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import Field
 
 from atomthink_plugin.rollouts.readers.pictures import pictures_of
 from atomthink_plugin.rollouts.readers.reader import PublishedRecord, RolloutReader
+from atomthink_plugin.rollouts.readers.record_parts import MaybeAnswer, split_thought
 from atomthink_plugin.rollouts.rollout_set import RolloutCandidate, RolloutSet
 from atomthink_plugin.source_rows import SourceRow
-
-_PRM: Final = "vrprm"
 
 
 class _VrprmQuestion(PublishedRecord):
     index: str
-    question: str = ""
-    prompt: str = ""
-    dataset: str = ""
-    vlmeval_dataset: str = ""
-    policy_model: str = ""
-    answer: str | None = None
+    vlmeval_dataset: str
+    dataset: str | None = None
+    question: str | None = None
+    prompt: str | None = None
+    policy_model: str | None = None
+    answer: MaybeAnswer = None
     images: Any = None
-
-
-class _VrprmRollouts(_VrprmQuestion):
-    rollouts: tuple[str, ...] = Field(min_length=1)
+    reward_mode: str | None = None
 
 
 class _VrprmCandidate(PublishedRecord):
-    candidate_idx: int
     rollout: str
     step_scores: tuple[float, ...] | None = None
     error: str | None = None
 
 
-class _VrprmScores(_VrprmQuestion):
+class _VrprmScores(PublishedRecord):
     candidates: tuple[_VrprmCandidate, ...] = Field(min_length=1)
 
 
-def _read_rollouts(row: SourceRow) -> list[RolloutSet]:
-    found = _VrprmRollouts.model_validate(row.fields)
-    return [_set(found, tuple(map(RolloutCandidate, found.rollouts)), row)]
+class _VrprmRollouts(PublishedRecord):
+    rollouts: tuple[str, ...] = Field(min_length=1)
 
 
-def _read_scores(row: SourceRow) -> list[RolloutSet]:
-    found = _VrprmScores.model_validate(row.fields)
-    ordered = sorted(found.candidates, key=lambda one: one.candidate_idx)
-    return [_set(found, tuple(map(_scored, ordered)), row)]
+def _read(row: SourceRow) -> list[RolloutSet]:
+    found = _VrprmQuestion.model_validate(row.fields)
+    prm = found.reward_mode or "vrprm"
+    if "rollouts" in row.fields:
+        candidates = [_VrprmCandidate(rollout=text) for text in _VrprmRollouts.model_validate(row.fields).rollouts]
+    elif "candidates" in row.fields:
+        candidates = list(_VrprmScores.model_validate(row.fields).candidates)
+    else:
+        candidates = [_VrprmCandidate.model_validate(row.fields)]
+        if candidates[0].error:
+            raise ValueError(f"the request failed: {candidates[0].error}")
+    return [
+        RolloutSet(
+            id=f"{found.vlmeval_dataset}/{found.index}",
+            question=found.question or found.prompt or "",
+            candidates=tuple(_candidate(one, prm) for one in candidates),
+            pictures=pictures_of(found.images, row.folder),
+            gold=found.answer,
+            subset=found.dataset or found.vlmeval_dataset,
+            policy=found.policy_model or "",
+            record=row.fields,
+        )
+    ]
 
 
-def _scored(given: _VrprmCandidate) -> RolloutCandidate:
-    scores: Mapping[str, tuple[float, ...]] = {}
-    if given.step_scores and not given.error:
-        scores = {_PRM: given.step_scores}
-    return RolloutCandidate(given.rollout, scores=scores)
+def _candidate(given: _VrprmCandidate, prm: str) -> RolloutCandidate:
+    thought, reply = split_thought(given.rollout)
+    scored = given.step_scores is not None and not given.error
+    return RolloutCandidate(reply, thought=thought, scores={prm: given.step_scores or ()} if scored else {})
 
 
-def _set(found: _VrprmQuestion, candidates: tuple[RolloutCandidate, ...], row: SourceRow) -> RolloutSet:
-    question = found.question or found.prompt
-    if not question:
-        raise ValueError("question, prompt: both are missing or empty")
-    dataset = found.dataset or found.vlmeval_dataset
-    return RolloutSet(
-        id=f"{dataset}/{found.index}" if dataset else found.index,
-        question=question,
-        candidates=candidates,
-        pictures=pictures_of(found.images, row.folder),
-        gold=found.answer or None,
-        subset=dataset,
-        policy=found.policy_model,
-        record=row.fields,
-    )
-
-
-ROLLOUTS: Final = RolloutReader(frozenset({"index", "policy_model", "rollouts"}), _read_rollouts)
-SCORES: Final = RolloutReader(frozenset({"index", "candidates", "best_idx"}), _read_scores)
+READER: Final = RolloutReader(
+    frozenset({"index", "vlmeval_dataset", "policy_model"}),
+    _read,
+    key=("index", "candidate_idx"),
+    latest=True,
+    order="candidate_idx",
+)
