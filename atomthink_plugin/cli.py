@@ -17,6 +17,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.doctor.cli import doctor
 from atomthink_plugin.redaction import PrintableFormatter, printable
 from atomthink_plugin.report import cli as report
+from atomthink_plugin.rollouts import cli as rollouts
 from atomthink_plugin.tasks import cli as tasks
 from atomthink_plugin.training import cli as training
 from atomthink_plugin.version import __version__
@@ -50,6 +51,7 @@ app.command(tasks.demo, group=TRY)
 app.command(doctor, group=TRY)
 app.command(tasks.submit, group=EVALUATE)
 app.command(tasks.steps, group=EVALUATE)
+app.command(rollouts.score, group=EVALUATE)
 
 prm = App(name="prm", help="Measure a process reward model, or find what it misjudges.", group=EVALUATE)
 prm.command(training.prm_eval, name="eval")

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.config import ScorerPlan, scorer_plan
 from atomthink_plugin.plugins.arguments import read_pairs
+from atomthink_plugin.plugins.registry import registry
 
 _FILE: Final = "file:"
 
@@ -55,7 +56,22 @@ def _plan(text: str) -> ScorerPlan | None:
     given = read_pairs("--prm", arguments)
     if "prm" in given and prm:
         raise AtomThinkError(f"`--prm {text}` names two checkpoints. Leave out `prm={given['prm']}`")
-    return scorer_plan({**given, **({"prm": prm} if prm else {})})
+    plan = scorer_plan({**_of_model(prm), **given})
+    if plan.kind == "confidence":
+        raise AtomThinkError(
+            f"`--prm {text}` is the confidence of the policy in its own tokens, which files of candidates do not have. "
+            "Name a process reward model"
+        )
+    return plan
+
+
+def _of_model(prm: str) -> dict[str, Any]:
+    """Returns the arguments that name a checkpoint; those of a registered model, if it has a PRM of its own."""
+    models = registry().models
+    if prm in models and "prm" in models[prm].defaults:
+        defaults = models[prm].defaults
+        return {name: defaults[name] for name in defaults if name == "prm" or name.startswith("prm_")}
+    return {"prm": prm} if prm else {}
 
 
 def _split(text: str) -> tuple[str, str]:

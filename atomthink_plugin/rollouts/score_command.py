@@ -1,0 +1,183 @@
+"""The command `atomthink score`."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from atomthink_plugin.api import Aggregate, AtomThinkError
+from atomthink_plugin.exits import no_exit
+from atomthink_plugin.report.output_files import writable, write_json
+from atomthink_plugin.report.scaling_curve import sizes_up_to
+from atomthink_plugin.rollouts.candidate_scores import CandidateScores, score_candidates, scores_in_file
+from atomthink_plugin.rollouts.candidate_verdicts import judge_candidates
+from atomthink_plugin.rollouts.prm_option import NamedPrm, read_prms
+from atomthink_plugin.rollouts.rollout_file import read_rollouts
+from atomthink_plugin.rollouts.rollout_set import RolloutSet
+from atomthink_plugin.rollouts.run_export import run_folder, write_run
+from atomthink_plugin.rollouts.score_file import CandidateScoreFile
+from atomthink_plugin.rollouts.selection import CandidatePool
+from atomthink_plugin.rollouts.selection_curve import candidate_values, selection_curve
+from atomthink_plugin.rollouts.selection_report import (
+    ScoredRollouts,
+    check_curve,
+    selection_grids,
+    selection_json,
+    selection_notes,
+    write_curve,
+)
+from atomthink_plugin.rollouts.step_split import Split, with_steps
+from atomthink_plugin.searches.parts.aggregates import AGGREGATES
+from atomthink_plugin.tables import print_grid, print_note
+
+log = logging.getLogger(__name__)
+
+_SHOWN_REASONS: Final = 10
+
+
+def score_rollouts(
+    sources: Sequence[str],
+    prms: Sequence[str] = (),
+    *,
+    n: str = "",
+    aggregate: str = "mean,min,last",
+    format: str | None = None,
+    task: str | None = None,
+    split: Split = "blank_line",
+    images: Path | None = None,
+    limit: int | None = None,
+    scores: Path | None = None,
+    json: Path | None = None,
+    curve: Path | None = None,
+    run: Path | None = None,
+) -> ScoredRollouts:
+    """Scores candidates and prints what choosing among them reaches. The arguments are those of `atomthink score`.
+
+    Raises:
+        AtomThinkError: An argument, a PRM or a file cannot be used, or the data contradicts itself.
+    """
+    named = read_prms(prms)
+    aggregates = read_aggregates(aggregate)
+    at = read_sizes(n)
+    writable("--json", json)
+    writable("--curve", curve)
+    check_curve(curve)
+    folders = {prm.name: run_folder(run, prm.name) for prm in named} if run is not None else {}
+    if run is not None and not named:
+        raise AtomThinkError(f"`--run {run}` shows what a PRM chooses. Name one with `--prm`")
+
+    data = read_rollouts(sources, format=format, images=images, limit=limit)
+    judged = judge_candidates(data.sets, task)
+    sets = [with_steps(one, split) for one in judged.sets if one.candidates]
+    if not sets:
+        reasons = _reasons(reject.reason for reject in judged.rejects)
+        raise AtomThinkError(f"no question has candidates with verdicts ({'; '.join(reasons) or 'no candidates'})")
+
+    found, identities = _all_scores(sets, named, scores or _beside(sources[0]))
+    pools = _pools(sets, found, aggregates)
+    report = ScoredRollouts(
+        source=", ".join(Path(source).name or source for source in sources),
+        format=data.format,
+        pools=pools,
+        scores=found,
+        identities=identities,
+        points=selection_curve(pools, at or sizes_up_to(max(map(len, pools)))),
+        judged_by=judged.by,
+        unused=_reasons(reject.reason for reject in (*data.rejects, *judged.rejects)),
+        cut=data.cut,
+        notes=data.notes,
+    )
+    if not report.points:
+        raise AtomThinkError(f"`--n {n}`: no question has that many candidates; the most are {max(map(len, pools))}")
+    _print(report)
+    if json is not None:
+        write_json("--json", json, selection_json(report))
+    if curve is not None:
+        write_curve(curve, report)
+    for own in found if run is not None else ():
+        write_run(folders[own.prm], sets, own, aggregates[0], ", ".join(judged.by))
+        print(f"run: {folders[own.prm]} (atomthink view {folders[own.prm]})")
+    return report
+
+
+def read_aggregates(typed: str) -> list[Aggregate]:
+    """Reads `--aggregate`.
+
+    Raises:
+        AtomThinkError: It names an unknown aggregate or none.
+    """
+    names = list(dict.fromkeys(name.strip() for name in typed.split(",")))
+    if unknown := [name for name in names if name not in AGGREGATES]:
+        raise AtomThinkError(f"`--aggregate {typed}`: {unknown[0]!r} is unknown; valid: {', '.join(AGGREGATES)}")
+    return [aggregate for name in names for aggregate in AGGREGATES if aggregate == name]
+
+
+def read_sizes(typed: str) -> list[int]:
+    """Reads `--n`, ascending; empty if it is not given.
+
+    Raises:
+        AtomThinkError: It is not a list of whole numbers from 1.
+    """
+    if not typed:
+        return []
+    parts = [part.strip() for part in typed.split(",")]
+    if bad := [part for part in parts if not part.isdecimal() or int(part) < 1]:
+        raise AtomThinkError(f"`--n {typed}`: {bad[0]!r} is not a whole number from 1. Write `--n 1,2,4,8`")
+    return sorted(set(map(int, parts)))
+
+
+def _beside(source: str) -> Path:
+    """Returns where scores are kept by default: beside the first file, as FILE.scores.jsonl."""
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise AtomThinkError(f"`{source}` is no file of this machine: name a file for its scores with `--scores FILE`")
+    return path.with_name(f"{path.resolve().name}.scores.jsonl")
+
+
+def _all_scores(
+    sets: Sequence[RolloutSet], named: Sequence[NamedPrm], file: Path
+) -> tuple[list[CandidateScores], dict[str, Mapping[str, Any]]]:
+    """Scores all candidates with one PRM after the other, so that only one is in memory."""
+    found: list[CandidateScores] = []
+    identities: dict[str, Mapping[str, Any]] = {}
+    for prm in named:
+        if prm.plan is None:
+            found.append(scores_in_file(sets, prm.name))
+            continue
+        with no_exit(f"the scorer {prm.plan.kind!r}"):
+            scorer = prm.plan.make()
+        identities[prm.name] = {**prm.plan.identity, "weights": scorer.identity}
+        with closing(CandidateScoreFile(file)) as kept:
+            found.append(score_candidates(sets, scorer, prm.name, identities[prm.name], kept))
+        print(f"scores: {file}")
+    return found, identities
+
+
+def _pools(
+    sets: Sequence[RolloutSet], scores: Sequence[CandidateScores], aggregates: Sequence[Aggregate]
+) -> list[CandidatePool]:
+    values = [candidate_values(one, aggregates) for one in scores]
+    return [
+        CandidatePool(
+            question=asked.id,
+            answers=tuple(one.stated_answer() for one in asked.candidates),
+            correct=tuple(bool(one.correct) for one in asked.candidates),
+            values={by: own for each in values for by, own in each[at].items()},
+        )
+        for at, asked in enumerate(sets)
+    ]
+
+
+def _reasons(reasons: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(reasons).most_common(_SHOWN_REASONS))
+
+
+def _print(report: ScoredRollouts) -> None:
+    for grid in selection_grids(report):
+        print_grid(grid)
+    for note in selection_notes(report):
+        print_note(note)
