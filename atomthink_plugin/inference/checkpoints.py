@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import torch
 from transformers import (
@@ -46,6 +46,9 @@ from atomthink_plugin.inference.checkpoint_files import (
 )
 from atomthink_plugin.inference.internvl_checkpoints import in_internvl_format, load_internvl_format
 from atomthink_plugin.inference.llava_checkpoints import in_llava_format, load_llava_format
+
+_HEAD_BIAS: Final = "score.bias"
+"""The one weight of a head that checkpoints of other classes may do without."""
 
 
 @dataclass(frozen=True)
@@ -284,8 +287,11 @@ def load_head_prm(
     remote = "AutoModel" in (getattr(config, "auto_map", None) or {}) and head is None
     if remote and not trust_remote_code:  # the bare model of the same type would load silently
         raise AtomThinkError(untrusted(request))
-    renamed = {} if head is None else {"key_mapping": {rf"^{re.escape(head)}\.": "score."}, "num_labels": classes}
-    model = _load(AutoModel if remote else AutoModelForTokenClassification, "head", request, **renamed)
+    if head is not None:
+        renamed = {"key_mapping": {rf"^{re.escape(head)}\.": "score."}, "num_labels": classes}
+        model = _load(AutoModelForTokenClassification, "head", request, may_miss=_HEAD_BIAS, **renamed)
+    else:
+        model = _load(AutoModel if remote else AutoModelForTokenClassification, "head", request)
     if not _reads_images(model, request):
         return _ready(model, tokenizer_of(request), None, request)
     processor = processor_of(request)
@@ -370,8 +376,13 @@ def _reads_images(model: PreTrainedModel, request: CheckpointRequest) -> bool:
         return bool(get_image_processor_config(request.pretrained, revision=request.revision))
 
 
-def _load(loader: Any, kind: Kind, request: CheckpointRequest, **options: Any) -> PreTrainedModel:
-    """Loads all weights; transformers only warns of missing ones, and random weights would answer at random."""
+def _load(
+    loader: Any, kind: Kind, request: CheckpointRequest, may_miss: str | None = None, **options: Any
+) -> PreTrainedModel:
+    """Loads all weights; transformers only warns of missing ones, and random weights would answer at random.
+
+    The parameter `may_miss` is zero if the checkpoint does not have it.
+    """
     with explained(request):
         model, loading = loader.from_pretrained(
             request.pretrained,
@@ -381,8 +392,10 @@ def _load(loader: Any, kind: Kind, request: CheckpointRequest, **options: Any) -
             **request.source,
             **options,
         )
-    if loading["missing_keys"]:
-        missing = ", ".join(sorted(loading["missing_keys"])[:3])
+    if may_miss is not None and may_miss in loading["missing_keys"]:
+        model.get_parameter(may_miss).data.zero_()
+    if absent := set(loading["missing_keys"]) - {may_miss}:
+        missing = ", ".join(sorted(absent)[:3])
         raise AtomThinkError(
             f"{request.argument}={request.pretrained!r} has no weights for {missing}: it is no {kind} model; "
             "name another checkpoint or scorer"

@@ -102,7 +102,9 @@ class LayoutEncoder:
             opening = self._before_steps(asked, images)
         ids = ids_of(encoding)
         self._check_tags(ids, opening, len(steps))
-        return replace(encoding, question=max(common(opening, ids), encoding.settled))
+        # The first step may change how the last word before it is tokenised.
+        shared = min(common(opening, ids), len(opening) - 1)
+        return replace(encoding, question=max(shared, encoding.settled))
 
     def _asked(self, path: Path) -> tuple[AskedText, list[str], list[Image]]:
         last_step(path)
