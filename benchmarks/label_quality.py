@@ -41,7 +41,7 @@ from atomthink_plugin.tasks.capability.record_set import demo_chains
 from atomthink_plugin.tasks.demo.questions import DemoQuestion, held_out
 from atomthink_plugin.training.label.estimators import METHODS
 from atomthink_plugin.training.label.rollouts import RolloutResult, sample_chains
-from atomthink_plugin.training.label.run import hard, label_chains
+from atomthink_plugin.training.label.run import label_chains
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, RecordFile
 from atomthink_plugin.training.tiny.labels import verdicts
 from benchmarks.provenance import provenance
@@ -163,7 +163,7 @@ def compare(
             cpu = time.process_time() - cpu
             if found.rejects:
                 raise SystemExit(f"{len(found.rejects)} chains were not labelled; first: {found.rejects[0].reason}")
-            labelled = [LabelledChain(hard(chain).labels or (), truth[chain.id]) for chain in found.chains]
+            labelled = [LabelledChain(chain.with_hard_labels().labels or (), truth[chain.id]) for chain in found.chains]
             costs = {"rollouts": found.cost.samples, "tokens": found.cost.usage.generated}
             fresh = cpu if found.cost.resumed == 0 else None
             rows[way, n] = row(way, n, labelled, **costs, cpu_seconds=fresh)

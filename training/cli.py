@@ -206,7 +206,8 @@ def label(
         model: The model, named as for lmms-eval.
         model_args: Its arguments, as for lmms-eval.
         rollouts: Rollouts after a step; omega stops at the first right one.
-        soft: With --method monte_carlo: labels are the share of right rollouts.
+        soft: With --method monte_carlo: labels are the share of right rollouts. By default a label is 1 after any right
+            rollout, else 0.
         sample: First sample this many chains of each question.
         temperature: With --sample: temperature of the chains, by default that of the rollouts.
     """

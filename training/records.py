@@ -107,6 +107,19 @@ class Chain(QuestionRecord):
             raise ValueError(f"chain {self.id!r} has no labels")
         return next((i for i, label in enumerate(self.labels) if label is not None and label < 0.5), None)
 
+    def with_hard_labels(self, threshold: float = 0.0) -> Self:
+        """Returns the chain with the label 1 where the label is above the threshold, else 0.
+
+        For shares of right rollouts, 0 means that a step is right if any rollout after it is.
+
+        Raises:
+            ValueError: The chain has no labels.
+        """
+        if self.labels is None:
+            raise ValueError(f"chain {self.id!r} has no labels")
+        labels = tuple(None if label is None else float(label > threshold) for label in self.labels)
+        return self.model_copy(update={"labels": labels})
+
     def is_correct(self) -> bool | None:
         """Returns whether the stated answer is right; None if there is none, or the right one is not known.
 

@@ -26,7 +26,8 @@ samples rollouts, at most so many from a prefix."""
 async def monte_carlo(steps: int, is_right: bool | None, rollouts: Rollouts, n: int) -> Labels:
     """Labels each step with the share of right ones among `n` rollouts after it, all at the same time.
 
-    Source: Math-Shepherd (arXiv 2312.08935). The share is its soft estimate, whether it is above 0 its hard one.
+    Source: Math-Shepherd (arXiv 2312.08935). The share is its soft estimate, whether it is above 0 its hard one. The
+    ablation of BIS (github.com/JinYuanLi0012/Balanced-Info-MPRM) has better PRMs by the hard one.
     """
     right = await asyncio.gather(*(rollouts(kept, range(n)) for kept in range(1, steps + 1)))
     return tuple(count / n for count in right)

@@ -103,7 +103,7 @@ def label_file(
         if sample:
             sampled = sample_chains(found, runner, sample, temperature)
         labelled = label_chains(RecordFile(found.folder, sampled.chains), runner, METHODS[method], rollouts)
-    chains = labelled.chains if soft else [hard(chain) for chain in labelled.chains]
+    chains = labelled.chains if soft else [chain.with_hard_labels() for chain in labelled.chains]
     write_records(out, (relocated(chain, found.folder, out) for chain in chains))
     rejects = sibling_file(out, "rejects.jsonl")
     write_rejects(rejects, [*found.rejects, *sampled.rejects, *labelled.rejects])
@@ -118,7 +118,7 @@ def label_file(
         chains_rejected=len(labelled.rejects),
         labelled=len(chains),
         answers=dict(Counter(_conclusion(chain, runner.format) for chain in chains)),
-        errors=sum(chain.first_error() is not None for chain in map(hard, chains)),
+        errors=sum(chain.with_hard_labels().first_error() is not None for chain in chains),
         steps=dict(Counter(_verdict(label) for chain in chains for label in chain.labels or ())),
         sampling=sampled.cost,
         rolling=labelled.cost,
@@ -210,12 +210,6 @@ def _question_key(chain: Chain) -> str:
     for part in (chain.question, *chain.images):
         digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
-
-
-def hard(chain: Chain) -> Chain:
-    """Returns a labelled chain with the label 1 for steps after which any rollout was right, else 0."""
-    assert chain.labels is not None
-    return chain.model_copy(update={"labels": tuple(None if x is None else float(x > 0) for x in chain.labels)})
 
 
 def table(summary: LabelSummary) -> Grid:

@@ -22,7 +22,7 @@ from atomthink_plugin.inference.encoding import Encoding
 from atomthink_plugin.json_rows import Reject, first_reason
 from atomthink_plugin.training.records import QuestionRecord, RecordFile, read_records
 from atomthink_plugin.training.train.collate import IGNORED, Batch, collate
-from atomthink_plugin.training.train.recipe import DataFile, DpoRecipe, PolicyRecipe, PrmRecipe
+from atomthink_plugin.training.train.recipe import DpoRecipe, PolicyRecipe, PrmRecipe
 from atomthink_plugin.training.train.tokens import RowBuilder, TrainingRow
 
 T = TypeVar("T")
@@ -134,7 +134,8 @@ def read_training_data(
         read += found.read
         rejects += found.rejects
         first = sum(map(len, tables))
-        tables.append(_measured(builder, found, form, longest, recipe.dataloader_num_workers))
+        prepared = RecordFile(found.folder, [builder.prepare(record) for record in found.records])
+        tables.append(_measured(builder, prepared, form, longest, recipe.dataloader_num_workers))
         usable: list[tuple[int, int]] = []
         for at, (record, errors) in enumerate(zip(found.records, tables[-1], strict=True)):
             good = [part for part, error in enumerate(errors["part_errors"]) if error is None]
@@ -142,22 +143,25 @@ def read_training_data(
             usable += [(first + at, part) for part in good]
             rejects += bad
             rejected_parts += len(bad) if good else 0
-        parts += _weighted(usable, data, recipe.seed)
+        parts += repeated(usable, data.weight, random.Random(f"{recipe.seed} {data.file}"))
     if not parts:
         what = builder.record_type.__name__.lower()
         raise AtomThinkError(f"`data` has no {what} to train on: {read} read, all rejected{first_reason(rejects)}")
+    return TrainingData(builder, concatenate_datasets(tables), parts_table(parts), rejects, read, rejected_parts)
+
+
+def parts_table(parts: Sequence[tuple[int, int]]) -> Dataset:
+    """Returns pairs of an example and one of its parts as the table `TrainingData.parts`."""
     examples, numbers = zip(*parts, strict=True)
-    items = Dataset.from_dict({"example": examples, "part": numbers})
-    return TrainingData(builder, concatenate_datasets(tables), items, rejects, read, rejected_parts)
+    return Dataset.from_dict({"example": examples, "part": numbers})
 
 
-def _weighted(rows: Sequence[T], data: DataFile, seed: int) -> Iterator[T]:
-    """Yields each row as often as its file's weight says; the fraction that is left is a random sample."""
-    whole = int(data.weight)
+def repeated(rows: Sequence[T], times: float, rng: random.Random) -> Iterator[T]:
+    """Yields rows that many times; for the fraction that is left, a random sample of them."""
+    whole = int(times)
     for _ in range(whole):
         yield from rows
-    part = round((data.weight - whole) * len(rows))
-    yield from random.Random(f"{seed} {data.file}").sample(rows, part)
+    yield from rng.sample(rows, round((times - whole) * len(rows)))
 
 
 def _measured(builder: RowBuilder[R], found: RecordFile[R], form: str, longest: int | None, workers: int) -> Dataset:

@@ -11,7 +11,6 @@ where it is known from which token on a wrong step is wrong, and the language mo
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,11 +20,11 @@ from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments, set_seed
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.records import Chain
 from atomthink_plugin.training.train.checkpoint import lora_config, save_checkpoint, write_checkpoint
 from atomthink_plugin.training.train.collate import IGNORED
-from atomthink_plugin.training.train.dataset import RowCollator, TrainingData, read_training_data
+from atomthink_plugin.training.train.dataset import RowCollator
 from atomthink_plugin.training.train.prm_checkpoint import HEADS, TrainablePrm, load
+from atomthink_plugin.training.train.prm_data import read_prm_data
 from atomthink_plugin.training.train.recipe import PrmRecipe
 from atomthink_plugin.training.train.resume import resume_from
 from atomthink_plugin.training.train.trainer import (
@@ -160,20 +159,19 @@ def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> N
     set_seed(recipe.seed)  # new tokens and a new head are initialised at random
     prm = load(recipe)
     checkpoint = prm.checkpoint
-    data = read_training_data(recipe, prm.rows, checkpoint.context)
-    wrong, right = _label_sums(data)
-    report_records(recipe, f"{data.counts}; steps: {right:,.0f} right, {wrong:,.0f} wrong", data.rejects)
-    if not wrong or not right:
-        raise AtomThinkError(f"`data` has no {'right' if wrong else 'wrong'} step: a PRM needs both")
+    data, labels = read_prm_data(recipe, prm)
+    report_records(recipe, f"{data.counts}; {labels}", data.rejects)
+    if not labels.wrong or not labels.right:
+        raise AtomThinkError(f"`data` has no {'right' if labels.wrong else 'wrong'} step: a PRM needs both")
     trained: Any = _with_adapters(recipe, prm) if recipe.use_peft else checkpoint.model
     prepare_parameters(recipe, checkpoint.model)
-    total = wrong + right
+    total = labels.wrong + labels.right
     collator = RowCollator(data, checkpoint.pad_id)
     trainer: Any = PrmTrainer(
         recipe=recipe,
         optimizer_factory=optimizer,
         classes=prm.classes,
-        weights=(total / (2 * wrong), total / (2 * right)) if recipe.balance_labels else (1.0, 1.0),
+        weights=(total / (2 * labels.wrong), total / (2 * labels.right)) if recipe.balance_labels else (1.0, 1.0),
         model=trained,
         args=arguments,
         data_collator=collator,
@@ -200,17 +198,6 @@ def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> N
 def _counts(batch: dict[str, Tensor]) -> Tensor:
     """Returns how many steps have a label, and how many tokens: `[2]`."""
     return torch.stack([(batch[name] != IGNORED).sum() for name in ("step_labels", "labels")])
-
-
-def _label_sums(data: TrainingData[Chain]) -> tuple[float, float]:
-    """Returns how many steps of an epoch are wrong and right; a label between 0 and 1 is a part of both."""
-    wrong = right = 0.0
-    for example, times in Counter(data.parts["example"]).items():
-        for label in data.record(example).labels or ():
-            if label is not None:
-                wrong += times * (1 - label)
-                right += times * label
-    return wrong, right
 
 
 def _with_adapters(recipe: PrmRecipe, prm: TrainablePrm) -> Any:

@@ -356,6 +356,15 @@ class PrmRecipe(Recipe):
     bad_token: str = str(PUBLISHED.bad)
     """With `kind: token`: the token that says that a step is wrong."""
 
+    label_threshold: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Labels above it count as 1, all others as 0. For files whose labels are shares of right rollouts, 0 is `any
+    success`: a step is right if at least one rollout after it is. `atomthink label` writes such labels itself. By
+    default labels are used as they are in the files, and one between 0 and 1 as a probability."""
+
+    negative_upsampling: Annotated[float, Ge(1)] = 1.0
+    """How often a chain with a wrong step is used for each time that another chain is: 2 is twice, 1.5 is once and a
+    random half of them again, the same half in every epoch. It multiplies the `weight` of the file."""
+
     balance_labels: bool = False
     """Whether wrong and right steps have the same weight in total."""
 

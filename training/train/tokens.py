@@ -147,6 +147,10 @@ class RowBuilder(ABC, Generic[R]):
         images = [load(folder / image, self.max_pixels) for image in record.images]
         return engine_question(record.id, record.question, images)
 
+    def prepare(self, record: R) -> R:
+        """Returns a record as it is trained on; called once for each record that is read."""
+        return record
+
     @abstractmethod
     def parts(self, record: R, form: str, question: Question, only: int | None = None) -> Iterator[list[TrainingRow]]:
         """Yields the rows of each part.
@@ -312,15 +316,29 @@ class LabelledRows(RowBuilder[Chain]):
         encoder: As for `RowBuilder`.
         tag_id: Id of the token after every step, where the scorer reads.
         max_pixels: As for `RowBuilder`.
+        label_threshold: Labels above it become 1, all others 0; None to keep them.
     """
 
     record_type = Chain
     label_names = ("labels", "step_labels", "token_labels")
 
-    def __init__(self, layout: Layout, encoder: RowEncoder | None, tag_id: int, max_pixels: int | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        encoder: RowEncoder | None,
+        tag_id: int,
+        max_pixels: int | None = None,
+        label_threshold: float | None = None,
+    ) -> None:
         super().__init__(encoder, max_pixels)
         self.layout = layout
         self._tag_id = tag_id
+        self._label_threshold = label_threshold
+
+    def prepare(self, record: Chain) -> Chain:
+        """Returns the chain with hard labels, if there is a threshold."""
+        threshold = self._label_threshold
+        return record if threshold is None or record.labels is None else record.with_hard_labels(threshold)
 
     def parts(
         self, record: Chain, form: str, question: Question, only: int | None = None
