@@ -5,7 +5,8 @@ The loss is the cross-entropy between the model's two classes at each labelled s
     L = - sum over steps of  y log r + (1 - y) log(1 - r),   r = softmax(z_wrong, z_right)_right
 
 A recipe can add two auxiliary losses, for small models and few labels: the same cross-entropy at each token of a step,
-where it is known from which token on a wrong step is wrong, and the language modelling loss on right text.
+where it is known from which token on a wrong step is wrong, and the language modelling loss on right text. It can also
+add a loss of whole chains, see `chain_loss`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import Trainer, TrainingArguments, set_seed
 
 from atomthink_plugin.api import AtomThinkError
@@ -27,6 +28,7 @@ from atomthink_plugin.training.train.prm_checkpoint import HEADS, TrainablePrm, 
 from atomthink_plugin.training.train.prm_data import read_prm_data
 from atomthink_plugin.training.train.recipe import PrmRecipe
 from atomthink_plugin.training.train.resume import resume_from
+from atomthink_plugin.training.train.tokens import LabelledRows
 from atomthink_plugin.training.train.trainer import (
     OptimizerFactory,
     RecipeTrainer,
@@ -62,7 +64,7 @@ class PrmTrainer(RecipeTrainer, Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
-        """Returns the batches of an optimiser step, and their numbers of labelled steps and tokens on all processes."""
+        """Returns the batches of an optimiser step, and how many labels they have on all processes, see `_counts`."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         counts = torch.stack([_counts(batch) for batch in batches]).sum(0).to(device) if batches else None
         return batches, counts if counts is None else self.accelerator.reduce(counts, "sum")
@@ -75,8 +77,8 @@ class PrmTrainer(RecipeTrainer, Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Returns the share of one batch in the loss of its optimiser step, which has `num_items_in_batch` labels."""
-        steps, tokens = _counts(inputs) if num_items_in_batch is None else num_items_in_batch  # type: ignore[misc]
-        labels, step_labels, token_labels = (inputs.pop(name) for name in ("labels", "step_labels", "token_labels"))
+        steps, tokens, chains = _counts(inputs) if num_items_in_batch is None else num_items_in_batch  # type: ignore[misc]
+        labels, step_labels, token_labels, chain_labels = (inputs.pop(name) for name in LabelledRows.label_names)
         outputs = model(**inputs)
         logits = outputs.logits
         pairs, right = class_logits(logits, step_labels, self._classes)
@@ -90,6 +92,8 @@ class PrmTrainer(RecipeTrainer, Trainer):
             )
         if self.recipe.lm_loss_weight and (labels != IGNORED).any():
             loss = loss + self.recipe.lm_loss_weight * language_loss(logits, labels) / tokens
+        if self.recipe.chain_loss_weight and (chain_labels != IGNORED).any():
+            loss = loss + self.recipe.chain_loss_weight * chain_loss(logits, chain_labels, self._classes) / chains
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # gradients are averaged over them
         return (loss, outputs) if return_outputs else loss
@@ -136,6 +140,27 @@ def step_loss(pairs: Tensor, right: Tensor, weights: tuple[float, float] = (1.0,
     return -(weights[1] * right * good + weights[0] * (1 - right) * bad).sum()
 
 
+def chain_loss(logits: Tensor, labels: Tensor, classes: tuple[int, int] | None) -> Tensor:
+    """Returns the cross-entropy of whole chains, summed over them.
+
+    The log-odds of a step being right are the difference of its two logits. The chain's probability of being right is
+    the sigmoid of their mean. DreamPRM (arXiv 2505.20241, `main.py` of its repository) compares that probability by
+    squared error, as it does with steps; here both have the cross-entropy, whose gradient does not vanish where the
+    model is confident and wrong.
+
+    Args:
+        logits: `[rows, positions, outputs]`.
+        labels: `[rows, positions]`, at each step of a row whether the row's chain is right (1 or 0), else `IGNORED`.
+        classes: Ids of the bad and the good token; None for a classifier, whose outputs are the two classes.
+    """
+    steps = labels != IGNORED
+    judged = steps.any(-1)
+    pairs, _ = class_logits(logits, labels, classes)
+    log_odds = labels.new_zeros(labels.shape).masked_scatter(steps, pairs[:, 1] - pairs[:, 0])
+    mean = log_odds.sum(-1)[judged] / steps.sum(-1)[judged]
+    return binary_cross_entropy_with_logits(mean, labels.amax(-1)[judged], reduction="sum")
+
+
 def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Returns the cross-entropy of the tokens `labels` `[rows, positions]`, each predicted from the position before."""
     following = labels[:, 1:]
@@ -160,9 +185,12 @@ def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> N
     prm = load(recipe)
     checkpoint = prm.checkpoint
     data, labels = read_prm_data(recipe, prm)
-    report_records(recipe, f"{data.counts}; {labels}", data.rejects)
+    counts = f"{labels}; {labels.verdicts}" if recipe.chain_loss_weight else str(labels)
+    report_records(recipe, f"{data.counts}; {counts}", data.rejects)
     if not labels.wrong or not labels.right:
         raise AtomThinkError(f"`data` has no {'right' if labels.wrong else 'wrong'} step: a PRM needs both")
+    if recipe.chain_loss_weight and not labels.answers[True] + labels.answers[False]:
+        raise AtomThinkError("`chain_loss_weight`: no chain has `correct`, or states an answer and has the right one")
     trained: Any = _with_adapters(recipe, prm) if recipe.use_peft else checkpoint.model
     prepare_parameters(recipe, checkpoint.model)
     total = labels.wrong + labels.right
@@ -196,8 +224,9 @@ def train_prm(recipe: PrmRecipe, optimizer: OptimizerFactory | None = None) -> N
 
 
 def _counts(batch: dict[str, Tensor]) -> Tensor:
-    """Returns how many steps have a label, and how many tokens: `[2]`."""
-    return torch.stack([(batch[name] != IGNORED).sum() for name in ("step_labels", "labels")])
+    """Returns how many steps, tokens and chains have a label: `[3]`."""
+    steps, tokens, chains = (batch[name] != IGNORED for name in ("step_labels", "labels", "chain_labels"))
+    return torch.stack([steps.sum(), tokens.sum(), chains.any(-1).sum()])
 
 
 def _with_adapters(recipe: PrmRecipe, prm: TrainablePrm) -> Any:

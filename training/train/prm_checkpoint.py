@@ -79,7 +79,8 @@ def load(recipe: PrmRecipe) -> TrainablePrm:
     setattr(checkpoint.model.config, SECTION, settings.model_dump(exclude_none=True))
     encoder = RowEncoder(checkpoint) if checkpoint.processor is not None else None
     layout = _layout(recipe, checkpoint, encoder, tag_id)
-    rows = LabelledRows(layout, encoder, tag_id, recipe.max_pixels, recipe.label_threshold)
+    judge_chains = recipe.chain_loss_weight > 0
+    rows = LabelledRows(layout, encoder, tag_id, recipe.max_pixels, recipe.label_threshold, judge_chains)
     new_tokens = tuple(range(known, len(checkpoint.tokenizer)))
     return TrainablePrm(checkpoint, rows, (classes[0], classes[1]) if classes else None, new_tokens)
 

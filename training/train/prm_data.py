@@ -24,6 +24,7 @@ class LabelCounts:
         kinds: Wrong steps by kind of error, where it is known.
         chains: Chains with a wrong step (True) and without one (False).
         draws: How often an epoch uses chains of either sort.
+        answers: Chains with the right answer (True), a wrong one (False), or an unknown one (None).
     """
 
     right: float
@@ -32,6 +33,7 @@ class LabelCounts:
     kinds: Mapping[ErrorKind, int]
     chains: Mapping[bool, int]
     draws: Mapping[bool, int]
+    answers: Mapping[bool | None, int]
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.kinds.items()))
@@ -42,6 +44,12 @@ class LabelCounts:
         if self.between:
             line += f"; {self.between:,} labels between 0 and 1 are probabilities, see `label_threshold`"
         return line
+
+    @property
+    def verdicts(self) -> str:
+        """How many chains have a known verdict, in one line."""
+        right, wrong, unknown = (self.answers.get(verdict, 0) for verdict in (True, False, None))
+        return f"answers: {right:,} right, {wrong:,} wrong, {unknown:,} unknown, which have no chain loss"
 
 
 def read_prm_data(recipe: PrmRecipe, prm: TrainablePrm) -> tuple[TrainingData[Chain], LabelCounts]:
@@ -77,10 +85,12 @@ def count_labels(data: TrainingData[Chain]) -> LabelCounts:
     kinds: Counter[ErrorKind] = Counter()
     chains: Counter[bool] = Counter()
     draws: Counter[bool] = Counter()
+    answers: Counter[bool | None] = Counter()
     for example, times in Counter(data.parts["example"]).items():
         chain = data.record(example)
         chains[has_error(chain)] += 1
         draws[has_error(chain)] += times
+        answers[chain.correct] += 1
         for label in chain.labels or ():
             if label is not None:
                 right += times * label
@@ -89,4 +99,4 @@ def count_labels(data: TrainingData[Chain]) -> LabelCounts:
         for kind in chain.wrong_kinds():
             if kind is not None:
                 kinds[kind] += times
-    return LabelCounts(right, wrong, between, kinds, chains, draws)
+    return LabelCounts(right, wrong, between, kinds, chains, draws, answers)

@@ -368,6 +368,11 @@ class PrmRecipe(Recipe):
     balance_labels: bool = False
     """Whether wrong and right steps have the same weight in total."""
 
+    chain_loss_weight: NonNegativeFloat = 0.0
+    """Weight of a loss of whole chains: the cross-entropy between the sigmoid of the mean log-odds of all steps and
+    whether the chain's answer is right (DreamPRM, arXiv 2505.20241). Chains whose answer cannot be judged have none.
+    0 is the paper's loss."""
+
     token_loss_weight: NonNegativeFloat = 0.0
     """With `kind: token`: weight of the same loss at each token of a step, from the first wrong token on. It applies to
     right steps, and to wrong steps with a known correction. 0 is the paper's loss."""

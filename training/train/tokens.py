@@ -59,12 +59,14 @@ class TrainingRow:
         labels: Token to predict for a position, from the position before it.
         step_labels: Probability that a step is right, at the position where the scorer reads it.
         token_labels: 1 for a token up to which its step is right, 0 for one from which on it is wrong.
+        chain_labels: Whether the answer of the chain is right, 1 or 0, at the position of each of its steps.
     """
 
     encoding: Encoding
     labels: dict[int, int]
     step_labels: dict[int, float] = field(default_factory=dict)
     token_labels: dict[int, float] = field(default_factory=dict)
+    chain_labels: dict[int, float] = field(default_factory=dict)
 
 
 def packable(form: Format) -> bool:
@@ -317,10 +319,14 @@ class LabelledRows(RowBuilder[Chain]):
         tag_id: Id of the token after every step, where the scorer reads.
         max_pixels: As for `RowBuilder`.
         label_threshold: Labels above it become 1, all others 0; None to keep them.
+        judge_chains: Whether rows also say whether the answer of the chain is right. They then have all its steps.
+
+    Raises:
+        AtomThinkError: With `judge_chains`, a chain is not one row in this layout.
     """
 
     record_type = Chain
-    label_names = ("labels", "step_labels", "token_labels")
+    label_names = ("labels", "step_labels", "token_labels", "chain_labels")
 
     def __init__(
         self,
@@ -329,16 +335,24 @@ class LabelledRows(RowBuilder[Chain]):
         tag_id: int,
         max_pixels: int | None = None,
         label_threshold: float | None = None,
+        judge_chains: bool = False,
     ) -> None:
         super().__init__(encoder, max_pixels)
         self.layout = layout
         self._tag_id = tag_id
         self._label_threshold = label_threshold
+        self._judge_chains = judge_chains
+        if judge_chains and isinstance(layout, ChatLayout) and not packable(layout.format):
+            raise AtomThinkError(
+                "`chain_loss_weight` does not work with a `format` whose question changes with every step, so that a "
+                "chain is not one sequence: leave it out, or use `format: continue`"
+            )
 
     def prepare(self, record: Chain) -> Chain:
-        """Returns the chain with hard labels, if there is a threshold."""
-        threshold = self._label_threshold
-        return record if threshold is None or record.labels is None else record.with_hard_labels(threshold)
+        """Returns the chain with hard labels if there is a threshold, and with a verdict if chains are judged."""
+        if self._label_threshold is not None and record.labels is not None:
+            record = record.with_hard_labels(self._label_threshold)
+        return record.model_copy(update={"correct": record.is_correct()}) if self._judge_chains else record
 
     def parts(
         self, record: Chain, form: str, question: Question, only: int | None = None
@@ -348,7 +362,8 @@ class LabelledRows(RowBuilder[Chain]):
         labelled = [at for at, label in enumerate(labels) if label is not None]
         if not labelled:
             raise QuestionError("no step has a label: make labels with `atomthink label`")
-        steps = record.steps[: labelled[-1] + 1]
+        judged = self._judge_chains and record.correct is not None
+        steps = record.steps if judged else record.steps[: labelled[-1] + 1]
         nodes = list(accumulate(steps, lambda path, step: path.extend(Step(step)), initial=Path(question)))[1:]
         for node in nodes:
             self._require_one_unit(node)
@@ -366,6 +381,8 @@ class LabelledRows(RowBuilder[Chain]):
             raise QuestionError(f"{len(tags)} tags for {len(nodes)} steps: take the PRM's tag out of the steps")
         row = TrainingRow(encoding, {})
         for node, start, tag in zip(nodes, [encoding.question, *(tag + 1 for tag in tags)], tags, strict=False):
+            if self._judge_chains and chain.correct is not None:
+                row.chain_labels[tag] = float(chain.correct)
             label = chain.labels[node.depth - 1] if chain.labels else None
             if label is not None:
                 row.step_labels[tag] = label

@@ -8,7 +8,7 @@ import random
 import shutil
 from collections.abc import Sequence
 from itertools import accumulate, islice
-from math import log
+from math import exp, log
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -48,7 +48,10 @@ CLI = "atomthink_plugin.cli"
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     figures = Figures(tmp_path_factory.mktemp("data"), 4, seed=5)
     figures.draw()
-    return write(figures, "slips", FEW, seed=7)
+    file = write(figures, "slips", FEW, seed=7)
+    chains = read_records(file, Chain).records
+    write_records(file, [one.model_copy(update={"correct": one.first_error() is None}) for one in chains])
+    return file
 
 
 def recipe(file: Path, **told: Any) -> Path:
@@ -95,15 +98,27 @@ def trained(folder: Path, **told: Any) -> Path:
     return out
 
 
-def loss_of_scores(scorer: Scorer, data: Path, images: bool = True) -> float:
-    """The judging loss that a scorer's scores of all steps would have."""
+Read = list[tuple[Chain, list[float]]]
+"""Chains with the scores of their steps."""
+
+
+def read_scores(scorer: Scorer, data: Path, images: bool = True) -> Read:
     found = read_records(data, Chain)
-    given = [
-        score if label else 1 - score
-        for chain in found.records
-        for score, label in zip(scores(scorer, found, chain, images), chain.labels or (), strict=True)
-    ]
-    return fmean(-log(one) for one in given)
+    return [(chain, scores(scorer, found, chain, images)) for chain in found.records]
+
+
+def step_loss_of(read: Read) -> float:
+    """The loss of steps that these scores would have."""
+    pairs = [pair for chain, given in read for pair in zip(given, chain.labels or (), strict=True)]
+    return fmean(-log(score if label else 1 - score) for score, label in pairs)
+
+
+def chain_loss_of(read: Read) -> float:
+    """The loss of whole chains that these scores would have."""
+    odds = [fmean(log(score / (1 - score)) for score in given) for _, given in read]
+    right = [chain.correct for chain, _ in read]
+    assert set(right) == {True, False}
+    return fmean(log(1 + exp(-mean if verdict else mean)) for mean, verdict in zip(odds, right, strict=True))
 
 
 def classifier(copy: Path) -> Path:
@@ -121,7 +136,7 @@ def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str)
     told: dict[str, Any] = {"data": str(data), "images": kind == "token"}
     if kind == "token of text":
         make_grown(tmp_path / "words", WEIGHTS / "policy", 1, None, images=False)
-        told["model_name_or_path"] = str(tmp_path / "words")
+        told |= {"model_name_or_path": str(tmp_path / "words"), "chain_loss_weight": 0.5}
     elif kind == "head":
         told |= {
             "model_name_or_path": str(classifier(tmp_path / "classifier")),
@@ -133,7 +148,9 @@ def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str)
     # The loss of a step is that of the weights before it.
     again = trained(tmp_path, **told | {"model_name_or_path": str(first)}, output_dir=tmp_path / "again", max_steps=1)
     scorer = (prm_head if kind == "head" else prm_token)(str(first), device="cpu")
-    assert loss_of_scores(scorer, data, images=kind == "token") == pytest.approx(log_of(again)[0]["loss"], rel=1e-3)
+    read = read_scores(scorer, data, images=kind == "token")
+    expected = step_loss_of(read) + told.get("chain_loss_weight", 0.0) * chain_loss_of(read)
+    assert expected == pytest.approx(log_of(again)[0]["loss"], rel=1e-3)
     assert log_of(again)[0]["loss"] != pytest.approx(log_of(first)[0]["loss"], rel=1e-2)
 
 
@@ -156,6 +173,7 @@ def test_right_and_wrong_steps_get_different_scores(data: Path, tmp_path: Path, 
 def test_a_step_is_the_same_in_one_batch_in_many_and_in_two_processes(data: Path, tmp_path: Path) -> None:
     """Batches of one chain may have steps of one class alone: weights that are averaged in each of them are undone."""
     told = {"data": str(data), "max_steps": 1, "balance_labels": True, "token_loss_weight": 0.3, "lm_loss_weight": 0.2}
+    told["chain_loss_weight"] = 0.5
     ways = {
         "one": {"per_device_train_batch_size": FEW},
         "many": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": FEW},
@@ -184,6 +202,7 @@ def test_wrong_steps_weigh_as_much_as_right_ones_however_they_are_batched() -> N
 @pytest.mark.slow
 def test_a_run_that_is_resumed_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
     told = {"data": str(data), "per_device_train_batch_size": 2, "max_steps": 4, "save_steps": 2}
+    told |= {"negative_upsampling": 1.5, "chain_loss_weight": 0.5}
     assert main(["train", "prm", str(recipe(tmp_path / "a.yaml", **told, output_dir=str(tmp_path / "whole")))]) == 0
     second = recipe(tmp_path / "b.yaml", **told, output_dir=str(tmp_path / "parts"))
     assert main(["train", "prm", str(second)]) == 0
@@ -263,6 +282,9 @@ def test_unusable_records_are_rejected_with_a_reason(
     [
         ({"kind": "head", "lm_loss_weight": 0.5}, "`lm_loss_weight`"),
         ({"kind": "tail"}, "kind"),
+        ({"format": "atomic", "chain_loss_weight": 1.0}, "`chain_loss_weight`"),
+        ({"negative_upsampling": 0.5}, "`negative_upsampling: 0.5`"),
+        ({"label_threshold": 1.0}, "`label_threshold: 1.0`"),
         ({"format": "sonnet"}, "sonnet"),
         ({"freez": "x"}, "`freez` is unknown"),
         ({"model_name_or_path": "nowhere"}, "nowhere"),
@@ -312,7 +334,7 @@ def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path, kind: s
     losses = [line["loss"] for line in log_of(trained(tmp_path, **told, output_dir=tmp_path / "longer", max_steps=13))]
     assert losses[:-1] == pytest.approx([line["loss"] for line in log_of(merged)], rel=1e-4)
     scorer = (prm_head if kind == "head" else prm_token)(str(merged), device="cpu")
-    assert loss_of_scores(scorer, data, images=kind == "token") == pytest.approx(losses[-1], rel=1e-3)
+    assert step_loss_of(read_scores(scorer, data, kind == "token")) == pytest.approx(losses[-1], rel=1e-3)
     assert fmean(losses[-3:]) < losses[0]
 
 

@@ -6,14 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
+import torch
 from transformers import AutoTokenizer
 
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.formats.atomic import Atomic
+from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
-from atomthink_plugin.scorers.prm_token import TextLayout
+from atomthink_plugin.scorers.prm_token import ChatLayout, TextLayout
 from atomthink_plugin.training.records import Chain, write_records
+from atomthink_plugin.training.train.collate import IGNORED
 from atomthink_plugin.training.train.dataset import TrainingData, read_training_data
+from atomthink_plugin.training.train.prm import chain_loss
 from atomthink_plugin.training.train.prm_data import count_labels, upsampled
 from atomthink_plugin.training.train.recipe import PrmRecipe
 from atomthink_plugin.training.train.tokens import LabelledRows
@@ -90,6 +98,72 @@ def test_upsampling_multiplies_the_weight_of_a_file(tmp_path: Path) -> None:
     data = read(tmp_path, [chain("w", 0.0), chain("r", 1.0)], weight=3)
     drawn = Counter(data.record(example).id for example in upsampled(data, 2.0, seed=0).parts["example"])
     assert drawn == {"w": 6, "r": 3}
+
+
+def labelled(data: TrainingData[Chain], name: str) -> list[dict[int, float]]:
+    """The labels of each row, by the number of the tag that they are at."""
+    found = []
+    for item in data.parts:
+        (row,) = data.rows(item)
+        ids = row.encoding.tokens["input_ids"][0].tolist()
+        tags = [at for at, token in enumerate(ids) if token == TOKENIZER.convert_tokens_to_ids(TAG)]
+        found.append({tags.index(at): label for at, label in getattr(row, name).items()})
+    return found
+
+
+ENDS = ("Step 1: 2 + 2 = 4.", "Step 2: To sum up, the final answer is: 4.")
+JUDGED = [
+    chain("right", 1.0, 1.0, steps=ENDS, answer="4"),
+    chain("wrong", 0.0, None, steps=ENDS, answer="5"),  # the second step has no label, but is a part of the chain
+    chain("stated", 0.0, None, 1.0, correct=True),
+    chain("no answer", 1.0, None, answer="4"),
+    chain("not known", 1.0, steps=ENDS[1:]),
+]
+
+
+def test_each_step_of_a_judged_chain_has_its_verdict(tmp_path: Path) -> None:
+    data = read(tmp_path, JUDGED, judge_chains=True)
+    assert labelled(data, "chain_labels") == [{0: 1.0, 1: 1.0}, {0: 0.0, 1: 0.0}, {0: 1.0, 1: 1.0, 2: 1.0}, {}, {}]
+    assert labelled(data, "step_labels") == [{0: 1.0, 1: 1.0}, {0: 0.0}, {0: 0.0, 2: 1.0}, {0: 1.0}, {0: 1.0}]
+    assert count_labels(data).answers == {True: 2, False: 1, None: 2}
+    usual = read(tmp_path, JUDGED)
+    assert not any(labelled(usual, "chain_labels"))
+    assert labelled(usual, "step_labels") == labelled(data, "step_labels")
+    lengths = [[rows.rows(item)[0].encoding.length for item in rows.parts] for rows in (usual, data)]
+    assert [short < long for short, long in zip(*lengths, strict=True)] == [False, True, False, False, False]
+
+
+def test_a_chain_in_several_rows_has_no_loss_of_its_own() -> None:
+    tag = TOKENIZER.convert_tokens_to_ids(TAG)
+    with pytest.raises(AtomThinkError, match="format: continue"):
+        LabelledRows(ChatLayout(Mock(), Atomic(), tag), None, tag, judge_chains=True)
+    LabelledRows(ChatLayout(Mock(), Continue(), tag), None, tag, judge_chains=True)
+
+
+def log_odds(pairs: np.ndarray) -> np.ndarray:
+    """Of steps whose logits are `pairs`, wrong then right: by their probability."""
+    right = np.exp(pairs[:, 1]) / np.exp(pairs).sum(axis=1)
+    return np.log(right / (1 - right))
+
+
+@pytest.mark.parametrize("classes", [None, (7, 2)])
+def test_the_loss_of_chains_is_that_of_their_mean_log_odds(classes: tuple[int, int] | None) -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(4, 6, 2 if classes is None else 9)) * 2
+    at = {0: ([1, 3, 4], 1.0), 2: ([5], 0.0), 3: ([0, 5], 0.0)}  # the steps of each judged row, and its verdict
+    labels = torch.full((4, 6), float(IGNORED))
+    expected, padded = 0.0, torch.tensor(logits, dtype=torch.float32)
+    for row, (steps, right) in at.items():
+        labels[row, steps] = right
+        pairs = logits[row][steps][:, list(classes or (0, 1))]
+        probability = 1 / (1 + np.exp(-log_odds(pairs).mean()))
+        expected -= np.log(probability if right else 1 - probability)
+    padded[1] = torch.inf  # nothing is read in a row without a verdict
+    found = chain_loss(padded.requires_grad_(), labels, classes)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    (gradient,) = torch.autograd.grad(found, padded)
+    moved = {(row, step) for row, step, _ in gradient.nonzero().tolist()}
+    assert moved == {(row, step) for row, (steps, _) in at.items() for step in steps}
 
 
 def test_wrong_steps_are_counted_by_kind(tmp_path: Path) -> None:
