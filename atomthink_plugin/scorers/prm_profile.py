@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
 from annotated_types import MinLen
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from atomthink_plugin.api import Aggregate
+
+FIELDS: Final = ("image", "question", "steps", "step", "k", "tag", "bos")
+"""What a template may have in braces. All other braces are ordinary text, such as LaTeX."""
+
+
+def _with_fields(*allowed: str, needed: tuple[str, ...] = ()) -> AfterValidator:
+    """Refuses a template with fields that have no value there, or without those that it needs."""
+
+    def check(template: str) -> str:
+        faults = [
+            f"{{{name}}} has no value here" for name in FIELDS if name not in allowed and f"{{{name}}}" in template
+        ]
+        faults += [f"{{{name}}} is missing" for name in needed if f"{{{name}}}" not in template]
+        if faults:
+            raise ValueError(", ".join(faults))
+        return template
+
+    return AfterValidator(check)
 
 
 class _Section(BaseModel):
@@ -49,10 +67,16 @@ class TurnsLayout(_Section):
     kind: Literal["turns"]
     chat: Chat = "template"
     system: str | None = None
-    question: str | None = None
-    first: str
-    later: str = "{step}"
+    question: Annotated[str, _with_fields("image", "question", "bos", needed=("question",))] | None = None
+    first: Annotated[str, _with_fields("image", "question", "step", "k", "bos", needed=("step",))]
+    later: Annotated[str, _with_fields("step", "k", needed=("step",))] = "{step}"
     history: str
+
+    @model_validator(mode="after")
+    def _asks_the_question(self) -> Self:
+        if ("{question}" in self.first) == (self.question is not None):
+            raise ValueError("the question has to stand either in `first` or in `question`")
+        return self
 
 
 class TaggedLayout(_Section):
@@ -65,7 +89,8 @@ class TaggedLayout(_Section):
         user: Text of the user turn before the steps, for `role: assistant`; "" for an empty turn, None for none.
         before: Text before the first step, in the same turn, with `{image}`, `{question}` and `{bos}` (the text of
             the tokenizer's beginning of a sequence).
-        step: Text of a step with its tag, with `{step}`, `{k}` (from 1) and `{tag}`.
+        step: Text of a step with its tag, with `{step}`, `{k}` (from 1) and `{tag}`. Where it has `{k}`, a step's own
+            label (`Step 3:`) is left out.
         between: Text between a tag and the next step.
         after: Text after the last tag, before the end of the turn. It is not part of what the PRM reads.
         tag: The token after each step; empty if the PRM is read at the last token of the step itself.
@@ -78,14 +103,33 @@ class TaggedLayout(_Section):
     role: Literal["none", "user", "assistant"] = "none"
     chat: Chat = "template"
     system: str | None = None
-    user: str | None = None
-    before: str = "{question}"
-    step: str = "{step}{tag}"
+    user: Annotated[str, _with_fields("image", "question", "bos")] | None = None
+    before: Annotated[str, _with_fields("image", "question", "bos")] = "{question}"
+    step: Annotated[str, _with_fields("step", "k", "tag", needed=("step",))] = "{step}{tag}"
     between: str = ""
     after: str = ""
     tag: str
     inside: Literal["refuse", "steps"] = "refuse"
     pieces: bool = False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        faults = []
+        if self.step.count("{tag}") != bool(self.tag):
+            faults.append("`step` needs {tag} once if `tag` is not empty, and not at all if it is empty")
+        if ("{question}" in self.before) == ("{question}" in (self.user or "")):
+            faults.append("the question has to stand either in `before` or in `user`")
+        if self.role != "assistant" and self.user is not None:
+            faults.append("`user` goes with role: assistant")
+        if self.role == "none" and self.system is not None:
+            faults.append("a bare text (role: none) has no `system`")
+        if self.pieces and self.role != "none":
+            faults.append("`pieces` goes with role: none")
+        if self.inside == "steps" and not self.tag:
+            faults.append("`inside: steps` needs a `tag`")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
 
 class AskedLayout(_Section):
@@ -103,8 +147,8 @@ class AskedLayout(_Section):
     kind: Literal["asked"]
     chat: Chat = "template"
     system: str | None = None
-    user: str
-    step: str = "{step}"
+    user: Annotated[str, _with_fields("image", "question", "steps", "step", "k", "bos", needed=("question",))]
+    step: Annotated[str, _with_fields("step", "k", needed=("step",))] = "{step}"
     between: str = "\n\n"
     begin: str = ""
 
@@ -135,8 +179,14 @@ class ClassesReadOut(_Section):
 
     kind: Literal["classes"]
     count: PositiveInt
-    good: Annotated[tuple[int, ...], MinLen(1)]
-    minus: tuple[int, ...] = ()
+    good: Annotated[tuple[NonNegativeInt, ...], MinLen(1)]
+    minus: tuple[NonNegativeInt, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_the_classes(self) -> Self:
+        if beyond := [number for number in (*self.good, *self.minus) if number >= self.count]:
+            raise ValueError(f"there are {self.count} classes from 0 on, and {beyond} is none of them")
+        return self
 
 
 class ScalarReadOut(_Section):
@@ -240,3 +290,16 @@ class Profile(PublishedModel):
 
     layout: Annotated[TurnsLayout | TaggedLayout | AskedLayout, Field(discriminator="kind")]
     read: Annotated[PairReadOut | ShareReadOut | ClassesReadOut | ScalarReadOut, Field(discriminator="kind")]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        faults = []
+        if isinstance(self.read, PairReadOut | ShareReadOut) and self.loader in ("token_class", "value_head"):
+            faults.append(f"read: {self.read.kind} needs a language model, and loader: {self.loader} has none")
+        if isinstance(self.read, ClassesReadOut) and self.loader == "value_head":
+            faults.append("loader: value_head has one output: use read: scalar")
+        if isinstance(self.layout, TaggedLayout) and self.layout.pieces and self.images.use != "none":
+            faults.append("layout.pieces goes with images.use: none")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from atomthink_plugin.scorers.prm_profile import FIELDS
+
 Parts = tuple[str | None, ...]
 """Texts and images in reading order; None stands for the next image of the question."""
 
-_FIELD: Final = re.compile(r"\{(?:(?P<image>image)\}(?P<line>\n?)|(?P<name>question|steps|step|k|tag|bos)\})")
-"""The fields of a template. All other braces are ordinary text: questions and system texts hold LaTeX and JSON."""
+_FIELD: Final = re.compile(r"\{(?:(?P<image>image)\}(?P<line>\n?)|(?P<name>" + "|".join(FIELDS[1:]) + r")\})")
+"""A field of a template."""
 
 _LABEL: Final = re.compile(r"\A\s*step\s+\d+\s*[:.]\s*", re.IGNORECASE)
 """The label of a step, `Step 3: `."""
