@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,20 +82,23 @@ def profile_of(prm: str) -> NamedProfile | None:
 def _read(name: str, file: Path) -> NamedProfile:
     try:
         content = file.read_bytes()
-        data: Any = yaml.safe_load(content)
     except OSError as error:
         raise AtomThinkError(f"prm_profile={name!r} cannot be read: {error.strerror}") from error
+    return _parsed(name, content)
+
+
+@lru_cache(256)
+def _parsed(name: str, content: bytes) -> NamedProfile:
+    try:
+        data: Any = yaml.safe_load(content)
     except yaml.YAMLError as error:
         raise AtomThinkError(f"prm_profile={name!r} is no YAML: {' '.join(str(error).split())}") from error
-    return NamedProfile(name, hashlib.blake2b(content, digest_size=6).hexdigest(), _validated(name, data))
-
-
-def _validated(name: str, data: Any) -> PublishedModel:
     if not isinstance(data, dict):
         raise AtomThinkError(f"prm_profile={name!r} has to be a mapping with the fields of a profile")
-    kind = next((schema for section, schema in SCHEMAS.items() if section in data), Profile)
+    schema = next((schema for section, schema in SCHEMAS.items() if section in data), Profile)
     try:
-        return kind.model_validate(data)
+        model = schema.model_validate(data)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise AtomThinkError(f"prm_profile={name!r} has faults: {faults}") from None
+    return NamedProfile(name, hashlib.blake2b(content, digest_size=6).hexdigest(), model)
