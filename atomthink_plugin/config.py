@@ -66,11 +66,12 @@ class RunArguments(BaseModel):
 
     prm: str | None = None
     """Process reward model: a local folder, or the id of a repository on the model hub. Searches that score steps need
-    it, or `scorer`. If the PRM is served (`prm_base_url`), this still names its checkpoint, for the tokenizer."""
+    it, or `scorer`. If the PRM is served (`prm_base_url`), this still names its checkpoint, for the tokenizer. A
+    published PRM is recognised by its hub id; a search then takes its authors' `aggregate` unless you name one."""
 
     scorer: str | None = None
-    """How steps are scored, by one of these or by a plugin's scorer. By default the PRM's config.json decides.
-    `confidence` needs no PRM: it scores a step by the policy's own probability of its tokens."""
+    """How steps are scored, by one of these or by a plugin's scorer. By default the PRM's config.json or hub id
+    decides. `confidence` needs no PRM: it scores a step by the policy's own probability of its tokens."""
 
     temperature: float | None = Field(None, ge=0)
     """Sampling temperature of the first sample at each step; 0 is greedy. The default is the search's own, and 0 for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,9 +167,29 @@ def test_numbers_where_text_is_wanted_are_text() -> None:
     }
 
 
-def test_a_numeric_revision_does_not_hinder_the_detection_of_the_scorer() -> None:
-    chosen = planned(thinking="slow", prm=str(folder(head_prm)), scorer="prm_head", prm_revision=1234)
+def prm_folder(folder: Path, **section: object) -> str:
+    """A checkpoint's folder, as far as naming its scorer reads it."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2", **section}))
+    return str(folder)
+
+
+def test_a_numeric_revision_does_not_hinder_the_detection_of_the_scorer(tmp_path: Path) -> None:
+    prm = prm_folder(tmp_path / "prm", atomthink_prm={"kind": "head"})
+    chosen = planned(thinking="slow", prm=prm, prm_revision=1234)
     assert (chosen.identity["scorer"]["kind"], chosen.identity["scorer"]["revision"]) == ("prm_head", "1234")
+
+
+def test_a_published_prm_brings_its_aggregate_unless_the_user_names_one(tmp_path: Path) -> None:
+    hub = tmp_path / "models--peiyi9979--math-shepherd-mistral-7b-prm" / "snapshots"
+    prm = prm_folder(hub / "a")
+    chosen = planned(thinking="slow", prm=prm)
+    assert (chosen.identity["scorer"]["kind"], chosen.identity["search"]["aggregate"]) == ("prm_profiled", "min")
+    named = planned(thinking="slow", prm=prm, aggregate="mean").identity["search"]
+    assert named == planned(thinking="slow", prm=prm, aggregate="mean", prm_profile="math_psa").identity["search"]
+    assert named["aggregate"] == "mean"
+    assert "aggregate" not in planned(thinking="slow", prm=prm, prm_profile="math_psa").identity["search"]
+    assert "aggregate" not in planned(thinking="slow", search="dvts", scorer="confidence").identity["search"]
 
 
 class Terse(Continue):
