@@ -8,8 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import sentencepiece
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
@@ -32,6 +34,7 @@ IMAGE_TOKENS: Final = ("<img>", "</img>", "<IMG_CONTEXT>")
 TEXTS: Final = (
     "### Question:\nHow many?\n\n### Solution Process:\nStep 1: There are 2 + 3 - 1 = 4 balls, Yes or No.",
     "You are an assistant. Question: What is x? Process: First, x = 1. Then: the answer is 5.",
+    *(word for word in ("Yes", "No", "+", "-") for _ in range(50)),
     *(f"Step {k}: Compute {k} + {k} - 1 = {2 * k}.\n\nThe answer is {k}." for k in range(30)),
 )
 
@@ -125,7 +128,7 @@ def original(
     folder.mkdir(parents=True)
     write = write_internlm2_tokenizer if kind == "internlm2" else write_qwen2_tokenizer
     size = write(folder, more)
-    twin = _twin(kind, size)
+    twin = _twin(kind, size, image_token_id=size - len(more) - 1)
     weights = _weights(twin, kind)
     names = sorted(weights)
     shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
@@ -138,7 +141,7 @@ def original(
     return twin
 
 
-def _twin(kind: str, size: int) -> InternVLForConditionalGeneration:
+def _twin(kind: str, size: int, image_token_id: int) -> InternVLForConditionalGeneration:
     torch.manual_seed(0)
     common: dict[str, Any] = {
         "vocab_size": size,
@@ -147,7 +150,7 @@ def _twin(kind: str, size: int) -> InternVLForConditionalGeneration:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 1024,
+        "max_position_embeddings": 2048,
         "tie_word_embeddings": False,
         "rope_parameters": {"rope_type": "dynamic", "rope_theta": 5000.0, "factor": 2.0},
     }
@@ -166,7 +169,7 @@ def _twin(kind: str, size: int) -> InternVLForConditionalGeneration:
         InternVLConfig(
             text_config=text,
             vision_config=vision,
-            image_token_id=size - 1,
+            image_token_id=image_token_id,
             image_seq_length=TOKENS,
             tie_word_embeddings=False,
         )
@@ -294,3 +297,34 @@ def _config(twin: InternVLForConditionalGeneration, kind: str) -> dict[str, Any]
             "use_flash_attn": True,
         },
     }
+
+
+def dynamic_preprocess(image: Image.Image, most: int) -> list[Image.Image]:
+    """InternVL's cut of an image into tiles, from its description, with the thumbnail after them."""
+    width, height = image.size
+    ratio, area = width / height, width * height
+    grids = {(columns, rows) for columns in range(1, most + 1) for rows in range(1, most + 1)}
+    best, least = (1, 1), float("inf")
+    for columns, rows in sorted(
+        (grid for grid in grids if grid[0] * grid[1] <= most), key=lambda grid: grid[0] * grid[1]
+    ):
+        distance = abs(ratio - columns / rows)
+        if distance < least:
+            best, least = (columns, rows), distance
+        elif distance == least and area > 0.5 * SIDE * SIDE * columns * rows:
+            best = (columns, rows)
+    columns, rows = best
+    whole = image.resize((SIDE * columns, SIDE * rows))
+    tiles = [
+        whole.crop((SIDE * column, SIDE * row, SIDE * (column + 1), SIDE * (row + 1)))
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return tiles if len(tiles) == 1 else [*tiles, image.resize((SIDE, SIDE))]
+
+
+def normalised(tile: Image.Image) -> Tensor:
+    """A tile's pixels as the vision tower takes them."""
+    pixels = torch.from_numpy(np.asarray(tile).copy()).permute(2, 0, 1).float() / 255
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    return (pixels - mean) / deviation

@@ -11,6 +11,7 @@ from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading
+from atomthink_plugin.scorers.layouts.image_rules import limit_images
 from atomthink_plugin.scorers.layouts.layout_encoder import LayoutEncoder
 from atomthink_plugin.scorers.prm_profile import Profile, TaggedLayout
 from atomthink_plugin.scorers.profile_catalogue import NamedProfile, profile_named, profile_of
@@ -48,8 +49,10 @@ class ProfiledPrm(BatchedScorer):
         tag = profile.layout.tag if isinstance(profile.layout, TaggedLayout) else ""
         texts = [*read_tokens(profile), *([tag] if tag else [])]
         ids = checked_ids(checkpoint.tokenizer, texts, profile.ids, name)
-        reads_images = checkpoint.processor is not None and profile.images.use != "none"
-        encoder = Encoder(checkpoint) if reads_images else None
+        encoder: Encoder | None = None
+        if checkpoint.processor is not None and profile.images.use != "none":
+            limit_images(checkpoint.processor, profile.images, name)
+            encoder = Encoder(checkpoint)
         self._layout = LayoutEncoder(name, profile, checkpoint.tokenizer, encoder, ids.get(tag))
         self._read_out = read_out(profile, ids)
         super().__init__(checkpoint, batch_size, cache_gib)

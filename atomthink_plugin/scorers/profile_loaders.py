@@ -44,6 +44,7 @@ def _remote(prm: str, profile: Profile, **loading: Unpack[LoadingArguments]) -> 
 LOADERS: Final[Mapping[Loader, Callable[..., Checkpoint]]] = {
     "causal": _causal,
     "image_text": _image_text,
+    "internvl": _image_text,
     "token_class": _token_class,
     "value_head": _value_head,
     "remote": _remote,

@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import sentencepiece
 import torch
@@ -17,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from tests import tiny_models
-from tests.internvl_checkpoint import SIDE, TOKENS, original, sentencepiece_model
+from tests.internvl_checkpoint import TOKENS, dynamic_preprocess, normalised, original, sentencepiece_model
 
 KINDS = ("internlm2", "llama", "qwen2")
 CHINESE = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
@@ -80,36 +79,6 @@ def test_internlm2_tokens_are_those_of_its_sentencepiece_model(tmp_path: Path) -
     assert tokenizer.encode(text, add_special_tokens=False) == ids[1:]
     assert tokenizer.decode(ids[2 : 2 + len(pieces.encode(first))]) == first
     assert tokenizer.convert_tokens_to_ids(["+", "-"]) == [pieces.piece_to_id("+"), pieces.piece_to_id("-")]
-
-
-def dynamic_preprocess(image: Image.Image, most: int) -> list[Image.Image]:
-    """InternVL's cut of an image into tiles, from its description, with the thumbnail after them."""
-    width, height = image.size
-    ratio, area = width / height, width * height
-    grids = {(columns, rows) for columns in range(1, most + 1) for rows in range(1, most + 1)}
-    best, least = (1, 1), float("inf")
-    for columns, rows in sorted(
-        (grid for grid in grids if grid[0] * grid[1] <= most), key=lambda grid: grid[0] * grid[1]
-    ):
-        distance = abs(ratio - columns / rows)
-        if distance < least:
-            best, least = (columns, rows), distance
-        elif distance == least and area > 0.5 * SIDE * SIDE * columns * rows:
-            best = (columns, rows)
-    columns, rows = best
-    whole = image.resize((SIDE * columns, SIDE * rows))
-    tiles = [
-        whole.crop((SIDE * column, SIDE * row, SIDE * (column + 1), SIDE * (row + 1)))
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    return tiles if len(tiles) == 1 else [*tiles, image.resize((SIDE, SIDE))]
-
-
-def normalised(tile: Image.Image) -> torch.Tensor:
-    pixels = torch.from_numpy(np.asarray(tile).copy()).permute(2, 0, 1).float() / 255
-    mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    return (pixels - mean) / deviation
 
 
 @pytest.mark.parametrize("most", [12, 6])

@@ -14,8 +14,8 @@ from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.prefix_cache.tree import common
 from atomthink_plugin.scorers.layouts.arrangement import Arrangement, AskedText
 from atomthink_plugin.scorers.layouts.asked import asked_turn
-from atomthink_plugin.scorers.layouts.asked_images import AskedImages
 from atomthink_plugin.scorers.layouts.chat_writer import ChatWriter
+from atomthink_plugin.scorers.layouts.image_rules import AskedImages
 from atomthink_plugin.scorers.layouts.tagged import tagged, tagged_pieces
 from atomthink_plugin.scorers.layouts.turns import turns
 from atomthink_plugin.scorers.prm_profile import AskedLayout, ChatMarkup, Profile, TaggedLayout, TurnsLayout
