@@ -10,7 +10,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,7 +78,8 @@ class ChatServer:
     `speaks` is the model: history, temperature and seed to all it would write. `faults` are taken one by one
     by chat requests, `always` holds for all of them. `headers` are those of all
     replies: what clients wait before the next try, as their own pauses are for real servers. `redirects` maps paths
-    to a status and where it leads. `claims` replaces parts of every reply.
+    to a status and where it leads. `claims` replaces parts of every reply. `routes` maps further paths to functions
+    that return the status and the body of the reply to a request.
     """
 
     speaks: Callable[[str, float, int], str] = story
@@ -96,6 +97,7 @@ class ChatServer:
     headers: dict[str, str] = field(default_factory=lambda: {"retry-after-ms": "1"})
     redirects: dict[str, tuple[int, str]] = field(default_factory=dict)
     claims: Body = field(default_factory=dict)
+    routes: Mapping[str, Callable[[Body], tuple[int, Any]]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
     asked: list[Body] = field(default_factory=list)
@@ -237,13 +239,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path in script.redirects:
             status, location = script.redirects[self.path]
             return self.send_raw(status, b"", headers={"Location": location})
-        if self.path not in ("/v1/chat/completions", "/elsewhere"):
+        if self.path not in ("/v1/chat/completions", "/elsewhere", *script.routes):
             return self.send(404, {"detail": "Not Found"})
         if script.key is not None and self.headers.get("Authorization") != f"Bearer {script.key}":
             # As the worst of servers would: with the key in its answer.
             return self.send(401, {"error": {"message": f"bad key {self.headers.get('Authorization')}"}})
         if isinstance(fault, int):
             return self.send(fault, {"error": {"message": f"scripted, for {self.headers.get('Authorization')}"}})
+        if self.path in script.routes:
+            return self.send(*script.routes[self.path](body))
         if fault is not None:
             return self.spoil(fault, body)
         refusal = script.refusal(body)

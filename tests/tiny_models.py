@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPVisionConfig,
@@ -401,4 +403,18 @@ def head_prm(folder: Path, sizes: dict[str, int] = _TEXT) -> Path:
         parameter.data.mul_(4 if parameter.dim() == 2 else 1)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
+    return folder
+
+
+def value_prm(folder: Path, sizes: dict[str, int] = _TEXT) -> Path:
+    """A text-only language model with a value head, saved as Skywork-o1-Open-PRM is."""
+    causal_prm(folder, sizes)
+    file, random = folder / "model.safetensors", torch.Generator().manual_seed(3)
+    head = {
+        "v_head.summary.weight": torch.randn(1, sizes["hidden_size"], generator=random) / 8,
+        "v_head.summary.bias": torch.randn(1, generator=random),
+    }
+    save_file(load_file(file) | head, file, metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["Qwen2ForPrmModel"]}))
     return folder

@@ -275,6 +275,11 @@ class Encoder(ChatText):
         return self._processor
 
     @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The checkpoint's tokenizer."""
+        return self._tokenizer
+
+    @property
     def placeholder(self) -> str:
         """The text that stands for an image; empty if the processor names none."""
         return self._placeholder or ""

@@ -75,6 +75,7 @@ def atomthink_scorers() -> Mapping[str, ScorerFactory]:
     from atomthink_plugin.scorers.prm_profiled import prm_profiled
     from atomthink_plugin.scorers.prm_token import prm_token
     from atomthink_plugin.scorers.served_head import served_prm_head
+    from atomthink_plugin.scorers.served_profiled import served_prm_profiled
     from atomthink_plugin.scorers.served_token import served_prm_token
 
     return {
@@ -82,6 +83,7 @@ def atomthink_scorers() -> Mapping[str, ScorerFactory]:
         "prm_token": prm_token,
         "prm_head": prm_head,
         "prm_likelihood": prm_likelihood,
+        "served_prm_profiled": served_prm_profiled,
         "served_prm_token": served_prm_token,
         "served_prm_head": served_prm_head,
         "confidence": confidence,

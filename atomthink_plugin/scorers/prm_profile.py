@@ -250,6 +250,7 @@ class PublishedModel(_Section):
         ids: Published token ids by token text. They are checked when the checkpoint is loaded.
         images: Image rule.
         loader: How the checkpoint is loaded.
+        served_as: Architecture that vLLM runs the checkpoint as, if it is not the one in its config.json.
         threshold: Default threshold between wrong and right steps, in [0, 1].
         head: Beginning of the names of the classifier's weights, if it is not `score`.
         strict: Whether a score at the threshold counts as wrong.
@@ -268,6 +269,7 @@ class PublishedModel(_Section):
     ids: dict[str, int] = Field(default_factory=dict)
     images: ImageRule = ImageRule(use="none")
     loader: Loader
+    served_as: str | None = None
     head: str | None = None
     threshold: float = Field(0.5, ge=0, le=1)
     strict: bool = False

@@ -8,16 +8,13 @@ from pydantic import NonNegativeFloat
 from atomthink_plugin.api import AtomThinkError, Path
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoints import Checkpoint
-from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading
-from atomthink_plugin.scorers.layouts.image_rules import limit_images
-from atomthink_plugin.scorers.layouts.layout_encoder import LayoutEncoder
-from atomthink_plugin.scorers.prm_profile import Profile, TaggedLayout
+from atomthink_plugin.scorers.prm_profile import Profile
 from atomthink_plugin.scorers.profile_catalogue import NamedProfile, profile_named, profile_of
 from atomthink_plugin.scorers.profile_loaders import load_checkpoint
-from atomthink_plugin.scorers.readouts import read_out, read_tokens
-from atomthink_plugin.scorers.token_ids import checked_ids
+from atomthink_plugin.scorers.profile_reading import profile_reading
+from atomthink_plugin.scorers.readouts import read_out
 
 
 class ProfiledPrm(BatchedScorer):
@@ -46,15 +43,9 @@ class ProfiledPrm(BatchedScorer):
         cache_gib: float = CACHE_GIB,
     ) -> None:
         self.profile = profile
-        tag = profile.layout.tag if isinstance(profile.layout, TaggedLayout) else ""
-        texts = [*read_tokens(profile), *([tag] if tag else [])]
-        ids = checked_ids(checkpoint.tokenizer, texts, profile.ids, name)
-        encoder: Encoder | None = None
-        if checkpoint.processor is not None and profile.images.use != "none":
-            limit_images(checkpoint.processor, profile.images, name)
-            encoder = Encoder(checkpoint)
-        self._layout = LayoutEncoder(name, profile, checkpoint.tokenizer, encoder, ids.get(tag))
-        self._read_out = read_out(profile, ids)
+        reading = profile_reading(checkpoint, name, profile)
+        self._layout = reading.layout
+        self._read_out = read_out(profile, reading.ids)
         super().__init__(checkpoint, batch_size, cache_gib)
         self.identity = f"{checkpoint.identity} read as {name} {digest}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
 from atomthink_plugin.inference.checkpoint_files import load_config, load_preprocessor
@@ -14,16 +14,9 @@ from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.detect import prm_settings
 from atomthink_plugin.scorers.prm_head import Conversation, separator_of
 from atomthink_plugin.scorers.served_prm import ScoreRequest, ServedPrm, prm_servers, served_name
+from atomthink_plugin.scorers.served_replies import Classes
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.servers.replies import ServerReply
-
-
-class _Class(BaseModel):
-    probs: list[float]
-
-
-class _Classes(ServerReply):
-    data: list[_Class]
 
 
 class ServedHeadPrm(ServedPrm):
@@ -59,8 +52,8 @@ class ServedHeadPrm(ServedPrm):
 
     def _read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the probability of the second class, "right"."""
-        read = _Classes.model_validate_json(text)
-        probabilities = read.data[0].probs if read.data else []
+        read = Classes.model_validate_json(text)
+        probabilities = read.outputs()
         if len(probabilities) != 2:
             raise QuestionError(f"the served PRM gave {len(probabilities)} classes, not wrong and right: name another")
         return probabilities[1], read

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
-from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from atomthink_plugin.api import AtomThinkError, Format, Path, QuestionError
+from atomthink_plugin.api import AtomThinkError, Format, Path
 from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.checkpoint_files import load_config, load_preprocessor
 from atomthink_plugin.inference.encoding import ChatText
@@ -19,21 +17,17 @@ from atomthink_plugin.scorers.chat_layout import prompt_and_reply
 from atomthink_plugin.scorers.detect import PUBLISHED, prm_settings
 from atomthink_plugin.scorers.prm_token import TextLayout, markers
 from atomthink_plugin.scorers.served_prm import ScoreRequest, ServedPrm, prm_servers, served_name
+from atomthink_plugin.scorers.served_replies import (
+    IDS,
+    Continuations,
+    ContinuedTurns,
+    logprobs_of,
+    one_token,
+    share_of_good,
+)
 from atomthink_plugin.servers.chat_turns import ChatTurns
 from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.servers.replies import ServerReply
-
-
-class _TopLogprobs(BaseModel):
-    top_logprobs: list[dict[str, float]]
-
-
-class _Continuation(BaseModel):
-    logprobs: _TopLogprobs
-
-
-class _Continuations(ServerReply):
-    choices: list[_Continuation]
 
 
 class ServedTokenPrm(ServedPrm):
@@ -72,34 +66,12 @@ class ServedTokenPrm(ServedPrm):
     def request(self, path: Path) -> ScoreRequest:
         """Returns a request for one token after the last tag."""
         prompt = list(ids_of(self._layout.encode(path)))
-        return ScoreRequest({"prompt": prompt, "logprobs": 2, **_two_tokens(self._ids)}, self._read)
+        return ScoreRequest({"prompt": prompt, "logprobs": 2, **IDS, **one_token(self._ids)}, self._read)
 
     def _read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the good token's probability against the bad one's."""
-        read = _Continuations.model_validate_json(text)
-        given = read.choices[0].logprobs.top_logprobs[0] if read.choices else {}
-        return _probability(given, self._ids), read
-
-
-class _Alternative(BaseModel):
-    token: str
-    logprob: float
-
-
-class _Position(BaseModel):
-    top_logprobs: list[_Alternative]
-
-
-class _Positions(BaseModel):
-    content: list[_Position]
-
-
-class _Turn(BaseModel):
-    logprobs: _Positions
-
-
-class _Turns(ServerReply):
-    choices: list[_Turn]
+        reply = Continuations.model_validate_json(text)
+        return share_of_good(*logprobs_of(reply.logprobs(), self._ids)), reply
 
 
 class ServedChatPrm(ServedPrm):
@@ -153,15 +125,15 @@ class ServedChatPrm(ServedPrm):
             "add_generation_prompt": False,
             "logprobs": True,
             "top_logprobs": 2,
-            **_two_tokens(self._ids),
+            **IDS,
+            **one_token(self._ids),
         }
         return ScoreRequest(body, self._read)
 
     def _read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the good token's probability against the bad one's."""
-        read = _Turns.model_validate_json(text)
-        given = read.choices[0].logprobs.content[0].top_logprobs if read.choices else []
-        return _probability({one.token: one.logprob for one in given}, self._ids), read
+        reply = ContinuedTurns.model_validate_json(text)
+        return share_of_good(*logprobs_of(reply.logprobs(), self._ids)), reply
 
 
 def served_prm_token(
@@ -231,19 +203,3 @@ def served_prm_token(
         scorer = ServedTokenPrm(*common, TextLayout(words.tokenizer, tag, tag_id), good_id, bad_id)
     run(scorer.check())
     return scorer
-
-
-def _two_tokens(ids: Sequence[int]) -> dict[str, Any]:
-    return {"max_tokens": 1, "temperature": 0, "logprob_token_ids": list(ids), "return_tokens_as_token_ids": True}
-
-
-def _probability(given: dict[str, float], ids: Sequence[int]) -> float:
-    """Softmax over the good and the bad token, of the good one."""
-    try:
-        good, bad = (given[f"token_id:{token}"] for token in ids)
-    except KeyError as error:
-        raise QuestionError(
-            f"the served PRM gave no log-probability of {error.args[0]}: serve it with a vLLM that knows "
-            "`logprob_token_ids` (0.32 does)"
-        ) from None
-    return 1 / (1 + math.exp(min(bad - good, 700.0)))

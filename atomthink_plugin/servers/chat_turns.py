@@ -23,7 +23,7 @@ class ChatTurns:
     """Writes messages; an image is encoded once while it lives."""
 
     def __init__(self) -> None:
-        self._url = PerImage(_data_url)
+        self._url = PerImage(data_url)
 
     def __call__(self, messages: Sequence[Message]) -> tuple[Turn, ...]:
         """Returns the messages as turns.
@@ -45,7 +45,12 @@ class ChatTurns:
         return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
-def _data_url(image: Image) -> str:
+def data_url(image: Image) -> str:
+    """Returns an image as a data URL, its pixels unchanged.
+
+    Raises:
+        QuestionError: It cannot be read.
+    """
     picture = to_rgb(image)
     # Metadata of the file (a transparent colour, a profile) would change its pixels in the conversion.
     picture.info.clear()

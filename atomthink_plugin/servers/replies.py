@@ -140,7 +140,7 @@ def same_model(asked: str, replied: str) -> bool:
 
 def most_prompt(body: Mapping[str, Any]) -> int:
     """Returns how many tokens the prompt of a request can have: one for each byte, and generous room for the rest."""
-    ids = body.get("prompt") or body.get("input") or ()
+    ids = body.get("prompt") or body.get("input") or body.get("token_ids") or ()
     size, images = content_of(body)
     return len(ids) + size + _HIDDEN + _IMAGE * images
 
@@ -151,5 +151,5 @@ def content_of(body: Mapping[str, Any]) -> tuple[int, int]:
     parts = [part for content in contents if not isinstance(content, str) for part in content]
     texts = [content for content in contents if isinstance(content, str)]
     texts += [part["text"] for part in parts if part["type"] == "text"]
-    images = sum(part["type"] == "image_url" for part in parts)
+    images = sum(part["type"] == "image_url" for part in (*parts, *(body.get("content_parts") or ())))
     return sum(len(text.encode("utf-8", "replace")) for text in texts), images

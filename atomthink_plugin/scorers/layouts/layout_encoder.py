@@ -85,6 +85,14 @@ class LayoutEncoder:
         asked, steps, _ = self._asked(path)
         return self._writer.write(arranged(self._profile, asked, steps))
 
+    def images(self, path: Path) -> list[Image]:
+        """Returns the images that the PRM reads, in their order in the text.
+
+        Raises:
+            QuestionError: The question has too many images.
+        """
+        return self._images.of(path.question)
+
     def encode(self, path: Path) -> Encoding:
         """Returns the input up to the reading position.
 
