@@ -12,15 +12,17 @@ from atomthink_plugin.api import AtomThinkError, Format, Sampling, Scorer, Searc
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.formats.cot import Cot
 from atomthink_plugin.formats.direct import Direct
-from atomthink_plugin.identity import matters
 from atomthink_plugin.inference.image_input import MAX_PIXELS
 from atomthink_plugin.plugins.arguments import NUMBERS_AS_TEXT, bind, convert, parameters, pick, reject_unknown
-from atomthink_plugin.plugins.hookspecs import FormatFactory, ScorerFactory
+from atomthink_plugin.plugins.hookspecs import FormatFactory
 from atomthink_plugin.plugins.old_contract import outdated_format
 from atomthink_plugin.plugins.registry import Registry, registry
 from atomthink_plugin.policies import PolicyPlan, Roles, role_arguments, run_policy
 from atomthink_plugin.runtime.runner import OnError
 from atomthink_plugin.runtime.settings import Settings
+from atomthink_plugin.scorer_plans import ScorerChoice, ScorerPlan, scorer_arguments, scorer_choice
+from atomthink_plugin.scorers.critic_choice import critic_profile
+from atomthink_plugin.scorers.critic_profile import CriticProfile
 from atomthink_plugin.scorers.detect import DetectedPrm, detect_prm
 from atomthink_plugin.scorers.prm_profile import PublishedModel
 from atomthink_plugin.scorers.profile_catalogue import profile_named, profile_of
@@ -144,7 +146,8 @@ class Plan:
         arguments: The common arguments.
         policy: Makes the policy.
         roles: Makes the policy of each role of the search; the run's own where an optional role is not given.
-        scorer: Makes the scorer; None where the search does without.
+        scorer: Makes the scorer, with the loaded critic if it has one; None where the search does without.
+        critic: Makes the policy that a generative scorer asks; None for other scorers.
         search: The search, ready.
         search_name: `direct`, `cot`, `quick` or the registered name of a slow search.
         format: How the policy is asked.
@@ -155,7 +158,8 @@ class Plan:
     arguments: RunArguments
     policy: PolicyPlan
     roles: Mapping[str, PolicyPlan]
-    scorer: Callable[[], Scorer] | None
+    scorer: Callable[..., Scorer] | None
+    critic: PolicyPlan | None
     search: Search
     search_name: str
     format: Format
@@ -183,13 +187,14 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     name, kind = _search(common, offers.searches)
     if not kind.scored:
         _refuse_scorer(given, common, offers)
-    scorer_kind, scorer_factory = _scorer(common, kind, offers.scorers, typed)
+    scorer = _scorer(common, kind, offers, typed)
+    scorer_kind = scorer.kind if scorer is not None else None
     roles = Roles(name, kind, policy, typed, offers.policies)
     form_name, form_factory = _format_factory(common, kind, given, offers.formats)
 
     search_names = parameters(kind.factory)
     form_names = parameters(form_factory, "format_")
-    scorer_names = parameters(scorer_factory, "prm_") if scorer_factory else {}
+    scorer_names = scorer.names if scorer is not None else set()
     valid = everywhere.union(chosen.names, roles.names, search_names, form_names, scorer_names)
     reject_unknown(given, valid, {**_elsewhere(offers), **role_arguments(kind, offers.policies)})
 
@@ -198,10 +203,11 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     profile = _profile(common, scorer_kind, typed)
     if profile is not None and "aggregate" in search_names and "aggregate" in profile.model_fields_set:
         search_arguments.setdefault("aggregate", profile.aggregate)
-    scorer_arguments = bind(scorer_factory, typed, scorer_names, f"scorer={scorer_kind}") if scorer_factory else {}
+    _check_scope(name, kind, profile, offers.searches)
+    planned_scorer = scorer.plan(typed) if scorer is not None else None
     policy_plan = chosen.plan(typed)
     role_plans = roles.plan(policy_plan)
-    settings = _settings(common, kind, scored=scorer_factory is not None)
+    settings = _settings(common, kind, scored=scorer is not None)
     form = _format(form_name, form_factory, form_arguments)
     with no_exit(f"the search {name!r}"):
         if kind.check_format is not None:
@@ -211,7 +217,8 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
         arguments=common,
         policy=policy_plan,
         roles=role_plans,
-        scorer=(lambda: scorer_factory(**scorer_arguments)) if scorer_factory else None,
+        scorer=planned_scorer.make if planned_scorer is not None else None,
+        critic=planned_scorer.critic if planned_scorer is not None else None,
         search=search,
         search_name=name,
         format=form,
@@ -222,25 +229,10 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
             "policy": policy_plan.identity,
             "roles": {role: planned.identity for role, planned in role_plans.items() if planned != policy_plan},
             "search": {"name": name, **search_arguments},
-            "scorer": {"kind": scorer_kind, **matters(scorer_arguments)},
+            "scorer": planned_scorer.identity if planned_scorer is not None else {"kind": None},
             "settings": asdict(settings),
         },
     )
-
-
-@dataclass(frozen=True, slots=True)
-class ScorerPlan:
-    """A checked scorer without a policy.
-
-    Attributes:
-        kind: Its registered name.
-        make: Loads it.
-        identity: The kind and the arguments that change its scores.
-    """
-
-    kind: str
-    make: Callable[[], Scorer]
-    identity: Mapping[str, Any]
 
 
 def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
@@ -249,18 +241,22 @@ def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
     Raises:
         AtomThinkError: Names the argument, the value, and what is valid.
     """
-    scorers = registry().scorers
+    offers = registry()
     given = {name: value for name, value in typed.items() if value is not None}
     common = _common({name: given[name] for name in ("prm", "scorer") if name in given})
     if common.prm is None and common.scorer is None:
-        raise AtomThinkError(f"no scorer is named: pass `--prm CHECKPOINT`; scorers: {', '.join(scorers)}")
+        raise AtomThinkError(f"no scorer is named: pass `--prm CHECKPOINT`; scorers: {', '.join(offers.scorers)}")
     kind = common.scorer or _detected(common.prm or "", given).scorer
-    factory: ScorerFactory = pick("scorer", kind, scorers)
-    names = parameters(factory, "prm_")
-    elsewhere = _places((f"scorer={name}", parameters(other, "prm_")) for name, other in scorers.items())
-    reject_unknown(given, {"scorer", *names}, elsewhere)
-    arguments = bind(factory, given, names, f"scorer={kind}")
-    return ScorerPlan(kind, lambda: factory(**arguments), {"kind": kind, **matters(arguments)})
+    chosen = scorer_choice(kind, offers.scorers, offers.policies, given)
+    reject_unknown(given, {"scorer", *chosen.names}, _places(_of_scorers(offers)))
+    _profile(common, kind, given)
+    return chosen.plan(given)
+
+
+def _of_scorers(offers: Registry) -> Iterable[tuple[str, Iterable[str]]]:
+    """Yields the arguments of each scorer."""
+    for name, factory in offers.scorers.items():
+        yield f"scorer={name}", scorer_arguments(factory, offers.policies)
 
 
 def _fields(form: Format) -> dict[str, Any]:
@@ -308,28 +304,39 @@ def _refuse_scorer(given: Mapping[str, Any], common: RunArguments, offers: Regis
         )
 
 
-def _scorer(
-    common: RunArguments, kind: SearchKind, scorers: Mapping[str, ScorerFactory], typed: Mapping[str, Any]
-) -> tuple[str | None, ScorerFactory | None]:
+def _scorer(common: RunArguments, kind: SearchKind, offers: Registry, typed: Mapping[str, Any]) -> ScorerChoice | None:
     """Returns the scorer of a search that uses one; None where the search does without."""
     if not kind.scored:
-        return None, None
+        return None
     if common.scorer is None and common.prm is None:
         if kind.scorer_optional:
-            return None, None
+            return None
         raise AtomThinkError(
             f"`search={common.search or 'beam'}` scores steps and no scorer is named: pass `prm=CHECKPOINT`, or "
-            f"`scorer=confidence` for the policy's own confidence; scorers: {', '.join(scorers)}"
+            f"`scorer=confidence` for the policy's own confidence; scorers: {', '.join(offers.scorers)}"
         )
     name = common.scorer or _detected(common.prm or "", typed).scorer
-    return name, pick("scorer", name, scorers)
+    return scorer_choice(name, offers.scorers, offers.policies, typed)
+
+
+def _check_scope(
+    name: str, kind: SearchKind, profile: PublishedModel | None, searches: Mapping[str, SearchKind]
+) -> None:
+    """Raises if the PRM reads finished chains and the search compares unfinished steps."""
+    if not isinstance(profile, CriticProfile) or profile.critique.scope != "chain" or kind.chains or not kind.scored:
+        return
+    fitting = ", ".join(other for other, each in searches.items() if each.chains)
+    raise AtomThinkError(
+        f"`search={name}` scores unfinished steps, and the PRM {profile.names[0]} reads finished chains: use one of "
+        f"{fitting}"
+    )
 
 
 def _detected(prm: str, typed: Mapping[str, Any]) -> DetectedPrm:
     """Returns how a PRM is read, in this process or, with `prm_base_url=`, where it is served."""
     revision, profile = (convert(name, typed.get(name), str | None) for name in ("prm_revision", "prm_profile"))
     found = detect_prm(prm, revision, profile)
-    if "prm_base_url" not in typed:
+    if "prm_base_url" not in typed or found.scorer == "prm_judge":  # a critic is served as any policy is
         return found
     if found.scorer == "prm_likelihood":
         raise AtomThinkError(
@@ -344,6 +351,8 @@ def _profile(common: RunArguments, scorer: str | None, typed: Mapping[str, Any])
     if scorer is None or not scorer.endswith(("prm_profiled", "prm_judge")):
         return None
     name = convert("prm_profile", typed.get("prm_profile"), str | None)
+    if scorer == "prm_judge":
+        return critic_profile(common.prm or "", name)
     found = profile_of(common.prm or "") if name is None else profile_named(name)
     return None if found is None else found.model
 
@@ -399,7 +408,7 @@ def _elsewhere(offers: Registry) -> dict[str, str]:
         [
             *((where, parameters(kind.factory)) for where, kind in searches.items()),
             *((where, role_arguments(kind, offers.policies)) for where, kind in searches.items()),
-            *((f"scorer={name}", parameters(factory, "prm_")) for name, factory in offers.scorers.items()),
+            *_of_scorers(offers),
             *((where, parameters(factory, "format_")) for where, factory in formats.items()),
         ]
     )

@@ -212,6 +212,23 @@ def transformers_policy(
         chat_template=chat_template,
         attn_implementation=attn_implementation,
     )
+    return checked_policy(checkpoint, pretrained, batch_size, cache_gib)
+
+
+def checked_policy(
+    checkpoint: Checkpoint, pretrained: str, batch_size: BatchSize, cache_gib: float
+) -> TransformersPolicy:
+    """Returns the policy of a checkpoint that has answered a few questions.
+
+    Args:
+        checkpoint: The loaded model.
+        pretrained: What the user named, for the message.
+        batch_size: As in `TransformersPolicy`.
+        cache_gib: As in `TransformersPolicy`.
+
+    Raises:
+        AtomThinkError: It cannot answer them.
+    """
     policy = TransformersPolicy(checkpoint, batch_size=batch_size, cache_gib=cache_gib)
     try:
         policy.check()

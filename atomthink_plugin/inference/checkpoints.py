@@ -46,6 +46,7 @@ from atomthink_plugin.inference.checkpoint_files import (
 )
 from atomthink_plugin.inference.internvl_checkpoints import in_internvl_format, load_internvl_format
 from atomthink_plugin.inference.llava_checkpoints import in_llava_format, load_llava_format
+from atomthink_plugin.inference.text_processor import TextProcessor
 
 _HEAD_BIAS: Final = "score.bias"
 """The one weight of a head that checkpoints of other classes may do without."""
@@ -337,6 +338,40 @@ def load_remote_prm(
             return _ready(model, tokenizer_of(request), None, request)
         processor = processor_of(request)
         return _ready(model, processor.tokenizer, processor, request)
+
+
+def load_text_policy(
+    pretrained: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    chat_template: str | None = None,
+    argument: str = "pretrained",
+) -> Checkpoint:
+    """Loads a language model that reads no images and writes text.
+
+    Args:
+        pretrained: A folder or the id of a repository on the model hub.
+        revision: Branch, tag or commit on the hub.
+        dtype: As in `load_multimodal`.
+        device: As in `load_multimodal`.
+        trust_remote_code: Whether to run Python code that comes with the checkpoint.
+        chat_template: File with a Jinja chat template, for checkpoints that bring none.
+        argument: Name of the user's argument that held `pretrained`, for messages.
+
+    Raises:
+        AtomThinkError: It cannot be loaded, or is no causal language model.
+    """
+    request = checked(pretrained, revision, dtype, device, trust_remote_code, argument)
+    require(request, config_of(request), "causal")
+    tokenizer = tokenizer_of(request)
+    processor: Any = TextProcessor(tokenizer)
+    set_chat_template(processor, chat_template, request)
+    model = _load(AutoModelForCausalLM, "causal", request)
+    model.generation_config = neutral(model.generation_config)
+    return _ready(model, tokenizer, processor, request)
 
 
 def neutral(config: GenerationConfig) -> GenerationConfig:

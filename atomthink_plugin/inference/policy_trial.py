@@ -18,6 +18,7 @@ from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.inference.decoding import Decoder, GenerationRequest, reply_ids
 from atomthink_plugin.inference.encoding import Encoder, Encoding, collate
 from atomthink_plugin.inference.sampling import Completion, Draw
+from atomthink_plugin.inference.text_processor import TextProcessor
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ def trials(checkpoint: Checkpoint, encoder: Encoder) -> list[Trial]:
     """
     made: list[Trial] = []
     failed: dict[bool, Exception] = {}
-    for images in (True, False):
+    kinds = (False,) if isinstance(checkpoint.processor, TextProcessor) else (True, False)
+    for images in kinds:
         try:
             prompts = _prompts(encoder, images)
             if min(encoder.fit(prompt, _TOKENS) for prompt in prompts) == _TOKENS:
@@ -97,8 +99,8 @@ def trials(checkpoint: Checkpoint, encoder: Encoder) -> list[Trial]:
                 made.append(Trial(tuple(_expected(checkpoint, prompt) for prompt in prompts), slack))
         except Exception as error:
             failed[images] = error
-    if len(failed) == 2:
-        raise failed[True]
+    if len(failed) == len(kinds):
+        raise failed[kinds[0]]
     for images, failure in failed.items():
         level, which = (logging.WARNING, "with an image") if images else (logging.INFO, "without an image")
         reason = f"{type(failure).__name__}: {first_line(failure)}"

@@ -54,11 +54,13 @@ def atomthink_policies() -> Mapping[str, PolicyFactory]:
     from atomthink_plugin.model_adapters.emova_policy import emova_policy
     from atomthink_plugin.model_adapters.openai_policy import openai_policy
     from atomthink_plugin.model_adapters.registered_policy import registered_policy
+    from atomthink_plugin.model_adapters.text_policy import text_policy
     from atomthink_plugin.model_adapters.transformers_policy import transformers_policy
     from atomthink_plugin.model_adapters.vllm_policy import vllm_policy
 
     return {
         "transformers": transformers_policy,
+        "transformers_text": text_policy,
         "openai": openai_policy,
         "vllm": vllm_policy,
         "lmms": registered_policy,
@@ -71,6 +73,7 @@ def atomthink_scorers() -> Mapping[str, ScorerFactory]:
     """Returns the scorers."""
     from atomthink_plugin.scorers.confidence import confidence
     from atomthink_plugin.scorers.prm_head import prm_head
+    from atomthink_plugin.scorers.prm_judge import prm_judge
     from atomthink_plugin.scorers.prm_likelihood import prm_likelihood
     from atomthink_plugin.scorers.prm_profiled import prm_profiled
     from atomthink_plugin.scorers.prm_token import prm_token
@@ -84,6 +87,7 @@ def atomthink_scorers() -> Mapping[str, ScorerFactory]:
         "prm_head": prm_head,
         "prm_likelihood": prm_likelihood,
         "served_prm_profiled": served_prm_profiled,
+        "prm_judge": prm_judge,
         "served_prm_token": served_prm_token,
         "served_prm_head": served_prm_head,
         "confidence": confidence,

@@ -10,9 +10,10 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.config import ScorerPlan, scorer_plan
+from atomthink_plugin.config import scorer_plan
 from atomthink_plugin.plugins.arguments import read_pairs
 from atomthink_plugin.plugins.registry import registry
+from atomthink_plugin.scorer_plans import ScorerPlan
 
 _FILE: Final = "file:"
 

@@ -19,6 +19,9 @@ from atomthink_plugin.version import __version__
 
 log = logging.getLogger(__name__)
 
+_CRITIC: Final = "the scorer's critic"
+"""Where the policies of a run have the one that its scorer asks. No role of a search has such a name."""
+
 _QUESTION: Final = Path(Question("check", (Message("user", ("What is 1 + 1?",)),)))
 _TRIED: Final = (_QUESTION, _QUESTION.extend(Step("Step 1: Add the two numbers.")))
 """Paths for checking, before the first question, that a policy can answer the prompts of the format."""
@@ -32,8 +35,9 @@ def build(plan: Plan) -> Runner:
     """
     roles = _policies(plan)
     policy = roles.pop("policy")
+    critic = (roles.pop(_CRITIC),) if plan.critic is not None else ()
     with no_exit(f"the scorer {plan.identity['scorer']['kind']!r}"):
-        scorer = plan.scorer() if plan.scorer is not None else None
+        scorer = plan.scorer(*critic) if plan.scorer is not None else None
     check_policy(plan.format, policy)
     if (check := getattr(policy, "check_prompts", None)) is not None:
         check([prompt_after(plan.format, path) for path in _TRIED], plan.settings.sampling)
@@ -50,10 +54,13 @@ def build(plan: Plan) -> Runner:
 
 
 def _policies(plan: Plan) -> dict[str, Policy]:
-    """Loads the policies of the run and of each role. Roles with the same plan share one policy."""
+    """Loads the policies of the run, of each role and of the scorer. Equal plans share one policy."""
     loaded: list[tuple[PolicyPlan, Policy]] = []
     found: dict[str, Policy] = {}
-    for role, planned in {"policy": plan.policy, **plan.roles}.items():
+    planned_by_role = {"policy": plan.policy, **plan.roles}
+    if plan.critic is not None:
+        planned_by_role[_CRITIC] = plan.critic
+    for role, planned in planned_by_role.items():
         policy = next((made for other, made in loaded if other == planned), None)
         if policy is None:
             policy = planned()

@@ -26,6 +26,7 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
+from atomthink_plugin.scorers.critic_choice import critic_profile
 from atomthink_plugin.scorers.critic_profile import CriticProfile, Critique, Preparation, render
 from atomthink_plugin.scorers.critic_prompts import CriticPrompts, json_object, stated
 

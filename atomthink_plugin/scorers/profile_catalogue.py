@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.scorers.critic_profile import CriticProfile
 from atomthink_plugin.scorers.prm_profile import Profile, PublishedModel
 
 _FOLDER: Final = Path(__file__).parent / "profiles"
@@ -22,7 +23,7 @@ _FOLDER: Final = Path(__file__).parent / "profiles"
 PROFILES: Final[dict[str, Path]] = {file.stem: file for file in sorted(_FOLDER.glob("*.yaml"))}
 """Files by the names of their profiles. The registry adds those of other packages."""
 
-SCHEMAS: Final[Mapping[str, type[PublishedModel]]] = {"layout": Profile}
+SCHEMAS: Final[Mapping[str, type[PublishedModel]]] = {"layout": Profile, "critique": CriticProfile}
 """Schemas by the section that tells a file of one kind from those of the others."""
 
 _CACHED: Final = "models--"

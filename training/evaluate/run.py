@@ -13,9 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from atomthink_plugin.api import AtomThinkError, Scorer
-from atomthink_plugin.config import ScorerPlan, scorer_plan
+from atomthink_plugin.config import scorer_plan
 from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.report.output_files import write_json
+from atomthink_plugin.scorer_plans import ScorerPlan
 from atomthink_plugin.tables import print_grid
 from atomthink_plugin.training.evaluate.metrics import measure
 from atomthink_plugin.training.evaluate.readers import LabelledSet, read_set

@@ -1,0 +1,49 @@
+"""Lets a language model without images take prompts as a multimodal one does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+
+class TextProcessor:
+    """A tokenizer with the interface of a processor.
+
+    Attributes:
+        tokenizer: The tokenizer.
+        chat_template: Its chat template.
+
+    Args:
+        tokenizer: The tokenizer.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self.chat_template: Any = tokenizer.chat_template
+
+    def apply_chat_template(self, chat: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+        """Returns the turns as the chat template writes them. Each turn is one text.
+
+        Raises:
+            ValueError: A turn has an image.
+        """
+        turns = [{"role": turn["role"], "content": "".join(map(_text, turn["content"]))} for turn in chat]
+        return self.tokenizer.apply_chat_template(turns, chat_template=self.chat_template, **options)
+
+    def __call__(self, text: Sequence[str], images: Sequence[Any] | None = None, **options: Any) -> Mapping[str, Any]:
+        """Returns the ids of a text.
+
+        Raises:
+            ValueError: There are images.
+        """
+        if images:
+            raise ValueError("the model reads text alone")
+        return self.tokenizer(list(text), **options)
+
+
+def _text(part: Mapping[str, Any]) -> str:
+    if part["type"] != "text":
+        raise ValueError("the model reads text alone")
+    return str(part["text"])
