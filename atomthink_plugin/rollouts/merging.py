@@ -57,7 +57,7 @@ def _joined(known: RolloutSet, record: RolloutSet) -> RolloutSet:
         raise ValueError(f"the id {known.id!r} occurred before with another question")
     if None not in (known.gold, record.gold) and known.gold != record.gold:
         raise ValueError(f"its right answer is {record.gold!r}, in an earlier record of the question {known.gold!r}")
-    policies = dict.fromkeys(name for name in (known.policy, record.policy) if name)
+    policies = dict.fromkeys(filter(None, (*known.policy.split(", "), *record.policy.split(", "))))
     return replace(
         known,
         candidates=(*known.candidates, *record.candidates),

@@ -137,7 +137,10 @@ def _of_rows(source: str, rows: Sequence[SourceRow | Reject], format: str | None
     found: list[tuple[str, RolloutSet]] = []
     for row in used:
         try:
-            found += [(row.where, one) for one in reader.read(row)]
+            sets = list(reader.read(row))
+            if not all(one.candidates for one in sets):
+                raise ValueError("it has no candidates")
+            found += [(row.where, one) for one in sets]
         except ValueError as error:
             rejects.append(Reject(row.where, describe_error(error), row.fields))
     notes = reader.notes([one for _, one in found])

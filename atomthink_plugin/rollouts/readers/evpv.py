@@ -46,7 +46,7 @@ class _EvpvQuestion(PublishedRecord):
 def _read(row: SourceRow) -> list[RolloutSet]:
     found = _EvpvQuestion.model_validate(row.fields)
     numbers = sorted(int(match[1]) for match in map(_RESPONSE.fullmatch, row.fields) if match)
-    responses = [_EvpvResponse.model_validate(row.fields[f"vlmresponse{number}"]) for number in numbers]
+    responses = [_EvpvResponse.of_field(row.fields, f"vlmresponse{number}") for number in numbers]
     name = found.pid or found.id
     return [
         RolloutSet(

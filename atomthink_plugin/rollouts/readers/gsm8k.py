@@ -32,7 +32,7 @@ class _Question(PublishedRecord):
 
 def _read(row: SourceRow) -> list[RolloutSet]:
     found = _Question.model_validate(row.fields)
-    solutions = [_Solution.model_validate(row.fields[model]) for model in MODELS]
+    solutions = [_Solution.of_field(row.fields, model) for model in MODELS]
     return [
         RolloutSet(
             id="",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from atomthink_plugin.json_rows import describe_error
 from atomthink_plugin.rollouts.rollout_set import RolloutSet
 from atomthink_plugin.source_rows import SourceRow
 
@@ -57,3 +58,17 @@ class PublishedRecord(BaseModel):
     """The fields that a reader needs of a published record. Others are ignored, and numbers are taken as text."""
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+
+    @classmethod
+    def of_field(cls, fields: Mapping[str, Any], name: str) -> Self:
+        """Returns the record in a field.
+
+        Raises:
+            ValueError: There is none, or it is not valid. The message names the field.
+        """
+        try:
+            return cls.model_validate(fields[name])
+        except KeyError:
+            raise ValueError(f"{name}: missing") from None
+        except ValidationError as error:
+            raise ValueError(f"{name}: {describe_error(error)}") from None
