@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import fmean, pvariance
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 _Z: Final = 1.959963984540054
@@ -96,7 +98,12 @@ def bootstrap_difference(differences: Sequence[float], seed: int = 0) -> Estimat
     """
     if not differences:
         return 0.0, -1.0, 1.0
-    count = len(differences)
-    weights = np.random.default_rng(seed).multinomial(count, [1 / count] * count, _RESAMPLES)
-    low, high = np.quantile(weights @ np.array(differences) / count, (0.025, 0.975))
+    resampled = _resamples(len(differences), seed) @ np.array(differences)
+    low, high = np.quantile(resampled / len(differences), (0.025, 0.975))
     return fmean(differences), float(low), float(high)
+
+
+@lru_cache(maxsize=1)
+def _resamples(count: int, seed: int) -> NDArray[np.float64]:
+    """Returns how often each question is in each resample."""
+    return np.random.default_rng(seed).multinomial(count, [1 / count] * count, _RESAMPLES).astype(np.float64)

@@ -84,17 +84,22 @@ class CandidateScores:
         return self
 
 
-def scores_in_file(sets: Sequence[RolloutSet], prm: str) -> CandidateScores:
-    """Returns the step scores of the PRM `prm` that the file of the candidates has.
+def scores_in_file(sets: Sequence[RolloutSet], named: str, prm: str) -> CandidateScores:
+    """Returns step scores that the file of the candidates has.
+
+    Args:
+        sets: The questions with their candidates, which have steps.
+        named: The name of the scores in the file.
+        prm: Their name in reports.
 
     Raises:
         AtomThinkError: No candidate has scores of such a PRM that fit its steps.
     """
     names = sorted({name for one in sets for candidate in one.candidates for name in candidate.scores})
-    if prm not in names:
+    if named not in names:
         have = f"It has those of {', '.join(names)}" if names else "It has no step scores"
-        raise AtomThinkError(f"`--prm file:{prm}`: the file has no step scores of {prm!r}. {have}")
-    found = [[_checked(one.scores.get(prm), one.steps or ()) for one in asked.candidates] for asked in sets]
+        raise AtomThinkError(f"`--prm file:{named}`: the file has no step scores of that name. {have}")
+    found = [[_checked(one.scores.get(named), one.steps or ()) for one in asked.candidates] for asked in sets]
     return CandidateScores(prm, found, Usage(), own=True).require_one()
 
 

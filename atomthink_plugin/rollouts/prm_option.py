@@ -26,13 +26,13 @@ class NamedPrm:
 
     Attributes:
         name: Its name in reports, unique in a run.
-        typed: What the user typed.
         plan: How it is loaded; None for step scores that the file of candidates has.
+        in_file: The name of these scores in the file.
     """
 
     name: str
-    typed: str
     plan: ScorerPlan | None
+    in_file: str = ""
 
 
 def read_prms(typed: Sequence[str]) -> list[NamedPrm]:
@@ -45,7 +45,7 @@ def read_prms(typed: Sequence[str]) -> list[NamedPrm]:
         raise AtomThinkError(f"`--prm {repeated[0]}` is given twice. Leave one out")
     names = [_short(text) for text in typed]
     return [
-        NamedPrm(short if names.count(short) == 1 else text, text, _plan(text))
+        NamedPrm(short if names.count(short) == 1 else text, _plan(text), _in_file(text))
         for short, text in zip(names, typed, strict=True)
     ]
 
@@ -85,7 +85,9 @@ def _split(text: str) -> tuple[str, str]:
 
 def _short(text: str) -> str:
     """Returns the last part of a checkpoint's name."""
-    if text.startswith(_FILE):
-        return text.removeprefix(_FILE)
-    prm, arguments = _split(text)
+    prm, arguments = (_in_file(text), "") if text.startswith(_FILE) else _split(text)
     return PurePath(prm).name or arguments
+
+
+def _in_file(text: str) -> str:
+    return text.removeprefix(_FILE) if text.startswith(_FILE) else ""

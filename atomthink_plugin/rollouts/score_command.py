@@ -146,7 +146,7 @@ def _all_scores(
     identities: dict[str, Mapping[str, Any]] = {}
     for prm in named:
         if prm.plan is None:
-            found.append(scores_in_file(sets, prm.name))
+            found.append(scores_in_file(sets, prm.in_file, prm.name))
             continue
         with no_exit(f"the scorer {prm.plan.kind!r}"):
             scorer = prm.plan.make()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import combinations, groupby
@@ -35,7 +35,7 @@ _SLACK: Final = 1e-9
 Selection = Literal["single", "majority", "weighted", "best_of_n", "pass"]
 
 Masks = NDArray[np.float64]
-"""Subsets of candidates as rows of 0 and 1, of shape (subsets, candidates)."""
+"""Subsets of candidates as columns of 0 and 1, of shape (candidates, subsets)."""
 
 
 class ScoredBy(NamedTuple):
@@ -102,23 +102,33 @@ class ExpectedAccuracy:
     variance: float = 0.0
 
 
-def expected_accuracy(pool: CandidatePool, rule: SelectionRule, n: int) -> ExpectedAccuracy:
-    """Returns the accuracy of a rule that chooses among `n` candidates of a question.
+def expected_accuracies(
+    pool: CandidatePool, rules: Iterable[SelectionRule], n: int
+) -> dict[SelectionRule, ExpectedAccuracy]:
+    """Returns the accuracy of each rule that chooses among `n` candidates of a question.
 
     Args:
         pool: The candidates, at least `n`.
-        rule: The rule.
-        n: How many of them are at hand, at least 1.
+        rules: The rules.
+        n: How many candidates are at hand, at least 1.
 
     Raises:
-        AtomThinkError: The rule is right more often than pass@N, so the data contradicts itself.
+        AtomThinkError: A rule is right more often than pass@N, so the data contradicts itself.
     """
-    if rule.kind in ("majority", "weighted"):
-        return _expected_vote(pool, rule, n)
-    values = [_closed_form(pool, rule, among, n) for among in (range(len(pool)), range(n))]
-    for value, among in zip(values, (pool.correct, pool.correct[:n]), strict=True):
-        _check_ceiling(pool, rule, n, value, pass_at(n, sum(among), len(among)))
-    return ExpectedAccuracy(*values)
+    total = len(pool)
+    drawn = _Ballots(pool, _masks(total, n, pool.question))
+    first = _Ballots(pool, (np.arange(total) < n).astype(np.float64)[:, None])
+    found = {}
+    for rule in rules:
+        if rule.kind in ("majority", "weighted"):
+            shares, own = (ballots.shares_of_right(pool, rule, n) for ballots in (drawn, first))
+            exact = math.comb(total, n) <= MAX_ENUMERATED
+            variance = 0.0 if exact else float(shares.var(ddof=1)) / DRAWN
+            found[rule] = ExpectedAccuracy(float(shares.mean()), float(own[0]), variance)
+        else:
+            values = (_closed_form(pool, rule, among, n) for among in (range(total), range(n)))
+            found[rule] = ExpectedAccuracy(*values)
+    return found
 
 
 def pass_at(n: int, right: int, total: int) -> float:
@@ -128,12 +138,12 @@ def pass_at(n: int, right: int, total: int) -> float:
 
 def _closed_form(pool: CandidatePool, rule: SelectionRule, among: Sequence[int], n: int) -> float:
     right = sum(pool.correct[i] for i in among)
-    if rule.kind == "single":
-        return right / len(among)
+    ceiling = pass_at(n, right, len(among))
     if rule.kind == "pass":
-        return pass_at(n, right, len(among))
-    assert rule.by is not None
-    return _best_of(pool, pool.values[rule.by], among, n)
+        return ceiling
+    value = right / len(among) if rule.by is None else _best_of(pool, pool.values[rule.by], among, n)
+    _check_ceiling(pool, rule, n, value, ceiling)
+    return value
 
 
 def _best_of(pool: CandidatePool, values: Sequence[float | None], among: Sequence[int], n: int) -> float:
@@ -156,19 +166,6 @@ def _rank(value: float | None) -> tuple[bool, float]:
     return value is not None, 0.0 if value is None else float(f"{value:.{_DIGITS}g}")
 
 
-def _expected_vote(pool: CandidatePool, rule: SelectionRule, n: int) -> ExpectedAccuracy:
-    weights = np.array([_weight(pool, rule, i) for i in range(len(pool))])
-    right = np.array(pool.correct, dtype=np.float64)
-    shares = []
-    for masks in (_masks(len(pool), n, pool.question), (np.arange(len(pool)) < n).astype(np.float64)[None, :]):
-        shares.append(_vote(pool, weights, masks))
-        # The ceiling is that of the same subsets: a mean over random ones may be above pass@N.
-        _check_ceiling(pool, rule, n, float(shares[-1].mean()), float((masks @ right > 0).mean()))
-    drawn, first = shares
-    exact = math.comb(len(pool), n) <= MAX_ENUMERATED
-    return ExpectedAccuracy(float(drawn.mean()), float(first[0]), 0.0 if exact else float(drawn.var(ddof=1)) / DRAWN)
-
-
 def _weight(pool: CandidatePool, rule: SelectionRule, i: int) -> float:
     """Returns the weight of a vote as a whole number, so that sums have no rounding errors and ties are exact."""
     if rule.by is None:
@@ -177,21 +174,37 @@ def _weight(pool: CandidatePool, rule: SelectionRule, i: int) -> float:
     return 0.0 if value is None else float(round(value * 10**_DIGITS))
 
 
-def _vote(pool: CandidatePool, weights: NDArray[np.float64], masks: Masks) -> NDArray[np.float64]:
-    """Returns, for each subset, the share of right candidates in the group with the largest weight; 0 if none votes.
+class _Ballots:
+    """Subsets of a question's candidates, and what all votes in them share.
 
-    Groups with the same weight count equally.
+    Attributes:
+        counts: For each group of answers and each subset, the number of candidates.
+        shares: The share of right ones among them.
+        any_right: Whether a subset has a right candidate.
     """
-    members = np.zeros((len(pool), len(pool.groups)))
-    for number, own in enumerate(pool.groups):
-        members[list(own), number] = 1.0
-    counts = masks @ members
-    totals = np.where(counts > 0, masks @ (members * weights[:, None]), -np.inf)
-    tied = (totals == totals.max(axis=1, keepdims=True, initial=-np.inf)) & (counts > 0)
-    right = masks @ (members * np.array(pool.correct, dtype=np.float64)[:, None])
-    shares = np.divide(right, counts, out=np.zeros_like(right), where=counts > 0)
-    found: NDArray[np.float64] = (tied * shares).sum(axis=1) / np.maximum(tied.sum(axis=1), 1)
-    return found
+
+    def __init__(self, pool: CandidatePool, masks: Masks) -> None:
+        self._masks = masks
+        self._members = np.zeros((len(pool.groups), len(pool)))
+        for number, own in enumerate(pool.groups):
+            self._members[number, list(own)] = 1.0
+        right = np.array(pool.correct, dtype=np.float64)
+        self.counts = self._members @ masks
+        self.shares = (self._members * right) @ masks / np.maximum(self.counts, 1)
+        self.any_right = right @ masks > 0
+
+    def shares_of_right(self, pool: CandidatePool, rule: SelectionRule, n: int) -> NDArray[np.float64]:
+        """Returns, for each subset, the share of right candidates in the group with the largest weight.
+
+        Groups with the same weight count equally. A subset without an answer is wrong.
+        """
+        weights = np.array([_weight(pool, rule, i) for i in range(len(pool))])
+        totals = np.where(self.counts > 0, (self._members * weights) @ self._masks, -1.0)
+        tied = (totals == totals.max(axis=0, initial=0.0)) & (self.counts > 0)
+        found: NDArray[np.float64] = (tied * self.shares).sum(axis=0) / np.maximum(tied.sum(axis=0), 1)
+        # The ceiling is that of the same subsets: a mean over random ones may be above pass@N.
+        _check_ceiling(pool, rule, n, float(found.mean()), float(self.any_right.mean()))
+        return found
 
 
 def _masks(total: int, n: int, seed: str) -> Masks:
@@ -200,18 +213,19 @@ def _masks(total: int, n: int, seed: str) -> Masks:
         return _all_masks(total, n)
     digest = hashlib.blake2b(f"{total}/{n}/{seed}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     chance = np.random.default_rng(int.from_bytes(digest, "big"))
-    drawn = np.argsort(chance.random((DRAWN, total)), axis=1)[:, :n]
-    masks = np.zeros((DRAWN, total))
-    np.put_along_axis(masks, drawn, 1.0, axis=1)
-    return masks
+    return _columns(np.argsort(chance.random((DRAWN, total)), axis=1)[:, :n], total)
 
 
 @lru_cache(maxsize=32)
 def _all_masks(total: int, n: int) -> Masks:
-    subsets = np.array(list(combinations(range(total), n)), dtype=np.intp).reshape(-1, n)
+    return _columns(np.array(list(combinations(range(total), n)), dtype=np.intp).reshape(-1, n), total)
+
+
+def _columns(subsets: NDArray[np.intp], total: int) -> Masks:
+    """Returns the masks of subsets, which are given as rows of indices."""
     masks = np.zeros((len(subsets), total))
     np.put_along_axis(masks, subsets, 1.0, axis=1)
-    return masks
+    return np.ascontiguousarray(masks.T)
 
 
 def _check_ceiling(pool: CandidatePool, rule: SelectionRule, n: int, value: float, ceiling: float) -> None:

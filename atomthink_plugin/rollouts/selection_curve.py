@@ -15,8 +15,9 @@ from atomthink_plugin.rollouts.selection import (
     ExpectedAccuracy,
     ScoredBy,
     SelectionRule,
-    expected_accuracy,
+    expected_accuracies,
 )
+from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 
 SINGLE, MAJORITY, PASS = SelectionRule("single"), SelectionRule("majority"), SelectionRule("pass")
@@ -90,16 +91,21 @@ def selection_curve(pools: Sequence[CandidatePool], at: Sequence[int]) -> list[S
         at: The numbers of candidates. Those that no question has are left out.
 
     Raises:
-        AtomThinkError: The data of a question contradicts itself, see `expected_accuracy`.
+        AtomThinkError: The data of a question contradicts itself, see `expected_accuracies`.
     """
     rules = selection_rules(pools)
+    work = {n: [pool for pool in pools if len(pool) >= n] for n in at}
     points = []
-    for n in at:
-        enough = [pool for pool in pools if len(pool) >= n]
-        if not enough:
-            continue
-        found = {rule: [expected_accuracy(pool, rule, n) for pool in enough] for rule in rules}
-        points += [_point(rule, n, own, found[MAJORITY]) for rule, own in found.items()]
+    with RunProgress(
+        sum(map(len, work.values())), "choose among candidates", unit="questions", rate_of=None
+    ) as progress:
+        for n, enough in work.items():
+            found: dict[SelectionRule, list[ExpectedAccuracy]] = {rule: [] for rule in rules}
+            for pool in enough:
+                for rule, accuracy in expected_accuracies(pool, rules, n).items():
+                    found[rule].append(accuracy)
+                progress.advance()
+            points += [_point(rule, n, own, found[MAJORITY]) for rule, own in found.items() if own]
     return points
 
 

@@ -211,9 +211,9 @@ def test_scores_of_the_file_are_used_where_they_fit_the_steps() -> None:
         asked(["a", "b"], vlm=[0.1, 0.2, 0.3]),
         asked(["a"], vlm=[math.nan]),
     ]
-    found = scores_in_file(sets, "vlm")
+    found = scores_in_file(sets, "vlm", "vlm")
     assert found.scores[0][0] == (0.1, 0.2)
     assert [[isinstance(one, str) for one in own] for own in found.scores] == [[False, True], [True], [True]]
     assert "3 scores for 2 steps" in str(found.scores[1][0])
     with pytest.raises(AtomThinkError, match="vlm"):
-        scores_in_file(sets, "other")
+        scores_in_file(sets, "other", "other")

@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.rollouts import selection
-from atomthink_plugin.rollouts.selection import CandidatePool, ScoredBy, SelectionRule, expected_accuracy, pass_at
+from atomthink_plugin.rollouts.selection import CandidatePool, ScoredBy, SelectionRule, expected_accuracies, pass_at
 
 MEAN = ScoredBy("a", "mean")
 SINGLE, MAJORITY, PASS = SelectionRule("single"), SelectionRule("majority"), SelectionRule("pass")
 WEIGHTED, BEST = SelectionRule("weighted", MEAN), SelectionRule("best_of_n", MEAN)
 RULES = (SINGLE, MAJORITY, WEIGHTED, BEST, PASS)
+
+
+def expected_accuracy(pool: CandidatePool, rule: SelectionRule, n: int) -> selection.ExpectedAccuracy:
+    return expected_accuracies(pool, [rule], n)[rule]
 
 
 def by_hand(pool: CandidatePool, rule: SelectionRule, subset: Sequence[int]) -> Fraction:
