@@ -580,3 +580,24 @@ def prm_mine(chains: Path, /, *, out: Path, scoring: ScoringOptions = ScoringOpt
     writable("--scores", scoring.scores)
     writable("--out", out)
     mine(chains, out, scoring.arguments(), scoring.scores)
+
+
+def prm_profiles(name: str | None = None, /) -> None:
+    """List the published process reward models that `prm=` knows by their hub id.
+
+        atomthink prm profiles
+        atomthink prm profiles math_shepherd > own.yaml
+
+    Args:
+        name: Print this profile as YAML instead, for example as a start for one of your own.
+    """
+    from atomthink_plugin.plugins.registry import registry
+    from atomthink_plugin.scorers.profile_catalogue import all_profiles, profile_text
+    from atomthink_plugin.scorers.profile_listing import profile_grid
+    from atomthink_plugin.tables import print_grid
+
+    registry()  # adds the profiles of other packages
+    if name is None:
+        print_grid(profile_grid(all_profiles()))
+    else:
+        print(profile_text(name), end="")

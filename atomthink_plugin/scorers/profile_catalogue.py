@@ -51,16 +51,17 @@ def profile_named(name: str) -> NamedProfile:
     Raises:
         AtomThinkError: There is no such profile, or the file has faults; names all of them.
     """
-    if name in PROFILES:
-        return _read(name, PROFILES[name])
-    file = Path(os.path.expanduser(name))
-    if file.suffix in {".yaml", ".yml"} or file.is_file():
-        return _read(name, file)
-    close = get_close_matches(name, PROFILES, 3)
-    nearest = f" (did you mean {' or '.join(close)}?)" if close else ""
-    raise AtomThinkError(
-        f"prm_profile={name!r} is unknown{nearest}: name a YAML file, or one of {', '.join(sorted(PROFILES))}"
-    )
+    return _parsed(name, _content(name))
+
+
+def profile_text(name: str) -> str:
+    """Returns the YAML file of a valid profile.
+
+    Raises:
+        AtomThinkError: As for `profile_named`.
+    """
+    profile_named(name)
+    return _content(name).decode()
 
 
 def all_profiles() -> dict[str, NamedProfile]:
@@ -80,12 +81,18 @@ def profile_of(prm: str) -> NamedProfile | None:
     return None
 
 
-def _read(name: str, file: Path) -> NamedProfile:
+def _content(name: str) -> bytes:
+    file = PROFILES.get(name, Path(os.path.expanduser(name)))
+    if name not in PROFILES and file.suffix not in {".yaml", ".yml"} and not file.is_file():
+        close = get_close_matches(name, PROFILES, 3)
+        nearest = f" (did you mean {' or '.join(close)}?)" if close else ""
+        raise AtomThinkError(
+            f"prm_profile={name!r} is unknown{nearest}: name a YAML file, or one of {', '.join(sorted(PROFILES))}"
+        )
     try:
-        content = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise AtomThinkError(f"prm_profile={name!r} cannot be read: {error.strerror}") from error
-    return _parsed(name, content)
 
 
 @lru_cache(256)

@@ -1,0 +1,30 @@
+"""`atomthink prm profiles` prints what the YAML files say."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from atomthink_plugin.cli import main
+from atomthink_plugin.scorers.profile_catalogue import PROFILES, all_profiles
+from atomthink_plugin.scorers.profile_listing import HEADINGS, profile_grid
+
+
+def test_the_table_has_a_row_for_each_profile(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prm", "profiles"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in PROFILES)
+    rows = {row[0]: dict(zip(HEADINGS, row, strict=True)) for row in profile_grid(all_profiles()).cells}
+    assert rows.keys() == PROFILES.keys()
+    assert (rows["pure_prm"]["threshold"], rows["math_shepherd"]["threshold"]) == ("> 0.5", ">= 0.5")
+    assert (rows["pure_prm"]["aggregate"], rows["math_shepherd"]["aggregate"]) == ("", "min")
+    assert rows["reasoneval_34b"]["read at"] != rows["versaprm"]["read at"] == "tag"
+    for name, row in rows.items():
+        assert row["verified"] == yaml.safe_load(PROFILES[name].read_text()).get("verified", "transcription")
+
+
+def test_one_profile_is_printed_as_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prm", "profiles", "versaprm"]) == 0
+    assert capsys.readouterr().out == PROFILES["versaprm"].read_text(encoding="utf-8")
+    assert main(["prm", "profiles", "versa"]) == 2
+    assert "versaprm" in capsys.readouterr().err
