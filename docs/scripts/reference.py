@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import command_page
 import format_page
+import profile_page
 import recipe_page
 import run_pages
 from described import Argument, summary, undescribed
@@ -24,6 +25,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "arguments.md": run_pages.arguments_page,
     "searches.md": run_pages.searches_page,
     "formats.md": format_page.formats_page,
+    "prm-profiles.md": profile_page.profiles_page,
     "commands.md": command_page.commands_page,
     "recipes.md": recipe_page.recipes_page,
 }

@@ -12,13 +12,12 @@ from atomthink_plugin.api import Path, QuestionError
 from atomthink_plugin.inference.encoding import Encoder, Encoding, control_tokens, neutralise, text_encoding
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.prefix_cache.tree import common
-from atomthink_plugin.scorers.layouts.arrangement import Arrangement, AskedText
-from atomthink_plugin.scorers.layouts.asked import asked_turn
+from atomthink_plugin.scorers.layouts.arranged import arranged
+from atomthink_plugin.scorers.layouts.arrangement import AskedText
 from atomthink_plugin.scorers.layouts.chat_writer import ChatWriter
 from atomthink_plugin.scorers.layouts.image_rules import AskedImages
-from atomthink_plugin.scorers.layouts.tagged import tagged, tagged_pieces
-from atomthink_plugin.scorers.layouts.turns import turns
-from atomthink_plugin.scorers.prm_profile import AskedLayout, ChatMarkup, Profile, TaggedLayout, TurnsLayout
+from atomthink_plugin.scorers.layouts.tagged import tagged_pieces
+from atomthink_plugin.scorers.prm_profile import ChatMarkup, Profile, TaggedLayout
 from atomthink_plugin.scorers.scored_step import last_step
 
 if TYPE_CHECKING:
@@ -26,17 +25,6 @@ if TYPE_CHECKING:
 
 _FIRST_STEP: Final = "\ue0a8"
 """Stands for the first step, to find what stands before it. It is for private use in Unicode."""
-
-
-def arranged(profile: Profile, asked: AskedText, steps: Sequence[str]) -> Arrangement:
-    """Returns question and steps in the layout of a profile."""
-    match profile.layout:
-        case TurnsLayout() as layout:
-            return turns(layout, asked, steps)
-        case TaggedLayout() as layout:
-            return tagged(layout, asked, steps)
-        case AskedLayout() as layout:
-            return asked_turn(layout, asked, steps)
 
 
 class LayoutEncoder:
