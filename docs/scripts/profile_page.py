@@ -49,7 +49,7 @@ def _table(profiles: Mapping[str, NamedProfile]) -> str:
 
 def _profile(found: NamedProfile) -> Iterator[str]:
     model = found.model
-    yield f"## `{found.name}` {{ #{found.name} }}"
+    yield f"## `{found.name}`"
     if model.notes:
         yield model.notes
     yield "\n".join(f"- {name}: {text}" for name, text in _facts(model))

@@ -9,6 +9,7 @@ from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.scorers.detect import PUBLISHED, SECTION, SEPARATOR_TOKEN, PrmSettings
 from atomthink_plugin.scorers.prm_head import SYSTEM
+from atomthink_plugin.scorers.profile_catalogue import profile_named
 from atomthink_plugin.scorers.served_head import ServedHeadPrm
 from atomthink_plugin.scorers.served_token import ServedChatPrm, ServedTokenPrm
 from tests.docs.fences import fences
@@ -21,12 +22,18 @@ def test_each_scorer_is_a_kind() -> None:
     assert {code(row[0])[0] for row in table(section(PAGE, "## Kinds"))} == set(registry().scorers)
 
 
-def test_the_published_layouts_are_the_defaults() -> None:
-    rows = {code(row[0])[0]: row[2] for row in table(section(PAGE, "## Published PRMs")) if code(row[0])}
-    shown = rows["Quinn777/AtomThinkPRM"]
+def test_the_defaults_of_the_scorers_by_hand_are_those_of_the_page() -> None:
+    rows = {code(row[1])[0]: row[1] for row in table(section(PAGE, "## Published PRMs")) if code(row[1])}
+    shown = rows["scorer=prm_token"]
     named = {word: json.loads(text) for word, text in re.findall(r"(\w+) `(\"[^`]*\")`", shown)}
     assert named == {"tag": PUBLISHED.tag, "good": PUBLISHED.good, "bad": PUBLISHED.bad}
-    assert {SYSTEM, SEPARATOR_TOKEN} <= set(code(rows["Qwen/Qwen2.5-Math-PRM-7B"]))
+    assert SEPARATOR_TOKEN in code(rows["scorer=prm_head"])
+
+
+def test_the_default_layouts_are_those_of_two_profiles() -> None:
+    psa, qwen = (profile_named(name).model for name in ("math_psa", "qwen2_5_math_prm"))
+    assert (psa.layout.tag, psa.read.good, psa.read.bad) == (PUBLISHED.tag, PUBLISHED.good, PUBLISHED.bad)
+    assert (qwen.layout.system, qwen.layout.tag) == (SYSTEM, SEPARATOR_TOKEN)
 
 
 def test_each_setting_of_a_checkpoint_is_explained_and_the_example_is_valid() -> None:
