@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.api import Path, Step
-from atomthink_plugin.inference.checkpoint_files import load_preprocessor
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
+from atomthink_plugin.inference.preprocessors import load_preprocessor
 from atomthink_plugin.scorers.detect import PUBLISHED
 from atomthink_plugin.scorers.prm_head import Conversation
 from atomthink_plugin.scorers.prm_token import TextLayout

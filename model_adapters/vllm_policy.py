@@ -15,9 +15,9 @@ from pydantic import PositiveInt
 from atomthink_plugin.api import FinishReason, Prompt, Proposal, QuestionError, Sampling, Step, Usage
 from atomthink_plugin.image_memo import PerImage
 from atomthink_plugin.inference.batch_size import BatchSize
-from atomthink_plugin.inference.checkpoint_files import Preprocessor, load_preprocessor
 from atomthink_plugin.inference.context import least_tokens
 from atomthink_plugin.inference.encoding import ChatText, fitted, to_rgb
+from atomthink_plugin.inference.preprocessors import Preprocessor, load_preprocessor
 from atomthink_plugin.inference.text_samples import watched_in
 from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
 

@@ -20,9 +20,9 @@ import torch
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from atomthink_plugin.api import AtomThinkError, Message, Prompt, QuestionError, Step
-from atomthink_plugin.inference.checkpoint_files import Preprocessor
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.image_input import fitting
+from atomthink_plugin.inference.preprocessors import Preprocessor
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -145,7 +145,7 @@ def load_internvl_format(
         AtomThinkError: It is of a kind of InternVL that this cannot be done for, or it cannot be loaded.
     """
     processor = internvl_processor(request, config)
-    whole = _config(config, processor.tokenizer.convert_tokens_to_ids(IMAGE))
+    whole = internvl_config(processor, config)
     model = _model(request, config["llm_config"]["model_type"] == "internlm2", whole)
     model.generation_config.eos_token_id = processor.tokenizer.convert_tokens_to_ids(END_OF_TURN)
     return model, processor
@@ -200,12 +200,18 @@ def _require_supported(request: CheckpointRequest, config: Mapping[str, Any]) ->
         )
 
 
-def _config(config: Mapping[str, Any], image_token_id: int) -> InternVLConfig:
+def internvl_config(processor: ProcessorMixin, config: Mapping[str, Any]) -> InternVLConfig:
+    """Returns transformers' config of a checkpoint of InternVL's original code.
+
+    Args:
+        processor: Its processor.
+        config: Its config.json.
+    """
     text = _language_model(config["llm_config"])
     whole = InternVLConfig(
         text_config=text,
         vision_config=_vision_tower(config["vision_config"]),
-        image_token_id=image_token_id,
+        image_token_id=processor.tokenizer.convert_tokens_to_ids(IMAGE),
         image_seq_length=_tokens_of_tile(config),
         downsample_ratio=config.get("downsample_ratio", 0.5),
         vision_feature_layer=config.get("select_layer", -1),

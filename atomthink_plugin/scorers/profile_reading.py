@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from atomthink_plugin.inference.checkpoint_files import Preprocessor
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoder
+from atomthink_plugin.inference.preprocessors import Preprocessor
 from atomthink_plugin.scorers.layouts.image_rules import limit_images
 from atomthink_plugin.scorers.layouts.layout_encoder import LayoutEncoder
 from atomthink_plugin.scorers.prm_profile import Profile, TaggedLayout

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
-from atomthink_plugin.inference.checkpoint_files import load_config, load_preprocessor
+from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
+from atomthink_plugin.inference.preprocessors import load_preprocessor
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.detect import prm_settings

@@ -16,8 +16,9 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Step
 from atomthink_plugin.image_memo import PerImage
-from atomthink_plugin.inference.checkpoint_files import load_config, load_preprocessor
+from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
+from atomthink_plugin.inference.preprocessors import load_preprocessor
 from atomthink_plugin.inference.trial import STEPS, questions
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.image_placeholder import ImagePlaceholder, image_placeholder

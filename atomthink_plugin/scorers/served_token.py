@@ -8,9 +8,10 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from atomthink_plugin.api import AtomThinkError, Format, Path
 from atomthink_plugin.formats.named import format_named
-from atomthink_plugin.inference.checkpoint_files import load_config, load_preprocessor
+from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.encoding import ChatText
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
+from atomthink_plugin.inference.preprocessors import load_preprocessor
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
 from atomthink_plugin.scorers.chat_layout import prompt_and_reply

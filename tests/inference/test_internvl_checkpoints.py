@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoints import load_multimodal
+from atomthink_plugin.inference.preprocessors import load_preprocessor
 from tests import tiny_models
 from tests.internvl_checkpoint import TOKENS, dynamic_preprocess, normalised, original, sentencepiece_model
 
@@ -79,6 +80,25 @@ def test_internlm2_tokens_are_those_of_its_sentencepiece_model(tmp_path: Path) -
     assert tokenizer.encode(text, add_special_tokens=False) == ids[1:]
     assert tokenizer.decode(ids[2 : 2 + len(pieces.encode(first))]) == first
     assert tokenizer.convert_tokens_to_ids(["+", "-"]) == [pieces.piece_to_id("+"), pieces.piece_to_id("-")]
+
+
+@pytest.mark.parametrize("kind", ["internlm2", "qwen2"])
+def test_its_processor_loads_without_its_weights(kind: str, tmp_path: Path) -> None:
+    original(tmp_path / "model", kind)
+    loaded = load_multimodal(str(tmp_path / "model"), device="cpu")
+    assert loaded.processor is not None
+    for file in (tmp_path / "model").glob("*.safetensors"):
+        file.unlink()
+    alone = load_preprocessor(str(tmp_path / "model"), images=True)
+    assert alone.processor is not None
+    assert alone.context == loaded.context
+    text = loaded.processor.apply_chat_template(ASKED[:1], tokenize=False)
+    images = [tiny_models.picture(1, (150, 60)), tiny_models.picture(2, (40, 40))]
+    first, second = (
+        one(text=text, images=[images], return_tensors="pt") for one in (loaded.processor, alone.processor)
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("most", [12, 6])

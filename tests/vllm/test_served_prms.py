@@ -104,7 +104,7 @@ def twin(prm: FilePath, path: Path) -> float:
 
 
 def served_layout(prm: FilePath) -> Conversation:
-    from atomthink_plugin.inference.checkpoint_files import load_preprocessor
+    from atomthink_plugin.inference.preprocessors import load_preprocessor
 
     tokenizer = load_preprocessor(str(prm), images=False).tokenizer
     return Conversation(tokenizer, tokenizer.convert_tokens_to_ids("<extra_0>"))
