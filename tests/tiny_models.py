@@ -217,27 +217,27 @@ def llava_next(folder: Path) -> Path:
     return _save(folder, LlavaNextForConditionalGeneration(config), processor, 1)
 
 
-def qwen(folder: Path) -> Path:
+def qwen(folder: Path, sizes: dict[str, Any] = _TEXT) -> Path:
     """Qwen2.5-VL: patches of all images end to end, three-dimensional positions."""
     torch.manual_seed(0)
     names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
     words = tokenizer([*names, "<|image_pad|>", "<|video_pad|>"], eos_token="<|im_end|>", pad_token="<|endoftext|>")
     config = Qwen2_5_VLConfig(
-        text_config=dict(
-            vocab_size=len(words),
-            max_position_embeddings=_CONTEXT,
-            num_key_value_heads=2,
-            rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
-            bos_token_id=0,
-            eos_token_id=2,
-            **_TEXT,
-        ),
+        text_config={
+            "vocab_size": len(words),
+            "max_position_embeddings": _CONTEXT,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            **sizes,
+        },
         vision_config={
             "hidden_size": 64,
             "intermediate_size": 128,
             "depth": 2,
             "num_heads": 4,
-            "out_hidden_size": 64,
+            "out_hidden_size": sizes["hidden_size"],
             "fullatt_block_indexes": [1],
         },
         image_token_id=5,

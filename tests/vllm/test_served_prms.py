@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2Model
 
@@ -17,12 +20,17 @@ from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.prm_head import Conversation, prm_head
+from atomthink_plugin.scorers.prm_profiled import prm_profiled
 from atomthink_plugin.scorers.prm_token import prm_token
+from atomthink_plugin.scorers.profile_catalogue import PROFILES, profile_named
 from atomthink_plugin.scorers.served_head import served_prm_head
+from atomthink_plugin.scorers.served_profiled import served_prm_profiled
 from atomthink_plugin.scorers.served_token import served_prm_token
+from atomthink_plugin.scorers.vllm_command import vllm_command
 from tests.tiny_models import chain, folder, llava, picture, question
 from tests.vllm import vllm_server
 
+ASKED = {"kind": "asked", "user": "{question}\n{steps}\nIs step {k} right?", "begin": "Verdict:"}
 STEPS = [f"Step {k}: Compute {k} + {k} = {2 * k}." for k in range(1, 8)]
 PATHS = [chain(question("How many are there? " * 4), *STEPS[:depth]) for depth in range(1, 8)]
 
@@ -32,11 +40,46 @@ def made(tmp_path: FilePath) -> Callable[[Callable[[FilePath], FilePath]], FileP
     return lambda build: build(tmp_path / build.__name__)
 
 
-def scores(scorer: Scorer, paths: list[Path]) -> list[float]:
+@pytest.fixture
+def profile(tmp_path: FilePath) -> Callable[..., str]:
+    """A published profile as a file without its ids, which tiny tokenizers do not have, and with other fields."""
+
+    def write(name: str, **fields: Any) -> str:
+        content = yaml.safe_load(PROFILES[name].read_text()) | {"ids": {}} | fields
+        file = tmp_path / f"{len(list(tmp_path.iterdir()))}.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return str(file)
+
+    return write
+
+
+def options(profile: str) -> list[str]:
+    """The options of `vllm serve` for the PRM of a profile."""
+    _, _, _, *words = shlex.split(vllm_command(profile_named(profile).model))
+    return words
+
+
+def assert_same(
+    prm: FilePath, profile: str, server: vllm_server.VllmServer, paths: Sequence[Path], cached: float = 0.6
+) -> None:
+    """Served scores are those of this process, and longer paths are read from the prefix cache."""
+    served, own = (
+        served_prm_profiled(str(prm), profile=profile, base_url=server.url),
+        prm_profiled(str(prm), profile=profile, device="cpu"),
+    )
+    before = server.prefix_cache()
+    assert scores(served, paths) == pytest.approx(scores(own, paths), abs=1e-3)
+    asked, found = (after - start for after, start in zip(server.prefix_cache(), before, strict=True))
+    assert found > cached * asked
+
+
+def scores(scorer: Scorer, paths: Sequence[Path]) -> list[float]:
     return [run(scorer.score(path)).value for path in paths]
 
 
-def test_a_language_model_read_at_a_tag(made: Callable[[Callable[[FilePath], FilePath]], FilePath]) -> None:
+def test_a_language_model_read_at_a_tag(
+    made: Callable[[Callable[[FilePath], FilePath]], FilePath], profile: Callable[..., str]
+) -> None:
     prm = made(vllm_server.causal_prm)
     with vllm_server.serve(prm, "--enable-prompt-tokens-details", "--max-model-len", "512") as server:
         served = served_prm_token(str(prm), base_url=server.url)
@@ -45,6 +88,34 @@ def test_a_language_model_read_at_a_tag(made: Callable[[Callable[[FilePath], Fil
         assert again.cached >= 0.8 * (again.cached + again.prefilled)
         with pytest.raises(AtomThinkError, match=r"refuses to score a step.*404.*pooling"):
             served_prm_head(str(prm), base_url=server.url, separator="<extra_0>")
+        assert_same(prm, profile("math_psa"), server, PATHS)
+        assert_same(prm, profile("rlhflow_mistral"), server, PATHS)
+        assert_same(prm, profile("rlhflow_mistral", layout=ASKED, read={"kind": "share", "good": "+"}), server, PATHS)
+        with pytest.raises(AtomThinkError, match=r"404.*--runner pooling"):
+            served_prm_profiled(str(prm), profile=profile("qwen2_5_math_prm"), base_url=server.url)
+
+
+def test_a_profile_with_images(
+    made: Callable[[Callable[[FilePath], FilePath]], FilePath], profile: Callable[..., str]
+) -> None:
+    prm = made(vllm_server.image_prm)
+    asked = question("How many are there? " * 4, picture(0, (120, 200)), picture(1))
+    paths = [chain(asked, *STEPS[:depth]) for depth in range(1, 8)]
+    small = profile("qwen_vl_prm", images={"use": "all", "min_pixels": 28 * 28 * 4, "max_pixels": 28 * 28 * 9})
+    with vllm_server.serve(prm, *options(small), "--max-model-len", "2048") as server:
+        assert_same(prm, small, server, paths)
+        other = profile("qwen_vl_prm", images={"use": "all", "min_pixels": 28 * 28 * 16, "max_pixels": 28 * 28 * 20})
+        with pytest.raises(AtomThinkError, match="images included"):
+            served_prm_profiled(str(prm), profile=other, base_url=server.url)
+
+
+def test_a_language_model_with_a_value_head(
+    made: Callable[[Callable[[FilePath], FilePath]], FilePath], profile: Callable[..., str]
+) -> None:
+    prm = made(vllm_server.value_prm)
+    skywork = profile("skywork_o1_open_prm")
+    with vllm_server.serve(prm, *options(skywork), "--max-model-len", "512") as server:
+        assert_same(prm, skywork, server, PATHS)
 
 
 def test_the_embedded_prm_reads_images_in_a_chat() -> None:
@@ -60,7 +131,9 @@ def test_the_embedded_prm_reads_images_in_a_chat() -> None:
         assert again.cached >= 0.8 * (again.cached + again.prefilled)
 
 
-def test_a_classifier_read_at_its_separator(made: Callable[[Callable[[FilePath], FilePath]], FilePath]) -> None:
+def test_a_classifier_read_at_its_separator(
+    made: Callable[[Callable[[FilePath], FilePath]], FilePath], profile: Callable[..., str]
+) -> None:
     prm = made(vllm_server.head_prm)
     pooling = ("--runner", "pooling", "--pooler-config", '{"task": "classify"}', "--max-model-len", "512")
     with vllm_server.serve(prm, *pooling) as server:
@@ -69,14 +142,17 @@ def test_a_classifier_read_at_its_separator(made: Callable[[Callable[[FilePath],
         assert scores(served, PATHS) == pytest.approx(scores(prm_head(str(prm), device="cpu"), PATHS), abs=1e-4)
         asked, found = (after - start for after, start in zip(server.prefix_cache(), before, strict=True))
         assert found > asked / 2
+        assert_same(prm, profile("qwen2_5_math_prm", served_as=None), server, PATHS)
 
 
 def test_the_architecture_of_qwen_s_prm_by_our_class_in_the_server(
-    made: Callable[[Callable[[FilePath], FilePath]], FilePath],
+    made: Callable[[Callable[[FilePath], FilePath]], FilePath], profile: Callable[..., str]
 ) -> None:
     prm = made(vllm_server.qwen_prm)
-    ours = ("--runner", "pooling", "--hf-overrides", '{"architectures": ["LastStepRewardModel"]}')
-    with vllm_server.serve(prm, *ours, "--max-model-len", "512") as server:
+    published = profile("qwen2_5_math_prm")
+    with vllm_server.serve(prm, *options(published), "--max-model-len", "512") as server:
+        by_profile = served_prm_profiled(str(prm), profile=published, base_url=server.url)
+        assert scores(by_profile, PATHS) == pytest.approx([twin(prm, path) for path in PATHS], abs=1e-4)
         served = served_prm_head(str(prm), base_url=server.url)
         assert scores(served, PATHS) == pytest.approx([twin(prm, path) for path in PATHS], abs=1e-4)
         before = server.prefix_cache()

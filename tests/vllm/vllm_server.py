@@ -48,6 +48,10 @@ def head_prm(folder: Path) -> Path:
     return tiny_models.head_prm(folder, SIZES)
 
 
+def value_prm(folder: Path) -> Path:
+    return tiny_models.value_prm(folder, SIZES)
+
+
 def qwen_prm(folder: Path) -> Path:
     """As `head_prm`, with the two-layer head and the architecture's name of Qwen2.5-Math-PRM."""
     head_prm(folder)
@@ -62,6 +66,12 @@ def qwen_prm(folder: Path) -> Path:
     config["architectures"] = ["Qwen2ForProcessRewardModel"]
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def image_prm(folder: Path) -> Path:
+    """A tiny Qwen2.5-VL."""
+    positions = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12]}
+    return tiny_models.qwen(folder, {**SIZES, "rope_parameters": positions, "max_position_embeddings": 2048})
 
 
 @dataclass
