@@ -203,9 +203,9 @@ class Step:
         role: Which policy sampled it; empty for a text that the search wrote.
         use: What it was asked for, see `SearchTree.ask`, and a digest of the prompt: `judge#5f3a...`; empty for steps
             of a chain.
-        watched: Log-probabilities of the texts in `Sampling.watch` as the first token, in their order. Where only the
-            likeliest tokens are known, a text that is not among them counts as the least likely of those. Empty if
-            none of the texts is among them, or the policy gives no log-probabilities.
+        watched: Log-probabilities, at the first position, of the first tokens of the texts in `Sampling.watch`, in
+            their order. Where only the likeliest tokens are known, one that is not among them counts as the least
+            likely of those. Empty if none is among them, or the policy gives no log-probabilities.
     """
 
     text: str
@@ -306,7 +306,7 @@ class Sampling:
         key: Identity of the node that the samples extend, among all nodes of the run.
         use: What they are for, see `SearchTree.ask`; empty for steps of a chain.
         tops: How many of the likeliest tokens to report at each position; 0 for none.
-        watch: Texts of single tokens whose log-probabilities as the first token to report, see `Step.watched`.
+        watch: Texts whose first tokens to look for as the first token of a sample, see `Step.watched`.
     """
 
     temperature: float = 0.0

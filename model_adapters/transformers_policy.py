@@ -100,7 +100,7 @@ class TransformersPolicy:
             if prompt.depth:
                 return Proposal(())
             raise self._encoder.too_long(encoding, room)
-        watch = tuple(map(self._encoder.token_of, sampling.watch))
+        watch = self._encoder.watched(sampling.watch)
         draws = [_draw(index, sampling, limit, prompt.stops, watch) for index in range(n)]
         distinct = list(dict.fromkeys(draws))
         replies = await asyncio.gather(

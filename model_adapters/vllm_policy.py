@@ -86,7 +86,7 @@ class VllmPolicy:
                 f"{least_tokens(sampling.max_tokens)} more: shorten the question, use a smaller image, or raise "
                 "max_model_len="
             )
-        watch = [self._text.token_of(text) for text in sampling.watch]
+        watch = self._text.watched(sampling.watch)
         return Proposal(tuple(_step(last[draw].outputs[0], sampling.tops, watch) for draw in draws), usage)
 
     def _encode(self, prompt: Prompt) -> TokensPrompt:

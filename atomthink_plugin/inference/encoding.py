@@ -167,19 +167,22 @@ class ChatText:
         """
         return [self._ids(piece, index == 0) for index, piece in enumerate(begun)]
 
-    def token_of(self, text: str) -> int:
-        """Returns the id of a text that is one token after other text.
+    def watched(self, texts: Sequence[str]) -> tuple[int, ...]:
+        """Returns the ids of the tokens with which texts begin after other text.
 
         Raises:
-            AtomThinkError: It is several tokens, or none.
+            AtomThinkError: Two texts begin with the same token.
         """
+        ids = tuple(self._first_id(text) for text in texts)
+        if len(set(ids)) < len(ids):
+            raise AtomThinkError(f"{' and '.join(map(repr, texts))} begin with the same token of the model's tokenizer")
+        return ids
+
+    def _first_id(self, text: str) -> int:
         ids = self._piece(text, False)
-        if len(ids) == 1:
-            return int(ids[0])
-        known = self._tokenizer.get_vocab().get(text)
-        if known is None:
-            raise AtomThinkError(f"{text!r} is {len(ids)} tokens of this model's tokenizer, not one")
-        return int(known)
+        # SentencePiece writes a word-boundary mark before a text that is itself a token.
+        known = self._tokenizer.get_vocab().get(text) if len(ids) > 1 else None
+        return int(ids[0] if known is None else known)
 
     def texts(self, begun: Sequence[str | Step]) -> list[str]:
         """Returns the text of each piece of the reply's beginning, without control tokens."""

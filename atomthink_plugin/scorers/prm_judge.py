@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,9 +27,14 @@ from atomthink_plugin.api import (
     Step,
     Usage,
 )
+from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.critic_choice import critic_profile
 from atomthink_plugin.scorers.critic_profile import CriticProfile, Critique, Preparation, render
 from atomthink_plugin.scorers.critic_prompts import CriticPrompts, json_object, stated
+
+log = logging.getLogger(__name__)
+
+_TRIED: Final = (Message("user", ("Is 1 + 1 = 2 correct?",)),)
 
 _REMEMBERED: Final = 256
 """Questions whose replies are remembered where a scorer is used without `for_question`."""
@@ -269,6 +275,22 @@ class PrmJudge:
         """Scores the last step of `path`, see `QuestionJudge.score`."""
         return await self._judge(path.question).score(path)
 
+    def check(self) -> None:
+        """Asks the critic for one verdict, before the first question.
+
+        Raises:
+            AtomThinkError: It cannot be asked.
+        """
+        about = self.profile.critique
+        begun = about.ask_as == "reply" and (about.begin or about.ask)
+        prompt = Prompt(_TRIED, ("So",) if begun else ())
+        try:
+            proposal = run(self.critic.propose(prompt, 1, Sampling(max_tokens=1, watch=about.verdict)))
+        except AtomThinkError as error:
+            raise AtomThinkError(f"the critic {self.critic.identity} cannot be asked for a verdict: {error}") from error
+        if proposal.steps and not proposal.steps[0].watched:
+            log.info("%s may give no log-probabilities: its verdicts are then read as text", self.critic.identity)
+
     def summary(self) -> str:
         """Returns how many verdicts could not be read, an empty text if all could."""
         tally, rule = self._tally, self.profile.critique.failure
@@ -337,4 +359,6 @@ def prm_judge(
     given = {"samples": samples, "temperature": temperature, "max_tokens": max_tokens}
     chosen = critic_profile(prm, profile, {name: value for name, value in given.items() if value is not None})
     kind = ChainPrmJudge if chosen.critique.scope == "chain" else PrmJudge
-    return kind(chosen, critic, seed)
+    scorer = kind(chosen, critic, seed)
+    scorer.check()
+    return scorer

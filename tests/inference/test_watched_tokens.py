@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from atomthink_plugin.api import Message, Prompt, Sampling, Step
+from atomthink_plugin.api import AtomThinkError, Message, Prompt, Sampling, Step
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.text_samples import watched_in
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
@@ -35,7 +35,7 @@ def test_each_sample_has_the_models_log_probabilities_of_its_own_words(cache_gib
         inputs = encoder.encode(question)
         with torch.inference_mode():
             logits = checkpoint.model(**inputs.tokens, **inputs.media).logits[0, -1]
-        expected = torch.log_softmax(logits.float(), -1)[[encoder.token_of(word) for word in words]]
+        expected = torch.log_softmax(logits.float(), -1)[list(encoder.watched(words))]
         assert step.watched == pytest.approx(expected.tolist(), abs=1e-4)
 
 
@@ -57,3 +57,11 @@ def test_a_token_that_is_not_listed_counts_as_the_least_likely_listed_one() -> N
 def test_nothing_is_known_if_none_of_the_tokens_is_listed() -> None:
     assert watched_in({"The": -0.1, "A": -math.inf}, ("Yes", "No")) == ()
     assert watched_in({}, ("Yes", "No")) == ()
+
+
+def test_texts_that_begin_with_one_token_cannot_be_told_apart() -> None:
+    encoder = Encoder(loaded(llava))
+    first, second = encoder.watched(("4", "2"))
+    assert first != second
+    with pytest.raises(AtomThinkError, match="same token"):
+        encoder.watched(("4", "4"))
