@@ -22,6 +22,8 @@ from atomthink_plugin.model_adapters.lmms_requests import ThoughtCounts
 from atomthink_plugin.named_models import with_config_file
 from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.report.scale import Scaling
+from atomthink_plugin.rollouts.readers.formats import ROLLOUT_FORMATS
+from atomthink_plugin.rollouts.rollout_file import RUN, read_rollouts
 from atomthink_plugin.runtime.journal_reader import JournalEntry, read_entries
 from atomthink_plugin.runtime.partial_log import PartialLog
 from atomthink_plugin.tasks.benchmarks.mathvista.task import MATHVISTA
@@ -244,6 +246,19 @@ def _(texts: list[str], folder: Path) -> None:
     chain: Any = SimpleNamespace(chain=SimpleNamespace(steps=scored["scores"]))
     assert scores.get(chain, scored["key"]) == tuple(scored["scores"])
     scores.close()
+
+
+@checks("Candidates of other runs")
+def _(texts: list[str], folder: Path) -> None:
+    (folder / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "images" / "1.png")
+    listed = [code(row[0])[0] for row in table(section(PAGE, "### Candidates of other runs"))]
+    assert listed == [RUN, *ROLLOUT_FORMATS]
+    for name, text in zip(ROLLOUT_FORMATS, texts, strict=True):
+        file = folder / f"{name}{'.jsonl' if text.startswith('{') else '.csv'}"
+        file.write_text(text, encoding="utf-8")
+        found = read_rollouts([str(file)])
+        assert (found.format, len(found.sets), found.rejects) == (name, 1, ())
 
 
 @checks("compare --json")

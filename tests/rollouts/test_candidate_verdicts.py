@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from atomthink_plugin.api import AtomThinkError
@@ -60,6 +62,7 @@ MATHVISION = {"id": "1", "question": "Which?", "options": ["A", "B"], "answer": 
 def test_the_rules_of_the_named_benchmark_get_its_record() -> None:
     one = asked(RolloutCandidate("\\boxed{B}"), RolloutCandidate("\\boxed{A}"), record=MATHVISION)
     assert verdicts(one, "mathvision") == [True, False]
+    assert verdicts(replace(one, benchmark="mathvision")) == [True, False]
     judged = judge_candidates([one, asked(RolloutCandidate("B"), record={})], "mathvision")
     assert judged.by == {"the rules for mathvision": 2}
     assert len(judged.rejects) == 1
