@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from atomthink_plugin.api import Node, Outcome
@@ -34,10 +35,11 @@ def run_sets(run: RecordedRun) -> Iterator[tuple[str, RolloutSet] | Reject]:
 
 
 def scorer_name(settings: Mapping[str, Any]) -> str:
-    """Returns the name of a run's PRM, else of its scorer; empty if the run has none."""
+    """Returns the name of a run's PRM, for a folder its last part, else of its scorer; empty if the run has none."""
     scorer = settings.get("scorer")
     named = scorer if isinstance(scorer, Mapping) else {}
-    return str(named.get("prm") or named.get("kind") or "")
+    prm = str(named.get("prm") or "")
+    return (Path(prm).name if Path(prm).is_absolute() else prm) or str(named.get("kind") or "")
 
 
 def _set(question: RunQuestion, candidates: Sequence[RolloutCandidate], policy: str) -> RolloutSet:

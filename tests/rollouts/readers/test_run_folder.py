@@ -8,6 +8,7 @@ import pytest
 
 from atomthink_plugin.api import AtomThinkError, Failure, Outcome, Usage
 from atomthink_plugin.rollouts.candidate_verdicts import BY_RULES, judge_candidates
+from atomthink_plugin.rollouts.readers.run_folder import scorer_name
 from atomthink_plugin.rollouts.rollout_file import RUN, read_rollouts
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
@@ -95,3 +96,16 @@ def test_the_samples_of_another_model_are_read_from_its_folder(tmp_path: Path) -
     assert found.sets[0].candidates[0].correct == (outcome.answer == "4")
     with pytest.raises(AtomThinkError, match="journal"):
         read_rollouts([str(run.out)], format=RUN)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "name"),
+    [
+        ({"kind": "prm_token", "prm": "ORG/PRM"}, "ORG/PRM"),
+        ({"kind": "prm_token", "prm": "/models/own/prm"}, "prm"),
+        ({"kind": "confidence"}, "confidence"),
+        (None, ""),
+    ],
+)
+def test_the_scores_of_a_run_have_the_name_of_its_prm(scorer: dict[str, str] | None, name: str) -> None:
+    assert scorer_name({"scorer": scorer}) == name
