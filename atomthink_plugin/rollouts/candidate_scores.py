@@ -56,7 +56,8 @@ class CandidateScores:
         usage: What they cost, with those of earlier runs; `seconds` are of wall-clock time.
         scored: How many different candidates this run scored.
         resumed: How many different candidates have scores from an earlier run.
-        own: Whether the scores come from the file of the candidates, so that their cost is not known.
+        identity: Everything that determines the scores; None for those of the file of candidates, whose cost is not
+            known either.
     """
 
     prm: str
@@ -64,7 +65,7 @@ class CandidateScores:
     usage: Usage
     scored: int = 0
     resumed: int = 0
-    own: bool = False
+    identity: Mapping[str, Any] | None = None
 
     @property
     def failed(self) -> Counter[str]:
@@ -100,7 +101,7 @@ def scores_in_file(sets: Sequence[RolloutSet], named: str, prm: str) -> Candidat
         have = f"It has those of {', '.join(names)}" if names else "It has no step scores"
         raise AtomThinkError(f"`--prm file:{named}`: the file has no step scores of that name. {have}")
     found = [[_checked(one.scores.get(named), one.steps or ()) for one in asked.candidates] for asked in sets]
-    return CandidateScores(prm, found, Usage(), own=True).require_one()
+    return CandidateScores(prm, found, Usage()).require_one()
 
 
 def _checked(scores: Sequence[float] | None, steps: Sequence[str]) -> ScoresOrReason:
@@ -138,7 +139,7 @@ def score_candidates(
     fresh = run(_score_all(work, scorer, prm, file)) if work.missing else {}
     found = work.known | fresh
     usage = sum((one.usage for one in found.values() if not isinstance(one, str)), Usage())
-    result = CandidateScores(prm, work.by_question(found), usage, len(fresh), len(work.known))
+    result = CandidateScores(prm, work.by_question(found), usage, len(fresh), len(work.known), identity)
     return result.require_one()
 
 

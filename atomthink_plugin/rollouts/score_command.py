@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from atomthink_plugin.api import Aggregate, AtomThinkError
 from atomthink_plugin.exits import no_exit
@@ -77,14 +77,15 @@ def score_rollouts(
         reasons = _reasons(reject.reason for reject in judged.rejects)
         raise AtomThinkError(f"no question has candidates with verdicts ({'; '.join(reasons) or 'no candidates'})")
 
-    found, identities = _all_scores(sets, named, scores or _beside(sources[0]))
+    needed = any(prm.plan is not None for prm in named)
+    file = scores or (_beside(sources[0]) if needed else None)
+    found = [_scores(sets, prm, file) for prm in named]
     pools = _pools(sets, found, aggregates)
     report = ScoredRollouts(
         source=", ".join(Path(source).name or source for source in sources),
         format=data.format,
         pools=pools,
         scores=found,
-        identities=identities,
         points=selection_curve(pools, at or sizes_up_to(max(map(len, pools)))),
         judged_by=judged.by,
         unused=_reasons(reject.reason for reject in (*data.rejects, *judged.rejects)),
@@ -138,23 +139,17 @@ def _beside(source: str) -> Path:
     return path.with_name(f"{path.resolve().name}.scores.jsonl")
 
 
-def _all_scores(
-    sets: Sequence[RolloutSet], named: Sequence[NamedPrm], file: Path
-) -> tuple[list[CandidateScores], dict[str, Mapping[str, Any]]]:
-    """Scores all candidates with one PRM after the other, so that only one is in memory."""
-    found: list[CandidateScores] = []
-    identities: dict[str, Mapping[str, Any]] = {}
-    for prm in named:
-        if prm.plan is None:
-            found.append(scores_in_file(sets, prm.in_file, prm.name))
-            continue
+def _scores(sets: Sequence[RolloutSet], prm: NamedPrm, file: Path | None) -> CandidateScores:
+    """Returns the scores by one PRM, which is in memory only during this call."""
+    if prm.plan is None or file is None:
+        return scores_in_file(sets, prm.in_file, prm.name)
+    with closing(CandidateScoreFile(file)) as kept:
         with no_exit(f"the scorer {prm.plan.kind!r}"):
             scorer = prm.plan.make()
-        identities[prm.name] = {**prm.plan.identity, "weights": scorer.identity}
-        with closing(CandidateScoreFile(file)) as kept:
-            found.append(score_candidates(sets, scorer, prm.name, identities[prm.name], kept))
-        print(f"scores: {file}")
-    return found, identities
+        identity = {**prm.plan.identity, "weights": scorer.identity}
+        found = score_candidates(sets, scorer, prm.name, identity, kept)
+    print(f"scores: {file}")
+    return found
 
 
 def _pools(

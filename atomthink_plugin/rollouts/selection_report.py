@@ -32,7 +32,6 @@ class ScoredRollouts:
         format: Their format.
         pools: The questions, as the rules of selection see them.
         scores: The step scores of each process reward model (PRM).
-        identities: What determines the scores of each PRM, by its name; empty for scores of the file.
         points: A point for each rule and number of candidates.
         judged_by: Number of candidates by what judged them.
         unused: Number of records and questions that cannot be used, by the reason.
@@ -44,7 +43,6 @@ class ScoredRollouts:
     format: str
     pools: Sequence[CandidatePool]
     scores: Sequence[CandidateScores]
-    identities: Mapping[str, Mapping[str, Any]]
     points: Sequence[SelectionPoint]
     judged_by: Mapping[str, int]
     unused: Mapping[str, int]
@@ -110,7 +108,7 @@ def _costs(scores: Sequence[CandidateScores]) -> Grid:
 def _cost(one: CandidateScores) -> tuple[str, ...]:
     total = sum(map(len, one.scores))
     have = f"{total - one.failed.total()} of {total}"
-    if one.own:
+    if one.identity is None:
         return (one.prm, have, *("",) * 7, "")
     used = one.usage
     return (
@@ -155,17 +153,16 @@ def selection_json(found: ScoredRollouts) -> dict[str, Any]:
         "cut": found.cut,
         "unused": dict(found.unused),
         "judged_by": dict(found.judged_by),
-        "prms": [_prm_json(one, found.identities.get(one.prm)) for one in found.scores],
+        "prms": [_prm_json(one) for one in found.scores],
         "points": [_point_json(point) for point in found.points],
         "notes": selection_notes(found),
     }
 
 
-def _prm_json(one: CandidateScores, identity: Mapping[str, Any] | None) -> dict[str, Any]:
+def _prm_json(one: CandidateScores) -> dict[str, Any]:
     return {
         "name": one.prm,
-        "identity": identity,
-        "from_file": one.own,
+        "identity": one.identity,
         "scored": one.scored,
         "resumed": one.resumed,
         "unscored": dict(one.failed),
