@@ -184,6 +184,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         failed = [result for result in results if isinstance(result, Failure)]
         unanswered = sum(isinstance(result, Outcome) and result.answer is None for result in results)
         generated = sum(usage.generated for usage in spent)
+        judged = sum(usage.judged for usage in spent)
         log_usage(
             self.name,
             input_tokens=sum(usage.prefilled + usage.cached for usage in spent),
@@ -199,6 +200,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
                 "unanswered_questions": unanswered,
                 "policy_calls": sum(result.usage.policy_calls for result in results) / max(len(results), 1),
                 "score_calls": sum(result.usage.score_calls for result in results) / max(len(results), 1),
+                **({"judged_tokens": judged} if judged else {}),
             },
         )
         if unanswered:

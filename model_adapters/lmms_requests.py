@@ -275,6 +275,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
     Attributes:
         policy_calls: Candidate steps sampled.
         score_calls: Paths scored.
+        judged_tokens: Tokens that a generative scorer sampled; a column only if there are any.
         steps: Steps of the chosen path.
         value: What the chosen path won by.
         stopped: Why the search ended.
@@ -286,6 +287,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
 
     policy_calls: int = 0
     score_calls: int = 0
+    judged_tokens: int = 0
     steps: int = 0
     value: float = 0.0
     stopped: str = ""
@@ -297,6 +299,7 @@ class ThoughtCounts(TokenCounts):  # type: ignore[misc]  # lmms_eval is untyped
     def to_dict(self) -> dict[str, Any]:
         """Returns the columns of the samples file; a failed question has the reason and its cost only."""
         spent = {**super().to_dict(), "policy_calls": self.policy_calls, "score_calls": self.score_calls}
+        spent |= {"judged_tokens": self.judged_tokens} if self.judged_tokens else {}
         kept = {"journal": self.journal} if self.journal else {}
         if self.error:
             return {"status": self.status, "error": self.error, **spent, **kept}
@@ -349,6 +352,7 @@ def to_result(result: Result, journal: str = "") -> GenerationResult:
         output_tokens=usage.generated,
         policy_calls=usage.policy_calls,
         score_calls=usage.score_calls,
+        judged_tokens=usage.judged,
         journal=journal,
     )
     if isinstance(result, Failure):

@@ -54,6 +54,7 @@ class SampledQuestion:
         policy_seconds: Seconds from the question's first call until the last candidate ended or the question failed.
         choosing_seconds: Seconds from then to the outcome, for scoring and choosing.
         scored: For each node scored by a model, the number of candidates that contain it.
+        judged: Tokens that a generative scorer sampled for these scores.
     """
 
     question: RunQuestion
@@ -62,6 +63,7 @@ class SampledQuestion:
     policy_seconds: float
     choosing_seconds: float
     scored: Mapping[str, int]
+    judged: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def _sampled(question: RunQuestion) -> SampledQuestion:
     assert question.entry is not None
     usage, outcome = question.entry.usage, question.outcome
     if outcome is None or not outcome.rollouts:
-        return SampledQuestion(question, (), usage.generated, usage.seconds, 0.0, {})
+        return SampledQuestion(question, (), usage.tokens, usage.seconds, 0.0, {})
     tree = FinishedTree(outcome)
     chains = [tree.lineage(tree.nodes[one.end]) if one.end in tree.nodes else [] for one in outcome.rollouts]
     verdicts: dict[str, bool] = {}
@@ -147,7 +149,7 @@ def _sampled(question: RunQuestion) -> SampledQuestion:
     passes = Counter(node.id for chain in chains for node in chain if node.score is not None)
     scored = passes if usage.score_calls else {}  # a search by the policy's confidence makes no scorer calls
     taken = sum(rollout.tokens for rollout in outcome.rollouts)  # without calls outside the candidates
-    return SampledQuestion(question, candidates, taken, ended, usage.seconds - ended, scored)
+    return SampledQuestion(question, candidates, taken, ended, usage.seconds - ended, scored, usage.judged)
 
 
 def _candidate(

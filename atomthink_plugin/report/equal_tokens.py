@@ -54,7 +54,7 @@ def equal_tokens(paired: PairedRuns) -> tuple[list[ReducedRun], list[str]]:
             words.append(f"`{run.name}` cannot be reduced to fewer tokens: {error}")
             continue
         for other, tokens in cheaper:
-            if tokens < _tokens(questions, 1):
+            if tokens < _tokens(questions, 1, method):
                 words.append(f"the tokens of `{other.name}` do not pay for one candidate of `{run.name}`")
             else:
                 cuts.append(_cut(run, questions, method, other, tokens))
@@ -78,8 +78,8 @@ def _whole(run: RecordedRun) -> tuple[list[SampledQuestion], SelectionMethod]:
     return questions, method
 
 
-def _tokens(questions: Sequence[SampledQuestion], n: int) -> float:
-    return fmean(tokens_at(one, n) for one in questions)
+def _tokens(questions: Sequence[SampledQuestion], n: int, method: SelectionMethod) -> float:
+    return fmean(tokens_at(one, n, method) for one in questions)
 
 
 def _cut(
@@ -87,8 +87,8 @@ def _cut(
 ) -> ReducedRun:
     """Mixes two whole numbers of candidates so that the tokens are met on average."""
     most = max(len(one.candidates) for one in questions)
-    few = max(n for n in range(1, most) if _tokens(questions, n) <= tokens)
-    less, more = _tokens(questions, few), _tokens(questions, few + 1)
+    few = max(n for n in range(1, most) if _tokens(questions, n, method) <= tokens)
+    less, more = _tokens(questions, few, method), _tokens(questions, few + 1, method)
     candidates = min(few + (tokens - less) / (more - less), most)
     fewer, further = curve(questions, [few, few + 1], [method])
     part = candidates - few

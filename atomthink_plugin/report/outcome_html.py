@@ -134,6 +134,8 @@ def _node(node: Node, status: NodeStatus, tree: FinishedTree) -> Sequence[str]:
         words.append("written by the search")
     if node.unit not in ("step", node.use):
         words.append(_written(node.unit, MOST_NODE_TEXT))
+    if node.reason:
+        words.append(f"critique: {_written(node.reason, MOST_NODE_TEXT)}")
     if node.note:
         words.append(_written(readable_note(node.note, tree), MOST_NODE_TEXT))
     return str(status.depth), _pill(node.score), "; ".join(words), _written(node.text, MOST_NODE_TEXT)
@@ -165,7 +167,9 @@ def _written(text: str, most: int = MOST_TEXT) -> str:
 def _cost(outcome: Outcome) -> str:
     used = outcome.usage
     cached = f" ({used.cached:,} more came from the cache)" if used.cached else ""
+    judged = f" with critiques of {used.judged:,} tokens" if used.judged else ""
     return (
-        f"It sampled {used.policy_calls:,} candidates ({used.generated:,} tokens), scored {used.score_calls:,}, "
+        f"It sampled {used.policy_calls:,} candidates ({used.generated:,} tokens), "
+        f"scored {used.score_calls:,}{judged}, "
         f"prefilled {used.prefilled:,} prompt tokens{cached}, and took {used.seconds:.1f} s."
     )

@@ -160,6 +160,7 @@ def _drawn(
         _known(
             **_node(node, (numbers | roots)[node.parent], status[node.id]),
             note=readable_note(node.note, tree) if node.note else None,
+            critique=node.reason or None,
         )
         for node in order
     ]

@@ -47,7 +47,7 @@ class RunComparison:
         failed: Number of failed questions. They count as wrong, and their cost counts.
         accuracy: Accuracy with its 95 % interval.
         contrast: The comparison with the first run, None for the first run.
-        tokens: Policy tokens per question.
+        tokens: Tokens sampled from policies and by a generative scorer, per question.
         prm_calls: Scored steps per question.
         seconds: Wall-clock seconds of the run divided by its questions.
         latency: Seconds from a question's first call to its outcome, with other questions in flight.
@@ -180,7 +180,7 @@ def thinking(settings: Mapping[str, Any]) -> str:
 
 
 def tokens_of(questions: Iterable[RunQuestion]) -> float | None:
-    """Returns the policy tokens per question, None if a question has no count."""
+    """Returns the sampled tokens per question, None if a question has no count."""
     return _mean(questions, lambda one: one.tokens)
 
 

@@ -37,7 +37,7 @@ class RunQuestion:
         scorer: The scorer of the verdict: ours with its version, or the metric and the version of the task.
         groups: The categories of the question, by grouping.
         failed: Why it failed, None if it did not.
-        tokens: Tokens sampled from policies, including those before a failure.
+        tokens: Tokens sampled from policies and by a generative scorer, including those before a failure.
         policy_calls: Samples drawn from policies: steps, and replies outside the chains.
         prm_calls: Scored paths.
         seconds: The latency: seconds from the question's first call to its outcome, with other questions in flight.
@@ -214,7 +214,7 @@ def _unscored(entry: JournaledQuestion) -> RunQuestion:
         scorer=None,
         groups={},
         failed=entry.failed,
-        tokens=entry.usage.generated,
+        tokens=entry.usage.tokens,
         policy_calls=entry.usage.policy_calls,
         prm_calls=entry.usage.score_calls,
         seconds=entry.usage.seconds,
@@ -314,6 +314,12 @@ def _damaged(contents: JournalContents) -> list[str]:
 # --- the samples ---------------------------------------------------------------------------------
 
 
+def _sampled_tokens(counts: Mapping[str, Any]) -> int | None:
+    """Returns the tokens of the policies and of a generative scorer, None if they are not counted."""
+    own = counts.get("output_tokens")
+    return None if own is None else int(own) + int(counts.get("judged_tokens") or 0)
+
+
 def _answered(sample: Sample, verdicts: Verdicts, entry: JournaledQuestion | None) -> RunQuestion:
     fields, counts = sample.fields, sample.counts
     record, breakdown = _mapping(fields.get("question")), _mapping(fields.get("breakdown"))
@@ -335,7 +341,7 @@ def _answered(sample: Sample, verdicts: Verdicts, entry: JournaledQuestion | Non
         scorer=fields.get("scorer") or verdicts.scorer,
         groups={name: tuple(map(str, values)) for name, values in groups.items() if isinstance(values, list)},
         failed=str(counts.get("error", "")) if failed else None,
-        tokens=counts.get("output_tokens", usage and usage.generated),
+        tokens=usage.tokens if usage is not None else _sampled_tokens(counts),
         policy_calls=counts.get("policy_calls", usage and usage.policy_calls),
         prm_calls=counts.get("score_calls", usage and usage.score_calls),
         seconds=usage.seconds if usage is not None else None,

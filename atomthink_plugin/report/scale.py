@@ -132,7 +132,7 @@ def grids(found: Scaling) -> list[Grid]:
     cells = [(name, *(percent(point.accuracy) for point in points)) for name, points in by_method.items()]
     seconds = "s/q" if found.run.pace is not None else "s of latency"
     costs = [
-        ("policy tokens/q", *(f"{by_method[PASS.name][i].tokens:.0f}" for i in range(len(at)))),
+        ("tokens/q", *(f"{by_method[PASS.name][i].tokens:.0f}" for i in range(len(at)))),
         (f"{seconds}, without PRM", *(f"{by_method[PASS.name][i].seconds:.2f}" for i in range(len(at)))),
     ]
     scored = next((points for points in by_method.values() if points[0].method.aggregate not in (None, "last")), None)
@@ -142,7 +142,7 @@ def grids(found: Scaling) -> list[Grid]:
             (f"{seconds}, with PRM", *(f"{point.seconds:.2f}" for point in scored)),
         ]
     curves = Grid(_title(found), ("accuracy, %, by N", *map(str, at)), [*cells, *costs])
-    title = "the best search within a budget of policy tokens, chosen on one half of the questions"
+    title = "the best search within a budget of tokens, chosen on one half of the questions"
     agreed = f"{title}, with one half of the candidates, by the agreement of the other half"
     tables = ((title, found.best), (agreed, found.by_agreement))
     return [curves, *(_budgets(title, rows) for title, rows in tables if rows)]

@@ -21,7 +21,7 @@ class CurvePoint:
         method: The method.
         n: Candidates per question.
         shares: For each question, the share of subsets of this size with a right choice.
-        spent: For each question, the mean policy tokens of these subsets.
+        spent: For each question, the mean sampled tokens of these subsets, see `tokens_at`.
         prm_calls: Scored steps per question.
         seconds: Estimated wall-clock seconds per question, or the estimated latency for runs without a pace.
     """
@@ -35,7 +35,7 @@ class CurvePoint:
 
     @property
     def tokens(self) -> float:
-        """Policy tokens per question."""
+        """Sampled tokens per question."""
         return fmean(self.spent)
 
     @property
@@ -84,7 +84,7 @@ def curve(
             method=method,
             n=n,
             shares=tuple(table[method, n] for table in shares),
-            spent=tuple(tokens_at(one, n) for one in questions),
+            spent=tuple(tokens_at(one, n, method) for one in questions),
             prm_calls=fmean(_scored(one, n, method) for one in questions),
             seconds=scale * fmean(_seconds(one, n, method) for one in questions),
         )
@@ -93,9 +93,13 @@ def curve(
     ]
 
 
-def tokens_at(one: SampledQuestion, n: int) -> float:
-    """Returns the mean policy tokens of a question over subsets of `n` candidates."""
-    return _part(one, n) * one.tokens
+def tokens_at(one: SampledQuestion, n: int, method: SelectionMethod) -> float:
+    """Returns the mean sampled tokens of a question over subsets of `n` candidates.
+
+    They are those of the policy and, for methods that use scores, those of a generative scorer in proportion to the
+    scored steps.
+    """
+    return _part(one, n) * one.tokens + _scored_share(one, n, method) * one.judged
 
 
 def halves(one: SampledQuestion) -> tuple[SampledQuestion, SampledQuestion]:
@@ -110,7 +114,8 @@ def halves(one: SampledQuestion) -> tuple[SampledQuestion, SampledQuestion]:
 def _some(one: SampledQuestion, candidates: Sequence[Candidate]) -> SampledQuestion:
     part = len(candidates) / len(one.candidates) if one.candidates else 1.0
     passes = Counter(node for candidate in candidates for node in candidate.nodes if node in one.scored)
-    return replace(one, candidates=candidates, tokens=part * one.tokens, scored=passes)
+    judged = one.judged * len(passes) / len(one.scored) if one.scored else 0.0
+    return replace(one, candidates=candidates, tokens=part * one.tokens, scored=passes, judged=judged)
 
 
 def _shares(
@@ -152,5 +157,10 @@ def _counted(one: SampledQuestion, method: SelectionMethod) -> Mapping[str, int]
 
 
 def _seconds(one: SampledQuestion, n: int, method: SelectionMethod) -> float:
-    scored = _scored(one, n, method) / len(one.scored) if one.scored else 1.0
-    return _part(one, n) * one.policy_seconds + scored * one.choosing_seconds
+    share = _scored_share(one, n, method) if one.scored else 1.0
+    return _part(one, n) * one.policy_seconds + share * one.choosing_seconds
+
+
+def _scored_share(one: SampledQuestion, n: int, method: SelectionMethod) -> float:
+    """Returns the share of the run's scored nodes that a method needs with `n` candidates."""
+    return _scored(one, n, method) / len(one.scored) if one.scored else 0.0

@@ -74,13 +74,13 @@ class RunProgress:
             self._log()
 
     def finished(self, result: Result, spent: Usage | None) -> None:
-        """Counts one question with its generated tokens.
+        """Counts one question with its sampled tokens, those of a generative scorer included.
 
         Args:
             result: The outcome or the failure.
             spent: What it cost in this run, None for a question that the journal knew.
         """
-        tokens = spent.generated if spent else 0
+        tokens = spent.tokens if spent else 0
         self.advance(amount=tokens, resumed=spent is None, failed=not isinstance(result, Outcome))
 
     def advance(self, units: int = 1, *, amount: int = 0, resumed: bool = False, failed: bool = False) -> None:

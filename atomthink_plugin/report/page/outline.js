@@ -57,6 +57,9 @@ const line = (node) => make("span", { class: "line" },
     make("span", { class: "quiet" }, `${count(node.tokens)} tokens`)),
   written(node.text));
 
+const critique = (node) => node.critique !== undefined &&
+  make("details", { class: "critique" }, make("summary", {}, "critique of this step"), written(node.critique));
+
 const outline = (tree, select) => {
   const parents = new Set(tree.nodes.map((node) => node.parent));
   const items = tree.nodes.map((node, i) => {

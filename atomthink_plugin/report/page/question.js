@@ -60,7 +60,7 @@ const thinking = (tree, by) => {
   const select = (i) => {
     for (const old of panel.querySelectorAll(".selected")) old.classList.remove("selected");
     for (const element of panel.querySelectorAll(`[data-node="${i}"]`)) element.classList.add("selected");
-    chain.replaceChildren(...lineage(tree, i).map((node) => make("li", { class: `${node.kind} ${originOf(node)}` }, line(node))));
+    chain.replaceChildren(...lineage(tree, i).map((node) => make("li", { class: `${node.kind} ${originOf(node)}` }, line(node), critique(node))));
     chain.scrollTop = chain.scrollHeight;
     const item = panel.querySelector(`.entry[data-node="${i}"]`);
     for (let above = item.parentElement; above !== panel; above = above.parentElement) {
