@@ -39,7 +39,7 @@ def demo_rollouts(target: Path, questions: int, each: int = 4) -> str:
         records.append(
             {
                 "index": index,
-                "dataset": "demo",
+                "vlmeval_dataset": "demo",
                 "policy_model": "scripted",
                 "question": question.text,
                 "answer": str(question.answer),
@@ -56,22 +56,23 @@ def scored_file(target: Path) -> str:
     def candidate(index: int, text: str, scores: list[float] | None) -> dict[str, Any]:
         return {"candidate_idx": index, "rollout": text, "step_scores": scores}
 
+    named = {"vlmeval_dataset": "sums", "policy_model": "scripted"}
     right, wrong = "Add.\n\nThe answer is 2.", "Add.\n\nThe answer is 3."
     return lines(
         target / "scored.jsonl",
         [
             {
                 "index": 0,
+                **named,
                 "question": "1 + 1?",
                 "answer": "2",
-                "best_idx": 0,
                 "candidates": [candidate(0, right, [0.9, 0.9]), candidate(1, wrong, [0.9, 0.1])],
             },
             {
                 "index": 1,
+                **named,
                 "question": "0 + 2?",
                 "answer": "2",
-                "best_idx": 0,
                 "candidates": [candidate(0, wrong, [0.2]), candidate(1, right, [0.3, 0.3]), candidate(2, wrong, None)],
             },
         ],
