@@ -7,6 +7,7 @@ from typing import Final
 
 from atomthink_plugin.scorers.prm_profile import AskedLayout, Profile, PublishedModel, TaggedLayout
 from atomthink_plugin.scorers.profile_catalogue import NamedProfile
+from atomthink_plugin.scorers.vllm_command import not_served, vllm_command
 from atomthink_plugin.tables import Grid
 
 HEADINGS: Final = (
@@ -55,6 +56,11 @@ def profile_row(found: NamedProfile) -> tuple[str, ...]:
         model.licence,
         model.verified,
     )
+
+
+def served_with(model: PublishedModel) -> str | None:
+    """Returns the command that serves a PRM with vLLM; None if it is not served or is a policy, as a critic is."""
+    return vllm_command(model) if isinstance(model, Profile) and not_served(model) is None else None
 
 
 def _reading(model: PublishedModel) -> tuple[str, str, str]:

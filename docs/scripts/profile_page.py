@@ -17,6 +17,7 @@ from atomthink_plugin.scorers.prm_profile import (
 )
 from atomthink_plugin.scorers.profile_catalogue import NamedProfile, all_profiles
 from atomthink_plugin.scorers.profile_listing import profile_grid
+from atomthink_plugin.scorers.vllm_command import not_served, vllm_command
 
 _STEPS: Final = ("[first step]", "[second step]")
 
@@ -56,7 +57,17 @@ def _profile(found: NamedProfile) -> Iterator[str]:
     if isinstance(model, Profile):
         yield "What it reads for the second step:"
         yield f"```text\n{_example(model)}\n```"
+        yield from _served(model)
     yield from _published(model.published)
+
+
+def _served(profile: Profile) -> Iterator[str]:
+    reason = not_served(profile)
+    if reason is not None:
+        yield f"vLLM cannot serve it: {reason}."
+        return
+    yield "Serve it with:"
+    yield f"```bash\n{vllm_command(profile)}\n```"
 
 
 def _facts(model: PublishedModel) -> Iterator[tuple[str, str]]:

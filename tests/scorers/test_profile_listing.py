@@ -23,8 +23,13 @@ def test_the_table_has_a_row_for_each_profile(capsys: pytest.CaptureFixture[str]
         assert row["verified"] == yaml.safe_load(PROFILES[name].read_text()).get("verified", "transcription")
 
 
-def test_one_profile_is_printed_as_its_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prm", "profiles", "versaprm"]) == 0
-    assert capsys.readouterr().out == PROFILES["versaprm"].read_text(encoding="utf-8")
+def test_one_profile_is_printed_as_its_file_with_the_command_that_serves_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, served in (("versaprm", True), ("reasoneval_34b", False)):
+        assert main(["prm", "profiles", name]) == 0
+        printed = capsys.readouterr().out
+        assert printed.endswith(PROFILES[name].read_text(encoding="utf-8"))
+        assert ("vllm serve UW-Madison-Lee-Lab/VersaPRM" in printed) == served
     assert main(["prm", "profiles", "versa"]) == 2
     assert "versaprm" in capsys.readouterr().err
