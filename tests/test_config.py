@@ -17,6 +17,7 @@ from atomthink_plugin.config import Plan, plan
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.plugins.registry import registry
+from atomthink_plugin.scorers.profile_catalogue import profile_text
 from tests.tiny_models import folder, head_prm
 
 PATHS: dict[str, Any] = {"pretrained": "some/model"}
@@ -282,6 +283,17 @@ def test_a_template_in_the_home_folder_counts_by_its_content(tmp_path: Path, mon
     assert planned(chat_template=str(tmp_path / "t.jinja")).identity == first
     (tmp_path / "t.jinja").write_text("two")
     assert planned(chat_template="~/t.jinja").identity != first
+
+
+def test_a_profile_of_the_users_own_counts_by_its_content(tmp_path: Path) -> None:
+    text = profile_text("math_shepherd")
+    prm = prm_folder(tmp_path / "prm")
+    for name, licence in (("a", "MIT"), ("b", "MIT"), ("c", "none")):
+        (tmp_path / f"{name}.yaml").write_text(text.replace("see the model card", licence))
+    one, same, other = (
+        planned(thinking="slow", prm=prm, prm_profile=str(tmp_path / f"{name}.yaml")).identity for name in "abc"
+    )
+    assert one == same != other
 
 
 def test_a_checkpoint_at_home_counts_by_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

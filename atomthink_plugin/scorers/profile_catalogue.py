@@ -35,7 +35,7 @@ class NamedProfile:
     """A profile as the catalogue has it.
 
     Attributes:
-        name: Its name, or the path of the user's file.
+        name: Its name, or the name of the user's file without its folder.
         digest: A digest of its content, for the identity of a scorer.
         model: What the file says.
     """
@@ -109,4 +109,4 @@ def _parsed(name: str, content: bytes) -> NamedProfile:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise AtomThinkError(f"prm_profile={name!r} has faults: {faults}") from None
-    return NamedProfile(name, hashlib.blake2b(content, digest_size=6).hexdigest(), model)
+    return NamedProfile(Path(name).name, hashlib.blake2b(content, digest_size=6).hexdigest(), model)
