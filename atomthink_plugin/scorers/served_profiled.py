@@ -134,12 +134,13 @@ class ServedImageProfile(ServedProfiledPrm):
     def request(self, path: Path) -> ScoreRequest:
         """Returns a request for one token after text and images."""
         images = self._layout.images(path)
+        # The reply lists as many tokens as are requested, the generated one first: one more makes room for all.
+        listed = [*self._ids, self._ids[-1]]
         read = ids_of(self._layout.encode(path))
         body = {
             "token_ids": self._placeholder.unexpanded(read, len(images)),
             "content_parts": [{"type": "image_url", "url": self._url(image)} for image in images] or None,
-            # The generated token is listed as well.
-            "sampling_params": {**one_token(self._ids), "logprobs": 1 + len(self._ids)},
+            "sampling_params": {**one_token(listed), "logprobs": len(listed)},
             "return_token_ids": True,
         }
         return ScoreRequest(body, partial(self._read, read))

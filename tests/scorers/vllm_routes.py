@@ -45,6 +45,8 @@ class VllmRoutes:
     def generate(self, body: Body) -> Reply:
         asked = body["sampling_params"]
         assert asked["max_tokens"] == 1
+        if asked["logprobs"] != len(asked["logprob_token_ids"]):
+            return 400, {"error": {"message": "logprobs must equal len(logprob_token_ids)"}}
         prompt, inputs = self.expanded(body["token_ids"], body["content_parts"] or [])
         listed = self.listed(logits_of(self.model, prompt, **inputs)[-1], asked)
         tops = [{"token_id": token, "logprob": logprob} for token, logprob in listed[: asked["logprobs"]]]
