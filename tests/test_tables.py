@@ -16,6 +16,7 @@ from rich.console import Console
 from atomthink_plugin.cli import main
 from atomthink_plugin.report import compare, scale
 from atomthink_plugin.searches.best_of_n import best_of_n
+from atomthink_plugin.step_metrics.measure import measure
 from atomthink_plugin.tables import Grid, print_facts, print_grid
 from atomthink_plugin.tasks.capability import record_set
 from atomthink_plugin.tasks.capability import report as capability_report
@@ -23,13 +24,12 @@ from atomthink_plugin.tasks.capability.behaviours import Behaviour
 from atomthink_plugin.tasks.capability.estimates import Capability, RateEstimate
 from atomthink_plugin.tasks.capability.labellers import AbilityLabel
 from atomthink_plugin.tasks.demo import comparison
-from atomthink_plugin.training.evaluate.metrics import measure
 from atomthink_plugin.training.evaluate.report import tables as prm_tables
 from atomthink_plugin.training.label import run as label_run
 from atomthink_plugin.training.label.rollouts import RolloutCost
 from tests.report.pages import grove
 from tests.report.runs import search_all, write_run
-from tests.training.evaluate.ten_chains import TEN
+from tests.step_metrics.ten_solutions import TEN
 
 WIDTH = 80
 
@@ -128,9 +128,9 @@ def test_atoms_build() -> None:
 
 @pytest.mark.parametrize("prmbench", [False, True])
 def test_prm_eval(prmbench: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atomthink_plugin.training.evaluate.bootstrap.RESAMPLES", 10)
-    grids = list(prm_tables(measure(TEN, 0.5, prmbench), "org/a-set-with-a-long-name/test, threshold 0.5"))
-    assert len(grids) == 3
+    monkeypatch.setattr("atomthink_plugin.step_metrics.bootstrap.RESAMPLES", 10)
+    grids = list(prm_tables(measure(TEN, prmbench), "org/a-set-with-a-long-name/test, threshold 0.5"))
+    assert len(grids) == 4
     for grid in grids:
         check(grid)
 

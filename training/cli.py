@@ -510,6 +510,7 @@ class ScoringOptions:
 
 
 SetFormat = Literal["chains", "processbench", "visualprocessbench", "prmbench", "bigbench_mistake"]
+ThresholdGoal = Literal["first_error_f1", "macro_f1"]
 _THRESHOLD = Group("Threshold", validator=mutually_exclusive)
 
 
@@ -522,6 +523,8 @@ def prm_eval(
     limit: Count | None = None,
     threshold: Annotated[float, Parameter(group=_THRESHOLD, validator=Number(gte=0, lte=1))] = 0.5,
     threshold_from: Annotated[str | None, Parameter(group=_THRESHOLD)] = None,
+    threshold_by: ThresholdGoal = "first_error_f1",
+    strict: bool = False,
     rejects: Path | None = None,
     json: Path | None = None,
 ) -> None:
@@ -539,7 +542,9 @@ def prm_eval(
         format: Format of the set, if its fields do not show it.
         limit: Use only the first records.
         threshold: Steps with a lower score count as judged wrong.
-        threshold_from: Use the threshold with the highest first-error F1 on this other set.
+        threshold_from: Use the threshold with the highest F1 on this other set.
+        threshold_by: The F1 that `--threshold-from` looks at: of first errors, or of right and wrong steps.
+        strict: Steps with a score at the threshold count as judged wrong too.
         rejects: Write records that cannot be used to this file.
         json: Also write the numbers to this file.
     """
@@ -555,6 +560,8 @@ def prm_eval(
         limit=limit,
         threshold=threshold,
         threshold_from=threshold_from,
+        threshold_by=threshold_by,
+        strict=strict,
         scores=scoring.scores,
         rejects=rejects,
         json=json,

@@ -13,8 +13,9 @@ from atomthink_plugin.formats.stages import STAGES, TAG, Stages
 from atomthink_plugin.formats.steps import SEPARATOR
 from atomthink_plugin.json_rows import Reject, describe_error
 from atomthink_plugin.source_rows import SourceRow
+from atomthink_plugin.text_fields import MaybeText, Text
 from atomthink_plugin.training.images import PLACEHOLDER
-from atomthink_plugin.training.records import Chain, MaybeText, Text
+from atomthink_plugin.training.records import Chain
 
 
 class Turn(BaseModel):

@@ -16,13 +16,13 @@ from atomthink_plugin.inference.image_input import image_fault
 from atomthink_plugin.json_rows import Reject, describe_error, nothing_usable
 from atomthink_plugin.report.output_files import seen_from
 from atomthink_plugin.source_rows import SourceRow, open_source
+from atomthink_plugin.text_fields import MaybeText
 from atomthink_plugin.training.export import PUBLISHED_FILE, TAG
 from atomthink_plugin.training.images import PLACEHOLDER
 from atomthink_plugin.training.llava_cot import Turn, chains_of, has_stages
 from atomthink_plugin.training.records import (
     Chain,
     ErrorKind,
-    MaybeText,
     count_reasons,
     sibling_file,
     write_records,

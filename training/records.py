@@ -17,7 +17,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
 from PIL.Image import Image
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from atomthink_plugin import api
 from atomthink_plugin.answers import equivalent, final_answer, is_right
@@ -25,15 +25,11 @@ from atomthink_plugin.api import AtomThinkError, Format, Message, Question, Ques
 from atomthink_plugin.inference.image_input import BROKEN, image_faults
 from atomthink_plugin.json_rows import Reject, describe_error, first_reason, json_rows, nothing_usable
 from atomthink_plugin.report.output_files import seen_from
+from atomthink_plugin.text_fields import MaybeText, Text
 from atomthink_plugin.training.images import shared_image
 
 log = logging.getLogger(__name__)
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-MaybeText = Annotated[
-    str, StringConstraints(strip_whitespace=True), BeforeValidator(lambda given: "" if given is None else given)
-]
-"""Text that may be unknown: then it is empty. Null is read as empty."""
 Label = Annotated[float, Ge(0), Le(1)]
 ErrorKind = Literal["perception", "reasoning"]
 """Whether a wrong step misreads the image, or draws a wrong conclusion from what was read."""

@@ -15,12 +15,11 @@ from typing import Annotated, overload
 
 import PIL.Image
 from annotated_types import MinLen
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Example
 from atomthink_plugin.inference.image_input import read_image
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+from atomthink_plugin.text_fields import Text
 
 
 class ExampleRecord(BaseModel):

@@ -10,7 +10,8 @@ from pydantic import ConfigDict
 
 from atomthink_plugin.answers import equivalent, final_answer
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.training.records import Chain, QuestionRecord, RecordFile, Text, read_records
+from atomthink_plugin.text_fields import Text
+from atomthink_plugin.training.records import Chain, QuestionRecord, RecordFile, read_records
 
 
 class StepRecord(QuestionRecord):

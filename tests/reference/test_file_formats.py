@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +25,8 @@ from atomthink_plugin.rollouts.readers.formats import ROLLOUT_FORMATS
 from atomthink_plugin.rollouts.rollout_file import RUN, read_rollouts
 from atomthink_plugin.runtime.journal_reader import JournalEntry, read_entries
 from atomthink_plugin.runtime.partial_log import PartialLog
+from atomthink_plugin.runtime.solution_scores import GivenSolution, ScoreFile
+from atomthink_plugin.step_metrics.measure import Metrics
 from atomthink_plugin.tasks.benchmarks.mathvista.task import MATHVISTA
 from atomthink_plugin.tasks.benchmarks.metrics import sample_line
 from atomthink_plugin.tasks.capability.estimates import Capability
@@ -38,8 +39,6 @@ from atomthink_plugin.tasks.step_report import StepReportRow
 from atomthink_plugin.tasks.submissions.entries import MathVerseEntry, MathVisionEntry, MathVistaEntry
 from atomthink_plugin.training.annotate.budget import read_price
 from atomthink_plugin.training.annotate.ledger import Cost, Ledger
-from atomthink_plugin.training.evaluate.metrics import Metrics
-from atomthink_plugin.training.evaluate.scores import ScoreFile
 from atomthink_plugin.training.llava_cot import row_of
 from atomthink_plugin.training.published import import_published
 from atomthink_plugin.training.quality import statistics
@@ -243,8 +242,8 @@ def _(texts: list[str], folder: Path) -> None:
     (folder / "scores.jsonl").write_text(texts[0])
     head, scored = map(json.loads, texts[0].splitlines())
     scores = ScoreFile(folder / "scores.jsonl", head["prm"])
-    chain: Any = SimpleNamespace(chain=SimpleNamespace(steps=scored["scores"]))
-    assert scores.get(chain, scored["key"]) == tuple(scored["scores"])
+    solution = GivenSolution(scored["id"], "q", ("Step.",) * len(scored["scores"]))
+    assert scores.get(solution, scored["key"]) == tuple(scored["scores"])
     scores.close()
 
 

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 
-from annotated_types import Ge, MinLen
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from atomthink_plugin.api import AtomThinkError, Question
-from atomthink_plugin.inference.image_input import Picture, image_faults, read_image
+from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.inference.image_input import Picture, image_faults
 from atomthink_plugin.json_rows import Reject, describe_error, nothing_usable
+from atomthink_plugin.runtime.solution_scores import GivenSolution
 from atomthink_plugin.source_rows import SourceRow, open_source
-from atomthink_plugin.training.records import Chain, MaybeText, Text, engine_question
+from atomthink_plugin.step_metrics.judged_steps import StepLabels
+from atomthink_plugin.step_metrics.published_sets import (
+    PUBLISHED_SETS,
+    LabelledSolution,
+    SetReader,
+    Steps,
+    add_new,
+    labels_up_to,
+)
+from atomthink_plugin.text_fields import MaybeText, Text
+from atomthink_plugin.training.records import Chain
 
 log = logging.getLogger(__name__)
 
 RIGHT: Final = 0.5
 """The least label of a right step."""
-
-PRMBENCH_ORIGINAL: Final = "correct"
-"""PRMBench's own name for the class of unmodified solutions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +51,21 @@ class LabelledChain:
     right: bool | None = None
 
     @property
-    def labels(self) -> tuple[bool | None, ...]:
-        """Whether each step is right; None if that is not known."""
-        return tuple(None if label is None else label >= RIGHT for label in self.chain.labels or ())
+    def id(self) -> str:
+        """The chain's id."""
+        return self.chain.id
 
     @property
-    def first_error(self) -> int | None:
-        """Index of the first step that is labelled wrong."""
-        return self.chain.first_error()
+    def truth(self) -> StepLabels:
+        """What is known about its steps."""
+        labels = tuple(None if label is None else label >= RIGHT for label in self.chain.labels or ())
+        kinds = self.chain.wrong_kinds() if self.chain.error_kinds else ()
+        return StepLabels(self.question, labels, self.subset, self.right, kinds)
 
     @property
-    def first_error_known(self) -> bool:
-        """Whether every step before the first wrong one has a label; without a wrong one, every step."""
-        return None not in self.labels[: self.first_error]
-
-    def engine_question(self) -> Question:
-        """Returns the question for the scorer, with its images."""
-        return engine_question(self.chain.id, self.chain.question, [read_image(picture) for picture in self.pictures])
-
-    def key(self) -> str:
-        """Returns a digest of all that a PRM sees: images, question and steps."""
-        digest = hashlib.blake2b(digest_size=12)
-        contents = (p if isinstance(p, bytes) else p.read_bytes() for p in self.pictures)
-        texts = (text.encode("utf-8", "surrogatepass") for text in (self.chain.question, *self.chain.steps))
-        for part in (*contents, b"", *texts):
-            digest.update(len(part).to_bytes(8, "big") + part)
-        return digest.hexdigest()
+    def given(self) -> GivenSolution:
+        """What a scorer gets of it."""
+        return GivenSolution(self.chain.id, self.chain.question, self.chain.steps, self.pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +103,9 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
     chains: dict[str, LabelledChain] = {}
     for row in usable:
         try:
-            own, *shared = FORMATS[name].read(row)
-            if own.chain.id in chains:
-                raise ValueError(f"the id {own.chain.id!r} occurred before")
+            add_new(chains, *FORMATS[name].read(row))
         except ValueError as error:
             rejects.append(Reject(row.where, describe_error(error), row.fields))
-        else:
-            chains |= {item.chain.id: item for item in (own, *shared) if item.chain.id not in chains}
     good: list[LabelledChain] = []
     faults = image_faults([list(zip(c.chain.images, c.pictures, strict=True)) for c in chains.values()])
     for item, fault in zip(chains.values(), faults, strict=True):
@@ -131,12 +122,6 @@ def read_set(source: str, format: str | None = None, limit: int | None = None) -
 
 # --- formats: each function returns the record's own chain, and chains that several records repeat ----------------
 
-Steps = Annotated[tuple[Text, ...], MinLen(1)]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(coerce_numbers_to_str=True)
-
 
 def _chains(row: SourceRow) -> list[LabelledChain]:
     """This package's labelled chains."""
@@ -147,24 +132,9 @@ def _chains(row: SourceRow) -> list[LabelledChain]:
     return [LabelledChain(chain, f"{chain.images} {chain.question}", "", pictures, chain.is_correct())]
 
 
-class _ProcessBench(_Record):
-    id: Text
-    problem: Text
-    steps: Steps
-    label: Annotated[int, Ge(-1)]
-    final_answer_correct: bool | None = None
+class _Mistake(BaseModel):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
-
-def _processbench(row: SourceRow) -> list[LabelledChain]:
-    """https://huggingface.co/datasets/Qwen/ProcessBench: `label` is the first wrong step from 0, or -1."""
-    found = _ProcessBench.model_validate(row.fields)
-    labels = _up_to(None if found.label == -1 else found.label, len(found.steps))
-    chain = Chain(id=found.id, question=found.problem, steps=found.steps, labels=labels)
-    subset = found.id.rpartition("-")[0] or row.split
-    return [LabelledChain(chain, f"{subset}: {found.problem}", subset, right=found.final_answer_correct)]
-
-
-class _Mistake(_Record):
     input: Text
     steps: Steps
     mistake_index: int | None
@@ -176,7 +146,7 @@ class _Mistake(_Record):
 def _bigbench_mistake(row: SourceRow) -> list[LabelledChain]:
     """https://github.com/WHGTyen/BIG-Bench-Mistake: `mistake_index` is the first wrong step from 0, or null."""
     found = _Mistake.model_validate(row.fields)
-    labels = _up_to(found.mistake_index, len(found.steps))
+    labels = _probabilities(labels_up_to(found.mistake_index, len(found.steps)))
     chain = Chain(id=row.where, question=found.input, steps=found.steps, answer=found.target, labels=labels)
     known = found.answer is not None and found.target
     right = (found.answer or "").strip().casefold() == found.target.strip().casefold() if known else None
@@ -184,92 +154,31 @@ def _bigbench_mistake(row: SourceRow) -> list[LabelledChain]:
     return [LabelledChain(chain, f"{subset}: {found.input}", subset, right=right)]
 
 
-class _PrmBench(_Record):
-    idx: Text
-    original_question: Text
-    modified_question: Text
-    original_process: Steps
-    modified_process: Steps
-    error_steps: tuple[int, ...]
-    classification: Text
+def _published(reader: SetReader) -> FormatReader:
+    """Returns the reader of a published set, whose solutions become chains."""
+
+    def read(row: SourceRow) -> list[LabelledChain]:
+        return [_as_chain(solution, row.folder) for solution in reader.read(row.fields, row.where, row.split)]
+
+    return FormatReader(reader.fields, read)
 
 
-def _prmbench(row: SourceRow) -> list[LabelledChain]:
-    """https://github.com/ssmisya/PRMBench: `error_steps` count from 1, all other steps are right.
-
-    Every record of a problem repeats its original solution, with formulas spelled differently. It counts once, as in
-    the benchmark's own evaluation (mr_eval/tasks/prmtest_classified/task.py), which takes it from one class.
-    """
-    found = _PrmBench.model_validate(row.fields)
-    count = len(found.modified_process)
-    beyond = [step for step in found.error_steps if not 1 <= step <= count]
-    if beyond:
-        raise ValueError(f"error_steps: {beyond}, and the {count} steps are numbered from 1")
-    kind = found.classification
-    problem = found.idx.removeprefix(f"{kind}_")
-
-    def labelled(subset: str, question: str, steps: Sequence[str], wrong: Sequence[int]) -> LabelledChain:
-        labels = tuple(0.0 if number in wrong else 1.0 for number in range(1, len(steps) + 1))
-        chain = Chain(id=f"{subset}_{problem}", question=question, steps=tuple(steps), labels=labels)
-        return LabelledChain(chain, problem, subset)
-
-    return [
-        labelled(kind, found.modified_question, found.modified_process, found.error_steps),
-        labelled(PRMBENCH_ORIGINAL, found.original_question, found.original_process, ()),
-    ]
-
-
-class _Response(BaseModel):
-    steps: Steps
-    process_correctness: tuple[Literal[1, 0, -1], ...]
-
-
-class _StoredImage(BaseModel):
-    """An image as parquet files hold it."""
-
-    content: bytes | None = Field(None, alias="bytes")
-    path: str | None = None
-
-
-def _stored_images(given: Any) -> list[Any]:
-    """Returns one image, several or none as a list of `_StoredImage`; JSON files have names only."""
-    images = [] if given is None else given if isinstance(given, list | tuple) else [given]
-    return [{"path": image} if isinstance(image, str) else image for image in images]
-
-
-class _VisualProcessBench(_Record):
-    image: Annotated[tuple[_StoredImage, ...], BeforeValidator(_stored_images)]
-    question: Text
-    answer: MaybeText = ""
-    response: Annotated[
-        _Response, BeforeValidator(lambda given: json.loads(given) if isinstance(given, str) else given)
-    ]
-    data_source: MaybeText = ""
-
-
-def _visualprocessbench(row: SourceRow) -> list[LabelledChain]:
-    """https://huggingface.co/datasets/OpenGVLab/VisualProcessBench: 1 is right, -1 wrong, 0 neutral: not labelled."""
-    found = _VisualProcessBench.model_validate(row.fields)
+def _as_chain(solution: LabelledSolution, folder: Path) -> LabelledChain:
+    truth = solution.truth
     chain = Chain(
-        id=row.where,
-        question=found.question,
-        images=tuple(image.path or "bytes" for image in found.image),
-        steps=found.response.steps,
-        answer=found.answer,
-        labels=tuple({1: 1.0, -1: 0.0, 0: None}[value] for value in found.response.process_correctness),
+        id=solution.id,
+        question=solution.question,
+        images=tuple(image.path or "bytes" for image in solution.images),
+        steps=solution.steps,
+        answer=solution.answer,
+        labels=_probabilities(truth.labels),
     )
-    subset = found.data_source or row.split
-    pictures = tuple(image.content or row.folder / (image.path or "bytes") for image in found.image)
-    return [LabelledChain(chain, f"{subset}: {chain.images} {found.question}", subset, pictures)]
+    pictures = tuple(image.content or folder / (image.path or "bytes") for image in solution.images)
+    return LabelledChain(chain, truth.question, truth.subset, pictures, truth.right)
 
 
-def _up_to(first_error: int | None, steps: int) -> tuple[float | None, ...]:
-    """Returns the labels of a chain whose first wrong step is known; later steps have none."""
-    if first_error is None:
-        return (1.0,) * steps
-    if not 0 <= first_error < steps:
-        raise ValueError(f"step {first_error} is labelled as wrong, and the {steps} steps are numbered from 0")
-    return (*(1.0,) * first_error, 0.0, *(None,) * (steps - first_error - 1))
+def _probabilities(labels: Sequence[bool | None]) -> tuple[float | None, ...]:
+    return tuple(None if label is None else float(label) for label in labels)
 
 
 class FormatReader(NamedTuple):
@@ -281,8 +190,6 @@ class FormatReader(NamedTuple):
 
 FORMATS: Final[Mapping[str, FormatReader]] = {
     "chains": FormatReader(frozenset({"id", "question", "steps", "labels"}), _chains),
-    "processbench": FormatReader(frozenset({"problem", "steps", "label"}), _processbench),
-    "visualprocessbench": FormatReader(frozenset({"image", "question", "response"}), _visualprocessbench),
-    "prmbench": FormatReader(frozenset({"original_process", "modified_process", "error_steps"}), _prmbench),
+    **{name: _published(reader) for name, reader in PUBLISHED_SETS.items()},
     "bigbench_mistake": FormatReader(frozenset({"input", "steps", "mistake_index"}), _bigbench_mistake),
 }

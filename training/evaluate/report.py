@@ -1,12 +1,14 @@
-"""The metrics of a PRM as printed tables."""
+"""The metrics of a critic as printed tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from atomthink_plugin.step_metrics.bootstrap import MetricValue
+from atomthink_plugin.step_metrics.measure import Metrics
+from atomthink_plugin.step_metrics.prm_score import PrmScore
+from atomthink_plugin.step_metrics.ranking import Calibration
 from atomthink_plugin.tables import Grid
-from atomthink_plugin.training.evaluate.bootstrap import MetricValue
-from atomthink_plugin.training.evaluate.metrics import Calibration, Metrics, PrmScore
 
 _Line = tuple[str, MetricValue, str]
 """Name of a metric, the metric, and what its count counts."""
@@ -24,7 +26,10 @@ def tables(metrics: Metrics, title: str) -> Iterator[Grid]:
         yield _classes(metrics.prm_score)
     elif len(metrics.steps.subsets) > 1:
         yield _subsets(metrics)
-    yield _reliability(metrics.calibration)
+    if metrics.oracle:
+        yield _oracle(metrics)
+    if metrics.calibration is not None:
+        yield _reliability(metrics.calibration)
 
 
 def _sections(metrics: Metrics) -> Iterator[list[_Line]]:
@@ -41,20 +46,24 @@ def _sections(metrics: Metrics) -> Iterator[list[_Line]]:
         ("  nowhere", position["missed"], "chains"),
         (_DISTANCE, position["distance"], "chains"),
     ]
+    several = len(metrics.steps.subsets) > 1
     yield [
         ("macro-F1 over steps", steps["macro_f1"], "steps"),
+        *([("  mean of subsets, weighted by steps", metrics.steps.weighted, "subsets")] if several else []),
+        *([("  mean of subsets", metrics.steps.mean, "subsets")] if several else []),
         ("  right steps", steps["f1_right"], "steps"),
         ("  wrong steps", steps["f1_wrong"], "steps"),
         ("accuracy over steps", steps["accuracy"], "steps"),
     ]
     if metrics.error_recall:
         yield [(_RECALL_NAMES.get(kind, f"  {kind}"), found, "steps") for kind, found in metrics.error_recall.items()]
-    yield [
-        ("AUC, pooled", metrics.ranking["pooled"], "steps"),
-        ("AUC, mean within questions", metrics.ranking["within"], "questions"),
-        ("expected calibration error", metrics.calibration.error, "steps"),
-        ("Brier score", metrics.calibration.brier, "steps"),
-    ]
+    if metrics.ranking is not None and metrics.calibration is not None:
+        yield [
+            ("AUC, pooled", metrics.ranking["pooled"], "steps"),
+            ("AUC, mean within questions", metrics.ranking["within"], "questions"),
+            ("expected calibration error", metrics.calibration.error, "steps"),
+            ("Brier score", metrics.calibration.brier, "steps"),
+        ]
     if metrics.prm_score is not None:
         yield [
             ("PRMScore", metrics.prm_score.all["score"], "steps"),
@@ -86,6 +95,12 @@ def _classes(found: PrmScore) -> Grid:
         for name, values in (*found.classes.items(), ("all", found.all))
     ]
     return Grid("PRMBench, by class of modifications", headings, cells, sections=frozenset({len(found.classes)}))
+
+
+def _oracle(metrics: Metrics) -> Grid:
+    headings = ("best threshold on this very set (oracle, not a result)", "threshold", "F1, %")
+    cells = [(goal, f"{best.threshold:.4g}", _percent(best.f1)) for goal, best in metrics.oracle.items()]
+    return Grid("Oracle", headings, cells)
 
 
 def _reliability(found: Calibration) -> Grid:

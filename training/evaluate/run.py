@@ -10,28 +10,30 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from atomthink_plugin.api import AtomThinkError, Scorer
 from atomthink_plugin.config import scorer_plan
 from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.report.output_files import write_json
+from atomthink_plugin.runtime.solution_scores import ScoreFile
 from atomthink_plugin.scorer_plans import ScorerPlan
+from atomthink_plugin.step_metrics.best_threshold import Goal, best_threshold
+from atomthink_plugin.step_metrics.judged_steps import Threshold
+from atomthink_plugin.step_metrics.measure import measure
 from atomthink_plugin.tables import print_grid
-from atomthink_plugin.training.evaluate.metrics import measure
 from atomthink_plugin.training.evaluate.readers import LabelledSet, read_set
 from atomthink_plugin.training.evaluate.report import tables
-from atomthink_plugin.training.evaluate.scores import ScoredChain, ScoredSet, ScoreFile, score_chains
+from atomthink_plugin.training.evaluate.scores import ScoredChain, ScoredSet, score_chains
 from atomthink_plugin.training.records import count_reasons, relocated, sibling_file, write_records, write_rejects
 
 log = logging.getLogger(__name__)
 
-DEFAULT_THRESHOLD: Final = 0.5
+FIXED: Final = "fixed"
+"""Where a threshold was chosen that does not depend on labels."""
+
 MISJUDGED: Final = 0.5
 """A step is misjudged if its score is further than this from its label."""
 
 _SHOWN_REASONS: Final = 10
-_ABOVE_ALL: Final = float(np.nextafter(1.0, 2.0))  # the least threshold that a score of 1 is below
 
 
 def evaluate_prm(
@@ -40,8 +42,10 @@ def evaluate_prm(
     *,
     format: str | None = None,
     limit: int | None = None,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: float = Threshold().value,
     threshold_from: str | None = None,
+    threshold_by: Goal = "first_error_f1",
+    strict: bool = False,
     scores: Path | None = None,
     rejects: Path | None = None,
     json: Path | None = None,
@@ -57,9 +61,9 @@ def evaluate_prm(
     data = read_set(source, format, limit)
     other = None if threshold_from is None else read_set(threshold_from)
     _report_rejects(rejects, [*data.rejects, *(other.rejects if other else ())])
-    if all(label is None for item in data.chains for label in item.labels):
+    if all(label is None for item in data.chains for label in item.truth.labels):
         raise AtomThinkError(f"no step of {source} has a label, so there is nothing to compare scores with")
-    shared = {item.key() for item in data.chains} & {item.key() for item in other.chains} if other else ()
+    shared = {item.given.key() for item in data.chains} & {item.given.key() for item in other.chains} if other else ()
     if shared:
         raise AtomThinkError(
             f"`--threshold-from`: {len(shared)} of its chains are also in the set that is evaluated. Choose the "
@@ -67,15 +71,17 @@ def evaluate_prm(
         )
     with _loaded(plan, scores) as (prm, identity, file):
         if other:
-            threshold = best_threshold(score_chains(other.chains, prm, file, str(threshold_from)).chains)
-            log.info("threshold %.4g has the highest first-error F1 on %s", threshold, threshold_from)
+            elsewhere = score_chains(other.chains, prm, file, str(threshold_from))
+            threshold = _chosen_on(str(threshold_from), elsewhere.chains, threshold_by)
         scored = score_chains(data.chains, prm, file, source)
     log.info("computing metrics and their intervals")
-    metrics = measure(scored.chains, threshold, data.format == "prmbench")
-    for grid in tables(metrics, f"{source}, threshold {threshold:.4g}"):
+    cut = Threshold(threshold, strict)
+    metrics = measure([chain.judged(cut) for chain in scored.chains], data.format == "prmbench")
+    chosen_on = threshold_from or FIXED
+    for grid in tables(metrics, f"{source}: right if score {'>' if strict else '>='} {threshold:.4g} ({chosen_on})"):
         print_grid(grid)
     if json is not None:
-        chosen = {"value": threshold, "chosen_on": threshold_from}
+        chosen = {"value": threshold, "strict": strict, "chosen_on": chosen_on}
         counts = {"source": source, **_counts(data, scored)}
         write_json("--json", json, {"set": counts, "prm": identity, "threshold": chosen, **asdict(metrics)})
     _print_files(metrics=json, scores=scores, rejects=rejects)
@@ -112,34 +118,22 @@ def largest_error(chain: ScoredChain) -> float:
     return max((abs(score - label) for score, label in pairs if label is not None), default=0.0)
 
 
-def best_threshold(chains: Sequence[ScoredChain]) -> float:
-    """Returns the threshold with the highest first-error F1; of several, the nearest to 0.5.
-
-    The first wrong step is found by thresholds above its score and up to the lowest score of an earlier step. A chain
-    without a wrong step is recognised by thresholds up to its lowest score. F1 is constant between two neighbours of
-    these numbers, the upper one included.
+def _chosen_on(source: str, chains: Sequence[ScoredChain], goal: Goal) -> float:
+    """Returns the threshold with the highest F1 on another set.
 
     Raises:
-        AtomThinkError: The chains have no first-error F1.
+        AtomThinkError: That set has no such F1.
     """
-    known = [chain for chain in chains if chain.item.first_error_known]
-    wrong_at = [(chain.scores, chain.item.first_error) for chain in known if chain.item.first_error is not None]
-    ranges = np.array([(scores[at], min(scores[:at], default=_ABOVE_ALL)) for scores, at in wrong_at]).reshape(-1, 2)
-    lowest = np.sort([min(chain.scores) for chain in known if chain.item.first_error is None])
-    if not len(ranges) or not len(lowest):
+    judged = [chain.judged(Threshold()) for chain in chains]
+    best = best_threshold(judged, goal)
+    if best is None:
+        wrong = sum(one.truth.first_error is not None for one in judged)
         raise AtomThinkError(
-            f"`--threshold-from`: a threshold needs chains with and without a wrong step, and that set has "
-            f"{len(ranges)} and {len(lowest)} of them"
+            f"`--threshold-from {source}`: a threshold needs right and wrong steps, and chains with and without a "
+            f"wrong step. That set has {wrong} and {len(judged) - wrong} such chains"
         )
-    possible = ranges[ranges[:, 0] < ranges[:, 1]]
-    ends = np.unique(np.concatenate([possible.ravel(), lowest, [_ABOVE_ALL]]))
-    above, upto = np.sort(possible[:, 0]), np.sort(possible[:, 1])
-    wrong = (np.searchsorted(above, ends) - np.searchsorted(upto, ends)) / len(ranges)
-    right = 1 - np.searchsorted(lowest, ends) / len(lowest)
-    f1 = 2 * wrong * right / np.where(wrong + right == 0, 1, wrong + right)
-    starts = np.nextafter(np.concatenate([[0.0], ends[:-1]]), 2.0)
-    nearest = np.clip(DEFAULT_THRESHOLD, starts, ends)[f1 >= f1.max() - 1e-12]
-    return float(nearest[np.argmin(np.abs(nearest - DEFAULT_THRESHOLD))])
+    log.info("threshold %.4g has the highest %s on %s: %.4f", best.threshold, goal, source, best.f1)
+    return best.threshold
 
 
 @contextmanager
@@ -166,7 +160,7 @@ def _report_rejects(file: Path | None, rejects: Sequence[Reject]) -> None:
 
 
 def _counts(data: LabelledSet, scored: ScoredSet) -> dict[str, Any]:
-    labels = Counter(label for chain in scored.chains for label in chain.item.labels)
+    labels = Counter(label for chain in scored.chains for label in chain.item.truth.labels)
     return {
         "format": data.format,
         "records": data.records,

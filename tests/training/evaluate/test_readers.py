@@ -68,7 +68,7 @@ def picture(folder: Path, name: str = "images/a.png") -> bytes:
 
 
 def labels(found: LabelledSet) -> list[tuple[bool | None, ...]]:
-    return [item.labels for item in found.chains]
+    return [item.truth.labels for item in found.chains]
 
 
 def reasons(found: LabelledSet) -> list[str]:
@@ -88,7 +88,7 @@ def test_processbench(tmp_path: Path) -> None:
     # What stands behind the first error is not labelled, and so neither right nor wrong.
     assert labels(found) == [(True, False, None), (True, True, True)]
     assert [(item.subset, item.right) for item in found.chains] == [("gsm8k", False), ("olympiadbench", True)]
-    assert [item.first_error_known for item in found.chains] == [True, True]
+    assert [item.truth.first_error_known for item in found.chains] == [True, True]
     assert (found.records, len(found.rejects)) == (7, 5)
     assert "3" in reasons(found)[0]  # the step that is not there
     assert [reason.partition(":")[0] for reason in reasons(found)[1:4]] == ["label", "steps", "steps.1"]
@@ -107,14 +107,12 @@ def test_visualprocessbench(tmp_path: Path) -> None:
     assert found.format == "visualprocessbench"
     assert labels(found) == [(True, None, False)] * 2
     assert [item.subset for item in found.chains] == ["MathVision", "MMMU"]
-    assert [item.first_error_known for item in found.chains] == [
-        False,
-        False,
-    ]  # the neutral step may be the first error
-    assert found.chains[0].engine_question().images[0].getpixel((0, 0)) == (200, 10, 10)
+    # The neutral step may be the first error.
+    assert [item.truth.first_error_known for item in found.chains] == [False, False]
+    assert found.chains[0].given.engine_question().images[0].getpixel((0, 0)) == (200, 10, 10)
     assert (found.records, len(found.chains) + len(found.rejects)) == (7, 7)
     assert Counter(reason.partition(":")[0] for reason in reasons(found)) == {
-        "record": 1,  # one label too many
+        "2 labels for 1 steps": 1,
         "response.process_correctness.0": 1,
         "no JSON": 1,
         "image images/broken.png": 1,
@@ -129,7 +127,7 @@ def test_a_reference_answer_is_not_needed(tmp_path: Path) -> None:
     mistake = read_set(lines(tmp_path, [{**MISTAKE, "target": None}]))
     assert [item.right for item in mistake.chains] == [None]
     own = read_set(lines(tmp_path, [{**CHAIN, "answer": None}]))
-    assert [(item.right, item.labels) for item in own.chains] == [(None, (True, None))]
+    assert [(item.right, item.truth.labels) for item in own.chains] == [(None, (True, None))]
 
 
 def test_a_damaged_record_rejects_no_other(tmp_path: Path) -> None:
@@ -150,7 +148,7 @@ def test_prmbench(tmp_path: Path) -> None:
     beyond = {**PRMBENCH, "idx": "prm_test_p1_2", "error_steps": [3, 4]}
     found = read_set(lines(tmp_path, [PRMBENCH, other, solution, beyond]))
     assert found.format == "prmbench"
-    given = {item.chain.id: (item.labels, item.subset, item.question) for item in found.chains}
+    given = {item.chain.id: (item.truth.labels, item.subset, item.question) for item in found.chains}
     assert given == {
         "circular_prm_test_p1_0": ((True, False, True), "circular", "prm_test_p1_0"),
         "correct_prm_test_p1_0": ((True, True), "correct", "prm_test_p1_0"),  # once, though two records have it
@@ -206,7 +204,7 @@ def test_images_may_be_in_the_parquet_file(tmp_path: Path) -> None:
     rows.append({**VISUAL, "image": [{"bytes": b"unused", "path": "c.png"}], "question": ""})
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "test-00000-of-00001.parquet")
     found = read_set(str(tmp_path / "test-00000-of-00001.parquet"))
-    assert found.chains[0].engine_question().images[0].getpixel((0, 0)) == (200, 10, 10)
+    assert found.chains[0].given.engine_question().images[0].getpixel((0, 0)) == (200, 10, 10)
     assert len(found.rejects) == 2
     assert write_rejects(tmp_path / "rejects.jsonl", found.rejects) == 2
     assert (
@@ -230,15 +228,15 @@ def test_errors_name_what_cannot_be_read(tmp_path: Path) -> None:
 def test_every_record_of_bigbench_mistake_is_used() -> None:
     found = read_set(str(STEPS / "bigbench_mistake.jsonl"))
     assert (found.format, found.records, len(found.chains), len(found.rejects)) == ("bigbench_mistake", 1200, 1200, 0)
-    assert sum(item.first_error is None for item in found.chains) == 142
+    assert sum(item.truth.first_error is None for item in found.chains) == 142
     assert Counter(item.subset for item in found.chains) == dict.fromkeys(
         ("logical_deduction", "word_sorting", "tracking_shuffled_objects", "multistep_arithmetic"), 300
     )
     # 0-based: of the second one the third step says 5 + 3 - -2 * 2 = 4, and the last step of some is the mistake.
     third = found.chains[2]
-    assert third.first_error == 2
+    assert third.truth.first_error == 2
     assert third.chain.steps[2].endswith("= (5 + 3 - -2 * 2) = (5 + 3 - 4) = 4.")
-    assert any(item.first_error == len(item.chain.steps) - 1 for item in found.chains)
+    assert any(item.truth.first_error == len(item.chain.steps) - 1 for item in found.chains)
 
 
 @real
@@ -253,4 +251,4 @@ def test_every_record_of_prmbench_is_used_or_rejected() -> None:
     assert originals == len(used) <= 150
     assert kinds["multi_solutions"] == 10
     first = found.chains[0]
-    assert [index for index, label in enumerate(first.labels) if not label] == [4, 5]  # steps 5 and 6
+    assert [index for index, label in enumerate(first.truth.labels) if not label] == [4, 5]  # steps 5 and 6

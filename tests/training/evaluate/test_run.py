@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 
-from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.api import AtomThinkError, QuestionError, Score
+from atomthink_plugin.api import Path as StepPath
 from atomthink_plugin.cli import main
 from atomthink_plugin.config import scorer_plan
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.prm_token import prm_token
+from atomthink_plugin.step_metrics import bootstrap
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
-from atomthink_plugin.training.evaluate import bootstrap
+from atomthink_plugin.training.evaluate.readers import LabelledChain
+from atomthink_plugin.training.evaluate.scores import score_chains
 from atomthink_plugin.training.records import Chain, read_records, write_records
 from atomthink_plugin.training.tiny.labels import slipped_steps, verdicts
 from tests.tiny_models import causal_prm, folder, llava
@@ -208,3 +211,18 @@ def test_a_prm_may_be_served(tmp_path: Path) -> None:
     assert scorer_plan({"prm": str(folder(llava)), "scorer": "served_prm_token", **served}).kind == "served_prm_token"
     with pytest.raises(AtomThinkError, match="leave out prm_base_url="):
         scorer_plan({"prm": str(likelihood), **served})
+
+
+def test_a_set_that_cannot_be_scored_at_all_is_an_error() -> None:
+    items = [LabelledChain(Chain(id="a", question="Q?", steps=("One.",), labels=(1.0,)), "q")]
+    with pytest.raises(AtomThinkError, match=r"1 of 1 chains .* too long"):
+        score_chains(items, Unreadable())
+
+
+class Unreadable:
+    """A scorer that cannot read anything."""
+
+    identity = "unreadable"
+
+    async def score(self, path: StepPath) -> Score:
+        raise QuestionError("too long")

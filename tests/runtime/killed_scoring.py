@@ -1,6 +1,6 @@
 """A scoring that is killed: 60 chains and a scripted PRM; every step that is scored is printed.
 
-    python -m tests.training.evaluate.killed_scoring FOLDER [CHAINS]
+    python -m tests.runtime.killed_scoring FOLDER [CHAINS]
 
 imports neither torch nor lmms-eval, so that it starts in a blink.
 """
@@ -16,12 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path as FilePath
 
 from atomthink_plugin.api import Path, QuestionError, Score, Usage
-from atomthink_plugin.training.evaluate.readers import LabelledChain
-from atomthink_plugin.training.evaluate.scores import ScoreFile, score_chains
-from tests.training.evaluate.ten_chains import scored
+from atomthink_plugin.runtime.solution_scores import GivenSolution, ScoreFile, score_solutions
 
 UNREADABLE = "59"
-CHAINS: list[LabelledChain] = [scored([1.0] * 5, [0.0] * 5, str(index), f"q{index}").item for index in range(60)]
+
+
+def solution(name: str, steps: int) -> GivenSolution:
+    return GivenSolution(name, "q", tuple(f"Step {number}: {name}." for number in range(1, steps + 1)))
+
+
+CHAINS = [solution(str(index), 5) for index in range(60)]
 
 
 class Scripted:
@@ -42,8 +46,8 @@ class Doomed(ScoreFile):
 
     left = 0
 
-    def put(self, item: LabelledChain, key: str, scores: Sequence[float] | str) -> None:
-        super().put(item, key, scores)
+    def put(self, solution: GivenSolution, key: str, scores: Sequence[float] | str) -> None:
+        super().put(solution, key, scores)
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -53,9 +57,9 @@ def main() -> None:
     folder, *chains = sys.argv[1:]
     file = Doomed(FilePath(folder, "scores.jsonl"), {"prm": "scripted"})
     file.left = int(chains[0]) if chains else -1
-    scores = score_chains(CHAINS, Scripted(), file)
-    given = {chain.item.chain.id: chain.scores for chain in scores.chains}
-    FilePath(folder, "scores.json").write_text(json.dumps([given, scores.failed]))
+    scores = score_solutions(CHAINS, Scripted(), file)
+    given = {one.id: found for one, found in zip(CHAINS, scores, strict=True)}
+    FilePath(folder, "scores.json").write_text(json.dumps(given))
 
 
 if __name__ == "__main__":

@@ -11,19 +11,17 @@ from pathlib import Path as FilePath
 
 import pytest
 
-from atomthink_plugin.api import AtomThinkError, Path, Score
-from atomthink_plugin.training.evaluate.readers import LabelledChain
-from atomthink_plugin.training.evaluate.scores import ScoreFile, score_chains
-from tests.training.evaluate.killed_scoring import CHAINS, UNREADABLE, Scripted
-from tests.training.evaluate.ten_chains import scored
+from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Score
+from atomthink_plugin.runtime.solution_scores import GivenSolution, ScoreFile, score_solutions
+from tests.runtime.killed_scoring import CHAINS, UNREADABLE, Scripted, solution
 
-ROOT = FilePath(__file__).parents[3]
+ROOT = FilePath(__file__).parents[2]
 KILLS = 3
 
 
 def start(folder: FilePath, run: int, *chains: str) -> int:
     """Scores until so many more chains are written; returns the exit status."""
-    command = [sys.executable, "-m", "tests.training.evaluate.killed_scoring", str(folder), *chains]
+    command = [sys.executable, "-m", "tests.runtime.killed_scoring", str(folder), *chains]
     with (folder / f"asked{run}").open("w") as asked:
         return subprocess.run(command, cwd=ROOT, stdout=asked).returncode
 
@@ -51,11 +49,11 @@ def test_a_killed_run_continues_to_the_same_scores(tmp_path: FilePath) -> None:
         asked = Counter((tmp_path / f"asked{run}").read_text().split())
         assert max(asked.values()) == 1
         assert not before & {step.partition("/")[0] for step in asked}
-    given, failed = json.loads((tmp_path / "scores.json").read_text())
-    expected = score_chains(CHAINS, Scripted())
-    assert given == {chain.item.chain.id: list(chain.scores) for chain in expected.chains}
-    assert failed == expected.failed == {UNREADABLE: "step 3: too long"}
-    assert Counter(finished(tmp_path)) == Counter(item.chain.id for item in CHAINS[:-1])
+    given = json.loads((tmp_path / "scores.json").read_text())
+    expected = score_solutions(CHAINS, Scripted())
+    assert list(given.values()) == [one if isinstance(one, str) else list(one) for one in expected]
+    assert given[UNREADABLE] == "step 3: too long"
+    assert Counter(finished(tmp_path)) == Counter(one.id for one in CHAINS[:-1])
 
 
 @pytest.mark.parametrize("content", ['{"prm": {"prm": "first"}}\n', "Dear diary,\n", '\n{"prm": {"prm": "second"}}\n'])
@@ -69,7 +67,7 @@ def test_a_file_of_another_prm_or_of_something_else_is_refused_and_left_alone(co
 
 
 def test_a_file_of_an_earlier_version_is_continued(tmp_path: FilePath) -> None:
-    item, other = scored([1.0, 0.0], [0.0, 0.0], "a").item, scored([1.0], [0.0], "b").item
+    item, other = solution("a", 2), solution("b", 1)
     file = tmp_path / "scores.jsonl"
     file.write_text(
         '{"prm": {"kind": "prm_token", "prm": "x", "weights": "2c26"}}\n'
@@ -86,18 +84,14 @@ def test_a_file_of_an_earlier_version_is_continued(tmp_path: FilePath) -> None:
 
 
 def test_scores_belong_to_what_was_read_and_not_to_a_name(tmp_path: FilePath) -> None:
-    one, same, other = scored([1.0], [0.0], "a").item, scored([0.0], [0.0], "a").item, scored([1.0], [0.0], "b").item
+    one, other = solution("a", 1), solution("b", 1)
+    same = GivenSolution("another name", one.question, one.steps)
     file = ScoreFile(tmp_path / "scores.jsonl", {})
     file.put(one, one.key(), [0.25])
     file.close()
     again = ScoreFile(tmp_path / "scores.jsonl", {})
     assert again.get(same, same.key()) == (0.25,)
     assert again.get(other, other.key()) is None
-
-
-def test_a_set_that_cannot_be_scored_at_all_is_an_error() -> None:
-    with pytest.raises(AtomThinkError, match="step 3: too long"):
-        score_chains(CHAINS[-1:], Scripted())
 
 
 def test_a_score_that_is_no_probability_stops_the_run() -> None:
@@ -108,7 +102,7 @@ def test_a_score_that_is_no_probability_stops_the_run() -> None:
             return Score(1.5)
 
     with pytest.raises(AtomThinkError, match=r"1\.5"):
-        score_chains(CHAINS[:3], Odd())
+        score_solutions(CHAINS[:3], Odd())
 
 
 def test_paths_are_those_of_a_search() -> None:
@@ -123,7 +117,35 @@ def test_paths_are_those_of_a_search() -> None:
             seen.append((path.depth, path.answer))
             return Score(0.5)
 
-    item = scored([1.0, 1.0], [0.0, 0.0]).item
-    chain = item.chain.model_copy(update={"steps": ("Step 1: a.", "Step 2: To sum up, the final answer is: 7.")})
-    score_chains([LabelledChain(chain, "q")], Watching())
+    steps = ("Step 1: a.", "Step 2: To sum up, the final answer is: 7.")
+    assert score_solutions([GivenSolution("c", "q", steps)], Watching()) == [(0.5, 0.5)]
     assert seen == [(1, None), (2, "7")]
+
+
+class Whole:
+    """Scores chains as a whole."""
+
+    identity = "whole"
+
+    async def score(self, path: Path) -> Score:
+        raise NotImplementedError
+
+    async def score_chain(self, path: Path) -> list[Score]:
+        if path.question.id == "0":
+            raise QuestionError("too long")
+        return [Score(0.25)] * (path.depth if path.question.id == "1" else 1)
+
+
+def test_a_scorer_of_chains_reads_each_chain_once() -> None:
+    assert score_solutions(CHAINS[:2], Whole()) == ["too long", (0.25,) * 5]
+    with pytest.raises(AtomThinkError, match="1 scores for 5 steps"):
+        score_solutions(CHAINS[2:3], Whole())
+
+
+def test_an_image_that_cannot_be_read_fails_its_solution_alone(tmp_path: FilePath) -> None:
+    lost = GivenSolution("lost", "q", ("One.",), (tmp_path / "nowhere.png",))
+    file = ScoreFile(tmp_path / "scores.jsonl", {})
+    failed, found = score_solutions([lost, CHAINS[0]], Scripted(), file)
+    file.close()
+    assert "nowhere.png" in failed
+    assert len(found) == 5

@@ -1,8 +1,8 @@
-"""95 % intervals of metrics: a bootstrap over questions, because the chains of one question depend on each other."""
+"""95 % intervals of metrics: a bootstrap over questions, because solutions of one question depend on each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,12 +13,12 @@ RESAMPLES: Final = 1000
 
 Floats = NDArray[np.float64]
 Draws = NDArray[np.float64]
-"""A metric of all chains, followed by the same metric of every resample; NaN where it is undefined."""
+"""A metric of all solutions, followed by the same metric of every resample; NaN where it is undefined."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """A metric with its 95 % interval, and of how many steps, chains or questions it is computed.
+    """A metric with its 95 % interval, and of how many steps, solutions or questions it is computed.
 
     The value is None where it is undefined, and the interval also for fewer than two questions.
     """
@@ -29,10 +29,14 @@ class MetricValue:
     count: int
 
 
+Values = Mapping[str, MetricValue]
+"""Metrics by name."""
+
+
 class Bootstrap:
     """Resamples of questions, the same for all metrics of a report.
 
-    `questions` has the question of each chain. The order of the chains does not change the resamples.
+    `questions` has the question of each solution. The order of the solutions does not change the resamples.
     """
 
     def __init__(self, questions: Sequence[str], seed: int = 0) -> None:
@@ -43,13 +47,13 @@ class Bootstrap:
         self._weights = rng.multinomial(count, [1 / count] * count, RESAMPLES if count > 1 else 0).astype(np.float64)
 
     def sums(self, rows: Floats) -> Floats:
-        """Returns the sums of `rows`, one row per chain, over all chains and over each resample's chains."""
+        """Returns the sums of `rows`, one row per solution, over all of them and over those of each resample."""
         totals = np.zeros((self._weights.shape[1], rows.shape[1]))
         np.add.at(totals, self._question_of, rows)
         return np.concatenate([totals.sum(axis=0, keepdims=True), self._weights @ totals])
 
     def weights(self) -> Iterator[Floats]:
-        """Yields how often each chain counts: once, then as often as each resample has it."""
+        """Yields how often each solution counts: once, then as often as each resample has it."""
         yield np.ones(len(self._question_of))
         yield from (weights[self._question_of] for weights in self._weights)
 
