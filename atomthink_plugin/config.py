@@ -235,8 +235,12 @@ def plan(policy: str, typed: Mapping[str, Any], defaults: Mapping[str, Any] | No
     )
 
 
-def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
+def scorer_plan(typed: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> ScorerPlan:
     """Checks `prm=`, `scorer=` and the scorer's own arguments, for commands that score given steps.
+
+    Args:
+        typed: Arguments by name, values as strings or already converted.
+        defaults: Arguments where the user gave none and the scorer has them.
 
     Raises:
         AtomThinkError: Names the argument, the value, and what is valid.
@@ -250,7 +254,7 @@ def scorer_plan(typed: Mapping[str, Any]) -> ScorerPlan:
     chosen = scorer_choice(kind, offers.scorers, offers.policies, given)
     reject_unknown(given, {"scorer", *chosen.names}, _places(_of_scorers(offers)))
     _profile(common, kind, given)
-    return chosen.plan(given)
+    return chosen.plan({**(defaults or {}), **given})
 
 
 def _of_scorers(offers: Registry) -> Iterable[tuple[str, Iterable[str]]]:

@@ -7,34 +7,25 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-import torch
-import torch.distributed as dist
 from lmms_eval.api.instance import GenerationResult, Instance
-from lmms_eval.api.model import lmms
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from lmms_eval.models.model_utils.usage_metrics import log_usage
-from loguru import logger
 
-from atomthink_plugin.api import AtomThinkError, Failure, Outcome, Result, Usage
+from atomthink_plugin.api import Failure, Outcome, Result, Usage
 from atomthink_plugin.config import Plan
 from atomthink_plugin.formats.steps import stepwise
-from atomthink_plugin.inference.checkpoint_files import choose_device
+from atomthink_plugin.model_adapters.lmms_base import HarnessModel, constructor_arguments, show_logs
 from atomthink_plugin.model_adapters.lmms_requests import (
     Requested,
-    Tally,
     asked,
     is_padding,
     repeats,
-    tally,
-    task_of,
     to_result,
 )
 from atomthink_plugin.model_adapters.registered_policy import RegisteredPolicy
 from atomthink_plugin.named_models import plan_for, with_config_file
-from atomthink_plugin.plugins.arguments import read_pairs
-from atomthink_plugin.redaction import printable
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
@@ -42,24 +33,7 @@ from atomthink_plugin.runtime.runner import Runner
 log = logging.getLogger(__name__)
 
 
-class _ToLoguru(logging.Handler):
-    """Forwards log records to loguru, whose output lmms-eval shows."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Forwards one record."""
-        logger.log(record.levelname, "{}", printable(record.getMessage()))
-
-
-def show_logs() -> None:
-    """Shows the engine's log lines among the harness's. Calling it again changes nothing."""
-    engine = logging.getLogger("atomthink_plugin")
-    if not any(isinstance(handler, _ToLoguru) for handler in engine.handlers):
-        engine.addHandler(_ToLoguru())
-        engine.setLevel(logging.INFO)
-        engine.propagate = False
-
-
-class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
+class AtomThinkModel(HarnessModel):
     """Any image-text-to-text checkpoint of transformers. The other models are subclasses with another name.
 
     Args:
@@ -74,10 +48,8 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         AtomThinkError: An argument or a checkpoint cannot be used; raised before any question is asked.
     """
 
-    is_simple = False
     thinks: ClassVar[bool] = True
     model: ClassVar[str] = "atomthink_hf"
-    """Its name in `MODELS`."""
 
     def __init__(
         self,
@@ -87,27 +59,16 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         **model_args: Any,
     ) -> None:
         super().__init__()
-        show_logs()
         self._model_args = with_config_file(model_args)
         self._plan = self._planned(self._model_args, batch_size, device)
         self._loaded: Runner | None = build(self._plan)
         self._journal = ""
-        self._tasks: dict[int, Any] = {}
-
-    @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Self:
-        """Makes the model from `--model_args` and, where these leave an argument out, the command line's own options.
-
-        Raises:
-            AtomThinkError: As the class does, or an argument is given twice or without a value.
-        """
-        return cls(**_constructor_arguments(arg_string, additional_config or {}))
 
     @classmethod
     def check(cls, arg_string: str, additional_config: Mapping[str, Any]) -> None:
         """Raises the error that `create_from_arg_string` would raise for an argument, without loading a model."""
         show_logs()
-        given = _constructor_arguments(arg_string, additional_config)
+        given = constructor_arguments(arg_string, additional_config)
         batch_size, device = given.pop("batch_size", 1), given.pop("device", None)
         given.pop("max_batch_size", None)
         cls._planned(with_config_file(given), batch_size, device)
@@ -119,16 +80,6 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         return plan_for(cls.model, model_args, {name: value for name, value in given.items() if value is not None})
 
     @property
-    def name(self) -> str:
-        """The model's name in journals and in the harness's usage reports."""
-        return self.model.removeprefix("atomthink_")
-
-    @property
-    def device(self) -> torch.device:
-        """Where the harness puts the few numbers it gathers over processes."""
-        return choose_device()
-
-    @property
     def _runner(self) -> Runner:
         """The loaded models. `clean` frees them; the next evaluation of this object loads them again."""
         if self._loaded is None:
@@ -138,7 +89,7 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Thinks about all requests at the same time and returns their replies in order."""
         kept = [i for i, request in enumerate(requests) if not is_padding(request)]
-        self._tasks |= {id(task): task for task in map(task_of, requests) if task is not None}
+        self.remember_tasks(requests)
         known_repeats, in_steps = repeats(requests), stepwise(self._runner.format)
         questions = Requested(
             [asked(requests[i], known_repeats[i], self._model_args, in_steps) for i in kept],
@@ -215,41 +166,12 @@ class AtomThinkModel(lmms):  # type: ignore[misc]  # lmms_eval is untyped
         """Frees the models.
 
         Raises:
-            AtomThinkError: All questions failed; an accuracy of 0 would look like the model's.
+            AtomThinkError: All questions failed.
         """
         self._loaded = None
         gc.collect()
         super().clean()
-        tasks, self._tasks = list(self._tasks.values()), {}
-        own = tally(request for task in tasks for request in task.instances)
-        # The harness calls this in every process, so that all of them raise or none does.
-        run = sum(_of_all_processes(own), Tally())
-        if run.failed and run.failed == run.replies:
-            raise AtomThinkError(f"all {run.failed} questions failed, so there is no accuracy; first: {run.reason}")
-
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Not supported: a search has no likelihood."""
-        raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not loglikelihood ones")
-
-    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        """Not supported: the rounds of a task would be nested in the rounds of a search."""
-        raise NotImplementedError(f"{type(self).__name__} answers generate_until tasks, not multi-round ones")
-
-
-def _constructor_arguments(arg_string: str, additional_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `--model_args`, and the command line's own options where these leave an argument out."""
-    typed = read_pairs("--model_args", arg_string)
-    if "batch_size" in typed:
-        typed["batch_size"] = str(typed["batch_size"])  # the int 1 is the harness's default
-    return {**{name: value for name, value in additional_config.items() if value is not None}, **typed}
-
-
-def _of_all_processes(own: Tally) -> list[Tally]:
-    if not (dist.is_available() and dist.is_initialized()):
-        return [own]
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, own)
-    return found
+        self.require_a_reply()
 
 
 class AtomThinkTiny(AtomThinkModel):

@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 _MODULE: Final = "atomthink_plugin.model_adapters.lmms_models"
 
+CRITIC: Final = "atomthink_prm"
+"""The model that scores given steps and does not think."""
+
 CLASSES: Final = {
     "atomthink_tiny": f"{_MODULE}.AtomThinkTiny",
     "atomthink_hf": f"{_MODULE}.AtomThinkModel",
@@ -32,6 +35,7 @@ CLASSES: Final = {
     "atomthink_openai": f"{_MODULE}.AtomThinkOpenAI",
     "atomthink_qwen_vl": f"{_MODULE}.AtomThinkQwenVL",
     "atomthink_vllm": f"{_MODULE}.AtomThinkVllm",
+    CRITIC: "atomthink_plugin.model_adapters.lmms_prm.AtomThinkPrm",
 }
 """Model id to class path; the harness imports a class only when its id is asked for."""
 

@@ -18,7 +18,7 @@ from atomthink_plugin.api import AtomThinkError, Failure, Message, Outcome, Prom
 from atomthink_plugin.cli import main
 from atomthink_plugin.config import plan
 from atomthink_plugin.formats.continuation import Continue
-from atomthink_plugin.model_adapters.lmms_models import show_logs
+from atomthink_plugin.model_adapters.lmms_base import show_logs
 from atomthink_plugin.redaction import MASK, PrintableFormatter, printable, redact, remember
 from atomthink_plugin.report.packed_data import packed
 from atomthink_plugin.runtime.journal import Journal

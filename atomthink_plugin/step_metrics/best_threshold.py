@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from atomthink_plugin.step_metrics.bootstrap import Floats, ratio
+from atomthink_plugin.step_metrics.bootstrap import Floats
 from atomthink_plugin.step_metrics.judged_steps import JudgedSteps
 
 Goal = Literal["first_error_f1", "macro_f1"]
@@ -74,6 +74,6 @@ def _macro_f1(solutions: Sequence[JudgedSteps]) -> tuple[Floats, Floats]:
         return np.empty(0), np.empty(0)
     ends = np.unique(np.concatenate([right, wrong, [_ABOVE_ALL]]))
     missed, found = np.searchsorted(right, ends), np.searchsorted(wrong, ends)  # right and wrong steps judged wrong
-    f1_right = ratio(2.0 * (len(right) - missed), 2.0 * len(right) - missed + len(wrong) - found)
-    f1_wrong = ratio(2.0 * found, 1.0 * len(wrong) + missed + found)
+    f1_right = 2 * (len(right) - missed) / (2 * len(right) - missed + len(wrong) - found)
+    f1_wrong = 2 * found / (len(wrong) + missed + found)
     return ends, (f1_right + f1_wrong) / 2

@@ -36,15 +36,19 @@ Values = Mapping[str, MetricValue]
 class Bootstrap:
     """Resamples of questions, the same for all metrics of a report.
 
-    `questions` has the question of each solution. The order of the solutions does not change the resamples.
+    Args:
+        questions: The question of each solution. The order of the solutions does not change the resamples.
+        seed: Seed of the resamples.
+        resamples: How many there are, by default `RESAMPLES`; without any, metrics have no intervals.
     """
 
-    def __init__(self, questions: Sequence[str], seed: int = 0) -> None:
+    def __init__(self, questions: Sequence[str], seed: int = 0, resamples: int | None = None) -> None:
         index = {question: number for number, question in enumerate(sorted(set(questions)))}
         self._question_of = np.array([index[question] for question in questions], dtype=np.int64)
         count = len(index)
         rng = np.random.default_rng(seed)
-        self._weights = rng.multinomial(count, [1 / count] * count, RESAMPLES if count > 1 else 0).astype(np.float64)
+        drawn = (RESAMPLES if resamples is None else resamples) if count > 1 else 0
+        self._weights = rng.multinomial(count, [1 / count] * count, drawn).astype(np.float64)
 
     def sums(self, rows: Floats) -> Floats:
         """Returns the sums of `rows`, one row per solution, over all of them and over those of each resample."""

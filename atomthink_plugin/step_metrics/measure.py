@@ -52,9 +52,15 @@ class Metrics:
     error_recall: Values
 
 
-def measure(solutions: Sequence[JudgedSteps], prmbench: bool = False) -> Metrics:
-    """Returns all metrics of at least one solution."""
-    bootstrap = Bootstrap([solution.truth.question for solution in solutions])
+def measure(solutions: Sequence[JudgedSteps], prmbench: bool = False, intervals: bool = True) -> Metrics:
+    """Returns all metrics of at least one solution.
+
+    Args:
+        solutions: The solutions.
+        prmbench: Whether they are PRMBench's.
+        intervals: Whether to compute 95 % intervals, which takes seconds.
+    """
+    bootstrap = Bootstrap([solution.truth.question for solution in solutions], resamples=None if intervals else 0)
     scored = any(solution.scores is not None for solution in solutions)
     silent = [solution for solution in solutions if not solution.valid]
     # Labels and verdicts were checked when they were read. scikit-learn would check them again in every resample.

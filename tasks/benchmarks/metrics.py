@@ -11,6 +11,7 @@ from atomthink_plugin.tasks.benchmarks.llm_judge import llm_verdict
 from atomthink_plugin.tasks.scoring.judges import SCORER_VERSION, judge
 from atomthink_plugin.tasks.scoring.verdict import AnswerVerdict
 from atomthink_plugin.tasks.step_quality import StepQuality, step_quality, summarize
+from atomthink_plugin.tasks.unprinted import Unprinted
 
 SCORER: Final = f"atomthink judge-free {SCORER_VERSION}"
 
@@ -52,18 +53,6 @@ def sample_line(benchmark: Benchmark, doc: Document, reply: str) -> dict[str, An
         return line
     second = llm_verdict(lambda: benchmark.judge_question(doc), answer, reply)
     return {**line, "llm_judge": {**second, "rules": correct}} if second else line
-
-
-class Unprinted(dict[str, Any]):
-    """A mapping for the results file only: lmms-eval's printed table leaves out values of length 0."""
-
-    def __len__(self) -> int:
-        """Returns 0."""
-        return 0
-
-    def __bool__(self) -> bool:
-        """Returns True, because JSON would otherwise leave out the content."""
-        return True
 
 
 def accuracy(items: Sequence[float | None]) -> float | None:

@@ -14,6 +14,7 @@ MODELS = {
     "atomthink_llava",
     "atomthink_lmms",
     "atomthink_openai",
+    "atomthink_prm",
     "atomthink_qwen_vl",
     "atomthink_tiny",
 }
