@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sklearn import config_context
-
 from atomthink_plugin.step_metrics.best_of_n import BestOfN, best_of_n
 from atomthink_plugin.step_metrics.best_threshold import GOALS, BestThreshold, Goal, best_threshold
 from atomthink_plugin.step_metrics.bootstrap import Bootstrap, Values
@@ -58,21 +56,19 @@ def measure(solutions: Sequence[JudgedSteps], prmbench: bool = False, intervals:
     Args:
         solutions: The solutions.
         prmbench: Whether they are PRMBench's.
-        intervals: Whether to compute 95 % intervals, which takes seconds.
+        intervals: Whether to compute 95 % intervals.
     """
     bootstrap = Bootstrap([solution.truth.question for solution in solutions], resamples=None if intervals else 0)
     scored = any(solution.scores is not None for solution in solutions)
     silent = [solution for solution in solutions if not solution.valid]
-    # Labels and verdicts were checked when they were read. scikit-learn would check them again in every resample.
-    with config_context(assume_finite=True, skip_parameter_validation=True):
-        return Metrics(
-            invalid=InvalidReplies(len(silent), sum(label is not None for one in silent for label in one.truth.labels)),
-            first_error=first_error(solutions, bootstrap),
-            steps=step_metrics(solutions, bootstrap),
-            ranking=ranking(solutions, bootstrap) if scored else None,
-            calibration=calibration(solutions, bootstrap) if scored else None,
-            oracle={goal: best for goal in GOALS if (best := best_threshold(solutions, goal)) is not None},
-            best_of_n=best_of_n(solutions, bootstrap),
-            prm_score=prm_score(solutions, bootstrap) if prmbench else None,
-            error_recall=error_recall(solutions, bootstrap),
-        )
+    return Metrics(
+        invalid=InvalidReplies(len(silent), sum(label is not None for one in silent for label in one.truth.labels)),
+        first_error=first_error(solutions, bootstrap),
+        steps=step_metrics(solutions, bootstrap),
+        ranking=ranking(solutions, bootstrap) if scored else None,
+        calibration=calibration(solutions, bootstrap) if scored else None,
+        oracle={goal: best for goal in GOALS if (best := best_threshold(solutions, goal)) is not None},
+        best_of_n=best_of_n(solutions, bootstrap),
+        prm_score=prm_score(solutions, bootstrap) if prmbench else None,
+        error_recall=error_recall(solutions, bootstrap),
+    )

@@ -1,19 +1,15 @@
-"""How well scores rank steps, and how far they are from probabilities.
-
-scikit-learn computes ROC AUC. It has no expected calibration error.
-"""
+"""How well scores rank steps, and how far they are from probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
-from atomthink_plugin.step_metrics.bootstrap import Bootstrap, Floats, MetricValue, Values, metric_value, ratio
+from atomthink_plugin.step_metrics.bootstrap import Bootstrap, Draws, Floats, MetricValue, Values, metric_value, ratio
 from atomthink_plugin.step_metrics.groups import by_question
 from atomthink_plugin.step_metrics.judged_steps import JudgedSteps
 
@@ -51,10 +47,11 @@ def ranking(solutions: Sequence[JudgedSteps], bootstrap: Bootstrap) -> Values:
     steps = [solution.scored_labels() for solution in solutions]
     owners = np.repeat(np.arange(len(solutions)), [len(own) for own in steps])
     scores, labels = _columns(steps)
-    pooled = np.array([_roc_auc(scores, labels, weights[owners]) for weights in bootstrap.weights()])
+    pooled = _areas(scores, labels, (weights[owners] for weights in bootstrap.weights()))
     rows = np.zeros((len(solutions), 2))
     for indices in by_question(solutions):
-        area = _roc_auc(*_columns([steps[index] for index in indices]))
+        own, right = _columns([steps[index] for index in indices])
+        (area,) = _areas(own, right, [np.ones(len(own))])
         if not np.isnan(area):
             rows[indices[0]] = area, 1.0  # a question's solutions are drawn together: the first stands for all
     sums = bootstrap.sums(rows)
@@ -68,11 +65,23 @@ def _columns(steps: Sequence[Sequence[tuple[float, bool]]]) -> tuple[Floats, NDA
     return np.array([score for score, _ in flat]), np.array([label for _, label in flat], dtype=bool)
 
 
-def _roc_auc(scores: Floats, labels: NDArray[np.bool_], weights: Floats | None = None) -> float:
-    """Returns the area under the ROC curve, NaN if all labels with a weight are the same."""
-    drawn = labels if weights is None else labels[weights > 0]
-    same = drawn.all() or not drawn.any()
-    return float("nan") if same else float(roc_auc_score(labels, scores, sample_weight=weights))
+def _areas(scores: Floats, labels: NDArray[np.bool_], weights: Iterable[Floats]) -> Draws:
+    """Returns the area under the ROC curve for each weighting of the steps, NaN where all labels are the same.
+
+    The steps are sorted once. scikit-learn would sort them again for every resample.
+    """
+    if not len(scores):
+        return np.array([np.nan for _ in weights])
+    order = np.argsort(scores)
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of equal scores
+    right = labels[order]
+    areas = []
+    for one in weights:
+        sorted_weights = one[order]
+        rights, wrongs = (np.add.reduceat(sorted_weights * kind, starts) for kind in (right, ~right))
+        below = np.cumsum(wrongs) - wrongs
+        areas.append(ratio((rights * (below + wrongs / 2)).sum(), rights.sum() * wrongs.sum()))
+    return np.array(areas)
 
 
 def calibration(solutions: Sequence[JudgedSteps], bootstrap: Bootstrap) -> Calibration:

@@ -1,25 +1,20 @@
 """How a critic classifies single steps, as VisualProcessBench measures it (arXiv 2503.10291).
 
-scikit-learn computes F1. A step about which the critic says nothing is in neither of the predicted classes: it lowers
-the recall of its own class and the precision of none.
+A step about which the critic says nothing is in neither of the predicted classes: it lowers the recall of its own class
+and the precision of none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
 
-from atomthink_plugin.step_metrics.bootstrap import Bootstrap, Draws, MetricValue, Values, metric_value, ratio
+from atomthink_plugin.step_metrics.bootstrap import Bootstrap, Draws, Floats, MetricValue, Values, metric_value, ratio
 from atomthink_plugin.step_metrics.groups import by_subset
 from atomthink_plugin.step_metrics.judged_steps import JudgedSteps
-
-_NEITHER: Final = -1
-"""The predicted class of a step without a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,36 +94,27 @@ def _values(draws: StepDraws) -> Values:
 def step_draws(
     solutions: Sequence[JudgedSteps], groups: Sequence[NDArray[np.bool_]], bootstrap: Bootstrap
 ) -> list[StepDraws]:
-    """Returns the metrics of the steps of each group of solutions.
-
-    scikit-learn is called once per resample, for all groups. Its samples are the cells of the groups' confusion
-    tables, weighted by their steps. Its classes are the wrong and the right steps of each group.
-    """
+    """Returns the metrics of the steps of each group of solutions, and of all resamples at once."""
     tables = np.array([_confusion(solution) for solution in solutions], dtype=np.float64)
-    sums = bootstrap.sums(np.concatenate([tables * group[:, None] for group in groups], axis=1))
-    classes = np.arange(2 * len(groups)).reshape(-1, 2)  # wrong, right
-    neither = np.full((len(groups), 1), _NEITHER)
-    labels = classes[:, [1, 1, 1, 0, 0, 0]].ravel()
-    predicted = np.hstack([classes[:, [1, 0]], neither, classes[:, [0, 1]], neither]).ravel()
-    # A resample without a labelled step would have no weight, which scikit-learn refuses: one more cell, of no class.
-    labels, predicted = np.append(labels, _NEITHER), np.append(predicted, _NEITHER)
-    weights = np.pad(sums, ((0, 0), (0, 1)), constant_values=1)
-    options = {"labels": classes.ravel(), "average": None, "zero_division": 0}
-    found = [precision_recall_fscore_support(labels, predicted, sample_weight=one, **options)[2:] for one in weights]
-    f1, steps = np.moveaxis(np.array(found), 0, -1).reshape(2, len(groups), 2, -1)
-    right = sums.reshape(-1, len(groups), 6)[:, :, [0, 3]].sum(axis=2).T
-    return [
-        StepDraws(
-            f1={False: f1[group, 0], True: f1[group, 1]},
-            steps={False: steps[group, 0], True: steps[group, 1]},
-            accuracy=ratio(right[group], steps[group].sum(axis=0)),
-        )
-        for group in range(len(groups))
-    ]
+    return [_draws(bootstrap.sums(tables * group[:, None])) for group in groups]
+
+
+def _draws(cells: Floats) -> StepDraws:
+    """Returns the metrics of the cells of confusion tables, see `_confusion`."""
+    right_right, right_wrong, right_silent, wrong_wrong, wrong_right, wrong_silent = cells.T
+    right = right_right + right_wrong + right_silent
+    wrong = wrong_wrong + wrong_right + wrong_silent
+    f1_right = ratio(2 * right_right, right + right_right + wrong_right)
+    f1_wrong = ratio(2 * wrong_wrong, wrong + wrong_wrong + right_wrong)
+    return StepDraws(
+        f1={True: np.nan_to_num(f1_right), False: np.nan_to_num(f1_wrong)},
+        steps={True: right, False: wrong},
+        accuracy=ratio(right_right + wrong_wrong, right + wrong),
+    )
 
 
 def _confusion(solution: JudgedSteps) -> list[int]:
-    """Returns the number of right and of wrong steps that are judged as labelled, the other way, and not at all."""
+    """Returns how many right and wrong steps are judged as labelled, the other way, and not at all."""
     cells = [0] * 6
     for label, verdict in zip(solution.truth.labels, solution.verdicts, strict=True):
         if label is not None:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any, Final
 
+from atomthink_plugin.step_metrics.best_threshold import best_threshold
 from atomthink_plugin.step_metrics.bootstrap import MetricValue
 from atomthink_plugin.step_metrics.judged_steps import JudgedSteps, StepLabels
 from atomthink_plugin.step_metrics.measure import Metrics, measure
@@ -96,32 +97,40 @@ HEADLINES: Final[Mapping[str, Headline]] = {
 
 def overall_pooled(lines: Sequence[Line]) -> float | None:
     """Returns macro-F1 over all labelled steps."""
-    return measure(_judged(lines), intervals=False).steps.all["macro_f1"].value
+    return _headline(lines, "overall_pooled")
 
 
 def first_error_f1(lines: Sequence[Line]) -> float | None:
     """Returns ProcessBench's F1 over all solutions."""
-    return measure(_judged(lines), intervals=False).first_error.all["f1"].value
+    return _headline(lines, "first_error_f1")
 
 
 def prmscore(lines: Sequence[Line]) -> float | None:
     """Returns PRMBench's PRMScore."""
-    return _prm_score(measure(_judged(lines), prmbench=True, intervals=False)).value
+    return _headline(lines, "prmscore")
 
 
-# --- the summary of each set: what a report of it needs ------------------------------------------------
+def _headline(lines: Sequence[Line], name: str) -> float | None:
+    return HEADLINES[name](measure(_judged(lines), prmbench=name == "prmscore", intervals=False)).value
+
+
+# --- the summary of each set, to four digits: what a report of it needs --------------------------------
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def visualprocessbench_summary(lines: Sequence[Line]) -> dict[str, Any]:
     """Returns the three overall numbers, macro-F1 by source, and what all sets have."""
     steps = measure(_judged(lines), intervals=False).steps
     return {
-        "overall_pooled": steps.all["macro_f1"].value,
-        "overall_weighted": steps.weighted.value,
-        "overall_mean": steps.mean.value,
-        "f1_right": steps.all["f1_right"].value,
-        "f1_wrong": steps.all["f1_wrong"].value,
-        "sources": {name: values["macro_f1"].value for name, values in steps.subsets.items()},
+        "overall_pooled": _short(steps.all["macro_f1"].value),
+        "overall_weighted": _short(steps.weighted.value),
+        "overall_mean": _short(steps.mean.value),
+        "f1_right": _short(steps.all["f1_right"].value),
+        "f1_wrong": _short(steps.all["f1_wrong"].value),
+        "sources": {name: _short(values["macro_f1"].value) for name, values in steps.subsets.items()},
         **_common(lines, "overall_pooled"),
     }
 
@@ -130,9 +139,9 @@ def first_error_summary(lines: Sequence[Line]) -> dict[str, Any]:
     """Returns the accuracies on solutions with a wrong step and without one, their F1, and what all sets have."""
     found = measure(_judged(lines), intervals=False).first_error
     return {
-        "first_error_f1": found.all["f1"].value,
-        "accuracy_error": found.all["wrong"].value,
-        "accuracy_correct": found.all["right"].value,
+        "first_error_f1": _short(found.all["f1"].value),
+        "accuracy_error": _short(found.all["wrong"].value),
+        "accuracy_correct": _short(found.all["right"].value),
         **_common(lines, "first_error_f1"),
     }
 
@@ -142,11 +151,11 @@ def prmbench_summary(lines: Sequence[Line]) -> dict[str, Any]:
     found = measure(_judged(lines), prmbench=True, intervals=False).prm_score
     assert found is not None
     return {
-        "prmscore": found.all["score"].value,
-        "prmscore_of_valid": found.of_valid.value,
-        "accuracy_original": found.all["original"].value,
-        "first_error": found.all["first_error"].value,
-        **{name: value.value for name, value in found.groups.items()},
+        "prmscore": _short(found.all["score"].value),
+        "prmscore_of_valid": _short(found.of_valid.value),
+        "accuracy_original": _short(found.all["original"].value),
+        "first_error": _short(found.all["first_error"].value),
+        **{name: _short(value.value) for name, value in found.groups.items()},
         **_common(lines, "prmscore"),
     }
 
@@ -155,10 +164,11 @@ def _common(lines: Sequence[Line], headline: str) -> dict[str, Any]:
     """Returns invalid replies, the threshold and where it was chosen, and what single replies reach before a vote."""
     replies = [said for line in lines for said in line["replies"] or [line]]
     count = max(len(line["replies"] or [line]) for line in lines)
-    found = {"invalid": sum(bool(said["invalid"]) for said in replies), "of": len(replies), **_threshold(replies)}
+    invalid = sum(bool(said["invalid"]) for said in replies)
+    found = {"invalid": invalid, "of": len(replies), **_threshold(replies), **_oracle(lines, headline)}
     if count > 1:
         singles = [one for one in _singles(lines, count, headline) if one is not None]
-        found |= {"vote": f"maj@{count}", f"{headline}_of_single_replies": fmean(singles) if singles else None}
+        found |= {"vote": f"maj@{count}", f"{headline}_of_single_replies": _short(fmean(singles)) if singles else None}
     return found
 
 
@@ -169,6 +179,12 @@ def _threshold(replies: Sequence[Line]) -> dict[str, Any]:
         return {}
     shown = [f"{'>' if strict else '>='} {value:g}" for value, strict in sorted(used)]
     return {"right_if_score": " or ".join(shown), "threshold_chosen_on": CHOSEN_ON}
+
+
+def _oracle(lines: Sequence[Line], headline: str) -> dict[str, Any]:
+    """Returns the best threshold on this very set, which no result may use; a critic that gives verdicts has none."""
+    best = best_threshold(_judged(lines), "first_error_f1" if headline == "first_error_f1" else "macro_f1")
+    return {} if best is None else {"oracle_threshold": _short(best.threshold), "oracle_f1": _short(best.f1)}
 
 
 def _singles(lines: Sequence[Line], count: int, headline: str) -> Iterator[float | None]:
