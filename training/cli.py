@@ -521,7 +521,7 @@ def prm_eval(
     scoring: ScoringOptions = ScoringOptions(),
     format: SetFormat | None = None,
     limit: Count | None = None,
-    threshold: Annotated[float, Parameter(group=_THRESHOLD, validator=Number(gte=0, lte=1))] = 0.5,
+    threshold: Annotated[float | None, Parameter(group=_THRESHOLD, validator=Number(gte=0, lte=1))] = None,
     threshold_from: Annotated[str | None, Parameter(group=_THRESHOLD)] = None,
     threshold_by: ThresholdGoal = "first_error_f1",
     strict: bool = False,
@@ -541,10 +541,10 @@ def prm_eval(
         scoring: The model.
         format: Format of the set, if its fields do not show it.
         limit: Use only the first records.
-        threshold: Steps with a lower score count as judged wrong.
+        threshold: Steps with a lower score count as judged wrong. By default as the model was published, else 0.5.
         threshold_from: Use the threshold with the highest F1 on this other set.
         threshold_by: The F1 that `--threshold-from` looks at: of first errors, or of right and wrong steps.
-        strict: Steps with a score at the threshold count as judged wrong too.
+        strict: Steps with a score at the threshold count as judged wrong too. By default as the model was published.
         rejects: Write records that cannot be used to this file.
         json: Also write the numbers to this file.
     """

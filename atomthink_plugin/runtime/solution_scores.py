@@ -129,6 +129,8 @@ def score_solutions(
 ) -> list[StepScores]:
     """Scores every step as a search would. Solutions whose scores are in the file are not scored again.
 
+    Solutions that a scorer cannot tell apart are scored once.
+
     Args:
         solutions: The solutions.
         scorer: The scorer.
@@ -151,22 +153,25 @@ async def _score_all(
     concurrency: int,
     bar: Callable[[int], RunProgress],
 ) -> list[StepScores]:
-    keys = [_readable_key(solution) for solution in solutions] if file else [""] * len(solutions)
-    known = [file.get(one, key) if file and key else None for one, key in zip(solutions, keys, strict=True)]
-    scores: dict[int, StepScores] = {at: found for at, found in enumerate(known) if found is not None}
-    missing = [index for index in range(len(solutions)) if index not in scores]
+    keys = [_readable_key(solution, at) for at, solution in enumerate(solutions)]
+    different = dict(zip(keys, solutions, strict=True))
+    scores: dict[str, StepScores] = {}
+    if file is not None:
+        known = ((key, file.get(solution, key)) for key, solution in different.items())
+        scores = {key: found for key, found in known if found is not None}
     if scores:
-        log.info("%d of %d chains have scores from an earlier run", len(scores), len(solutions))
+        log.info("%d of %d chains have scores from an earlier run", sum(key in scores for key in keys), len(keys))
+    missing = {key: solution for key, solution in different.items() if key not in scores}
 
-    async def work(queue: Iterator[int], progress: RunProgress) -> None:
-        for index in queue:
-            scores[index] = found = await _score(solutions[index], scorer)
-            if file and keys[index]:
-                file.put(solutions[index], keys[index], found)
-            progress.advance(len(solutions[index].steps), failed=isinstance(found, str))
+    async def work(queue: Iterator[tuple[str, GivenSolution]], progress: RunProgress) -> None:
+        for key, solution in queue:
+            scores[key] = found = await _score(solution, scorer)
+            if file is not None:
+                file.put(solution, key, found)
+            progress.advance(len(solution.steps), failed=isinstance(found, str))
 
-    queue = iter(missing)
-    with bar(sum(len(solutions[index].steps) for index in missing)) as progress:
+    queue = iter(missing.items())
+    with bar(sum(len(solution.steps) for solution in missing.values())) as progress:
         tasks = [asyncio.create_task(work(queue, progress)) for _ in range(min(concurrency, len(missing)))]
         try:
             await asyncio.gather(*tasks)
@@ -174,15 +179,15 @@ async def _score_all(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    return [scores[index] for index in range(len(solutions))]
+    return [scores[key] for key in keys]
 
 
-def _readable_key(solution: GivenSolution) -> str:
-    """Returns the key of a solution, empty if an image cannot be read: it is then not scored either."""
+def _readable_key(solution: GivenSolution, at: int) -> str:
+    """Returns the key of a solution. One with an image that cannot be read has a key of its own."""
     try:
         return solution.key()
     except OSError:
-        return ""
+        return f"unreadable {at}"
 
 
 async def _score(solution: GivenSolution, scorer: Scorer) -> StepScores:

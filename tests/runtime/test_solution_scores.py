@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import pytest
@@ -140,6 +141,13 @@ def test_a_scorer_of_chains_reads_each_chain_once() -> None:
     assert score_solutions(CHAINS[:2], Whole()) == ["too long", (0.25,) * 5]
     with pytest.raises(AtomThinkError, match="1 scores for 5 steps"):
         score_solutions(CHAINS[2:3], Whole())
+
+
+def test_solutions_that_look_the_same_are_scored_once(capsys: pytest.CaptureFixture[str]) -> None:
+    one = solution("7", 2)
+    first, second, third = score_solutions([one, replace(one, id="8"), solution("9", 2)], Scripted())
+    assert first == second != third
+    assert len(capsys.readouterr().out.split()) == 4
 
 
 def test_an_image_that_cannot_be_read_fails_its_solution_alone(tmp_path: FilePath) -> None:

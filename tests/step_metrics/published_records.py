@@ -31,7 +31,7 @@ def processbench(subset: str) -> list[dict[str, Any]]:
         {
             "id": f"{subset}-{at}",
             "generator": "Qwen2-7B-Instruct",
-            "problem": f"What is {at} plus {at}?",
+            "problem": f"What is {at} plus {at} in {subset}?",
             "steps": [f"Step 1: Read {at}.", f"Step 2: The sum is {2 * at}."],
             "final_answer_correct": label == -1,
             "label": label,
@@ -59,11 +59,35 @@ def visualprocessbench() -> list[dict[str, Any]]:
     ]
 
 
+def prmbench() -> list[dict[str, Any]]:
+    """Three classes for each of two problems; `multi_solutions` has no wrong step and columns of its own."""
+    return [
+        {
+            "original_question": f"How long is {problem}?",
+            "modified_question": f"How long is {problem} now?",
+            "original_process": ["1. Read it.", "2. So it is 4."],
+            "modified_process": ["1. Read it.", "2. Guess.", "3. So it is 4."],
+            "modified_steps": [2],
+            "error_steps": wrong,
+            "reason": "Step 2 is a guess.",
+            "idx": f"prm_test_p1_{problem}",
+            "question": f"How long is {problem}?",
+            "classification": kind,
+            **({"ground_truth": "4", "original_response": "4"} if not wrong else {}),
+        }
+        for problem in range(2)
+        for kind, wrong in (("circular", [2]), ("deception", [2, 3]), ("multi_solutions", []))
+    ]
+
+
 def write_published(root: Path) -> Path:
-    """Writes ProcessBench and VisualProcessBench below `root` as they are on the hub, and returns it."""
+    """Writes the three sets below `root` as they are on the hub, and returns it."""
     text, visual = root / "Qwen/ProcessBench", root / "OpenGVLab/VisualProcessBench"
     text.mkdir(parents=True)
     (visual / "images").mkdir(parents=True)
+    preview = root / "hitsmy/PRMBench_Preview/prmbench_preview.jsonl"
+    preview.parent.mkdir(parents=True)
+    preview.write_text("".join(json.dumps(record) + "\n" for record in prmbench()))
     for subset in SUBSETS:
         (text / f"{subset}.json").write_text(json.dumps(processbench(subset)))
     records = visualprocessbench()

@@ -12,7 +12,6 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.tasks.benchmarks import llm_judge
 from atomthink_plugin.tasks.benchmarks.mathvista.task import MATHVISTA, doc_to_text, doc_to_visual
 from atomthink_plugin.tasks.benchmarks.metrics import (
-    Unprinted,
     accuracy,
     breakdown,
     counts,
@@ -20,6 +19,7 @@ from atomthink_plugin.tasks.benchmarks.metrics import (
     pooled_counts,
     sample_line,
 )
+from atomthink_plugin.tasks.unprinted import Unprinted
 from tests.tasks.tiny_benchmarks import mathvista_rows
 
 DOC = mathvista_rows("testmini")[0]

@@ -16,6 +16,7 @@ from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.report.output_files import write_json
 from atomthink_plugin.runtime.solution_scores import ScoreFile
 from atomthink_plugin.scorer_plans import ScorerPlan
+from atomthink_plugin.scorers.published_threshold import published_threshold
 from atomthink_plugin.step_metrics.best_threshold import Goal, best_threshold
 from atomthink_plugin.step_metrics.judged_steps import Threshold
 from atomthink_plugin.step_metrics.measure import measure
@@ -42,7 +43,7 @@ def evaluate_prm(
     *,
     format: str | None = None,
     limit: int | None = None,
-    threshold: float = Threshold().value,
+    threshold: float | None = None,
     threshold_from: str | None = None,
     threshold_by: Goal = "first_error_f1",
     strict: bool = False,
@@ -70,18 +71,21 @@ def evaluate_prm(
             "threshold on other chains"
         )
     with _loaded(plan, scores) as (prm, identity, file):
+        published = published_threshold(prm)
+        cut = Threshold(published.value if threshold is None else threshold, strict or published.strict)
         if other:
             elsewhere = score_chains(other.chains, prm, file, str(threshold_from))
-            threshold = _chosen_on(str(threshold_from), elsewhere.chains, threshold_by)
+            cut = Threshold(_chosen_on(str(threshold_from), elsewhere.chains, threshold_by), strict)
         scored = score_chains(data.chains, prm, file, source)
     log.info("computing metrics and their intervals")
-    cut = Threshold(threshold, strict)
     metrics = measure([chain.judged(cut) for chain in scored.chains], data.format == "prmbench")
     chosen_on = threshold_from or FIXED
-    for grid in tables(metrics, f"{source}: right if score {'>' if strict else '>='} {threshold:.4g} ({chosen_on})"):
+    for grid in tables(
+        metrics, f"{source}: right if score {'>' if cut.strict else '>='} {cut.value:.4g} ({chosen_on})"
+    ):
         print_grid(grid)
     if json is not None:
-        chosen = {"value": threshold, "strict": strict, "chosen_on": chosen_on}
+        chosen = {"value": cut.value, "strict": cut.strict, "chosen_on": chosen_on}
         counts = {"source": source, **_counts(data, scored)}
         write_json("--json", json, {"set": counts, "prm": identity, "threshold": chosen, **asdict(metrics)})
     _print_files(metrics=json, scores=scores, rejects=rejects)
