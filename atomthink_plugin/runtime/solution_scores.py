@@ -154,14 +154,14 @@ async def _score_all(
     bar: Callable[[int], RunProgress],
 ) -> list[StepScores]:
     keys = [_readable_key(solution, at) for at, solution in enumerate(solutions)]
-    different = dict(zip(keys, solutions, strict=True))
+    different = dict(zip(reversed(keys), reversed(solutions), strict=True))  # of equal ones, the first names them
     scores: dict[str, StepScores] = {}
     if file is not None:
         known = ((key, file.get(solution, key)) for key, solution in different.items())
         scores = {key: found for key, found in known if found is not None}
     if scores:
         log.info("%d of %d chains have scores from an earlier run", sum(key in scores for key in keys), len(keys))
-    missing = {key: solution for key, solution in different.items() if key not in scores}
+    missing = {key: different[key] for key in keys if key not in scores}
 
     async def work(queue: Iterator[tuple[str, GivenSolution]], progress: RunProgress) -> None:
         for key, solution in queue:

@@ -87,7 +87,8 @@ def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureF
     chains = read_records(Path(source), Chain)
     prm = prm_token(EMBEDDED, batch_size=1, cache_gib=0)
     kept = [json.loads(line) for line in scores.read_text().splitlines()[1:]]
-    assert {record["id"] for record in kept} == {chain.id for chain in chains.records}
+    different = {(chain.question, chain.images, chain.steps): chain.id for chain in reversed(chains.records)}
+    assert {record["id"] for record in kept} == set(different.values())  # equal chains are scored once
     for chain in chains.records[:3]:
         said = next(record["scores"] for record in kept if record["id"] == chain.id)
         asked = [run(prm.score(path)).value for path in chain.paths(chains.question(chain), Continue())]
