@@ -39,8 +39,7 @@ def profile_reading(source: Checkpoint | Preprocessor, name: str, profile: Profi
         AtomThinkError: The tokenizer has other ids than the profile.
     """
     tag = profile.layout.tag if isinstance(profile.layout, TaggedLayout) else ""
-    texts = [*read_tokens(profile), *([tag] if tag else [])]
-    ids = checked_ids(source.tokenizer, texts, profile.ids, name)
+    ids = checked_ids(source.tokenizer, read_tokens(profile), profile.ids, name, tag)
     encoder: Encoder | None = None
     if source.processor is not None and profile.images.use != "none":
         limit_images(source.processor, profile.images, name)

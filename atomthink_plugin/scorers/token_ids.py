@@ -10,25 +10,31 @@ from atomthink_plugin.api import AtomThinkError
 
 
 def checked_ids(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], published: Mapping[str, int], profile: str
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    published: Mapping[str, int],
+    profile: str,
+    tag: str = "",
 ) -> dict[str, int]:
     """Returns the id of each text.
 
     A text may be a token as the vocabulary spells it, or text that is tokenised to one token. The two can differ in
-    SentencePiece vocabularies; the published id decides then, and the vocabulary if there is none.
+    SentencePiece vocabularies; the published id decides then. If there is none, the vocabulary decides for the tokens
+    whose logits are read, and the tokenised text for the tag, which is written in a text.
 
     Args:
         tokenizer: The checkpoint's.
-        texts: Texts of single tokens: tag, good, bad.
+        texts: Texts of single tokens whose logits are read.
         published: Published ids by text, further texts included.
         profile: Name of the profile, for messages.
+        tag: Text of the tag; empty for a layout without.
 
     Raises:
         AtomThinkError: A text is not one token, or has another id than the published one. Names all of them.
     """
     ids: dict[str, int] = {}
     faults: list[str] = []
-    for text in dict.fromkeys((*texts, *published)):
+    for text in dict.fromkeys((*texts, *filter(None, [tag]), *published)):
         found = possible_ids(tokenizer, text)
         wanted = published.get(text)
         if not found:
@@ -37,7 +43,7 @@ def checked_ids(
         elif wanted is not None and wanted not in found:
             faults.append(f"{text!r} has the id {' or '.join(map(str, found))}" + _expected(wanted))
         else:
-            ids[text] = found[0] if wanted is None else wanted
+            ids[text] = found[-1 if text == tag else 0] if wanted is None else wanted
     if faults:
         raise AtomThinkError(
             f"the tokenizer does not fit prm_profile={profile}: {'; '.join(faults)}. Name the profile of this "

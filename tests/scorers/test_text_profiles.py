@@ -300,6 +300,14 @@ def test_a_step_that_has_its_own_label_gets_no_second_one() -> None:
     assert read[0] == read[1]
 
 
+def test_a_tag_without_a_published_id_is_the_token_that_its_text_becomes() -> None:
+    """A SentencePiece vocabulary has it twice, after a space and inside a word."""
+    made = scorer("math_shepherd", fitted("math_shepherd").model_copy(update={"ids": {}}))
+    assert ids_of(made.encode(paths(*STEPS)[2]).encoding) == ids_of(
+        ours("math_shepherd").encode(paths(*STEPS)[2]).encoding
+    )
+
+
 def test_the_profile_and_its_digest_are_in_the_identity() -> None:
     assert ours("math_psa").identity.endswith("math_psa digest")
     assert isinstance(ours("math_psa").profile.layout, TaggedLayout)
