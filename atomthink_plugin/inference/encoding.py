@@ -8,6 +8,7 @@ process reward models rely on, and what re-tokenising the whole text would not g
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -243,15 +244,21 @@ class Encoder(ChatText):
     Args:
         checkpoint: A checkpoint with a processor, or that of a model that runs elsewhere.
         remember: Bytes of images, as they came and prepared, to keep for later steps, those used last.
+        placeholder: Text that stands for an image in a prompt; None for the processor's own.
     """
 
-    def __init__(self, checkpoint: Checkpoint | Preprocessor, remember: int = 2**30) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint | Preprocessor, remember: int = 2**30, placeholder: str | None = None
+    ) -> None:
         if checkpoint.processor is None:
             raise AtomThinkError(f"{checkpoint.identity} has no processor, so it cannot take a multimodal prompt")
         super().__init__(checkpoint.processor, checkpoint.tokenizer)
         self._context = checkpoint.context
         self._most_pixels: int | None = getattr(checkpoint.config, MAX_PIXELS, None)
-        self._placeholder = _placeholder(checkpoint.processor, "image")
+        self._placeholder = placeholder or _placeholder(checkpoint.processor, "image")
+        parameters = inspect.signature(checkpoint.processor.__call__).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        self._taken = None if takes_any else frozenset(parameters)
         self._splits: bool | None = None  # not known before the first prompt with an image
         self._remember = remember
         self._kept = 0
@@ -362,11 +369,12 @@ class Encoder(ChatText):
 
     def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
         """Calls the processor."""
-        given: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": not self.has_bos(text)}
+        wanted: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": not self.has_bos(text)}
+        given = {name: value for name, value in wanted.items() if self._taken is None or name in self._taken}
         try:
             return self._call(text, [pictures] if pictures else None, given)
-        except ValueError as error:  # GOT-OCR takes a flat list only
-            if "nested" not in str(error).lower():
+        except (ValueError, AttributeError) as error:  # GOT-OCR and remote code may take a flat list only
+            if "nested" not in str(error).lower() and "'list' object" not in str(error):
                 raise
             return self._call(text, pictures, given)
 
@@ -408,11 +416,11 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, piece: str, first: bool) -> li
     return anchored[len(anchor) :] if anchored[: len(anchor)] == anchor else plain
 
 
-def control_tokens(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin | None) -> re.Pattern[str]:
-    """Returns what user text must not contain: special tokens and media placeholders."""
+def control_tokens(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin | None, *more: str) -> re.Pattern[str]:
+    """Returns what user text must not contain: special tokens, media placeholders and `more`."""
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     media = {_placeholder(processor, kind) for kind in ("image", "video", "audio")}
-    names = sorted({name for name in special | media if name and not name.isspace()}, key=len, reverse=True)
+    names = sorted({name for name in {*special, *media, *more} if name and not name.isspace()}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
 

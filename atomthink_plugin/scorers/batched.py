@@ -213,7 +213,9 @@ class BatchedScorer(ABC):
         wanted = sorted({at for reading in readings for at in range(reading.first, reading.last + 1)})
         keep = {"logits_to_keep": torch.tensor(wanted, device=self._checkpoint.device)} if self._keeps else {}
         logits = self._checkpoint.model(**inputs, **keep, use_cache=False)[0]
-        row_of = {at: row for row, at in enumerate(wanted)} if self._keeps else {at: at for at in wanted}
+        # A checkpoint's own code may read an image as more tokens than its input has; they stand before the steps.
+        more = 0 if self._keeps else logits.shape[1] - inputs["input_ids"].shape[1]
+        row_of = {at: row for row, at in enumerate(wanted)} if self._keeps else {at: at + more for at in wanted}
         values = self._values(logits, readings, [row_of[reading.first] for reading in readings])
         encodings = [reading.encoding for reading in readings]
         return [Verdict(v, e.length, 0, e.images) for v, e in zip(values, encodings, strict=True)]

@@ -201,6 +201,7 @@ class ImageRule(_Section):
     Attributes:
         use: `none` (text alone), `first`, `all`, or `tiled` (several are joined into one picture).
         most: Most images of a question; None for no limit. Questions with more are refused.
+        token: Text that stands for an image, for checkpoints whose processor does not name it.
         tiles: Most tiles that an image is cut into, for models that cut it.
         min_pixels: Fewest pixels of an image; smaller ones are scaled up.
         max_pixels: Most pixels of an image; larger ones are scaled down.
@@ -208,6 +209,7 @@ class ImageRule(_Section):
 
     use: Literal["none", "first", "all", "tiled"]
     most: PositiveInt | None = None
+    token: str | None = None
     tiles: PositiveInt | None = None
     min_pixels: PositiveInt | None = None
     max_pixels: PositiveInt | None = None

@@ -43,5 +43,5 @@ def profile_reading(source: Checkpoint | Preprocessor, name: str, profile: Profi
     encoder: Encoder | None = None
     if source.processor is not None and profile.images.use != "none":
         limit_images(source.processor, profile.images, name)
-        encoder = Encoder(source)
+        encoder = Encoder(source, placeholder=profile.images.token)
     return ProfileReading(profile, LayoutEncoder(name, profile, source.tokenizer, encoder, ids.get(tag)), ids, encoder)

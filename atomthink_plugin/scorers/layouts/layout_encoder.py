@@ -55,7 +55,7 @@ class LayoutEncoder:
         self._tag_id = tag_id
         processor = None if encoder is None else encoder.processor
         placeholder = "" if encoder is None else encoder.placeholder
-        self._control = control_tokens(tokenizer, processor)
+        self._control = control_tokens(tokenizer, processor, placeholder)
         self._writer = ChatWriter(profile.layout.chat, tokenizer, processor, placeholder)
         self._images = AskedImages(name, profile.images)
         self._bos = tokenizer.bos_token if isinstance(tokenizer.bos_token, str) else ""
