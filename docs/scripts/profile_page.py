@@ -9,6 +9,7 @@ from atomthink_plugin.scorers.layouts.arranged import arranged
 from atomthink_plugin.scorers.layouts.arrangement import AskedText, Parts
 from atomthink_plugin.scorers.prm_profile import (
     ClassesReadOut,
+    ImageRule,
     PairReadOut,
     Profile,
     PublishedModel,
@@ -85,10 +86,17 @@ def _facts(model: PublishedModel) -> Iterator[tuple[str, str]]:
     if "aggregate" in model.model_fields_set:
         yield "Aggregate", f"`{model.aggregate}`"
     yield "Steps of the authors", model.split.replace("_", " ")
-    yield "Images", f"`{model.images.use}`" + (f", {model.images.most} at most" if model.images.most else "")
+    yield "Images", ", ".join(_images(model.images))
     yield "Loaded as", f"`{model.loader}`"
     yield "Licence", model.licence
     yield "Source", model.source
+
+
+def _images(rule: ImageRule) -> Iterator[str]:
+    yield f"`{rule.use}`"
+    limits = {"{} at most": rule.most, "up to {} tiles each": rule.tiles}
+    limits |= {"at least {} pixels": rule.min_pixels, "at most {} pixels": rule.max_pixels}
+    yield from (words.format(f"{limit:,}") for words, limit in limits.items() if limit is not None)
 
 
 def _score(profile: Profile) -> str:
