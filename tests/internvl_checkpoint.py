@@ -21,6 +21,7 @@ from transformers import (
     LlamaConfig,
     PretrainedConfig,
     Qwen2Config,
+    Qwen3Config,
 )
 
 from tests import tiny_models
@@ -121,12 +122,13 @@ def original(
 
     Args:
         folder: Is made.
-        kind: Its language model: `internlm2`, `llama` or `qwen2`.
+        kind: Its language model: `internlm2`, `internlm2_bias`, `llama`, `qwen2` or `qwen3`. That with Llama has the
+            vision tower of the largest InternVLs, with other norms.
         more: Special tokens after those of images.
         changes: To config.json.
     """
     folder.mkdir(parents=True)
-    write = write_internlm2_tokenizer if kind == "internlm2" else write_qwen2_tokenizer
+    write = write_internlm2_tokenizer if kind.startswith("internlm2") else write_qwen2_tokenizer
     size = write(folder, more)
     twin = _twin(kind, size, image_token_id=size - len(more) - 1)
     weights = _weights(twin, kind)
@@ -154,7 +156,13 @@ def _twin(kind: str, size: int, image_token_id: int) -> InternVLForConditionalGe
         "tie_word_embeddings": False,
         "rope_parameters": {"rope_type": "dynamic", "rope_theta": 5000.0, "factor": 2.0},
     }
-    text: PretrainedConfig = Qwen2Config(**common) if kind == "qwen2" else LlamaConfig(**common)
+    texts: dict[str, PretrainedConfig] = {
+        "internlm2": LlamaConfig(**common),
+        "internlm2_bias": LlamaConfig(**common, attention_bias=True),
+        "llama": LlamaConfig(**common),
+        "qwen2": Qwen2Config(**common),
+        "qwen3": Qwen3Config(**common, head_dim=16),
+    }
     vision = InternVLVisionConfig(
         hidden_size=32,
         intermediate_size=48,
@@ -162,12 +170,13 @@ def _twin(kind: str, size: int, image_token_id: int) -> InternVLForConditionalGe
         num_attention_heads=4,
         image_size=SIDE,
         patch_size=14,
-        attention_bias=True,
-        use_qk_norm=False,
+        attention_bias=kind != "llama",
+        use_qk_norm=kind == "llama",
+        norm_type="rms_norm" if kind == "llama" else "layer_norm",
     )
     twin = InternVLForConditionalGeneration(
         InternVLConfig(
-            text_config=text,
+            text_config=texts[kind],
             vision_config=vision,
             image_token_id=image_token_id,
             image_seq_length=TOKENS,
@@ -195,10 +204,12 @@ def _weights(twin: InternVLForConditionalGeneration, kind: str) -> dict[str, Ten
     for at, layer in enumerate(tower.encoder.layer):
         name = f"vision_model.encoder.layers.{at}"
         attention = layer.attention
-        for key in ("weight", "bias"):
+        for key in ("weight",) if kind == "llama" else ("weight", "bias"):
             fused = [getattr(part, key) for part in (attention.q_proj, attention.k_proj, attention.v_proj)]
             weights[f"{name}.attn.qkv.{key}"] = torch.cat(fused)
         linear(f"{name}.attn.proj", attention.projection_layer)
+        linear(f"{name}.attn.q_norm", attention.q_norm)
+        linear(f"{name}.attn.k_norm", attention.k_norm)
         linear(f"{name}.norm1", layer.layernorm_before)
         linear(f"{name}.norm2", layer.layernorm_after)
         linear(f"{name}.mlp.fc1", layer.mlp.fc1)
@@ -208,7 +219,7 @@ def _weights(twin: InternVLForConditionalGeneration, kind: str) -> dict[str, Ten
     linear("mlp1.1", projector.linear_1)
     linear("mlp1.3", projector.linear_2)
     embedding = twin.model.language_model.embed_tokens.weight
-    if kind != "internlm2":
+    if not kind.startswith("internlm2"):
         weights |= {f"language_model.model.{key}": v for key, v in twin.model.language_model.state_dict().items()}
         weights["language_model.lm_head.weight"] = twin.lm_head.weight
         return weights
@@ -218,7 +229,8 @@ def _weights(twin: InternVLForConditionalGeneration, kind: str) -> dict[str, Ten
     }
     for at, block in enumerate(twin.model.language_model.layers):
         name = f"language_model.model.layers.{at}"
-        weights[f"{name}.attention.wqkv.weight"] = _wqkv(block.self_attn)
+        for key in ("weight", "bias") if kind == "internlm2_bias" else ("weight",):
+            weights[f"{name}.attention.wqkv.{key}"] = _wqkv(block.self_attn, key)
         linear(f"{name}.attention.wo", block.self_attn.o_proj)
         linear(f"{name}.feed_forward.w1", block.mlp.gate_proj)
         linear(f"{name}.feed_forward.w2", block.mlp.down_proj)
@@ -228,9 +240,9 @@ def _weights(twin: InternVLForConditionalGeneration, kind: str) -> dict[str, Ten
     return weights
 
 
-def _wqkv(attention: Any) -> Tensor:
+def _wqkv(attention: Any, key: str) -> Tensor:
     """Rows of 2 groups of heads of 16 numbers: 2 heads of queries, 1 of keys, 1 of values each."""
-    queries, keys, values = (getattr(attention, f"{part}_proj").weight for part in "qkv")
+    queries, keys, values = (getattr(getattr(attention, f"{part}_proj"), key) for part in "qkv")
     rows = []
     for group in range(2):
         rows += [queries[32 * group : 32 * group + 16], queries[32 * group + 16 : 32 * group + 32]]
@@ -241,11 +253,9 @@ def _wqkv(attention: Any) -> Tensor:
 def _config(twin: InternVLForConditionalGeneration, kind: str) -> dict[str, Any]:
     text, vision = twin.config.text_config, twin.config.vision_config
     same = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    names = {"internlm2": "InternLM2ForCausalLM", "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
     llm = {
         **{key: getattr(text, key) for key in (*same, "num_key_value_heads", "max_position_embeddings")},
-        "architectures": [names[kind]],
-        "model_type": kind,
+        "model_type": kind.removesuffix("_bias"),
         "hidden_act": "silu",
         "rms_norm_eps": text.rms_norm_eps,
         "rope_scaling": {"factor": 2.0, "type": "dynamic"},
@@ -257,8 +267,15 @@ def _config(twin: InternVLForConditionalGeneration, kind: str) -> dict[str, Any]
         "temperature": 1.0,
         "use_cache": False,
     }
-    if kind == "internlm2":
-        llm |= {"bias": False, "attn_implementation": "flash_attention_2", "bos_token_id": 1, "eos_token_id": 2}
+    if kind == "qwen3":
+        llm |= {"head_dim": 16}
+    if kind.startswith("internlm2"):
+        llm |= {
+            "bias": kind == "internlm2_bias",
+            "attn_implementation": "flash_attention_2",
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        }
     return {
         "architectures": ["InternVLRewardModel" if kind != "llama" else "InternVLChatModel"],
         "auto_map": {"AutoModel": "modeling_internvl_chat.InternVLRewardModel"},
@@ -287,13 +304,13 @@ def _config(twin: InternVLForConditionalGeneration, kind: str) -> dict[str, Any]
             "initializer_factor": 0.1,
             "intermediate_size": vision.intermediate_size,
             "layer_norm_eps": 1e-06,
-            "norm_type": "layer_norm",
+            "norm_type": vision.norm_type,
             "num_attention_heads": vision.num_attention_heads,
             "num_channels": 3,
             "num_hidden_layers": vision.num_hidden_layers,
             "patch_size": 14,
-            "qk_normalization": False,
-            "qkv_bias": True,
+            "qk_normalization": vision.use_qk_norm,
+            "qkv_bias": vision.attention_bias,
             "use_flash_attn": True,
         },
     }

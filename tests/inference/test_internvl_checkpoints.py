@@ -19,7 +19,7 @@ from atomthink_plugin.inference.preprocessors import load_preprocessor
 from tests import tiny_models
 from tests.internvl_checkpoint import TOKENS, dynamic_preprocess, normalised, original, sentencepiece_model
 
-KINDS = ("internlm2", "llama", "qwen2")
+KINDS = ("internlm2", "internlm2_bias", "llama", "qwen2", "qwen3")
 CHINESE = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 ASKED: list[dict[str, Any]] = [
     {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "How many?"}]}
