@@ -9,9 +9,11 @@ from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.scorers.detect import PUBLISHED, SECTION, SEPARATOR_TOKEN, PrmSettings
 from atomthink_plugin.scorers.prm_head import SYSTEM
-from atomthink_plugin.scorers.profile_catalogue import profile_named
+from atomthink_plugin.scorers.prm_profile import Profile
+from atomthink_plugin.scorers.profile_catalogue import all_profiles, profile_named
 from atomthink_plugin.scorers.served_head import ServedHeadPrm
 from atomthink_plugin.scorers.served_token import ServedChatPrm, ServedTokenPrm
+from atomthink_plugin.scorers.vllm_command import classified, not_served, vllm_command
 from tests.docs.fences import fences
 from tests.reference.pages import code, page, section, table
 
@@ -52,3 +54,16 @@ def test_each_serving_command_is_the_one_in_the_errors() -> None:
     for option in ('--pooler-config \'{"task": "classify"}\'', qwen):
         assert option in ServedHeadPrm.start
         assert [command for command in shown if option in command]
+
+
+def test_each_served_profile_has_its_command_and_route() -> None:
+    rows = {name: row for row in table(section(PAGE, "## Serve a PRM")) for name in code(row[0])}
+    for name, found in all_profiles().items():
+        if not isinstance(found.model, Profile):
+            continue
+        assert (name in rows) == (not_served(found.model) is None), name
+        if name in rows:
+            assert code(rows[name][1]) == [vllm_command(found.model, "PRM")]
+            reads_images = found.model.images.use != "none"
+            route = "/classify" if classified(found.model) else "/inference" if reads_images else "/v1/completions"
+            assert route in rows[name][2]
