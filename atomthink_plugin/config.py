@@ -252,15 +252,10 @@ def scorer_plan(typed: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
         raise AtomThinkError(f"no scorer is named: pass `--prm CHECKPOINT`; scorers: {', '.join(offers.scorers)}")
     kind = common.scorer or _detected(common.prm or "", given).scorer
     chosen = scorer_choice(kind, offers.scorers, offers.policies, given)
-    reject_unknown(given, {"scorer", *chosen.names}, _places(_of_scorers(offers)))
+    elsewhere = _places(scorer_arguments(offers.scorers, offers.policies))
+    reject_unknown(given, {"scorer", *chosen.names}, elsewhere)
     _profile(common, kind, given)
     return chosen.plan({**(defaults or {}), **given})
-
-
-def _of_scorers(offers: Registry) -> Iterable[tuple[str, Iterable[str]]]:
-    """Yields the arguments of each scorer."""
-    for name, factory in offers.scorers.items():
-        yield f"scorer={name}", scorer_arguments(factory, offers.policies)
 
 
 def _fields(form: Format) -> dict[str, Any]:
@@ -412,7 +407,7 @@ def _elsewhere(offers: Registry) -> dict[str, str]:
         [
             *((where, parameters(kind.factory)) for where, kind in searches.items()),
             *((where, role_arguments(kind, offers.policies)) for where, kind in searches.items()),
-            *_of_scorers(offers),
+            *scorer_arguments(offers.scorers, offers.policies),
             *((where, parameters(factory, "format_")) for where, factory in formats.items()),
         ]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -122,14 +122,19 @@ def scorer_choice(
     return ScorerChoice(kind, factory, own, (name, pick(_POLICY, name, policies)))
 
 
-def scorer_arguments(factory: ScorerFactory, policies: Mapping[str, PolicyFactory]) -> list[str]:
-    """Returns all that users may type about a scorer, whatever policy it asks."""
-    own = parameters(factory, _PREFIX)
-    if _PREFIX + _CRITIC not in own:
-        return list(own)
-    del own[_PREFIX + _CRITIC]
-    asked = (name for policy in policies.values() for name in _names_of_critic(policy))
-    return list(dict.fromkeys([*own, _POLICY, *asked]))
+def scorer_arguments(
+    scorers: Mapping[str, ScorerFactory], policies: Mapping[str, PolicyFactory]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yields what users may type about scorers, and with which: `scorer=prm_judge` or `prm_policy=vllm`."""
+    asks = False
+    for name, factory in scorers.items():
+        own = parameters(factory, _PREFIX)
+        asks |= own.pop(_PREFIX + _CRITIC, None) is not None
+        yield f"scorer={name}", list(own)
+    if asks:
+        yield "scorer=prm_judge", [_POLICY]
+        for name, policy in policies.items():
+            yield f"{_POLICY}={name}", list(_names_of_critic(policy))
 
 
 def _names_of_critic(factory: PolicyFactory) -> dict[str, str]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from atomthink_plugin.api import QuestionError
+
 
 class TextProcessor:
     """A tokenizer with the interface of a processor.
@@ -27,7 +29,7 @@ class TextProcessor:
         """Returns the turns as the chat template writes them. Each turn is one text.
 
         Raises:
-            ValueError: A turn has an image.
+            QuestionError: A turn has an image.
         """
         turns = [{"role": turn["role"], "content": "".join(map(_text, turn["content"]))} for turn in chat]
         return self.tokenizer.apply_chat_template(turns, chat_template=self.chat_template, **options)
@@ -36,14 +38,14 @@ class TextProcessor:
         """Returns the ids of a text.
 
         Raises:
-            ValueError: There are images.
+            QuestionError: There are images.
         """
         if images:
-            raise ValueError("the model reads text alone")
+            raise QuestionError("the model reads text alone, and the question has an image")
         return self.tokenizer(list(text), **options)
 
 
 def _text(part: Mapping[str, Any]) -> str:
     if part["type"] != "text":
-        raise ValueError("the model reads text alone")
+        raise QuestionError("the model reads text alone, and the question has an image")
     return str(part["text"])
