@@ -107,7 +107,8 @@ class RunArguments(BaseModel):
     path so far gives the answer, and the sample is marked. `None` removes the limit."""
 
     budget_tokens: int | None = Field(None, ge=1)
-    """Limit of one question, in generated tokens."""
+    """Limit of one question, in generated tokens. Those of a generative PRM count too. When they are spent, further
+    steps are not scored."""
 
     budget_seconds: float | None = Field(None, gt=0)
     """Limit of one question, in seconds since its first call."""
