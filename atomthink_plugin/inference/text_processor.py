@@ -42,7 +42,8 @@ class TextProcessor:
         """
         if images:
             raise QuestionError("the model reads text alone, and the question has an image")
-        return self.tokenizer(list(text), **options)
+        inputs: Mapping[str, Any] = self.tokenizer(list(text), **options)
+        return inputs
 
 
 def _text(part: Mapping[str, Any]) -> str:

@@ -69,8 +69,12 @@ class CriticPrompts:
             if self._blind:
                 self._alone.text(question)  # warns if the question has images
             return Message("user", (before,))
-        parts = (before, *_chosen(self._rule, question.images), after.replace(IMAGES, ""))
-        return Message("user", tuple(part for part in parts if part != ""))
+        images = _chosen(self._rule, question.images)
+        return Message("user", (*_some(before), *images, *_some(after.replace(IMAGES, ""))))
+
+
+def _some(text: str) -> tuple[str, ...]:
+    return (text,) if text else ()
 
 
 def _chosen(rule: ImageRule, images: Sequence[Image]) -> tuple[Image, ...]:

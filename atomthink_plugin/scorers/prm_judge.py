@@ -107,7 +107,8 @@ class QuestionJudge:
         """Returns the verdicts of all samples on the last step of `path`. They are asked for once."""
         if path.step is None:
             raise AtomThinkError("a root has no step to judge")
-        return await self._once(path.key, lambda: self._judge(path))
+        verdicts: list[CritiqueVerdict] = await self._once(path.key, lambda: self._judge(path))
+        return verdicts
 
     async def _judge(self, path: Path) -> list[CritiqueVerdict]:
         messages, values = await self._chat(path)
@@ -163,6 +164,9 @@ class QuestionJudge:
         value = self._value(step)
         self._tally.verdicts += 1
         self._tally.unread += value is None
+        if value is None and self._tally.unread == 1:
+            found = f"the critic's verdict {step.text!r:.60} is none of {about.verdict}"
+            log.warning("%s and counts as %g; further ones are counted", found, about.failure)
         word = about.verdict[0 if (value or 0.0) >= 0.5 else 1]
         reply = f"{begin}{critique.text}{ask}{word}{about.close}"
         return CritiqueVerdict(about.failure if value is None else value, critique.text, reply, value is not None)
@@ -176,12 +180,16 @@ class QuestionJudge:
         return None if index is None else float(index == 0)
 
     async def _facts(self, question: Question) -> str:
-        """Returns the reply to the profile's request about the question, which is sent once."""
-        facts = self._critique.facts
-        if facts is None:
-            return ""
-        prepared = facts
-        return await self._once("facts", lambda: self._prepared(prepared, Path(question), "facts"))
+        """Returns the reply to the profile's request about the question, which is sent once.
+
+        A request about images is not sent for a question without any.
+        """
+        request = self._critique.facts
+        if request is None or ("images" in request.prompt and not question.images):
+            return "" if request is None else request.fallback
+        asked = request
+        facts: str = await self._once("facts", lambda: self._prepared(asked, Path(question), "facts"))
+        return facts
 
     async def _prepared(self, request: Preparation, path: Path, key: str, **values: Any) -> str:
         turn = self._prompts.user(request.prompt, self._prompts.values(path, **values), path.question)
@@ -287,7 +295,10 @@ class PrmJudge:
         try:
             proposal = run(self.critic.propose(prompt, 1, Sampling(max_tokens=1, watch=about.verdict)))
         except AtomThinkError as error:
-            raise AtomThinkError(f"the critic {self.critic.identity} cannot be asked for a verdict: {error}") from error
+            advice = "; a profile with `ask_as: user` and without `begin` continues no reply" if begun else ""
+            raise AtomThinkError(
+                f"the critic {self.critic.identity} cannot be asked for a verdict: {error}{advice}"
+            ) from error
         if proposal.steps and not proposal.steps[0].watched:
             log.info("%s may give no log-probabilities: its verdicts are then read as text", self.critic.identity)
 

@@ -11,13 +11,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from atomthink_plugin.api import Message, Outcome, Prompt, QuestionError, Sampling
+from atomthink_plugin.config import scorer_plan
 from atomthink_plugin.model_adapters.text_policy import text_policy
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
-from tests.tiny_models import causal_prm, folder, picture
+from tests.openai_server import ChatServer, logprob, rivals, serve
+from tests.tiny_models import causal_prm, chain, folder, picture, question
 
 
 @pytest.mark.parametrize("search", [{"search": "best_of_n", "n": 2}, {"search": "beam", "beams": 2}])
@@ -50,3 +52,20 @@ def test_a_language_model_without_images_is_a_critic() -> None:
     assert not math.isnan(step.logprob or 0.0)
     with pytest.raises(QuestionError, match="text alone"):
         asyncio.run(policy.propose(Prompt((Message("user", (picture(0), "What?")),)), 1, Sampling(max_tokens=2)))
+
+
+@pytest.mark.parametrize("how", ["given", "silent"])
+def test_a_critic_on_a_server_is_read_by_its_likeliest_tokens_or_by_its_text(how: Any) -> None:
+    with serve(ChatServer(speaks=lambda *_: "Yes it is", logprobs=how)) as server:
+        plan = scorer_plan(
+            {"prm": "scripted", "scorer": "prm_judge", "prm_profile": "prompted_critic", "prm_base_url": server.url}
+        )
+        scorer = plan.make()
+        score = asyncio.run(scorer.score(chain(question("How many?", picture(0)), "Step 1: One.")))
+    said = [body["messages"] for body in server.asked if len(body["messages"]) > 1]
+    assert [turn["role"] for turn in said[-1]] == ["user", "assistant", "user"]
+    good, bad = logprob("Yes"), min(sorted([logprob("Yes"), *rivals("Yes")], reverse=True)[:20])
+    expected = 1.0 if how == "silent" else 1 / (1 + math.exp(bad - good))
+    assert score.value == pytest.approx(expected)
+    assert "Yes it is" in score.reason
+    assert score.usage.judged > 1

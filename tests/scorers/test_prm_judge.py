@@ -170,6 +170,14 @@ def test_facts_that_are_no_json_are_replaced_and_counted() -> None:
     assert scorer.summary()
 
 
+def test_a_question_without_images_is_not_described() -> None:
+    critic = ScriptedCritic()
+    facts = {"prompt": "Describe {{ images }}", "max_tokens": 40, "json_object": True, "fallback": "{}"}
+    scored(judge(critic, facts=facts, prompt="{{ facts }}|", max_tokens=0), chain(question("Why?"), STEPS[0]))
+    assert not critic.critiques
+    assert text_of(critic.verdicts[0]).startswith("{}|")
+
+
 def chain_judge(critic: ScriptedCritic) -> ChainPrmJudge:
     """A scorer of whole chains that shows everything in its prompts."""
     thought = {"prompt": "Think. {{ images }}{{ steps | join(';') }}", "max_tokens": 20, "stop": ["</think>"]}
