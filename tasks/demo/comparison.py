@@ -86,7 +86,7 @@ def measure_mode(
         mode=mode,
         right=tuple(right_answers(demo, results)),
         failed=sum(isinstance(result, Failure) for result in results),
-        tokens=sum(cost.generated for cost in usage) / len(usage),
+        tokens=sum(cost.tokens for cost in usage) / len(usage),
         prm_calls=sum(cost.score_calls for cost in usage) / len(usage),
         seconds=seconds,
         unanswered=sum(isinstance(result, Outcome) and result.answer is None for result in results),

@@ -97,6 +97,7 @@ def sample(doc_id: int, result: Outcome | Failure, target: str, journal: str) ->
             "score_calls": result.usage.score_calls,
             "stopped": result.stopped,
             "status": "answered",
+            **({"judged_tokens": result.usage.judged} if result.usage.judged else {}),
             **({"journal": journal} if journal else {}),
         }
     return {
