@@ -73,7 +73,10 @@ def _rules_of(task: str) -> _RolloutJudge:
 
     def judged(one: RolloutSet, candidate: RolloutCandidate) -> bool:
         reply = in_task_form(candidate.text, candidate.answer, one.question)
-        return bool(reply.strip()) and judge(one.record, reply)
+        try:
+            return bool(reply.strip()) and judge(one.record, reply)
+        except (KeyError, TypeError, ValueError) as error:  # a judge of another package may not check its record
+            raise AtomThinkError(f"the rules for {task} cannot use its record ({error!r})") from error
 
     return judged
 

@@ -31,18 +31,23 @@ def rollout_rows(source: str, images: Path | None = None) -> Iterator[SourceRow 
         AtomThinkError: The source cannot be read.
     """
     path = Path(source).expanduser()
-    files = [file for file in sorted(path.iterdir()) if _kind(file) in _OPENERS] if path.is_dir() else [path]
-    if not files or not all(file.is_file() and _kind(file) in _OPENERS for file in files):
-        if _kind(path) in _PICKLES:
-            raise AtomThinkError(
-                f"{path}: opening a pickle can run any code, so it is not opened. Convert it to JSON where it was "
-                "written"
-            )
-        rows = iter(open_source(source, all_splits=True).rows)
-    else:
-        rows = (row for file in files for row in _opened(file))
+    if _kind(path) in _PICKLES:
+        raise AtomThinkError(
+            f"{path}: opening a pickle can run any code, so it is not opened. Convert it to JSON where it was written"
+        )
+    files = _files(path)
+    rows = (row for file in files for row in _opened(file)) if files else open_source(source, all_splits=True).rows
     for row in rows:
         yield replace(row, folder=images) if images is not None and isinstance(row, SourceRow) else row
+
+
+def _files(path: Path) -> list[Path]:
+    """Returns the files that this module opens. `datasets` opens all others, and folders with parquet files."""
+    if path.is_file():
+        return [path] if _kind(path) in _OPENERS else []
+    if not path.is_dir() or any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
+        return []
+    return [file for file in sorted(path.iterdir()) if file.is_file() and _kind(file) in _OPENERS]
 
 
 def _kind(file: Path) -> str:

@@ -7,30 +7,41 @@ and the final answer. If that could not be parsed, it has an `error` and the `ra
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import AliasChoices, Field
 
 from atomthink_plugin.rollouts.readers.pictures import pictures_of
 from atomthink_plugin.rollouts.readers.reader import PublishedRecord, RolloutReader
-from atomthink_plugin.rollouts.readers.record_parts import MaybeAnswer, TextTuple, is_blank
+from atomthink_plugin.rollouts.readers.record_parts import MaybeAnswer, TextTuple, one_each
 from atomthink_plugin.rollouts.rollout_set import RolloutCandidate, RolloutSet
 from atomthink_plugin.source_rows import SourceRow
 
 _RESPONSE: Final = re.compile(r"vlmresponse(\d+)")
-_SCORES: Final = {"raw_step_scores": "evpv", "final_step_scores": "evpv_gated"}
 
 
 class _EvpvStep(PublishedRecord):
     text: str = Field(validation_alias=AliasChoices("steptext", "steps", "step"))
 
 
+class _EvpvEvaluation(PublishedRecord):
+    raw_step_scores: tuple[float, ...] | None = None
+    final_step_scores: tuple[float, ...] | None = None
+
+    def by_prm(self, steps: int) -> dict[str, tuple[float, ...]]:
+        """Returns the scores without and with the gate of their reliability."""
+        named = {"evpv": self.raw_step_scores, "evpv_gated": self.final_step_scores}
+        found = {prm: scores for prm, scores in named.items() if scores is not None}
+        for prm, scores in found.items():
+            one_each(prm, scores, steps, "steps")
+        return found
+
+
 class _EvpvResponse(PublishedRecord):
     reasoningprocess: tuple[_EvpvStep, ...] = ()
     finalanswer: MaybeAnswer = None
     rawoutput: str = ""
-    eval: Mapping[str, Any] = Field(default_factory=dict)
+    eval: _EvpvEvaluation = _EvpvEvaluation()
 
 
 class _EvpvQuestion(PublishedRecord):
@@ -67,12 +78,11 @@ def _candidate(given: _EvpvResponse) -> RolloutCandidate:
     if not steps and given.finalanswer is None:
         return RolloutCandidate(given.rawoutput)
     stated = [] if given.finalanswer is None else [f"The final answer is: {given.finalanswer}"]
-    scores = {prm: given.eval[field] for field, prm in _SCORES.items() if not is_blank(given.eval.get(field))}
     return RolloutCandidate(
         text="\n\n".join([*steps, *stated]),
         steps=steps or None,
         answer=given.finalanswer,
-        scores={prm: tuple(map(float, values)) for prm, values in scores.items()},
+        scores=given.eval.by_prm(len(steps)),
     )
 
 

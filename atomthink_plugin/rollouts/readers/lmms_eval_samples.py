@@ -13,7 +13,7 @@ from typing import Any, Final
 from atomthink_plugin.report.verdicts import score_of
 from atomthink_plugin.rollouts.readers.pictures import numbered_pictures, pictures_of
 from atomthink_plugin.rollouts.readers.reader import PublishedRecord, RolloutReader
-from atomthink_plugin.rollouts.readers.record_parts import listed, split_thought
+from atomthink_plugin.rollouts.readers.record_parts import option_texts, split_thought
 from atomthink_plugin.rollouts.rollout_set import RolloutCandidate, RolloutSet
 from atomthink_plugin.source_rows import SourceRow
 
@@ -53,7 +53,7 @@ def _read(row: SourceRow) -> list[RolloutSet]:
             question=_question(found.input, record),
             candidates=tuple(_candidate(text, row.fields, replies, counts, at) for at, text in enumerate(replies)),
             pictures=pictures,
-            choices=tuple(map(str, listed(record.get("choices") or record.get("options")))),
+            choices=option_texts(record.get("choices") or record.get("options")),
             gold=None if found.target in (None, "", "None") else str(found.target),
             subset=task,
             record=record,

@@ -46,7 +46,7 @@ def _read(row: SourceRow) -> list[RolloutSet]:
 
 
 def _candidate(steps: tuple[str, ...], right: bool | None, scores: tuple[float, ...] | None) -> RolloutCandidate:
-    known = {_PRM: scores} if scores is not None and len(scores) == len(steps) else {}
+    known = {} if scores is None else {_PRM: tuple(one_each("prm_scores", scores, len(steps), "steps"))}
     return RolloutCandidate("\n\n".join(map(str.strip, steps)), steps or None, correct=right, scores=known)
 
 

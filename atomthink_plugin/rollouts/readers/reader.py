@@ -47,7 +47,10 @@ class RolloutReader(NamedTuple):
                 found.setdefault(repr((row.split, *(row.fields.get(name) for name in self.key))), row)
             unique = {id(row) for row in found.values()}
             kept = [row for row in kept if id(row) in unique]
-        return sorted(kept, key=self._number) if self.order else kept
+        if not self.order:
+            return kept
+        files = {split: at for at, split in enumerate(dict.fromkeys(row.split for row in kept))}
+        return sorted(kept, key=lambda row: (files[row.split], self._number(row)))
 
     def _number(self, row: SourceRow) -> int:
         number = row.fields.get(self.order)

@@ -54,14 +54,20 @@ def listed(value: Any) -> Any:
     return [] if is_blank(value) else value
 
 
-def one_each(name: str, given: Sequence[Any] | None, count: int) -> Sequence[Any]:
-    """Returns a value for each candidate, None where the record has no such list.
+def option_texts(value: Any) -> tuple[str, ...]:
+    """Returns the options of a field; none if it is no list."""
+    options = listed(value)
+    return tuple(map(str, options)) if isinstance(options, list | tuple) else ()
+
+
+def one_each(name: str, given: Sequence[Any] | None, count: int, of: str = "candidates") -> Sequence[Any]:
+    """Returns a value for each candidate or step, None where the record has no such list.
 
     Raises:
         ValueError: The list has another length.
     """
     if given is not None and len(given) != count:
-        raise ValueError(f"{name}: {len(given)} for {count} candidates")
+        raise ValueError(f"{name}: {len(given)} for {count} {of}")
     return (None,) * count if given is None else given
 
 

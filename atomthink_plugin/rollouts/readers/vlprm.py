@@ -14,7 +14,7 @@ from pydantic import Field
 
 from atomthink_plugin.rollouts.readers.pictures import pictures_of
 from atomthink_plugin.rollouts.readers.reader import PublishedRecord, RolloutReader
-from atomthink_plugin.rollouts.readers.record_parts import MaybeAnswer, lettered_options, listed
+from atomthink_plugin.rollouts.readers.record_parts import MaybeAnswer, lettered_options, option_texts
 from atomthink_plugin.rollouts.rollout_set import RolloutCandidate, RolloutSet
 from atomthink_plugin.source_rows import SourceRow
 
@@ -62,14 +62,13 @@ def _read(row: SourceRow) -> list[RolloutSet]:
     if not candidates:
         raise ValueError("iteration_history: no candidate ends a reply")
     noted = found.annotation
-    choices = listed(noted.get("choices") or noted.get("options"))
     return [
         RolloutSet(
             id=f"{found.task}/{found.index}".strip("/"),
             question=found.question,
             candidates=tuple(candidates),
             pictures=pictures_of(noted.get("image"), row.folder),
-            choices=tuple(map(str, choices)) or lettered_options(noted),
+            choices=option_texts(noted.get("choices") or noted.get("options")) or lettered_options(noted),
             gold=found.gt_answer,
             subset=found.task,
             record=noted,
