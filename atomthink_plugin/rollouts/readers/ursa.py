@@ -18,7 +18,7 @@ from atomthink_plugin.rollouts.readers.record_parts import MaybeAnswer, TextTupl
 from atomthink_plugin.rollouts.rollout_set import RolloutCandidate, RolloutSet
 from atomthink_plugin.source_rows import SourceRow
 
-_STEP: Final = re.compile(r"(?=Step \d+)")
+_STEP: Final = re.compile(r"^(?=(?:Step)?Step \d)", re.MULTILINE)
 _ANSWER: Final = "†Answer:"
 _RIGHT: Final = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
@@ -29,6 +29,8 @@ class _UrsaQuestion(PublishedRecord):
     model_answer: TextTuple = Field(min_length=1)
     extraction: TextTuple
     answer: MaybeAnswer = None
+    choices: TextTuple = ()
+    pid: MaybeAnswer = None
 
 
 def _read(row: SourceRow) -> list[RolloutSet]:
@@ -41,10 +43,11 @@ def _read(row: SourceRow) -> list[RolloutSet]:
     ]
     return [
         RolloutSet(
-            id="",
+            id=found.pid or "",
             question=(found.question or "").strip(),
             candidates=tuple(candidates),
             pictures=pictures_of(found.image, row.folder),
+            choices=found.choices,
             gold=found.answer,
             record=row.fields,
         )
@@ -63,8 +66,9 @@ def _label(fields: Mapping[str, Any], at: int) -> bool | None:
 
 def _candidate(text: str, answer: str, right: bool | None) -> RolloutCandidate:
     body = text.partition(_ANSWER)[0]
-    steps = tuple(part.strip() for part in _STEP.split(body) if part.startswith("Step "))
-    return RolloutCandidate(text.replace("†", "").strip(), steps or None, answer.strip() or None, right)
+    steps = tuple(part.strip() for part in _STEP.split(body) if part.startswith("Step"))
+    stated = answer.strip().removeprefix("Answer:").strip()
+    return RolloutCandidate(text.replace("†", "").strip(), steps or None, stated or None, right)
 
 
 READER: Final = RolloutReader(frozenset({"image", "model_answer", "extraction"}), _read)

@@ -67,12 +67,14 @@ def test_the_lines_of_one_question_and_image_are_candidates_of_internvl(tmp_path
 
 def test_ursa(tmp_path: Path) -> None:
     image_file(tmp_path / "images" / "1.jpg")
-    solutions = ["Step 1: See 4.\nStep 2: Add 1.\n†Answer: 5", "It is 6."]
+    solutions = ["StepStep 1: See 4.\n\nStep 2: Add 1 to Step 1.\n\n†Answer: 5", "It is 6."]
     columns = ["question", "image", "model_answer", "extraction", "label0", "label1"]
     with (tmp_path / "infer_mathvista.csv").open("w", newline="", encoding="utf-8") as file:
         out = csv.DictWriter(file, columns)
         out.writeheader()
-        row = dict(zip(columns, ["How many?", "images/1.jpg", repr(solutions), "['5', '']", "1", "0"], strict=True))
+        row = dict(
+            zip(columns, ["How many?", "images/1.jpg", repr(solutions), "['Answer: 5', '']", "1", "0"], strict=True)
+        )
         out.writerow(row)
         out.writerow({**row, "question": ""})  # the question is in the image
         out.writerow({**row, "label1": "maybe"})
@@ -82,7 +84,7 @@ def test_ursa(tmp_path: Path) -> None:
     first, second = found.sets
     right, wrong = first.candidates
     assert (found.format, first.question, second.question) == ("ursa", "How many?", "")
-    assert right.steps == ("Step 1: See 4.", "Step 2: Add 1.")
+    assert right.steps == ("StepStep 1: See 4.", "Step 2: Add 1 to Step 1.")
     assert (right.answer, right.correct, wrong.answer, wrong.correct, wrong.steps) == ("5", True, None, False, None)
     assert right.text.endswith("Answer: 5")
     assert "†" not in right.text
