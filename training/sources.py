@@ -10,6 +10,7 @@ from typing import Any, Final
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.image_input import BROKEN
 from atomthink_plugin.json_rows import Reject, describe_error, nothing_usable
+from atomthink_plugin.rollouts.rollout_set import with_options
 from atomthink_plugin.source_rows import Source, SourceRow, has_images, open_source
 from atomthink_plugin.training.images import store_image
 from atomthink_plugin.training.records import AnsweredQuestion, RecordFile
@@ -107,7 +108,7 @@ def _question(row: SourceRow, columns: Mapping[str, str], out: Path) -> Answered
     options = [str(option) for option in _as_list(given.get("options"))]
     text = given.get("question")
     if isinstance(text, str):
-        given["question"] = _with_options(text if "<image2>" in text else _IMAGE_TAG.sub("", text), options)
+        given["question"] = with_options(text if "<image2>" in text else _IMAGE_TAG.sub("", text), options)
     present = {field: value for field, value in given.items() if value is not None}
     question = AnsweredQuestion.model_validate({"id": row.where, **present, "options": options})
     if not question.answer:
@@ -116,12 +117,6 @@ def _question(row: SourceRow, columns: Mapping[str, str], out: Path) -> Answered
         return question.model_copy(update={"images": tuple(store_image(image, row.folder, out) for image in images)})
     except BROKEN as error:
         raise ValueError(f"image: {type(error).__name__}: {error}") from None
-
-
-def _with_options(question: str, options: Sequence[str]) -> str:
-    """Returns the question with its options in the form of MATH-Vision."""
-    listed = "\n".join(f"{chr(ord('A') + index)}. {option}" for index, option in enumerate(options))
-    return f"{question.strip()}\nChoices: {listed}" if options else question.strip()
 
 
 def _as_list(value: Any) -> list[Any]:

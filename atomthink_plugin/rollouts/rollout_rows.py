@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.json_rows import Reject, json_rows, open_binary
+from atomthink_plugin.rollouts.zip_members import read_member
 from atomthink_plugin.source_rows import SourceRow, open_source
 
 _PICKLES: Final = (".pkl", ".pickle", ".pk", ".pt", ".pth")
@@ -114,11 +115,12 @@ def _spreadsheet(file: Path) -> Iterator[SourceRow | Reject]:
 
 def _inspect_log(file: Path) -> Iterator[SourceRow | Reject]:
     with zipfile.ZipFile(file) as log:
-        for name in sorted(log.namelist()):
+        for member in log.infolist():
+            name = member.filename
             if name.startswith("samples/") and name.endswith(".json"):
                 where = f"{file.name}:{name.removeprefix('samples/')}"
                 try:
-                    fields = json.loads(log.read(name))
+                    fields = json.loads(read_member(log, member))
                 except (ValueError, RecursionError) as error:
                     yield Reject(where, f"no JSON: {error}", None)
                 else:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Message, Question
 from atomthink_plugin.inference.image_input import Picture, read_image
+
+LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""The letters of options in order."""
 
 _DIRECT: Final = 60
 """The most characters of a reply that is an answer as a whole, such as `B` or `12 cm`."""
@@ -82,6 +86,22 @@ class RolloutSet:
     benchmark: str = ""
 
     def engine_question(self) -> Question:
-        """Returns the question for a scorer, with its images and without the right answer."""
+        """Returns the question for a scorer: with its images and options, without the right answer."""
         images = [read_image(picture) for picture in self.pictures]
-        return Question(self.id, (Message("user", (*images, self.question)),), self.choices)
+        shown = all(
+            _shows(self.question, letter, choice) for letter, choice in zip(LETTERS, self.choices, strict=False)
+        )
+        text = self.question if shown else with_options(self.question, self.choices)
+        return Question(self.id, (Message("user", (*images, text)),), self.choices)
+
+
+def with_options(question: str, options: Sequence[str]) -> str:
+    """Returns a question with its options in the form of MATH-Vision."""
+    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+    return f"{question.strip()}\nChoices: {listed}" if options else question.strip()
+
+
+def _shows(question: str, letter: str, option: str) -> bool:
+    """Whether a question has an option after its letter, or in a line of its own."""
+    text = re.escape(option.strip())
+    return bool(re.search(rf"\b{letter}\b[.):\s]*{text}|^\s*{text}\s*$", question, re.MULTILINE))

@@ -16,6 +16,7 @@ from atomthink_plugin.rollouts.readers.formats import ROLLOUT_FORMATS
 from atomthink_plugin.rollouts.readers.pictures import pictures_of
 from atomthink_plugin.rollouts.readers.record_parts import split_thought, without_placeholder
 from atomthink_plugin.rollouts.rollout_file import RUN, read_rollouts
+from atomthink_plugin.rollouts.rollout_set import RolloutSet
 from tests.rollouts.readers.record_files import all_texts, base64_png, image_file, json_list, jsonl, png
 
 
@@ -134,6 +135,25 @@ def test_the_right_answer_is_not_in_the_question_of_a_scorer(tmp_path: Path) -> 
     found = read_rollouts([jsonl(tmp_path / "a.jsonl", sal("How many?", "2", answer="GOLD", solution="GOLD"))])
     assert found.sets[0].gold == "GOLD"
     assert "GOLD" not in repr(found.sets[0].engine_question())
+
+
+@pytest.mark.parametrize(
+    ("question", "added"),
+    [
+        ("Which?", True),
+        ("Which one is red?", True),
+        ("Which?\nA. red\nB. blue", False),
+        ("Which? (A) red (B) blue", False),
+        ("Which?\nred\nblue", False),
+        ("Which?\nA. red", True),
+    ],
+)
+def test_a_scorer_sees_the_options_once(question: str, added: bool) -> None:
+    asked = RolloutSet("q", question, (), choices=("red", "blue")).engine_question()
+    assert (asked.text == question) is not added
+    assert asked.text.startswith(question)
+    assert asked.text.endswith("Choices: A. red\nB. blue") is added
+    assert asked.choices == ("red", "blue")
 
 
 @given(st.text(alphabet="ab<think>/ \n", max_size=40))

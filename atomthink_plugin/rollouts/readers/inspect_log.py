@@ -77,13 +77,14 @@ def _read(row: SourceRow) -> list[RolloutSet]:
 
 def _candidate(found: _InspectSample) -> RolloutCandidate:
     parts = list(_parts(found.output.choices[0].message, found.attachments))
-    thought, reply = split_thought(_joined(parts, "text"))
+    text = _joined(parts, "text")
+    thought, reply = split_thought(text)
     score = next(iter((found.scores or {}).values()), _InspectScore())
     tokens = (found.output.usage or {}).get("output_tokens")
     value = score.value
     return RolloutCandidate(
         reply,
-        answer=score.answer or None,
+        answer=score.answer if score.answer not in ("", text, reply) else None,  # some scorers log the whole reply
         correct=_VERDICTS.get(value) if isinstance(value, str | int | float) else None,
         tokens=tokens,
         thought=_joined(parts, "reasoning") or thought,

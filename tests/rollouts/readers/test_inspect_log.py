@@ -41,7 +41,7 @@ def asked(image: str) -> list[dict[str, Any]]:
 
 PICTURE = f"data:image/png;base64,{base64_png()}"
 SAMPLES = [
-    sample("q1", 2, "second", "I"),
+    sample("q1", 2, "second", "I", scores={"match": {"value": "I", "answer": "second", "explanation": "second"}}),
     sample("q1", 1, [{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "first"}], "C"),
     sample(
         2,
@@ -83,7 +83,7 @@ def test_the_epochs_are_the_candidates(tmp_path: Path, kind: str) -> None:
     assert texts(first.candidates) == ["first", "second"]
     assert [(one.correct, one.answer, one.tokens, one.thought) for one in first.candidates] == [
         (True, "B", 3, "hm"),
-        (False, "B", 3, ""),
+        (False, None, 3, ""),  # this scorer logs the whole reply as the answer
     ]
     assert (first.choices, first.gold, first.policy, first.record) == (
         ("red", "blue"),
