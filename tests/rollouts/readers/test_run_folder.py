@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from atomthink_plugin.api import AtomThinkError, Failure, Outcome, Usage
+from atomthink_plugin.api import AtomThinkError, Failure, Message, Outcome, Question, Usage
 from atomthink_plugin.rollouts.candidate_verdicts import BY_RULES, judge_candidates
 from atomthink_plugin.rollouts.readers.run_folder import scorer_name
 from atomthink_plugin.rollouts.rollout_file import RUN, read_rollouts
+from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.searches.beam import beam
 from atomthink_plugin.searches.best_of_n import best_of_n
 from tests.report.pages import grove, red
@@ -86,6 +88,29 @@ def test_the_finished_paths_of_a_stepwise_search_are_candidates(tmp_path: Path) 
     assert one.candidates
     assert all(candidate.steps in chains and candidate.answer is not None for candidate in one.candidates)
     assert outcome.steps in [candidate.steps for candidate in one.candidates]
+
+
+def test_repeats_of_a_question_are_in_the_journal_alone(tmp_path: Path) -> None:
+    first, second, unknown = search_all(best_of_n(2), [grove(answer) for answer in ("4", "4", "4")])
+    run = write_run(tmp_path, [first, Failure("no image", Usage())], ["4", "5"], images=red)
+    assert run.journal is not None
+    journal = Journal(run.journal.parent, "run", json.loads((run.journal / "settings.json").read_text()))
+    for name, result in (("sums/test/0/1", second), ("sums/test/1/1", second), ("sums/test/7/0", unknown)):
+        journal.put(Question(name, (Message("user", ("Another wording", *red(0))),)), result)
+    journal.close()
+    found = read_rollouts([str(run.out)])
+    assert [(one.id, len(one.candidates), one.gold) for one in found.sets] == [("sums/0", 4, "4"), ("sums/1", 2, "5")]
+    assert [reject.where.partition(": ")[2] for reject in found.rejects] == ["sums/1/0"]
+
+
+def test_a_search_without_a_finished_path_has_its_chosen_path_as_a_candidate(tmp_path: Path) -> None:
+    (outcome,) = search_all(beam(1, 2), [grove("4")], max_steps=1)
+    assert outcome.answer is None
+    run = write_run(tmp_path, [outcome], ["4"], search={"name": "beam", "beams": 1})
+    found = read_rollouts([str(run.out)])
+    (candidate,) = found.sets[0].candidates
+    assert (candidate.steps, candidate.answer, found.rejects) == (outcome.steps, None, ())
+    assert judge_candidates(found.sets).sets[0].candidates[0].correct is False
 
 
 def test_the_samples_of_another_model_are_read_from_its_folder(tmp_path: Path) -> None:
