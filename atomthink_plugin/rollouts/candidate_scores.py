@@ -14,6 +14,7 @@ from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import (
     AtomThinkError,
     ChainScorer,
+    CriticScorer,
     Path,
     Question,
     QuestionError,
@@ -53,6 +54,7 @@ class CandidateScores:
     Attributes:
         prm: The name of the PRM.
         scores: For each question, those of each candidate.
+        reasons: For each question, the critiques of each candidate's steps; empty if the PRM writes none.
         usage: What they cost, with those of earlier runs; `seconds` are of wall-clock time.
         scored: How many different candidates this run scored.
         resumed: How many different candidates have scores from an earlier run.
@@ -63,6 +65,7 @@ class CandidateScores:
     prm: str
     scores: Sequence[Sequence[ScoresOrReason]]
     usage: Usage
+    reasons: Sequence[Sequence[tuple[str, ...]]] = ()
     scored: int = 0
     resumed: int = 0
     identity: Mapping[str, Any] | None = None
@@ -139,7 +142,17 @@ def score_candidates(
     fresh = run(_score_all(work, scorer, prm, file)) if work.missing else {}
     found = work.known | fresh
     usage = sum((one.usage for one in found.values() if not isinstance(one, str)), Usage())
-    result = CandidateScores(prm, work.by_question(found), usage, len(fresh), len(work.known), identity)
+    if isinstance(scorer, CriticScorer) and (summary := scorer.summary()):
+        log.warning("%s: %s", prm, summary)
+    result = CandidateScores(
+        prm=prm,
+        scores=work.by_question(found),
+        usage=usage,
+        reasons=work.reasons(found),
+        scored=len(fresh),
+        resumed=len(work.known),
+        identity=identity,
+    )
     return result.require_one()
 
 
@@ -186,6 +199,13 @@ class _Work:
     def by_question(self, found: Mapping[ScoreKey, ScoredSteps | str]) -> list[list[ScoresOrReason]]:
         """Returns the scores of each candidate of each question."""
         return [[key if isinstance(key, str) else _scores(found[key]) for key in own] for own in self._keys]
+
+    def reasons(self, found: Mapping[ScoreKey, ScoredSteps | str]) -> list[list[tuple[str, ...]]]:
+        """Returns the critiques of each candidate of each question, empty if there are none at all."""
+        if not any(one.reasons for one in found.values() if not isinstance(one, str)):
+            return []
+        known = {key: () if isinstance(one, str) else one.reasons for key, one in found.items()}
+        return [[() if isinstance(key, str) else known[key] for key in own] for own in self._keys]
 
 
 def _scores(found: ScoredSteps | str) -> ScoresOrReason:
@@ -269,4 +289,6 @@ async def _score(question: Question | str, steps: Sequence[str], scorer: Scorer)
         raise AtomThinkError(f"the scorer returned {len(found)} scores for {len(steps)} steps")
     if bad := [score.value for score in found if not 0.0 <= score.value <= 1.0]:
         raise AtomThinkError(f"the scorer returned {bad[0]!r} for a step; scores must be in [0, 1]")
-    return ScoredSteps(tuple(score.value for score in found), sum((score.usage for score in found), Usage()))
+    reasons = tuple(score.reason for score in found) if any(score.reason for score in found) else ()
+    usage = sum((score.usage for score in found), Usage())
+    return ScoredSteps(tuple(score.value for score in found), usage, reasons)

@@ -16,10 +16,10 @@ def score(
     *,
     prm: tuple[str, ...] = (),
     n: str = "",
-    aggregate: str = "mean,min,last",
+    aggregate: str = "",
     format: Annotated[str | None, Parameter(name="--from")] = None,
     task: str | None = None,
-    split: Literal["blank_line", "line", "step_number", "none"] = "blank_line",
+    split: Literal["blank_line", "line", "step_number", "none"] | None = None,
     images: Path | None = None,
     limit: Count | None = None,
     scores: Path | None = None,
@@ -43,10 +43,12 @@ def score(
             (NAME:prm_dtype=float32,scorer=prm_head); a model that has a PRM, such as atomthink_tiny; or file:NAME for
             the step scores of that PRM in the file of the candidates.
         n: Numbers of candidates to choose from, such as 1,2,4,8; by default 1, 2, 4, ... and all of them.
-        aggregate: How step scores become the value of a candidate: mean, min, last, prod, log_odds.
+        aggregate: How step scores become the value of a candidate: mean, min, last, prod, log_odds; by default
+            mean,min,last. The run shows the first one, by default that of the PRM's authors.
         format: Format of the files, if the fields of their records do not show it.
         task: Benchmark whose rules judge candidates without a verdict; by default equivalence with the right answer.
-        split: Where steps of a text end, if the file has no steps.
+        split: Where steps of a text end, if the file has no steps; by default as the authors of a published PRM split,
+            else at blank lines.
         images: Folder that names of images are relative to; by default that of each file.
         limit: Use only the first questions.
         scores: File that keeps the scores; by default ROLLOUTS.scores.jsonl.

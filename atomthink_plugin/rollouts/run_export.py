@@ -72,7 +72,8 @@ def write_run(
     with closing(Journal(folder, "run", settings, argument="`--run DIR`")) as journal:
         for doc_id, (asked, own) in enumerate(zip(sets, scores.scores, strict=True)):
             chosen = _chosen(asked.candidates, own, aggregate)
-            outcome = _outcome(asked, own, chosen, aggregate)
+            reasons = scores.reasons[doc_id] if scores.reasons else [()] * len(own)
+            outcome = _outcome(asked, own, reasons, chosen, aggregate)
             question = asked.engine_question()
             name = f"{_TASK}/{aggregate}/{doc_id}/0"
             journal.put(Question(name, question.messages, question.choices), outcome)
@@ -94,18 +95,24 @@ def _chosen(candidates: Sequence[RolloutCandidate], scores: Sequence[ScoresOrRea
     return min(range(len(candidates)), key=rank)
 
 
-def _outcome(asked: RolloutSet, scores: Sequence[ScoresOrReason], chosen: int, aggregate: Aggregate) -> Outcome:
+def _outcome(
+    asked: RolloutSet,
+    scores: Sequence[ScoresOrReason],
+    reasons: Sequence[Sequence[str]],
+    chosen: int,
+    aggregate: Aggregate,
+) -> Outcome:
     nodes = NodeTable()
     ends = []
     root = Path(Question(asked.id, ()))
-    for candidate, found in zip(asked.candidates, scores, strict=True):
+    for candidate, found, critiques in zip(asked.candidates, scores, reasons, strict=True):
         path, texts = root, candidate.steps or ("",)
         for at, text in enumerate(texts):
             last = at == len(texts) - 1
             path = path.extend(Step(text), candidate.stated_answer() if last else None)
             nodes.enter(path, ATOMIC_STEP)
             if not isinstance(found, str):
-                nodes.score(path.key, found[at])
+                nodes.score(path.key, found[at], critiques[at] if critiques else "")
         if isinstance(found, str):
             nodes.reject(path.key, f"not scored: {found}")
         ends.append(path.key)

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +31,33 @@ from atomthink_plugin.rollouts.selection_report import (
     selection_notes,
     write_curve,
 )
-from atomthink_plugin.rollouts.step_split import Split, with_steps
+from atomthink_plugin.rollouts.step_split import DEFAULT_SPLIT, with_steps
+from atomthink_plugin.scorers.prm_profile import PublishedModel, Split
 from atomthink_plugin.searches.parts.aggregates import AGGREGATES
 from atomthink_plugin.tables import print_grid, print_note
 
 log = logging.getLogger(__name__)
 
+DEFAULT_AGGREGATES: Final = "mean,min,last"
+
 _SHOWN_REASONS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """The candidates with the steps that one PRM scored.
+
+    Attributes:
+        sets: The questions. All candidates have steps.
+        scores: The scores of their steps.
+        aggregate: The aggregate of the PRM's authors, `mean` if it is not known.
+        notes: What a reader of the numbers has to know.
+    """
+
+    sets: Sequence[RolloutSet]
+    scores: CandidateScores
+    aggregate: Aggregate = "mean"
+    notes: Sequence[str] = ()
 
 
 def score_rollouts(
@@ -44,10 +65,10 @@ def score_rollouts(
     prms: Sequence[str] = (),
     *,
     n: str = "",
-    aggregate: str = "mean,min,last",
+    aggregate: str = "",
     format: str | None = None,
     task: str | None = None,
-    split: Split = "blank_line",
+    split: Split | None = None,
     images: Path | None = None,
     limit: int | None = None,
     scores: Path | None = None,
@@ -72,25 +93,25 @@ def score_rollouts(
 
     data = read_rollouts(sources, format=format, images=images, limit=limit)
     judged = judge_candidates(data.sets, task)
-    sets = [with_steps(one, split) for one in judged.sets if one.candidates]
+    sets = [one for one in judged.sets if one.candidates]
     if not sets:
         reasons = _reasons(reject.reason for reject in judged.rejects)
         raise AtomThinkError(f"no question has candidates with verdicts ({'; '.join(reasons) or 'no candidates'})")
 
     needed = any(prm.plan is not None for prm in named)
     file = scores or (_beside(sources[0]) if needed else None)
-    found = [_scores(sets, prm, file) for prm in named]
-    pools = _pools(sets, found, aggregates)
+    found = [_scores(sets, prm, file, split) for prm in named]
+    pools = _pools(sets, [one.scores for one in found], aggregates)
     report = ScoredRollouts(
         source=", ".join(Path(source).name or source for source in sources),
         format=data.format,
         pools=pools,
-        scores=found,
+        scores=[one.scores for one in found],
         points=selection_curve(pools, at or sizes_up_to(max(map(len, pools)))),
         judged_by=judged.by,
         unused=_reasons(reject.reason for reject in (*data.rejects, *judged.rejects)),
         cut=data.cut,
-        notes=data.notes,
+        notes=[*data.notes, *(note for one in found for note in one.notes)],
     )
     if not report.points:
         raise AtomThinkError(f"`--n {n}`: no question has that many candidates; the most are {max(map(len, pools))}")
@@ -99,9 +120,10 @@ def score_rollouts(
         write_json("--json", json, selection_json(report))
     if curve is not None:
         write_curve(curve, report)
-    for own in found if run is not None else ():
-        write_run(folders[own.prm], sets, own, aggregates[0], ", ".join(judged.by))
-        print(f"run: {folders[own.prm]} (atomthink view {folders[own.prm]})")
+    for one in found if run is not None else ():
+        folder, shown = folders[one.scores.prm], aggregates[0] if aggregate else one.aggregate
+        write_run(folder, one.sets, one.scores, shown, ", ".join(judged.by))
+        print(f"run: {folder} (atomthink view {folder})")
     return report
 
 
@@ -111,7 +133,7 @@ def read_aggregates(typed: str) -> list[Aggregate]:
     Raises:
         AtomThinkError: It names an unknown aggregate or none.
     """
-    names = list(dict.fromkeys(name.strip() for name in typed.split(",")))
+    names = list(dict.fromkeys(name.strip() for name in (typed or DEFAULT_AGGREGATES).split(",")))
     if unknown := [name for name in names if name not in AGGREGATES]:
         raise AtomThinkError(f"`--aggregate {typed}`: {unknown[0]!r} is unknown; valid: {', '.join(AGGREGATES)}")
     return [aggregate for name in names for aggregate in AGGREGATES if aggregate == name]
@@ -139,17 +161,29 @@ def _beside(source: str) -> Path:
     return path.with_name(f"{path.resolve().name}.scores.jsonl")
 
 
-def _scores(sets: Sequence[RolloutSet], prm: NamedPrm, file: Path | None) -> CandidateScores:
+def _scores(sets: Sequence[RolloutSet], prm: NamedPrm, file: Path | None, split: Split | None) -> _Scored:
     """Returns the scores by one PRM, which is in memory only during this call."""
     if prm.plan is None or file is None:
-        return scores_in_file(sets, prm.in_file, prm.name)
+        whole = [with_steps(one, split or DEFAULT_SPLIT) for one in sets]
+        return _Scored(whole, scores_in_file(whole, prm.in_file, prm.name))
     with closing(CandidateScoreFile(file)) as kept:
         with no_exit(f"the scorer {prm.plan.kind!r}"):
             scorer = prm.plan.make()
+        published: PublishedModel | None = getattr(scorer, "profile", None)
+        cut = split or (published.split if published is not None else DEFAULT_SPLIT)
+        whole = [with_steps(one, cut) for one in sets]
         identity = {**prm.plan.identity, "weights": scorer.identity}
-        found = score_candidates(sets, scorer, prm.name, identity, kept)
+        found = score_candidates(whole, scorer, prm.name, identity, kept)
     print(f"scores: {file}")
-    return found
+    notes = [] if all(one.steps is not None for asked in sets for one in asked.candidates) else [_cut(prm.name, cut)]
+    if published is None or "aggregate" not in published.model_fields_set:
+        return _Scored(whole, found, notes=notes)
+    notes.append(f"{prm.name}: its authors use the aggregate {published.aggregate}")
+    return _Scored(whole, found, published.aggregate, notes)
+
+
+def _cut(prm: str, split: Split) -> str:
+    return f"{prm}: texts without steps are split with `--split {split}`"
 
 
 def _pools(

@@ -38,10 +38,17 @@ class ScoreKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScoredSteps:
-    """The scores of all steps of a candidate, and what they cost."""
+    """The scores of all steps of a candidate.
+
+    Attributes:
+        scores: One per step.
+        usage: What they cost.
+        reasons: The critique of each step; empty if the scorer writes none.
+    """
 
     scores: tuple[float, ...]
     usage: Usage
+    reasons: tuple[str, ...] = ()
 
 
 def scorer_digest(identity: Mapping[str, Any]) -> str:
@@ -107,7 +114,8 @@ class CandidateScoreFile:
             self._log.append({**key._asdict(), "failure": found})
             return
         usage = {name: count for name, count in asdict(found.usage).items() if count}
-        self._log.append({**key._asdict(), "scores": found.scores, "usage": usage})
+        reasons = {"reasons": found.reasons} if found.reasons else {}
+        self._log.append({**key._asdict(), "scores": found.scores, "usage": usage, **reasons})
         self._known[key] = found
 
     def close(self) -> None:
@@ -123,11 +131,12 @@ def _known(entries: Sequence[LogEntry]) -> Iterator[tuple[ScoreKey, ScoredSteps]
             key = ScoreKey(*(str(entry.record[name]) for name in ScoreKey._fields))
             scores = tuple(map(float, entry.record["scores"]))
             usage = Usage(**{name: entry.record["usage"].get(name, 0) for name in _COUNTS})
+            reasons = tuple(map(str, entry.record.get("reasons", ())))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             log.warning("%s is ignored: not a record of scores (%r)", entry.place, error)
             continue
         if all(map(math.isfinite, scores)):
-            yield key, ScoredSteps(scores, usage)
+            yield key, ScoredSteps(scores, usage, reasons)
 
 
 def _digest(*parts: str | bytes) -> str:

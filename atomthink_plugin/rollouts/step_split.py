@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final
 
 from atomthink_plugin.rollouts.rollout_set import RolloutSet
+from atomthink_plugin.scorers.prm_profile import Split
 
-Split = Literal["blank_line", "line", "step_number", "none"]
+DEFAULT_SPLIT: Final[Split] = "blank_line"
+"""How texts are split if neither the user nor the PRM's authors say."""
 
 _NUMBERED: Final = re.compile(r"\n(?=[ \t#>*_-]{0,9}step[ \t]{0,9}\d)", re.IGNORECASE)
 

@@ -126,6 +126,21 @@ def test_a_chain_scorer_reads_each_chain_once(tmp_path: FilePath) -> None:
     assert found.usage.judged == 7
 
 
+def test_critiques_are_kept_with_their_scores(tmp_path: FilePath) -> None:
+    class Critic(Recorded):
+        async def score(self, path: Path) -> Score:
+            self.paths.append(path)
+            return Score(0.5, reason=f"step {path.depth} is fine")
+
+    sets = [asked(["a", "b"], [])]
+    found = scored(tmp_path / "s", sets, Critic())
+    assert found.reasons == [[("step 1 is fine", "step 2 is fine"), ()]]
+    again = Critic()
+    assert scored(tmp_path / "s", sets, again).reasons == found.reasons
+    assert not again.paths
+    assert scored(tmp_path / "t", sets, Recorded()).reasons == []
+
+
 def test_a_chain_scorer_that_returns_too_few_scores_is_refused(tmp_path: FilePath) -> None:
     class Short(Recorded):
         async def score_chain(self, path: Path) -> list[Score]:

@@ -57,6 +57,15 @@ def test_candidates_are_paths_of_a_tree_with_their_scores(tmp_path: Path) -> Non
     ]
 
 
+def test_critiques_are_at_their_steps(tmp_path: Path) -> None:
+    scores = CandidateScores("prm", SCORES.scores, Usage(), [[("fine", "wrong"), ("fine", "right"), ()]])
+    write_run(tmp_path / "run", SETS, scores, "min", "the file")
+    outcome = read(tmp_path / "run").questions[0].outcome
+    assert outcome is not None
+    reasons = {node.text: node.reason for node in outcome.nodes}
+    assert (reasons["Add."], reasons["It is 3."], reasons["It is 2."]) == ("fine", "wrong", "right")
+
+
 def test_the_order_of_tied_candidates_does_not_decide_which_one_is_shown(tmp_path: Path) -> None:
     shown = set()
     for name, order in (("a", (0, 1)), ("b", (1, 0))):

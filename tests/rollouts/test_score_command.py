@@ -6,16 +6,21 @@ import gzip
 import json
 import random
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.api import AtomThinkError, Score, Usage
+from atomthink_plugin.api import Path as EnginePath
 from atomthink_plugin.cli import main
 from atomthink_plugin.report.run_reader import read
-from atomthink_plugin.rollouts.prm_option import read_prms
+from atomthink_plugin.rollouts import score_command
+from atomthink_plugin.rollouts.prm_option import NamedPrm, read_prms
 from atomthink_plugin.rollouts.score_command import score_rollouts
 from atomthink_plugin.rollouts.selection import SelectionRule
+from atomthink_plugin.scorer_plans import ScorerPlan
+from atomthink_plugin.scorers.prm_profile import PublishedModel
 from atomthink_plugin.tasks.demo.figures import draw
 from atomthink_plugin.tasks.demo.questions import held_out
 from atomthink_plugin.training.tiny.labels import slipped_steps
@@ -143,6 +148,32 @@ def test_step_scores_of_the_file_are_used_and_what_does_not_fit_is_counted(tmp_p
     assert point(report, "majority", 3)["accuracy"] == 0.0
     assert point(report, "single", 1)["accuracy"] == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert not (tmp_path / "scored.jsonl.scores.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "shown"), [({}, 1, "last"), ({"split": "line"}, 3, "last"), ({"aggregate": "min"}, 1, "min")]
+)
+def test_a_published_prm_is_used_as_its_authors_do_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], steps: int, shown: str
+) -> None:
+    class Published:
+        """A PRM whose authors take one number for the whole reply."""
+
+        identity = "published"
+        profile = PublishedModel(
+            names=("ORG/PRM",), loader="causal", licence="MIT", source="here", aggregate="last", split="none"
+        )
+
+        async def score(self, path: EnginePath) -> Score:
+            return Score(0.5, Usage(score_calls=1))
+
+    plan = SimpleNamespace(kind="published", identity={}, make=Published)
+    monkeypatch.setattr(score_command, "read_prms", lambda typed: [NamedPrm("PRM", cast(ScorerPlan, plan))])
+    asked = {"index": 0, "vlmeval_dataset": "sums", "policy_model": "scripted", "question": "1 + 1?", "answer": "2"}
+    source = lines(tmp_path / "r.jsonl", [{**asked, "rollouts": ["Read.\nAdd.\nThe answer is 2."]}])
+    report = score_rollouts([source], ["PRM"], **options, run=tmp_path / "runs")
+    assert [len(scores) for own in report.scores[0].scores for scores in own] == [steps]
+    assert read(tmp_path / "runs" / "PRM").settings["search"]["aggregate"] == shown
 
 
 @pytest.mark.parametrize(

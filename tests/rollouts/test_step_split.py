@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from atomthink_plugin.rollouts.rollout_set import RolloutCandidate, RolloutSet
-from atomthink_plugin.rollouts.step_split import Split, split_text, with_steps
+from atomthink_plugin.rollouts.step_split import split_text, with_steps
+from atomthink_plugin.scorers.prm_profile import Split
 
 TEXT = "Step 1: Read.\nRed is 4.\n\n**Step 2:** As in step 1, add.\n \nThe answer is 5.\n"
 
