@@ -102,7 +102,8 @@ def _costs(scores: Sequence[CandidateScores]) -> Grid:
         *("PRM", "candidates with scores", "scored now", "from earlier", "scored steps"),
         *("tokens read", "from the cache", "tokens generated", "seconds", "steps/s"),
     )
-    return Grid("cost of the scores, all runs together", headings, [_cost(one) for one in scores])
+    caption = "equal candidates of a question are scored once"
+    return Grid("cost of the scores, all runs together", headings, [_cost(one) for one in scores], caption=caption)
 
 
 def _cost(one: CandidateScores) -> tuple[str, ...]:

@@ -23,6 +23,10 @@ from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.report.scale import Scaling
 from atomthink_plugin.rollouts.readers.formats import ROLLOUT_FORMATS
 from atomthink_plugin.rollouts.rollout_file import RUN, read_rollouts
+from atomthink_plugin.rollouts.score_file import CandidateScoreFile, ScoreKey
+from atomthink_plugin.rollouts.selection import SelectionRule
+from atomthink_plugin.rollouts.selection_curve import SelectionPoint
+from atomthink_plugin.rollouts.selection_report import ScoredRollouts, selection_json
 from atomthink_plugin.runtime.journal_reader import JournalEntry, read_entries
 from atomthink_plugin.runtime.partial_log import PartialLog
 from atomthink_plugin.runtime.solution_scores import GivenSolution, ScoreFile
@@ -260,6 +264,17 @@ def _(texts: list[str], folder: Path) -> None:
         assert (found.format, len(found.sets), found.rejects) == (name, 1, ())
 
 
+@checks("Scores of candidates")
+def _(texts: list[str], folder: Path) -> None:
+    (folder / "scores.jsonl").write_text(texts[0])
+    *_, scored = map(json.loads, texts[0].splitlines())
+    scores = CandidateScoreFile(folder / "scores.jsonl")
+    found = scores.get(ScoreKey(*(scored[name] for name in ScoreKey._fields)), scored["scores"])
+    scores.close()
+    assert found is not None
+    assert found.usage.prefilled == scored["usage"]["prefilled"]
+
+
 @checks("compare --json")
 def _(texts: list[str], folder: Path) -> None:
     found = json.loads(texts[0])
@@ -277,6 +292,16 @@ def _(texts: list[str], folder: Path) -> None:
 def _(texts: list[str], folder: Path) -> None:
     found = json.loads(texts[0])
     assert found["rows"][0].keys() == names(StepReportRow)
+
+
+@checks("score --json")
+def _(texts: list[str], folder: Path) -> None:
+    found = json.loads(texts[0])
+    point = SelectionPoint(SelectionRule("pass"), 1, 1, (0.5, 0.0, 1.0), 0.5, (0.0, 0.0, 0.0), 0.0)
+    written = selection_json(ScoredRollouts("f", "run", (), (), (point,), {}, {}, 0, ()))
+    assert found.keys() == written.keys()
+    assert found["points"][-1].keys() == written["points"][0].keys()
+    assert found["prms"][0].keys() >= {"name", "identity", "usage"}
 
 
 @checks("demo --json")
