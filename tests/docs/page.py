@@ -8,6 +8,7 @@ says at which line of the page.
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -21,6 +22,13 @@ from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from tests.docs.fences import Fence, fences
 
 STANDINS = {"ORG/MODEL": str(WEIGHTS / "policy"), "ORG/PRM": str(WEIGHTS / "prm")}
+
+SHORTER = {
+    r"--limit \d+": "--limit 4",
+    r"--sample \d+ --rollouts \d+": "--sample 1 --rollouts 2",
+    r"train prm recipe\.yaml": r"\g<0> --max_steps 8",
+}
+"""What a test types instead: the same commands on fewer questions and steps."""
 
 SETTINGS = r"""
 set -Eeuo pipefail
@@ -82,7 +90,7 @@ class Page:
             self._session.close()
 
     def _do(self, fence: Fence) -> bool:
-        code = with_standins(fence.code)
+        code = shortened(with_standins(fence.code))
         if fence.title is not None:
             file = Path(fence.title)
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +120,13 @@ def with_standins(code: str) -> str:
     """Returns a block with the embedded policy and PRM in place of the reader's own."""
     for name, folder in STANDINS.items():
         code = code.replace(name, folder)
+    return code
+
+
+def shortened(code: str) -> str:
+    """Returns a block that does the same with less."""
+    for typed, shorter in SHORTER.items():
+        code = re.sub(typed, shorter, code)
     return code
 
 

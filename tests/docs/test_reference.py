@@ -48,48 +48,38 @@ def test_a_page_that_differs_from_the_source_is_a_fault(reference: Any, tmp_path
     assert [fault.split()[0] for fault in found] == ["docs/reference/arguments.md", "docs/reference/formats.md"]
 
 
-@pytest.mark.parametrize(
-    ("documented", "argument"),
-    [
-        (transformers_policy, "`pretrained` of the policy transformers"),
-        (prm_head, "`prm_separator` of the scorer prm_head"),
-        (beam, "`candidates` of the search beam"),
-        (Continue, "`format_instruction` of the format continue"),
-        (demo, "`--limit` of `atomthink demo`"),
-    ],
-)
-def test_a_parameter_without_a_description_is_a_fault(
-    reference: Any, monkeypatch: pytest.MonkeyPatch, documented: Any, argument: str
+def test_a_parameter_or_a_field_without_a_description_is_a_fault(
+    reference: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documented, "__doc__", "Does something.")
-    assert any(fault.startswith(argument) for fault in reference.faults())
+    parameters = {
+        "`pretrained` of the policy transformers": transformers_policy,
+        "`prm_separator` of the scorer prm_head": prm_head,
+        "`candidates` of the search beam": beam,
+        "`format_instruction` of the format continue": Continue,
+        "`--limit` of `atomthink demo`": demo,
+    }
+    fields: dict[str, tuple[type[BaseModel], str]] = {
+        "`seed` of a run": (RunArguments, "seed"),
+        "`freeze` of a recipe": (Recipe, "freeze"),
+        "`step_tag` of a recipe of `atomthink train prm`": (PrmRecipe, "step_tag"),
+        "`weight` of a data file of a recipe": (DataFile, "weight"),
+    }
+    for documented in parameters.values():
+        monkeypatch.setattr(documented, "__doc__", "Does something.")
+    for model, field in fields.values():
+        monkeypatch.setattr(model.model_fields[field], "description", None)
+    faults = reference.faults()
+    for argument in (*parameters, *fields):
+        assert any(fault.startswith(argument) for fault in faults), argument
 
 
-@pytest.mark.parametrize(
-    ("documented", "name"),
-    [(emova_policy, "the policy emova"), (Direct, "the format direct"), (demo, "`atomthink demo`")],
-)
-def test_what_a_user_can_name_needs_a_docstring(
-    reference: Any, monkeypatch: pytest.MonkeyPatch, documented: Any, name: str
-) -> None:
-    monkeypatch.setattr(documented, "__doc__", None)
-    assert any(fault.startswith(f"{name} has no description") for fault in reference.faults())
-
-
-@pytest.mark.parametrize(
-    ("model", "field", "argument"),
-    [
-        (RunArguments, "seed", "`seed` of a run"),
-        (Recipe, "freeze", "`freeze` of a recipe"),
-        (PrmRecipe, "step_tag", "`step_tag` of a recipe of `atomthink train prm`"),
-        (DataFile, "weight", "`weight` of a data file of a recipe"),
-    ],
-)
-def test_a_field_without_a_description_is_a_fault(
-    reference: Any, monkeypatch: pytest.MonkeyPatch, model: type[BaseModel], field: str, argument: str
-) -> None:
-    monkeypatch.setattr(model.model_fields[field], "description", None)
-    assert any(fault.startswith(argument) for fault in reference.faults())
+def test_what_a_user_can_name_needs_a_docstring(reference: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    documented = {"the policy emova": emova_policy, "the format direct": Direct, "`atomthink demo`": demo}
+    for one in documented.values():
+        monkeypatch.setattr(one, "__doc__", None)
+    faults = reference.faults()
+    for name in documented:
+        assert any(fault.startswith(f"{name} has no description") for fault in faults), name
 
 
 def test_everything_that_can_be_typed_has_an_anchor(reference: Any) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.fences import ROOT, arguments, command_lines, fences
+from tests.docs.page import shortened
 from tests.docs.reader import follow
 from tests.tasks import tiny_benchmarks
 
@@ -32,7 +33,7 @@ def typed(page: Path, program: str) -> Iterator[list[str]]:
     """Yields the arguments of all runs of a program in the blocks that are executed."""
     for fence in fences(page.read_text(encoding="utf-8")):
         if fence.language == "bash":
-            for command in command_lines(fence.code):
+            for command in command_lines(shortened(fence.code)):
                 words = arguments(command, program)
                 if words is not None:
                     yield words
