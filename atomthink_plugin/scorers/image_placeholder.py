@@ -70,7 +70,7 @@ def image_placeholder(encoder: Encoder, config: Mapping[str, Any]) -> ImagePlace
         config: Its config.json.
     """
     tokenizer = encoder.tokenizer
-    token = int(tokenizer.convert_tokens_to_ids(encoder.placeholder))
+    token: int = tokenizer.convert_tokens_to_ids(encoder.placeholder)  # type: ignore[assignment]
     if config.get("model_type") == _ORIGINAL_INTERNVL:
         return ImagePlaceholder(token, tuple(tokenizer.encode(_ORIGINAL_IMAGE, add_special_tokens=False)), around=True)
     return ImagePlaceholder(token, (token,))
