@@ -39,6 +39,7 @@ from atomthink_plugin.tasks.capability.report import CapabilityReport
 from atomthink_plugin.tasks.capability.taxonomy import load_taxonomy
 from atomthink_plugin.tasks.demo.comparison import ModeResult
 from atomthink_plugin.tasks.demo.task import process_results
+from atomthink_plugin.tasks.process.metrics import prmbench_replies
 from atomthink_plugin.tasks.step_report import StepReportRow
 from atomthink_plugin.tasks.submissions.entries import MathVerseEntry, MathVisionEntry, MathVistaEntry
 from atomthink_plugin.training.annotate.budget import read_price
@@ -114,6 +115,15 @@ def _(texts: list[str], folder: Path) -> None:
     questions = Path(__file__).parents[2] / "tasks" / "demo" / "questions.jsonl"
     first = json.loads(questions.read_text(encoding="utf-8").splitlines()[0])
     assert process_results(first, ["\n\n".join(demo["steps"])]) == demo
+
+
+@checks("Samples of the tasks of critics")
+def _(texts: list[str], folder: Path) -> None:
+    shown = json.loads(texts[0])
+    own = shown["prmscore"]
+    doc = {**own, "problem": own["question"], "steps": own["labels"], "right": None}
+    reply = json.dumps({"scores": own["scores"], **own["threshold"]})
+    assert json.loads(json.dumps(prmbench_replies(doc, [[reply]]))) == shown
 
 
 @checks("Journal")

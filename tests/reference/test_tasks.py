@@ -60,8 +60,17 @@ def test_each_replaced_task_has_its_prompt_and_limit() -> None:
 def test_each_metric_of_the_benchmark_tasks_is_explained() -> None:
     rows = table(section(page("tasks.md"), "## The benchmark tasks"))
     explained = {name for row in rows for name in code(row[0])}
-    used = {one["metric"] for name, file in TASK_FILES.items() if "math" in name for one in file["metric_list"]}
+    used = {
+        one["metric"] for name, file in TASK_FILES.items() if name.startswith("math") for one in file["metric_list"]
+    }
     assert explained == used
+
+
+def test_each_metric_of_the_tasks_of_critics_is_explained() -> None:
+    rows = table(section(page("tasks.md"), "## The tasks of critics"))
+    critics = [file for file in TASK_FILES.values() if "critic_of" in file.get("metadata", {})]
+    assert len(critics) == 12
+    assert {code(row[0])[0] for row in rows} == {one["metric"] for file in critics for one in file["metric_list"]}
 
 
 def test_the_variables_are_the_sources() -> None:
