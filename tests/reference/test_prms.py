@@ -9,7 +9,7 @@ from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.plugins.registry import registry
 from atomthink_plugin.scorers.detect import PUBLISHED, SECTION, SEPARATOR_TOKEN, PrmSettings
 from atomthink_plugin.scorers.prm_head import SYSTEM
-from atomthink_plugin.scorers.prm_profile import Profile
+from atomthink_plugin.scorers.prm_profile import PairReadOut, Profile, TaggedLayout
 from atomthink_plugin.scorers.profile_catalogue import all_profiles, profile_named
 from atomthink_plugin.scorers.served_head import ServedHeadPrm
 from atomthink_plugin.scorers.served_token import ServedChatPrm, ServedTokenPrm
@@ -33,9 +33,18 @@ def test_the_defaults_of_the_scorers_by_hand_are_those_of_the_page() -> None:
 
 
 def test_the_default_layouts_are_those_of_two_profiles() -> None:
-    psa, qwen = (profile_named(name).model for name in ("math_psa", "qwen2_5_math_prm"))
-    assert (psa.layout.tag, psa.read.good, psa.read.bad) == (PUBLISHED.tag, PUBLISHED.good, PUBLISHED.bad)
-    assert (qwen.layout.system, qwen.layout.tag) == (SYSTEM, SEPARATOR_TOKEN)
+    (psa, pair), (qwen, _) = map(tagged, ("math_psa", "qwen2_5_math_prm"))
+    assert isinstance(pair, PairReadOut)
+    assert (psa.tag, pair.good, pair.bad) == (PUBLISHED.tag, PUBLISHED.good, PUBLISHED.bad)
+    assert (qwen.system, qwen.tag) == (SYSTEM, SEPARATOR_TOKEN)
+
+
+def tagged(name: str) -> tuple[TaggedLayout, object]:
+    """The layout and the read-out of a profile with tags."""
+    profile = profile_named(name).model
+    assert isinstance(profile, Profile)
+    assert isinstance(profile.layout, TaggedLayout)
+    return profile.layout, profile.read
 
 
 def test_each_setting_of_a_checkpoint_is_explained_and_the_example_is_valid() -> None:
