@@ -14,6 +14,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
+from atomthink_plugin.config import plan
 from atomthink_plugin.scorers.image_placeholder import ImagePlaceholder
 from atomthink_plugin.scorers.prm_profiled import prm_profiled
 from atomthink_plugin.scorers.served_profiled import ServedProfiledPrm, served_prm_profiled
@@ -211,6 +212,16 @@ def test_scores_are_those_of_a_profile_and_a_checkpoint_and_not_of_an_address(tm
     with serve(ChatServer(routes=language_model().routes(), root="/models/prm")) as server:
         prm = served_prm_profiled(str(folder(causal_prm)), profile=file, base_url=server.url, max_retries=0)
     assert prm.identity != identities[0]
+
+
+def test_a_run_with_a_profile_and_an_address_asks_the_server(tmp_path: FilePath) -> None:
+    file = profile(tmp_path / "prm.yaml", layout=TAGGED, read=PAIR)
+    with serve(ChatServer(routes=language_model().routes())) as server:
+        typed = {"pretrained": "-", "thinking": "slow", "prm": str(folder(causal_prm)), "prm_profile": file}
+        scorer = plan("transformers", {**typed, "prm_base_url": server.url, "prm_max_retries": "0"}).scorer
+        assert scorer is not None
+        assert isinstance(scorer(), ServedProfiledPrm)
+        assert server.asked
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_the_architecture_of_qwen_s_prm_by_our_class_in_the_server(
         served = served_prm_head(str(prm), base_url=server.url)
         assert scores(served, PATHS) == pytest.approx([twin(prm, path) for path in PATHS], abs=1e-4)
         before = server.prefix_cache()
-        arguments = {"prm": str(prm), "prm_base_url": server.url}
+        arguments = {"prm": str(prm), "prm_profile": published, "prm_base_url": server.url}
         asked = {"pretrained": str(folder(llava)), "device": "cpu", "thinking": "slow", "max_steps": 3, **arguments}
         (outcome,) = build(plan("transformers", asked)).run([question("How many?", picture())])
         assert isinstance(outcome, Outcome)
