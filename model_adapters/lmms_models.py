@@ -135,7 +135,7 @@ class AtomThinkModel(HarnessModel):
         failed = [result for result in results if isinstance(result, Failure)]
         unanswered = sum(isinstance(result, Outcome) and result.answer is None for result in results)
         generated = sum(usage.generated for usage in spent)
-        judged = sum(usage.judged for usage in spent)
+        judged = sum(result.usage.judged for result in results) / max(len(results), 1)
         log_usage(
             self.name,
             input_tokens=sum(usage.prefilled + usage.cached for usage in spent),
