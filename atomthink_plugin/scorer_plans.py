@@ -114,10 +114,9 @@ def scorer_choice(
         AtomThinkError: There is no such scorer, or `prm_policy=` names no policy.
     """
     factory: ScorerFactory = pick("scorer", kind, scorers)
-    own = parameters(factory, _PREFIX)
-    if _PREFIX + _CRITIC not in own:
+    own = scorer_parameters(factory)
+    if not _asks_critic(factory):
         return ScorerChoice(kind, factory, own)
-    del own[_PREFIX + _CRITIC]
     name = _critic_kind(typed)
     return ScorerChoice(kind, factory, own, (name, pick(_POLICY, name, policies)))
 
@@ -128,13 +127,21 @@ def scorer_arguments(
     """Yields what users may type about scorers, and with which: `scorer=prm_judge` or `prm_policy=vllm`."""
     asks = False
     for name, factory in scorers.items():
-        own = parameters(factory, _PREFIX)
-        asks |= own.pop(_PREFIX + _CRITIC, None) is not None
-        yield f"scorer={name}", list(own)
+        asks |= _asks_critic(factory)
+        yield f"scorer={name}", list(scorer_parameters(factory))
     if asks:
         yield "scorer=prm_judge", [_POLICY]
         for name, policy in policies.items():
             yield f"{_POLICY}={name}", list(_names_of_critic(policy))
+
+
+def scorer_parameters(factory: ScorerFactory) -> dict[str, str]:
+    """Returns what users type about a scorer itself, and the parameter that it sets: `prm_tag=` for `tag=`."""
+    return {typed: own for typed, own in parameters(factory, _PREFIX).items() if own != _CRITIC}
+
+
+def _asks_critic(factory: ScorerFactory) -> bool:
+    return _CRITIC in parameters(factory)
 
 
 def _names_of_critic(factory: PolicyFactory) -> dict[str, str]:

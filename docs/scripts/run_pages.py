@@ -17,8 +17,8 @@ from atomthink_plugin.config import QUICK, RunArguments
 from atomthink_plugin.identity import matters
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.plugins import defaults
-from atomthink_plugin.plugins.arguments import parameters
 from atomthink_plugin.policies import roles_of
+from atomthink_plugin.scorer_plans import scorer_parameters
 
 _RISE: Final = " for the first, the second and all further samples of a step"
 
@@ -49,7 +49,7 @@ def policy_arguments() -> dict[str, list[Argument]]:
 def scorer_arguments() -> dict[str, list[Argument]]:
     """Returns the arguments of each scorer."""
     return {
-        name: of_callable(make, f"the scorer {name}", parameters(make, "prm_"), _same)
+        name: of_callable(make, f"the scorer {name}", scorer_parameters(make), _same)
         for name, make in defaults.atomthink_scorers().items()
     }
 
