@@ -78,7 +78,7 @@ def evaluate_prm(
             cut = Threshold(_chosen_on(str(threshold_from), elsewhere.chains, threshold_by), strict)
         scored = score_chains(data.chains, prm, file, source)
     log.info("computing metrics and their intervals")
-    metrics = measure([chain.judged(cut) for chain in scored.chains], data.format == "prmbench")
+    metrics = measure(scored.judged(data.chains, cut), data.format == "prmbench")
     chosen_on = threshold_from or FIXED
     for grid in tables(
         metrics, f"{source}: right if score {'>' if cut.strict else '>='} {cut.value:.4g} ({chosen_on})"

@@ -33,6 +33,11 @@ class ScoredSet:
     chains: tuple[ScoredChain, ...]
     failed: Mapping[str, str]
 
+    def judged(self, items: Sequence[LabelledChain], threshold: Threshold) -> list[JudgedSteps]:
+        """Returns the verdicts on all chains in order. One that could not be scored has none, as an invalid reply."""
+        known = {chain.item.id: chain.judged(threshold) for chain in self.chains}
+        return [known.get(item.id) or JudgedSteps(item.truth, (None,) * len(item.chain.steps)) for item in items]
+
 
 def score_chains(
     items: Sequence[LabelledChain], scorer: Scorer, file: ScoreFile | None = None, label: str = ""

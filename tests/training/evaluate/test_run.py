@@ -141,6 +141,20 @@ def test_rejects_are_written_and_counted(pictured: str, tmp_path: Path) -> None:
     assert (reject["where"], reject["reason"][:6]) == ("demo.jsonl:5", "steps:")
 
 
+def test_a_chain_that_cannot_be_scored_counts_as_judged_neither_right_nor_wrong(pictured: str, tmp_path: Path) -> None:
+    long = {"id": "long", "question": "How many? " * 3000, "steps": ["Step 1: Read 4."], "labels": [1.0]}
+    before = evaluated(pictured, tmp_path)
+    with Path(pictured).open("a") as file:
+        file.write(json.dumps(long) + "\n")
+    found = evaluated(pictured, tmp_path)
+    assert list(found["set"]["failed"]) == ["long"]
+    assert found["invalid"] == {"solutions": 1, "steps": 1}
+    steps, earlier = found["steps"]["all"], before["steps"]["all"]
+    assert steps["accuracy"]["count"] == earlier["accuracy"]["count"] + 1
+    assert steps["f1_wrong"]["value"] == earlier["f1_wrong"]["value"]
+    assert steps["f1_right"]["value"] < earlier["f1_right"]["value"]
+
+
 def test_misjudged_chains_are_written_worst_first(pictured: str, tmp_path: Path) -> None:
     chains = read_records(Path(pictured), Chain).records
     # The embedded PRM is right about most of these steps: with the opposite labels they are misjudged.
