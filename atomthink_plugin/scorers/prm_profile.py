@@ -95,7 +95,8 @@ class TaggedLayout(_Section):
         after: Text after the last tag, before the end of the turn. It is not part of what the PRM reads.
         tag: The token after each step; empty if the PRM is read at the last token of the step itself.
         inside: What a tag inside a step's text means: `refuse` fails the question. `steps`, for tags that are
-            ordinary line breaks: the PRM reads the step as several, and its score is that of the last one.
+            ordinary line breaks: the PRM reads the step as several, and its score is that of the last one. `text`, with
+            `pieces`: it is a part of the text, for PRMs whose authors find tags by position and not by id.
         pieces: Whether question and steps are tokenised alone, one by one, and not as one text.
     """
 
@@ -109,7 +110,7 @@ class TaggedLayout(_Section):
     between: str = ""
     after: str = ""
     tag: str
-    inside: Literal["refuse", "steps"] = "refuse"
+    inside: Literal["refuse", "steps", "text"] = "refuse"
     pieces: bool = False
 
     @model_validator(mode="after")
@@ -125,8 +126,10 @@ class TaggedLayout(_Section):
             faults.append("a bare text (role: none) has no `system`")
         if self.pieces and self.role != "none":
             faults.append("`pieces` goes with role: none")
-        if self.inside == "steps" and not self.tag:
-            faults.append("`inside: steps` needs a `tag`")
+        if self.inside != "refuse" and not self.tag:
+            faults.append(f"`inside: {self.inside}` needs a `tag`")
+        if self.inside == "text" and not self.pieces:
+            faults.append("`inside: text` goes with `pieces`")
         if faults:
             raise ValueError("; ".join(faults))
         return self

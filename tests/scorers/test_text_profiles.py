@@ -115,7 +115,7 @@ def skywork(asked: str, steps: Sequence[str]) -> list[str]:
 
 
 def pure(asked: str, steps: Sequence[str]) -> list[str]:
-    return [asked, *(piece for step in steps for piece in (step, "\n\n"))]
+    return [asked, *(piece for step in steps for piece in (step, "\n"))]
 
 
 def reasoneval(asked: str, steps: Sequence[str]) -> list[str]:
@@ -138,7 +138,7 @@ CONTRACTS = {
     "skywork_o1_open_prm": Contract(
         qwen_value_head, skywork, lambda logits, _: torch.sigmoid(logits[0]), head=("v_head.summary", 1), lines="\n"
     ),
-    "pure_prm": Contract(qwen_classes, pure, difference, lines="\n\n"),
+    "pure_prm": Contract(qwen_classes, pure, difference),
     "reasoneval_34b": Contract(
         llama_score_head, reasoneval, lambda logits, _: torch.softmax(logits, 0)[1:].sum(), head=("score_head", 3)
     ),
@@ -262,6 +262,12 @@ def test_a_step_of_several_lines_has_the_score_of_its_last_line(name: str) -> No
     broken = CONTRACTS[name].lines
     joined = chain(ASKED, STEPS[0], f"{STEPS[1]}{broken}{STEPS[2]}")
     assert scores(ours(name), [joined]) == scores(ours(name), [chain(ASKED, *STEPS)])
+
+
+def test_line_breaks_stay_in_a_step_where_tags_are_found_by_position() -> None:
+    broken = [STEPS[0], f"{STEPS[1]}\n{STEPS[2]}"]
+    read = ids_of(ours("pure_prm").encode(chain(ASKED, *broken)).encoding)
+    assert list(read) == encoded("pure_prm", pure(QUESTION, broken))
 
 
 @pytest.mark.parametrize("name", CONTRACTS)

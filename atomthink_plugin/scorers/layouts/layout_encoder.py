@@ -159,7 +159,8 @@ class LayoutEncoder:
         Raises:
             QuestionError: A step contains a tag, or a tag became another token together with the text around it.
         """
-        if self._tag_id is None:
+        layout = self._profile.layout
+        if self._tag_id is None or (isinstance(layout, TaggedLayout) and layout.inside == "text"):
             return
         tags = ids[common(opening, ids) :].count(self._tag_id)
         if tags > steps:
