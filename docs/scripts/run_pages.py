@@ -91,8 +91,8 @@ def arguments_page() -> str:
             "the PRM's (`prm_batch_size`, `prm_device`) unless you give it its own.",
             *_sections(policy_arguments(), defaults.atomthink_policies(), "policy"),
             "## Scorers",
-            "`scorer` names one of these; by default the PRM's config.json decides. With `prm_base_url=` it is the "
-            "`served_` scorer of the same kind. Their arguments have the prefix `prm_`. "
+            "`scorer` names one of these; by default the PRM's config.json or hub id decides. With `prm_base_url=` it "
+            "is the `served_` scorer of the same kind. Their arguments have the prefix `prm_`. "
             "[Process reward models](prms.md) has checkpoints that were tested.",
             *_sections(scorer_arguments(), defaults.atomthink_scorers(), "scorer"),
             "## Format arguments",
