@@ -32,7 +32,7 @@ from tests.vllm import vllm_server
 
 ASKED = {"kind": "asked", "user": "{question}\n{steps}\nIs step {k} right?", "begin": "Verdict:"}
 STEPS = [f"Step {k}: Compute {k} + {k} = {2 * k}." for k in range(1, 8)]
-PATHS = [chain(question("How many are there? " * 4), *STEPS[:depth]) for depth in range(1, 8)]
+PATHS = [chain(question("How many are there?" * 4), *STEPS[:depth]) for depth in range(1, 8)]
 
 
 @pytest.fixture
