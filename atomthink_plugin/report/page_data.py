@@ -122,6 +122,7 @@ def _answer(answer: RunQuestion, search: Mapping[str, Any]) -> dict[str, Any]:
         rule=answer.rule,
         failed=answer.failed,
         tokens=answer.tokens,
+        judged=(answer.entry.usage.judged or None) if answer.entry is not None else None,
         policy_calls=answer.policy_calls,
         prm_calls=answer.prm_calls,
         seconds=_rounded(answer.seconds),

@@ -85,6 +85,9 @@ def test_a_critique_is_below_its_step_on_the_page(
     browser: WebDriver, run: Written, outcomes: list[Outcome], tmp_path: FilePath
 ) -> None:
     opened(browser, page_of(tmp_path, run))
+    facts = dict(zip(texts(browser, ".fact dt"), texts(browser, ".fact dd"), strict=True))
+    used = outcomes[0].usage
+    assert (facts["tokens"], facts["of them critiques"]) == (str(used.tokens), str(used.judged))
     assert texts(browser, ".chain .critique summary") == ["critique of this step"] * len(outcomes[0].steps)
     browser.find_element(By.CSS_SELECTOR, ".chain .critique summary").click()
     shown = browser.find_element(By.CSS_SELECTOR, ".chain .critique[open]").text
