@@ -59,6 +59,7 @@ TABLES: dict[str, Callable[[], str]] = {
         reports.comparison,
         reports.scaling,
         reports.report_size,
+        reports.score_rollouts,
     )
 }
 """The tables of the pages, by the names of their functions."""

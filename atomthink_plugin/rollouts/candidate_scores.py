@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,11 +19,13 @@ from atomthink_plugin.api import (
     Path,
     Question,
     QuestionError,
+    Score,
     Scorer,
     ServerError,
     Step,
     Usage,
 )
+from atomthink_plugin.inference.image_input import BROKEN
 from atomthink_plugin.rollouts.rollout_set import RolloutSet
 from atomthink_plugin.rollouts.score_file import (
     CandidateScoreFile,
@@ -40,8 +43,7 @@ log = logging.getLogger(__name__)
 CONCURRENCY: Final = 64
 """How many candidates are scored at the same time."""
 
-_BROKEN_IMAGE: Final = (OSError, SyntaxError, ValueError)
-"""What a file raises that is no image."""
+_DIGITS: Final = re.compile(r"\d+")
 
 ScoresOrReason = tuple[float, ...] | str
 """The score of each step of a candidate, or why it has none."""
@@ -72,8 +74,8 @@ class CandidateScores:
 
     @property
     def failed(self) -> Counter[str]:
-        """How many candidates have no scores, by the reason."""
-        return Counter(found for own in self.scores for found in own if isinstance(found, str))
+        """How many candidates have no scores, by the reason, see `count_alike`."""
+        return count_alike(found for own in self.scores for found in own if isinstance(found, str))
 
     def require_one(self) -> CandidateScores:
         """Returns the scores.
@@ -86,6 +88,12 @@ class CandidateScores:
             reason = reasons.most_common(1)[0][0] if reasons else "there are no candidates"
             raise AtomThinkError(f"`--prm {self.prm}`: no candidate has scores; the most frequent reason: {reason}")
         return self
+
+
+def count_alike(reasons: Iterable[str]) -> Counter[str]:
+    """Returns how often each reason occurs. Reasons that differ in numbers alone count together, under the first."""
+    first: dict[str, str] = {}
+    return Counter(first.setdefault(_DIGITS.sub("0", reason), reason) for reason in reasons)
 
 
 def scores_in_file(sets: Sequence[RolloutSet], named: str, prm: str) -> CandidateScores:
@@ -252,7 +260,7 @@ class _Questions:
         if name not in self._loaded:
             try:
                 self._loaded[name] = job.asked.engine_question()
-            except _BROKEN_IMAGE as error:
+            except BROKEN as error:
                 self._loaded[name] = f"an image cannot be read ({error})"
         return self._loaded[name]
 
@@ -273,18 +281,17 @@ async def _score(question: Question | str, steps: Sequence[str], scorer: Scorer)
     path = Path(question)
     for text in steps:
         path = path.extend(Step(text), final_answer(text))
-    at = 0
+    found: list[Score] = []
     try:
         if isinstance(scorer, ChainScorer):
             found = list(await scorer.score_chain(path))
         else:
-            found = []
-            for at, prefix in enumerate(path.lineage, 1):  # noqa: B007
+            for prefix in path.lineage:
                 found.append(await scorer.score(prefix))
     except ServerError:
         raise  # it would fail at every other candidate as well; the run continues later
     except QuestionError as error:
-        return f"step {at}: {error}" if at else str(error)
+        return str(error) if isinstance(scorer, ChainScorer) else f"step {len(found) + 1}: {error}"
     if len(found) != len(steps):
         raise AtomThinkError(f"the scorer returned {len(found)} scores for {len(steps)} steps")
     if bad := [score.value for score in found if not 0.0 <= score.value <= 1.0]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from typing import Final
 
 from atomthink_plugin.api import Aggregate, AtomThinkError
 from atomthink_plugin.exits import no_exit
+from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.report.output_files import writable, write_json
 from atomthink_plugin.report.scaling_curve import sizes_up_to
-from atomthink_plugin.rollouts.candidate_scores import CandidateScores, score_candidates, scores_in_file
-from atomthink_plugin.rollouts.candidate_verdicts import judge_candidates
+from atomthink_plugin.rollouts.candidate_scores import CandidateScores, count_alike, score_candidates, scores_in_file
+from atomthink_plugin.rollouts.candidate_verdicts import JudgedSets, judge_candidates
 from atomthink_plugin.rollouts.prm_option import NamedPrm, read_prms
 from atomthink_plugin.rollouts.rollout_file import read_rollouts
 from atomthink_plugin.rollouts.rollout_set import RolloutSet
@@ -39,8 +39,6 @@ from atomthink_plugin.tables import print_grid, print_note
 log = logging.getLogger(__name__)
 
 DEFAULT_AGGREGATES: Final = "mean,min,last"
-
-_SHOWN_REASONS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +91,27 @@ def score_rollouts(
 
     data = read_rollouts(sources, format=format, images=images, limit=limit)
     judged = judge_candidates(data.sets, task)
-    sets = [one for one in judged.sets if one.candidates]
-    if not sets:
-        reasons = _reasons(reject.reason for reject in judged.rejects)
-        raise AtomThinkError(f"no question has candidates with verdicts ({'; '.join(reasons) or 'no candidates'})")
+    sets = _judged(judged)
+    most = max(len(one.candidates) for one in sets)
+    if at and at[0] > most:
+        raise AtomThinkError(f"`--n {n}`: no question has that many candidates; the most are {most}")
 
     needed = any(prm.plan is not None for prm in named)
     file = scores or (_beside(sources[0]) if needed else None)
     found = [_scores(sets, prm, file, split) for prm in named]
     pools = _pools(sets, [one.scores for one in found], aggregates)
+    missing = [f"N={size}: no question has that many candidates" for size in at if size > most]
     report = ScoredRollouts(
         source=", ".join(Path(source).name or source for source in sources),
         format=data.format,
         pools=pools,
         scores=[one.scores for one in found],
-        points=selection_curve(pools, at or sizes_up_to(max(map(len, pools)))),
+        points=selection_curve(pools, at or sizes_up_to(most)),
         judged_by=judged.by,
-        unused=_reasons(reject.reason for reject in (*data.rejects, *judged.rejects)),
+        unused=_reasons((*data.rejects, *judged.rejects)),
         cut=data.cut,
-        notes=[*data.notes, *(note for one in found for note in one.notes)],
+        notes=[*data.notes, *missing, *(note for one in found for note in one.notes)],
     )
-    if not report.points:
-        raise AtomThinkError(f"`--n {n}`: no question has that many candidates; the most are {max(map(len, pools))}")
     _print(report)
     if json is not None:
         write_json("--json", json, selection_json(report))
@@ -151,6 +148,19 @@ def read_sizes(typed: str) -> list[int]:
     if bad := [part for part in parts if not part.isdecimal() or int(part) < 1]:
         raise AtomThinkError(f"`--n {typed}`: {bad[0]!r} is not a whole number from 1. Write `--n 1,2,4,8`")
     return sorted(set(map(int, parts)))
+
+
+def _judged(judged: JudgedSets) -> list[RolloutSet]:
+    """Returns the questions with candidates, which all have verdicts.
+
+    Raises:
+        AtomThinkError: There are none.
+    """
+    sets = [one for one in judged.sets if one.candidates]
+    if not sets:
+        reasons = "; ".join(_reasons(judged.rejects)) or "there are no candidates"
+        raise AtomThinkError(f"no question has candidates with verdicts: {reasons}")
+    return sets
 
 
 def _beside(source: str) -> Path:
@@ -201,8 +211,8 @@ def _pools(
     ]
 
 
-def _reasons(reasons: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(reasons).most_common(_SHOWN_REASONS))
+def _reasons(rejects: Iterable[Reject]) -> dict[str, int]:
+    return dict(count_alike(reject.reason for reject in rejects).most_common())
 
 
 def _print(report: ScoredRollouts) -> None:

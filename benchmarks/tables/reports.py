@@ -76,3 +76,33 @@ def report_size() -> str:
     ]
     headings = ("questions", "MB", "CPU s to write", "first paint, s", "first question, s")
     return grid(headings, rows, left=0) + source("report_size", record)
+
+
+def score_rollouts() -> str:
+    record = load("score_rollouts")
+    rows = [
+        (
+            name,
+            f"{row['candidates']:,}",
+            f"{row['steps']:,}",
+            f"{row['tokens_from_cache'] / (row['tokens_from_cache'] + row['tokens_read']):.0%}",
+            f"{row['seconds']:.0f}",
+            f"{row['cpu_seconds']:.0f}",
+            f"{row['steps'] / row['cpu_seconds']:.0f}",
+            f"{row['seconds_again']:.1f}",
+            f"{row['cpu_seconds_again']:.1f}",
+        )
+        for name, row in record["rows"].items()
+    ]
+    headings = (
+        "PRM",
+        "candidates",
+        "steps",
+        "tokens from the cache",
+        "s",
+        "CPU s",
+        "steps per CPU s",
+        "s again",
+        "CPU s again",
+    )
+    return grid(headings, rows) + source("score_rollouts", record)

@@ -128,6 +128,12 @@ BENCHMARKS = {
         "python -m benchmarks.report_size --questions 50 500 5000 --json benchmarks/results/report_size.json",
         "report_size.json",
     ),
+    "score_rollouts": Benchmark(
+        "How long does `atomthink score` take?",
+        "reports.md#scoring-candidates-of-other-runs",
+        "python -m benchmarks.score_rollouts --rollouts FILE --json benchmarks/results/score_rollouts.json",
+        "score_rollouts.json",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from atomthink_plugin.api import AtomThinkError, Path, Score, ServerError, Usage
-from atomthink_plugin.rollouts.candidate_scores import CandidateScores, score_candidates, scores_in_file
+from atomthink_plugin.rollouts.candidate_scores import CandidateScores, count_alike, score_candidates, scores_in_file
 from atomthink_plugin.rollouts.rollout_set import RolloutCandidate, RolloutSet
 from atomthink_plugin.rollouts.score_file import CandidateScoreFile
 from tests.rollouts.killed_candidates import SETS, STEPS, UNREADABLE
@@ -196,6 +196,11 @@ def test_the_same_steps_with_another_image_are_another_candidate(tmp_path: FileP
         scorer = Recorded()
         scored(tmp_path / "s", [replace(asked(["a"]), pictures=(file,))], scorer)
         assert len(scorer.paths) == calls
+
+
+def test_reasons_that_differ_in_numbers_alone_count_together() -> None:
+    counts = count_alike(["step 3: 5,000 tokens", "step 12: 6,000 tokens", "it has no steps"])
+    assert counts == {"step 3: 5,000 tokens": 2, "it has no steps": 1}
 
 
 def test_a_run_without_any_score_is_refused_with_the_reason(tmp_path: FilePath) -> None:
