@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from atomthink_plugin.api import Policy, Prompt, Proposal, Sampling
+from atomthink_plugin.api import Policy, Prompt, Proposal, Sampling, Usage
 from atomthink_plugin.runtime.budget import Budget, BudgetSpentError
 
 
@@ -13,6 +13,9 @@ class BudgetedCritic:
 
     With a budget of tokens there is one request at a time, so that each has a limit that the budget pays for.
 
+    Attributes:
+        usage: The cost of its replies so far.
+
     Args:
         critic: The policy to ask.
         budget: The question's budget.
@@ -20,6 +23,7 @@ class BudgetedCritic:
 
     def __init__(self, critic: Policy, budget: Budget) -> None:
         self.identity = critic.identity
+        self.usage = Usage()
         self._critic, self._budget = critic, budget
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
@@ -29,11 +33,15 @@ class BudgetedCritic:
             BudgetSpentError: The budget pays for none.
         """
         if self._budget.tokens is None:
-            return await self._critic.propose(prompt, n, sampling)
+            return self._counted(await self._critic.propose(prompt, n, sampling))
         async with self._budget.turn:
             limit = self._budget.judged(n, sampling.max_tokens)
             if limit == 0:
                 raise BudgetSpentError("the budget of the question is spent")
-            proposal = await self._critic.propose(prompt, n, replace(sampling, max_tokens=limit))
+            proposal = self._counted(await self._critic.propose(prompt, n, replace(sampling, max_tokens=limit)))
             self._budget.charge(proposal.usage.tokens)
             return proposal
+
+    def _counted(self, proposal: Proposal) -> Proposal:
+        self.usage += proposal.usage.as_judged()
+        return proposal

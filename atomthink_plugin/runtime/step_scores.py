@@ -29,9 +29,6 @@ class StepScores:
 
     A scorer that reads whole chains is asked once per chain. The steps of a chain then have the scores of that reading.
 
-    Attributes:
-        usage: The cost of the scores.
-
     Args:
         scorer: The scorer, None for searches without a scorer.
         nodes: Records the scores.
@@ -40,9 +37,11 @@ class StepScores:
     """
 
     def __init__(self, scorer: Scorer | None, nodes: NodeTable, given: int, budget: Budget) -> None:
-        self.usage = Usage()
+        self._usage = Usage()
+        self._critic: BudgetedCritic | None = None
         if isinstance(scorer, CriticScorer):
-            scorer = scorer.for_question(BudgetedCritic(scorer.critic, budget))
+            self._critic = BudgetedCritic(scorer.critic, budget)
+            scorer = scorer.for_question(self._critic)
         self._scorer = scorer
         self._nodes = nodes
         self._given = given
@@ -54,6 +53,11 @@ class StepScores:
     def available(self) -> bool:
         """Whether there is a scorer."""
         return self._scorer is not None
+
+    @property
+    def usage(self) -> Usage:
+        """The cost of the scores. That of a critic includes replies without a score, such as those before a failure."""
+        return self._usage if self._critic is None else self._usage + self._critic.usage
 
     async def score(self, path: Path) -> float:
         """Returns the score of the last step."""
@@ -124,7 +128,8 @@ class StepScores:
                 f"the scorer returned {len(scores)} scores for {len(found)} steps. Return one for each"
             )
         for node, score in zip(found, scores, strict=True):
-            self.usage += score.usage
+            # The critic counts its own replies, also those before a failure.
+            self._usage += score.usage if self._critic is None else Usage(score_calls=score.usage.score_calls)
             if not 0.0 <= score.value <= 1.0:
                 raise AtomThinkError(f"the scorer returned {score.value!r} for a step. Scores must be in [0, 1]")
             if score.value <= self._known.get(node.key, 1.0):

@@ -11,7 +11,7 @@ from atomthink_plugin.model_adapters.vllm_policy import _step
 
 
 def output(first: dict[int, float]) -> Any:
-    """An output of two tokens: ids to log-probabilities at the first, the sampled one included, and one at the second."""
+    """An output of two tokens, with the log-probabilities of these ids at the first one."""
     found = [first, {7: -0.5}]
     positions = [{token: SimpleNamespace(logprob=value) for token, value in one.items()} for one in found]
     return SimpleNamespace(

@@ -159,6 +159,14 @@ def test_results_do_not_depend_on_which_reply_comes_first() -> None:
     ]
 
 
+def test_a_question_that_fails_has_the_cost_of_its_critiques() -> None:
+    asked = critic()
+    asked.propose = mortal(asked, 1)  # type: ignore[method-assign]
+    (failed,) = run(best_of_n(1), stepwise(asked))
+    assert isinstance(failed, Failure)
+    assert failed.usage.judged == 2 * 5
+
+
 def test_unreadable_verdicts_are_counted_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     lost = critic(weighs=lambda prompt: {"Maybe": 1.0} if GUESS in text_of(prompt).split("|")[-1] else weighs(prompt))
     (outcome,) = run(beam(2, 2), stepwise(lost))
