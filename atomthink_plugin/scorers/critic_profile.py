@@ -177,8 +177,14 @@ class CriticProfile(PublishedModel):
     critique: Critique
 
     @model_validator(mode="after")
-    def _readable(self) -> CriticProfile:
-        """Checks the image rule against what policies take."""
+    def _askable(self) -> CriticProfile:
+        """Checks the fields of all profiles against what policies do."""
+        if self.loader not in ("causal", "image_text"):
+            raise ValueError(
+                f"`loader: {self.loader}` loads no policy that writes a critique: `causal` or `image_text`"
+            )
+        if self.ids:
+            raise ValueError("`ids` are not checked for a critic: its verdict is looked up by its text")
         if self.images.use == "tiled":
             raise ValueError("`images.use: tiled` is not possible with a critique; use `all` or `first`")
         if self.images.tiles or self.images.min_pixels or self.images.max_pixels:

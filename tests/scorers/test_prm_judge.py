@@ -266,6 +266,20 @@ def test_a_profile_that_cannot_be_asked_is_refused(wrong: dict[str, Any]) -> Non
         profile(**wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"loader": "token_class"},
+        {"ids": {"Yes": 3}},
+        {"images": {"use": "tiled"}},
+        {"images": {"use": "all", "tiles": 4}},
+    ],
+)
+def test_a_profile_says_nothing_that_a_policy_does_not_do(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        CriticProfile.model_validate(json.loads(profile().model_dump_json()) | wrong)
+
+
 def test_a_reference_answer_can_reach_no_prompt() -> None:
     """Templates know the question as the policy sees it, and a question has no field for a reference answer."""
     critic = ScriptedCritic(says=lambda *_: "hm")
