@@ -94,7 +94,8 @@ def draw_panels(panels: Sequence[ChartPanel], titles: Sequence[str]) -> dict[str
     import altair as alt
 
     title = alt.TitleParams(titles[0], subtitle=list(titles[1:]), anchor="start", fontSize=15, subtitleFontSize=12)
-    chart = alt.hconcat(*map(_panel, panels), title=title, spacing=36).configure_view(stroke=None)
+    chart = alt.hconcat(*map(_panel, panels), title=title, spacing=36).resolve_scale(y="shared")
+    chart = chart.configure_view(stroke=None)
     chart = chart.configure_axis(gridColor="#e8e8e8", labelFontSize=12, titleFontSize=12).configure_legend(
         labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2, symbolOpacity=1
     )
