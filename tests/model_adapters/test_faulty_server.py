@@ -34,7 +34,7 @@ ROOT = FilePath(__file__).parents[2]
 
 QUESTIONS = [
     Question(f"q{i}", (Message("user", (f"Question number {i}{', ' + UNLUCKY if i % 8 == 3 else ''}?",)),))
-    for i in range(40)
+    for i in range(24)
 ]
 BEAM = {"thinking": "slow", "search": "beam", "scorer": "confidence"}
 

@@ -112,11 +112,11 @@ def test_the_demo_compares_them(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = tmp_path / "rows.json"
     modes = ["quick", "slow:two_stage", "slow:self_refine", "slow:stage_beam"]
-    assert main(["demo", "--limit", "4", "--json", str(file), "--modes", *modes]) == 0
+    assert main(["demo", "--limit", "2", "--json", str(file), "--modes", *modes]) == 0
     rows = {row["mode"]: row for row in json.loads(file.read_text())}
     assert list(rows) == modes
     assert {row["failed"] for row in rows.values()} == {0}
     assert rows["slow:two_stage"]["right"] == rows["slow:self_refine"]["right"] == rows["quick"]["right"]
-    assert [rows[mode]["unanswered"] for mode in modes] == [0, 0, 0, 4]
-    assert "4 unanswered" in capsys.readouterr().out
+    assert [rows[mode]["unanswered"] for mode in modes] == [0, 0, 0, 2]
+    assert "2 unanswered" in capsys.readouterr().out
     assert (tmp_path / "cache" / "atomthink" / "demo.html").is_file()
