@@ -59,18 +59,14 @@ def options(profile: str) -> list[str]:
     return words
 
 
-def assert_same(
-    prm: FilePath, profile: str, server: vllm_server.VllmServer, paths: Sequence[Path], cached: float = 0.6
-) -> None:
+def assert_same(prm: FilePath, profile: str, server: vllm_server.VllmServer, paths: Sequence[Path]) -> None:
     """Served scores are those of this process, and longer paths are read from the prefix cache."""
-    served, own = (
-        served_prm_profiled(str(prm), profile=profile, base_url=server.url),
-        prm_profiled(str(prm), profile=profile, device="cpu"),
-    )
+    served = served_prm_profiled(str(prm), profile=profile, base_url=server.url)
+    own = prm_profiled(str(prm), profile=profile, device="cpu")
     before = server.prefix_cache()
     assert scores(served, paths) == pytest.approx(scores(own, paths), abs=1e-3)
     asked, found = (after - start for after, start in zip(server.prefix_cache(), before, strict=True))
-    assert found > cached * asked
+    assert found > 0.6 * asked
 
 
 def scores(scorer: Scorer, paths: Sequence[Path]) -> list[float]:
@@ -95,27 +91,25 @@ def test_a_language_model_read_at_a_tag(
             served_prm_profiled(str(prm), profile=profile("qwen2_5_math_prm"), base_url=server.url)
 
 
-def test_a_profile_with_images(
+def test_a_profile_with_images_and_one_of_a_value_head(
     made: Callable[[Callable[[FilePath], FilePath]], FilePath], profile: Callable[..., str]
 ) -> None:
-    prm = made(vllm_server.image_prm)
-    asked = question("How many are there? " * 4, picture(0, (120, 200)), picture(1))
+    reader, judge = made(vllm_server.image_prm), made(vllm_server.value_prm)
+    asked = question("How many are there?" * 4, picture(0, (120, 200)), picture(1))
     paths = [chain(asked, *STEPS[:depth]) for depth in range(1, 8)]
     small = profile("qwen_vl_prm", images={"use": "all", "min_pixels": 28 * 28 * 4, "max_pixels": 28 * 28 * 9})
-    with vllm_server.serve(prm, *options(small), "--max-model-len", "2048") as server:
-        assert_same(prm, small, server, paths)
-        other = profile("qwen_vl_prm", images={"use": "all", "min_pixels": 28 * 28 * 16, "max_pixels": 28 * 28 * 20})
+    other = profile("qwen_vl_prm", images={"use": "all", "min_pixels": 28 * 28 * 16, "max_pixels": 28 * 28 * 20})
+    value = profile("skywork_o1_open_prm")
+    with (
+        vllm_server.starting(reader, *options(small), "--max-model-len", "2048") as images,
+        vllm_server.starting(judge, *options(value), "--max-model-len", "512") as values,
+    ):
+        vllm_server.server_is_up(images)
+        assert_same(reader, small, images, paths)
         with pytest.raises(AtomThinkError, match="images included"):
-            served_prm_profiled(str(prm), profile=other, base_url=server.url)
-
-
-def test_a_language_model_with_a_value_head(
-    made: Callable[[Callable[[FilePath], FilePath]], FilePath], profile: Callable[..., str]
-) -> None:
-    prm = made(vllm_server.value_prm)
-    skywork = profile("skywork_o1_open_prm")
-    with vllm_server.serve(prm, *options(skywork), "--max-model-len", "512") as server:
-        assert_same(prm, skywork, server, PATHS)
+            served_prm_profiled(str(reader), profile=other, base_url=images.url)
+        vllm_server.server_is_up(values)
+        assert_same(judge, value, values, PATHS)
 
 
 def test_the_embedded_prm_reads_images_in_a_chat() -> None:

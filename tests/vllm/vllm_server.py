@@ -109,12 +109,19 @@ class VllmServer:
 @contextmanager
 def serve(folder: Path, *options: str) -> Iterator[VllmServer]:
     """A server of a model on a free port."""
+    with starting(folder, *options) as server:
+        server_is_up(server)
+        yield server
+
+
+@contextmanager
+def starting(folder: Path, *options: str) -> Iterator[VllmServer]:
+    """As `serve`, but the server may not be up yet: several can start at the same time."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = VllmServer(folder, options, port, _start(folder, options, port))
     try:
-        server_is_up(server)
         yield server
     finally:
         server.kill()
