@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.doctor.findings import Finding, Problem, examine
 from atomthink_plugin.doctor.run import show
+from atomthink_plugin.model_adapters.register import CLASSES
 from atomthink_plugin.version import __version__
 from tests.plugins.plugin_packages import install
 
@@ -62,7 +63,8 @@ def test_a_real_run_fits_a_screen_and_names_what_was_found_without_a_secret(tmp_
     assert len(lines) <= 40, done.stdout
     assert max(map(cell_len, lines)) <= 80
     text = " ".join(done.stdout.split())
-    for shown in (__version__, "9 models", "OPENAI_API_KEY is set", "HF_HUB_OFFLINE", "with a token", "searches good"):
+    models = f"{len(CLASSES)} models"
+    for shown in (__version__, models, "OPENAI_API_KEY is set", "HF_HUB_OFFLINE", "with a token", "searches good"):
         assert shown in text, done.stdout
     for problem in ("'bare'", "RuntimeError"):
         assert text.index("What would fail") < text.index(problem)
