@@ -16,6 +16,7 @@ from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import (
     AtomThinkError,
     ChainScorer,
+    CriticScorer,
     Message,
     Path,
     Question,
@@ -143,7 +144,10 @@ def score_solutions(
         AtomThinkError: The scorer cannot be used.
     """
     bar = partial(RunProgress, label=label, unit="steps", rate_of=None, shown=shown)
-    return run(_score_all(solutions, scorer, file, concurrency, bar))
+    scores = run(_score_all(solutions, scorer, file, concurrency, bar))
+    if isinstance(scorer, CriticScorer) and (summary := scorer.summary()):
+        log.warning("%s: %s", scorer.identity, summary)
+    return scores
 
 
 async def _score_all(
