@@ -26,7 +26,7 @@ STANDINS = {"ORG/MODEL": str(WEIGHTS / "policy"), "ORG/PRM": str(WEIGHTS / "prm"
 SHORTER = {
     r"--limit \d+": "--limit 4",
     r"--sample \d+ --rollouts \d+": "--sample 1 --rollouts 2",
-    r"train prm recipe\.yaml": r"\g<0> --max_steps 8",
+    r"train (prm|policy) recipe\.yaml": r"\g<0> --max_steps 8",
 }
 """What a test types instead: the same commands on fewer questions and steps."""
 

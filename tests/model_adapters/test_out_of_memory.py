@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -68,13 +69,20 @@ def tree_of(policy: TransformersPolicy) -> PrefixTree:
     return tree
 
 
+@cache
+def row_by_row(build: Any, cache_gib: float = 4) -> list[Any]:
+    """The samples of a policy that has memory enough."""
+    paths = [Path(asked) for asked in QUESTIONS]
+    return grow(TransformersPolicy(loaded(build), batch_size=1, cache_gib=cache_gib), Continue(), paths, 3)[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [llava, qwen])
 @pytest.mark.parametrize("cache_gib", [4, 0])
 @pytest.mark.parametrize("error", [CUDA, CPU])
 def test_samples_are_the_same_where_few_rows_fit(build: Any, cache_gib: float, error: Exception) -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(build), batch_size=1, cache_gib=cache_gib), Continue(), paths, 3)
+    expected = row_by_row(build, cache_gib)
     policy = TransformersPolicy(loaded(build), batch_size=32, cache_gib=cache_gib)
     with limited(loaded(build).model, lambda rows, tokens: rows > 2, error) as refused:
         samples, _ = grow(policy, Continue(), paths, 3)
@@ -87,7 +95,7 @@ def test_samples_are_the_same_where_few_rows_fit(build: Any, cache_gib: float, e
 @pytest.mark.parametrize("build", [llava, qwen])
 def test_memory_that_runs_out_between_two_tokens_costs_nothing_but_time(build: Any) -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(build), batch_size=1), Continue(), paths, 3)
+    expected = row_by_row(build)
     policy = TransformersPolicy(loaded(build), batch_size=12)
     with limited(loaded(build).model, lambda rows, tokens: rows * tokens > 330) as refused:
         samples, _ = grow(policy, Continue(), paths, 3)
@@ -97,7 +105,7 @@ def test_memory_that_runs_out_between_two_tokens_costs_nothing_but_time(build: A
 
 def test_a_fault_between_two_tokens_leaves_the_kept_states_right() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(llava), batch_size=1), Continue(), paths, 3)
+    expected = row_by_row(llava)
     policy = TransformersPolicy(loaded(llava), batch_size=12)
     passes = iter(range(10**6))  # the rehearsals are among the first
     broken = RuntimeError("CUDA error: misaligned address")
@@ -112,7 +120,7 @@ def test_a_fault_between_two_tokens_leaves_the_kept_states_right() -> None:
 @pytest.mark.slow
 def test_what_is_kept_gives_way_when_a_single_row_finds_no_memory() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    expected, _ = grow(TransformersPolicy(loaded(llava), batch_size=1), Continue(), paths, 3)
+    expected = row_by_row(llava)
     policy = TransformersPolicy(loaded(llava), batch_size=1)
     tree = tree_of(policy)
     with limited(loaded(llava).model, lambda rows, tokens: tree.size > 450_000) as refused:

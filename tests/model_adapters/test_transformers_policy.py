@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path as FilePath
 from typing import Any
@@ -207,16 +209,23 @@ def grow(policy: TransformersPolicy, form: Format, paths: list[Path], levels: in
     return samples, spent
 
 
+@cache
+def prefilled_alone(build: Any, form: Callable[[], Format]) -> tuple[list[Any], Usage]:
+    """What `grow` gives without a cache, one row at a time: the slowest part of these tests, and the same in many."""
+    naive = TransformersPolicy(loaded(build), batch_size=1, cache_gib=0)
+    return grow(naive, form(), [Path(asked) for asked in QUESTIONS], 3)
+
+
 @pytest.mark.slow
 @ALL
-@pytest.mark.parametrize("form", [Continue(), Atomic()])
+@pytest.mark.parametrize("form", [Continue, Atomic])
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
-def test_forked_caches_give_the_samples_of_prefilling_alone(build: Any, form: Format, batch_size: int) -> None:
-    paths = [Path(asked) for asked in QUESTIONS]
-    naive = TransformersPolicy(loaded(build), batch_size=1, cache_gib=0)
+def test_forked_caches_give_the_samples_of_prefilling_alone(
+    build: Any, form: Callable[[], Format], batch_size: int
+) -> None:
+    expected, before = prefilled_alone(build, form)
     forking = TransformersPolicy(loaded(build), batch_size=batch_size)
-    expected, before = grow(naive, form, paths, 3)
-    samples, after = grow(forking, form, paths, 3)
+    samples, after = grow(forking, form(), [Path(asked) for asked in QUESTIONS], 3)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
     assert [logprob for _, logprob in samples] == [logprob.expected for _, logprob in expected]
     assert after.images == 3  # one of the four questions has none

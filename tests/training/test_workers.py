@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from atomthink_plugin.training.train.prm_checkpoint import load
 from atomthink_plugin.training.train.recipe import PrmRecipe
 from atomthink_plugin.training.train.row_encoder import row_encoder
 from atomthink_plugin.training.train.tokens import ChainRows, closing_id
-from tests import tiny_models
+from tests import commands, tiny_models
 from tests.training.train.demo_data import MODEL, demo_chains, recipe
 
 
@@ -113,6 +111,6 @@ def test_processes_may_be_started_afresh(data: Path, tmp_path: Path) -> None:
         "    multiprocess.set_start_method('spawn')\n"
         f"    sys.exit(main(['train', 'policy', {str(file)!r}]))\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=3600)
+    done = commands.run("python", script, cwd=tmp_path, env=commands.environment(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert (out / "model.safetensors").exists()

@@ -57,14 +57,15 @@ def test_stages_run_once_in_order_scaled(tmp_path: Path) -> None:
     recipes, out = tmp_path / "recipes", tmp_path / "out"
     recipes.mkdir()
     figures = {"folder": "data", "size": 40, "seed": 1}
-    for name in ("01-data-a", "02-data-b", "90-data-c"):
-        files = [{"name": "slips", "records": 30, "seed": int(name[:2])}]
-        (recipes / f"{name}.yaml").write_text(yaml.safe_dump({"figures": figures, "files": files}))
+    files = [{"name": "slips", "records": 30, "seed": 1}]
+    made = {"figures": figures, "files": files}
+    for name, told in {"01-data-a": made, "02-run-b": {"arguments": ["--version"]}, "90-data-c": made}.items():
+        (recipes / f"{name}.yaml").write_text(yaml.safe_dump(told))
     run_stages(out, scale=0.1, recipes=recipes)
     assert len(read_records(out / "data" / "slips-1.jsonl", Chain).records) == 3
     assert len(list((out / "data" / "figures").iterdir())) == 4
     done = [json.loads(line)["stage"] for line in (out / DONE).read_text().splitlines()]
-    assert done == ["01-data-a", "02-data-b"]
+    assert done == ["01-data-a", "02-run-b"]
     (out / "data" / "slips-1.jsonl").unlink()
     run_stages(out, scale=0.1, recipes=recipes)
     assert not (out / "data" / "slips-1.jsonl").exists()

@@ -157,7 +157,7 @@ def test_the_scorer_reads_what_is_trained(data: Path, tmp_path: Path, kind: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("helps", [{}, {"token_loss_weight": 0.3, "lm_loss_weight": 0.2, "balance_labels": True}])
 def test_right_and_wrong_steps_get_different_scores(data: Path, tmp_path: Path, helps: dict[str, Any]) -> None:
-    told = {"data": str(data), "max_steps": 40, "muon": 0.01, "freeze": "vision_tower", **helps}
+    told = {"data": str(data), "max_steps": 25, "muon": 0.01, "freeze": "vision_tower", **helps}
     out = trained(tmp_path, **told, output_dir=tmp_path / "prm")
     scorer, found = prm_token(str(out), device="cpu"), read_records(data, Chain)
     read: dict[bool, list[float]] = {True: [], False: []}
@@ -330,8 +330,8 @@ def test_adapters_become_part_of_the_weights(data: Path, tmp_path: Path, kind: s
         }
         told["lora_target_modules"] = r".*_proj"
     # The same run goes on for one step more, whose loss is that of the weights which the other one merged.
-    merged = trained(tmp_path, **told, output_dir=tmp_path / "merged", max_steps=12)
-    losses = [line["loss"] for line in log_of(trained(tmp_path, **told, output_dir=tmp_path / "longer", max_steps=13))]
+    merged = trained(tmp_path, **told, output_dir=tmp_path / "merged", max_steps=6)
+    losses = [line["loss"] for line in log_of(trained(tmp_path, **told, output_dir=tmp_path / "longer", max_steps=7))]
     assert losses[:-1] == pytest.approx([line["loss"] for line in log_of(merged)], rel=1e-4)
     scorer = (prm_head if kind == "head" else prm_token)(str(merged), device="cpu")
     assert step_loss_of(read_scores(scorer, data, kind == "token")) == pytest.approx(losses[-1], rel=1e-3)
