@@ -200,7 +200,7 @@ class _Ballots:
         """
         weights = np.array([_weight(pool, rule, i) for i in range(len(pool))])
         totals = np.where(self.counts > 0, (self._members * weights) @ self._masks, -1.0)
-        tied = (totals == totals.max(axis=0, initial=0.0)) & (self.counts > 0)
+        tied = totals == totals.max(axis=0, initial=0.0)
         found: NDArray[np.float64] = (tied * self.shares).sum(axis=0) / np.maximum(tied.sum(axis=0), 1)
         # The ceiling is that of the same subsets: a mean over random ones may be above pass@N.
         _check_ceiling(pool, rule, n, float(found.mean()), float(self.any_right.mean()))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -88,10 +91,16 @@ def test_a_killed_run_continues_and_another_prm_is_added_later(tmp_path: FilePat
 
 def test_equal_candidates_are_scored_once_and_get_the_same_scores(tmp_path: FilePath) -> None:
     scorer = Recorded()
-    found = scored(tmp_path / "s", [asked(["a", "b"], ["c"], ["a", "b"])], scorer)
-    assert found.scores == [[(0.5, 0.5), (0.5,), (0.5, 0.5)]]
-    assert len(scorer.paths) == 3
-    assert (found.usage.score_calls, found.scored, found.resumed) == (3, 2, 0)
+    found = scored(tmp_path / "s", [asked(["a", "b"], ["c"], ["a", "b"], ["d", "b"])], scorer)
+    assert found.scores == [[(0.5, 0.5), (0.5,), (0.5, 0.5), (0.5, 0.5)]]
+    assert len(scorer.paths) == 5
+    assert (found.usage.score_calls, found.scored, found.resumed) == (5, 3, 0)
+
+
+def test_a_step_that_states_the_answer_ends_its_path(tmp_path: FilePath) -> None:
+    scorer = Recorded()
+    scored(tmp_path / "s", [asked(["1 + 1 = 2.", "The final answer is: 2"])], scorer)
+    assert [(path.final, path.answer) for path in scorer.paths] == [(False, None), (True, "2")]
 
 
 def test_the_candidates_of_a_question_are_scored_together_and_their_steps_in_order(tmp_path: FilePath) -> None:
@@ -141,13 +150,14 @@ def test_critiques_are_kept_with_their_scores(tmp_path: FilePath) -> None:
     assert scored(tmp_path / "t", sets, Recorded()).reasons == []
 
 
-def test_a_chain_scorer_that_returns_too_few_scores_is_refused(tmp_path: FilePath) -> None:
-    class Short(Recorded):
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_chain_scorer_that_returns_another_number_of_scores_is_refused(tmp_path: FilePath, count: int) -> None:
+    class Other(Recorded):
         async def score_chain(self, path: Path) -> list[Score]:
-            return [Score(0.5)]
+            return [Score(0.5)] * count
 
-    with pytest.raises(AtomThinkError, match="1 scores for 2 steps"):
-        scored(tmp_path / "s", [asked(["a", "b"])], Short())
+    with pytest.raises(AtomThinkError, match=f"{count} scores for 2 steps"):
+        scored(tmp_path / "s", [asked(["a", "b"])], Other())
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1.5, -0.1])
@@ -174,7 +184,7 @@ def test_candidates_without_steps_and_questions_with_broken_images_are_counted(t
     sets = [
         asked(["a"], None, []),
         replace(asked(["a"], ["b"]), pictures=(tmp_path / "broken.png",)),
-        replace(asked(["a"]), pictures=(tmp_path / "missing.png",)),
+        replace(asked(["a"], ["b"]), pictures=(tmp_path / "missing.png",)),
         replace(asked(["a"]), pictures=(tmp_path / "good.png",)),
     ]
     scorer = Recorded()
@@ -182,10 +192,10 @@ def test_candidates_without_steps_and_questions_with_broken_images_are_counted(t
     assert [[isinstance(one, str) for one in own] for own in found.scores] == [
         [False, True, True],
         [True, True],
-        [True],
+        [True, True],
         [False],
     ]
-    assert found.failed.total() == 5
+    assert found.failed.total() == 6
     assert len(scorer.paths[-1].question.images) == 1
 
 
@@ -203,6 +213,38 @@ def test_reasons_that_differ_in_numbers_alone_count_together() -> None:
     assert counts == {"step 3: 5,000 tokens": 2, "it has no steps": 1}
 
 
+@pytest.mark.parametrize("change", [{"question": "What is 2 + 2?"}, {"choices": ("1", "3")}])
+def test_the_same_steps_of_another_question_are_another_candidate(tmp_path: FilePath, change: dict[str, Any]) -> None:
+    first = replace(asked(["a"]), choices=("1", "2"))
+    scorer = Recorded()
+    found = scored(tmp_path / "s", [first, replace(first, **change), first], scorer)
+    assert (len(scorer.paths), found.scored) == (2, 2)
+
+
+def test_steps_that_are_cut_at_other_places_are_other_candidates(tmp_path: FilePath) -> None:
+    assert scored(tmp_path / "s", [asked(["ab", "c"], ["a", "bc"])], Recorded()).scored == 2
+
+
+def test_the_seconds_of_all_candidates_add_up_to_no_more_than_the_time_of_the_run(tmp_path: FilePath) -> None:
+    class Slow(Recorded):
+        async def score(self, path: Path) -> Score:
+            await asyncio.sleep(0.01)
+            return Score(0.5)
+
+    started = time.monotonic()
+    found = scored(tmp_path / "s", SETS, Slow())
+    assert 0 < found.usage.seconds <= time.monotonic() - started
+
+
+def test_a_scorer_is_described_once_and_known_in_any_order_of_its_arguments(tmp_path: FilePath) -> None:
+    for identity, calls in (({"kind": "a", "prm": "b"}, 1), ({"prm": "b", "kind": "a"}, 0), ({"kind": "a"}, 1)):
+        scorer = Recorded()
+        with opened(tmp_path / "s") as file:
+            score_candidates([asked(["a"])], scorer, "p", identity, file)
+        assert len(scorer.paths) == calls
+    assert (tmp_path / "s").read_text().count('"identity"') == 2
+
+
 def test_a_run_without_any_score_is_refused_with_the_reason(tmp_path: FilePath) -> None:
     with pytest.raises(AtomThinkError, match="no steps"):
         scored(tmp_path / "s", [asked([])], Recorded())
@@ -216,10 +258,11 @@ def test_another_file_is_never_appended_to(tmp_path: FilePath) -> None:
     assert file.read_text() == '{"question": "1 + 1?"}\n'
 
 
-def test_a_record_with_too_few_scores_is_scored_again(tmp_path: FilePath) -> None:
+@pytest.mark.parametrize("written", ["[0.5]", "[0.5, NaN]"])
+def test_a_record_without_all_scores_is_scored_again(tmp_path: FilePath, written: str) -> None:
     file = tmp_path / "s"
     scored(file, [asked(["a", "b"])], Recorded())
-    file.write_text(file.read_text().replace("[0.5, 0.5]", "[0.5]"))
+    file.write_text(file.read_text().replace("[0.5, 0.5]", written))
     scorer = Recorded()
     assert scored(file, [asked(["a", "b"])], scorer).scores == [[(0.5, 0.5)]]
     assert len(scorer.paths) == 2
@@ -229,11 +272,12 @@ def test_scores_of_the_file_are_used_where_they_fit_the_steps() -> None:
     sets = [
         asked(["a", "b"], ["c"], vlm=[0.1, 0.2]),
         asked(["a", "b"], vlm=[0.1, 0.2, 0.3]),
-        asked(["a"], vlm=[math.nan]),
+        asked(["a", "b"], vlm=[0.1, math.nan]),
+        asked([], vlm=[]),
     ]
     found = scores_in_file(sets, "vlm", "vlm")
     assert found.scores[0][0] == (0.1, 0.2)
-    assert [[isinstance(one, str) for one in own] for own in found.scores] == [[False, True], [True], [True]]
+    assert [[isinstance(one, str) for one in own] for own in found.scores] == [[False, True], [True], [True], [True]]
     assert "3 scores for 2 steps" in str(found.scores[1][0])
     with pytest.raises(AtomThinkError, match="vlm"):
         scores_in_file(sets, "other", "other")

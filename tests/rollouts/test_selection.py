@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from random import Random
@@ -132,18 +133,36 @@ def test_sums_that_are_equal_up_to_rounding_are_ties() -> None:
     values = (0.1, 0.2, 0.3)  # 0.1 + 0.2 > 0.3 in floating point
     pool = CandidatePool("q", ("1", "1", "2"), (True, True, False), {MEAN: values})
     assert expected_accuracy(pool, WEIGHTED, 3).value == 0.5
+    pool = CandidatePool("q", ("1", "2"), (True, False), {MEAN: (0.3, 0.1 + 0.2)})
+    assert expected_accuracy(pool, BEST, 2).value == 0.5
+
+
+@pytest.mark.parametrize("rule", [WEIGHTED, BEST])
+def test_values_that_differ_by_little_are_no_ties(rule: SelectionRule) -> None:
+    pool = CandidatePool("q", ("1", "2"), (True, False), {MEAN: (0.500002, 0.500001)})
+    assert expected_accuracy(pool, rule, 2).value == 1.0
 
 
 def test_votes_in_too_many_subsets_are_drawn_and_their_error_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = ("1", "1", "1", "2", "2", "3", "4", None, None, "5")
     pool = CandidatePool("q", answers, tuple(answer == "1" for answer in answers))
     exact = expected_accuracy(pool, MAJORITY, 4)
+    monkeypatch.setattr(selection, "MAX_ENUMERATED", math.comb(10, 4))
+    assert expected_accuracy(pool, MAJORITY, 4) == exact
     monkeypatch.setattr(selection, "MAX_ENUMERATED", 10)
     drawn = expected_accuracy(pool, MAJORITY, 4)
-    assert exact.variance == 0 < drawn.variance
+    assert exact.variance == 0 < drawn.variance <= 0.2501 / selection.DRAWN  # shares of 0 to 1 vary by at most 1/4
     assert abs(drawn.value - exact.value) < 5 * math.sqrt(drawn.variance)
     assert drawn == expected_accuracy(pool, MAJORITY, 4)
     assert expected_accuracy(pool, PASS, 4).variance == 0
+    other = expected_accuracy(replace(pool, question="other"), MAJORITY, 4)
+    assert other.value != drawn.value  # subsets of each question are drawn independently
+
+
+def test_random_subsets_hold_each_candidate_at_most_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = CandidatePool("q", ("1", "1", "1", "2", "2"), (True, True, True, False, False))
+    monkeypatch.setattr(selection, "MAX_ENUMERATED", 0)
+    assert expected_accuracy(pool, MAJORITY, 5) == selection.ExpectedAccuracy(1.0, 1.0)
 
 
 def test_a_choice_that_is_right_more_often_than_any_is_a_data_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from atomthink_plugin.api import AtomThinkError, Usage
+from atomthink_plugin.rollouts import selection
 from atomthink_plugin.rollouts.candidate_scores import CandidateScores, ScoresOrReason
-from atomthink_plugin.rollouts.selection import CandidatePool, ScoredBy, SelectionRule
+from atomthink_plugin.rollouts.selection import CandidatePool, ScoredBy, SelectionRule, expected_accuracies
 from atomthink_plugin.rollouts.selection_curve import MAJORITY, candidate_values, selection_curve, selection_rules
 
 MEAN = ScoredBy("a", "mean")
@@ -39,6 +42,15 @@ def test_the_gain_is_the_mean_difference_from_the_majority_on_the_same_questions
     assert majority.gain is None
     assert points[BEST, 1].accuracy[0] == pytest.approx((1 / 3 + 2 / 3 + 1 / 3 + 1) / 4)
     assert not [n for _, n in points if n == 4]
+    assert points[BEST, 1].first == pytest.approx((0 + 1 + 0 + 1) / 4)
+
+
+def test_the_error_of_drawn_subsets_shrinks_with_the_number_of_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "MAX_ENUMERATED", 2)
+    pools = [pool(name, "xxyyz", "x", *[0.5] * 5) for name in "abcd"]
+    (own,) = [one for one in selection_curve(pools, [3]) if one.rule == MAJORITY]
+    variances = [expected_accuracies(each, [MAJORITY], 3)[MAJORITY].variance for each in pools]
+    assert own.sampling_error == pytest.approx(math.sqrt(sum(variances)) / 4)
 
 
 def test_values_are_aggregates_and_a_reason_is_no_value() -> None:
