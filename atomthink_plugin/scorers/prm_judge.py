@@ -244,16 +244,16 @@ class ChainJudge(QuestionJudge):
         assert thought is not None
         facts = await self._facts(path.question)
         thinking = await self._prepared(thought, path, f"thought\0{path.key}", facts=facts)
-        verdicts: list[CritiqueVerdict] = []
+        found: list[Score] = []
         for k, node in enumerate(path.lineage, 1):
-            known = tuple(int(verdict.value >= 0.5) for verdict in verdicts)
+            known = tuple(int(score.value >= 0.5) for score in found)
             own = {"step": node.steps[-1].text, "k": k, "verdicts": known, "thought": thinking, "facts": facts}
             values = self._prompts.values(path, **own)
             messages = (*self._prompts.system(about.system), self._prompts.user(about.prompt, values, path.question))
-            verdicts += (await self._judged(path, messages, values, f"{path.key}\0{k}"))[:1]
-        reasons = [f"{thinking}\n\n{_reason([verdicts[0]])}", *(_reason([verdict]) for verdict in verdicts[1:])]
-        first = self._paid(verdicts[0].value, reasons[0], len(verdicts))
-        return [first, *(Score(v.value, reason=r) for v, r in zip(verdicts[1:], reasons[1:], strict=True))]
+            verdicts = await self._judged(path, messages, values, f"{path.key}\0{k}")
+            found.append(Score(fmean(verdict.value for verdict in verdicts), reason=_reason(verdicts)))
+        first = self._paid(found[0].value, f"{thinking}\n\n{found[0].reason}", len(found))
+        return [first, *found[1:]]
 
 
 class PrmJudge:
@@ -266,7 +266,8 @@ class PrmJudge:
     """
 
     def __init__(self, profile: CriticProfile, critic: Policy, seed: int = 0) -> None:
-        digest = hashlib.blake2b(profile.critique.model_dump_json().encode(), digest_size=6).hexdigest()
+        read = profile.model_dump_json(include={"critique", "images"})
+        digest = hashlib.blake2b(read.encode(), digest_size=6).hexdigest()
         self.identity = f"critic {digest} seed {seed} of {critic.identity}"
         self.critic = critic
         self.profile = profile

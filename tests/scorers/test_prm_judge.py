@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from atomthink_plugin.api import AtomThinkError, ChainScorer, CriticScorer, Path, Question, QuestionError, Score
+from atomthink_plugin.api import AtomThinkError, ChainScorer, CriticScorer, Path, Prompt, Question, QuestionError, Score
+from atomthink_plugin.redaction import remember
 from atomthink_plugin.scorers.critic_profile import EXAMPLE, CriticProfile
 from atomthink_plugin.scorers.critic_prompts import stated
 from atomthink_plugin.scorers.prm_judge import ChainPrmJudge, PrmJudge
+from atomthink_plugin.scorers.prm_profile import ImageRule
 from tests.scorers.scripted_critic import ScriptedCritic, text_of
 from tests.tiny_models import chain, picture, question
 
@@ -77,12 +79,13 @@ def test_the_question_may_be_a_turn_of_its_own() -> None:
     assert prompt.begun == ()
 
 
-def test_the_score_is_the_mean_over_critiques_with_seeds_of_their_own() -> None:
-    def weighs(prompt: Any) -> dict[str, float]:
-        draw = int(prompt.prefix.split()[1])
-        return {"Yes": 0.9, "No": 0.1} if draw % 2 else {"Yes": 0.2, "No": 0.8}
+def _odd(prompt: Prompt) -> bool:
+    """Whether the number of the critique is odd."""
+    return bool(int(prompt.prefix.split()[1]) % 2)
 
-    critic = ScriptedCritic(weighs=weighs)
+
+def test_the_score_is_the_mean_over_critiques_with_seeds_of_their_own() -> None:
+    critic = ScriptedCritic(weighs=lambda prompt: {"Yes": 0.9, "No": 0.1} if _odd(prompt) else {"Yes": 0.2, "No": 0.8})
     (score,) = scored(judge(critic, samples=5, temperature=1.0), chain(ASKED, *STEPS[:1]))
     draws = [int(prompt.prefix.split()[1]) for prompt in critic.verdicts]
     assert len(set(draws)) == 5
@@ -178,11 +181,12 @@ def test_a_question_without_images_is_not_described() -> None:
     assert text_of(critic.verdicts[0]).startswith("{}|")
 
 
-def chain_judge(critic: ScriptedCritic) -> ChainPrmJudge:
+def chain_judge(critic: ScriptedCritic, **critique: Any) -> ChainPrmJudge:
     """A scorer of whole chains that shows everything in its prompts."""
     thought = {"prompt": "Think. {{ images }}{{ steps | join(';') }}", "max_tokens": 20, "stop": ["</think>"]}
     shown = "{{ thought }}|{{ verdicts | join(',') }}|{{ k }}|{{ step }}|{{ steps | length }}"
-    return ChainPrmJudge(profile(scope="chain", thought=thought, prompt=shown, max_tokens=0, ask=""), critic)
+    given: dict[str, Any] = {"thought": thought, "prompt": shown, "max_tokens": 0, "ask": ""}
+    return ChainPrmJudge(profile(scope="chain", **(given | critique)), critic)
 
 
 def test_a_chain_has_one_thought_and_a_text_only_verdict_per_step_that_knows_the_earlier_ones() -> None:
@@ -206,6 +210,22 @@ def test_a_chain_has_one_thought_and_a_text_only_verdict_per_step_that_knows_the
     assert not any(prompt.images for prompt in critic.verdicts)
     assert [score.usage.judged for score in scores] == [5 + 3, 0, 0]
     assert sum(score.usage.score_calls for score in scores) == 3
+
+
+def test_a_chain_averages_the_critiques_of_each_step() -> None:
+    critic = ScriptedCritic(weighs=lambda prompt: {"Yes": 0.9, "No": 0.1} if _odd(prompt) else {"Yes": 0.2, "No": 0.8})
+    scores = asyncio.run(
+        chain_judge(critic, max_tokens=9, samples=3, temperature=1.0).score_chain(chain(ASKED, *STEPS[:2]))
+    )
+    values = [0.9 if _odd(prompt) else 0.2 for prompt in critic.verdicts]
+    assert len(set(values[:3])) == 2
+    assert [score.value for score in scores] == pytest.approx([sum(values[:3]) / 3, sum(values[3:]) / 3])
+
+
+def test_a_verdict_at_one_half_is_a_right_one_to_later_steps() -> None:
+    critic = ScriptedCritic(says=lambda *_: "hm", weighs=lambda _: {"Yes": 0.5, "No": 0.5})
+    asyncio.run(chain_judge(critic).score_chain(chain(ASKED, *STEPS[:2])))
+    assert "|1|2|" in text_of(critic.verdicts[1])
 
 
 def test_a_critic_of_chains_refuses_a_single_step() -> None:
@@ -242,8 +262,25 @@ def test_identity_depends_on_the_critic_the_profile_and_the_seed() -> None:
         PrmJudge(profile(samples=2, temperature=1.0), critic),
         PrmJudge(profile(), ScriptedCritic(identity="other")),
         PrmJudge(profile(), critic, seed=1),
+        PrmJudge(profile().model_copy(update={"images": ImageRule(use="first")}), critic),
     ]
-    assert len({scorer.identity for scorer in made}) == 4
+    assert len({scorer.identity for scorer in made}) == 5
+
+
+def test_draws_differ_between_seeds_and_questions() -> None:
+    asked = [question("How many?", name=name) for name in "ab"]
+    seeds = []
+    for seed, each in ((0, asked[0]), (1, asked[0]), (0, asked[1])):
+        critic = ScriptedCritic()
+        scored(PrmJudge(profile(temperature=1.0), critic, seed=seed), chain(each, STEPS[0]))
+        seeds.append(critic.prompts[0][1].seed_of(0))
+    assert len(set(seeds)) == 3
+
+
+def test_a_critique_holds_no_secret() -> None:
+    remember({"api_key": "sk-critic-secret"})
+    (score,) = scored(judge(ScriptedCritic(says=lambda *_: "key sk-critic-secret")), chain(ASKED, *STEPS[:1]))
+    assert "sk-critic-secret" not in score.reason
 
 
 @pytest.mark.parametrize(
