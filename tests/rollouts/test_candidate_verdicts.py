@@ -63,8 +63,15 @@ def test_the_rules_of_the_named_benchmark_get_its_record() -> None:
     one = asked(RolloutCandidate("\\boxed{B}"), RolloutCandidate("\\boxed{A}"), record=MATHVISION)
     assert verdicts(one, "mathvision") == [True, False]
     assert verdicts(replace(one, benchmark="mathvision")) == [True, False]
+    assert verdicts(replace(one, benchmark="mathvista"), "mathvision") == [True, False]
     judged = judge_candidates([one, asked(RolloutCandidate("B"), record={})], "mathvision")
     assert judged.by == {"the rules for mathvision": 2}
     assert len(judged.rejects) == 1
     with pytest.raises(AtomThinkError, match="mathvision"):
         judge_candidates([one], "mathvisoin")
+
+
+def test_the_rules_get_the_answer_in_the_form_that_the_question_asks_for() -> None:
+    stated = RolloutCandidate("A is too long, so I choose the second one.", answer="B")
+    one = replace(asked(stated, record=MATHVISION), question="Which? Put your answer in \\boxed{}.")
+    assert verdicts(one, "mathvision") == [True]

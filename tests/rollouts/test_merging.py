@@ -77,7 +77,18 @@ def test_scores_need_the_candidate_that_they_belong_to() -> None:
     scores = RolloutSet("a", "", (RolloutCandidate("x", scores={"prm": (0.5,)}),))
     unknown = RolloutSet("a", "", (RolloutCandidate("never sampled", scores={"prm": (0.5,)}),))
     other = RolloutSet("b", "", scores.candidates)
-    records = [("1", scores), ("2", unknown), ("3", other), ("4", record("a", "x", "y"))]
+    known = RolloutSet("a", "Question a?", (RolloutCandidate("x", scores={"own": (0.1,)}), RolloutCandidate("y")))
+    records = [("1", scores), ("2", unknown), ("3", other), ("4", known)]
     (one,), rejects = merge_sets(records)
-    assert [dict(candidate.scores) for candidate in one.candidates] == [{"prm": (0.5,)}, {}]
+    assert [dict(candidate.scores) for candidate in one.candidates] == [{"own": (0.1,), "prm": (0.5,)}, {}]
     assert [reject.where for reject in rejects] == ["2", "3"]
+
+
+def test_questions_of_one_text_with_other_images_stay_apart() -> None:
+    merged, rejects = merge_sets([(str(at), record("", "x", question="?", pictures=(b"%d" % at,))) for at in range(2)])
+    assert (len(merged), rejects) == (2, [])
+
+
+def test_a_question_may_be_an_image_alone() -> None:
+    merged, rejects = merge_sets([("1", record("a", "x", question="", pictures=(b"x",)))])
+    assert (len(merged), rejects) == (1, [])

@@ -9,10 +9,21 @@ from typing import Any
 
 import pytest
 
-from atomthink_plugin.api import AtomThinkError, ChainScorer, CriticScorer, Path, Prompt, Question, QuestionError, Score
+from atomthink_plugin.api import (
+    AtomThinkError,
+    ChainScorer,
+    CriticScorer,
+    Path,
+    Prompt,
+    Proposal,
+    Question,
+    QuestionError,
+    Sampling,
+    Score,
+)
 from atomthink_plugin.redaction import remember
 from atomthink_plugin.scorers.critic_profile import EXAMPLE, CriticProfile
-from atomthink_plugin.scorers.critic_prompts import stated
+from atomthink_plugin.scorers.critic_prompts import json_object, stated
 from atomthink_plugin.scorers.prm_judge import ChainPrmJudge, PrmJudge
 from atomthink_plugin.scorers.prm_profile import ImageRule
 from tests.scorers.scripted_critic import ScriptedCritic, text_of
@@ -253,6 +264,32 @@ def test_a_question_with_more_images_than_allowed_is_refused() -> None:
     made = CriticProfile.model_validate(json.loads(profile().model_dump_json()) | rule)
     with pytest.raises(QuestionError, match="2 images"):
         scored(PrmJudge(made, ScriptedCritic()), chain(asked, STEPS[0]))
+    (score,) = scored(PrmJudge(made, ScriptedCritic()), chain(ASKED, STEPS[0]))
+    assert score.value == pytest.approx(0.75)
+
+
+def test_images_stand_at_their_first_place_in_a_prompt() -> None:
+    critic = ScriptedCritic()
+    scored(judge(critic, prompt="See {{ images }}{{ question }}{{ images }}"), chain(ASKED, STEPS[0]))
+    assert critic.critiques[0].messages[0].parts == ("See ", *ASKED.images, "How many?")
+
+
+def test_a_request_that_failed_is_sent_again() -> None:
+    class Flaky(ScriptedCritic):
+        async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
+            found = await super().propose(prompt, n, sampling)
+            if len(self.prompts) == 1:
+                raise QuestionError("lost")
+            return found
+
+    scorer = judge(Flaky())
+    with pytest.raises(QuestionError, match="lost"):
+        scored(scorer, chain(ASKED, *STEPS[:1]))
+    assert scored(scorer, chain(ASKED, *STEPS[:1]))[0].value == pytest.approx(0.75)
+
+
+def test_the_json_object_of_a_reply_may_hold_others() -> None:
+    assert json_object('So: {"caption": {"text": "a"}, "facts": []} done') == '{"caption": {"text": "a"}, "facts": []}'
 
 
 def test_identity_depends_on_the_critic_the_profile_and_the_seed() -> None:
