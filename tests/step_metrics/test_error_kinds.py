@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from atomthink_plugin.step_metrics.judged_steps import JudgedSteps
 from atomthink_plugin.step_metrics.measure import measure
 from atomthink_plugin.training.evaluate.report import tables
 from tests.step_metrics.ten_solutions import TEN, R, W, at, scored
@@ -43,3 +44,9 @@ def test_a_kind_that_does_not_occur_has_no_line() -> None:
     assert {SEES, THINKS} <= set(with_kinds)
     assert not {SEES, THINKS} & set(without)
     assert measure(CHAINS[1:2]).error_recall.keys() == {"all", SEES}
+
+
+def test_a_wrong_step_without_a_verdict_is_not_found() -> None:
+    (chain,) = CHAINS[1:2]
+    silent = JudgedSteps(chain.truth, (None, False))
+    assert measure([silent]).error_recall["all"].value == 1 / 2

@@ -19,7 +19,7 @@ from atomthink_plugin.step_metrics.prm_score import GROUPS, prm_score
 from atomthink_plugin.step_metrics.ranking import Calibration, ranking
 from atomthink_plugin.step_metrics.step_f1 import step_metrics
 from atomthink_plugin.training.evaluate.report import tables
-from tests.step_metrics.ten_solutions import TEN, Label, at, judged, scored
+from tests.step_metrics.ten_solutions import TEN, Label, N, R, W, at, judged, scored
 
 LABELS = st.sampled_from([True, False, None])
 SCORES = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
@@ -387,6 +387,20 @@ def test_steps_without_a_verdict_lower_recall_alone() -> None:
     assert (found.ranking, found.calibration, found.oracle) == (None, None, {})
 
 
+def test_solutions_without_scores_are_not_selected() -> None:
+    silent = judged([R, W], [None, None], "q", right=False)
+    wrong, right = scored([R], [0.4], "q", right=False), scored([R], [0.6], "q", right=True)
+    found = measure([silent, wrong, right]).best_of_n
+    assert found is not None
+    assert (found.chains, found.mean.value, found.picked["min"].value) == (2, 0.5, 1.0)
+    assert measure([silent, right]).best_of_n is None
+
+
+def test_the_position_needs_a_known_first_error() -> None:
+    found = measure([scored([N, W], [0.9, 0.1]), scored([R, W], [0.9, 0.1])]).first_error.position
+    assert (found["exact"].value, found["exact"].count) == (1.0, 1)
+
+
 def test_an_invalid_reply_about_a_right_chain_is_no_hit() -> None:
     found = measure([judged([True, True], [None, None]), judged([False], [False])])
     assert found.first_error.all["right"].value == 0.0
@@ -402,6 +416,22 @@ def test_prm_score_of_valid_replies_leaves_the_others_out() -> None:
     check(found.of_valid, 1.0, 6)
     check(found.all["score"], 2 * 3 / (2 * 3 + 1), 8)
     assert found.all["original"].count == 1
+    assert found.all["first_error"].value == 3 / 4  # no verdict is no error that is found
+
+
+def test_original_solutions_count_beside_the_modified_ones_of_their_problems() -> None:
+    solutions = [
+        judged([True, False], [True, False], "p1", "circular"),
+        judged([True, False], [True, True], "p2", "deception"),
+        judged([True, True], [True, False], "p1", "correct"),
+        judged([True], [True], "p2", "correct"),
+    ]
+    found = measure(solutions, prmbench=True).prm_score
+    assert found is not None
+    assert (found.of_valid.count, found.all["score"].count) == (4, 4)
+    check(found.all["original"], 2 / 3, 3)
+    check(found.classes["circular"]["original"], 1 / 2, 2)
+    check(found.classes["deception"]["original"], 1.0, 1)
 
 
 # --- properties ----------------------------------------------------------------------------------
