@@ -599,12 +599,12 @@ def prm_profiles(name: str | None = None, /) -> None:
         name: Print this profile as YAML instead, for example as a start for one of your own, and the command that
             serves the PRM with vLLM.
     """
-    from atomthink_plugin.plugins.registry import registry
+    from atomthink_plugin.plugins.registry import add_profiles
     from atomthink_plugin.scorers.profile_catalogue import all_profiles, profile_named, profile_text
     from atomthink_plugin.scorers.profile_listing import profile_grid, served_with
     from atomthink_plugin.tables import print_grid
 
-    registry()  # adds the profiles of other packages
+    add_profiles()
     if name is None:
         print_grid(profile_grid(all_profiles()))
     else:

@@ -78,19 +78,7 @@ def registry() -> Registry:
     single offer that cannot be used, and a hook that does not exist. Of two plugins that offer the same name
     the later one is left out; nothing replaces an offer of a default plugin.
     """
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    for module in DEFAULT_PLUGINS:
-        manager.register(import_module(module), name=module)
-    plugins: dict[str, InstalledPlugin] = {}
-    for point in entry_points(group=hookspecs.PROJECT):
-        name = f"{point.name} ({point.value})"
-        plugins[name] = InstalledPlugin(point.name, _package(point))
-        try:
-            manager.register(point.load(), name=name)
-        except (Exception, SystemExit) as error:
-            _report(plugins, name, f"is left out: {explained(error)}")
-    _report_unknown_hooks(manager, plugins)
+    manager, plugins = _found()
     formats = _collect(manager, "atomthink_formats", plugins)
     FORMATS.update(formats)
     prm_profiles = _collect(manager, "atomthink_prm_profiles", plugins)
@@ -106,6 +94,29 @@ def registry() -> Registry:
         prm_profiles=prm_profiles,
         plugins=tuple(plugins.values()),
     )
+
+
+def add_profiles() -> None:
+    """Adds the PRM profiles of other packages to the catalogue, without what all policies and scorers import."""
+    manager, plugins = _found()
+    PROFILES.update(_collect(manager, "atomthink_prm_profiles", plugins))
+
+
+def _found() -> tuple[pluggy.PluginManager, dict[str, InstalledPlugin]]:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    for module in DEFAULT_PLUGINS:
+        manager.register(import_module(module), name=module)
+    plugins: dict[str, InstalledPlugin] = {}
+    for point in entry_points(group=hookspecs.PROJECT):
+        name = f"{point.name} ({point.value})"
+        plugins[name] = InstalledPlugin(point.name, _package(point))
+        try:
+            manager.register(point.load(), name=name)
+        except (Exception, SystemExit) as error:
+            _report(plugins, name, f"is left out: {explained(error)}")
+    _report_unknown_hooks(manager, plugins)
+    return manager, plugins
 
 
 def _package(point: EntryPoint) -> str:

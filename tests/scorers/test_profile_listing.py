@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 
@@ -21,6 +24,13 @@ def test_the_table_has_a_row_for_each_profile(capsys: pytest.CaptureFixture[str]
     assert rows["reasoneval_34b"]["read at"] != rows["versaprm"]["read at"] == "tag"
     for name, row in rows.items():
         assert row["verified"] == yaml.safe_load(PROFILES[name].read_text()).get("verified", "transcription")
+
+
+def test_the_table_needs_no_model() -> None:
+    code = "import sys; from atomthink_plugin.cli import main; main(['prm', 'profiles']); "
+    code += "print({'torch', 'transformers', 'lmms_eval', 'datasets'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
 def test_one_profile_is_printed_as_its_file_with_the_command_that_serves_it(
