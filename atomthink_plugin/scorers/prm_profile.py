@@ -118,8 +118,10 @@ class TaggedLayout(_Section):
         faults = []
         if self.step.count("{tag}") != bool(self.tag):
             faults.append("`step` needs {tag} once if `tag` is not empty, and not at all if it is empty")
-        if ("{question}" in self.before) == ("{question}" in (self.user or "")):
-            faults.append("the question has to stand either in `before` or in `user`")
+        if "{question}" not in self.before + (self.user or ""):
+            faults.append("{question} is neither in `before` nor in `user`")
+        if "{question}" in self.before and "{question}" in (self.user or ""):
+            faults.append("{question} is in `before` (its default) and in `user`: set one of them without it")
         if self.role != "assistant" and self.user is not None:
             faults.append("`user` goes with role: assistant")
         if self.role == "none" and self.system is not None:

@@ -107,6 +107,18 @@ def _parsed(name: str, content: bytes) -> NamedProfile:
     try:
         model = schema.model_validate(data)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(
+            f"{_field(data, fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()
+        )
         raise AtomThinkError(f"prm_profile={name!r} has faults: {faults}") from None
     return NamedProfile(Path(name).name, hashlib.blake2b(content, digest_size=6).hexdigest(), model)
+
+
+def _field(data: Any, location: tuple[str | int, ...]) -> str:
+    """Returns the name of a field as the file has it: pydantic names the `kind` of a section between its fields."""
+    names = []
+    for part in location:
+        if not (isinstance(data, dict) and part not in data and part == data.get("kind")):
+            names.append(str(part))
+            data = data.get(part) if isinstance(data, dict) else None
+    return ".".join(names)

@@ -129,19 +129,19 @@ def test_all_faults_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(AtomThinkError) as error:
         profile_named(file)
     assert file in str(error.value)
-    for field in ("loader", "threshold", "layout.tagged.before", "layout.tagged.step", "layout.tagged.hue", "reed"):
+    for field in ("loader", "threshold", "layout.before", "layout.step", "layout.hue", "reed"):
         assert field in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"layout": OWN["layout"] | {"tag": ""}}, "layout.tagged"),  # type: ignore[operator]
-        ({"layout": OWN["layout"] | {"before": "Solve it."}}, "layout.tagged"),  # type: ignore[operator]
-        ({"layout": OWN["layout"] | {"role": "user", "pieces": True}}, "layout.tagged"),  # type: ignore[operator]
-        ({"layout": OWN["layout"] | {"system": "Be brief."}}, "layout.tagged"),  # type: ignore[operator]
-        ({"layout": {"kind": "turns", "first": "{step}", "history": "+"}}, "layout.turns"),
-        ({"read": {"kind": "classes", "count": 2, "good": [2]}}, "read.classes"),
+        ({"layout": OWN["layout"] | {"tag": ""}}, "layout"),  # type: ignore[operator]
+        ({"layout": OWN["layout"] | {"before": "Solve it."}}, "layout"),  # type: ignore[operator]
+        ({"layout": OWN["layout"] | {"role": "user", "pieces": True}}, "layout"),  # type: ignore[operator]
+        ({"layout": OWN["layout"] | {"system": "Be brief."}}, "layout"),  # type: ignore[operator]
+        ({"layout": {"kind": "turns", "first": "{step}", "history": "+"}}, "layout"),
+        ({"read": {"kind": "classes", "count": 2, "good": [2]}}, "read"),
         ({"loader": "value_head"}, "value_head"),
     ],
 )
