@@ -96,9 +96,7 @@ def selection_curve(pools: Sequence[CandidatePool], at: Sequence[int]) -> list[S
     rules = selection_rules(pools)
     work = {n: [pool for pool in pools if len(pool) >= n] for n in at}
     points = []
-    with RunProgress(
-        sum(map(len, work.values())), "choose among candidates", unit="questions", rate_of=None
-    ) as progress:
+    with RunProgress(sum(map(len, work.values())), "choose among candidates", unit="choices", rate_of=None) as progress:
         for n, enough in work.items():
             found: dict[SelectionRule, list[ExpectedAccuracy]] = {rule: [] for rule in rules}
             for pool in enough:
