@@ -157,7 +157,7 @@ def score_candidates(
         scores=work.by_question(found),
         usage=usage,
         reasons=work.reasons(found),
-        scored=len(fresh),
+        scored=sum(not isinstance(one, str) for one in fresh.values()),
         resumed=len(work.known),
         identity=identity,
     )

@@ -57,13 +57,12 @@ def _plan(text: str) -> ScorerPlan | None:
     given = read_pairs("--prm", arguments)
     if "prm" in given and prm:
         raise AtomThinkError(f"`--prm {text}` names two checkpoints. Leave out `prm={given['prm']}`")
-    plan = scorer_plan({**_of_model(prm), **given})
-    if plan.kind == "confidence":
+    if given.get("scorer") == "confidence":
         raise AtomThinkError(
-            f"`--prm {text}` is the confidence of the policy in its own tokens, which files of candidates do not have. "
-            "Name a process reward model"
+            f"`--prm {text}` is the policy's confidence. It needs probabilities of tokens, which files of candidates "
+            "do not have. Name a process reward model"
         )
-    return plan
+    return scorer_plan({**_of_model(prm), **given})
 
 
 def _of_model(prm: str) -> dict[str, Any]:

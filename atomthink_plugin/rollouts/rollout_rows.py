@@ -36,6 +36,9 @@ def rollout_rows(source: str, images: Path | None = None) -> Iterator[SourceRow 
         raise AtomThinkError(
             f"{path}: opening a pickle can run any code, so it is not opened. Convert it to JSON where it was written"
         )
+    if path.is_file() and _kind(path) not in (*_OPENERS, ".parquet"):
+        readable = ", ".join((*_OPENERS, ".parquet"))
+        raise AtomThinkError(f"{path}: a file that ends with {path.suffix!r} is not read. Readable are {readable}")
     files = _files(path)
     rows = (row for file in files for row in _opened(file)) if files else open_source(source, all_splits=True).rows
     for row in rows:

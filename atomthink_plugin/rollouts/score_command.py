@@ -98,6 +98,9 @@ def score_rollouts(
 
     needed = any(prm.plan is not None for prm in named)
     file = scores or (_beside(sources[0]) if needed else None)
+    for prm in named:
+        if prm.plan is None:
+            _scores(sets, prm, file, split)  # a wrong name is found before others are scored
     found = [_scores(sets, prm, file, split) for prm in named]
     pools = _pools(sets, [one.scores for one in found], aggregates)
     missing = [f"N={size}: no question has that many candidates" for size in at if size > most]

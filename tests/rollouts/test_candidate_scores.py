@@ -196,6 +196,7 @@ def test_candidates_without_steps_and_questions_with_broken_images_are_counted(t
         [False],
     ]
     assert found.failed.total() == 6
+    assert found.scored == 2
     assert len(scorer.paths[-1].question.images) == 1
 
 

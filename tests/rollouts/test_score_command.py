@@ -183,7 +183,8 @@ def test_a_published_prm_is_used_as_its_authors_do_unless_the_user_says_otherwis
         (("--n", "9"), "--n 9"),
         (("--aggregate", "median"), "median"),
         (("--curve", "chart.pdf"), "chart.pdf"),
-        (("--prm", "scorer=confidence"), "confidence"),
+        (("--prm", "scorer=confidence"), "probabilities"),
+        (("--prm", "ORG/PRM:scorer=confidence"), "probabilities"),
         (("--prm", "file:other"), "vrprm"),
         (("--prm", "file:vrprm", "--prm", "file:vrprm"), "twice"),
         (("--run", "runs"), "--prm"),
@@ -195,6 +196,20 @@ def test_what_cannot_be_done_is_refused(
 ) -> None:
     assert main(["score", scored_file(tmp_path), *options]) == 2
     assert named in capsys.readouterr().err
+
+
+def test_a_wrong_name_of_scores_is_found_before_a_prm_scores_anything(tmp_path: Path) -> None:
+    prm = f"{folder(causal_prm)}:scorer=prm_token"
+    assert main(["score", scored_file(tmp_path), "--prm", prm, "--prm", "file:other"]) == 2
+    assert not (tmp_path / "scored.jsonl.scores.jsonl").exists()
+
+
+def test_a_file_of_another_kind_is_refused_with_those_that_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("text")
+    assert main(["score", str(tmp_path / "notes.txt")]) == 2
+    assert ".jsonl" in capsys.readouterr().err
 
 
 def test_each_prm_has_arguments_of_its_own(tmp_path: Path) -> None:
