@@ -596,11 +596,11 @@ def prm_profiles(name: str | None = None, /) -> None:
         atomthink prm profiles math_shepherd > own.yaml
 
     Args:
-        name: Print this profile as YAML instead, for example as a start for one of your own, and the command that
-            serves the PRM with vLLM.
+        name: Print the profile of this name or hub id as YAML instead, for example as a start for one of your own, and
+            the command that serves the PRM with vLLM.
     """
     from atomthink_plugin.plugins.registry import add_profiles
-    from atomthink_plugin.scorers.profile_catalogue import all_profiles, profile_named, profile_text
+    from atomthink_plugin.scorers.profile_catalogue import all_profiles, profile_named, profile_of, profile_text
     from atomthink_plugin.scorers.profile_listing import profile_grid, served_with
     from atomthink_plugin.tables import print_grid
 
@@ -608,5 +608,7 @@ def prm_profiles(name: str | None = None, /) -> None:
     if name is None:
         print_grid(profile_grid(all_profiles()))
     else:
-        command = served_with(profile_named(name).model)
-        print(f"# Served with vLLM by: {command}\n" if command else "", profile_text(name), sep="", end="")
+        by_id = profile_of(name)
+        known = by_id.name if by_id is not None else name
+        command = served_with(profile_named(known).model)
+        print(f"# Served with vLLM by: {command}\n" if command else "", profile_text(known), sep="", end="")

@@ -41,5 +41,7 @@ def test_one_profile_is_printed_as_its_file_with_the_command_that_serves_it(
         printed = capsys.readouterr().out
         assert printed.endswith(PROFILES[name].read_text(encoding="utf-8"))
         assert ("vllm serve UW-Madison-Lee-Lab/VersaPRM" in printed) == served
+        assert main(["prm", "profiles", all_profiles()[name].model.names[0]]) == 0
+        assert capsys.readouterr().out == printed
     assert main(["prm", "profiles", "versa"]) == 2
     assert "versaprm" in capsys.readouterr().err
