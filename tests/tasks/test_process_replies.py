@@ -40,6 +40,8 @@ def test_accepted_replies(text: str, verdicts: tuple[bool | None, ...]) -> None:
         '{"Score": [1, 0, 0.5]}',
         '{"Score": [1, 0, true]}',
         '{"Score": "101"}',
+        '{"scores": [0.5, -0.1, 1]}',
+        '{"scores": [0.5, 1.1, 1]}',
         '{"Score": [1, 0, 1]',  # cut off
         '{"scores": [0.1, 0.2, 1.5]}',
         '{"scores": [0.1, 0.2, NaN]}',
@@ -81,6 +83,7 @@ def test_the_majority_decides_on_each_step_and_a_tie_is_wrong() -> None:
     assert vote_on_steps(given).verdicts == (F, T)
     assert vote_on_steps(replies("?", "?")).invalid
     assert vote_on_steps(given[:1]) is given[0]
+    assert vote_on_steps([given[0], *replies("?", "?", "?")]).verdicts == given[0].verdicts
 
 
 def test_the_most_frequent_first_error_wins_and_of_several_the_first() -> None:
