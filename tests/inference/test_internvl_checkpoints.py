@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoints import load_multimodal
+from atomthink_plugin.inference.internvl_checkpoints import internvl_config
 from atomthink_plugin.inference.preprocessors import load_preprocessor
 from tests import tiny_models
 from tests.internvl_checkpoint import TOKENS, dynamic_preprocess, normalised, original, sentencepiece_model
@@ -62,6 +63,10 @@ def test_it_is_asked_as_the_original_code_asks(kind: str, tmp_path: Path) -> Non
     assert loaded.tokenizer.decode(ids).removeprefix("<s>") == written
     assert (loaded.tokenizer.bos_token_id, ids[0] == 1) == ((1, True) if kind == "internlm2" else (None, False))
     assert loaded.model.generation_config.eos_token_id == loaded.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert internvl_config(loaded.processor, config | {"select_layer": -3}).vision_feature_layer == -3
+    side = config["vision_config"]["image_size"]
+    assert internvl_config(loaded.processor, config | {"force_image_size": 2 * side}).image_seq_length == 4 * TOKENS
     given = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
     own = loaded.processor.apply_chat_template(given, add_generation_prompt=True, tokenize=False)
     assert own == ("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +42,15 @@ def test_several_images_are_joined_once_for_each_question() -> None:
     assert other is not joined
     (single,) = images.of(question("Which?", ASKED.images[0], name="one"))
     assert single is ASKED.images[0]
+
+
+def test_joined_images_stay_in_memory_because_their_ids_name_them() -> None:
+    images = AskedImages("x", ImageRule(use="tiled"))
+    asked = question("Which?", picture(4), picture(5), name="gone")
+    kept = weakref.ref(asked.images[0])
+    images.of(asked)
+    del asked
+    assert kept() is not None
 
 
 def test_joined_images_stand_in_rows_from_the_left() -> None:

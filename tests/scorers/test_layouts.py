@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from pydantic import TypeAdapter
 
+from atomthink_plugin.api import QuestionError
+from atomthink_plugin.inference.encoding import control_tokens
 from atomthink_plugin.scorers.layouts.arrangement import AskedText, LayoutTurn
 from atomthink_plugin.scorers.layouts.asked import asked_turn
+from atomthink_plugin.scorers.layouts.layout_encoder import LayoutEncoder
 from atomthink_plugin.scorers.layouts.tagged import tagged
 from atomthink_plugin.scorers.layouts.turns import turns
 from atomthink_plugin.scorers.prm_profile import AskedLayout, TaggedLayout, TurnsLayout
+from tests.tiny_models import tokenizer
 
 STEPS = ["Step 1: one", "two", "Step 9: three"]
 ASKED = AskedText("Q", images=2, bos="<s>")
@@ -72,3 +79,26 @@ def test_verdicts_stand_between_steps_and_not_behind_the_last() -> None:
 def test_steps_keep_their_labels_where_the_template_writes_none(steps: int) -> None:
     layout = TypeAdapter(TaggedLayout).validate_python({"kind": "tagged", "tag": "#", "between": "\n"})
     assert tagged(layout, ASKED, STEPS[:steps]).begun == ("Q" + "\n".join(f"{step}#" for step in STEPS[:steps]),)
+
+
+@pytest.mark.parametrize("ids", [[5, 7, 5, 7, 5], [5, 7, 5, 5, 7, 7, 7], [5, 5, 5, 7], [5, 5, 5]])
+def test_an_input_needs_a_tag_after_each_step_and_one_at_its_end(ids: list[int]) -> None:
+    profile = SimpleNamespace(layout=None)
+    encoder: Any = SimpleNamespace(_profile=profile, _tag_id=7, _tag="#", _tag_inside=lambda: QuestionError("inside"))
+    LayoutEncoder._check_tags(encoder, [4, 7, 5, 7, 6, 7], [4, 7], 2)  # the tag in the question is none of a step
+    with pytest.raises(QuestionError):
+        LayoutEncoder._check_tags(encoder, ids, [4], 2)
+
+
+def test_a_beginning_of_a_sequence_in_the_text_is_not_added_again() -> None:
+    layout = TypeAdapter(TaggedLayout).validate_python({"kind": "tagged", "tag": "#"})
+    encoder: Any = SimpleNamespace(_profile=SimpleNamespace(layout=layout), _bos="<s>")
+    assert not LayoutEncoder._adds_specials(encoder, "<s>Q")
+    assert LayoutEncoder._adds_specials(encoder, "Q")
+    without: Any = SimpleNamespace(_profile=SimpleNamespace(layout=layout), _bos="")
+    assert LayoutEncoder._adds_specials(without, "Q")
+
+
+def test_blanks_around_questions_and_steps_are_left_out() -> None:
+    encoder: Any = SimpleNamespace(_control=control_tokens(tokenizer([]), None))
+    assert LayoutEncoder._clean(encoder, " \nStep 1: a  b\n\n") == "Step 1: a  b"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -22,7 +23,7 @@ from atomthink_plugin.training.records import Chain, write_records
 from atomthink_plugin.training.train.collate import IGNORED
 from atomthink_plugin.training.train.dataset import TrainingData, read_training_data
 from atomthink_plugin.training.train.prm import chain_loss
-from atomthink_plugin.training.train.prm_data import count_labels, upsampled
+from atomthink_plugin.training.train.prm_data import count_labels, read_prm_data, upsampled
 from atomthink_plugin.training.train.recipe import PrmRecipe
 from atomthink_plugin.training.train.tokens import LabelledRows
 
@@ -87,6 +88,7 @@ def test_chains_with_a_wrong_step_are_drawn_more_often(tmp_path: Path, times: fl
     assert {drawn[one.id] for one in wrong} <= {int(times), int(times) + 1}
     counts = count_labels(more)
     assert (counts.chains, counts.draws) == ({True: 4, False: 10}, {True: draws, False: 10})
+    assert counts.answers == {None: 14}  # chains, however often they are drawn
     assert (counts.wrong, counts.right) == (draws + 5, draws + 25)
     assert upsampled(data, times, seed=3).parts[:] == more.parts[:]  # a resumed run draws the same ones
     if draws == 10:
@@ -98,6 +100,19 @@ def test_upsampling_multiplies_the_weight_of_a_file(tmp_path: Path) -> None:
     data = read(tmp_path, [chain("w", 0.0), chain("r", 1.0)], weight=3)
     drawn = Counter(data.record(example).id for example in upsampled(data, 2.0, seed=0).parts["example"])
     assert drawn == {"w": 6, "r": 3}
+
+
+def test_a_recipe_draws_wrong_chains_more_often(tmp_path: Path) -> None:
+    file = tmp_path / "chains.jsonl"
+    write_records(file, [*(chain(f"w{number}", 0.0) for number in range(4)), chain("r", 1.0)])
+    tag = TOKENIZER.convert_tokens_to_ids(TAG)
+    rows = LabelledRows(TextLayout(TOKENIZER, TAG, tag), None, tag)
+    prm: Any = SimpleNamespace(rows=rows, checkpoint=SimpleNamespace(context=None))
+    fields = {"model_name_or_path": "any", "output_dir": tmp_path, "images": False, "data": {"file": file}}
+    for times, draws in ((1, 4), (1.5, 6)):
+        recipe = PrmRecipe.model_validate({**fields, "negative_upsampling": times})
+        data, counts = read_prm_data(recipe, prm)
+        assert (len(data.parts), counts.draws) == (draws + 1, {True: draws, False: 1})
 
 
 def labelled(data: TrainingData[Chain], name: str) -> list[dict[int, float]]:
