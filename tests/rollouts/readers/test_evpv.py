@@ -57,10 +57,11 @@ def test_a_question_without_an_id_is_told_by_its_text_and_image(tmp_path: Path) 
         {**QUESTION, "error": "Image not found"},
         {**first, "vlmresponse1": "no object"},
         {**first, "image": "LogicVista/2.png"},
+        {**QUESTION, "vlmresponse1": response("a", "One.", eval={"raw_step_scores": [1.0, -1.0]})},
     )
     found = read_rollouts([source])
     assert [len(one.candidates) for one in found.sets] == [2, 1]
     assert len({one.id for one in found.sets}) == 2
-    assert [reject.where.rpartition(":")[2] for reject in found.rejects] == ["4", "5", "6"]
+    assert [reject.where.rpartition(":")[2] for reject in found.rejects] == ["4", "5", "6", "7"]
     assert found.rejects[1].reason.startswith("vlmresponse1: ")
     assert "LogicVista/2.png" in found.rejects[2].reason

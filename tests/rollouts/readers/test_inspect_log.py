@@ -53,6 +53,7 @@ SAMPLES = [
     ),
     sample(3, 1, "x", "C", input=asked("attachment://none")),
     {**sample(4, 1, "x", "C"), "output": {"model": "m", "choices": []}, "error": {"message": "RateLimitError"}},
+    sample(5, 1, "cut o", "I", error={"message": "ReadTimeout"}),
 ]
 HEADER = {"version": 2, "status": "success", "eval": {"task": "colours", "model": "openai/gpt-4o"}}
 
@@ -92,5 +93,5 @@ def test_the_epochs_are_the_candidates(tmp_path: Path, kind: str) -> None:
         {"level": 3},
     )
     assert (other.question, other.candidates[0].correct, len(other.pictures)) == ("Which?", None, 1)
-    assert len(found.rejects) == 3
+    assert len(found.rejects) == 4
     assert any("RateLimitError" in reject.reason for reject in found.rejects)

@@ -70,7 +70,7 @@ def test_records_without_texts_and_failed_questions_are_counted(tmp_path: Path) 
         sample(1, [[-3.5, False], [-1.0, True]]),
         sample(2, "", token_counts=[{"status": "failed", "error": "the image is truncated"}]),
         sample(3, "It is 4", input={"role": "user"}),
-        sample(4, "It is 4", input_media=["a.png", "b.png", "c.png", "d.png"]),
+        sample(4, "It is 4", input_media=[f"data:image/png;base64,{base64_png()}"] * 4),
     )
     found = read_rollouts([source])
     assert [one.id for one in found.sets] == ["sums/0"]
@@ -101,3 +101,10 @@ def test_samples_of_our_benchmarks_name_their_rules_and_have_the_record(tmp_path
     source = jsonl(tmp_path / "20260101_120000_samples_mathvista.jsonl", sample(0, ["a", "b"], **fields))
     (one,) = read_rollouts([source]).sets
     assert (one.benchmark, one.record, one.choices) == ("mathvista", record, ("1", "2"))
+
+
+def test_a_score_between_right_and_wrong_is_no_verdict(tmp_path: Path) -> None:
+    scores = [{"acc": 1.0}, {"acc": 0.5}, {"acc": 0.0}, {"anls": 1.0}]
+    records = [sample(at, "4", **own) for at, own in enumerate(scores)]
+    found = read_rollouts([jsonl(tmp_path / "20260101_120000_samples_sums.jsonl", *records)])
+    assert [one.candidates[0].correct for one in found.sets] == [True, None, False, None]

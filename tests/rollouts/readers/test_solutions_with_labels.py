@@ -23,20 +23,21 @@ def test_mm_prm(tmp_path: Path) -> None:
     }
     bis = {"query_cot": "And BC?", "image": "k12/1.png", "solutions_splits": [["x"]]}
     bad = {**good, "question": "q", "labels": [1]}
-    found = read_rollouts([json_list(tmp_path / "k12_prm.json", good, bis, bad)])
+    short = {**good, "question": "r", "prm_scores": [[0.9], [0.1]]}
+    found = read_rollouts([json_list(tmp_path / "k12_prm.json", good, bis, bad, short)])
     first, second = found.sets
     assert (found.format, first.question, second.question) == ("mm_prm", "How long is AB?", "And BC?")
     assert [one.steps for one in first.candidates] == [("AB = 3.", "So 3."), ("No idea.",)]
     assert [one.correct for one in first.candidates] == [True, False]
     assert [dict(one.scores) for one in first.candidates] == [{"mm_prm": (0.9, 0.8)}, {"mm_prm": (0.1,)}]
     assert (second.candidates[0].correct, dict(second.candidates[0].scores)) == (None, {})
-    assert [reject.where for reject in found.rejects] == ["k12_prm.json:3"]
+    assert [reject.where for reject in found.rejects] == ["k12_prm.json:3", "k12_prm.json:4"]
 
 
 def test_the_lines_of_one_question_and_image_are_candidates_of_internvl(tmp_path: Path) -> None:
     image_file(tmp_path / "VisualPRM400K" / "1.png")
 
-    def line(image: str, response: str, *scores: float) -> dict[str, Any]:
+    def line(image: str, response: str, *scores: float | None) -> dict[str, Any]:
         steps = [{"step": f"{response} {at}", "score": score, "num_mc_total": 16} for at, score in enumerate(scores)]
         return {
             "image": image,
@@ -52,7 +53,7 @@ def test_the_lines_of_one_question_and_image_are_candidates_of_internvl(tmp_path
         tmp_path / "geometry3k.jsonl",
         line("VisualPRM400K/1.png", "one", 0.5, 0.25),
         line("VisualPRM400K/2.png", "other", 1.0),
-        line("VisualPRM400K/1.png", "two", 1.0),
+        line("VisualPRM400K/1.png", "two", 1.0, None),
         line("VisualPRM400K/1.png", "none"),
         {**line("VisualPRM400K/1.png", "three", 1.0), "answer": "53"},
     )
@@ -61,7 +62,7 @@ def test_the_lines_of_one_question_and_image_are_candidates_of_internvl(tmp_path
     assert (found.format, first.question, first.gold) == ("internvl", "How many?", "52")
     assert [texts(first.candidates), texts(second.candidates)] == [["one", "two"], ["other"]]
     assert first.candidates[0].steps == ("one 0", "one 1")
-    assert first.candidates[0].scores == {"monte_carlo": (0.5, 0.25)}
+    assert [one.scores for one in first.candidates] == [{"monte_carlo": (0.5, 0.25)}, {}]
     assert [reject.where.rpartition(":")[2] for reject in found.rejects] == ["4", "5"]
 
 

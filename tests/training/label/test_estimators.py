@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomthink_plugin.training.label.estimators import Rollouts, monte_carlo, right_steps
+from atomthink_plugin.training.label.estimators import Rollouts, monte_carlo, omega, right_steps
 
 Table = list[list[bool]]
 """For each prefix, of one step and more, whether its samples reach the right answer."""
@@ -76,3 +76,13 @@ def test_shares_are_those_of_all_rollouts(table: Table) -> None:
     shares = asyncio.run(monte_carlo(len(table), None, scripted(table, asked), n))
     assert shares == tuple(sum(row) / n for row in table)
     assert sorted(asked) == [(kept, index) for kept in range(1, len(table) + 1) for index in range(n)]
+
+
+@pytest.mark.parametrize(("is_right", "prefixes"), [(True, set()), (False, {1, 2}), (None, {2, 3})])
+def test_a_chain_that_states_its_answer_needs_no_rollout_after_its_end(
+    is_right: bool | None, prefixes: set[int]
+) -> None:
+    asked: list[tuple[int, int]] = []
+    labels = asyncio.run(omega(3, is_right, scripted([[True], [True], [False]], asked), 1))
+    assert {kept for kept, _ in asked} == prefixes
+    assert labels == ((1.0, 1.0, 1.0) if is_right else (1.0, 1.0, 0.0))
