@@ -100,7 +100,10 @@ class ScoreFile:
         entries = list(self._log.entries())
         if not entries or (entries[0].number, entries[0].record) != (1, head):
             self.close()
-            raise AtomThinkError(f"`{argument} {file}` does not begin with the identity of this PRM. Choose a new file")
+            raise AtomThinkError(
+                f"`{argument} {file}` does not begin with the identity of this PRM. Name the PRM, with the arguments, "
+                "whose scores it has, or choose a new file"
+            )
         records = (entry.record for entry in entries[1:])
         self._known = {record["key"]: tuple(record["scores"]) for record in records if "scores" in record}
 

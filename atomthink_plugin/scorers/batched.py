@@ -103,8 +103,8 @@ class BatchedScorer(ABC):
         length, context = reading.encoding.length, self._checkpoint.context
         if context is not None and length > context:
             raise QuestionError(
-                f"question and steps have {length} tokens, the PRM's context is {context}: lower max_steps or "
-                "step_tokens, or name a PRM with a longer context"
+                f"question and steps have {length} tokens, the PRM's context is {context}: name a PRM with a "
+                "longer context, or lower max_steps or step_tokens of the search"
             )
         verdict = await self._verdict(reading, path.depth)
         if not math.isfinite(verdict.value):

@@ -58,10 +58,12 @@ class AskedImages:
         kept = images[:1] if self._rule.use == "first" else []
         if len(kept) < len(images) and not self._warned:
             self._warned = True
+            which = "other images" if kept else "images"
             log.warning(
-                "the profile %s has images.use=%s: steps are scored without the other images of their questions",
+                "the profile %s has images.use=%s: steps are scored without the %s of their questions",
                 self._name,
                 self._rule.use,
+                which,
             )
         return kept
 
