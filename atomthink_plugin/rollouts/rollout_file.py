@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -87,7 +88,9 @@ def read_rollouts(
     """
     if format not in (None, RUN, *ROLLOUT_FORMATS):
         raise AtomThinkError(f"`--from {format}`: the formats are {', '.join((RUN, *ROLLOUT_FORMATS))}")
-    parts = [_contents(source, format, images) for source in sources]
+    _require_different(sources)
+    files = frozenset(map(_stem, sources))
+    parts = [_contents(source, format, images, files) for source in sources]
     formats = dict.fromkeys(part.format for part in parts)
     if len(formats) > 1:
         raise AtomThinkError(f"the files have different formats ({', '.join(formats)}). Read them one by one")
@@ -103,15 +106,26 @@ def read_rollouts(
     return RolloutFileResult(next(iter(formats)), tuple(sets), records, tuple(rejects), notes)
 
 
-def _contents(source: str, format: str | None, images: Path | None) -> _Contents:
+def _require_different(sources: Sequence[str]) -> None:
+    """Raises AtomThinkError if a source is given twice: its candidates would count twice."""
+    places = Counter(Path(source).expanduser().resolve() for source in sources)
+    if repeated := [str(place) for place, count in places.items() if count > 1]:
+        raise AtomThinkError(f"{repeated[0]} is given twice. Leave one out, or its candidates would count twice")
+
+
+def _stem(source: str) -> str:
+    return Path(source).name.removesuffix(".gz").rpartition(".")[0]
+
+
+def _contents(source: str, format: str | None, images: Path | None, files: Collection[str]) -> _Contents:
     folder = Path(source).expanduser()
     if format == RUN or (format is None and _is_run(folder)):
         run = read(folder)
         if format == RUN or any(question.entry is not None for question in run.questions):
             return _of_run(run)
         samples = sorted(map(str, folder.rglob("*_samples_*.jsonl")))
-        return _of_rows(source, [row for file in samples for row in rollout_rows(file, images)], format)
-    return _of_rows(source, list(rollout_rows(source, images)), format)
+        return _of_rows(source, [row for file in samples for row in rollout_rows(file, images)], format, files)
+    return _of_rows(source, list(rollout_rows(source, images)), format, files)
 
 
 def _is_run(folder: Path) -> bool:
@@ -128,12 +142,12 @@ def _of_run(run: RecordedRun) -> _Contents:
     return _Contents(RUN, len(parts), found, rejects, notes)
 
 
-def _of_rows(source: str, rows: Sequence[SourceRow | Reject], format: str | None) -> _Contents:
+def _of_rows(source: str, rows: Sequence[SourceRow | Reject], format: str | None, files: Collection[str]) -> _Contents:
     rejects = [row for row in rows if isinstance(row, Reject)]
     usable = [row for row in rows if isinstance(row, SourceRow)]
     name = format or _detected(source, usable, rejects)
     reader = ROLLOUT_FORMATS[name]
-    used = reader.arranged(usable)
+    used = reader.arranged(usable, files)
     found: list[tuple[str, RolloutSet]] = []
     for row in used:
         try:

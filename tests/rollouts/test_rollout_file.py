@@ -177,3 +177,9 @@ def test_a_thought_and_its_reply_are_parts_of_the_text(text: str) -> None:
 )
 def test_a_single_placeholder_is_cut(given_text: str, expected: str) -> None:
     assert without_placeholder(given_text) == expected
+
+
+def test_a_file_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "a.jsonl", sal("1+1?", "2"))
+    with pytest.raises(AtomThinkError, match="twice"):
+        read_rollouts([source, str(tmp_path / "." / "a.jsonl")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -28,6 +28,8 @@ class RolloutReader(NamedTuple):
         key: Fields with the same values in records of a file that repeat each other. Only one of them is used.
         latest: Whether it is the last of them, because a resumed run appends; else the first.
         order: A field with the number of the candidate, if a file may have them in another order.
+        log: Ending of the names of files that hold the candidates of another file once more, one by one. They are not
+            used where that file is read as well.
         notes: Returns what the user has to know about the questions of a file.
     """
 
@@ -36,11 +38,21 @@ class RolloutReader(NamedTuple):
     key: tuple[str, ...] = ()
     latest: bool = False
     order: str = ""
+    log: str = ""
     notes: Callable[[Sequence[RolloutSet]], list[str]] = no_notes
 
-    def arranged(self, rows: Sequence[SourceRow]) -> list[SourceRow]:
-        """Returns the rows of a file without repeated records, in the order of the candidates."""
+    def arranged(self, rows: Sequence[SourceRow], files: Collection[str] = ()) -> list[SourceRow]:
+        """Returns the rows of a source without repeated records, in the order of the candidates.
+
+        Args:
+            rows: The rows.
+            files: Names of all files that are read, without their endings.
+        """
         kept = list(rows)
+        if self.log:
+            whole = {*files, *(row.split for row in rows)}
+            logs = {f"{name}{self.log}" for name in whole}
+            kept = [row for row in kept if row.split not in logs]
         if self.key:
             found: dict[str, SourceRow] = {}
             for row in reversed(kept) if self.latest else kept:

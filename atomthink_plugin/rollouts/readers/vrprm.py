@@ -1,7 +1,7 @@
 """Rollouts for best-of-N with VRPRM: https://github.com/two-tiger/VRPRM2, `benchmarks/vlmeval_bon`.
 
-`rollouts_nN.jsonl` has a question per line with the texts of its rollouts, its `.candidates.jsonl` a rollout per
-line in the order in which they ended. Files of scores have the same indices and texts with step scores, but not the
+`rollouts_nN.jsonl` has a question per line with the texts of its rollouts. Its `.candidates.jsonl` has the same rollouts,
+one per line in the order in which they ended. Files of scores have the same indices and texts with step scores, but not the
 question: read them together with the rollouts.
 """
 
@@ -81,4 +81,5 @@ READER: Final = RolloutReader(
     key=("index", "candidate_idx"),
     latest=True,
     order="candidate_idx",
+    log=".candidates",
 )

@@ -105,3 +105,17 @@ def test_scores_join_the_candidates_with_the_same_texts(tmp_path: Path) -> None:
             {"visualprm_soft_v1": (0.5, 0.7)},
         ]
         assert [reject.where for reject in found.rejects] == ["a_scores.jsonl:2"]
+
+
+def test_the_candidates_of_a_file_and_of_its_log_count_once(tmp_path: Path) -> None:
+    image_file(tmp_path / "pool" / "images" / "MathVerse" / "1.png")
+    whole = jsonl(tmp_path / "pool" / "rollouts_n2.jsonl", asked("1", rollouts=["a", "b"]))
+    each = [asked("1", candidate_idx=at, rollout=text, error="") for at, text in enumerate("ab")]
+    log = jsonl(tmp_path / "pool" / "rollouts_n2.candidates.jsonl", *each)
+    other = jsonl(tmp_path / "pool" / "more_n1.candidates.jsonl", asked("1", candidate_idx=0, rollout="c", error=""))
+    for sources in ([str(tmp_path / "pool")], [log, whole, other]):
+        found = read_rollouts(sources)
+        assert sorted(all_texts(found.sets)["Question 1?"]) == ["a", "b", "c"]
+        assert any("2 records repeat" in note for note in found.notes)
+    Path(whole).unlink()
+    assert all_texts(read_rollouts([log]).sets) == {"Question 1?": ["a", "b"]}
