@@ -1,8 +1,8 @@
 """Rollouts for best-of-N with VRPRM: https://github.com/two-tiger/VRPRM2, `benchmarks/vlmeval_bon`.
 
-`rollouts_nN.jsonl` has a question per line with the texts of its rollouts. Its `.candidates.jsonl` has the same rollouts,
-one per line in the order in which they ended. Files of scores have the same indices and texts with step scores, but not the
-question: read them together with the rollouts.
+`rollouts_nN.jsonl` has a question per line with the texts of its rollouts. Its `.candidates.jsonl` has the same
+rollouts, one per line in the order in which they ended. Files of scores have the same indices and texts with step
+scores, but not the question: read them together with the rollouts.
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from atomthink_plugin.api import AtomThinkError, Failure, Message, Outcome, Question, Usage
 from atomthink_plugin.rollouts.candidate_verdicts import BY_RULES, judge_candidates
-from atomthink_plugin.rollouts.readers.run_folder import scorer_name
+from atomthink_plugin.rollouts.readers.run_folder import _candidates, scorer_name
 from atomthink_plugin.rollouts.rollout_file import RUN, read_rollouts
 from atomthink_plugin.runtime.journal import Journal
 from atomthink_plugin.searches.beam import beam
@@ -62,6 +63,19 @@ def test_the_chosen_chain_is_among_the_candidates_with_its_scores(
         assert chosen
         assert chosen[0].answer == outcome.answer
         assert all(candidate.text == outcome.text for candidate in chosen)
+
+
+def test_a_candidate_without_a_score_or_a_probability_of_each_step_has_none_of_them(
+    outcomes: list[Outcome | Failure],
+) -> None:
+    outcome = outcomes[0]
+    assert isinstance(outcome, Outcome)
+    first = outcome.rollouts[0].end
+    nodes = tuple(replace(one, score=None, logprob=None) if one.id == first else one for one in outcome.nodes)
+    for rollout, candidate in zip(outcome.rollouts, _candidates(replace(outcome, nodes=nodes), "prm"), strict=True):
+        assert (candidate.logprob is None) == (rollout.end == first)
+        assert bool(candidate.scores) == (rollout.end != first)
+        assert all(len(scores) == len(candidate.steps or ()) for scores in candidate.scores.values())
 
 
 def test_candidates_of_a_run_are_judged_by_equivalence_without_a_benchmark(run: Written) -> None:

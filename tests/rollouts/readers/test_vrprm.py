@@ -89,7 +89,7 @@ def test_scores_join_the_candidates_with_the_same_texts(tmp_path: Path) -> None:
             "best_idx": 0,
             "candidates": [
                 scored("a", 0, [0.5, 0.7]),
-                scored("b", 1, None, "empty rollout"),
+                scored("b", 1, [-2.0, -2.0], "length mismatch"),
                 scored("a", 2, [0.5, 0.7]),
             ],
         },
