@@ -1,4 +1,4 @@
-"""How long `atomthink score` takes for real candidates, anew and from the file of scores.
+"""How long `atomthink score` takes for real candidates, with an empty and with a full file of scores.
 
     python -m benchmarks.score_rollouts --rollouts example_model_solutions.jsonl \
         --json benchmarks/results/score_rollouts.json
@@ -36,7 +36,7 @@ def save_random_prm(folder: Path) -> str:
 
 
 def measure(rollouts: str, questions: int, prm: str, scores: Path) -> dict[str, Any]:
-    """Returns what scoring takes, anew and again."""
+    """Returns what scoring takes, with an empty file of scores and with a full one."""
     seconds, cpu = [], []
     for _ in range(2):
         started, used = time.perf_counter(), time.process_time()

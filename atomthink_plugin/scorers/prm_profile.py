@@ -190,7 +190,7 @@ class ClassesReadOut(_Section):
     @model_validator(mode="after")
     def _has_the_classes(self) -> Self:
         if beyond := [number for number in (*self.good, *self.minus) if number >= self.count]:
-            raise ValueError(f"there are {self.count} classes from 0 on, and {beyond} is none of them")
+            raise ValueError(f"the {self.count} classes are numbered from 0, so there is no class {beyond}")
         return self
 
 

@@ -36,7 +36,7 @@ def best_threshold(solutions: Sequence[JudgedSteps], goal: Goal) -> BestThreshol
     """Returns the threshold with the highest F1; of several, the nearest to 0.5.
 
     Returns:
-        None if the scored solutions have no such F1: there is none of one of the two kinds.
+        None if the scored solutions have no such F1, because one of the two kinds is missing.
     """
     scored = [solution for solution in solutions if solution.scores is not None]
     ends, f1 = _first_error_f1(scored) if goal == "first_error_f1" else _macro_f1(scored)

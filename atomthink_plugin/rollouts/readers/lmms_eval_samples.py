@@ -94,7 +94,7 @@ def _candidate(
 
 
 def _verdict(fields: Mapping[str, Any]) -> bool | None:
-    """Returns the task's verdict. Of several replies it judges one or all, so it is none of each."""
+    """Returns the task's verdict on a single reply, None if it is neither right nor wrong. It judges several as one."""
     scores = (score_of(fields[name]) for name in _VERDICTS if name in fields)
     score = next((score for score in scores if score is not None), None)
     return bool(score) if score in (0, 1) else None

@@ -7,7 +7,7 @@ of a reply, which begins with the steps that were chosen before. Identical candi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import Field
@@ -97,4 +97,8 @@ def _chain(line: list[_VlprmCandidate]) -> RolloutCandidate:
     return RolloutCandidate("\n\n".join(steps), steps, scores=scored)
 
 
-READER: Final = RolloutReader(frozenset({"question", "index", "iteration_history"}), _read)
+def _notes(sets: Sequence[RolloutSet]) -> list[str]:
+    return ["the files have identical candidates once only, so an answer has fewer votes than it was sampled"]
+
+
+READER: Final = RolloutReader(frozenset({"question", "index", "iteration_history"}), _read, notes=_notes)

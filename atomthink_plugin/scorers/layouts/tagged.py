@@ -46,12 +46,12 @@ def tagged_pieces(
 
     Text after a tag belongs to the next step; that after the last tag is left out.
     """
-    ahead, _, behind = layout.step.partition(_TAG)
+    before_tag, _, after_tag = layout.step.partition(_TAG)
     pieces: list[tuple[str, str]] = []
     carried = ""
     for k, step in enumerate(steps, start=1):
         values = {**step_values(layout.step, step, k), "tag": layout.tag}
-        text = "".join(part or "" for part in fill(ahead, asked, **values))
+        text = "".join(part or "" for part in fill(before_tag, asked, **values))
         pieces.append((carried + text, layout.tag))
-        carried = "".join(part or "" for part in fill(behind + layout.between, asked, **values))
+        carried = "".join(part or "" for part in fill(after_tag + layout.between, asked, **values))
     return fill(layout.before, asked), *pieces

@@ -48,6 +48,7 @@ def test_the_candidates_of_a_single_iteration_are_replies(tmp_path: Path) -> Non
     assert len(one.pictures) == 1
     assert isinstance(one.pictures[0], bytes)
     assert [reject.where for reject in found.rejects] == ["results.json:2"]
+    assert len(found.notes) == 1  # identical candidates are in the file once
 
 
 def test_a_reply_of_several_iterations_begins_with_the_chosen_steps(tmp_path: Path) -> None:
