@@ -15,7 +15,7 @@ from atomthink_plugin.scorers.layouts.asked import asked_turn
 from atomthink_plugin.scorers.layouts.layout_encoder import LayoutEncoder
 from atomthink_plugin.scorers.layouts.tagged import tagged
 from atomthink_plugin.scorers.layouts.turns import turns
-from atomthink_plugin.scorers.prm_profile import AskedLayout, TaggedLayout, TurnsLayout
+from atomthink_plugin.scorers.prm_profile import AskedLayout, ChatMarkup, TaggedLayout, TurnsLayout
 from tests.tiny_models import tokenizer
 
 STEPS = ["Step 1: one", "two", "Step 9: three"]
@@ -95,6 +95,11 @@ def test_a_beginning_of_a_sequence_in_the_text_is_not_added_again() -> None:
     encoder: Any = SimpleNamespace(_profile=SimpleNamespace(layout=layout), _bos="<s>")
     assert not LayoutEncoder._adds_specials(encoder, "<s>Q")
     assert LayoutEncoder._adds_specials(encoder, "Q")
+    said = layout.model_copy(update={"role": "assistant"})
+    markup = said.model_copy(update={"chat": ChatMarkup(user="{text}", assistant="{text}", header="")})
+    for chat, added in ((said, False), (markup, True)):  # a chat template writes it itself
+        encoder._profile = SimpleNamespace(layout=chat)
+        assert LayoutEncoder._adds_specials(encoder, "Q") == added
     without: Any = SimpleNamespace(_profile=SimpleNamespace(layout=layout), _bos="")
     assert LayoutEncoder._adds_specials(without, "Q")
 

@@ -11,6 +11,7 @@ import yaml
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.plugins import faults
 from atomthink_plugin.scorers.detect import detect_prm
+from atomthink_plugin.scorers.fingerprints import suggested
 from atomthink_plugin.scorers.prm_profile import Profile
 from atomthink_plugin.scorers.prm_profiled import required_profile
 from atomthink_plugin.scorers.profile_catalogue import PROFILES, all_profiles, profile_named, profile_of
@@ -91,6 +92,28 @@ def test_what_a_checkpoint_looks_like_only_suggests_profiles(
         detect_prm(checkpoint(tmp_path / folder, **config))
 
 
+def test_suggestions_are_the_most_alike_first_and_of_any_size(tmp_path: Path) -> None:
+    assert suggested("me/math-shepherd-mistral-7b-prm-again", {})[0] == "math_shepherd"
+    assert suggested("me/qwen-prm800k-3b", {})[0] == "qwen_prm800k"
+    assert "skywork_o1_open_prm" in suggested("me/skywork-o1-open-prm-qwen-2.5-123456.5b", {})
+    by_class = {"architectures": ["Qwen2ForProcessRewardModel"]}
+    assert suggested("me/math-shepherd-mistral-7b-prm", by_class)[-1] == "math_shepherd"  # after the class
+    assert suggested("me/something-else", {"architectures": ["LlamaForCausalLM"]}) == []
+
+
+def test_a_generative_prm_has_the_scorer_that_asks_it() -> None:
+    assert detect_prm("anything", profile="thinkprm_7b").scorer == "prm_judge"
+    assert detect_prm("anything", profile="math_psa").scorer == "prm_profiled"
+
+
+def test_a_name_in_the_cache_may_have_two_dashes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = Path(written(tmp_path, OWN | {"names": ["me/my--prm"]}))
+    monkeypatch.setitem(PROFILES, "mine", file)
+    found = profile_of("/cache/hub/models--me--my--prm/snapshots/0123abc")
+    assert found is not None
+    assert found.name == "mine"
+
+
 def test_names_of_weights_suggest_profiles(tmp_path: Path) -> None:
     prm = checkpoint(tmp_path / "mine")
     (tmp_path / "mine" / "model.safetensors.index.json").write_text('{"weight_map": {"v_head.summary.bias": "a"}}')
@@ -115,7 +138,8 @@ def test_a_file_of_the_users_own_is_a_profile(tmp_path: Path) -> None:
     found = profile_named(written(tmp_path, OWN))
     assert isinstance(found.model, Profile)
     assert found.model.layout.tag == "<step>"  # type: ignore[union-attr]
-    assert found.digest != profile_named(written(tmp_path, OWN | {"threshold": 0.7}, "other.yaml")).digest
+    assert found.name == "own.yaml"
+    assert found.digest != profile_named(written(tmp_path, OWN | {"threshold": 0.7})).digest
 
 
 def test_all_faults_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
