@@ -32,7 +32,9 @@ TRY, EVALUATE, LOOK, DATA, TRAIN = (
 
 def _shown(default: object) -> Any:
     """Returns a default as a user would type it; empty ones and switches that are off are not shown."""
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default) if default else None
+    if not default:
+        return None
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 app = App(

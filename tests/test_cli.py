@@ -62,6 +62,7 @@ def test_a_commands_help_has_an_example_of_it(words: tuple[str, ...], capsys: py
     assert main([*words, "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"atomthink {' '.join(words)}" in shown.partition("\n")[2]  # the first line is the usage
+    assert "[default: ]" not in " ".join(shown.replace("│", " ").split())
     function = COMMANDS[words].default_command
     written = examples(function.__doc__ or "")
     assert [parsed(example) for example in written] == [function] * len(written)
