@@ -41,6 +41,7 @@ class RunQuestion:
         policy_calls: Samples drawn from policies: steps, and replies outside the chains.
         prm_calls: Scored paths.
         seconds: The latency: seconds from the question's first call to its outcome, with other questions in flight.
+            None if they are not known, as of candidates that were sampled elsewhere.
         stopped: Why the search ended.
         entry: Its record in the journal, or None.
         record: The benchmark's record of the question, empty for tasks that do not log it.
@@ -217,7 +218,7 @@ def _unscored(entry: JournaledQuestion) -> RunQuestion:
         tokens=entry.usage.tokens,
         policy_calls=entry.usage.policy_calls,
         prm_calls=entry.usage.score_calls,
-        seconds=entry.usage.seconds,
+        seconds=entry.usage.seconds or None,
         stopped=entry.stopped,
         entry=entry,
     )
@@ -344,7 +345,7 @@ def _answered(sample: Sample, verdicts: Verdicts, entry: JournaledQuestion | Non
         tokens=usage.tokens if usage is not None else _sampled_tokens(counts),
         policy_calls=counts.get("policy_calls", usage and usage.policy_calls),
         prm_calls=counts.get("score_calls", usage and usage.score_calls),
-        seconds=usage.seconds if usage is not None else None,
+        seconds=(usage.seconds or None) if usage is not None else None,
         stopped=counts.get("stopped") or None,
         entry=entry,
         record=record,

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -131,7 +132,8 @@ def _outcome(
             score_calls=sum(map(len, counted)),
             generated=sum(one.tokens or 0 for one in asked.candidates),
         ),
-        nodes=nodes.finished(),
+        # A search counts what it cannot score as 0; here, it has no score.
+        nodes=tuple(node if node.rejected is None else replace(node, score=None) for node in nodes.finished()),
         rollouts=tuple(
             Rollout(end, _mean_logprob(one), one.tokens or 0, 0.0)
             for end, one in zip(ends, asked.candidates, strict=True)

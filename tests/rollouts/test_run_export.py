@@ -51,6 +51,8 @@ def test_candidates_are_paths_of_a_tree_with_their_scores(tmp_path: Path) -> Non
         "It is 2.": 0.9,
     }
     assert "too long" in str(nodes["I do not know."].rejected)
+    assert nodes["I do not know."].score is None
+    assert run.latency is None
     assert nodes["Add."].multiplicity == 2
     assert [rollout.end for rollout in outcome.rollouts] == [
         nodes[text].id for text in ("It is 3.", "It is 2.", "I do not know.")
