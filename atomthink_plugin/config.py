@@ -251,7 +251,7 @@ def scorer_plan(typed: Mapping[str, Any], defaults: Mapping[str, Any] | None = N
     common = _common({name: given[name] for name in ("prm", "scorer") if name in given})
     if common.prm is None and common.scorer is None:
         raise AtomThinkError(f"no scorer is named: pass `--prm CHECKPOINT`; scorers: {', '.join(offers.scorers)}")
-    kind = common.scorer or _detected(common.prm or "", given).scorer
+    kind = common.scorer or _detected(common.prm or "", given, offers).scorer
     chosen = scorer_choice(kind, offers.scorers, offers.policies, given)
     elsewhere = _places(scorer_arguments(offers.scorers, offers.policies))
     reject_unknown(given, {"scorer", *chosen.names}, elsewhere)
@@ -315,7 +315,7 @@ def _scorer(common: RunArguments, kind: SearchKind, offers: Registry, typed: Map
             f"`search={common.search or 'beam'}` scores steps and no scorer is named: pass `prm=CHECKPOINT`, or "
             f"`scorer=confidence` for the policy's own confidence; scorers: {', '.join(offers.scorers)}"
         )
-    name = common.scorer or _detected(common.prm or "", typed).scorer
+    name = common.scorer or _detected(common.prm or "", typed, offers).scorer
     return scorer_choice(name, offers.scorers, offers.policies, typed)
 
 
@@ -332,8 +332,10 @@ def _check_scope(
     )
 
 
-def _detected(prm: str, typed: Mapping[str, Any]) -> DetectedPrm:
+def _detected(prm: str, typed: Mapping[str, Any], offers: Registry) -> DetectedPrm:
     """Returns how a PRM is read, in this process or, with `prm_base_url=`, where it is served."""
+    known = _places(scorer_arguments(offers.scorers, offers.policies))
+    reject_unknown((name for name in typed if name.startswith("prm_")), known, {})  # a mistyped prm_profile= ends here
     revision, profile = (convert(name, typed.get(name), str | None) for name in ("prm_revision", "prm_profile"))
     found = detect_prm(prm, revision, profile)
     if "prm_base_url" not in typed or found.scorer == "prm_judge":  # a critic is served as any policy is

@@ -67,6 +67,11 @@ def test_what_cannot_be_used_is_refused_before_anything_is_loaded(typed: dict[st
         planned(**typed)
 
 
+def test_a_mistyped_profile_is_named_before_the_checkpoint_is_looked_at() -> None:
+    with pytest.raises(AtomThinkError, match="`prm_profil` .*`prm_profile`"):
+        scorer_plan({"prm": "no/such-checkpoint", "prm_profil": "math_psa"})
+
+
 def test_a_chain_critic_takes_every_search_over_chains() -> None:
     for search in ("best_of_n", "weighted", "refined_best_of_n"):
         assert planned(prm_profile="vrprm_v2", search=search).critic is not None
