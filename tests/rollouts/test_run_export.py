@@ -59,6 +59,13 @@ def test_candidates_are_paths_of_a_tree_with_their_scores(tmp_path: Path) -> Non
     ]
 
 
+def test_a_wrong_choice_is_a_wrong_answer_of_the_run(tmp_path: Path) -> None:
+    scores = CandidateScores("prm", [[(0.5, 0.9), (0.5, 0.1), "too long"]], Usage())
+    write_run(tmp_path / "run", SETS, scores, "min", "the file")
+    (question,) = read(tmp_path / "run").questions
+    assert question.correct is False
+
+
 def test_critiques_are_at_their_steps(tmp_path: Path) -> None:
     scores = CandidateScores("prm", SCORES.scores, Usage(), [[("fine", "wrong"), ("fine", "right"), ()]])
     write_run(tmp_path / "run", SETS, scores, "min", "the file")

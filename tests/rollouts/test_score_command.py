@@ -170,7 +170,7 @@ def test_a_published_prm_is_used_as_its_authors_do_unless_the_user_says_otherwis
     plan = SimpleNamespace(kind="published", identity={}, make=Published)
     monkeypatch.setattr(score_command, "read_prms", lambda typed: [NamedPrm("PRM", cast(ScorerPlan, plan))])
     asked = {"index": 0, "vlmeval_dataset": "sums", "policy_model": "scripted", "question": "1 + 1?", "answer": "2"}
-    source = lines(tmp_path / "r.jsonl", [{**asked, "rollouts": ["Read.\nAdd.\nThe answer is 2."]}])
+    source = lines(tmp_path / "r.jsonl", [{**asked, "rollouts": ["Read.\n\nAdd.\nThe answer is 2."]}])
     report = score_rollouts([source], ["PRM"], **options, run=tmp_path / "runs")
     assert [len(scores) for own in report.scores[0].scores for scores in own] == [steps]
     assert read(tmp_path / "runs" / "PRM").settings["search"]["aggregate"] == shown

@@ -23,5 +23,6 @@ def test_a_text_is_split_where_it_says(split: Split, steps: tuple[str, ...]) -> 
 
 
 def test_steps_of_the_file_are_kept() -> None:
-    asked = RolloutSet("q", "?", (RolloutCandidate("a\nb", ("a b",)), RolloutCandidate("a\nb"), RolloutCandidate("")))
-    assert [one.steps for one in with_steps(asked, "line").candidates] == [("a b",), ("a", "b"), ()]
+    known = (RolloutCandidate("a\nb", ("a b",)), RolloutCandidate("a\nb", ()))
+    asked = RolloutSet("q", "?", (*known, RolloutCandidate("a\nb"), RolloutCandidate("")))
+    assert [one.steps for one in with_steps(asked, "line").candidates] == [("a b",), (), ("a", "b"), ()]
