@@ -68,7 +68,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_loaded(typed: dict[st
 
 
 def test_a_mistyped_profile_is_named_before_the_checkpoint_is_looked_at() -> None:
-    with pytest.raises(AtomThinkError, match="`prm_profil` .*`prm_profile`"):
+    with pytest.raises(AtomThinkError, match=r"`prm_profil` .*`prm_profile`"):
         scorer_plan({"prm": "no/such-checkpoint", "prm_profil": "math_psa"})
 
 
