@@ -176,6 +176,49 @@ def test_a_published_prm_is_used_as_its_authors_do_unless_the_user_says_otherwis
     assert read(tmp_path / "runs" / "PRM").settings["search"]["aggregate"] == shown
 
 
+class Prefers:
+    """A PRM that gives a high score to steps with a word."""
+
+    def __init__(self, word: str, identity: str = "weights") -> None:
+        self.word, self.identity, self.calls = word, identity, 0
+
+    async def score(self, path: EnginePath) -> Score:
+        self.calls += 1
+        return Score(0.9 if self.word in path.steps[-1].text else 0.1, Usage(score_calls=1))
+
+
+def named_prm(name: str, scorer: Prefers, **arguments: str) -> NamedPrm:
+    return NamedPrm(name, cast(ScorerPlan, SimpleNamespace(kind="x", identity=arguments, make=lambda: scorer)))
+
+
+LABELLED = {"question": "1 + 1?", "answer": "2", "solutions_splits": [["It is two."], ["The answer is 3."]]}
+
+
+def test_each_prm_chooses_by_its_own_scores_and_the_verdicts_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = lines(
+        tmp_path / "r.jsonl", [{**LABELLED, "labels": [1, 0]}, {**LABELLED, "question": "?", "labels": [1, 0]}]
+    )
+    prms = [named_prm("A", Prefers("two"), kind="a"), named_prm("B", Prefers("3"), kind="b")]
+    monkeypatch.setattr(score_command, "read_prms", lambda typed: prms)
+    report = score_rollouts([source], ["A", "B"], n="2", aggregate="mean")
+    best = {one.rule.by.prm: one.accuracy[0] for one in report.points if one.rule.by and one.rule.kind == "best_of_n"}
+    assert best == {"A": 1.0, "B": 0.0}
+
+
+def test_scores_are_kept_by_the_arguments_and_the_weights_of_a_prm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = lines(tmp_path / "r.jsonl", [{**LABELLED, "labels": [1, 0]}])
+    for weights, dtype, calls in (("w", "a", 2), ("w", "a", 0), ("other", "a", 2), ("w", "b", 2), ("other", "a", 0)):
+        scorer = Prefers("two", weights)
+        named = [named_prm("A", scorer, dtype=dtype)]
+        monkeypatch.setattr(score_command, "read_prms", lambda typed, named=named: named)
+        score_rollouts([source], ["A"])
+        assert scorer.calls == calls
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
