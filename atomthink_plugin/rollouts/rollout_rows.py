@@ -18,6 +18,9 @@ from atomthink_plugin.rollouts.zip_members import read_member
 from atomthink_plugin.source_rows import SourceRow, open_source
 
 _PICKLES: Final = (".pkl", ".pickle", ".pk", ".pt", ".pth")
+KEPT_SCORES: Final = ".scores.jsonl"
+"""Ending of the file that keeps the scores of candidates; a folder's candidates are not in it."""
+
 _LONGEST_CELL: Final = 2**31 - 1
 
 
@@ -51,7 +54,8 @@ def _files(path: Path) -> list[Path]:
         return [path] if _kind(path) in _OPENERS else []
     if not path.is_dir() or any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
         return []
-    return [file for file in sorted(path.iterdir()) if file.is_file() and _kind(file) in _OPENERS]
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and _kind(file) in _OPENERS]
+    return [file for file in files if not file.name.endswith(KEPT_SCORES)]
 
 
 def _kind(file: Path) -> str:

@@ -18,6 +18,7 @@ from atomthink_plugin.rollouts.candidate_scores import CandidateScores, count_al
 from atomthink_plugin.rollouts.candidate_verdicts import JudgedSets, judge_candidates
 from atomthink_plugin.rollouts.prm_option import NamedPrm, read_prms
 from atomthink_plugin.rollouts.rollout_file import read_rollouts
+from atomthink_plugin.rollouts.rollout_rows import KEPT_SCORES
 from atomthink_plugin.rollouts.rollout_set import RolloutSet
 from atomthink_plugin.rollouts.run_export import run_folder, write_run
 from atomthink_plugin.rollouts.score_file import CandidateScoreFile
@@ -171,7 +172,7 @@ def _beside(source: str) -> Path:
     path = Path(source).expanduser()
     if not path.exists():
         raise AtomThinkError(f"`{source}` is no file of this machine: name a file for its scores with `--scores FILE`")
-    return path.with_name(f"{path.resolve().name}.scores.jsonl")
+    return path.with_name(path.resolve().name + KEPT_SCORES)
 
 
 def _scores(sets: Sequence[RolloutSet], prm: NamedPrm, file: Path | None, split: Split | None) -> _Scored:

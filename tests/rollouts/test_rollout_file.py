@@ -32,6 +32,7 @@ def test_the_same_records_are_read_from_every_kind_of_file(tmp_path: Path) -> No
     (tmp_path / "folder").mkdir()
     jsonl(tmp_path / "folder" / "1.jsonl", records[0])
     json_list(tmp_path / "folder" / "2.json", records[1])
+    jsonl(tmp_path / "folder" / "1.jsonl.scores.jsonl", {"key": "kept by an earlier run"})
     datasets.Dataset.from_list(records).to_parquet(str(tmp_path / "c.parquet"))
     expected = {"1+1?": ["2", "3"], "2+2?": ["4"]}
     for source in (plain, str(tmp_path / "b.jsonl.gz"), str(tmp_path / "c.parquet"), str(tmp_path / "folder")):
