@@ -127,7 +127,7 @@ def test_finished_paths_are_sorted_by_the_criterion_of_the_search() -> None:
 def _answered(outcome: Outcome) -> Any:
     class Answer:
         text, options, target, reply = "", (), None, ""
-        extracted = rule = failed = tokens = policy_calls = prm_calls = seconds = stopped = None
+        entry = extracted = rule = failed = tokens = policy_calls = prm_calls = seconds = stopped = None
 
     answer: Any = Answer()
     answer.outcome = outcome
