@@ -99,9 +99,9 @@ def test_a_critic_with_the_plan_of_the_run_shares_its_policy(monkeypatch: pytest
     assert isinstance(shared.scorer, PrmJudge)
     assert shared.scorer.critic is shared.policy
     assert shared.roles == {}
-    apart = build(planned(prm="own", prm_profile="prompted_critic", prm_device="cuda:1"))
+    separate = build(planned(prm="own", prm_profile="prompted_critic", prm_device="cuda:1"))
     assert made == ["own", "own", "own"]
-    assert apart.scorer is not None
+    assert separate.scorer is not None
 
 
 def test_changed_critiques_keep_the_rules_of_a_profile() -> None:

@@ -133,7 +133,7 @@ def score_solutions(
 ) -> list[StepScores]:
     """Scores every step as a search would. Solutions whose scores are in the file are not scored again.
 
-    Solutions that a scorer cannot tell apart are scored once.
+    Solutions with the same images, question and steps are scored once.
 
     Args:
         solutions: The solutions.

@@ -58,7 +58,7 @@ def _classes(config: Mapping[str, Any]) -> set[str]:
 
 
 def _file_marks(prm: str) -> Iterator[str]:
-    """Yields special tokens and weights of a local checkpoint that tell PRMs apart."""
+    """Yields special tokens and weights of a local checkpoint by which PRMs can be recognised."""
     folder = Path(prm).expanduser()
     for name in ("tokenizer.json", "added_tokens.json", "model.safetensors.index.json"):
         file = folder / name

@@ -1,4 +1,4 @@
-"""PRMs of profiles on a scripted server with a tiny model behind it; on real servers in tests/vllm."""
+"""PRMs of profiles on a fake server that runs a tiny model. The tests with real vLLM servers are in tests/vllm."""
 
 from __future__ import annotations
 
