@@ -19,8 +19,9 @@ from atomthink_plugin.inference.embedding import mean_states
 from atomthink_plugin.inference.encoding import Encoder, Encoding, group
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.inference.forward_passes import forward_passes
+from atomthink_plugin.inference.model_calls import CannotForkError
 from atomthink_plugin.inference.policy_trial import Trial, first_fault, trials
-from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB, CannotForkError
+from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.sampling import Completion, Draw
 from atomthink_plugin.inference.trial import reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher

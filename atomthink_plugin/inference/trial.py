@@ -9,7 +9,8 @@ from PIL import Image as Pictures
 from atomthink_plugin.api import AtomThinkError, Message, Question
 from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.memory import out_of_memory
-from atomthink_plugin.inference.prefix_cache.reader import ACCELERATOR, CannotForkError
+from atomthink_plugin.inference.model_calls import CannotForkError
+from atomthink_plugin.inference.prefix_cache.reader import ACCELERATOR
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -20,7 +20,8 @@ from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoding, collate, group
 from atomthink_plugin.inference.forward_passes import forward_passes
-from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB, CannotForkError, PrefixReader
+from atomthink_plugin.inference.model_calls import CannotForkError
+from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB, PrefixReader
 from atomthink_plugin.inference.trial import STEPS, questions, reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher
 

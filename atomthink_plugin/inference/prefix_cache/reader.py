@@ -7,7 +7,6 @@ about the same image.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,8 +23,9 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import CROSS, Encoding, collate, group
 from atomthink_plugin.inference.memory import out_of_memory
+from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls
 from atomthink_plugin.inference.prefix_cache.cache import RoomyLayer, roomy_cache, with_room
-from atomthink_plugin.inference.prefix_cache.tree import PrefixTree, common
+from atomthink_plugin.inference.prefix_cache.tree import PrefixTree, TensorStates, common
 
 CACHE_GIB: Final = 4.0
 """GiB of keys and values that a policy or a PRM keeps between batches."""
@@ -41,15 +41,8 @@ _CROSSES: Final = Version("5.18")
 
 _FORKABLE: Final = {"full_attention", "sliding_attention"}
 
-_CACHE: Final = ("cache", "past_key_values")
-"""What a forward pass calls its cache: transformers from 5.24 on, and before."""
-
 ACCELERATOR: Final[tuple[type[Exception], ...]] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
 """Behind such an error (torch 2.8 on) the device takes nothing more from this process: no other way is left."""
-
-
-class CannotForkError(Exception):
-    """A model's states cannot be cut and joined; the message says why."""
 
 
 @dataclass
@@ -97,23 +90,18 @@ class PrefixReader:
 
     def __init__(self, checkpoint: Checkpoint, limit: int) -> None:
         self._checkpoint = checkpoint
-        self._model: Any = checkpoint.model
         config = checkpoint.model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ())
         if kinds - _FORKABLE:
             raise CannotForkError(f"it has layers of type {', '.join(sorted(kinds - _FORKABLE))}")
-        takes = inspect.signature(checkpoint.model.forward).parameters
-        self._named = next((name for name in _CACHE if name in takes), "")
-        if not self._named or "position_ids" not in takes:
-            raise CannotForkError("its forward pass takes no cache or no positions")
-        self._keeps = "logits_to_keep" in takes
+        self._calls = ModelCalls(checkpoint)
         self._crossing = frozenset(getattr(config, "cross_attention_layers", None) or ())
         if self._crossing and Version(_RELEASE) < _CROSSES:
             raise CannotForkError(f"transformers {_RELEASE} reads it at once only, {_CROSSES} in parts too")
         self._window: int | None = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
         self._rehearsed: set[bool] = set()
         self._last = sys.maxsize if checkpoint.context is None else checkpoint.context - 1
-        self.tree = PrefixTree(limit)
+        self.tree: PrefixTree[TensorStates] = PrefixTree(limit)
 
     def read(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Batch:
         """Reads prompts of one structure.
@@ -127,8 +115,8 @@ class PrefixReader:
         self._rehearse(prompts[0])
         read, looked = [0] * len(prompts), [0] * len(prompts)
         first, longer = [], []
-        for family in _families(prompts):
-            shared = _shared([ids_of(prompts[at])[: known[at]] for at in family])
+        for family in families(prompts):
+            shared = shared_ids([ids_of(prompts[at])[: known[at]] for at in family])
             payer = family[0]
             before = self.tree.known(prompts[payer].root, shared)
             if before < max(prompts[payer].settled, 1):
@@ -161,7 +149,7 @@ class PrefixReader:
     def advance(self, batch: Batch, tokens: torch.Tensor) -> None:
         """Feeds one more token to every row, `[rows]`, and replaces the logits by those after it."""
         batch.mask = functional.pad(batch.mask, (0, 1), value=1)
-        output = self._forward(
+        output = self._calls.forward(
             input_ids=tokens[:, None],
             attention_mask=batch.mask,
             position_ids=batch.positions[:, None],
@@ -176,28 +164,29 @@ class PrefixReader:
         """Keeps the states of the last `len(ids)` tokens of a row, which were decoded after its prompt."""
         if ids:
             states = torch.stack([half[row, :, -len(ids) :] for half in self._halves(batch.cache)])
-            self.tree.insert(prompt.root, (*ids_of(prompt), *ids), states)
+            self.tree.insert(prompt.root, (*ids_of(prompt), *ids), TensorStates(states))
 
     def _prefill(self, prompts: Sequence[Encoding]) -> None:
         """Reads the beginnings of prompts, images included, and keeps them."""
         # Padding on the right leaves every real token's position and attention as they are alone.
         inputs = collate(prompts, self._checkpoint, "right")
         cache = roomy_cache()
-        self._forward(**inputs, cache=cache, keep=1)
+        self._calls.forward(**inputs, cache=cache, keep=1)
         if self._halves(cache)[0].shape[2] != inputs["input_ids"].shape[1]:
             raise CannotForkError("it turns an image's one token into several")
         states = self._stack(cache, inputs["input_ids"].shape[1])
-        shift = self._shift(prompts)
+        shift = self._calls.shift(prompts)
         for row, prompt in enumerate(prompts):
             rows = {layer: _row(cache, layer, row) for layer in self._crossing if layer < len(cache.layers)}
             static = {layer: pair for layer, pair in rows.items() if pair is not None}
             self.tree.describe(prompt.root, shift[row], static)
-            self.tree.insert(prompt.root, ids_of(prompt), states[:, row, :, : prompt.length])
+            self.tree.insert(prompt.root, ids_of(prompt), TensorStates(states[:, row, :, : prompt.length]))
 
     def _extend(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Batch:
         """Joins what the tree knows of each prompt and reads the rest."""
         rows = [ids_of(prompt) for prompt in prompts]
-        pieces = [self.tree.find(p.root, ids[:bound]) for p, ids, bound in zip(prompts, rows, known, strict=True)]
+        found = [self.tree.find(p.root, ids[:bound]) for p, ids, bound in zip(prompts, rows, known, strict=True)]
+        pieces = [[states.tensor[:, :, :count] for states, count in row] for row in found]
         cached = [sum(piece.shape[2] for piece in row) for row in pieces]
         if self._window is not None:
             cached = self._close(prompts, cached)
@@ -219,7 +208,7 @@ class PrefixReader:
         cross = [p.tokens[CROSS][:, -1:] for p in prompts if CROSS in p.tokens]
         seen = torch.cat(cross).to(device) if cross else None
         wanted = max(len(row) - bound for row, bound in zip(rows, known, strict=True))
-        output = self._forward(
+        output = self._calls.forward(
             input_ids=ids.to(device),
             attention_mask=mask,
             position_ids=positions,
@@ -229,7 +218,7 @@ class PrefixReader:
         )
         states = self._stack(cache, new)
         for at, row in enumerate(rows):
-            self.tree.insert(prompts[at].root, row, states[:, at, :, -rest[at] :])
+            self.tree.insert(prompts[at].root, row, TensorStates(states[:, at, :, -rest[at] :]))
         return Batch(cache, mask, output.logits[:, -wanted:], positions[:, -1] + 1, seen, rest, [])
 
     def _close(self, prompts: Sequence[Encoding], cached: Sequence[int]) -> list[int]:
@@ -255,7 +244,9 @@ class PrefixReader:
         if (prompt.images > 0) in self._rehearsed or middle > prompt.length - 2:
             return
         count = min(prompt.length - middle, _COMPARED)
-        whole = self._forward(cache=None, **collate([prompt], self._checkpoint, "right"), keep=count).logits[0, -count:]
+        whole = self._calls.forward(cache=None, **collate([prompt], self._checkpoint, "right"), keep=count).logits[
+            0, -count:
+        ]
         parts = self._in_parts(prompt, middle)[-count:]
         far = (whole.float().softmax(-1) - parts.float().softmax(-1)).abs().sum(-1).mean() / 2
         allowed = _FAR[whole.dtype == torch.float32]
@@ -282,29 +273,6 @@ class PrefixReader:
             raise CannotForkError(f"it cannot read a prompt in parts: {error}") from error
         finally:
             self.tree = kept
-
-    def _forward(
-        self,
-        *,
-        keep: int,
-        cache: DynamicCache | None = None,
-        position_ids: torch.Tensor | None = None,
-        **inputs: Any,
-    ) -> Any:
-        inputs[self._named] = cache
-        if self._keeps:
-            inputs["logits_to_keep"] = keep
-        if position_ids is not None:
-            turned = hasattr(getattr(self._model, "model", None), "rope_deltas")
-            inputs["position_ids"] = position_ids.expand(3, -1, -1) if turned else position_ids
-        return self._model(**inputs, use_cache=True)
-
-    def _shift(self, prompts: Sequence[Encoding]) -> list[int]:
-        """Offset that images add to the positions of the text after them (M-RoPE), for each row of the last prefill."""
-        deltas = getattr(getattr(self._model, "model", None), "rope_deltas", None)
-        if deltas is None or prompts[0].images == 0:  # without images the last call's deltas are still there
-            return [0] * len(prompts)
-        return [int(delta) for delta in deltas.flatten().tolist()]
 
     def _halves(self, cache: DynamicCache) -> list[torch.Tensor]:
         """Keys and values of the layers that grow with the text, `[rows, heads, tokens, width]` each."""
@@ -334,16 +302,16 @@ class PrefixReader:
         return cache
 
 
-def _families(prompts: Sequence[Encoding]) -> list[list[int]]:
-    """Prompts with the same images and question, by index."""
+def families(prompts: Sequence[Encoding]) -> list[list[int]]:
+    """Returns the indices of prompts with the same images and question together."""
     families: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for at, prompt in enumerate(prompts):
         families.setdefault((prompt.root, ids_of(prompt)[: prompt.question]), []).append(at)
     return list(families.values())
 
 
-def _shared(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """What all rows begin with."""
+def shared_ids(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Returns what all rows begin with."""
     shared = rows[0]
     for row in rows[1:]:
         shared = shared[: common(shared, row)]

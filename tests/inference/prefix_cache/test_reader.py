@@ -12,7 +12,8 @@ import torch
 from atomthink_plugin.api import AtomThinkError, Path
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.encoding import Encoder, Encoding, text_encoding
-from atomthink_plugin.inference.prefix_cache.reader import CannotForkError, PrefixReader, ids_of
+from atomthink_plugin.inference.model_calls import CannotForkError
+from atomthink_plugin.inference.prefix_cache.reader import PrefixReader, ids_of
 from tests.tiny_models import gemma3, llava, loaded, mllama, paligemma, picture, question
 
 ASKED = list(range(20, 60))

@@ -1,0 +1,207 @@
+"""Attention of a forward pass in a few dense calls: each covers neighbouring extents of one size, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+import torch
+
+from atomthink_plugin.inference.slots.allocator import Extent
+from atomthink_plugin.inference.slots.attention import merged
+from atomthink_plugin.inference.slots.attention_kernel import attention_with_lse
+from atomthink_plugin.inference.slots.pool import Run
+from atomthink_plugin.inference.slots.row import Chunk, Row
+
+_FEW: Final = 8
+"""Queries up to which extents share a call whatever their numbers of queries; above, up to the next power of two."""
+
+_GAP: Final = 4
+"""Unused extents in a row that a call with few queries computes for nothing, rather than being two calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """Queries that attend to one extent.
+
+    Attributes:
+        extent: Where the keys and values are.
+        seen: Tokens of the extent that the first query sees.
+        queries: Their places in the forward pass.
+        causal: Whether each query sees one token more than the one before it.
+    """
+
+    extent: Extent
+    seen: int
+    queries: range | list[int]
+    causal: bool
+
+    @property
+    def longest(self) -> int:
+        return self.seen + (len(self.queries) - 1 if self.causal else 0)
+
+
+class _Call:
+    """Queries over neighbouring extents of one slab.
+
+    Args:
+        views: By place, with similar numbers of queries.
+        dtype: Of the model.
+        device: Where the pool is.
+        fixed: Whether its shapes stay as they are when rows become longer.
+    """
+
+    def __init__(self, views: Sequence[_View], dtype: torch.dtype, device: torch.device, fixed: bool) -> None:
+        first = views[0].extent
+        self._start, self._capacity = first.start, first.capacity
+        self._count = views[-1].extent.slot - first.slot + 1
+        self._most = max(len(view.queries) for view in views)
+        self._longest = self._capacity if fixed else max(view.longest for view in views)
+        self._fixed = fixed
+        index = torch.zeros(self._count, self._most, dtype=torch.long)
+        seen = torch.ones(self._count, self._most, dtype=torch.long)
+        for view in views:
+            slot, count = view.extent.slot - first.slot, len(view.queries)
+            index[slot, :count] = torch.tensor(view.queries)
+            seen[slot, :count] = view.seen + (torch.arange(count) if view.causal else 0)
+        self.slots = [view.extent.slot - first.slot for view in views]
+        self._index = index.flatten().to(device)
+        self._bias: torch.Tensor | None = None
+        if fixed or any(view.causal for view in views) or bool((seen != self._longest).any()):
+            self._bias = self._bias_of(seen, dtype).to(device)
+        self._next = (torch.arange(self._count) * self._capacity + seen[:, 0]).to(device)
+
+    def places(self, views: Sequence[_View]) -> Iterator[tuple[int, int]]:
+        """Yields each query with its place in what `attend` returns."""
+        for slot, view in zip(self.slots, views, strict=True):
+            yield from zip(view.queries, range(slot * self._most, (slot + 1) * self._most), strict=False)
+
+    @property
+    def size(self) -> int:
+        """Rows that `attend` returns, padding included."""
+        return self._count * self._most
+
+    def attend(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns attention `[size, query heads, value width]` and log-sum-exp `[size, query heads]`."""
+        heads, (_, query_heads, width) = keys.shape[1], queries.shape
+        groups = query_heads // heads
+        # Query heads that share a head of keys become further queries of that head: nothing is repeated.
+        asked = queries[self._index].view(self._count, self._most, heads, groups, width)
+        asked = asked.permute(0, 2, 3, 1, 4).reshape(self._count, heads, groups * self._most, width)
+        bias = None if self._bias is None else self._bias[..., : self._longest]
+        if bias is not None and self._most > 1 and groups > 1 and bias.shape[2] > 1:
+            bias = bias.repeat(1, 1, groups, 1)
+        out, lse = attention_with_lse(asked, self._extents(keys), self._extents(values), bias, scale)
+        out = out.reshape(self._count, heads, groups, self._most, -1).permute(0, 3, 1, 2, 4)
+        lse = lse.reshape(self._count, heads, groups, self._most).permute(0, 3, 1, 2)
+        return out.reshape(self.size, query_heads, -1), lse.reshape(self.size, query_heads)
+
+    def lengthen(self) -> None:
+        """Lets the only query of each extent see one more token."""
+        assert self._bias is not None
+        self._bias.view(-1).index_fill_(0, self._next.clamp(max=self._bias.numel() - 1), 0.0)
+        self._next += 1
+        if not self._fixed:
+            self._longest += 1
+
+    def _bias_of(self, seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        if bool((seen == seen[:, :1]).all()):
+            seen = seen[:, :1]
+        hidden = torch.arange(self._capacity) >= seen[..., None]
+        return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, -torch.inf)[:, None]
+
+    def _extents(self, states: torch.Tensor) -> torch.Tensor:
+        """Returns the extents' states as a view, `[count, heads, longest, width]`."""
+        region = states[self._start : self._start + self._count * self._capacity]
+        return region.view(self._count, self._capacity, *states.shape[1:])[:, : self._longest].transpose(1, 2)
+
+
+class _Part:
+    """Calls that answer all queries of a forward pass."""
+
+    def __init__(
+        self, views: Sequence[_View], tokens: int, dtype: torch.dtype, device: torch.device, fixed: bool
+    ) -> None:
+        self.calls, back, at = [], torch.zeros(tokens, dtype=torch.long), 0
+        for group in _groups(views):
+            call = _Call(group, dtype, device, fixed)
+            queries, places = zip(*call.places(group), strict=True)
+            back[list(queries)] = torch.tensor(places) + at
+            at += call.size
+            self.calls.append(call)
+        self._back = None if torch.equal(back, torch.arange(at)) else back.to(device)
+
+    def attend(
+        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns attention and log-sum-exp by the order of the queries."""
+        parts = [call.attend(queries, keys, values, scale) for call in self.calls]
+        out, lse = parts[0]
+        if len(parts) > 1:
+            out, lse = torch.cat([one for one, _ in parts]), torch.cat([one for _, one in parts])
+        return (out, lse) if self._back is None else (out[self._back], lse[self._back])
+
+
+class DensePlan:
+    """The plan of a forward pass for devices without a kernel for sequences of different lengths.
+
+    Attributes:
+        places: See `AttentionPlan`.
+
+    Args:
+        chunks: What each row reads.
+        dtype: Of the model.
+        device: Where the pool is.
+        fixed: Whether shapes stay as they are when rows become longer, as a captured graph needs it.
+    """
+
+    def __init__(self, chunks: Sequence[Chunk], dtype: torch.dtype, device: torch.device, fixed: bool = False) -> None:
+        places: list[int] = []
+        own: list[_View] = []
+        shared: dict[tuple[int, int], tuple[Run, list[int]]] = {}
+        for chunk in chunks:
+            row, count = chunk.row, len(chunk.ids)
+            queries = range(len(places), len(places) + count)
+            begin = row.own.start + row.length
+            places += range(begin, begin + count)
+            own.append(_View(row.own, row.length + 1, queries, causal=True))
+            shared.setdefault(_prefix(row), (row.shared, []))[1].extend(queries)
+        begun = [_View(run.extent, len(run), queries, causal=False) for run, queries in shared.values()]
+        self.places = torch.tensor(places, device=device)
+        self._own, self._shared = (_Part(views, len(places), dtype, device, fixed) for views in (own, begun))
+
+    def attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
+        """See `AttentionPlan`."""
+        shared = self._shared.attend(queries, keys, values, scale)
+        return merged(shared, self._own.attend(queries, keys, values, scale))
+
+    def advance(self) -> None:
+        """Makes it the plan of the next forward pass if each row has read one token and reads one more."""
+        self.places += 1
+        for call in self._own.calls:
+            call.lengthen()
+
+
+def _prefix(row: Row) -> tuple[int, int]:
+    return row.shared.start, len(row.shared)
+
+
+def _groups(views: Sequence[_View]) -> Iterator[list[_View]]:
+    """Divides views into those that one call answers: neighbours in one slab with similar numbers of queries."""
+
+    def kind(view: _View) -> tuple[int, int, int]:
+        count = len(view.queries)
+        return view.extent.slab.start, view.extent.capacity, _FEW if count <= _FEW else count.bit_length() + _FEW
+
+    for (_, _, most), alike in groupby(sorted(views, key=lambda view: (kind(view), view.extent.slot)), key=kind):
+        gap, group = _GAP if most == _FEW else 0, list[_View]()
+        for view in alike:
+            if group and not 0 < view.extent.slot - group[-1].extent.slot <= gap + 1:
+                yield group
+                group = []
+            group.append(view)
+        yield group

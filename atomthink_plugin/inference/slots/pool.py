@@ -1,0 +1,170 @@
+"""Keys and values of all tokens that a model has read, in two tensors: extents of them are shared and forked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from atomthink_plugin.inference.slots.allocator import Allocator, Extent, PoolFullError
+
+_FIRST_BYTES: Final = 2**25
+"""Bytes of a pool that grows, at its beginning."""
+
+_GROWTH: Final = 1.5
+"""By how much a pool that grows does so at least."""
+
+
+@dataclass(frozen=True)
+class PoolShape:
+    """What one token needs in a pool.
+
+    Attributes:
+        layers: Layers of the model.
+        heads: Heads of keys and values.
+        key_width: Numbers of a key.
+        value_width: Numbers of a value.
+        dtype: Their precision.
+        device: Where the model runs.
+    """
+
+    layers: int
+    heads: int
+    key_width: int
+    value_width: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's keys and values in all layers."""
+        return self.layers * self.heads * (self.key_width + self.value_width) * self.dtype.itemsize
+
+
+class Run:
+    """Consecutive tokens in an extent; a node of the prefix tree holds one.
+
+    Args:
+        pool: The pool.
+        extent: Where they are; this run counts as one of its users.
+        offset: Tokens of the extent before them.
+        length: How many they are.
+    """
+
+    def __init__(self, pool: KvPool, extent: Extent, offset: int, length: int) -> None:
+        self.extent, self.offset, self.length = extent, offset, length
+        self._pool = pool
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def start(self) -> int:
+        """Place of its first token."""
+        return self.extent.start + self.offset
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tokens."""
+        return self.length * self._pool.shape.token_bytes
+
+    def part(self, start: int, stop: int) -> Run:
+        """Returns a further run over some of the tokens, without copying them."""
+        self.extent.users += 1
+        return Run(self._pool, self.extent, self.offset + start, stop - start)
+
+    def release(self) -> None:
+        """Gives up the places."""
+        self._pool.release(self.extent)
+
+
+class KvPool:
+    """A pool of keys and values.
+
+    Attributes:
+        keys: `[layers, places, heads, width]`. Places without a token hold finite numbers.
+        values: The same for values.
+
+    Args:
+        shape: What a token needs.
+        size: Places, for a pool of fixed size; None for one that grows when it is full.
+    """
+
+    def __init__(self, shape: PoolShape, size: int | None = None) -> None:
+        self.shape = shape
+        self.evict: Callable[[], bool] = lambda: False
+        """Frees places that are kept for later, called when the pool is full; returns whether it did."""
+        self._grows = size is None
+        places = max(4096, _FIRST_BYTES // shape.token_bytes) if size is None else size
+        self._allocator = Allocator(places)
+        self.keys, self.values = self._empty(places)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole pool."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def allocate(self, tokens: int) -> Extent:
+        """Returns an extent of at least `tokens` places.
+
+        Raises:
+            PoolFullError: It has no room although everything that was kept for later is gone.
+        """
+        while True:
+            try:
+                return self._allocator.allocate(tokens)
+            except PoolFullError:
+                if self._grows:
+                    self._grow(tokens)
+                elif not self.evict():
+                    raise
+
+    def release(self, extent: Extent) -> None:
+        """Takes back one use of an extent."""
+        self._allocator.release(extent)
+
+    def copy(self, sources: Sequence[tuple[int, int, int]]) -> None:
+        """Copies tokens within the pool.
+
+        Args:
+            sources: For each copy its first place, its target's first place and the number of tokens. No target may
+                lie in a source.
+        """
+        if not sources:
+            return
+        device = self.shape.device
+        source = torch.cat([torch.arange(start, start + count) for start, _, count in sources]).to(device)
+        target = torch.cat([torch.arange(to, to + count) for _, to, count in sources]).to(device)
+        for states in (self.keys, self.values):
+            states.index_copy_(1, target, states.index_select(1, source))
+
+    def write(self, start: int, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
+        """Writes tokens from outside the pool.
+
+        Args:
+            start: Their first place.
+            keys: For each layer `[heads, tokens, width]`.
+            values: The same for values.
+        """
+        stop = start + keys[0].shape[1]
+        for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
+            self.keys[layer, start:stop] = key.transpose(0, 1)
+            self.values[layer, start:stop] = value.transpose(0, 1)
+
+    def _grow(self, tokens: int) -> None:
+        before = self._allocator.size
+        places = int(max(before * _GROWTH, before + 2 * tokens))
+        keys, values = self._empty(places)
+        keys[:, :before], values[:, :before] = self.keys, self.values
+        self.keys, self.values = keys, values
+        self._allocator.grow(places)
+
+    def _empty(self, places: int) -> tuple[torch.Tensor, torch.Tensor]:
+        one = self.shape
+        keys, values = (
+            torch.zeros(one.layers, places, one.heads, width, dtype=one.dtype, device=one.device)
+            for width in (one.key_width, one.value_width)
+        )
+        return keys, values

@@ -1,0 +1,339 @@
+"""Reads prompts into a pool of keys and values: what was read before is shared or copied, the rest is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+
+from atomthink_plugin.inference.checkpoints import Checkpoint
+from atomthink_plugin.inference.encoding import Encoding, collate, group
+from atomthink_plugin.inference.memory import out_of_memory
+from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls
+from atomthink_plugin.inference.prefix_cache.cache import roomy_cache
+from atomthink_plugin.inference.prefix_cache.reader import families, ids_of, shared_ids
+from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
+from atomthink_plugin.inference.slots.allocator import PoolFullError
+from atomthink_plugin.inference.slots.attention import AttentionPlan, PassThroughCache, slot_attention
+from atomthink_plugin.inference.slots.dense_attention import DensePlan
+from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, Run
+from atomthink_plugin.inference.slots.row import Chunk, Row
+
+_TOKENS: Final = 8192
+"""New tokens of one forward pass at most, unless one prompt has more."""
+
+
+@dataclass
+class Reading:
+    """Prompts that were read.
+
+    Attributes:
+        logits: For each prompt those after its wanted tokens, `[tokens, outputs]`.
+        read: Tokens of each prompt that went through the model.
+        looked: Images of each prompt that were encoded.
+    """
+
+    logits: list[torch.Tensor] = field(default_factory=list)
+    read: list[int] = field(default_factory=list)
+    looked: list[int] = field(default_factory=list)
+
+
+class SlotReader:
+    """Reads prompts with one model.
+
+    Args:
+        checkpoint: The model; its lock is the caller's to hold.
+        limit: Bytes of keys and values that are kept for later prompts.
+        size: Tokens of the pool; None for a pool that grows.
+
+    Raises:
+        CannotForkError: The model's architecture does not allow it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, limit: int, size: int | None = None) -> None:
+        self.tree: PrefixTree[Run] = PrefixTree(limit)
+        self._checkpoint, self._size = checkpoint, size
+        self._calls = ModelCalls(checkpoint)
+        self._text: Any = checkpoint.model.config.get_text_config()
+        self._pending: list[tuple[int, int, int]] = []
+        self._kept = False  # whether a pending copy is of what was kept
+        self._pool: KvPool | None = None
+        kinds = set(getattr(self._text, "layer_types", None) or ()) - {"full_attention"}
+        if kinds:
+            raise CannotForkError(f"it has layers of type {', '.join(sorted(kinds))}")
+        if getattr(self._text, "cross_attention_layers", None):
+            raise CannotForkError("it has layers that see the images alone")
+
+    @property
+    def pool(self) -> KvPool:
+        """The pool, which the first prefill makes."""
+        assert self._pool is not None
+        return self._pool
+
+    def read(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Reading:
+        """Reads prompts of one structure to their ends, and keeps what was read.
+
+        Args:
+            prompts: Each of more than one token.
+            known: How many of its first tokens may have been read before; the logits after them are returned.
+        """
+        reading = self.prepare(prompts, known)
+        for start, stop in _passes([prompt.length - count for prompt, count in zip(prompts, known, strict=True)]):
+            self._read(prompts[start:stop], known[start:stop], reading, start)
+        return reading
+
+    def prepare(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Reading:
+        """Reads what prompts of one structure begin with in common, images included, so that `start` finds it.
+
+        Returns:
+            What was read, without logits.
+
+        Raises:
+            CannotForkError: A prompt ends with an image.
+        """
+        if any(bound < prompt.settled for prompt, bound in zip(prompts, known, strict=True)):
+            raise CannotForkError("its prompts end with an image")
+        done = Reading([], [0] * len(prompts), [0] * len(prompts))
+        first: list[Encoding] = []
+        longer: list[Encoding] = []
+        for family in families(prompts):
+            shared = shared_ids([ids_of(prompts[at])[: known[at]] for at in family])
+            payer = family[0]
+            before = self.tree.known(prompts[payer].root, shared)
+            if before < max(prompts[payer].settled, 1):
+                first.append(prompts[payer].first(len(shared)))
+                done.read[payer], done.looked[payer] = len(shared), prompts[payer].images
+            elif len(family) > 1 and before < len(shared):
+                longer.append(prompts[payer].first(len(shared)))
+                done.read[payer] = len(shared) - before
+        for indices in group(first):
+            self._prefill([first[at] for at in indices])
+        if longer:
+            self._read(longer, [prompt.length - 1 for prompt in longer], Reading(), 0)
+        return done
+
+    def start(self, prompt: Encoding, bound: int, room: int) -> tuple[Row, tuple[int, ...]]:
+        """Returns a row for a prompt that was prepared, and the tokens that it has to read.
+
+        Call `flush` before they are read.
+
+        Args:
+            prompt: The prompt.
+            bound: How many of its first tokens may have been read before.
+            room: Tokens that may follow the prompt.
+
+        Raises:
+            PoolFullError: The pool has no place for it now.
+        """
+        if self._kept:
+            self.flush()  # what was kept just now may be what this prompt begins with
+        ids = ids_of(prompt)
+        pieces = self.tree.find(prompt.root, ids[:bound])
+        count = _contiguous(pieces)
+        if prompt.question:
+            count = min(count, max(prompt.question, 1))
+        held = [states.part(0, length) for states, length in pieces]  # eviction may drop their nodes
+        try:
+            own = self.pool.allocate(len(ids) - count + room)
+            shared = Run(self.pool, held[0].extent, held[0].offset, count)
+            shared.extent.users += 1
+            row = Row(shared, own, shift=self.tree.shift(prompt.root))
+            begin = 0
+            for run in held:
+                skipped = max(count - begin, 0)
+                if skipped < len(run):
+                    self._pending.append((run.start + skipped, own.start + row.length, len(run) - skipped))
+                    row.length += len(run) - skipped
+                begin += len(run)
+        finally:
+            for run in held:
+                run.release()
+        return row, ids[begin:]
+
+    def fork(self, row: Row, room: int) -> Row:
+        """Returns a row with the same tokens. Call `flush` before either reads more.
+
+        Raises:
+            PoolFullError: The pool has no place for it now.
+        """
+        twin = Row(row.shared.part(0, len(row.shared)), self.pool.allocate(row.length + room), row.length, row.shift)
+        self._pending.append((row.own.start, twin.own.start, row.length))
+        return twin
+
+    def keep(self, row: Row, root: str, ids: Sequence[int]) -> None:
+        """Keeps a row's tokens for later prompts, as far as there is room.
+
+        Args:
+            row: The row.
+            root: Names the images.
+            ids: All its tokens, from the first of the prompt on.
+        """
+        missing = len(ids) - self.tree.known(root, ids)
+        if not missing:
+            return
+        try:
+            extent = self.pool.allocate(missing)
+        except PoolFullError:
+            return
+        self._pending.append((row.own.start + row.length - missing, extent.start, missing))
+        self._kept = True
+        run = Run(self.pool, extent, 0, missing)
+        self.tree.insert(root, ids, run)
+        run.release()
+
+    def release(self, row: Row) -> None:
+        """Gives up a row's places, once what is pending was copied."""
+        self.flush()
+        row.shared.release()
+        self.pool.release(row.own)
+
+    def flush(self) -> None:
+        """Copies what has to be copied, all at once."""
+        pending, self._pending, self._kept = self._pending, [], False
+        if pending:
+            self.pool.copy(pending)
+
+    def plan(self, chunks: Sequence[Chunk]) -> DensePlan:
+        """Returns where the chunks' queries find keys and values."""
+        return DensePlan(chunks, self.pool.shape.dtype, self.pool.shape.device)
+
+    def forward(
+        self, plan: AttentionPlan, ids: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Returns logits after tokens of a pass, `[wanted, outputs]`.
+
+        Args:
+            plan: Of the pass.
+            ids: `[tokens]`, by the order of the plan's chunks.
+            positions: `[tokens]`, as the model counts.
+            wanted: Indices of the tokens whose logits are wanted; by default all.
+        """
+        with slot_attention(self._text, self.pool, plan):
+            output = self._calls.forward(
+                input_ids=ids[None],
+                position_ids=positions[None],
+                cache=PassThroughCache(),
+                keep=0 if wanted is None else wanted,
+            )
+        logits: torch.Tensor = output.logits[0]
+        return logits if wanted is None or self._calls.keeps else logits[wanted]
+
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """Enforces the tree's limit after a batch. If a batch runs out of memory, the whole tree is freed for it."""
+        try:
+            yield
+        except Exception as error:
+            if out_of_memory(error):
+                self.tree.clear()
+            raise
+        finally:
+            self._pending.clear()
+            self.tree.shrink()
+
+    def _read(self, prompts: Sequence[Encoding], known: Sequence[int], reading: Reading, first: int) -> None:
+        """Reads the rest of prompts in one pass and adds it to `reading`, from prompt `first` on."""
+        chunks, wanted, at = [], [], 0
+        for prompt, bound in zip(prompts, known, strict=True):
+            row, rest = self.start(prompt, bound, 0)
+            chunks.append(Chunk(row, rest))
+            at += len(rest)
+            wanted.append(range(at - (prompt.length - bound), at))
+        logits = self.pass_over(chunks, [index for one in wanted for index in one])
+        reading.logits += torch.split(logits, [len(one) for one in wanted])
+        for turn, (prompt, chunk) in enumerate(zip(prompts, chunks, strict=True)):
+            self.keep(chunk.row, prompt.root, ids_of(prompt))
+            if reading.read:
+                reading.read[first + turn] += len(chunk.ids)
+        self.flush()
+        for chunk in chunks:
+            self.release(chunk.row)
+
+    def pass_over(self, chunks: Sequence[Chunk], wanted: Sequence[int]) -> torch.Tensor:
+        """Reads chunks in one forward pass.
+
+        Args:
+            chunks: What each row reads.
+            wanted: Indices of the tokens, over all chunks, whose logits are returned.
+
+        Returns:
+            `[wanted, outputs]`.
+        """
+        self.flush()
+        device = self.pool.shape.device
+        ids = torch.tensor([token for chunk in chunks for token in chunk.ids], device=device)
+        positions = torch.cat(
+            [torch.arange(chunk.row.position, chunk.row.position + len(chunk.ids)) for chunk in chunks]
+        ).to(device)
+        logits = self.forward(self.plan(chunks), ids, positions, torch.tensor(wanted, device=device))
+        for chunk in chunks:
+            chunk.row.length += len(chunk.ids)
+        return logits
+
+    def _prefill(self, prompts: Sequence[Encoding]) -> None:
+        """Reads the beginnings of prompts, images included, with the model's own attention, and keeps them."""
+        # Padding on the right leaves every real token's position and attention as they are alone.
+        inputs = collate(prompts, self._checkpoint, "right")
+        cache = roomy_cache()
+        self._calls.forward(**inputs, cache=cache, keep=1)
+        layers: list[Any] = list(cache.layers)
+        if layers[0].keys.shape[2] != inputs["input_ids"].shape[1]:
+            raise CannotForkError("it turns an image's one token into several")
+        if self._pool is None:
+            self._pool = self._made(layers)
+        for row, (prompt, shift) in enumerate(zip(prompts, self._calls.shift(prompts), strict=True)):
+            extent = self.pool.allocate(prompt.length)
+            keys, values = ([half[row, :, : prompt.length] for half in halves] for halves in _halves(layers))
+            self.pool.write(extent.start, keys, values)
+            run = Run(self.pool, extent, 0, prompt.length)
+            self.tree.describe(prompt.root, shift, {})
+            self.tree.insert(prompt.root, ids_of(prompt), run)
+            run.release()
+
+    def _made(self, layers: Sequence[Any]) -> KvPool:
+        shapes = {(half.shape[1], half.shape[3]) for halves in _halves(layers) for half in halves}
+        keys, values = layers[0].keys, layers[0].values
+        if shapes - {(keys.shape[1], keys.shape[3]), (values.shape[1], values.shape[3])} or (
+            keys.shape[1] != values.shape[1]
+        ):
+            raise CannotForkError("its layers keep states of different shapes")
+        pool = KvPool(
+            PoolShape(len(layers), keys.shape[1], keys.shape[3], values.shape[3], keys.dtype, keys.device), self._size
+        )
+        pool.evict = self._evict
+        return pool
+
+    def _evict(self) -> bool:
+        """Frees a quarter of what is kept for later."""
+        self.flush()  # pending copies read from it
+        before = self.tree.size
+        self.tree.shrink(before * 3 // 4)
+        return self.tree.size < before
+
+
+def _halves(layers: Sequence[Any]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    return [layer.keys for layer in layers], [layer.values for layer in layers]
+
+
+def _contiguous(pieces: Sequence[tuple[Run, int]]) -> int:
+    """Returns how many tokens of the pieces lie side by side in the first extent."""
+    first, count = pieces[0]
+    for states, length in pieces[1:]:
+        if states.extent is not first.extent or states.start != first.start + count:
+            break
+        count += length
+    return count
+
+
+def _passes(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Divides prompts into passes of at most `_TOKENS` new tokens: yields first and last index of each."""
+    start, total = 0, 0
+    for at, length in enumerate(lengths):
+        if total and total + length > _TOKENS:
+            yield start, at
+            start, total = at, 0
+        total += length
+    yield start, len(lengths)
