@@ -22,6 +22,7 @@ from atomthink_plugin.inference.encoding import Encoding, collate, group
 from atomthink_plugin.inference.forward_passes import forward_passes
 from atomthink_plugin.inference.model_calls import CannotForkError
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB, PrefixReader
+from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.trial import STEPS, questions, reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher
 
@@ -76,12 +77,10 @@ class BatchedScorer(ABC):
         self._keeps = "logits_to_keep" in inspect.signature(checkpoint.model.forward).parameters
         self._alone = False
         self._trial: list[tuple[Reading, float]] = []
-        self._reader: PrefixReader | None = None
+        self._limit = int(cache_gib * 2**30)
+        self._reader: SlotReader | PrefixReader | None = None
         if cache_gib > 0:
-            try:
-                self._reader = PrefixReader(checkpoint, int(cache_gib * 2**30))
-            except CannotForkError as error:
-                self._cannot_fork(str(error))
+            self._share_prefixes()
         limit = batch_limit(batch_size, checkpoint, cache_gib)
         self._batcher: MicroBatcher[Reading, Verdict] = MicroBatcher(self.read, limit)
 
@@ -155,9 +154,10 @@ class BatchedScorer(ABC):
             self._trial = list(zip(readings, alone, strict=True))
             if self._reader is None:
                 self._check_padding()
-            elif fault := self._fault(partial(self._read_from_cache, self._reader)):
-                self._cannot_fork(fault)
-            else:
+                return
+            while self._reader is not None and (fault := self._fault(partial(self._read_from_cache, self._reader))):
+                self._fall_back(fault)
+            if self._reader is not None:
                 self._reader.tree.clear()
 
     def read(self, readings: Sequence[Reading]) -> list[Verdict]:
@@ -177,7 +177,7 @@ class BatchedScorer(ABC):
         try:
             return self._read_from_cache(self._reader, readings)
         except CannotForkError as error:
-            self._cannot_fork(str(error))
+            self._fall_back(str(error))
             return self._forward(readings)
 
     def _fault(self, read: Callable[[Sequence[Reading]], list[Verdict]]) -> str | None:
@@ -197,11 +197,11 @@ class BatchedScorer(ABC):
                 return f"its score differs by {far:.2g} from that of a batch of one"
         return None
 
-    def _read_from_cache(self, reader: PrefixReader, readings: Sequence[Reading]) -> list[Verdict]:
+    def _read_from_cache(self, reader: SlotReader | PrefixReader, readings: Sequence[Reading]) -> list[Verdict]:
         with reader.bounded():
             batch = reader.read([reading.encoding for reading in readings], [reading.first for reading in readings])
-        kept = [reading.encoding.length - reading.first for reading in readings]  # logits are aligned at the end
-        starts = [batch.logits.shape[1] - count for count in kept]
+        # Logits are aligned at the end.
+        starts = [len(batch.logits[row]) - one.encoding.length + one.first for row, one in enumerate(readings)]
         values = self._values(batch.logits, readings, starts)
         return [
             Verdict(value, read, reading.encoding.length - read, looked)
@@ -221,16 +221,32 @@ class BatchedScorer(ABC):
         encodings = [reading.encoding for reading in readings]
         return [Verdict(v, e.length, 0, e.images) for v, e in zip(values, encodings, strict=True)]
 
-    def _values(self, logits: torch.Tensor, readings: Sequence[Reading], starts: Sequence[int]) -> list[float]:
+    def _values(
+        self, logits: torch.Tensor | Sequence[torch.Tensor], readings: Sequence[Reading], starts: Sequence[int]
+    ) -> list[float]:
         """Returns each row's score; its first logits are at its start."""
         values = []
         for row, (reading, start) in enumerate(zip(readings, starts, strict=True)):
-            kept = logits[row, start : start + reading.last + 1 - reading.first].float()
+            kept = logits[row][start : start + reading.last + 1 - reading.first].float()
             targets = torch.tensor(reading.targets, dtype=torch.long, device=kept.device)
             values.append(self.probability(kept, targets))
         return [float(value) for value in torch.stack(values).tolist()]
 
-    def _cannot_fork(self, reason: str) -> None:
+    def _share_prefixes(self) -> None:
+        try:
+            self._reader = SlotReader(self._checkpoint, self._limit)
+        except CannotForkError as error:
+            self._fall_back(str(error))
+
+    def _fall_back(self, reason: str) -> None:
+        """Reads in the next simpler way: from the slots of a pool, from forked caches, in full."""
+        if not isinstance(self._reader, PrefixReader):
+            log.info("the PRM %s does not run on the slots engine (%s): its cache is forked", self.identity, reason)
+            try:
+                self._reader = PrefixReader(self._checkpoint, self._limit)
+                return
+            except CannotForkError as error:
+                reason = str(error)
         log.warning("the cache of the PRM %s cannot be forked (%s): every path is read in full", self.identity, reason)
         self._reader = None
         self._check_padding()
