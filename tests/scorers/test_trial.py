@@ -11,6 +11,7 @@ import pytest
 from transformers import LlavaForConditionalGeneration, Qwen2ForCausalLM
 
 from atomthink_plugin.api import AtomThinkError
+from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_token import TokenPrm, prm_token
 from tests.scorers.shared import PATHS, scores
@@ -67,12 +68,10 @@ def test_prms_that_need_no_fallback_keep_their_caches_and_their_batches(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_prm_that_sees_padding_is_read_where_padding_comes_last(
-    monkeypatch: pytest.MonkeyPatch, alone: list[float]
-) -> None:
+def test_a_prm_that_sees_padding_is_read_where_none_is(monkeypatch: pytest.MonkeyPatch, alone: list[float]) -> None:
     replace_forward(monkeypatch, Qwen2ForCausalLM, sees_padding)
     scorer = load()
-    assert scorer._reader is None
+    assert isinstance(scorer._reader, SlotReader)
     assert not scorer._alone
     assert scores(scorer, PATHS) == pytest.approx(alone, abs=1e-5)
 

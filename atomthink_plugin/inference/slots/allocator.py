@@ -66,12 +66,16 @@ class Extent:
 class Allocator:
     """Hands out extents of a pool, first fit.
 
+    Attributes:
+        used: Places of all extents in use.
+
     Args:
         size: Places of the pool.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.used = 0
         self._regions = [(0, size)] if size else []  # free, by start: (start, length)
         self._slabs: dict[int, list[Slab]] = {}  # with free extents, by capacity
 
@@ -87,6 +91,7 @@ class Allocator:
         slot = heappop(slab.free)
         if not slab.free:
             slabs.remove(slab)
+        self.used += capacity
         return Extent(slab, slot)
 
     def release(self, extent: Extent) -> None:
@@ -95,6 +100,7 @@ class Allocator:
         if extent.users:
             return
         slab = extent.slab
+        self.used -= slab.capacity
         if not slab.free:
             self._slabs[slab.capacity].append(slab)
         heappush(slab.free, extent.slot)

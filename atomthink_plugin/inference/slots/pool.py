@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy
 import torch
 
 from atomthink_plugin.inference.slots.allocator import Allocator, Extent, PoolFullError
 
-_FIRST_BYTES: Final = 2**25
-"""Bytes of a pool that grows, at its beginning."""
+_FIRST_SHARE: Final = 1 / 8
+"""Share of the host's memory that a pool on a CPU may fill before it grows. Places that were never used take none."""
 
 _GROWTH: Final = 1.5
 """By how much a pool that grows does so at least."""
@@ -97,14 +100,14 @@ class KvPool:
         self.evict: Callable[[], bool] = lambda: False
         """Frees places that are kept for later, called when the pool is full; returns whether it did."""
         self._grows = size is None
-        places = max(4096, _FIRST_BYTES // shape.token_bytes) if size is None else size
+        places = int(_FIRST_SHARE * _host_bytes() / shape.token_bytes) if size is None else size
         self._allocator = Allocator(places)
         self.keys, self.values = self._empty(places)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the whole pool."""
-        return self.keys.nbytes + self.values.nbytes
+    def used_bytes(self) -> int:
+        """Bytes of all extents in use."""
+        return self._allocator.used * self.shape.token_bytes
 
     def allocate(self, tokens: int) -> Extent:
         """Returns an extent of at least `tokens` places.
@@ -164,7 +167,18 @@ class KvPool:
     def _empty(self, places: int) -> tuple[torch.Tensor, torch.Tensor]:
         one = self.shape
         keys, values = (
-            torch.zeros(one.layers, places, one.heads, width, dtype=one.dtype, device=one.device)
+            _zeros((one.layers, places, one.heads, width), one.dtype, one.device)
             for width in (one.key_width, one.value_width)
         )
         return keys, values
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # Unlike torch, numpy leaves zeros to the operating system, which gives memory at the first use of a page.
+    return torch.from_numpy(numpy.zeros(math.prod(shape) * dtype.itemsize, numpy.uint8)).view(dtype).view(shape)
+
+
+def _host_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
