@@ -82,8 +82,9 @@ def build(kind: str, facts: Facts, folder: Path) -> None:
     )
     placeholder = facts.placeholder or _placeholder(processor, tokens)
     processor.chat_template = (facts.template or TEMPLATE).replace("<<image>>", placeholder)
-    model.generation_config.eos_token_id = words.eos_token_id
-    model.generation_config.pad_token_id = words.pad_token_id
+    if model.can_generate():
+        model.generation_config.eos_token_id = words.eos_token_id
+        model.generation_config.pad_token_id = words.pad_token_id
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 

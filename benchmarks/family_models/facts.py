@@ -32,6 +32,7 @@ class Facts:
         classes: Names of other classes than those of the auto mappings: `processor`, and its parts `image`,
             `video` and `sound`.
         tokenizer: Further arguments of the tokenizer.
+        answers: Questions that plain `generate` must answer for the model to count as built, of those of `measure`.
         unbuilt: Why there is no tiny model.
     """
 
@@ -45,6 +46,7 @@ class Facts:
     template: str | None = None
     classes: Mapping[str, str] = field(default_factory=dict)
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    answers: tuple[str, ...] = ("image",)
     unbuilt: str = ""
 
 

@@ -57,16 +57,18 @@ def _picture(seed: int, size: tuple[int, int]) -> Image.Image:
 
 def measure(kind: str, folder: Path) -> Record:
     """Returns how a type is built and run."""
+    facts = FACTS.get(kind, Facts())
     try:
-        build(kind, FACTS.get(kind, Facts()), folder)
+        build(kind, facts, folder)
         plain = PlainModel(folder, TOKENS)
     except Exception as error:
         return {"built": False, "reason": _reason(error)}
     replies = {name: _plain_replies(plain, messages) for name, messages in questions().items()}
     works = {name: reply for name, reply in replies.items() if not isinstance(reply, str)}
-    if "image" not in works:
-        return {"built": False, "reason": f"plain generate: {replies['image']}"}
-    record: Record = {"built": True, "image matters": _image_matters(plain), "plain": {}}
+    for name in facts.answers:
+        if name not in works:
+            return {"built": False, "reason": f"plain generate: {replies[name]}"}
+    record: Record = {"built": True, "image matters": "image" in works and _image_matters(plain), "plain": {}}
     record["plain"] = {name: reply if isinstance(reply, str) else "" for name, reply in replies.items()}
     return record | _run(folder, plain, works)
 

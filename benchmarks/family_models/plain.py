@@ -57,6 +57,8 @@ class PlainModel:
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
         self._model: Any = model.eval()
         self._processor: Any = AutoProcessor.from_pretrained(folder)
+        if self._processor.chat_template is None:  # some processors do not load theirs
+            self._processor.chat_template = self._processor.tokenizer.chat_template
         self.end: int = self._processor.tokenizer.eos_token_id
 
     def first(self, messages: Sequence[Message]) -> Reply:
