@@ -20,6 +20,7 @@ from atomthink_plugin.inference.encoding import Encoder, Encoding, group
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.inference.forward_passes import forward_passes
 from atomthink_plugin.inference.model_calls import CannotForkError
+from atomthink_plugin.inference.phases import PhaseClock, phase
 from atomthink_plugin.inference.policy_trial import Trial, first_fault, trials
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.sampling import Completion, Draw
@@ -54,6 +55,7 @@ class TransformersPolicy:
         encoder: Encoder | None = None,
     ) -> None:
         self.identity = checkpoint.identity
+        self.clock = PhaseClock()
         self._checkpoint = checkpoint
         self._encoder = encoder or Encoder(checkpoint)
         self._trials: list[Trial] = []
@@ -94,7 +96,8 @@ class TransformersPolicy:
         Raises:
             QuestionError: A prompt of depth 0 leaves no room in the context, an image is broken, or the model fails.
         """
-        encoding = self._encoder.encode(prompt)
+        with self.clock.active(), phase("encode"):
+            encoding = self._encoder.encode(prompt)
         room = least_tokens(sampling.max_tokens)
         limit = self._encoder.fit(encoding, sampling.max_tokens)
         if limit < room:
@@ -140,7 +143,7 @@ class TransformersPolicy:
     def generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
         """Generates in as few batches as the prompts' shapes allow; results are in the order of the requests."""
         replies: dict[int, GenerationOutput] = {}
-        with forward_passes(self._checkpoint):
+        with forward_passes(self._checkpoint), self.clock.active():
             for indices in group([row.prompt for row in rows]):
                 batch = self._generate([rows[index] for index in indices])
                 replies.update(zip(indices, batch, strict=True))

@@ -12,6 +12,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.inference.encoding import Encoding, collate
+from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.sampling import Completion, Draw, GumbelProcessor, StepEnd, complete
 
 
@@ -74,23 +75,31 @@ class PrefillDecoder:
         sampler = GumbelProcessor(draws, prompt, self._checkpoint.device)
         end = StepEnd(draws, tokenizer, prompt)
         model: Any = self._checkpoint.model  # the base class's type does not name the mixin that generates
-        output = model.generate(
-            **inputs,
-            max_new_tokens=max(draw.max_tokens for draw in draws),
-            logits_processor=LogitsProcessorList([sampler]),
-            stopping_criteria=StoppingCriteriaList([end]),
-        )
-        ids = reply_ids(model, output, given).tolist()
-        logprobs = sampler.logprobs.tolist()
-        return [
-            GenerationOutput(
-                complete(ids[at][: end.length(at)], logprobs[at], row.draw, tokenizer, self._ends, row.prompt.said),
-                prefilled=row.prompt.length,
-                cached=0,
-                images=row.prompt.images,
+        with phase("prefill"):  # the sampler begins the phase `decode` at the first token
+            forward_pass(len(rows), sum(row.prompt.length for row in rows))
+            output = model.generate(
+                **inputs,
+                max_new_tokens=max(draw.max_tokens for draw in draws),
+                logits_processor=LogitsProcessorList([sampler]),
+                stopping_criteria=StoppingCriteriaList([end]),
             )
-            for at, row in enumerate(rows)
-        ]
+        with phase("device"):
+            ids = reply_ids(model, output, given).tolist()
+            logprobs = sampler.logprobs.tolist()
+        with phase("ends"):
+            replies = [
+                GenerationOutput(
+                    complete(ids[at][: end.length(at)], logprobs[at], row.draw, tokenizer, self._ends, row.prompt.said),
+                    prefilled=row.prompt.length,
+                    cached=0,
+                    images=row.prompt.images,
+                )
+                for at, row in enumerate(rows)
+            ]
+        with phase("decode"):
+            for step in range(1, len(ids[0])):
+                forward_pass(len(rows), sum(reply.completion.generated > step for reply in replies))
+        return replies
 
 
 def reply_ids(model: Any, output: torch.Tensor, given: torch.Tensor) -> torch.Tensor:

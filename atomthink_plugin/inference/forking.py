@@ -9,6 +9,7 @@ import torch
 
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.inference.decoding import GenerationOutput, GenerationRequest
+from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.reader import Batch, PrefixReader, ids_of
 from atomthink_plugin.inference.sampling import RowEnd, Sampler, complete
 
@@ -45,20 +46,22 @@ class ForkingDecoder:
         prompts = [rows[payer].prompt for payer in payers]
         with self._reader.bounded():
             batch = self._reader.read(prompts, [prompt.length - 1 for prompt in prompts])
-            batch.take(owners)
+            with phase("cache"):
+                batch.take(owners)
             sampled = self._decode(batch, rows)
         replies, tokenizer = [], self._checkpoint.tokenizer
-        for at, (row, owner, (ids, logprobs)) in enumerate(zip(rows, owners, sampled, strict=True)):
-            pays = payers[owner] == at
-            read = batch.read[owner] if pays else 0
-            replies.append(
-                GenerationOutput(
-                    complete(ids, logprobs, row.draw, tokenizer, self._ends, row.prompt.said),
-                    prefilled=read,
-                    cached=row.prompt.length - read,
-                    images=batch.looked[owner] if pays else 0,
+        with phase("ends"):
+            for at, (row, owner, (ids, logprobs)) in enumerate(zip(rows, owners, sampled, strict=True)):
+                pays = payers[owner] == at
+                read = batch.read[owner] if pays else 0
+                replies.append(
+                    GenerationOutput(
+                        complete(ids, logprobs, row.draw, tokenizer, self._ends, row.prompt.said),
+                        prefilled=read,
+                        cached=row.prompt.length - read,
+                        images=batch.looked[owner] if pays else 0,
+                    )
                 )
-            )
         return replies
 
     def forget(self) -> None:
@@ -74,32 +77,41 @@ class ForkingDecoder:
         places = list(range(len(rows)))  # the row in each place of the batch, those that have ended included
         alive = set(places)
         while True:
-            logits = batch.logits[:, -1].float()
-            chosen = sampler.noisy(logits, len(trace)).argmax(dim=-1)
-            trace.append((places, sampler.logprobs(logits, chosen)))
-            for place, (row, token) in enumerate(zip(places, chosen.tolist(), strict=True)):
-                if row not in alive:
-                    continue
-                ids = sampled[row]
-                ids.append(token)
-                if token in self._ends or ends[row].reached(ids):
-                    self._reader.keep_generated(batch, place, rows[row].prompt, ids[:-1])
-                    alive.remove(row)
+            with phase("sample"):
+                logits = batch.logits[:, -1].float()
+                chosen = sampler.noisy(logits, len(trace)).argmax(dim=-1)
+                trace.append((places, sampler.logprobs(logits, chosen)))
+            with phase("device"):
+                tokens = chosen.tolist()
+            with phase("ends"):
+                for place, (row, token) in enumerate(zip(places, tokens, strict=True)):
+                    if row not in alive:
+                        continue
+                    ids = sampled[row]
+                    ids.append(token)
+                    if token in self._ends or ends[row].reached(ids):
+                        self._reader.keep_generated(batch, place, rows[row].prompt, ids[:-1])
+                        alive.remove(row)
             if not alive:
                 return list(zip(sampled, _by_row(trace, len(rows)), strict=True))
             if len(alive) <= (1 - _IDLE) * len(places):
-                going = [place for place, row in enumerate(places) if row in alive]
-                batch.take(going)
-                kept = torch.tensor(going, device=chosen.device)
-                sampler.take(kept)
-                chosen, places = chosen[kept], [places[place] for place in going]
-            self._reader.advance(batch, chosen)
+                with phase("cache"):
+                    going = [place for place, row in enumerate(places) if row in alive]
+                    batch.take(going)
+                    kept = torch.tensor(going, device=chosen.device)
+                    sampler.take(kept)
+                    chosen, places = chosen[kept], [places[place] for place in going]
+            with phase("decode"):
+                forward_pass(len(places), len(alive))
+                self._reader.advance(batch, chosen)
 
 
 def _by_row(trace: Sequence[tuple[Sequence[int], torch.Tensor]], count: int) -> list[list[list[float]]]:
     """Returns the log-probabilities of each row, finished rows included, in one transfer from the device."""
     values: list[list[list[float]]] = [[] for _ in range(count)]
     rows = [row for places, _ in trace for row in places]
-    for row, value in zip(rows, torch.cat([logprobs for _, logprobs in trace]).tolist(), strict=True):
+    with phase("device"):
+        fetched = torch.cat([logprobs for _, logprobs in trace]).tolist()
+    for row, value in zip(rows, fetched, strict=True):
         values[row].append(value)
     return values

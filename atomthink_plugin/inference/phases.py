@@ -31,9 +31,9 @@ Phase = Literal["encode", "prefill", "decode", "score", "sample", "ends", "cache
 """A kind of work for a model.
 
 - `encode`: turns text and images into inputs. Runs beside the other phases, in the thread of the searches.
-- `prefill`: forward passes of a policy over new tokens of prompts.
-- `decode`: forward passes of a policy over one token of each row.
-- `score`: forward passes of a process reward model, and its scores.
+- `prefill`: forward passes over new tokens of prompts, or of the paths that a process reward model scores.
+- `decode`: forward passes over one token of each row.
+- `score`: computes scores from the logits of a process reward model.
 - `sample`: chooses tokens and computes their log-probabilities.
 - `ends`: finds end tokens and stop strings.
 - `cache`: finds, copies and keeps keys and values.
@@ -176,6 +176,16 @@ class phase:  # noqa: N801  # used like a function, as `contextlib.suppress` is
             self._ledger.switch(self._outer)
 
 
+def proceed(name: Phase) -> None:
+    """Turns the current phase of the calling thread into another one, for code that calls back at its second part.
+
+    Args:
+        name: The kind of work from now on.
+    """
+    if _thread.ledger is not None and _thread.ledger.current is not None:
+        _thread.ledger.switch(name)
+
+
 def forward_pass(rows: int, tokens: int) -> None:
     """Counts a forward pass in the current phase of the calling thread.
 
@@ -188,28 +198,32 @@ def forward_pass(rows: int, tokens: int) -> None:
 
 
 class _Ledger:
-    """The phases of one model in one thread. Only this thread writes; others read copies."""
+    """The phases of one model in one thread. Only this thread writes; others read copies.
+
+    Attributes:
+        current: The phase that the time is added to, None for none.
+    """
 
     def __init__(self) -> None:
         self._seconds: dict[Phase, float] = defaultdict(float)
         self._tokens: dict[Phase, int] = defaultdict(int)
         self._passes: dict[Phase, Counter[int]] = defaultdict(Counter)
-        self._current: Phase | None = None
+        self.current: Phase | None = None
         self._since = 0.0
 
     def switch(self, name: Phase | None) -> Phase | None:
         """Ends the current phase, starts another one, and returns the ended one."""
-        now, ended = time.perf_counter(), self._current
+        now, ended = time.perf_counter(), self.current
         if ended is not None:
             self._seconds[ended] += now - self._since
-        self._current, self._since = name, now
+        self.current, self._since = name, now
         return ended
 
     def count(self, rows: int, tokens: int) -> None:
         """Adds a forward pass to the current phase."""
-        if self._current is not None:
-            self._tokens[self._current] += tokens
-            self._passes[self._current][rows] += 1
+        if self.current is not None:
+            self._tokens[self.current] += tokens
+            self._passes[self.current][rows] += 1
 
     def totals(self) -> Iterator[tuple[Phase, PhaseTotals]]:
         """Yields each phase with its work up to its last end."""

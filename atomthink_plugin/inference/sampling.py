@@ -18,6 +18,7 @@ import torch
 from transformers import LogitsProcessor, PreTrainedTokenizerBase, StoppingCriteria
 
 from atomthink_plugin.api import FinishReason
+from atomthink_plugin.inference.phases import phase, proceed
 
 _GAMMA: Final = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1: Final = 0xBF58476D1CE4E5B9 - 2**64
@@ -229,10 +230,12 @@ class GumbelProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Returns scores `[rows, vocabulary]` whose argmax is each row's sample."""
-        logits = scores.float()
-        noisy = self._sampler.noisy(logits, input_ids.shape[1] - self._prompt)
-        self._chosen.append(self._sampler.logprobs(logits, noisy.argmax(dim=-1)))
-        return noisy  # type: ignore[return-value]
+        proceed("decode")
+        with phase("sample"):
+            logits = scores.float()
+            noisy = self._sampler.noisy(logits, input_ids.shape[1] - self._prompt)
+            self._chosen.append(self._sampler.logprobs(logits, noisy.argmax(dim=-1)))
+            return noisy  # type: ignore[return-value]
 
     @property
     def logprobs(self) -> torch.Tensor:
@@ -290,9 +293,12 @@ class StepEnd(StoppingCriteria):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: object) -> torch.BoolTensor:
         """Returns which rows are done, `[rows]`."""
-        for at, ids in enumerate(input_ids[:, self._prompt :].tolist()):
-            if self._lengths[at] is None and self._ends[at].reached(ids):
-                self._lengths[at] = len(ids)
+        with phase("device"):
+            rows = input_ids[:, self._prompt :].tolist()
+        with phase("ends"):
+            for at, ids in enumerate(rows):
+                if self._lengths[at] is None and self._ends[at].reached(ids):
+                    self._lengths[at] = len(ids)
         done = [length is not None for length in self._lengths]
         return torch.tensor(done, device=input_ids.device)  # type: ignore[return-value]
 

@@ -21,6 +21,7 @@ from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoding, collate, group
 from atomthink_plugin.inference.forward_passes import forward_passes
 from atomthink_plugin.inference.model_calls import CannotForkError
+from atomthink_plugin.inference.phases import PhaseClock, forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB, PrefixReader
 from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.trial import STEPS, questions, reason_of
@@ -73,6 +74,7 @@ class BatchedScorer(ABC):
 
     def __init__(self, checkpoint: Checkpoint, batch_size: BatchSize, cache_gib: float = CACHE_GIB) -> None:
         self.identity = checkpoint.identity
+        self.clock = PhaseClock()
         self._checkpoint = checkpoint
         self._keeps = "logits_to_keep" in inspect.signature(checkpoint.model.forward).parameters
         self._alone = False
@@ -99,7 +101,8 @@ class BatchedScorer(ABC):
             QuestionError: The chain is longer than the PRM's context.
             AtomThinkError: The PRM gave no number.
         """
-        reading = self.encode(path)
+        with self.clock.active(), phase("encode"):
+            reading = self.encode(path)
         length, context = reading.encoding.length, self._checkpoint.context
         if context is not None and length > context:
             raise QuestionError(
@@ -163,7 +166,7 @@ class BatchedScorer(ABC):
     def read(self, readings: Sequence[Reading]) -> list[Verdict]:
         """Scores readings in as few forward passes as their shapes allow; results in their order."""
         verdicts: dict[int, Verdict] = {}
-        with forward_passes(self._checkpoint):
+        with forward_passes(self._checkpoint), self.clock.active():
             for indices in group([reading.encoding for reading in readings]):
                 batch = self._forward([readings[index] for index in indices])
                 verdicts.update(zip(indices, batch, strict=True))
@@ -213,7 +216,9 @@ class BatchedScorer(ABC):
         inputs = collate([reading.encoding for reading in readings], self._checkpoint, "right")
         wanted = sorted({at for reading in readings for at in range(reading.first, reading.last + 1)})
         keep = {"logits_to_keep": torch.tensor(wanted, device=self._checkpoint.device)} if self._keeps else {}
-        logits = self._checkpoint.model(**inputs, **keep, use_cache=False)[0]
+        with phase("prefill"):
+            forward_pass(len(readings), sum(reading.encoding.length for reading in readings))
+            logits = self._checkpoint.model(**inputs, **keep, use_cache=False)[0]
         # A checkpoint's own code may read an image as more tokens than its input has; they stand before the steps.
         more = 0 if self._keeps else logits.shape[1] - inputs["input_ids"].shape[1]
         row_of = {at: row for row, at in enumerate(wanted)} if self._keeps else {at: at + more for at in wanted}
@@ -226,11 +231,14 @@ class BatchedScorer(ABC):
     ) -> list[float]:
         """Returns each row's score; its first logits are at its start."""
         values = []
-        for row, (reading, start) in enumerate(zip(readings, starts, strict=True)):
-            kept = logits[row][start : start + reading.last + 1 - reading.first].float()
-            targets = torch.tensor(reading.targets, dtype=torch.long, device=kept.device)
-            values.append(self.probability(kept, targets))
-        return [float(value) for value in torch.stack(values).tolist()]
+        with phase("score"):
+            for row, (reading, start) in enumerate(zip(readings, starts, strict=True)):
+                kept = logits[row][start : start + reading.last + 1 - reading.first].float()
+                targets = torch.tensor(reading.targets, dtype=torch.long, device=kept.device)
+                values.append(self.probability(kept, targets))
+            stacked = torch.stack(values)
+        with phase("device"):
+            return [float(value) for value in stacked.tolist()]
 
     def _share_prefixes(self) -> None:
         try:

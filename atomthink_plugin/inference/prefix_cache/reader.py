@@ -24,6 +24,7 @@ from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import CROSS, Encoding, collate, group
 from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls
+from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.cache import RoomyLayer, roomy_cache, with_room
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree, TensorStates, common
 
@@ -110,6 +111,10 @@ class PrefixReader:
             prompts: What is read, each of more than one token.
             known: How many of its first tokens may come from the tree; the logits after them are returned.
         """
+        with phase("cache"):  # all but the forward passes
+            return self._read(prompts, known)
+
+    def _read(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Batch:
         if any(bound < prompt.settled for prompt, bound in zip(prompts, known, strict=True)):
             raise CannotForkError("its prompts end with an image")
         self._rehearse(prompts[0])
@@ -163,15 +168,18 @@ class PrefixReader:
     def keep_generated(self, batch: Batch, row: int, prompt: Encoding, ids: Sequence[int]) -> None:
         """Keeps the states of the last `len(ids)` tokens of a row, which were decoded after its prompt."""
         if ids:
-            states = torch.stack([half[row, :, -len(ids) :] for half in self._halves(batch.cache)])
-            self.tree.insert(prompt.root, (*ids_of(prompt), *ids), TensorStates(states))
+            with phase("cache"):
+                states = torch.stack([half[row, :, -len(ids) :] for half in self._halves(batch.cache)])
+                self.tree.insert(prompt.root, (*ids_of(prompt), *ids), TensorStates(states))
 
     def _prefill(self, prompts: Sequence[Encoding]) -> None:
         """Reads the beginnings of prompts, images included, and keeps them."""
         # Padding on the right leaves every real token's position and attention as they are alone.
         inputs = collate(prompts, self._checkpoint, "right")
         cache = roomy_cache()
-        self._calls.forward(**inputs, cache=cache, keep=1)
+        with phase("prefill"):
+            forward_pass(len(prompts), sum(prompt.length for prompt in prompts))
+            self._calls.forward(**inputs, cache=cache, keep=1)
         if self._halves(cache)[0].shape[2] != inputs["input_ids"].shape[1]:
             raise CannotForkError("it turns an image's one token into several")
         states = self._stack(cache, inputs["input_ids"].shape[1])
@@ -208,14 +216,16 @@ class PrefixReader:
         cross = [p.tokens[CROSS][:, -1:] for p in prompts if CROSS in p.tokens]
         seen = torch.cat(cross).to(device) if cross else None
         wanted = max(len(row) - bound for row, bound in zip(rows, known, strict=True))
-        output = self._calls.forward(
-            input_ids=ids.to(device),
-            attention_mask=mask,
-            position_ids=positions,
-            cache=cache,
-            **({} if seen is None else {CROSS: seen.expand(-1, new, -1, -1)}),
-            keep=wanted,
-        )
+        with phase("prefill"):
+            forward_pass(len(rows), sum(rest))
+            output = self._calls.forward(
+                input_ids=ids.to(device),
+                attention_mask=mask,
+                position_ids=positions,
+                cache=cache,
+                **({} if seen is None else {CROSS: seen.expand(-1, new, -1, -1)}),
+                keep=wanted,
+            )
         states = self._stack(cache, new)
         for at, row in enumerate(rows):
             self.tree.insert(prompts[at].root, row, TensorStates(states[:, at, :, -rest[at] :]))
@@ -244,9 +254,9 @@ class PrefixReader:
         if (prompt.images > 0) in self._rehearsed or middle > prompt.length - 2:
             return
         count = min(prompt.length - middle, _COMPARED)
-        whole = self._calls.forward(cache=None, **collate([prompt], self._checkpoint, "right"), keep=count).logits[
-            0, -count:
-        ]
+        inputs = collate([prompt], self._checkpoint, "right")
+        with phase("prefill"):
+            whole = self._calls.forward(cache=None, **inputs, keep=count).logits[0, -count:]
         parts = self._in_parts(prompt, middle)[-count:]
         far = (whole.float().softmax(-1) - parts.float().softmax(-1)).abs().sum(-1).mean() / 2
         allowed = _FAR[whole.dtype == torch.float32]

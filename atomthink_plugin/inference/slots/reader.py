@@ -13,6 +13,7 @@ from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoding, collate, group
 from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls
+from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.cache import roomy_cache
 from atomthink_plugin.inference.prefix_cache.reader import families, ids_of, shared_ids
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
@@ -80,9 +81,10 @@ class SlotReader:
             prompts: Each of more than one token.
             known: How many of its first tokens may have been read before; the logits after them are returned.
         """
-        reading = self.prepare(prompts, known)
-        for start, stop in _passes([prompt.length - count for prompt, count in zip(prompts, known, strict=True)]):
-            self._read(prompts[start:stop], known[start:stop], reading, start)
+        with phase("cache"):  # all but the forward passes
+            reading = self.prepare(prompts, known)
+            for start, stop in _passes([prompt.length - count for prompt, count in zip(prompts, known, strict=True)]):
+                self._read(prompts[start:stop], known[start:stop], reading, start)
         return reading
 
     def prepare(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Reading:
@@ -268,7 +270,9 @@ class SlotReader:
         positions = torch.cat(
             [torch.arange(chunk.row.position, chunk.row.position + len(chunk.ids)) for chunk in chunks]
         ).to(device)
-        logits = self.forward(self.plan(chunks), ids, positions, torch.tensor(wanted, device=device))
+        with phase("prefill"):
+            forward_pass(len(chunks), len(ids))
+            logits = self.forward(self.plan(chunks), ids, positions, torch.tensor(wanted, device=device))
         for chunk in chunks:
             chunk.row.length += len(chunk.ids)
         return logits
@@ -278,7 +282,9 @@ class SlotReader:
         # Padding on the right leaves every real token's position and attention as they are alone.
         inputs = collate(prompts, self._checkpoint, "right")
         cache = roomy_cache()
-        self._calls.forward(**inputs, cache=cache, keep=1)
+        with phase("prefill"):
+            forward_pass(len(prompts), sum(prompt.length for prompt in prompts))
+            self._calls.forward(**inputs, cache=cache, keep=1)
         layers: list[Any] = list(cache.layers)
         if layers[0].keys.shape[2] != inputs["input_ids"].shape[1]:
             raise CannotForkError("it turns an image's one token into several")
