@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -29,6 +28,7 @@ from atomthink_plugin.named_models import plan_for, with_config_file
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.progress import RunProgress
 from atomthink_plugin.runtime.runner import Runner
+from atomthink_plugin.runtime.speed import RunMeter, RunSpeed, models_of
 
 log = logging.getLogger(__name__)
 
@@ -110,13 +110,14 @@ class AtomThinkModel(HarnessModel):
         label = thinking if thinking == search else f"{thinking} ({search})"
         if journal is not None:
             log.info("journal %s: %d questions are finished", journal.folder, len(journal))
-        started = time.monotonic()
         spent: list[Usage] = []
+        meter = RunMeter(models_of(runner))
         try:
             with RunProgress(len(questions), label, shown=self.rank == 0) as progress:
 
                 def finished(result: Result, cost: Usage | None) -> None:
                     progress.finished(result, cost)
+                    meter.finished(result, cost)
                     if cost is not None:
                         spent.append(cost)
 
@@ -124,10 +125,10 @@ class AtomThinkModel(HarnessModel):
         finally:
             if journal is not None:
                 journal.close()
-        self._report(results, spent, time.monotonic() - started)
+        self._report(results, spent, meter.speed())
         return results
 
-    def _report(self, results: Sequence[Result], spent: Sequence[Usage], seconds: float) -> None:
+    def _report(self, results: Sequence[Result], spent: Sequence[Usage], speed: RunSpeed) -> None:
         """Reports what this run spent and how many questions failed.
 
         Tokens and seconds leave out what an earlier run spent and the journal has; calls per question include it.
@@ -142,9 +143,9 @@ class AtomThinkModel(HarnessModel):
             output_tokens=generated,
         )
         log_metrics(
-            total_elapsed_time=seconds,
+            total_elapsed_time=speed.seconds,
             total_gen_tokens=generated,
-            avg_speed=generated / seconds if seconds else 0.0,
+            avg_speed=generated / speed.seconds,
             additional_metrics={
                 "questions": len(results),
                 "failed_questions": len(failed),
@@ -152,8 +153,11 @@ class AtomThinkModel(HarnessModel):
                 "policy_calls": sum(result.usage.policy_calls for result in results) / max(len(results), 1),
                 "score_calls": sum(result.usage.score_calls for result in results) / max(len(results), 1),
                 **({"judged_tokens": judged} if judged else {}),
+                **speed.flat(),
             },
         )
+        for line in speed.lines():
+            log.info("speed: %s", line)
         if unanswered:
             log.warning("%d of %d questions ended without a final answer", unanswered, len(results))
         if failed:

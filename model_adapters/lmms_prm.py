@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from atomthink_plugin.named_models import with_config_file
 from atomthink_plugin.plugins.arguments import NUMBERS_AS_TEXT
 from atomthink_plugin.runtime.build import journal_folder
 from atomthink_plugin.runtime.solution_scores import CONCURRENCY, GivenSolution, ScoreFile, StepScores, score_solutions
+from atomthink_plugin.runtime.speed import RunMeter, RunSpeed
 from atomthink_plugin.scorer_plans import ScorerPlan
 from atomthink_plugin.scorers.published_threshold import published_threshold
 from atomthink_plugin.step_metrics.judged_steps import Threshold
@@ -119,7 +119,7 @@ class AtomThinkPrm(HarnessModel):
         self.remember_tasks(kept)
         self._loaded = scorer = self._loaded or self._scorer()
         solutions = {self._key(request): self._solution(request) for request in kept}  # repeats have the same scores
-        started = time.monotonic()
+        meter = RunMeter({"prm": scorer})
         with self._score_file(scorer) as file:
             scores = score_solutions(
                 list(solutions.values()),
@@ -129,7 +129,7 @@ class AtomThinkPrm(HarnessModel):
                 concurrency=self._plan.arguments.concurrency,
                 shown=self.rank == 0,
             )
-        _report(scores, time.monotonic() - started)
+        _report(scores, meter.speed())
         threshold = self._threshold(scorer)
         replies = dict(zip(solutions, (_reply(found, threshold) for found in scores), strict=True))
         padding = GenerationResult("")  # the harness throws it away
@@ -222,18 +222,21 @@ def _reply(scores: StepScores, threshold: Threshold) -> GenerationResult:
     return GenerationResult(json.dumps(said), counts)
 
 
-def _report(scores: Sequence[StepScores], seconds: float) -> None:
+def _report(scores: Sequence[StepScores], speed: RunSpeed) -> None:
     """Reports to the harness and the user how many solutions there are, and how many could not be scored."""
     failed = [found for found in scores if isinstance(found, str)]
     log_metrics(
-        total_elapsed_time=seconds,
+        total_elapsed_time=speed.seconds,
         total_gen_tokens=0,
         avg_speed=0.0,
         additional_metrics={
             "questions": len(scores),
             "failed_questions": len(failed),
             "score_calls": sum(len(found) for found in scores if not isinstance(found, str)) / max(len(scores), 1),
+            **speed.flat(),
         },
     )
+    for line in speed.lines():
+        log.info("speed: %s", line)
     if failed:
         log.error("%d of %d solutions cannot be scored; the first: %s", len(failed), len(scores), failed[0])

@@ -19,6 +19,7 @@ from atomthink_plugin.api import (
     Usage,
 )
 from atomthink_plugin.inference.context import least_tokens
+from atomthink_plugin.inference.phases import PhaseClock
 from atomthink_plugin.inference.text_samples import to_step
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.servers.chat_endpoint import (
@@ -78,6 +79,9 @@ class OpenAIPolicy:
         self.identity = f"openai:{model}"
         self._model = model
         self._endpoints = {endpoint.server: endpoint for endpoint in endpoints}
+        self.clock = PhaseClock()
+        for server in self._endpoints:
+            server.clock = self.clock
         self._servers = Servers(list(self._endpoints), wait)
         self._continues = continuation == "trust"
         self._turns = ChatTurns()

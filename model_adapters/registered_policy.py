@@ -22,6 +22,7 @@ from atomthink_plugin.api import (
 )
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import weights
+from atomthink_plugin.inference.phases import PhaseClock
 from atomthink_plugin.inference.text_samples import TextSample, to_step
 from atomthink_plugin.model_adapters.registered_base import BaseReply, Conversation, RegisteredBase, load_base, seed_all
 from atomthink_plugin.runtime.batcher import MicroBatcher
@@ -70,6 +71,7 @@ class RegisteredPolicy:
     def __init__(self, base: RegisteredBase, identity: str, *, batch_size: int = 1) -> None:
         self.identity = identity
         self.base = base
+        self.clock = PhaseClock()
         self._size = batch_size
         self._batcher: MicroBatcher[PendingRequest, BaseReply] = MicroBatcher(self._serve, max(_GATHERED, batch_size))
 
@@ -146,7 +148,8 @@ class RegisteredPolicy:
         seeds = [asked.seed for asked in call if asked.seed is not None]
         if seeds:
             seed_all(seeds)
-        replies = self.base.ask([asked.conversation for asked in call], dict(call[0].arguments))
+        with self.clock.request(len(call)):
+            replies = self.base.ask([asked.conversation for asked in call], dict(call[0].arguments))
         for asked, reply in zip(call, replies, strict=True):
             asked.reply = reply
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
 from atomthink_plugin.inference.encoding import MAX_PIXELS
+from atomthink_plugin.inference.phases import PhaseClock
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs, RequestOutput, SamplingParams
@@ -26,12 +27,16 @@ class VllmEngine:
     Args:
         arguments: Of vLLM's `AsyncEngineArgs`, by name.
 
+    Attributes:
+        clock: Measures the requests.
+
     Raises:
         AtomThinkError: vLLM is not installed, or cannot run this model here.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         args = _engine_args(arguments)
+        self.clock = PhaseClock()
         self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._loop.run_forever, name="atomthink-vllm", daemon=True)
         thread.start()
@@ -76,8 +81,9 @@ class VllmEngine:
             QuestionError: vLLM refuses the prompt, or fails on it alone.
             AtomThinkError: The engine is dead.
         """
-        asked = asyncio.run_coroutine_threadsafe(self._generate(prompt, params), self._loop)
-        return await asyncio.wrap_future(asked)
+        with self.clock.request(params.n):
+            asked = asyncio.run_coroutine_threadsafe(self._generate(prompt, params), self._loop)
+            return await asyncio.wrap_future(asked)
 
     async def _generate(self, prompt: TokensPrompt, params: SamplingParams) -> RequestOutput:
         from vllm.v1.engine.exceptions import EngineDeadError

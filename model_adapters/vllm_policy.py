@@ -17,6 +17,7 @@ from atomthink_plugin.image_memo import PerImage
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.context import least_tokens
 from atomthink_plugin.inference.encoding import ChatText, fitted, to_rgb
+from atomthink_plugin.inference.phases import phase
 from atomthink_plugin.inference.preprocessors import Preprocessor, load_preprocessor
 from atomthink_plugin.inference.text_samples import watched_in
 from atomthink_plugin.model_adapters.vllm_engine import VllmEngine
@@ -52,6 +53,7 @@ class VllmPolicy:
     def __init__(self, engine: VllmEngine, preprocessor: Preprocessor) -> None:
         assert preprocessor.processor is not None
         self.identity = f"vllm:{preprocessor.identity} in {engine.dtype}"
+        self.clock = engine.clock
         self._engine = engine
         self._tokenizer = preprocessor.tokenizer
         self._text = ChatText(preprocessor.processor, preprocessor.tokenizer)
@@ -64,7 +66,8 @@ class VllmPolicy:
         Raises:
             QuestionError: A prompt of depth 0 leaves no room in the context, or vLLM cannot take its images.
         """
-        encoded = self._encode(prompt)
+        with self.clock.active(), phase("encode"):
+            encoded = self._encode(prompt)
         draws = [_draw(index, sampling) for index in range(n)]
         distinct = list(dict.fromkeys(draws))
         try:

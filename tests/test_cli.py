@@ -162,6 +162,8 @@ def test_the_demo_answers_and_writes_its_rows_and_a_page_of_trees(
     assert all(len(row["right"]) == 6 and row["failed"] == 0 for row in rows.values())
     assert rows["direct"]["tokens"] < rows["quick"]["tokens"] < rows["slow"]["tokens"]
     assert rows["slow"]["prm_calls"] > 0 == rows["slow:majority"]["prm_calls"]
+    assert rows["slow"]["speed"]["sampled"] == 6 * rows["slow"]["tokens"]
+    assert rows["slow"]["speed"]["models"].keys() == {"policy", "prm"}
     printed = capsys.readouterr().out
     assert f"{rows['slow']['accuracy']:.1%}" in printed
     (example,) = (number for number in range(6) if held_out(6)[number].text in " ".join(printed.split()))

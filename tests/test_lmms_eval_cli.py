@@ -92,6 +92,9 @@ def test_slow_thinking_leaves_results_and_samples_with_their_steps(tmp_path: Pat
         assert counts["score_calls"] > 0
     assert sum(sample["acc"] for sample in written) / 12 == pytest.approx(accuracy)
     assert found["throughput"]["avg_questions"] == 12
+    shares = {name: value for name, value in found["throughput"].items() if name.startswith("avg_policy_share_")}
+    assert sum(shares.values()) - shares["avg_policy_share_encode"] == pytest.approx(1)
+    assert found["throughput"]["avg_prm_most_rows"] >= found["throughput"]["avg_prm_mean_rows"] >= 1
     assert {record["status"] for record in journaled(tmp_path)} == {"done"}
 
 

@@ -37,6 +37,7 @@ from atomthink_plugin.rollouts.score_file import (
 )
 from atomthink_plugin.runtime.event_loop import run, together
 from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.runtime.speed import RunMeter, RunSpeed
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class CandidateScores:
         resumed: How many different candidates have scores from an earlier run.
         identity: Everything that determines the scores; None for those of the file of candidates, whose cost is not
             known either.
+        speed: The speed of this run; None if it scored nothing.
     """
 
     prm: str
@@ -71,6 +73,7 @@ class CandidateScores:
     scored: int = 0
     resumed: int = 0
     identity: Mapping[str, Any] | None = None
+    speed: RunSpeed | None = None
 
     @property
     def failed(self) -> Counter[str]:
@@ -147,21 +150,28 @@ def score_candidates(
     work = _Work(sets, digest, file)
     if work.known:
         log.info("%s: %d of %d candidates have scores from an earlier run", prm, len(work.known), work.distinct)
+    meter = RunMeter({"prm": scorer})
     fresh = run(_score_all(work, scorer, prm, file)) if work.missing else {}
+    meter.add(_cost(fresh))
+    speed = meter.speed() if fresh else None
     found = work.known | fresh
-    usage = sum((one.usage for one in found.values() if not isinstance(one, str)), Usage())
     if isinstance(scorer, CriticScorer) and (summary := scorer.summary()):
         log.warning("%s: %s", prm, summary)
     result = CandidateScores(
         prm=prm,
         scores=work.by_question(found),
-        usage=usage,
+        usage=_cost(found),
         reasons=work.reasons(found),
         scored=sum(not isinstance(one, str) for one in fresh.values()),
         resumed=len(work.known),
         identity=identity,
+        speed=speed,
     )
     return result.require_one()
+
+
+def _cost(found: Mapping[ScoreKey, ScoredSteps | str]) -> Usage:
+    return sum((one.usage for one in found.values() if not isinstance(one, str)), Usage())
 
 
 @dataclass(slots=True)

@@ -189,6 +189,8 @@ def _scores(sets: Sequence[RolloutSet], prm: NamedPrm, file: Path | None, split:
         identity = {**prm.plan.identity, "weights": scorer.identity}
         found = score_candidates(whole, scorer, prm.name, identity, kept)
     print(f"scores: {file}")
+    if found.speed is not None:
+        print(f"speed of {prm.name}: " + "\n  ".join(found.speed.lines()))
     notes = [] if all(one.steps is not None for asked in sets for one in asked.candidates) else [_cut(prm.name, cut)]
     if published is None or "aggregate" not in published.model_fields_set:
         return _Scored(whole, found, notes=notes)

@@ -168,6 +168,7 @@ def _prm_json(one: CandidateScores) -> dict[str, Any]:
         "resumed": one.resumed,
         "unscored": dict(one.failed),
         "usage": asdict(one.usage),
+        "speed": one.speed.to_json() if one.speed is not None else None,
     }
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from atomthink_plugin.api import AtomThinkError, Message, Path, Question, QuestionError, Score, Step, Usage
+from atomthink_plugin.inference.phases import PhaseClock
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.servers.openai_client import Server, addresses, key
 from atomthink_plugin.servers.origin import origin
@@ -61,6 +62,9 @@ class ServedPrm(ABC):
         self.identity = identity
         self._model = model
         self._servers = servers
+        self.clock = PhaseClock()
+        for server in servers:
+            server.clock = self.clock
         self._pool = Servers(servers, wait, "prm_")
 
     @abstractmethod

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from atomthink_plugin.api import AtomThinkError, ServerError
+from atomthink_plugin.inference.phases import PhaseClock
 from atomthink_plugin.redaction import printable, remember
 from atomthink_plugin.servers.pauses import pause_after
 from atomthink_plugin.servers.replies import Checks
@@ -99,6 +100,9 @@ class Server:
         max_retries: Further tries after a rate limit, a server error, a timeout or a lost connection.
         connections: Requests in flight at most.
         prefix: Put before the names of arguments in messages: a PRM's are typed with `prm_`.
+
+    Attributes:
+        clock: Measures the requests. The servers of one model share a clock.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Server:
         self.name = f"`{prefix}base_url={url}`"
         self.url = url
         self.checks = Checks(url)
+        self.clock = PhaseClock()
         self._key = key
         self._timeout = timeout
         self._max_retries = max_retries
@@ -136,7 +141,8 @@ class Server:
 
         try:
             async with self._session().places:
-                reply = await self._tried(path, body)
+                with self.clock.request(body.get("n", 1)):
+                    reply = await self._tried(path, body)
         except (openai.BadRequestError, openai.UnprocessableEntityError, openai.NotFoundError):
             raise
         except (openai.OpenAIError, TimeoutError) as error:

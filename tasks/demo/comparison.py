@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from atomthink_plugin.accuracy_stats import wilson
-from atomthink_plugin.api import Failure, Outcome, Result
+from atomthink_plugin.api import Failure, Outcome, Result, Usage
 from atomthink_plugin.named_models import plan_for
 from atomthink_plugin.runtime.build import build, open_journal
 from atomthink_plugin.runtime.progress import RunProgress
+from atomthink_plugin.runtime.speed import RunMeter, RunSpeed, models_of
 from atomthink_plugin.tables import Grid
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions, right_answers
 from atomthink_plugin.tasks.demo.questions import DemoQuestion
@@ -29,6 +30,7 @@ class ModeResult:
         prm_calls: Scored steps per question.
         seconds: Wall-clock time of the whole run, loading included.
         unanswered: Number of questions without an answer that did not fail.
+        speed: The speed without loading; None for a mode that was not run.
     """
 
     mode: str
@@ -38,6 +40,7 @@ class ModeResult:
     prm_calls: float
     seconds: float
     unanswered: int = 0
+    speed: RunSpeed | None = None
 
     @property
     def accuracy(self) -> float:
@@ -74,9 +77,15 @@ def measure_mode(
     planned = plan_for("atomthink_tiny", {"journal": "off", **arguments}, models)
     runner = build(planned)
     journal = open_journal(planned, runner, "demo")
+    meter = RunMeter(models_of(runner))
     try:
         with RunProgress(len(demo), mode) as progress:
-            results = replace(runner, journal=journal).run(engine_questions(demo), progress.finished)
+
+            def finished(result: Result, cost: Usage | None) -> None:
+                progress.finished(result, cost)
+                meter.finished(result, cost)
+
+            results = replace(runner, journal=journal).run(engine_questions(demo), finished)
     finally:
         if journal is not None:
             journal.close()
@@ -90,6 +99,7 @@ def measure_mode(
         prm_calls=sum(cost.score_calls for cost in usage) / len(usage),
         seconds=seconds,
         unanswered=sum(isinstance(result, Outcome) and result.answer is None for result in results),
+        speed=meter.speed(),
     )
     return row, results
 

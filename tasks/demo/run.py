@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 from atomthink_plugin.api import AtomThinkError, Outcome, Result
 from atomthink_plugin.named_models import plan_for
@@ -71,9 +71,21 @@ def _publish(rows: Sequence[ModeResult], json_file: Path | None) -> None:
     """Prints the table and writes the rows."""
     if rows:
         print_grid(comparison_table(rows))
+        print_speed(rows[-1])
     if json_file is not None:
-        records = [{**asdict(row), "accuracy": row.accuracy, "interval": row.interval} for row in rows]
-        write_json("--json", json_file, records)
+        write_json("--json", json_file, [_record(row) for row in rows])
+
+
+def print_speed(row: ModeResult) -> None:
+    """Prints how fast a mode was and what its models did with the time."""
+    if row.speed is not None:
+        print(f"\nSpeed of `{row.mode}`: " + "\n  ".join(row.speed.lines()))
+
+
+def _record(row: ModeResult) -> dict[str, Any]:
+    numbers = {one.name: getattr(row, one.name) for one in fields(row) if one.name != "speed"}
+    speed = row.speed.to_json() if row.speed is not None else None
+    return {**numbers, "accuracy": row.accuracy, "interval": row.interval, "speed": speed}
 
 
 def print_example(mode: str, demo: Sequence[DemoQuestion], results: Sequence[Result], right: Sequence[bool]) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
 import pytest
 import yaml
@@ -16,11 +16,13 @@ from PIL import Image
 from atomthink_plugin.api import Node, Outcome, Proposal, Rollout, Score, Usage
 from atomthink_plugin.config import plan
 from atomthink_plugin.examples.example_file import ExampleRecord, read_examples
+from atomthink_plugin.inference.phases import ModelWork, Phase, PhaseTotals
 from atomthink_plugin.json_rows import Reject
 from atomthink_plugin.model_adapters.lmms_requests import ThoughtCounts
 from atomthink_plugin.named_models import with_config_file
 from atomthink_plugin.report.run_reader import read
 from atomthink_plugin.report.scale import Scaling
+from atomthink_plugin.rollouts.candidate_scores import CandidateScores
 from atomthink_plugin.rollouts.readers.formats import ROLLOUT_FORMATS
 from atomthink_plugin.rollouts.rollout_file import RUN, read_rollouts
 from atomthink_plugin.rollouts.score_file import CandidateScoreFile, ScoreKey
@@ -30,6 +32,7 @@ from atomthink_plugin.rollouts.selection_report import ScoredRollouts, selection
 from atomthink_plugin.runtime.journal_reader import JournalEntry, read_entries
 from atomthink_plugin.runtime.partial_log import PartialLog
 from atomthink_plugin.runtime.solution_scores import GivenSolution, ScoreFile
+from atomthink_plugin.runtime.speed import ModelSpeed, RunSpeed
 from atomthink_plugin.step_metrics.measure import Metrics
 from atomthink_plugin.tasks.benchmarks.mathvista.task import MATHVISTA
 from atomthink_plugin.tasks.benchmarks.metrics import sample_line
@@ -50,6 +53,8 @@ from atomthink_plugin.training.quality import statistics
 from atomthink_plugin.training.records import AnsweredQuestion, Chain, Pair, QuestionRecord, read_records
 from atomthink_plugin.training.train.recipe import PrmRecipe
 from tests.reference.pages import code, examples, page, section, table
+
+PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 
 PAGE = page("file-formats.md")
 EXAMPLES = examples(PAGE)
@@ -103,6 +108,19 @@ def _(texts: list[str], folder: Path) -> None:
     assert failed.keys() == ThoughtCounts(1, 1, error="x", status="failed").to_dict().keys()
     explained = {name for row in table(section(PAGE, "### Samples")) for name in code(row[0])}
     assert explained == answered.keys() | failed.keys() | {"judged_tokens"}
+
+
+@checks("Speed")
+def _(texts: list[str], folder: Path) -> None:
+    printed, kept = texts
+    works = {name: ModelSpeed(ModelWork({phase: PhaseTotals() for phase in PHASES}), 1.0) for name in ("policy", "prm")}
+    speed = RunSpeed(1.0, 10, 20, works)
+    assert [line.split()[:2] for line in printed.splitlines()[1:]] == [["speed:", f"{role}:"] for role in works]
+    numbers = [name.removeprefix("avg_") for name in json.loads(kept) if name.startswith(("avg_policy", "avg_prm"))]
+    assert set(numbers) <= speed.flat().keys()
+    explained = {name for row in table(section(PAGE, "### Speed")) for name in code(row[0])}
+    assert explained >= {*PHASES, "waiting"}
+    assert ModelSpeed(ModelWork(requests=1), 1.0).shares.keys() == {"request", "waiting"}
 
 
 @checks("Samples of the benchmark tasks")
@@ -311,12 +329,19 @@ def _(texts: list[str], folder: Path) -> None:
     written = selection_json(ScoredRollouts("f", "run", (), (), (point,), {}, {}, 0, ()))
     assert found.keys() == written.keys()
     assert found["points"][-1].keys() == written["points"][0].keys()
-    assert found["prms"][0].keys() >= {"name", "identity", "usage"}
+    scored = CandidateScores("PRM", (), Usage(), identity={}, speed=RunSpeed(1.0, 0, 1, {}))
+    (prm,) = selection_json(ScoredRollouts("f", "run", (), (scored,), (), {}, {}, 0, ()))["prms"]
+    assert found["prms"][0].keys() == prm.keys()
+    assert found["prms"][0]["speed"].keys() == prm["speed"].keys()
 
 
 @checks("demo --json")
 def _(texts: list[str], folder: Path) -> None:
-    assert json.loads(texts[0])[0].keys() == names(ModeResult) | {"accuracy", "interval"}
+    (found,) = json.loads(texts[0])
+    assert found.keys() == names(ModeResult) | {"accuracy", "interval"}
+    written = RunSpeed(1.0, 10, 20, {"policy": ModelSpeed(ModelWork(), 1.0)}).to_json()
+    assert found["speed"].keys() == written.keys()
+    assert found["speed"]["models"]["policy"].keys() == written["models"]["policy"].keys()
 
 
 @checks("prm eval --json")

@@ -103,6 +103,8 @@ def test_figures_with_the_embedded_prm_and_another_one_later(
     assert {one["n"] for one in first["points"]} == {1, 2, 4}
     assert first["prms"][0]["usage"]["score_calls"] > 0
     assert first["prms"][0]["usage"]["images"] > 0
+    assert first["prms"][0]["speed"]["prefilled"] == first["prms"][0]["usage"]["prefilled"]
+    assert first["prms"][0]["speed"]["models"]["prm"]["shares"]["prefill"] > 0
     assert first["prms"][0]["unscored"] == {}
     shown = capsys.readouterr().out
     assert "best of N by atomthink_tiny, min" in shown
