@@ -159,7 +159,7 @@ def registered_policy(
     *,
     pretrained: str | None = None,
     base_args: dict[str, Any] | Json[dict[str, Any]] | None = None,
-    batch_size: BatchSize = 1,
+    batch_size: BatchSize = "auto",
     device: str | None = None,
 ) -> RegisteredPolicy:
     """Uses any model of lmms-eval that has a `generate_until`.
@@ -168,17 +168,13 @@ def registered_policy(
         base: Name of the model in lmms-eval, as in `lmms-eval --model NAME`.
         pretrained: The base's argument `pretrained`, which most bases have.
         base_args: All other arguments of the base: a mapping in a `config=` file, or JSON.
-        batch_size: Requests in one call, and the base's own `batch_size`. Many bases accept 1 only. `auto` is refused.
+        batch_size: Requests in one call, and the base's own `batch_size`. `auto` is 1: many bases accept no more.
         device: The base's own `device`. By default the base chooses.
 
     Raises:
-        AtomThinkError: The batch size cannot be used, or the base cannot be made.
+        AtomThinkError: The base cannot be made.
     """
-    if batch_size == "auto":
-        raise AtomThinkError(
-            f"`batch_size=auto` cannot be used with `base={base}`, a model of lmms-eval: pass a number, such as "
-            "`--batch_size 1`"
-        )
+    rows = 1 if batch_size == "auto" else batch_size
     own = dict(base_args or {})
     if pretrained is not None and "pretrained" in own:
         raise AtomThinkError(
@@ -187,11 +183,11 @@ def registered_policy(
     source = own.get("pretrained", pretrained)
     if isinstance(source, str):
         own["pretrained"] = source = os.path.expanduser(source)
-    given = {"batch_size": batch_size, "device": device, **own}
+    given = {"batch_size": rows, "device": device, **own}
     loaded = load_base(base, {name: value for name, value in given.items() if value is not None})
     digest = f" {weights(source)}" if isinstance(source, str) else ""
     identity = f"lmms-eval {version('lmms-eval')}: {base}{digest}"
-    return RegisteredPolicy(loaded, identity, batch_size=batch_size)
+    return RegisteredPolicy(loaded, identity, batch_size=rows)
 
 
 def _draw(index: int, sampling: Sampling) -> tuple[Arguments, int | None]:

@@ -30,7 +30,7 @@ def text_policy(
             `float16`.
         device: `auto` (CUDA, else MPS, else CPU) or a device of torch, such as `cuda:1`.
         batch_size: Maximum rows of one forward pass. `auto`: what the GPU's free memory is expected to hold, 128 at
-            most, and 8 on a CPU. A batch that runs out of memory is halved.
+            most. On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB. Prompts are prefilled once and shared by all samples and later
             steps. 0 disables the cache.
         chat_template: File with a Jinja chat template, for checkpoints without one.

@@ -11,8 +11,6 @@ WEIGHTS: Final = Path(__file__).parent / "weights"
 TINY_ARGUMENTS: Final[Mapping[str, Any]] = {
     "pretrained": str(WEIGHTS / "policy"),
     "prm": str(WEIGHTS / "prm"),
-    "batch_size": 128,
-    "prm_batch_size": 128,
     "concurrency": 128,
     "step_tokens": 48,
     "max_new_tokens": 512,

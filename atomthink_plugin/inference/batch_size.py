@@ -17,11 +17,14 @@ log = logging.getLogger(__name__)
 
 BatchSize = PositiveInt | Literal["auto"]
 
-ELSEWHERE: Final = 8
-"""Rows on a CPU, which gains little from more of them, and on devices whose free memory torch does not tell."""
+LEAST: Final = 8
+"""Rows at least on a CPU, and on devices whose free memory torch does not report."""
 
 MOST: Final = 128
 """Rows at most: beyond, a GPU's time per row hardly falls."""
+
+_CPU_WEIGHTS: Final = 4 * 10**9
+"""Weights times rows of a forward pass on a CPU. Beyond, the time is that of arithmetic, and grows with the rows."""
 
 _TOKENS: Final = 1024
 """Tokens expected in a row: an image, a question and a few steps. Longer rows that do not fit halve the batch."""
@@ -49,12 +52,21 @@ def batch_limit(batch_size: int | Literal["auto"], checkpoint: Checkpoint, cache
 def _measured(checkpoint: Checkpoint, kept: int) -> int:
     device = checkpoint.device
     if device.type != "cuda":
-        return ELSEWHERE
+        return cpu_rows(sum(weights.numel() for weights in checkpoint.model.parameters()))
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = torch.cuda.mem_get_info(device)[0] + unused
     rows = rows_that_fit(free, kept, row_bytes(checkpoint.model.config, checkpoint.model.dtype.itemsize))
     log.info("batch_size=auto: %d rows of %s, with %.1f GiB free", rows, checkpoint.identity, free / 2**30)
     return rows
+
+
+def cpu_rows(weights: int) -> int:
+    """Returns how many rows to run at once without a GPU, from `LEAST` to `MOST`.
+
+    Args:
+        weights: Number of weights of the model.
+    """
+    return min(MOST, max(LEAST, _CPU_WEIGHTS // weights))
 
 
 def rows_that_fit(free: int, kept: int, row: int) -> int:

@@ -1,7 +1,8 @@
-"""`batch_size=auto` changes no sample, takes as many rows as memory holds, and every model takes or refuses it."""
+"""`batch_size=auto` changes no sample, takes as many rows as memory holds, and is the default of every model."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -10,14 +11,16 @@ import torch
 from atomthink_plugin.api import AtomThinkError, Path, Sampling
 from atomthink_plugin.config import plan
 from atomthink_plugin.formats.continuation import Continue
-from atomthink_plugin.inference.batch_size import MOST, row_bytes, rows_that_fit, token_bytes
+from atomthink_plugin.inference.batch_size import LEAST, MOST, cpu_rows, row_bytes, rows_that_fit, token_bytes
 from atomthink_plugin.inference.encoding import text_encoding
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkModel
 from atomthink_plugin.model_adapters.registered_policy import registered_policy
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
+from atomthink_plugin.plugins.registry import registry
 from tests.model_adapters.test_out_of_memory import limited
 from tests.model_adapters.test_transformers_policy import QUESTIONS, grow
 from tests.policy_prompts import ask
+from tests.scripted_base import register
 from tests.tiny_models import causal_prm, folder, gemma3, llava, loaded, mllama, qwen
 
 GIB = 2**30
@@ -59,10 +62,10 @@ def test_it_is_halved_where_memory_runs_out() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
     policy = TransformersPolicy(loaded(llava), batch_size="auto")
     before = policy._batcher.max_batch
-    with limited(loaded(llava).model, lambda rows, tokens: rows > before // 2) as refused:
+    with limited(loaded(llava).model, lambda rows, tokens: rows > 4) as refused:
         ask(policy, Continue(), paths, Sampling(1.0, max_tokens=6), 4)
     assert refused.reading + refused.decoding > 0
-    assert policy._batcher.max_batch == before // 2
+    assert policy._batcher.max_batch < 4 * len(paths) < before
 
 
 def test_free_memory_is_asked_for_when_the_first_batch_begins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +97,25 @@ def test_another_word_is_refused_with_the_valid_ones(name: str, value: str) -> N
         plan("transformers", typed)
 
 
-def test_models_of_lmms_eval_need_a_number() -> None:
-    with pytest.raises(AtomThinkError, match=r"batch_size=auto.*base=qwen2_5_vl"):
-        registered_policy("qwen2_5_vl", batch_size="auto")
+def test_models_of_lmms_eval_get_one_request_at_a_time() -> None:
+    register()
+    made: Any = registered_policy("scripted_chat", base_args={}, batch_size="auto")
+    assert made.base.model.given["batch_size"] == 1
+    assert made._size == 1
+
+
+def test_every_policy_and_scorer_with_a_batch_size_has_auto_as_its_default() -> None:
+    known = registry()
+    arguments = [
+        one
+        for factory in (*known.policies.values(), *known.scorers.values())
+        for one in inspect.signature(factory).parameters.values()
+        if one.name == "batch_size"
+    ]
+    assert len(arguments) >= 7
+    assert {one.default for one in arguments} == {"auto"}
+
+
+def test_a_small_model_has_more_rows_on_a_cpu() -> None:
+    counts = [cpu_rows(weights) for weights in (10**6, 4 * 10**7, 10**9, 7 * 10**9)]
+    assert counts == [MOST, 100, LEAST, LEAST]
