@@ -152,7 +152,7 @@ def searches_page() -> str:
             "# Searches",
             "Every search of `thinking=slow`, with its arguments and where it comes from. "
             "[Choose a search](../how-to/choose-a-search.md) says which one fits your model, "
-            "[The methods of the survey](../explanation/methods.md) how each differs from its paper, and "
+            "[Published methods](../explanation/methods.md) how each differs from its paper, and "
             "[Searches and formats](../benchmarks/methods.md) how they compare on one test bed.",
             "```bash\nlmms-eval --model atomthink_tiny --tasks atomthink_demo --limit 20 \\\n"
             "    --model_args thinking=slow,search=beam,beams=2,candidates=3\n```",
