@@ -38,7 +38,9 @@ WAYS = {"beam": "thinking=slow,search=beam", "best_of_8": "thinking=slow,search=
 SHOWN = {"beam": 18, "best-of-8": 21, "two-runs": 3}
 """The question in the pictures of each page."""
 
-WIDTHS = {"": 1400, "-phone": 390}
+SIZES = {"": (1400, 1000), "-phone": (390, 1300)}
+"""Widths and heights of the pictures in pixels. A phone's picture is longer than its screen, to show the tree."""
+
 SCHEMES = ("light", "dark")
 BLOCK = re.compile(r"(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -85,9 +87,9 @@ def take_pictures(browser: WebDriver, folder: Path) -> None:
     for scheme in SCHEMES:
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         devtools(browser, "Emulation.setEmulatedMedia", media)
-        for suffix, width in WIDTHS.items():
+        for suffix, (width, height) in SIZES.items():
             for name, question in SHOWN.items():
-                resize(browser, width, 1000 if width > 500 else 844)
+                resize(browser, width, height)
                 opened(browser, GALLERY / f"{name}.html", f"atomthink_demo%2F{question}%2F0")
                 save(browser, f"{name}{suffix}-{scheme}")
             for page in (GALLERY / "capability.html", notebook):

@@ -1,9 +1,10 @@
-"""The GitHub workflows run what the repository has, on the Python versions that the package names."""
+"""The GitHub workflows run what the repository has, on the Python versions it names; its files pass the hooks."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,22 @@ def test_a_bug_report_asks_for_the_doctor() -> None:
     form = yaml.safe_load((GITHUB / "ISSUE_TEMPLATE" / "bug.yml").read_text())
     required = {field["id"] for field in form["body"] if field.get("validations", {}).get("required")}
     assert {"command", "doctor"} <= required
+
+
+def test_the_hooks_of_a_commit_find_nothing_to_fix() -> None:
+    """What `end-of-file-fixer` and `trailing-whitespace` do, without the network that pre-commit needs once."""
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = {hook["id"]: hook for repo in config["repos"] for hook in repo["hooks"]}
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    wrong = []
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
+        if b"\0" in content:
+            continue
+        if not re.search(hooks["end-of-file-fixer"]["exclude"], name) and content:
+            wrong += [f"{name}: its end"] if not content.endswith(b"\n") or content.endswith(b"\n\n") else []
+        if not re.search(hooks["trailing-whitespace"]["exclude"], name):
+            wrong += [f"{name}: blanks"] if re.search(rb"[ \t]+$", content, re.MULTILINE) else []
+    assert wrong == []
