@@ -158,8 +158,8 @@ class Roles:
                 return run
             needed = "` and `".join(f"{name}=" for name in choice.needed or [f"{role}_policy"])
             raise AtomThinkError(
-                f"`{needed}` is missing: `search={self._search}` asks a policy in the role {role!r} as well; it is of "
-                f"the run's kind unless `{role}_policy=` or `{role}_base_url=` says another"
+                f"`{needed}` is missing: `search={self._search}` needs a second model for the role {role!r}. It runs "
+                f"in the same way as the policy unless you pass `{role}_policy=` or `{role}_base_url=`"
             )
         shared = {f"{role}_{name}": self._typed[name] for name in _SHARED if name in self._given}
         return choice.plan({**shared, **self._typed})

@@ -235,8 +235,8 @@ def task_of(request: Instance) -> Any:
 def _delimiter(request: Instance) -> str:
     """Returns the stop string that the harness adds for tasks without one: their few-shot delimiter.
 
-    A task that sets this very string itself cannot be told from these. Its stop is dropped as well, as the harness's
-    own Qwen models do: it would end a chain of thought at its first paragraph.
+    It cannot be distinguished from the same string that a task sets itself. That stop is dropped as well, as the
+    harness's own Qwen models do: it would end a chain of thought at its first paragraph.
     """
     config = getattr(task_of(request), "config", None)
     delimiter: str | None = getattr(config, "fewshot_delimiter", None)

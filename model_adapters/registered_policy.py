@@ -103,7 +103,7 @@ class RegisteredPolicy:
         """
         if any(prompt.begun for prompt in prompts):
             raise AtomThinkError(
-                "a model of lmms-eval cannot continue a reply that the prompt begins, as this format needs it: pass "
+                "this format needs a model that continues a reply, which models of lmms-eval cannot do: pass "
                 "`format=atomic`, which asks for each step in a prompt of its own"
             )
         if sampling.tops:

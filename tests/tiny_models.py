@@ -348,7 +348,7 @@ def t5gemma2(folder: Path) -> Path:
 
 
 def paligemma(folder: Path) -> Path:
-    """PaliGemma: all of a prompt sees all of it, and its processor writes a line break behind the text."""
+    """PaliGemma: attention over a prompt is bidirectional, and its processor writes a line break after the text."""
     torch.manual_seed(0)
     images = SiglipImageProcessorPil(size={"height": 56, "width": 56})
     images.image_seq_length = 16

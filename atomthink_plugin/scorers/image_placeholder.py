@@ -38,7 +38,7 @@ class ImagePlaceholder:
             images: Number of its images.
 
         Raises:
-            QuestionError: The images cannot be told from each other.
+            QuestionError: The number of places for images in the prompt is not that of its images.
         """
         parts = list(self._parts(ids))
         found = sum(part is None for part in parts)

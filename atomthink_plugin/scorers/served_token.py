@@ -196,8 +196,8 @@ def served_prm_token(
         text = ChatText(words.processor, words.tokenizer)
         if not text.continues():
             raise AtomThinkError(
-                f"prm={prm!r}: its chat template writes a begun reply in another way than it asks for one, so a server "
-                "would give other scores: leave out prm_base_url= to load it in this process"
+                f"prm={prm!r}: its chat template writes the header of a reply differently when the reply is continued, "
+                "so a server would give other scores: leave out prm_base_url= to load it in this process"
             )
         scorer = ServedChatPrm(*common, text, format_named(settings.format), tag, good_id, bad_id)
     else:

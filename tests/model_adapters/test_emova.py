@@ -115,7 +115,7 @@ def test_greedy_steps_are_those_of_forward_passes_from_scratch(build: Build, for
 
 @BOTH
 def test_images_are_where_the_turns_have_them(build: Build) -> None:
-    """Two pictures changing places changes the inputs, and each stands behind its own text."""
+    """Swapping two images changes the inputs, and each image comes after its own text."""
     model, processor = published(build)
     encoder = ConversationEncoder(load_remote_multimodal(str(folder(build)), trust_remote_code=True, device="cpu"))
     messages = QUESTIONS[3].messages

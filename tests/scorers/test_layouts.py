@@ -45,7 +45,7 @@ def test_a_request_has_all_steps_so_far_and_the_last_one() -> None:
     assert found.begun == ()
 
 
-def test_text_behind_a_tag_stands_before_the_text_between_two_steps() -> None:
+def test_text_after_a_tag_comes_before_the_text_between_two_steps() -> None:
     layout = TypeAdapter(TaggedLayout).validate_python(
         {"kind": "tagged", "before": "{question}:", "step": "{k}. {step}{tag})", "between": " + ", "tag": "#"}
     )
@@ -53,7 +53,7 @@ def test_text_behind_a_tag_stands_before_the_text_between_two_steps() -> None:
     assert (found.role, found.begun) == ("none", ("Q:1. one#) + 2. two#) + 3. three#",))
 
 
-def test_verdicts_stand_between_steps_and_not_behind_the_last() -> None:
+def test_verdicts_are_between_steps_and_not_after_the_last() -> None:
     layout = TypeAdapter(TurnsLayout).validate_python(
         {
             "kind": "turns",

@@ -1,4 +1,4 @@
-"""A PRM that reads only what is new gives the scores of one that reads every path anew."""
+"""A PRM that reads only what is new gives the scores of one that reads every path in full."""
 
 from __future__ import annotations
 

@@ -301,7 +301,7 @@ def test_the_first_answer_counts_if_the_second_thought_has_none() -> None:
     assert (outcome.answer, choice.value) == ("5", 1.0)
 
 
-def test_mini_steps_reflect_behind_a_blank_line_and_read_the_second_answer() -> None:
+def test_mini_steps_reflect_after_a_blank_line_and_read_the_second_answer() -> None:
     first, second = "<Thought> 2 + 2 </Thought> <Output> 5 </Output>", "<Thought> 4 </Thought> <Output> 4 </Output>"
 
     def reply(prompt: Prompt, index: int, seed: int) -> Step:

@@ -75,7 +75,7 @@ class StopsAt(Continue):
 
 
 def long(question: Question) -> Question:
-    """The question behind a longer instruction: the prefix cache keeps whole blocks."""
+    """The question after a longer instruction: the prefix cache keeps whole blocks."""
     (turn,) = question.messages
     text = "Look at all that is drawn and at all that is written before you begin. " * 6
     return replace(question, messages=(replace(turn, parts=(*turn.parts, text)),))

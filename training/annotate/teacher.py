@@ -1,4 +1,4 @@
-"""A teacher: a language model behind an OpenAI-compatible server that gives structured replies."""
+"""A teacher: a language model on an OpenAI-compatible server that gives structured replies."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Reader(nn.Module):
 
 @torch.no_grad()
 def connect(model: LlavaForConditionalGeneration, figures: Figures) -> None:
-    """Initializes the projector so that the language model can tell patches apart from the first iteration.
+    """Initializes the projector so that the language model can distinguish patches from the first iteration on.
 
     The outputs of the pretrained tower have a large constant part, which is most of what a random projector passes on:
     reading stays at chance with it. This one removes the mean and scales each feature to unit variance.

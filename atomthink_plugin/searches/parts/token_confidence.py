@@ -44,7 +44,7 @@ def chain_confidence(path: Path) -> float:
     positions = [position for step in path.steps for position in step.tops]
     if len(positions) < sum(len(step.token_ids) for step in path.steps) or any(len(one) < 2 for one in positions):
         raise AtomThinkError(
-            f"the policy gives no log-probabilities of the {TOPS} likeliest tokens, by which this search rewards a "
-            "chain: pass `prm=CHECKPOINT`, by whose scores it can do so as well, or use another policy"
+            f"this search rewards a chain by the log-probabilities of the {TOPS} likeliest tokens, which the policy "
+            "does not give: pass `prm=CHECKPOINT` to reward chains by its scores, or use another policy"
         )
     return fmean(map(token_confidence, positions)) if positions else 0.0

@@ -12,7 +12,7 @@ from atomthink_plugin.rollouts.readers.pictures import pictures_of
 from atomthink_plugin.rollouts.readers.record_parts import is_blank, lettered_options, one_each, split_thought
 
 
-def test_the_reply_stands_behind_the_last_thought() -> None:
+def test_the_reply_follows_the_last_thought() -> None:
     assert split_thought("<think>a</think>b</think> c") == ("a</think>b", "c")
 
 

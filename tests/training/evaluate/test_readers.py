@@ -85,7 +85,7 @@ def test_processbench(tmp_path: Path) -> None:
     bad += [{**PROCESSBENCH, "id": "gsm8k-3", "steps": []}, {**PROCESSBENCH, "id": "gsm8k-4", "steps": ["a", " "]}]
     found = read_set(lines(tmp_path, [PROCESSBENCH, right, *bad, PROCESSBENCH]))
     assert found.format == "processbench"
-    # What stands behind the first error is not labelled, and so neither right nor wrong.
+    # Steps after the first error are not labelled, so they are neither right nor wrong.
     assert labels(found) == [(True, False, None), (True, True, True)]
     assert [(item.subset, item.right) for item in found.chains] == [("gsm8k", False), ("olympiadbench", True)]
     assert [item.truth.first_error_known for item in found.chains] == [True, True]

@@ -94,7 +94,7 @@ def test_the_embedded_prm_on_demo_chains(tmp_path: Path, capsys: pytest.CaptureF
         asked = [run(prm.score(path)).value for path in chain.paths(chains.question(chain), Continue())]
         assert said == pytest.approx(asked, abs=1e-4)
 
-    # Again: nothing is scored anew. On other data: the threshold is chosen there, and never on the same.
+    # A second time, nothing is scored again. On other data, the threshold is chosen there, never on the same data.
     before = scores.read_bytes()
     again = evaluated(source, tmp_path, "--scores", str(scores))
     assert scores.read_bytes() == before

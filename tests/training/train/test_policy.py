@@ -79,7 +79,7 @@ class KilledError(Exception):
 
 
 class _Kill(TrainerCallback):
-    """Ends the process's training behind a step, as a signal would."""
+    """Ends the process's training after a step, as a signal would."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 3:

@@ -164,7 +164,7 @@ def test_accelerate_finds_the_layers_that_it_gathers() -> None:
 
 
 def test_weights_keep_their_names_whatever_the_model_might_have_renamed(tmp_path: Path) -> None:
-    """DeepSpeed's loading leaves all known renamings behind, those that found nothing included."""
+    """DeepSpeed's loading leaves all known renamings in the model, even those that found nothing."""
     model: Any = load_multimodal(MODEL, device="cpu").model
     model._weight_conversions = [*model._weight_conversions, WeightRenaming("model.old_tower", "model.vision_tower")]
     prepare_for_sharding(model)
