@@ -174,5 +174,9 @@ def source(name: str, where: Record) -> str:
 
 
 def same_run(name: str) -> str:
-    """Returns what stands below a further table of a benchmark."""
-    return f"\nFrom the same run; `{RESULTS}/{BENCHMARKS[name].result}`\n"
+    """Returns what stands below a further table of a benchmark: the same as below the first, in one line."""
+    benchmark, where = BENCHMARKS[name], load(name)
+    return (
+        f"\nFrom the same run of `{benchmark.command}`. {where['machine']}; {where['date']}; "
+        f"`{RESULTS}/{benchmark.result}`\n"
+    )
