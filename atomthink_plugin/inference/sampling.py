@@ -80,18 +80,18 @@ class Completion:
     watched: tuple[float, ...] = ()
 
 
-def gumbel(seeds: torch.Tensor, position: int, vocabulary: int) -> torch.Tensor:
+def gumbel(seeds: torch.Tensor, position: int | torch.Tensor, vocabulary: int) -> torch.Tensor:
     """Returns standard Gumbel noise for every row and token.
 
     Args:
         seeds: `[rows]`, int64.
-        position: Index of the generated token, from 0.
+        position: Index of the generated token, from 0: of all rows, or `[rows]`, int64.
         vocabulary: Number of tokens.
 
     Returns:
         `[rows, vocabulary]`, float32; a function of (seed, position, token) alone.
     """
-    keys = _mix(seeds + (position + 1) * _GAMMA % 2**63)
+    keys = _mix(seeds + ((position + 1) * _GAMMA & (2**63 - 1)))
     tokens = torch.arange(1, vocabulary + 1, device=seeds.device) * _GAMMA
     bits = _shift(_mix(keys[:, None] + tokens[None, :]), 64 - _BITS)
     # Near 0 a float32 resolves all 53 bits; near 1 it rounds up, where log1p would be infinite.
@@ -149,13 +149,29 @@ def token_logprobs(
         `[rows, 1 + tops + watched]`: the chosen token's, those of the likeliest tokens, descending, and those of the
         watched tokens.
     """
-    logprobs = torch.log_softmax(logits, dim=-1)
-    found = [logprobs.gather(1, chosen[:, None])]
+    found = [logits.gather(1, chosen[:, None])]
     if tops:
-        found.append(logprobs.topk(min(tops, logprobs.shape[-1]), dim=-1).values)
+        found.append(logits.topk(min(tops, logits.shape[-1]), dim=-1).values)
     if watch is not None:
-        found.append(logprobs.gather(1, watch))
-    return torch.cat(found, dim=1)
+        found.append(logits.gather(1, watch))
+    return torch.cat(found, dim=1) - torch.logsumexp(logits, dim=-1, keepdim=True)
+
+
+def noisy_scores(
+    logits: torch.Tensor, heat: torch.Tensor, seeds: torch.Tensor, position: int | torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns scores whose argmax is each row's sample, and the logits divided by the temperature.
+
+    Args:
+        logits: `[rows, vocabulary]`, float32.
+        heat: `[rows]`, temperatures; rows at 0 get their logits as scores.
+        seeds: `[rows]`, int64.
+        position: As in `gumbel`.
+    """
+    greedy = heat == 0
+    cooled = logits / heat.masked_fill(greedy, 1.0)[:, None]
+    noise = gumbel(seeds, position, logits.shape[-1])
+    return cooled + noise.masked_fill_(greedy[:, None], 0.0), cooled
 
 
 class Sampler:
@@ -182,21 +198,19 @@ class Sampler:
         self._seeds, self._heat = self._seeds[rows], self._heat[rows]
         self._top_k, self._top_p = self._top_k[rows], self._top_p[rows]
 
-    def noisy(self, logits: torch.Tensor, position: int) -> torch.Tensor:
+    def noisy(self, logits: torch.Tensor, position: int | torch.Tensor) -> torch.Tensor:
         """Returns scores `[rows, vocabulary]` whose argmax is each row's sample.
 
         Args:
             logits: `[rows, vocabulary]`, float32.
-            position: Index of the generated token, from 0.
+            position: Index of the generated token, from 0: of all rows, or of each.
         """
         if not self._sampled:
             return logits
-        greedy = (self._heat == 0)[:, None]
-        cooled = logits / self._heat.masked_fill(self._heat == 0, 1.0)[:, None]
-        noisy = cooled + gumbel(self._seeds, position, logits.shape[-1])
+        noisy, cooled = noisy_scores(logits, self._heat, self._seeds, position)
         if self._filtered:
             noisy = noisy.masked_fill(~keep(cooled, self._top_k, self._top_p), -torch.inf)
-        return torch.where(greedy, logits, noisy)
+        return noisy
 
     def logprobs(self, logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         """Returns what `token_logprobs` does, with as many of the likeliest tokens as any row asks for."""
