@@ -269,26 +269,38 @@ class RowEnd:
         self._draw = draw
         self._tokenizer = tokenizer
         self._visible: int | None = None
+        self._seen = 0
         # A token has at least one byte, except a few that decode to nothing.
         self._tail = 8 + 2 * max((len(stop.encode()) for stop in draw.stops), default=0)
 
-    def reached(self, ids: list[int]) -> bool:
-        """Returns whether the row ends with the last of `ids`; asked once for each token."""
+    def reached(self, ids: Sequence[int]) -> bool:
+        """Returns whether the row ends with the last of `ids`.
+
+        It need not be asked after a token that cannot complete a stop string.
+        """
         return len(ids) >= self._draw.max_tokens or self._stopped(ids)
 
-    def _stopped(self, ids: list[int]) -> bool:
-        if not self._draw.stops:
-            return False
-        start = self._visible
+    def _stopped(self, ids: Sequence[int]) -> bool:
+        start = self._first_visible(ids) if self._draw.stops else None
         if start is None:
-            if not decode(self._tokenizer, ids).strip():
-                return False
-            start = self._visible = len(ids) - 1
+            return False
         begin = max(start, len(ids) - self._tail)
+        # A tail may begin inside a character and read otherwise than in the whole text.
+        return self._stop_in(ids, begin, start) and (begin == start or self._stop_in(ids, start, start))
+
+    def _stop_in(self, ids: Sequence[int], begin: int, start: int) -> bool:
         text = decode(self._tokenizer, ids[begin:])
         # The token that made the text visible may begin with blank lines: they are no stop.
         text = text.lstrip() if begin == start else text
         return any(stop in text for stop in self._draw.stops)
+
+    def _first_visible(self, ids: Sequence[int]) -> int | None:
+        """Returns the index of the token that made the text visible."""
+        while self._visible is None and self._seen < len(ids):
+            self._seen += 1
+            if decode(self._tokenizer, ids[: self._seen]).strip():
+                self._visible = self._seen - 1
+        return self._visible
 
 
 class StepEnd(StoppingCriteria):
