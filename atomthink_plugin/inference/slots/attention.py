@@ -48,6 +48,10 @@ class AttentionPlan(Protocol):
         """
         ...
 
+    def advance(self) -> None:
+        """Makes it the plan of the next forward pass if each row has read one token and reads one more."""
+        ...
+
 
 class _Current(threading.local):
     """The forward pass of this thread: a policy and a PRM run in threads of their own."""

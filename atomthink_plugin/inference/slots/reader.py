@@ -19,7 +19,7 @@ from atomthink_plugin.inference.prefix_cache.reader import families, ids_of, sha
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
 from atomthink_plugin.inference.slots.allocator import PoolFullError
 from atomthink_plugin.inference.slots.attention import AttentionPlan, PassThroughCache, slot_attention
-from atomthink_plugin.inference.slots.dense_attention import DensePlan
+from atomthink_plugin.inference.slots.plans import Plans
 from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, Run
 from atomthink_plugin.inference.slots.row import Chunk, Row
 
@@ -62,6 +62,7 @@ class SlotReader:
         self._pending: list[tuple[int, int, int]] = []
         self._kept = False  # whether a pending copy is of what was kept
         self._pool: KvPool | None = None
+        self._plans: Plans | None = None
         kinds = set(getattr(self._text, "layer_types", None) or ()) - {"full_attention"}
         if kinds:
             raise CannotForkError(f"it has layers of type {', '.join(sorted(kinds))}")
@@ -198,9 +199,15 @@ class SlotReader:
         if pending:
             self.pool.copy(pending)
 
-    def plan(self, chunks: Sequence[Chunk]) -> DensePlan:
+    @property
+    def plans(self) -> Plans:
+        """What plans forward passes, which the first prefill makes."""
+        assert self._plans is not None
+        return self._plans
+
+    def plan(self, chunks: Sequence[Chunk]) -> AttentionPlan:
         """Returns where the chunks' queries find keys and values."""
-        return DensePlan(chunks, self.pool.shape.dtype, self.pool.shape.device)
+        return self.plans.of(chunks)
 
     def forward(
         self, plan: AttentionPlan, ids: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor | None = None
@@ -310,6 +317,7 @@ class SlotReader:
             PoolShape(len(layers), keys.shape[1], keys.shape[3], values.shape[3], keys.dtype, keys.device), self._size
         )
         pool.evict = self._evict
+        self._plans = Plans(pool.shape, getattr(self._text, "num_attention_heads", None))
         return pool
 
     def _evict(self) -> bool:

@@ -1,4 +1,4 @@
-"""Attention of a forward pass in two kernel calls: for CUDA, whose flash kernel reads sequences of different lengths."""
+"""Attention of a forward pass in two calls of a kernel for sequences of different lengths, which CUDA has."""
 
 from __future__ import annotations
 

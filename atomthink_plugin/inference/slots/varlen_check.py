@@ -52,7 +52,7 @@ def largest_difference(shape: PoolShape, groups: int) -> float:
         groups: Query heads for each head of keys.
     """
     one = PoolShape(1, shape.heads, shape.key_width, shape.value_width, shape.dtype, shape.device)
-    pool = KvPool(one, 4096)
+    pool = KvPool(one, 2**15)
     random = torch.Generator(shape.device).manual_seed(0)
     pool.keys.normal_(generator=random)
     pool.values.normal_(generator=random)

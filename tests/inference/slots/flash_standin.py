@@ -31,7 +31,8 @@ def flash(
     out, lse = torch.full_like(query, torch.nan), torch.full(query.shape[:2], torch.nan)
     for at, (start, seen) in enumerate(zip(cum_seq_k.tolist(), seqused_k.tolist(), strict=False)):
         first, end = cum_seq_q[at : at + 2].tolist()
-        assert end - first <= max_q and seen <= max_k
+        assert end - first <= max_q
+        assert seen <= max_k
         if first == end:
             continue
         keys, values = (
