@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from transformers.models.auto import (
     video_processing_auto,
 )
 
-from benchmarks.family_models.facts import Config, Facts, Token, put
+from benchmarks.family_models.facts import Config, Facts, Part, Token, put
 from benchmarks.family_models.processors import make_processor
 from benchmarks.family_models.shrink import add_sections, shrunk
 from benchmarks.family_models.words import small_tokenizer, special_tokens
@@ -69,19 +70,20 @@ def build(kind: str, facts: Facts, folder: Path) -> None:
         raise NotBuiltError(facts.unbuilt)
     torch.manual_seed(0)
     processor_class = _class(facts.classes.get("processor") or processing_auto.PROCESSOR_MAPPING_NAMES.get(kind))
-    tokens = {**special_tokens(processor_class), **facts.tokens}
+    named = {**special_tokens(processor_class), **facts.tokens}
+    tokens = {name: text for name, text in named.items() if text is not None}
     default = AutoConfig.for_model(kind)
     config = tiny_config(default, kind, facts, tokens)
     # The config names tokens that the processor does not, so that it extends `tokens`.
     words = small_tokenizer(tokens, **facts.tokenizer)
-    _fill(config, tokens, words)
-    settings = type(default)(**config)
-    model = _random_model(settings, kind)
     processor = make_processor(
         processor_class, facts, config, words, **{part: _part(kind, facts, part) for part in _PARTS}
     )
-    placeholder = facts.placeholder or _placeholder(processor, tokens)
-    processor.chat_template = (facts.template or TEMPLATE).replace("<<image>>", placeholder)
+    _fill(config, words)
+    model = _random_model(type(default)(**config), kind)
+    placeholder = _placeholder(processor, tokens) if facts.placeholder is None else facts.placeholder
+    # Processors of some types keep no template, and the loaders of others look for the tokenizer's.
+    processor.chat_template = words.chat_template = (facts.template or TEMPLATE).replace("<<image>>", placeholder)
     if model.can_generate():
         model.generation_config.eos_token_id = words.eos_token_id
         model.generation_config.pad_token_id = words.pad_token_id
@@ -92,10 +94,12 @@ def build(kind: str, facts: Facts, folder: Path) -> None:
 def tiny_config(default: PretrainedConfig, kind: str, facts: Facts, tokens: dict[str, str]) -> Config:
     """Returns the tiny config of a type, in which token ids are `Token` still."""
     config = shrunk(default.to_dict())
-    if "mrope_section" in inspect.getsource(_model_module(kind)):
+    if any("mrope_section" in inspect.getsource(module) for module in _model_modules(default, kind)):
         add_sections(config)
     _name_tokens(config, tokens)
     for name, value in facts.config.items():
+        if isinstance(value, Part):
+            value = shrunk(AutoConfig.for_model(str(value)).to_dict())
         put(config, name, value)
     if facts.finish is not None:
         facts.finish(config)
@@ -107,6 +111,9 @@ _USUAL: Final = {
     "pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "<sep>", "mask": "<mask>", "cls": "<cls>",
     "decoder_start": "<s>", "forced_eos": "</s>", "forced_bos": "<s>",
 }  # fmt: skip
+
+
+_VOCABULARIES: Final = ("vocab_size", "vocab_size_per_layer_input", "unpadded_vocab_size")
 
 
 def _name_tokens(config: Config, tokens: dict[str, str]) -> None:
@@ -124,14 +131,14 @@ def _name_tokens(config: Config, tokens: dict[str, str]) -> None:
             config[name] = Token(tokens.setdefault(f"{stem}_token", f"<{stem}>"))
 
 
-def _fill(config: Any, tokens: dict[str, str], words: PreTrainedTokenizerFast) -> None:
+def _fill(config: Any, words: PreTrainedTokenizerFast) -> None:
     """Puts ids for tokens, and the size of the vocabulary."""
     for name, value in config.items() if isinstance(config, dict) else enumerate(config):
         if isinstance(value, Token):
             config[name] = words.convert_tokens_to_ids(str(value))
         elif isinstance(value, (dict, list)):
-            _fill(value, tokens, words)
-        elif name in ("vocab_size", "vocab_size_per_layer_input") and value is not None:
+            _fill(value, words)
+        elif name in _VOCABULARIES and value is not None:
             config[name] = len(words)
 
 
@@ -158,7 +165,7 @@ def _largest(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def _placeholder(processor: ProcessorMixin, tokens: dict[str, str]) -> str:
-    token = getattr(processor, "image_token", None) or tokens.get("image_token") or "<image>"
+    token = getattr(processor, "image_token", None) or tokens.get("image_token") or ""
     text = getattr(token, "content", token)
     begin, end = (tokens.get(f"vision_{side}_token", "") for side in ("start", "end"))
     return f"{begin}{text}{end}"
@@ -170,8 +177,10 @@ def _class(name: str | None) -> Any:
     return getattr(transformers, name)
 
 
-def _model_module(kind: str) -> Any:
-    return sys.modules[_class(architectures()[kind]).__module__]
+def _model_modules(config: PretrainedConfig, kind: str) -> list[Any]:
+    """Returns the modules of a type's model and of its language model."""
+    text = type(config.get_text_config()).__module__.replace(".configuration_", ".modeling_")
+    return [sys.modules[_class(architectures()[kind]).__module__], importlib.import_module(text)]
 
 
 def _part(kind: str, facts: Facts, part: str) -> Any:

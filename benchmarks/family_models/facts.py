@@ -14,6 +14,10 @@ class Token(str):
     """A value of a config that is the id of this token."""
 
 
+class Part(str):
+    """A value of a config that is the tiny config of this type: a part that the default config leaves out."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """Facts of one architecture.
@@ -21,10 +25,12 @@ class Facts:
     Attributes:
         config: Values of the tiny config by dotted names, such as `text_config.head_dim`. They are set after the
             default config was shrunk; `None` is a value as any other, `REMOVED` leaves the name out. A `Token` stands
-            for its id.
-        tokens: Special tokens of the tokenizer beside those that the processor's source names: name, then text.
+            for its id, a `Part` for a whole part.
+        tokens: Special tokens of the tokenizer beside those that the processor's source names: name, then text; None
+            for those that its source names and its tokenizer must not have.
         placeholder: Text of one image in a prompt.
         image_processor: Arguments of the image processor.
+        video_processor: Arguments of the video processor.
         processor: Arguments of the processor.
         parts: Makes further arguments of the processor, such as a second tokenizer.
         finish: Changes the shrunk config where values are not enough.
@@ -37,9 +43,10 @@ class Facts:
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
-    tokens: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str | None] = field(default_factory=dict)
     placeholder: str | None = None
     image_processor: Mapping[str, Any] = field(default_factory=dict)
+    video_processor: Mapping[str, Any] = field(default_factory=dict)
     processor: Mapping[str, Any] = field(default_factory=dict)
     parts: Callable[[Any], Mapping[str, Any]] | None = None
     finish: Callable[[Config], None] | None = None

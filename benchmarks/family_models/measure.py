@@ -60,9 +60,14 @@ def measure(kind: str, folder: Path) -> Record:
     facts = FACTS.get(kind, Facts())
     try:
         build(kind, facts, folder)
-        plain = PlainModel(folder, TOKENS)
     except Exception as error:
         return {"built": False, "reason": _reason(error)}
+    try:
+        plain = PlainModel(folder, TOKENS)
+    except Exception as error:
+        if facts.answers:
+            return {"built": False, "reason": _reason(error)}
+        return {"built": True, "plain": dict.fromkeys(questions(), _reason(error))} | _run(folder, None, {})
     replies = {name: _plain_replies(plain, messages) for name, messages in questions().items()}
     works = {name: reply for name, reply in replies.items() if not isinstance(reply, str)}
     for name in facts.answers:
@@ -88,7 +93,7 @@ def _image_matters(plain: PlainModel) -> bool:
     return not torch.allclose(one.scores[0], two.scores[0], atol=1e-5)
 
 
-def _run(folder: Path, plain: PlainModel, works: dict[str, Reply]) -> Record:
+def _run(folder: Path, plain: PlainModel | None, works: dict[str, Reply]) -> Record:
     """Loads the checkpoint as `atomthink_hf` does and compares its replies."""
     search = {"thinking": "slow", "search": "beam", "scorer": "confidence", "beams": 2, "candidates": 2}
     limits = {"device": "cpu", "batch_size": 8, "step_tokens": 8, "max_steps": 3}
@@ -100,7 +105,9 @@ def _run(folder: Path, plain: PlainModel, works: dict[str, Reply]) -> Record:
         return {"outcome": "crashed", "reason": _reason(error)}
     runner = loaded.runner
     asked = questions()
-    record: Record = {"replies": asyncio.run(_replies(runner.policy, plain, works)), "searches": {}}
+    record: Record = {"searches": {}}
+    if plain is not None:
+        record["replies"] = asyncio.run(_replies(runner.policy, plain, works))
     for name in asked:
         for search, one in (("quick", replace(runner, search=quick())), ("beam", runner)):
             record["searches"][f"{search}, {name}"] = _searched(one, Question(name, asked[name]))
@@ -148,13 +155,11 @@ def _searched(runner: Any, question: Question) -> str:
 
 
 def _fault(error: Exception) -> str:
-    return f"refused: {error}" if isinstance(error, AtomThinkError) and error.__cause__ is None else _reason(error)
+    return f"refused: {error}" if isinstance(error, AtomThinkError) else _reason(error)
 
 
 def _reason(error: BaseException) -> str:
-    """Returns an error, and the last line of this project or else of all that was running."""
-    while isinstance(error, AtomThinkError) and error.__cause__ is not None:
-        error = error.__cause__
+    """Returns an error and where it was raised."""
     if isinstance(error, NotBuiltError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)

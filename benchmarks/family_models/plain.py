@@ -66,7 +66,10 @@ class PlainModel:
         chat = [{"role": turn.role, "content": [_part(part) for part in turn.parts]} for turn in messages]
         images = [part for turn in messages for part in turn.parts if not isinstance(part, str)]
         text = self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        inputs = self._processor(text=[text], **({"images": images} if images else {}), return_tensors="pt")
+        options: dict[str, Any] = {"images": images} if images else {}
+        if "mm_token_type_ids" in self._processor.model_input_names:
+            options["return_mm_token_type_ids"] = True  # some models need them, and their processors do not say so
+        inputs = self._processor(text=[text], **options, return_tensors="pt")
         inputs.pop("labels", None)
         return self._generate(dict(inputs))
 

@@ -54,7 +54,7 @@ def make_processor(
     if image is not None:
         made["image_processor"] = image_processor(image, config, facts)
     if video is not None and "video_processor" in parameters:
-        made["video_processor"] = video(**_same(video, made.get("image_processor")))
+        made["video_processor"] = video(**{**_same(video, made.get("image_processor")), **facts.video_processor})
     if sound is not None and "feature_extractor" in parameters:
         made["feature_extractor"] = sound()
     for name in parameters:
@@ -104,7 +104,7 @@ def _small(size: dict[str, Any], side: int, patch: int) -> dict[str, int]:
 
 def _same(video: Any, image: Any) -> dict[str, Any]:
     """Returns the settings of a video processor that an image processor has too."""
-    names = ("patch_size", "merge_size", "temporal_patch_size", "size")
+    names = ("patch_size", "merge_size", "size")
     default = video()
     both = (name for name in names if getattr(image, name, None) is not None and getattr(default, name, None) is not None)
     return {name: getattr(image, name) for name in both}

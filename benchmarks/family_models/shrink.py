@@ -18,10 +18,10 @@ _SIZES: Final = (
     (r"qk_head_dim", 2 * HEAD),
     (r"\w*(num_key_value_heads|num_kv_heads)", HEADS // 2),
     (r"\w*num_(attention_)?heads|\w*attention_heads|n_heads?|\w*_n_heads|linear_num_\w+_heads|resampler_heads", HEADS),
-    (r"\w*(hidden_size|intermediate_size|ffn_dim|mlp_dim|embed_dim|hidden_dim)(_mlp|_per_layer_input)?", WIDTH),
+    (r"\w*(hidden_size|intermediate_size|ffn_dim|mlp_dim|embed_dim|hidden_dim)(_mlp|_per_layer_input)?|adapter_\w+_(dim|size)", WIDTH),
     (r"d_model|d_ff|dim|width|\w*projection_dim|\w*proj_dim|\w*projector_\w+_dim|vision_output_dim", WIDTH),
     (r"\w*_lora_rank|laurel_rank|d_rel", HEAD),
-    (r"\w*num_hidden_layers|num_\w*layers|depth|\w*encoder_layers|\w*decoder_layers|n_layers?|\w*_depth", 2),
+    (r"\w*num_hidden_layers|num_\w*layers|depth|\w*encoder_layers|\w*decoder_layers|n_layers?|layers|\w*_depth", 2),
     (r"num_(local_)?experts|n_routed_experts|moe_num_experts", 4),
     (r"num_experts_per_tok|moe_topk|moe_k|top_k_experts", 2),
     (r"n_shared_experts|moe_num_shared_experts|n_group|topk_group|first_k_dense_replace", 1),
@@ -109,6 +109,8 @@ def _fit_heads(config: Config) -> None:
     if isinstance(factor := config.get("partial_rotary_factor"), (int, float)):
         factors.append(factor)
     factor = min(factors, default=1.0)
+    if config.get("head_dim", HEAD) is None:
+        config["head_dim"] = HEAD
     if factor < 1 and isinstance(config.get("head_dim"), int):
         config["head_dim"] = 2 * HEAD
     for rope in ropes:

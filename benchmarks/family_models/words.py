@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 BASIC: Final = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -42,20 +42,23 @@ def special_tokens(processor: type[Any]) -> dict[str, str]:
     return {name: text for name, text in found.items() if text not in BASIC.values()}
 
 
-def small_tokenizer(tokens: Mapping[str, str], **options: Any) -> PreTrainedTokenizerFast:
+def small_tokenizer(tokens: Mapping[str, str], prefix: str = "", **options: Any) -> PreTrainedTokenizerFast:
     """Returns a byte-level tokenizer.
 
     Args:
         tokens: Special tokens: name and text; those whose name is no identifier are known by their text alone.
+        prefix: Text that it puts before each text, as tokenizers of SentencePiece do.
         **options: Further arguments of the tokenizer.
     """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
+    if prefix:
+        core.normalizer = normalizers.Prepend(prefix)
     specials = list(dict.fromkeys([*BASIC.values(), *_FURTHER, *tokens.values()]))
     trainer = trainers.BpeTrainer(
         vocab_size=len(specials) + 256 + 64,
-        special_tokens=specials,
+        special_tokens=[AddedToken(text, special=True, normalized=bool(prefix)) for text in specials],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
