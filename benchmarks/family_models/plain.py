@@ -66,12 +66,21 @@ class PlainModel:
         chat = [{"role": turn.role, "content": [_part(part) for part in turn.parts]} for turn in messages]
         images = [part for turn in messages for part in turn.parts if not isinstance(part, str)]
         text = self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        options: dict[str, Any] = {"images": images} if images else {}
+        inputs = self._inputs(text, images)
+        inputs.pop("labels", None)
+        return self._generate({name: _float(one) for name, one in inputs.items()})
+
+    def _inputs(self, text: str, images: Sequence[Any]) -> dict[str, Any]:
+        """Calls the processor; a few take no lists of images for each text."""
+        options: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
         if "mm_token_type_ids" in self._processor.model_input_names:
             options["return_mm_token_type_ids"] = True  # some models need them, and their processors do not say so
-        inputs = self._processor(text=[text], **options, return_tensors="pt")
-        inputs.pop("labels", None)
-        return self._generate(dict(inputs))
+        if not images:
+            return dict(self._processor(**options))
+        try:
+            return dict(self._processor(images=[images], **options))
+        except (ValueError, AttributeError):
+            return dict(self._processor(images=images, **options))
 
     def later(self, prompt: Prompt) -> Reply:
         """Replies after given steps, with the ids that the plugin makes of them."""
@@ -79,7 +88,8 @@ class PlainModel:
         return self._generate(collate([Encoder(checkpoint).encode(prompt)], checkpoint, "left"))
 
     def _generate(self, inputs: dict[str, Any]) -> Reply:
-        prompt = inputs["input_ids"].clone()
+        # Processors of image encoders with a text decoder return no ids.
+        prompt = inputs["input_ids"].clone() if "input_ids" in inputs else torch.zeros(1, 0, dtype=torch.long)
         with torch.inference_mode():
             output = self._model.generate(
                 **inputs,
@@ -93,6 +103,11 @@ class PlainModel:
         reply = ids[given:] if torch.equal(ids[:given], prompt[0]) else ids
         scores = torch.stack([score[0].float() for score in output.scores])
         return Reply(prompt[0].tolist(), reply.tolist(), scores)
+
+
+def _float(value: Any) -> Any:
+    """Returns an input in the model's precision: some processors make pixels of another one."""
+    return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
 def _part(part: Any) -> dict[str, str]:
