@@ -138,7 +138,7 @@ FACTS: dict[str, Facts] = {
             "vision_config.depths": [1, 1, 1, 1],
             "vision_config.num_heads": [2, 2, 2, 2],
             "vision_config.num_groups": [2, 2, 2, 2],
-        }
+        },
     ),
     "fuyu": Facts(
         tokens={"|SPEAKER|": "|SPEAKER|", "|NEWLINE|": "|NEWLINE|"},

@@ -62,7 +62,10 @@ def make_processor(
         value = next((value for one in names if (value := find(config, one)) is not None), None)
         if name not in made and value is not None and not name.endswith("_token"):
             made[name] = value
-    if "num_additional_image_tokens" in parameters and (config.get("vision_config") or {}).get("model_type") == "clip_vision_model":
+    if (
+        "num_additional_image_tokens" in parameters
+        and (config.get("vision_config") or {}).get("model_type") == "clip_vision_model"
+    ):
         made["num_additional_image_tokens"] = 1
     if facts.parts is not None:
         made |= facts.parts(words)
@@ -77,7 +80,9 @@ def image_processor(cls: Any, config: Config, facts: Facts) -> Any:
         if getattr(default, name, None) is not None and name not in facts.image_processor:
             value = next((value for one in there if (value := find(config, one)) is not None), None)
             if value is not None:
-                settings[name] = value[0] if isinstance(value, (list, tuple)) and name != "image_grid_pinpoints" else value
+                settings[name] = (
+                    value[0] if isinstance(value, (list, tuple)) and name != "image_grid_pinpoints" else value
+                )
     patch = settings.get("patch_size") or find(config, "patch_size") or 14
     merge = settings.get("merge_size") or 1
     side = find(config, "image_size") or GRID * patch
@@ -106,7 +111,9 @@ def _same(video: Any, image: Any) -> dict[str, Any]:
     """Returns the settings of a video processor that an image processor has too."""
     names = ("patch_size", "merge_size", "size")
     default = video()
-    both = (name for name in names if getattr(image, name, None) is not None and getattr(default, name, None) is not None)
+    both = (
+        name for name in names if getattr(image, name, None) is not None and getattr(default, name, None) is not None
+    )
     return {name: getattr(image, name) for name in both}
 
 

@@ -18,7 +18,10 @@ _SIZES: Final = (
     (r"qk_head_dim", 2 * HEAD),
     (r"\w*(num_key_value_heads|num_kv_heads)", HEADS // 2),
     (r"\w*num_(attention_)?heads|\w*attention_heads|n_heads?|\w*_n_heads|linear_num_\w+_heads|resampler_heads", HEADS),
-    (r"\w*(hidden_size|intermediate_size|ffn_dim|mlp_dim|embed_dim|hidden_dim)(_mlp|_per_layer_input)?|adapter_\w+_(dim|size)", WIDTH),
+    (
+        r"\w*(hidden_size|intermediate_size|ffn_dim|mlp_dim|embed_dim|hidden_dim)(_mlp|_per_layer_input)?|adapter_\w+_(dim|size)",
+        WIDTH,
+    ),
     (r"d_model|d_ff|dim|width|\w*projection_dim|\w*proj_dim|\w*projector_\w+_dim|vision_output_dim", WIDTH),
     (r"\w*_lora_rank|laurel_rank|d_rel", HEAD),
     (r"\w*num_hidden_layers|num_\w*layers|depth|\w*encoder_layers|\w*decoder_layers|n_layers?|layers|\w*_depth", 2),
@@ -95,9 +98,7 @@ def _few_layers(config: Config) -> Config | None:
             few[name] = sorted({max(one, 0) * len(kept) // max(count, one + 1) for one in value})
     if special := config.get("per_layer_config"):
         few["per_layer_config"] = {
-            f"{at:02d}": shrunk(special[f"{layer:02d}"])
-            for at, layer in enumerate(kept)
-            if f"{layer:02d}" in special
+            f"{at:02d}": shrunk(special[f"{layer:02d}"]) for at, layer in enumerate(kept) if f"{layer:02d}" in special
         }
     return few
 
