@@ -66,7 +66,7 @@ class ForkingDecoder:
 
     def forget(self) -> None:
         """Drops all kept keys and values."""
-        self._reader.tree.clear()
+        self._reader.forget()
 
     def _decode(self, batch: Batch, rows: Sequence[GenerationRequest]) -> list[tuple[list[int], list[list[float]]]]:
         """Samples every row to its end; returns ids and, for each, what `token_logprobs` returns."""

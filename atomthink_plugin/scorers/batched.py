@@ -161,7 +161,7 @@ class BatchedScorer(ABC):
             while self._reader is not None and (fault := self._fault(partial(self._read_from_cache, self._reader))):
                 self._fall_back(fault)
             if self._reader is not None:
-                self._reader.tree.clear()
+                self._reader.forget()
 
     def read(self, readings: Sequence[Reading]) -> list[Verdict]:
         """Scores readings in as few forward passes as their shapes allow; results in their order."""

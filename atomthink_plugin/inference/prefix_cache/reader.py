@@ -139,6 +139,10 @@ class PrefixReader:
         batch.looked = looked
         return batch
 
+    def forget(self) -> None:
+        """Drops everything that is kept for later prompts."""
+        self.tree.clear()
+
     @contextmanager
     def bounded(self) -> Iterator[None]:
         """Enforces the tree's limit after a batch. If a batch runs out of memory, the whole tree is freed for it."""

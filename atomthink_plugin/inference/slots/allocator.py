@@ -17,6 +17,10 @@ _SLOTS: Final = 64
 """Extents of a slab at most."""
 
 
+_SHARE: Final = 16
+"""A slab takes at most one such part of a small pool, which needs room for extents of other sizes."""
+
+
 class PoolFullError(Exception):
     """The pool has no room for an extent, and may not grow."""
 
@@ -115,7 +119,7 @@ class Allocator:
 
     def _cut(self, capacity: int) -> Slab:
         """Makes a slab of a free region: as many extents as a slab has, or as fit."""
-        count = max(1, min(_SLOTS, _SLAB // capacity))
+        count = max(1, min(_SLOTS, _SLAB // capacity, self.size // (_SHARE * capacity)))
         while count:
             for at, (start, length) in enumerate(self._regions):
                 if length >= count * capacity:

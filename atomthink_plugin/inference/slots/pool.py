@@ -74,7 +74,7 @@ class Run:
         return self.length * self._pool.shape.token_bytes
 
     def part(self, start: int, stop: int) -> Run:
-        """Returns a further run over some of the tokens, without copying them."""
+        """Returns a further run over places of the extent, counted from its first token, without copying them."""
         self.extent.users += 1
         return Run(self._pool, self.extent, self.offset + start, stop - start)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Final
 
 import torch
@@ -17,10 +18,11 @@ from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.cache import roomy_cache
 from atomthink_plugin.inference.prefix_cache.reader import families, ids_of, shared_ids
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
-from atomthink_plugin.inference.slots.allocator import PoolFullError
+from atomthink_plugin.inference.slots.allocator import UNIT, PoolFullError
 from atomthink_plugin.inference.slots.attention import AttentionPlan, PassThroughCache, slot_attention
 from atomthink_plugin.inference.slots.plans import Plans
 from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, Run
+from atomthink_plugin.inference.slots.question_runs import QuestionRuns
 from atomthink_plugin.inference.slots.row import Chunk, Row
 
 _TOKENS: Final = 8192
@@ -61,6 +63,7 @@ class SlotReader:
         self._text: Any = checkpoint.model.config.get_text_config()
         self._pending: list[tuple[int, int, int]] = []
         self._kept = False  # whether a pending copy is of what was kept
+        self._questions = QuestionRuns()
         self._pool: KvPool | None = None
         self._plans: Plans | None = None
         kinds = set(getattr(self._text, "layer_types", None) or ()) - {"full_attention"}
@@ -115,7 +118,8 @@ class SlotReader:
         for indices in group(first):
             self._prefill([first[at] for at in indices])
         if longer:
-            self._read(longer, [prompt.length - 1 for prompt in longer], Reading(), 0)
+            zeros = [0] * len(longer)
+            self._read(longer, [prompt.length - 1 for prompt in longer], Reading([], zeros, zeros.copy()), 0)
         return done
 
     def start(self, prompt: Encoding, bound: int, room: int) -> tuple[Row, tuple[int, ...]]:
@@ -135,15 +139,19 @@ class SlotReader:
             self.flush()  # what was kept just now may be what this prompt begins with
         ids = ids_of(prompt)
         pieces = self.tree.find(prompt.root, ids[:bound])
-        count = _contiguous(pieces)
-        if prompt.question:
-            count = min(count, max(prompt.question, 1))
+        if sum(length for _, length in pieces) < max(prompt.settled, 1):
+            raise PoolFullError("the beginning of a prompt had to make room for others")
+        shift = self.tree.shift(prompt.root)
         held = [states.part(0, length) for states, length in pieces]  # eviction may drop their nodes
         try:
-            own = self.pool.allocate(len(ids) - count + room)
-            shared = Run(self.pool, held[0].extent, held[0].offset, count)
-            shared.extent.users += 1
-            row = Row(shared, own, shift=self.tree.shift(prompt.root))
+            shared = self._shared(prompt, ids[:bound], held)
+            count = len(shared)
+            try:
+                own = self.pool.allocate(len(ids) - count + room)
+            except PoolFullError:
+                shared.release()
+                raise
+            row = Row(shared, own, shift=shift)
             begin = 0
             for run in held:
                 skipped = max(count - begin, 0)
@@ -175,11 +183,14 @@ class SlotReader:
             ids: All its tokens, from the first of the prompt on.
         """
         missing = len(ids) - self.tree.known(root, ids)
-        if not missing:
+        if not 0 < missing <= row.length:  # nothing is new, or what comes before was dropped
             return
         try:
             extent = self.pool.allocate(missing)
         except PoolFullError:
+            return
+        if self.tree.known(root, ids) != len(ids) - missing:  # what comes before made room for it
+            self.pool.release(extent)
             return
         self._pending.append((row.own.start + row.length - missing, extent.start, missing))
         self._kept = True
@@ -192,6 +203,12 @@ class SlotReader:
         self.flush()
         row.shared.release()
         self.pool.release(row.own)
+
+    def forget(self) -> None:
+        """Drops everything that is kept for later prompts."""
+        self.flush()
+        self._questions.clear()
+        self.tree.clear()
 
     def flush(self) -> None:
         """Copies what has to be copied, all at once."""
@@ -236,30 +253,51 @@ class SlotReader:
         try:
             yield
         except Exception as error:
+            self._pending.clear()
             if out_of_memory(error):
-                self.tree.clear()
+                self.forget()
             raise
         finally:
-            self._pending.clear()
             self.tree.shrink()
+
+    def _shared(self, prompt: Encoding, ids: tuple[int, ...], pieces: Sequence[Run]) -> Run:
+        """Returns the run that a prompt's row shares with others: the question, if it is known to its end."""
+        count = _contiguous(pieces)
+        question = prompt.question or count
+        if count + UNIT <= question <= sum(map(len, pieces)):
+            run = self._questions.joined(self.pool, prompt.root, ids[:question], pieces, self._pending)
+            if run is not None:
+                return run.part(0, question)
+        return pieces[0].part(0, min(count, question))
 
     def _read(self, prompts: Sequence[Encoding], known: Sequence[int], reading: Reading, first: int) -> None:
         """Reads the rest of prompts in one pass and adds it to `reading`, from prompt `first` on."""
-        chunks, wanted, at = [], [], 0
-        for prompt, bound in zip(prompts, known, strict=True):
-            row, rest = self.start(prompt, bound, 0)
-            chunks.append(Chunk(row, rest))
-            at += len(rest)
-            wanted.append(range(at - (prompt.length - bound), at))
-        logits = self.pass_over(chunks, [index for one in wanted for index in one])
-        reading.logits += torch.split(logits, [len(one) for one in wanted])
-        for turn, (prompt, chunk) in enumerate(zip(prompts, chunks, strict=True)):
-            self.keep(chunk.row, prompt.root, ids_of(prompt))
-            if reading.read:
-                reading.read[first + turn] += len(chunk.ids)
-        self.flush()
-        for chunk in chunks:
-            self.release(chunk.row)
+        chunks: list[Chunk] = []
+        try:
+            for prompt, bound in zip(prompts, known, strict=True):
+                chunks.append(Chunk(*self.start(prompt, bound, 0)))
+            ends = list(accumulate(len(chunk.ids) for chunk in chunks))
+            counts = [prompt.length - bound for prompt, bound in zip(prompts, known, strict=True)]
+            wanted = [at for end, count in zip(ends, counts, strict=True) for at in range(end - count, end)]
+            reading.logits += torch.split(self.pass_over(chunks, wanted), counts)
+            for at, (prompt, chunk) in enumerate(zip(prompts, chunks, strict=True), first):
+                self.keep(chunk.row, prompt.root, ids_of(prompt))
+                reading.read[at] += len(chunk.ids)
+        except PoolFullError:
+            if len(prompts) == 1:
+                raise
+        else:
+            return
+        finally:
+            for chunk in chunks:
+                self.release(chunk.row)
+        half = len(prompts) // 2
+        for start, stop in ((0, half), (half, len(prompts))):
+            done = self.prepare(prompts[start:stop], known[start:stop])
+            for at, (read, looked) in enumerate(zip(done.read, done.looked, strict=True), first + start):
+                reading.read[at] += read
+                reading.looked[at] += looked
+            self._read(prompts[start:stop], known[start:stop], reading, first + start)
 
     def pass_over(self, chunks: Sequence[Chunk], wanted: Sequence[int]) -> torch.Tensor:
         """Reads chunks in one forward pass.
@@ -323,6 +361,8 @@ class SlotReader:
     def _evict(self) -> bool:
         """Frees a quarter of what is kept for later."""
         self.flush()  # pending copies read from it
+        if self._questions.clear():
+            return True
         before = self.tree.size
         self.tree.shrink(before * 3 // 4)
         return self.tree.size < before
@@ -332,13 +372,13 @@ def _halves(layers: Sequence[Any]) -> tuple[list[torch.Tensor], list[torch.Tenso
     return [layer.keys for layer in layers], [layer.values for layer in layers]
 
 
-def _contiguous(pieces: Sequence[tuple[Run, int]]) -> int:
+def _contiguous(pieces: Sequence[Run]) -> int:
     """Returns how many tokens of the pieces lie side by side in the first extent."""
-    first, count = pieces[0]
-    for states, length in pieces[1:]:
-        if states.extent is not first.extent or states.start != first.start + count:
+    first, count = pieces[0], len(pieces[0])
+    for piece in pieces[1:]:
+        if piece.extent is not first.extent or piece.start != first.start + count:
             break
-        count += length
+        count += len(piece)
     return count
 
 

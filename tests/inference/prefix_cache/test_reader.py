@@ -103,4 +103,4 @@ def test_a_trial_leaves_no_states() -> None:
     batch = read(llava, [prompt], [prompt.length - 1], reader)
     assert batch.read == [len(ASKED)]
     assert reader.tree.known("", ids_of(prompt)) == len(ASKED)
-    assert reader.tree.size == sum(piece.nbytes for piece in reader.tree.find("", ids_of(prompt)))
+    assert reader.tree.size == sum(states.nbytes for states, _ in reader.tree.find("", ids_of(prompt)))
