@@ -84,8 +84,14 @@ FACTS: dict[str, Facts] = {
         config={
             "text_config.mlp_layer_types": ["dense", "sparse"],
             "text_config.num_experts_per_tok": 2,
+            # It has queries for 12 x 12 and 16 x 16 patches after two strides, and for no others.
             "vision_config.sam_config.downsample_channels": [64, 64],
-        }
+            "vision_config.sam_config.image_size": 192,
+            "vision_config.sam_config.patch_size": 4,
+            "vision_config.sam_config.global_attn_indexes": [],
+        },
+        image_processor={**_square(192), "tile_size": 192},
+        processor={"patch_size": 4},
     ),
     "deepseek_vl": Facts(processor={"num_image_tokens": 16}),
     "deepseek_vl_hybrid": Facts(
@@ -98,8 +104,10 @@ FACTS: dict[str, Facts] = {
             "video": "Gemma4VideoProcessor",
             "sound": "Gemma4AudioFeatureExtractor",
         },
+        answers=(),  # it writes blocks of tokens at once
     ),
-    "dots3_note": Facts(config={"text_config.head_dim": 32}),
+    "dots3_note": Facts(config={"text_config.head_dim": 32}, image_processor={"temporal_patch_size": 1}),
+    "ernie4_5_vl_moe": Facts(video_processor={"draw_on_frames": False}),
     "emu3": Facts(
         tokens={
             **{text: text for text in _EMU},
@@ -130,6 +138,8 @@ FACTS: dict[str, Facts] = {
             },
             "vision_config.hidden_size": 64,
         },
+        image_processor={"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}},
+        processor={"patch_size": 32},
     ),
     "florence2": Facts(
         placeholder="",
@@ -139,6 +149,7 @@ FACTS: dict[str, Facts] = {
             "vision_config.num_heads": [2, 2, 2, 2],
             "vision_config.num_groups": [2, 2, 2, 2],
         },
+        image_processor={**_square(64), "crop_size": {"height": 64, "width": 64}, "image_seq_length": 5},
     ),
     "fuyu": Facts(
         tokens={"|SPEAKER|": "|SPEAKER|", "|NEWLINE|": "|NEWLINE|"},
@@ -191,19 +202,22 @@ FACTS: dict[str, Facts] = {
             "downsample_rate": "1/2",
             "deepstack_layer_map": [[-1, 0]],
             "spatial_target_layers": [1, 1, 1, 1],
-            "image_grid_pinpoints": [[56, 112], [112, 56], [112, 112]],
+            "image_grid_pinpoints": [[128, 256], [256, 128], [256, 256]],
         },
         processor={"downsample_rate": "1/2"},
     ),
     "granite_docling": Facts(
-        image_processor={"size": {"longest_edge": 128}, "max_image_size": {"height": 64, "width": 64}},
         processor={"image_seq_len": 1},
     ),
     "hunyuan_vl": Facts(placeholder="<image_start><image><image_end>"),
+    "idefics": Facts(placeholder="<image>"),
     "idefics3": Facts(
         image_processor={"size": {"longest_edge": 256}, "max_image_size": {"longest_edge": 128}},
         processor={"image_seq_len": 4},
     ),
+    "inkling2": Facts(image_processor=_square(40)),
+    "inkling2_loop": Facts(image_processor=_square(40)),
+    "inkling_mm_model": Facts(image_processor=_square(40)),
     "instructblip": Facts(
         placeholder="",
         tokens={"image_token": None},
@@ -216,6 +230,7 @@ FACTS: dict[str, Facts] = {
         config={"video_token_index": Token("<video>")},
         video_processor=_square(56),
         parts=_qformer,
+        answers=(),  # it reads videos of four frames
     ),
     "internvl": Facts(config={"image_token_id": Token("<context_image>")}, processor={"image_seq_length": 4}),
     "janus": Facts(
