@@ -46,6 +46,8 @@ FACTS: dict[str, Facts] = {
             "image_token_index": Token("<|patch|>"),
         },
         image_processor={"max_patches": 4},
+        # Its forward pass of transformers 5.24 reads an output that its language model does not have.
+        answers=(),
     ),
     "llava_onevision": Facts(
         config={"image_grid_pinpoints": [[56, 112], [112, 56], [112, 112]]},
@@ -136,13 +138,19 @@ FACTS: dict[str, Facts] = {
         image_processor={"tile_size": 28, "max_num_tiles": 2},
         processor={"patch_size": 7, "pooling_ratio": 2},
     ),
+    # It writes the actions of a robot, not text.
     "pi0": Facts(answers=()),
-    "pix2struct": Facts(image_processor={"patch_size": {"height": 4, "width": 4}, "max_patches": 16, "is_vqa": False}),
+    "pix2struct": Facts(
+        config={"vision_config.patch_embed_hidden_size": 48},
+        image_processor={"patch_size": {"height": 4, "width": 4}, "is_vqa": False},
+    ),
     "pp_chart2table": Facts(placeholder="<img>" + "<imgpad>" * 4 + "</img>"),
     "qianfan_ocr": Facts(
-        config={"image_token_id": Token("<IMG_CONTEXT>")},
+        config={"image_token_id": Token("<IMG_CONTEXT>"), "vision_config.image_size": [56, 56]},
         tokens={"context_image_token": "<IMG_CONTEXT>", "start_image_token": "<img>", "end_image_token": "</img>"},
         placeholder="<image>",
+        image_processor={"max_patches": 2},
+        processor={"image_seq_length": 4},
     ),
     "qwen2_5_omni_thinker": Facts(
         classes={
@@ -193,8 +201,7 @@ FACTS: dict[str, Facts] = {
         image_processor={"patch_size": 28, "vision_patch_size": 7},
     ),
     "t5gemma2": Facts(image_processor={"size": {"height": 64, "width": 64}}, processor={"image_seq_length": 4}),
-    # Its processor asks for the place of each word on the page.
-    "udop": Facts(image_processor={"apply_ocr": False}, answers=()),
+    "udop": Facts(config={"decoder_start_token_id": Token("<pad>")}, image_processor={"apply_ocr": False}),
     "unlimited_ocr": Facts(
         config={
             "vision_config.sam_config.downsample_channels": [32, 64],
@@ -209,6 +216,6 @@ FACTS: dict[str, Facts] = {
     ),
     "vision-encoder-decoder": Facts(
         classes={"processor": "TrOCRProcessor", "image": "ViTImageProcessor"},
-        answers=(),
+        image_processor={"size": {"height": 64, "width": 64}},
     ),
 }
