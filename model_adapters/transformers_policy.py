@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from pydantic import NonNegativeFloat
+from transformers import __version__ as transformers_version
 
 from atomthink_plugin.api import AtomThinkError, Prompt, Proposal, QuestionError, Sampling, Step, Usage
 from atomthink_plugin.inference.batch_size import BatchSize, batch_limit
@@ -59,8 +60,10 @@ class TransformersPolicy:
         self._checkpoint = checkpoint
         self._encoder = encoder or Encoder(checkpoint)
         self._trials: list[Trial] = []
+        self._failed: frozenset[bool] = frozenset()
         self._alone = False
-        self._decoder: Decoder = PrefillDecoder(checkpoint)
+        self._plain: Decoder = PrefillDecoder(checkpoint)
+        self._decoder = self._plain
         if cache_gib > 0:
             try:
                 self._decoder = ForkingDecoder(checkpoint, int(cache_gib * 2**30))
@@ -80,7 +83,7 @@ class TransformersPolicy:
         """
         log.info("trying %s on a few prompts", self.identity)
         with forward_passes(self._checkpoint):
-            self._trials = trials(self._checkpoint, self._encoder)
+            self._trials, self._failed = trials(self._checkpoint, self._encoder)
             if not isinstance(self._decoder, ForkingDecoder):
                 self._check_padding()
             elif fault := first_fault(self._trials, self._decoder):
@@ -150,6 +153,9 @@ class TransformersPolicy:
         return [replies[index] for index in range(len(rows))]
 
     def _generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
+        # What `generate` failed at was not compared. A forward pass may ignore the images that `generate` refuses.
+        if (rows[0].prompt.images > 0) in self._failed:
+            return [reply for row in rows for reply in self._plain.generate([row])]
         if self._alone:
             return [reply for row in rows for reply in self._decoder.generate([row])]
         try:
@@ -162,7 +168,7 @@ class TransformersPolicy:
         log.warning(
             "the KV cache of %s cannot be forked (%s): every prompt is prefilled in full", self.identity, reason
         )
-        self._decoder = PrefillDecoder(self._checkpoint)
+        self._decoder = self._plain
         self._check_padding()
 
     def _check_padding(self) -> None:
@@ -237,8 +243,12 @@ def checked_policy(
     try:
         policy.check()
     except Exception as error:
-        reason = str(error) if isinstance(error, AtomThinkError) else f"{type(error).__name__}: {first_line(error)}"
-        raise AtomThinkError(f"pretrained={pretrained!r} cannot answer a question: {reason}") from error
+        if isinstance(error, AtomThinkError):
+            raise AtomThinkError(f"pretrained={pretrained!r} cannot answer a question: {error}") from error
+        raise AtomThinkError(
+            f"pretrained={pretrained!r} cannot answer a question: {type(error).__name__}: {first_line(error)}; name "
+            f"another checkpoint or install another release of transformers ({transformers_version} is installed)"
+        ) from error
     return policy
 
 

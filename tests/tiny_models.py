@@ -136,7 +136,8 @@ def picture(seed: int = 0, size: tuple[int, int] = (56, 56)) -> Image.Image:
     return Image.fromarray(pixels.to(torch.uint8).numpy())
 
 
-def _save(folder: Path, model: Any, processor: Any, end: int) -> Path:
+def save(folder: Path, model: Any, processor: Any, end: int) -> Path:
+    """Saves a random model that prefers some tokens, with habits of generation that a policy must not take over."""
     # Random weights of standard size give nearly uniform logits; larger ones give distinct preferences.
     for parameter in model.parameters():
         if parameter.dim() == 2:
@@ -187,7 +188,7 @@ def llava(folder: Path, sizes: dict[str, int] = _TEXT, **config: Any) -> Path:
         num_additional_image_tokens=1,
         chat_template=LLAVA_TEMPLATE,
     )
-    return _save(folder, model, processor, 1)
+    return save(folder, model, processor, 1)
 
 
 def llava_next(folder: Path) -> Path:
@@ -214,7 +215,7 @@ def llava_next(folder: Path) -> Path:
         num_additional_image_tokens=1,
         chat_template=LLAVA_TEMPLATE,
     )
-    return _save(folder, LlavaNextForConditionalGeneration(config), processor, 1)
+    return save(folder, LlavaNextForConditionalGeneration(config), processor, 1)
 
 
 def qwen(folder: Path, sizes: dict[str, Any] = _TEXT) -> Path:
@@ -249,7 +250,7 @@ def qwen(folder: Path, sizes: dict[str, Any] = _TEXT) -> Path:
     processor = Qwen2_5_VLProcessor(
         Qwen2VLImageProcessorPil(**pixels), words, Qwen2VLVideoProcessor(**pixels), chat_template=QWEN_TEMPLATE
     )
-    return _save(folder, Qwen2_5_VLForConditionalGeneration(config), processor, 2)
+    return save(folder, Qwen2_5_VLForConditionalGeneration(config), processor, 2)
 
 
 def mllama(folder: Path) -> Path:
@@ -286,7 +287,7 @@ def mllama(folder: Path) -> Path:
     )
     images = MllamaImageProcessorPil(size={"height": 28, "width": 28}, max_image_tiles=2)
     processor = MllamaProcessor(images, words, chat_template=MLLAMA_TEMPLATE)
-    return _save(folder, MllamaForConditionalGeneration(config), processor, 1)
+    return save(folder, MllamaForConditionalGeneration(config), processor, 1)
 
 
 def _siglip() -> SiglipVisionConfig:
@@ -333,7 +334,7 @@ def gemma3(folder: Path) -> Path:
         boi_token_index=4,
         eoi_token_index=5,
     )
-    return _save(folder, Gemma3ForConditionalGeneration(config), processor, 1)
+    return save(folder, Gemma3ForConditionalGeneration(config), processor, 1)
 
 
 def t5gemma2(folder: Path) -> Path:
@@ -344,7 +345,7 @@ def t5gemma2(folder: Path) -> Path:
     special = {"image_token_index": 3, "eoi_token_index": 5}
     encoder = {"text_config": text, "vision_config": _siglip().to_dict(), "mm_tokens_per_image": 4, **special}
     config = T5Gemma2Config(encoder=encoder, decoder=text, **special)
-    return _save(folder, T5Gemma2ForConditionalGeneration(config), processor, 1)
+    return save(folder, T5Gemma2ForConditionalGeneration(config), processor, 1)
 
 
 def paligemma(folder: Path) -> Path:
@@ -368,7 +369,7 @@ def paligemma(folder: Path) -> Path:
         image_token_index=processor.image_token_id,
         projection_dim=64,
     )
-    return _save(folder, PaliGemmaForConditionalGeneration(config), processor, 1)
+    return save(folder, PaliGemmaForConditionalGeneration(config), processor, 1)
 
 
 def _prm_tokenizer() -> PreTrainedTokenizerFast:
@@ -391,7 +392,7 @@ def causal_prm(folder: Path, sizes: dict[str, int] = _TEXT) -> Path:
     """Text-only language model to be read at a step tag."""
     torch.manual_seed(1)
     words = _prm_tokenizer()
-    return _save(folder, Qwen2ForCausalLM(_prm_config(words, sizes)), words, 2)
+    return save(folder, Qwen2ForCausalLM(_prm_config(words, sizes)), words, 2)
 
 
 def head_prm(folder: Path, sizes: dict[str, int] = _TEXT) -> Path:

@@ -140,6 +140,11 @@ def load_multimodal(
         require(request, config_of(request), "multimodal")
         processor = processor_of(request)
         model = _load(AutoModelForImageTextToText, "multimodal", request)
+    if not model.can_generate():
+        raise AtomThinkError(
+            f"{argument}={pretrained!r} is of type {model.config.model_type!r}, whose class {type(model).__name__} "
+            "generates no text: name a checkpoint of another architecture"
+        )
     model.generation_config = neutral(model.generation_config)
     set_chat_template(processor, chat_template, request)
     return _ready(model, processor.tokenizer, processor, request)

@@ -12,13 +12,13 @@ import inspect
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PretrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
 from atomthink_plugin.api import AtomThinkError, Message, Prompt, QuestionError, Step
 from atomthink_plugin.inference.checkpoints import Checkpoint
@@ -41,8 +41,20 @@ _ANCHOR: Final = "\n"
 """Pieces after the first are tokenised after a line break, so that a tokenizer that puts a space before
 the first word of a text (SentencePiece) does not put one before every step."""
 
-_FILL: Final = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "moe_mm_token_type_ids": 0}
+_FILL: Final = {
+    "attention_mask": 1,
+    "token_type_ids": 0,
+    "mm_token_type_ids": 0,
+    "moe_mm_token_type_ids": 0,
+    "image_embeds_position_mask": 0,
+}
 """Inputs with one number per token beside its id, and what text after the question adds to each."""
+
+_MODALITY: Final = "mm_token_type_ids"
+"""One of them: the modality of each token. Some models need it whose processor returns it only if asked to."""
+
+_TYPES: Final = frozenset(_FILL) - {"attention_mask"}
+"""Those that are 0 for text and something else for the tokens of an image."""
 
 MAX_PIXELS: Final = "atomthink_max_pixels"
 """What a config.json calls the most pixels of an image that its model was trained with; larger ones are scaled down."""
@@ -50,13 +62,16 @@ MAX_PIXELS: Final = "atomthink_max_pixels"
 CROSS: Final = "cross_attention_mask"
 """Mllama's `[1, tokens, images, tiles]`: text after the question sees what the question's last token sees."""
 
+_SEEN: Final = (CROSS, "image_attention_mask")
+"""Such inputs; the second one is that of Idefics, `[1, tokens, images]`."""
+
 _SAID: Final = 16
 """Tokens before a reply from which its text is decoded: more than a character's bytes and a word's first space take."""
 
 _TARGETS: Final = "labels"
 """What PaliGemma's processor adds for a trainer."""
 
-_PER_TOKEN: Final = {"input_ids", CROSS, *_FILL}
+_PER_TOKEN: Final = {"input_ids", *_SEEN, *_FILL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,7 @@ class Encoding:
     Attributes:
         tokens: Inputs with one entry per token, `[1, tokens, ...]`.
         media: All other inputs (pixel values, grids, sizes): first dimension images, tiles or patches.
+        lists: Inputs that a processor leaves as lists with one entry per image.
         images: How many images `media` holds.
         root: A digest of the images; empty without any.
         settled: First tokens that can only be read together with the images.
@@ -80,6 +96,7 @@ class Encoding:
     settled: int = 0
     question: int = 0
     said: tuple[int, ...] = ()
+    lists: Mapping[str, list[Any]] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -93,10 +110,10 @@ class Encoding:
 
     @property
     def structure(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """What must agree for two encodings to share a batch: names and shapes of the media."""
+        """What must agree for two encodings to share a batch: names of the media, and their shapes for one image."""
         shapes = [(name, tuple(value.shape[1:])) for name, value in self.media.items()]
-        if CROSS in self.tokens:
-            shapes.append((CROSS, tuple(self.tokens[CROSS].shape[2:])))
+        shapes += [(name, tuple(self.tokens[name].shape[2:])) for name in _SEEN if name in self.tokens]
+        shapes += [(name, ()) for name in self.lists]
         return tuple(sorted(shapes))
 
     def first(self, count: int) -> Encoding:
@@ -111,8 +128,8 @@ class Encoding:
 
 
 def _longer(name: str, value: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
-    if name == CROSS:
-        more = value[:, -1:].expand(-1, len(ids), -1, -1)
+    if name in _SEEN:
+        more = value[:, -1:].expand(-1, len(ids), *value.shape[2:])
     elif name == "input_ids":
         more = torch.tensor([list(ids)], dtype=value.dtype)
     else:
@@ -254,6 +271,10 @@ class Encoder(ChatText):
             raise AtomThinkError(f"{checkpoint.identity} has no processor, so it cannot take a multimodal prompt")
         super().__init__(checkpoint.processor, checkpoint.tokenizer)
         self._context = checkpoint.context
+        self._image_ids = image_ids(checkpoint.processor, checkpoint.config)
+        takes = inspect.signature(checkpoint.model.forward).parameters if isinstance(checkpoint, Checkpoint) else {}
+        self._needs_types = _MODALITY in takes
+        self._special = {at for at, token in checkpoint.tokenizer.added_tokens_decoder.items() if token.special}
         self._most_pixels: int | None = getattr(checkpoint.config, MAX_PIXELS, None)
         self._placeholder = placeholder or _placeholder(checkpoint.processor, "image")
         parameters = inspect.signature(checkpoint.processor.__call__).parameters
@@ -330,9 +351,12 @@ class Encoder(ChatText):
         # A tokenizer splits at special tokens, so the text after the placeholder has the ids that it has in the whole.
         tail: list[int] = self._piece(text[at:], True)
         parts = head.extend(tail[1:])
-        if self._splits is None:  # but a processor may write something after the text (PaliGemma does)
+        parts = replace(parts, settled=self._settled(parts.tokens))
+        # But a processor may write something after the text (PaliGemma), or count the token after an image to the image
+        # (ERNIE 4.5 VL).
+        if self._splits is None:
             whole = self._process(text, images)
-            self._splits = bool(torch.equal(whole.tokens["input_ids"], parts.tokens["input_ids"]))
+            self._splits = all(_same(value, parts.tokens[name]) for name, value in whole.tokens.items())
             return parts if self._splits else whole
         return parts
 
@@ -356,16 +380,34 @@ class Encoder(ChatText):
                 f"the processor refuses {len(pictures)} images ({sizes}) with this text: {error}"
             ) from error
         inputs = {name: value for name, value in inputs.items() if value is not None and name != _TARGETS}
-        odd = sorted(name for name, value in inputs.items() if not isinstance(value, torch.Tensor))
+        if pictures and self._needs_types and _MODALITY not in inputs:
+            kinds = self._processor.create_mm_token_type_ids(inputs["input_ids"].tolist())
+            inputs[_MODALITY] = torch.tensor(kinds)
+        lists = {name: value for name, value in inputs.items() if _per_image(value, len(pictures))}
+        odd = sorted(name for name in inputs.keys() - lists.keys() if not isinstance(inputs[name], torch.Tensor))
         if odd or "input_ids" not in inputs:
             found = f"{', '.join(odd)} as lists, not tensors" if odd else "no input_ids"
             raise AtomThinkError(
-                f"{type(self._processor).__name__} returns {found}: name a checkpoint of another architecture"
+                f"{type(self._processor).__name__} returns {found}, so its model cannot continue a text: name a "
+                "checkpoint of another architecture"
             )
         tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
-        media = {name: value for name, value in inputs.items() if name not in tokens}
-        settled = inputs["input_ids"].shape[1] if pictures else 0
-        return Encoding(tokens, media, len(pictures), _digest(media) if pictures else "", settled)
+        media = {name: value for name, value in inputs.items() if name not in tokens and name not in lists}
+        settled, root = (self._settled(tokens), _digest(media, lists)) if pictures else (0, "")
+        return Encoding(tokens, media, len(pictures), root, settled, lists=lists)
+
+    def _settled(self, tokens: Mapping[str, torch.Tensor]) -> int:
+        """Returns the first tokens up to the last one of an image; all tokens if none is known to be an image's."""
+        ids = tokens["input_ids"][0]
+        of_images = torch.isin(ids, torch.tensor(self._image_ids, dtype=ids.dtype))
+        for name in _TYPES & tokens.keys():
+            of_images = of_images | (tokens[name][0] != 0)
+        places = of_images.nonzero()
+        if not len(places):
+            return len(ids)
+        after = int(places[-1]) + 1
+        # The positions of Qwen-Omni's image are known with the token that ends it only.
+        return after + (after < len(ids) and int(ids[after]) in self._special)
 
     def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
         """Calls the processor."""
@@ -383,13 +425,22 @@ class Encoder(ChatText):
         return inputs
 
 
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
+
+
 def _held(encoding: Encoding, images: Sequence[Image]) -> int:
     """Bytes that remembering takes: photographs are often larger than what a processor makes of them."""
     return encoding.size + sum(image.width * image.height * len(image.getbands()) for image in images)
 
 
-def _digest(media: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _per_image(value: Any, images: int) -> bool:
+    """Returns whether an input is a list of one entry per image; the model takes it as it is."""
+    return isinstance(value, list) and bool(images) and len(value) == images
+
+
+def _digest(media: Mapping[str, torch.Tensor], lists: Mapping[str, list[Any]]) -> str:
+    digest = hashlib.blake2b(repr(sorted(lists.items())).encode() if lists else b"", digest_size=16)
     for name, value in sorted(media.items()):
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
@@ -432,9 +483,23 @@ def unwritten_ids(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin 
     return frozenset(ids if end is None else {*ids, end})
 
 
+def image_ids(processor: ProcessorMixin | None, config: PretrainedConfig) -> list[int]:
+    """Returns the ids of the tokens that stand for an image, by all names that processors and configs have for them."""
+    named: list[Any] = list(getattr(processor, "image_token_ids", None) or ())
+    named.append(getattr(processor, "image_token_id", None))
+    named += (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
+    named += (
+        getattr(config, "visual_indicator_token_ids", None) or ()
+    )  # Ovis 2: tokens around an image, embedded with it
+    return sorted({number for number in named if isinstance(number, int)})
+
+
 def _placeholder(processor: ProcessorMixin | None, kind: str) -> str | None:
-    """The placeholder text of an image, a video or a sound. BLIP-2 names a token where others name its text."""
-    token = getattr(processor, f"{kind}_token", None)
+    """The text that stands for an image, a video or a sound in a chat. BLIP-2 names a token where others name its text.
+
+    Where a processor has two texts, the first of these names is the chat's and the other one the model's.
+    """
+    token = getattr(processor, f"{kind}_placeholder_token", None) or getattr(processor, f"{kind}_token", None)
     text: str | None = getattr(token, "content", token)
     return text
 
@@ -475,9 +540,7 @@ def fitted(image: Image, most: int | None) -> Image:
     return image if image.size == size else image.resize(size, Pictures.Resampling.BICUBIC)
 
 
-def collate(
-    encodings: Sequence[Encoding], checkpoint: Checkpoint, side: Literal["left", "right"]
-) -> dict[str, torch.Tensor]:
+def collate(encodings: Sequence[Encoding], checkpoint: Checkpoint, side: Literal["left", "right"]) -> dict[str, Any]:
     """Pads encodings of one structure into a batch on the checkpoint's device.
 
     Args:
@@ -486,17 +549,18 @@ def collate(
         side: Where short rows are padded: `left` to generate, `right` to score.
 
     Returns:
-        Tokens `[rows, longest, ...]`; media concatenated along their first dimension.
+        Tokens `[rows, longest, ...]`; media and lists joined along their first dimension.
     """
     longest = max(encoding.length for encoding in encodings)
-    batch = {}
+    batch: dict[str, torch.Tensor] = {}
     for name in encodings[0].tokens:
         fill = checkpoint.pad_id if name == "input_ids" else 0
         batch[name] = torch.cat([_pad(encoding.tokens[name], longest, fill, side) for encoding in encodings])
     for name in encodings[0].media:
         media = torch.cat([encoding.media[name] for encoding in encodings])
         batch[name] = media.to(checkpoint.model.dtype) if media.is_floating_point() else media
-    return {name: value.to(checkpoint.device) for name, value in batch.items()}
+    lists = {name: [entry for encoding in encodings for entry in encoding.lists[name]] for name in encodings[0].lists}
+    return {name: value.to(checkpoint.device) for name, value in batch.items()} | lists
 
 
 def _pad(value: torch.Tensor, longest: int, fill: int, side: Literal["left", "right"]) -> torch.Tensor:

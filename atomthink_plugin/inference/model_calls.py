@@ -59,13 +59,13 @@ class ModelCalls:
         if self.keeps:
             inputs["logits_to_keep"] = keep
         if position_ids is not None:
-            turned = hasattr(getattr(self._model, "model", None), "rope_deltas")
-            inputs["position_ids"] = position_ids.expand(3, -1, -1) if turned else position_ids
+            inputs["position_ids"] = position_ids  # a model with several axes gives each the positions of text
         return self._model(**inputs, use_cache=True)
 
     def shift(self, prompts: Sequence[Encoding]) -> list[int]:
         """Offset that images add to the positions of the text after them (M-RoPE), for each row of the last prefill."""
-        deltas = getattr(getattr(self._model, "model", None), "rope_deltas", None)
+        holders = (self._model, getattr(self._model, "model", None))
+        deltas = next((held for at in holders if (held := getattr(at, "rope_deltas", None)) is not None), None)
         if deltas is None or prompts[0].images == 0:  # without images the last call's deltas are still there
             return [0] * len(prompts)
         return [int(delta) for delta in deltas.flatten().tolist()]

@@ -80,10 +80,11 @@ class Trial:
         return None
 
 
-def trials(checkpoint: Checkpoint, encoder: Encoder) -> list[Trial]:
-    """Returns what the model gives by itself for questions with an image and without.
+def trials(checkpoint: Checkpoint, encoder: Encoder) -> tuple[list[Trial], frozenset[bool]]:
+    """Returns what the model gives by itself for questions with an image and without, and which of them it fails at.
 
-    Questions that do not fit into the context are left out. The caller holds the checkpoint's lock.
+    The second value holds `True` if it fails with an image and `False` if it fails without. Questions that do not fit
+    into the context are left out. The caller holds the checkpoint's lock.
 
     Raises:
         Exception: What the model or its processor raised, if they answer neither kind of question.
@@ -105,7 +106,7 @@ def trials(checkpoint: Checkpoint, encoder: Encoder) -> list[Trial]:
         level, which = (logging.WARNING, "with an image") if images else (logging.INFO, "without an image")
         reason = f"{type(failure).__name__}: {first_line(failure)}"
         log.log(level, "%s fails at questions %s (%s)", checkpoint.identity, which, reason)
-    return made
+    return made, frozenset(failed)
 
 
 def first_fault(tried: Sequence[Trial], decoder: Decoder) -> str | None:

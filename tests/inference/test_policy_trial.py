@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from packaging.version import Version
-from transformers import AddedToken, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import AddedToken, LlavaForConditionalGeneration, LlavaProcessor, Qwen2_5_VLProcessor
 from transformers import __version__ as transformers_version
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Sampling
@@ -19,12 +19,13 @@ from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.inference.decoding import PrefillDecoder
-from atomthink_plugin.inference.encoding import Encoder
+from atomthink_plugin.inference.encoding import Encoder, collate
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
 from tests.model_adapters.test_transformers_policy import ALL, GREEDY, QUESTIONS, plain
 from tests.policy_prompts import ask, ask_each
-from tests.tiny_models import chain, folder, llava, mllama, picture, question, t5gemma2
+from tests.rare_models import pi0
+from tests.tiny_models import chain, folder, llava, mllama, picture, question, qwen, t5gemma2
 
 Forward = Callable[..., Any]
 
@@ -163,6 +164,12 @@ def test_an_encoder_decoder_is_refused() -> None:
         load(t5gemma2)
 
 
+def test_a_class_that_generates_no_text_is_refused() -> None:
+    with pytest.raises(AtomThinkError, match="PI0ForConditionalGeneration") as caught:
+        load(pi0)
+    assert "pretrained=" in str(caught.value)
+
+
 def test_a_model_that_does_not_return_its_prompt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     real = LlavaForConditionalGeneration.generate
 
@@ -199,6 +206,21 @@ def test_a_question_that_the_model_cannot_read_fails_alone_and_in_one_line(
     assert "0 images" in str(failed[0])
     assert "pixel_values" in str(failed[0])
     assert "\n" not in str(failed[0])
+
+
+def test_a_model_whose_generate_refuses_images_does_not_answer_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = LlavaForConditionalGeneration.generate
+
+    def generate(self: Any, **named: Any) -> torch.Tensor:
+        if "pixel_values" in named:
+            raise ValueError("The following `model_kwargs` are not used by the model: ['pixel_values']")
+        output: torch.Tensor = real(self, **named)
+        return output
+
+    monkeypatch.setattr(LlavaForConditionalGeneration, "generate", generate)
+    given = ask_each(load(), Direct(), [Path(asked) for asked in QUESTIONS], GREEDY)
+    images = [bool(asked.images) for asked in QUESTIONS]
+    assert [isinstance(reply, QuestionError) for reply in given] == images
 
 
 def test_a_model_that_answers_nothing_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +278,37 @@ def test_inputs_with_one_number_per_token_grow_with_the_steps(monkeypatch: pytes
     assert int(experts.sum()) == 16
 
 
-@pytest.mark.parametrize("odd", [{"patches": [[1, 2]]}, {"input_ids": None}])
+def test_lists_with_one_entry_per_image_reach_the_model_in_the_order_of_the_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def with_sizes(real: Any, named: dict[str, Any]) -> Any:
+        return {**real(**named), "sizes": [image.size for image in (named["images"] or [[]])[0]] or None}
+
+    process_differently(monkeypatch, with_sizes)
+    checkpoint = load_multimodal(str(folder(llava)), device="cpu")
+    encoder = Encoder(checkpoint)
+    pair = question("Which?", picture(0), picture(1, (90, 40)))
+    rows = [encoder.encode(Direct().render(Path(asked))) for asked in (pair, QUESTIONS[3])]
+    assert collate(rows, checkpoint, "left")["sizes"] == [(56, 56), (90, 40), (30, 100)]
+    assert encoder.encode(Direct().render(Path(QUESTIONS[2]))).structure != rows[0].structure
+
+
+def test_a_model_that_needs_the_modality_of_each_token_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = load_multimodal(str(folder(qwen)), device="cpu")
+    prompt = Continue().render(chain(QUESTIONS[0], "Step 1: Compute 1 + 1 = 2."))
+    expected = Encoder(checkpoint).encode(prompt).tokens
+    real = Qwen2_5_VLProcessor.__call__
+
+    def silent(self: Any, **named: Any) -> dict[str, Any]:
+        return {name: value for name, value in real(self, **named).items() if name != "mm_token_type_ids"}
+
+    monkeypatch.setattr(Qwen2_5_VLProcessor, "__call__", silent)
+    tokens = Encoder(checkpoint).encode(prompt).tokens
+    assert tokens.keys() == expected.keys()
+    assert torch.equal(tokens["mm_token_type_ids"], expected["mm_token_type_ids"])
+
+
+@pytest.mark.parametrize("odd", [{"patches": [[1], [2], [3]]}, {"input_ids": None}])
 def test_inputs_that_are_no_tensors_are_refused(odd: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     process_differently(monkeypatch, lambda real, named: {**real(**named), **odd})
     with pytest.raises(AtomThinkError, match=f"LlavaProcessor returns .*{next(iter(odd))}"):

@@ -101,6 +101,7 @@ class PrefixReader:
             raise CannotForkError(f"transformers {_RELEASE} reads it at once only, {_CROSSES} in parts too")
         self._window: int | None = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
         self._rehearsed: set[bool] = set()
+        self._shapes: list[tuple[int, int]] = []  # heads and width of each layer's keys and values
         self._last = sys.maxsize if checkpoint.context is None else checkpoint.context - 1
         self.tree: PrefixTree[TensorStates] = PrefixTree(limit)
 
@@ -116,7 +117,7 @@ class PrefixReader:
 
     def _read(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Batch:
         if any(bound < prompt.settled for prompt, bound in zip(prompts, known, strict=True)):
-            raise CannotForkError("its prompts end with an image")
+            raise CannotForkError("its prompts end with an image, or it is not known where an image ends")
         self._rehearse(prompts[0])
         read, looked = [0] * len(prompts), [0] * len(prompts)
         first, longer = [], []
@@ -173,7 +174,7 @@ class PrefixReader:
         """Keeps the states of the last `len(ids)` tokens of a row, which were decoded after its prompt."""
         if ids:
             with phase("cache"):
-                states = torch.stack([half[row, :, -len(ids) :] for half in self._halves(batch.cache)])
+                states = _stacked([half[row, :, -len(ids) :] for half in self._halves(batch.cache)])
                 self.tree.insert(prompt.root, (*ids_of(prompt), *ids), TensorStates(states))
 
     def _prefill(self, prompts: Sequence[Encoding]) -> None:
@@ -296,19 +297,20 @@ class PrefixReader:
     def _stack(self, cache: DynamicCache, last: int) -> torch.Tensor:
         """Returns the states of the last tokens, `[2 * layers, rows, heads, tokens, width]`."""
         halves = self._halves(cache)
-        if len({half.shape for half in halves}) != 1:
-            raise CannotForkError("its layers keep states of different shapes")
-        return torch.stack([half[:, :, -last:] for half in halves])
+        shapes = [(half.shape[1], half.shape[3]) for half in halves]
+        if len({half.shape[2] for half in halves}) != 1 or shapes != (self._shapes or shapes):
+            raise CannotForkError("its layers keep states of different tokens")
+        self._shapes = shapes
+        return _stacked([half[:, :, -last:] for half in halves])
 
     def _cache(self, space: torch.Tensor, length: int, roots: Sequence[str]) -> DynamicCache:
         """Returns a model's cache from joined states `[2 * layers, rows, heads, tokens, width]`, `length` filled."""
-        cache, pairs = roomy_cache(), iter(space.view(-1, 2, *space.shape[1:]))
-        layers = self._checkpoint.model.config.get_text_config().num_hidden_layers
-        for at in range(layers):
+        cache = roomy_cache()
+        halves = iter([half[:, :heads, :, :width] for half, (heads, width) in zip(space, self._shapes, strict=True)])
+        for at in range(len(self._shapes) // 2 + len(self._crossing)):
             layer = RoomyLayer()
             if at not in self._crossing:
-                keys, values = next(pairs)
-                layer.fill(keys, values, length)
+                layer.fill(next(halves), next(halves), length)
             elif at in self.tree.static(roots[0]):
                 rows = [self.tree.static(root)[at] for root in roots]
                 layer.update(torch.stack([k for k, _ in rows]), torch.stack([v for _, v in rows]))
@@ -322,6 +324,15 @@ def families(prompts: Sequence[Encoding]) -> list[list[int]]:
     for at, prompt in enumerate(prompts):
         families.setdefault((prompt.root, ids_of(prompt)[: prompt.question]), []).append(at)
     return list(families.values())
+
+
+def _stacked(halves: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns states of layers as one tensor; those of fewer heads or less width than others get zeros at the end."""
+    heads, width = (max(half.shape[at] for half in halves) for at in (-3, -1))
+    if any((half.shape[-3], half.shape[-1]) != (heads, width) for half in halves):
+        pads = [(0, width - half.shape[-1], 0, 0, 0, heads - half.shape[-3]) for half in halves]
+        halves = [functional.pad(half, pad) for half, pad in zip(halves, pads, strict=True)]
+    return torch.stack(list(halves))
 
 
 def shared_ids(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
