@@ -10,7 +10,18 @@ from typing import Any, Final
 from atomthink_plugin.redaction import masked
 
 _HOW: Final = frozenset(
-    {"batch_size", "device", "cache_gib", "base_url", "connections", "timeout", "max_retries", "wait", "continuation"}
+    {
+        "batch_size",
+        "device",
+        "cache_gib",
+        "base_url",
+        "connections",
+        "data_parallel_size",
+        "timeout",
+        "max_retries",
+        "wait",
+        "continuation",
+    }
 )
 """Arguments that say how or where something is computed, not what. Models on servers have an identity of their own."""
 

@@ -102,6 +102,7 @@ class ChatServer:
     always: Fault | None = None
     asked: list[Body] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    ranks: list[str | None] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
     url: str = ""
@@ -225,6 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
         with script.lock:
             script.asked.append(body)
             script.keys.append(self.headers.get("Authorization"))
+            script.ranks.append(self.headers.get("X-data-parallel-rank"))
             script.in_flight += 1
             script.most_in_flight = max(script.most_in_flight, script.in_flight)
             fault = script.fault(body)

@@ -44,6 +44,9 @@ _GATEWAY: Final = (502, 503, 504)
 _UNSENT: Final = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
 """Errors of requests that were never sent; by name, as the client library has them of one of two packages."""
 
+_RANK: Final = "X-data-parallel-rank"
+"""Header by which vLLM lets a client choose the engine (`--data-parallel-size`)."""
+
 _LIST: Final = 2**24
 """Bytes of a list of models at most: hosted servers have hundreds of them."""
 
@@ -100,6 +103,7 @@ class Server:
         max_retries: Further tries after a rate limit, a server error, a timeout or a lost connection.
         connections: Requests in flight at most.
         prefix: Put before the names of arguments in messages: a PRM's are typed with `prm_`.
+        rank: Which of several engines behind the address to ask, None to leave the choice to the server.
 
     Attributes:
         clock: Measures the requests. The servers of one model share a clock.
@@ -114,6 +118,7 @@ class Server:
         max_retries: int,
         connections: int,
         prefix: str = "",
+        rank: int | None = None,
     ) -> None:
         self.name = f"`{prefix}base_url={url}`"
         self.url = url
@@ -124,6 +129,7 @@ class Server:
         self._max_retries = max_retries
         self._connections = connections
         self._prefix = prefix
+        self._headers = {} if rank is None else {_RANK: str(rank)}
         self.reached = False
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
@@ -217,7 +223,8 @@ class Server:
         # The library's own timeout begins again with every byte that arrives.
         async with asyncio.timeout(self._timeout):
             with bounded(largest_reply(body)):
-                return await self._session().client.post(path, cast_to=str, body=body)
+                client = self._session().client
+                return await client.post(path, cast_to=str, body=body, options={"headers": self._headers})
 
     async def models(self) -> list[str]:
         """Returns the names of the models that the server lists, none if it has no list."""

@@ -708,6 +708,30 @@ def test_searches_run_over_several_servers_and_stay_with_one(server: Serve, type
     assert [_timeless(result) for result in again] == [_timeless(result) for result in results]
 
 
+def test_a_question_stays_with_one_of_the_engines_behind_an_address(server: Serve) -> None:
+    script = server()
+    policy = openai_policy("scripted", base_url=script.url, data_parallel_size=3)
+    assert sorted(script.ranks, key=str) == ["0", "1", "2"]  # all were tried
+    script.ranks.clear()
+    script.asked.clear()
+    asked = [Question(f"q{i}", (Message("user", (f"Question number {i}?",)),)) for i in range(12)]
+    for path in map(Path, [*asked, *asked]):
+        ask(policy, path, Sampling(1.0, max_tokens=8), 2)
+    ranks: dict[str, set[str | None]] = {}
+    for body, rank in zip(script.asked, script.ranks, strict=True):
+        (number,) = re.findall(r"number (\d+)\?", str(body["messages"]))
+        ranks.setdefault(number, set()).add(rank)
+    assert len(ranks) == 12
+    assert all(len(own) == 1 for own in ranks.values())
+    assert set().union(*ranks.values()) == {"0", "1", "2"}
+
+
+def test_a_server_chooses_its_engine_by_default(server: Serve) -> None:
+    script = server()
+    openai_policy("scripted", base_url=script.url)
+    assert set(script.ranks) == {None}
+
+
 def _timeless(result: Any) -> dict[str, Any]:
     paths = tuple(replace(path, seconds=0.0) for path in result.rollouts)
     return {name: value for name, value in asdict(replace(result, rollouts=paths)).items() if name != "usage"}
