@@ -19,9 +19,9 @@ _LOSSES: Final = 5
 class Servers:
     """Chooses the server for each request.
 
-    Each question has its own order of the servers (rendezvous hashing), the same after a restart: the prefix cache of
-    the first serves all its steps. While it is away, the next one in that order is asked; questions of other servers
-    do not move.
+    A question goes to the server with the fewest requests when it is first asked, and stays there, so that one prefix
+    cache serves all its steps. While that server is away, the next one in the question's order is asked; questions of
+    other servers do not move.
 
     Args:
         servers: The servers of one model.
@@ -30,7 +30,8 @@ class Servers:
     """
 
     def __init__(self, servers: Sequence[Server], wait: float, prefix: str = "") -> None:
-        self._servers = list(servers)
+        self._requests = dict.fromkeys(servers, 0)
+        self._orders: dict[str, list[Server]] = {}
         self._wait = wait
         self._wait_name = f"`{prefix}wait={wait:g}`"
 
@@ -45,10 +46,12 @@ class Servers:
         Raises:
             UnreachableError: No server is left and none came back in time, or the connection is lost every time.
         """
-        order = self._order(question)
+        if question not in self._orders:
+            self._orders[question] = self._order(question)
         losses = 0
         while True:
-            server = await self._present(order)
+            server = await self._present(self._orders[question])
+            self._requests[server] += 1
             try:
                 return await work(server)
             except UnreachableError as error:
@@ -56,14 +59,22 @@ class Servers:
                 if losses == _LOSSES or not server.reached:
                     raise
                 await server.lost(error)
+            finally:
+                self._requests[server] -= 1
         raise AssertionError("unreachable")
 
     def _order(self, question: str) -> list[Server]:
-        def weight(at: int) -> bytes:
-            text = f"{at}\0{question}".encode("utf-8", "surrogatepass")
-            return hashlib.blake2b(text, digest_size=8).digest()
+        """Returns the servers that are there before the others, those with fewer requests first.
 
-        return [self._servers[at] for at in sorted(range(len(self._servers)), key=weight)]
+        Among equals a digest of the question decides, so that several processes do not all begin with the same server.
+        """
+        servers = list(self._requests)
+
+        def weight(at: int) -> tuple[bool, int, bytes]:
+            digest = hashlib.blake2b(f"{at}\0{question}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+            return servers[at].absence is not None, self._requests[servers[at]], digest
+
+        return [servers[at] for at in sorted(range(len(servers)), key=weight)]
 
     async def _present(self, order: Sequence[Server]) -> Server:
         """Returns the first server that is not away, waiting for one if need be."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from importlib import import_module
@@ -139,6 +140,28 @@ def test_questions_of_a_server_that_went_away_move_and_return(
         await absence.over.wait()
         assert await replying(pool) == homes
         assert [record.getMessage().split()[0] for record in caplog.records] == [gone.server.url] * 2
+
+    run(places, scenario)
+
+
+def test_new_questions_go_to_the_server_with_the_fewest_requests(places: list[Place]) -> None:
+    async def scenario(pool: Servers) -> None:
+        first = Counter((await replying(pool)).values())
+        assert set(first.values()) == {len(QUESTIONS) / 3}
+
+    run(places, scenario)
+
+
+def test_new_questions_do_not_wait_for_a_server_that_is_away(places: list[Place]) -> None:
+    async def scenario(pool: Servers) -> None:
+        places[0].leave()
+        await places[0].server.lost(UnreachableError("lost"))
+        absence = places[0].server.absence
+        assert absence is not None
+        homes = await replying(pool)
+        places[0].come()
+        await absence.over.wait()
+        assert await replying(pool) == homes  # none of them was its question
 
     run(places, scenario)
 
