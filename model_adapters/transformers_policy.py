@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 from pydantic import NonNegativeFloat
 from transformers import __version__ as transformers_version
@@ -25,19 +26,30 @@ from atomthink_plugin.inference.phases import PhaseClock, phase
 from atomthink_plugin.inference.policy_trial import Trial, first_fault, trials
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.sampling import Completion, Draw
+from atomthink_plugin.inference.slots.scheduler import SlotScheduler
 from atomthink_plugin.inference.trial import reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher
 
 log = logging.getLogger(__name__)
+
+Decoding = Literal["slots", "forking", "prefill", "prefill in single rows"]
+"""How a policy generates, see `TransformersPolicy`."""
 
 
 class TransformersPolicy:
     """Answers prompts with a checkpoint in this process, batched over all calls that wait.
 
     The tokens of a sample depend on its prompt and its seed alone, not on the other samples in the batch. Images and
-    prompts are prefilled once, and their KV caches are forked. Where a model does not allow that, every prompt is
-    prefilled in full; where padding changes a model's reply, each sample has a forward pass of its own. A warning says
-    so.
+    prompts are prefilled once, and all samples, beams and later steps share their keys and values. Models differ in
+    what they allow; see `decoding`.
+
+    Attributes:
+        identity: Of the checkpoint.
+        clock: Measures the work.
+        decoding: How samples are generated: `slots` (samples join and leave a running batch at any step, and attend to
+            shared prefixes once), `forking` (in one batch after the other, each sample with a copy of its prompt's keys
+            and values), `prefill` (in batches that prefill every prompt in full), or `prefill in single rows` (where
+            padding changes a model's reply). Each falls back to the next one, and a warning says why.
 
     Args:
         checkpoint: The loaded model; several policies may share it.
@@ -61,17 +73,21 @@ class TransformersPolicy:
         self._encoder = encoder or Encoder(checkpoint)
         self._trials: list[Trial] = []
         self._failed: frozenset[bool] = frozenset()
-        self._alone = False
+        self._kept = int(cache_gib * 2**30)
+        self._limit = batch_limit(batch_size, checkpoint, cache_gib)
         self._plain: Decoder = PrefillDecoder(checkpoint)
-        self._decoder = self._plain
+        self._decoder: Decoder = self._plain
+        self.decoding: Decoding = "prefill"
         if cache_gib > 0:
+            self.decoding = "slots"
             try:
-                self._decoder = ForkingDecoder(checkpoint, int(cache_gib * 2**30))
+                self._decoder = SlotScheduler(checkpoint, self._kept, self._limit, clock=self.clock)
             except CannotForkError as error:
-                self._cannot_fork(str(error))
-        limit = batch_limit(batch_size, checkpoint, cache_gib)
-        self._batcher: MicroBatcher[GenerationRequest, GenerationOutput] = MicroBatcher(self.generate, limit)
-        self._embedder: MicroBatcher[Encoding, list[float]] = MicroBatcher(partial(mean_states, checkpoint), limit)
+                self._fall_back("slots", str(error))
+        self._batcher: MicroBatcher[GenerationRequest, GenerationOutput] = MicroBatcher(self._generate, self._limit)
+        self._embedder: MicroBatcher[Encoding, list[float]] = MicroBatcher(
+            partial(mean_states, checkpoint), self._limit
+        )
 
     def check(self) -> None:
         """Compares a few tokens with the model's own `generate`, alone and beside a longer prompt, and falls back.
@@ -84,12 +100,12 @@ class TransformersPolicy:
         log.info("trying %s on a few prompts", self.identity)
         with forward_passes(self._checkpoint):
             self._trials, self._failed = trials(self._checkpoint, self._encoder)
-            if not isinstance(self._decoder, ForkingDecoder):
-                self._check_padding()
-            elif fault := first_fault(self._trials, self._decoder):
-                self._cannot_fork(fault)
-            else:
-                self._decoder.forget()
+            self._compare()
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of a forward pass at most. Running out of memory lowers it."""
+        return self._decoder.max_rows if isinstance(self._decoder, SlotScheduler) else self._batcher.max_batch
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` replies to `prompt`.
@@ -136,48 +152,76 @@ class TransformersPolicy:
 
     async def _reply(self, row: GenerationRequest, urgency: int) -> GenerationOutput:
         try:
-            return await self._batcher.submit(row, urgency)
+            return await self._generated(row, urgency)
         except Exception as error:
             raise QuestionError(
                 f"{self.identity} fails at this question ({row.prompt.images} images, {row.prompt.length} tokens): "
                 f"{reason_of(error)}"
             ) from error
 
-    def generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
+    async def _generated(self, row: GenerationRequest, urgency: int) -> GenerationOutput:
+        if isinstance(self._decoder, SlotScheduler) and self._compared(row):
+            try:
+                return await self._decoder.submit(row, urgency)
+            except CannotForkError as error:
+                with forward_passes(self._checkpoint):
+                    self._fall_back("slots", str(error))
+        return await self._batcher.submit(row, urgency)
+
+    def _generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
         """Generates in as few batches as the prompts' shapes allow; results are in the order of the requests."""
         replies: dict[int, GenerationOutput] = {}
         with forward_passes(self._checkpoint), self.clock.active():
             for indices in group([row.prompt for row in rows]):
-                batch = self._generate([rows[index] for index in indices])
+                batch = self._batch([rows[index] for index in indices])
                 replies.update(zip(indices, batch, strict=True))
         return [replies[index] for index in range(len(rows))]
 
-    def _generate(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
-        # What `generate` failed at was not compared. A forward pass may ignore the images that `generate` refuses.
-        if (rows[0].prompt.images > 0) in self._failed:
+    def _batch(self, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
+        if self.decoding == "prefill in single rows" or not self._compared(rows[0]):
             return [reply for row in rows for reply in self._plain.generate([row])]
-        if self._alone:
-            return [reply for row in rows for reply in self._decoder.generate([row])]
         try:
             return self._decoder.generate(rows)
         except CannotForkError as error:
-            self._cannot_fork(str(error))
-            return self._generate(rows)
+            self._fall_back("forking", str(error))
+            return self._batch(rows)
 
-    def _cannot_fork(self, reason: str) -> None:
-        log.warning(
-            "the KV cache of %s cannot be forked (%s): every prompt is prefilled in full", self.identity, reason
-        )
-        self._decoder = self._plain
-        self._check_padding()
+    def _compared(self, row: GenerationRequest) -> bool:
+        """Whether `generate` answered such prompts in the trial: a forward pass may ignore images that it refuses."""
+        return (row.prompt.images > 0) not in self._failed
 
-    def _check_padding(self) -> None:
-        """Gives each sample its own forward pass if a longer prompt in the batch changes its reply."""
-        if fault := first_fault(self._trials, self._decoder):
+    def _compare(self) -> None:
+        """Compares the decoder with plain `generate`, and falls back until it agrees."""
+        fault = first_fault(self._trials, self._decoder)
+        if fault is not None:
+            self._fall_back(self.decoding, fault)
+        elif isinstance(self._decoder, (SlotScheduler, ForkingDecoder)):
+            self._decoder.forget()
+
+    def _fall_back(self, failed: Decoding, reason: str) -> None:
+        """Replaces a way of decoding that does not work for this model by the next one, once."""
+        if failed != self.decoding:
+            return  # another request was first
+        if failed == "slots":
+            log.info("%s does not run in slots (%s): its KV caches are forked", self.identity, reason)
+            try:
+                self._decoder, self.decoding = ForkingDecoder(self._checkpoint, self._kept), "forking"
+            except CannotForkError as error:
+                self._decoder, self.decoding = self._plain, "forking"
+                self._fall_back("forking", str(error))
+                return
+        elif failed == "forking":
             log.warning(
-                "%s cannot be asked in batches (%s): each sample has its own forward pass", self.identity, fault
+                "the KV cache of %s cannot be forked (%s): every prompt is prefilled in full", self.identity, reason
             )
-            self._alone = True
+            self._decoder, self.decoding = self._plain, "prefill"
+        else:
+            log.warning(
+                "%s cannot be asked in batches (%s): each sample has its own forward pass", self.identity, reason
+            )
+            self.decoding = "prefill in single rows"
+            return
+        self._compare()
 
 
 def transformers_policy(
@@ -203,8 +247,8 @@ def transformers_policy(
         batch_size: Maximum rows of one forward pass. `auto`: what the GPU's free memory is expected to hold, 128 at
             most. On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB. Images and prompts are prefilled once and shared by all samples,
-            beams and later steps. 0 disables the cache. A model whose cache cannot be forked prefills every prompt in
-            full and logs a warning.
+            beams and later steps. 0 disables the cache. A model that does not allow it prefills every prompt in full,
+            and a warning says so.
         chat_template: File with a Jinja chat template, for checkpoints without one.
         attn_implementation: Attention kernel by the names of transformers: `sdpa`, `flash_attention_2`, `eager`, ... By
             default transformers chooses.

@@ -383,7 +383,7 @@ class Encoder(ChatText):
         if pictures and self._needs_types and _MODALITY not in inputs:
             kinds = self._processor.create_mm_token_type_ids(inputs["input_ids"].tolist())
             inputs[_MODALITY] = torch.tensor(kinds)
-        lists = {name: value for name, value in inputs.items() if _per_image(value, len(pictures))}
+        lists: dict[str, Any] = {name: value for name, value in inputs.items() if _per_image(value, len(pictures))}
         odd = sorted(name for name in inputs.keys() - lists.keys() if not isinstance(inputs[name], torch.Tensor))
         if odd or "input_ids" not in inputs:
             found = f"{', '.join(odd)} as lists, not tensors" if odd else "no input_ids"

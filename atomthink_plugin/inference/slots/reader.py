@@ -47,6 +47,10 @@ class Reading:
 class SlotReader:
     """Reads prompts with one model.
 
+    Attributes:
+        tree: Finds what was read by its tokens.
+        size: See below.
+
     Args:
         checkpoint: The model; its lock is the caller's to hold.
         limit: Bytes of keys and values that are kept for later prompts.
@@ -58,7 +62,7 @@ class SlotReader:
 
     def __init__(self, checkpoint: Checkpoint, limit: int, size: int | None = None) -> None:
         self.tree: PrefixTree[Run] = PrefixTree(limit)
-        self._checkpoint, self._size = checkpoint, size
+        self._checkpoint, self.size = checkpoint, size
         self._calls = ModelCalls(checkpoint)
         self._text: Any = checkpoint.model.config.get_text_config()
         self._pending: list[tuple[int, int, int]] = []
@@ -87,7 +91,7 @@ class SlotReader:
         """
         with phase("cache"):  # all but the forward passes
             reading = self.prepare(prompts, known)
-            for start, stop in _passes([prompt.length - count for prompt, count in zip(prompts, known, strict=True)]):
+            for start, stop in passes([prompt.length - count for prompt, count in zip(prompts, known, strict=True)]):
                 self._read(prompts[start:stop], known[start:stop], reading, start)
         return reading
 
@@ -116,7 +120,8 @@ class SlotReader:
                 longer.append(prompts[payer].first(len(shared)))
                 done.read[payer] = len(shared) - before
         for indices in group(first):
-            self._prefill([first[at] for at in indices])
+            for start, stop in passes([first[at].length for at in indices]):
+                self._prefill([first[at] for at in indices[start:stop]])
         if longer:
             zeros = [0] * len(longer)
             self._read(longer, [prompt.length - 1 for prompt in longer], Reading([], zeros, zeros.copy()), 0)
@@ -140,7 +145,7 @@ class SlotReader:
         ids = ids_of(prompt)
         pieces = self.tree.find(prompt.root, ids[:bound])
         if sum(length for _, length in pieces) < max(prompt.settled, 1):
-            raise PoolFullError("the beginning of a prompt had to make room for others")
+            raise PoolFullError("what was prepared had to make room for other rows")
         shift = self.tree.shift(prompt.root)
         held = [states.part(0, length) for states, length in pieces]  # eviction may drop their nodes
         try:
@@ -212,9 +217,9 @@ class SlotReader:
 
     def flush(self) -> None:
         """Copies what has to be copied, all at once."""
-        pending, self._pending, self._kept = self._pending, [], False
-        if pending:
-            self.pool.copy(pending)
+        if self._pending:
+            self.pool.copy(self._pending)
+        self._pending, self._kept = [], False
 
     @property
     def plans(self) -> Plans:
@@ -253,7 +258,7 @@ class SlotReader:
         try:
             yield
         except Exception as error:
-            self._pending.clear()
+            self.abandon()
             if out_of_memory(error):
                 self.forget()
             raise
@@ -269,6 +274,13 @@ class SlotReader:
             if run is not None:
                 return run.part(0, question)
         return pieces[0].part(0, min(count, question))
+
+    def abandon(self) -> None:
+        """Gives up what is pending, after an error."""
+        if self._pending:  # the questions and the tree may hold places that were not written
+            self._questions.clear()
+            self.tree.clear()
+        self._pending, self._kept = [], False
 
     def _read(self, prompts: Sequence[Encoding], known: Sequence[int], reading: Reading, first: int) -> None:
         """Reads the rest of prompts in one pass and adds it to `reading`, from prompt `first` on."""
@@ -286,6 +298,9 @@ class SlotReader:
         except PoolFullError:
             if len(prompts) == 1:
                 raise
+        except Exception:
+            self.abandon()
+            raise
         else:
             return
         finally:
@@ -312,9 +327,7 @@ class SlotReader:
         self.flush()
         device = self.pool.shape.device
         ids = torch.tensor([token for chunk in chunks for token in chunk.ids], device=device)
-        positions = torch.cat(
-            [torch.arange(chunk.row.position, chunk.row.position + len(chunk.ids)) for chunk in chunks]
-        ).to(device)
+        positions = torch.cat([chunk.positions for chunk in chunks]).to(device)
         with phase("prefill"):
             forward_pass(len(chunks), len(ids))
             logits = self.forward(self.plan(chunks), ids, positions, torch.tensor(wanted, device=device))
@@ -352,7 +365,7 @@ class SlotReader:
         ):
             raise CannotForkError("its layers keep states of different shapes")
         pool = KvPool(
-            PoolShape(len(layers), keys.shape[1], keys.shape[3], values.shape[3], keys.dtype, keys.device), self._size
+            PoolShape(len(layers), keys.shape[1], keys.shape[3], values.shape[3], keys.dtype, keys.device), self.size
         )
         pool.evict = self._evict
         self._plans = Plans(pool.shape, getattr(self._text, "num_attention_heads", None))
@@ -382,7 +395,7 @@ def _contiguous(pieces: Sequence[Run]) -> int:
     return count
 
 
-def _passes(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+def passes(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Divides prompts into passes of at most `_TOKENS` new tokens: yields first and last index of each."""
     start, total = 0, 0
     for at, length in enumerate(lengths):

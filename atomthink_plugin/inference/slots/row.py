@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from atomthink_plugin.inference.slots.allocator import Extent
 from atomthink_plugin.inference.slots.pool import Run
 
@@ -37,3 +39,8 @@ class Chunk:
 
     row: Row
     ids: Sequence[int]
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Positions of its tokens, as the model counts."""
+        return torch.arange(self.row.position, self.row.position + len(self.ids))

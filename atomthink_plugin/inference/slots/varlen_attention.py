@@ -205,7 +205,8 @@ class _Layout:
 
     def spans(self, numbers: torch.Tensor) -> tuple[Spans, Spans]:
         """Returns views of `numbers` on the device: the own part's, and the shared part's."""
-        made, at = [], 0
+        made: list[Spans] = []
+        at = 0
         for count, most, longest in zip(self._counts, self._most, self._longest, strict=True):
             cuts, starts, seen = torch.split(numbers[at : at + 3 * count + 2], [count + 1, count + 1, count])
             made.append(Spans(cuts, starts, seen, most, longest, causal=self._causal and not made))

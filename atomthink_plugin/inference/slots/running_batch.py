@@ -1,0 +1,341 @@
+"""A batch that rows join and leave at any step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Final
+
+import torch
+
+from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
+from atomthink_plugin.inference.decoding import GenerationOutput, GenerationRequest
+from atomthink_plugin.inference.prefix_cache.reader import ids_of
+from atomthink_plugin.inference.sampling import RowEnd, complete
+from atomthink_plugin.inference.slots.allocator import PoolFullError
+from atomthink_plugin.inference.slots.attention import AttentionPlan
+from atomthink_plugin.inference.slots.decode_step import DecodeKind, DecodeState, RowStart, decode_step, sample
+from atomthink_plugin.inference.slots.reader import SlotReader, passes
+from atomthink_plugin.inference.slots.row import Chunk, Row
+from atomthink_plugin.inference.slots.stop_marks import StopMarks
+
+_ONE: Final = (0,)
+"""The tokens of a row that reads the one it has sampled: the plan needs their number alone."""
+
+
+@dataclass(eq=False)
+class Sample:
+    """A request on its way.
+
+    Attributes:
+        request: What is generated.
+        urgency: Requests of higher urgency join first.
+        cancelled: Whether nobody waits for it any more.
+        row: Its row, while it is in a batch.
+        ids: Sampled tokens.
+        logprobs: For each of them what `token_logprobs` returns.
+        read: Prompt tokens that went through the model for it.
+        images: Images encoded for it.
+        prompt_ids: Ids of the whole prompt, from the time it joins a batch.
+    """
+
+    request: GenerationRequest
+    urgency: int = 0
+    cancelled: bool = False
+    row: Row | None = None
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[list[float]] = field(default_factory=list)
+    read: int = 0
+    images: int = 0
+    prompt_ids: tuple[int, ...] = ()
+
+    def restart(self) -> None:
+        """Forgets what was generated."""
+        self.row, self.ids, self.logprobs, self.read, self.images = None, [], [], 0, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What a step of a batch did.
+
+    Attributes:
+        ended: Samples that have left the batch, with their outputs.
+        refused: Samples that found no place in the pool.
+    """
+
+    ended: list[tuple[Sample, GenerationOutput]]
+    refused: list[Sample]
+
+
+class RunningBatch:
+    """Rows that one forward pass after the other advances by a token each.
+
+    On an accelerator, the host reads what a step sampled while the next one runs. A row that has ended then samples one
+    token too many, which is dropped.
+
+    Args:
+        checkpoint: The model; its lock is the caller's to hold.
+        reader: Reads the prompts.
+        lag: Steps by which the host follows; None for what the device needs.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, reader: SlotReader, lag: int | None = None) -> None:
+        self._checkpoint, self._reader = checkpoint, reader
+        self._lag = int(checkpoint.device.type != "cpu") if lag is None else lag
+        self._ends = end_ids(checkpoint)
+        self._marks: StopMarks | None = None
+        self._samples: list[Sample] = []
+        self._tests: dict[Sample, RowEnd] = {}
+        self._state: DecodeState | None = None
+        self._plan: AttentionPlan | None = None
+        self._reports: deque[_Report] = deque()
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """The samples that run."""
+        return self._samples
+
+    def step(self, joining: Sequence[Sample] = ()) -> Stepped:
+        """Samples the next token of every row, and the first one of those that join.
+
+        Args:
+            joining: Samples that join.
+        """
+        refused = self._join(joining) if joining else []
+        if len(refused) == len(joining) and self._samples:
+            self._decode()
+        if self._state is not None:
+            self._reports.append(_Report(self._samples, self._state, self._lag))
+        return Stepped(self._read(), refused)
+
+    def drop(self, samples: Sequence[Sample]) -> None:
+        """Removes samples."""
+        self._leave(set(samples))
+
+    def clear(self, tried: Sequence[Sample]) -> None:
+        """Removes all samples after a failed step, so that they can start again.
+
+        Args:
+            tried: All samples of the step.
+        """
+        self._reader.abandon()
+        for one in tried:
+            if one.row is not None:
+                self._reader.release(one.row)
+            one.restart()
+        self._samples, self._state, self._plan = [], None, None
+        self._tests.clear()
+        self._reports.clear()
+
+    def _decode(self) -> None:
+        assert self._state is not None
+        if self._plan is None:
+            self._plan = self._reader.plan([Chunk(_row(one), _ONE) for one in self._samples])
+        else:
+            self._plan.advance()
+        decode_step(self._state, self._forward)
+        for one in self._samples:
+            _row(one).length += 1
+
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        assert self._plan is not None
+        return self._reader.forward(self._plan, ids, positions)
+
+    def _join(self, joining: Sequence[Sample]) -> list[Sample]:
+        """Reads the prompts of samples in a pass with the running rows; returns those without a place in the pool."""
+        families = _families(joining)
+        siblings = {family[0]: family[1:] for family in families}
+        try:
+            leaders, refused = self._lead(families)
+        except PoolFullError:
+            return list(joining)
+        if not leaders:
+            return refused
+        running = len(self._samples)
+        self._samples = [*self._samples, *leaders]  # from here on `clear` frees their rows
+        logits = self._mixed_pass(running, [Chunk(_row(one), rest) for one, rest in leaders.items()])
+        sources, twins = list(range(len(self._samples))), []
+        for at, leader in enumerate(leaders, start=running):
+            for twin in siblings[leader]:
+                try:
+                    twin.row = self._reader.fork(_row(leader), twin.request.draw.max_tokens)
+                except PoolFullError:
+                    refused.append(twin)
+                    continue
+                twins.append(twin)
+                sources.append(at)
+        self._samples = [*self._samples, *twins]
+        self._reader.flush()
+        self._reader.tree.shrink()
+        self._start(running, logits.shape[-1])
+        assert self._state is not None
+        sample(self._state, logits[torch.tensor(sources, device=logits.device)])
+        return refused
+
+    def _lead(self, families: Sequence[list[Sample]]) -> tuple[dict[Sample, tuple[int, ...]], list[Sample]]:
+        """Gives the first sample of each prompt a row.
+
+        Returns:
+            These samples, each with what it has to read, and the samples without a place in the pool.
+        """
+        prompts = [family[0].request.prompt for family in families]
+        bounds = [prompt.length - 1 for prompt in prompts]
+        reading = self._reader.prepare(prompts, bounds)
+        leaders: dict[Sample, tuple[int, ...]] = {}
+        refused: list[Sample] = []
+        for family, bound, read, looked in zip(families, bounds, reading.read, reading.looked, strict=True):
+            first = family[0]
+            try:
+                first.row, rest = self._reader.start(first.request.prompt, bound, first.request.draw.max_tokens)
+            except PoolFullError:
+                refused += family
+                continue
+            first.read, first.images = read + len(rest), looked
+            leaders[first] = rest
+        return leaders, refused
+
+    def _mixed_pass(self, running: int, chunks: Sequence[Chunk]) -> torch.Tensor:
+        """Reads the running rows' tokens and what joining rows have to read; returns logits of all, `[rows, words]`."""
+        *before, (start, stop) = passes([len(chunk.ids) for chunk in chunks])
+        logits = [
+            self._reader.pass_over(chunks[first:last], _last_indices(chunks[first:last])) for first, last in before
+        ]
+        rows = [Chunk(_row(one), _ONE) for one in self._samples[:running]]
+        mixed = [*rows, *chunks[start:stop]]
+        device = self._checkpoint.device
+        ids = torch.tensor([token for chunk in mixed for token in chunk.ids]).to(device)
+        positions = torch.cat([chunk.positions for chunk in mixed]).to(device)
+        if self._state is not None:
+            ids[:running] = self._state.ids
+            self._state.positions.add_(1)
+        self._reader.flush()
+        wanted = torch.tensor(_last_indices(mixed)).to(device)
+        last = self._reader.forward(self._reader.plan(mixed), ids, positions, wanted)
+        for chunk in mixed:
+            chunk.row.length += len(chunk.ids)
+        return torch.cat([last[:running], *logits, last[running:]]) if logits else last
+
+    def _start(self, running: int, vocabulary: int) -> None:
+        """Adds the samples after the first `running` ones to the state."""
+        tokenizer, device = self._checkpoint.tokenizer, self._checkpoint.device
+        if self._marks is None:
+            self._marks = StopMarks(tokenizer, self._ends, vocabulary, device)
+        starts = []
+        for one in self._samples[running:]:
+            draw = one.request.draw
+            self._tests[one] = RowEnd(draw, tokenizer)
+            starts.append(RowStart(draw, _row(one).position, self._marks.index(draw.stops)))
+        kind = DecodeKind.of([one.request.draw for one in self._samples])
+        state = DecodeState.of(starts, kind, self._marks.table)
+        if self._state is not None:
+            state = self._state.take(torch.arange(running, device=device), kind).joined(state)
+        self._state, self._plan = state, None
+
+    def _read(self) -> list[tuple[Sample, GenerationOutput]]:
+        """Reads what was sampled `lag` steps ago; samples that have ended leave."""
+        ended: list[Sample] = []
+        while len(self._reports) > self._lag:
+            report = self._reports.popleft()
+            for one, token, flag, logprobs in report.rows():
+                if one not in self._tests:
+                    continue
+                one.ids.append(token)
+                one.logprobs.append(logprobs)
+                if flag and (token in self._ends or self._tests[one].reached(one.ids)):
+                    ended.append(one)
+        done = [(one, self._output(one)) for one in ended]
+        for one in ended:
+            ids, row = (*one.prompt_ids, *one.ids[:-1]), _row(one)
+            row.length = len(ids) - len(row.shared)  # the host may be a step behind
+            self._reader.keep(row, one.request.prompt.root, ids)
+        self._leave(set(ended))
+        return done
+
+    def _leave(self, samples: set[Sample]) -> None:
+        if not samples:
+            return
+        self._reader.flush()
+        going = [at for at, one in enumerate(self._samples) if one not in samples]
+        for one in self._samples:
+            if one in samples:
+                self._reader.release(_row(one))
+                one.row = None
+                del self._tests[one]
+        self._samples, self._plan = [self._samples[at] for at in going], None
+        if not going:
+            self._state = None
+            self._reports.clear()
+            self._reader.tree.shrink()
+        elif self._state is not None:
+            kept = torch.tensor(going, device=self._checkpoint.device)
+            self._state = self._state.take(kept, self._state.kind)
+
+    def _output(self, one: Sample) -> GenerationOutput:
+        prompt, draw = one.request.prompt, one.request.draw
+        return GenerationOutput(
+            complete(one.ids, one.logprobs, draw, self._checkpoint.tokenizer, self._ends, prompt.said),
+            prefilled=one.read,
+            cached=prompt.length - one.read,
+            images=one.images,
+        )
+
+
+class _Report:
+    """What a step sampled, on its way to the host.
+
+    Args:
+        samples: The batch's rows.
+        state: Their state after the step.
+        lag: Whether the state changes before this is read.
+    """
+
+    def __init__(self, samples: Sequence[Sample], state: DecodeState, lag: int) -> None:
+        self._samples = samples
+        self._event: torch.cuda.Event | None = None
+        self._integers, self._logprobs = state.integers[:2], state.logprobs
+        if state.integers.is_cuda:
+            self._integers, self._logprobs = _pinned(self._integers), _pinned(self._logprobs)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+        elif lag:
+            self._integers, self._logprobs = self._integers.clone(), self._logprobs.clone()
+
+    def rows(self) -> list[tuple[Sample, int, int, list[float]]]:
+        """Returns each row's sample, token, flag and log-probabilities."""
+        if self._event is not None:
+            self._event.synchronize()
+        tokens, flags = self._integers.tolist()
+        return list(zip(self._samples, tokens, flags, self._logprobs.tolist(), strict=True))
+
+
+def _pinned(values: torch.Tensor) -> torch.Tensor:
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return host.copy_(values, non_blocking=True)
+
+
+def _last_indices(chunks: Sequence[Chunk]) -> list[int]:
+    """Returns the place of each chunk's last token in their pass."""
+    return [end - 1 for end in accumulate(len(chunk.ids) for chunk in chunks)]
+
+
+def _row(one: Sample) -> Row:
+    assert one.row is not None
+    return one.row
+
+
+def _families(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Returns samples of one prompt together."""
+    known: dict[int, tuple[int, ...]] = {}
+    families: dict[tuple[str, tuple[int, ...]], list[Sample]] = {}
+    for one in samples:
+        prompt = one.request.prompt
+        if id(prompt) not in known:
+            known[id(prompt)] = ids_of(prompt)
+        one.prompt_ids = known[id(prompt)]
+        families.setdefault((prompt.root, one.prompt_ids), []).append(one)
+    return list(families.values())
