@@ -152,7 +152,9 @@ def _random_model(settings: PretrainedConfig, kind: str) -> PreTrainedModel:
     for parameter in model.parameters():
         if not parameter.is_floating_point():
             continue
-        if parameter.dim() >= 2:
+        if parameter.dim() >= 4:  # convolutions, some of few inputs
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+        elif parameter.dim() >= 2:
             torch.nn.init.normal_(parameter, std=_SPREAD)
         elif not parameter.any():  # biases, and gates that would hide the image
             torch.nn.init.constant_(parameter, 0.5) if parameter.numel() == 1 else None

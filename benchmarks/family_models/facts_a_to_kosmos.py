@@ -107,7 +107,10 @@ FACTS: dict[str, Facts] = {
         answers=(),  # it writes blocks of tokens at once
     ),
     "dots3_note": Facts(config={"text_config.head_dim": 32}, image_processor={"temporal_patch_size": 1}),
-    "ernie4_5_vl_moe": Facts(video_processor={"draw_on_frames": False}),
+    "ernie4_5_vl_moe": Facts(
+        config={"text_config.rope_parameters.mrope_section": [3, 3, 2]},
+        video_processor={"draw_on_frames": False},
+    ),
     "emu3": Facts(
         tokens={
             **{text: text for text in _EMU},
@@ -136,7 +139,7 @@ FACTS: dict[str, Facts] = {
                 "embed_dims": [16, 16, 32, 64],
                 "layers": [1, 1, 1, 1],
             },
-            "vision_config.hidden_size": 64,
+            "vision_config.hidden_size": 128,
         },
         image_processor={"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}},
         processor={"patch_size": 32},
@@ -152,11 +155,11 @@ FACTS: dict[str, Facts] = {
         image_processor={**_square(64), "crop_size": {"height": 64, "width": 64}, "image_seq_length": 5},
     ),
     "fuyu": Facts(
-        tokens={"|SPEAKER|": "|SPEAKER|", "|NEWLINE|": "|NEWLINE|"},
-        config={"image_token_id": Token("|SPEAKER|"), "patch_size": 30, "image_size": 120},
+        config={"image_token_id": Token("|SPEAKER|"), "image_size": 120},
         image_processor=_square(120),
         placeholder="",
-        tokenizer={"prefix": "_"},
+        # Its processor drops the mark that SentencePiece puts before a text.
+        tokenizer={"prefix": "_", "ordinary": ("|SPEAKER|", "|NEWLINE|")},
     ),
     "gemma3n": Facts(
         config={

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 BASIC: Final = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -42,12 +43,15 @@ def special_tokens(processor: type[Any]) -> dict[str, str]:
     return {name: text for name, text in found.items() if text not in BASIC.values()}
 
 
-def small_tokenizer(tokens: Mapping[str, str], prefix: str = "", **options: Any) -> PreTrainedTokenizerFast:
+def small_tokenizer(
+    tokens: Mapping[str, str], prefix: str = "", ordinary: Sequence[str] = (), **options: Any
+) -> PreTrainedTokenizerFast:
     """Returns a byte-level tokenizer.
 
     Args:
         tokens: Special tokens: name and text; those whose name is no identifier are known by their text alone.
         prefix: Text that it puts before each text, as tokenizers of SentencePiece do.
+        ordinary: Further tokens, such as `|NAME|`, which are not special.
         **options: Further arguments of the tokenizer.
     """
     core = Tokenizer(models.BPE())
@@ -58,12 +62,30 @@ def small_tokenizer(tokens: Mapping[str, str], prefix: str = "", **options: Any)
     specials = list(dict.fromkeys([*BASIC.values(), *_FURTHER, *tokens.values()]))
     trainer = trainers.BpeTrainer(
         vocab_size=len(specials) + 256 + 64,
-        special_tokens=[AddedToken(text, special=True, normalized=bool(prefix)) for text in specials],
+        special_tokens=[AddedToken(text, special=True, normalized=False) for text in specials],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     core.train_from_iterator(["user: assistant: Step 1: Compute the number of what is shown.\n\n"] * 2, trainer)
+    if ordinary:
+        core = _extended(core, ordinary)
     named = {name: text for name, text in tokens.items() if name.isidentifier() and name not in BASIC}
     return PreTrainedTokenizerFast(
         tokenizer_object=core, padding_side="left", extra_special_tokens=named, **{**BASIC, **options}
     )
+
+
+def _extended(core: Tokenizer, words: Sequence[str]) -> Tokenizer:
+    """Returns a tokenizer that knows further words, which are not special."""
+    state = json.loads(core.to_str())
+    vocabulary = state["model"]["vocab"]
+    vocabulary.update({word: len(vocabulary) + at for at, word in enumerate(words)})
+    state["model"]["ignore_merges"] = True
+    core = Tokenizer.from_str(json.dumps(state))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\|[A-Z]+\|| ?\w+| ?[^\s\w]+|\s+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return core
