@@ -187,10 +187,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("atomthink_plugin").setLevel(logging.ERROR)
     for kind in options.types:
         limit_cpu(options.timeout)
-        with tempfile.TemporaryDirectory() as folder:
-            record = measure(kind, options.keep / kind if options.keep else Path(folder))
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = options.keep / kind if options.keep else Path(scratch)
+            line = json.dumps({"type": kind, **measure(kind, folder)})
         with options.out.open("a") as out:
-            out.write(json.dumps({"type": kind, **record}) + "\n")
+            out.write(line.replace(str(folder), kind) + "\n")
 
 
 if __name__ == "__main__":
