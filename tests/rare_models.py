@@ -143,10 +143,10 @@ def qianfan_ocr(folder: Path) -> Path:
 
 
 def idefics2(folder: Path) -> Path:
-    """Idefics 2: its processor writes a space after an image where a word follows at once."""
+    """Idefics 2: its processor writes a space after an image where a word follows at once, all its layers slide."""
     words = _words("<image>", "<fake_token_around_image>", "<end_of_utterance>")
     config = transformers.Idefics2Config(
-        text_config={"model_type": "mistral", "vocab_size": len(words), "sliding_window": None, **_TEXT},
+        text_config={"model_type": "mistral", "vocab_size": len(words), "sliding_window": 32, **_TEXT},
         vision_config={**_LAYERS, "image_size": 28, "patch_size": 7},
         perceiver_config={
             "hidden_size": 64,

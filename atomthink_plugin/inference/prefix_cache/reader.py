@@ -99,7 +99,8 @@ class PrefixReader:
         self._crossing = frozenset(getattr(config, "cross_attention_layers", None) or ())
         if self._crossing and Version(_RELEASE) < _CROSSES:
             raise CannotForkError(f"transformers {_RELEASE} reads it at once only, {_CROSSES} in parts too")
-        self._window: int | None = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
+        slides = "sliding_attention" in kinds or not kinds  # Mistral's configs name no kinds of layers
+        self._window: int | None = getattr(config, "sliding_window", None) if slides else None
         self._rehearsed: set[bool] = set()
         self._shapes: list[tuple[int, int]] = []  # heads and width of each layer's keys and values
         self._last = sys.maxsize if checkpoint.context is None else checkpoint.context - 1
