@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import NonNegativeFloat
 from transformers import __version__ as transformers_version
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 Decoding = Literal["slots", "forking", "prefill", "prefill in single rows"]
 """How a policy generates, see `TransformersPolicy`."""
+
+_BLOCKS: Final = {"minimax_m3_sparse", "compressed_sparse_attention", "heavily_compressed_attention"}
+"""Layers that choose blocks of tokens, counted from the first place of a row: padding moves them in long prompts."""
 
 
 class TransformersPolicy:
@@ -156,8 +159,19 @@ class TransformersPolicy:
         except Exception as error:
             raise QuestionError(
                 f"{self.identity} fails at this question ({row.prompt.images} images, {row.prompt.length} tokens): "
-                f"{reason_of(error)}"
+                f"{reason_of(error)}{self._advice(row.prompt.images)}"
             ) from error
+
+    def _advice(self, images: int) -> str:
+        """Returns what to do about a question with so many images, if their number may be why the model fails."""
+        if (images > 0) in self._failed:
+            kind = "with an image" if images == 0 else "without images"
+            return (
+                f". It failed at such a question when it was loaded: ask questions {kind}, or name another checkpoint"
+            )
+        if images > 1:
+            return ". It may read one image only: ask about one, or name another checkpoint"
+        return ""
 
     async def _generated(self, row: GenerationRequest, urgency: int) -> GenerationOutput:
         if isinstance(self._decoder, SlotScheduler) and self._compared(row):
@@ -192,7 +206,9 @@ class TransformersPolicy:
 
     def _compare(self) -> None:
         """Compares the decoder with plain `generate`, and falls back until it agrees."""
-        fault = first_fault(self._trials, self._decoder)
+        layers = getattr(self._checkpoint.config.get_text_config(), "layer_types", None) or ()
+        blocks = sorted(_BLOCKS.intersection(layers)) if self.decoding == "prefill" else []
+        fault = f"it has layers of {', '.join(blocks)}" if blocks else first_fault(self._trials, self._decoder)
         if fault is not None:
             self._fall_back(self.decoding, fault)
         elif isinstance(self._decoder, (SlotScheduler, ForkingDecoder)):

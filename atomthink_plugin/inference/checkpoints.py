@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoModelForTokenClassification,
     GenerationConfig,
+    GenerationMixin,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -140,10 +141,10 @@ def load_multimodal(
         require(request, config_of(request), "multimodal")
         processor = processor_of(request)
         model = _load(AutoModelForImageTextToText, "multimodal", request)
-    if not model.can_generate():
+    if not isinstance(model, GenerationMixin):
         raise AtomThinkError(
             f"{argument}={pretrained!r} is of type {model.config.model_type!r}, whose class {type(model).__name__} "
-            "generates no text: name a checkpoint of another architecture"
+            "does not generate text token by token: name a checkpoint of another architecture"
         )
     model.generation_config = neutral(model.generation_config)
     set_chat_template(processor, chat_template, request)

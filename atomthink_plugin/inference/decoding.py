@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
-from transformers import LogitsProcessorList, StoppingCriteriaList
+from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
@@ -77,12 +78,7 @@ class PrefillDecoder:
         model: Any = self._checkpoint.model  # the base class's type does not name the mixin that generates
         with phase("prefill"):  # the sampler begins the phase `decode` at the first token
             forward_pass(len(rows), sum(row.prompt.length for row in rows))
-            output = model.generate(
-                **inputs,
-                max_new_tokens=max(draw.max_tokens for draw in draws),
-                logits_processor=LogitsProcessorList([sampler]),
-                stopping_criteria=StoppingCriteriaList([end]),
-            )
+            output = generated(model, inputs, max(draw.max_tokens for draw in draws), sampler, [end])
         with phase("device"):
             ids = reply_ids(model, output, given).tolist()
             logprobs = sampler.logprobs.tolist()
@@ -100,6 +96,33 @@ class PrefillDecoder:
             for step in range(1, len(ids[0])):
                 forward_pass(len(rows), sum(reply.completion.generated > step for reply in replies))
         return replies
+
+
+def generated(
+    model: Any,
+    inputs: Mapping[str, Any],
+    tokens: int,
+    processor: LogitsProcessor,
+    stops: Sequence[StoppingCriteria] = (),
+) -> torch.Tensor:
+    """Returns what a model's `generate` returns.
+
+    Args:
+        model: The model.
+        inputs: Its inputs.
+        tokens: New tokens at most.
+        processor: Changes or records the logits of each token.
+        stops: Criteria that end rows.
+    """
+    # Janus drops the processors, and does nothing else of its own where it writes text.
+    call = partial(GenerationMixin.generate, model) if model.config.model_type == "janus" else model.generate
+    output: torch.Tensor = call(
+        **inputs,
+        max_new_tokens=tokens,
+        logits_processor=LogitsProcessorList([processor]),
+        stopping_criteria=StoppingCriteriaList(stops),
+    )
+    return output
 
 
 def reply_ids(model: Any, output: torch.Tensor, given: torch.Tensor) -> torch.Tensor:

@@ -347,7 +347,14 @@ class Encoder(ChatText):
             return self._process(text, images)
         if self._splits is False:
             return self._head(text, images)
-        head = self._head(text[: at + len(self._placeholder)], images)
+        try:
+            head = self._head(text[: at + len(self._placeholder)], images)
+        except QuestionError:  # HunYuan-VL's processor wants the token that ends an image as well
+            if self._splits:
+                raise
+            whole = self._head(text, images)
+            self._splits = False
+            return whole
         # A tokenizer splits at special tokens, so the text after the placeholder has the ids that it has in the whole.
         tail: list[int] = self._piece(text[at:], True)
         parts = head.extend(tail[1:])

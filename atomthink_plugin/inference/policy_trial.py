@@ -9,13 +9,13 @@ from itertools import zip_longest
 from typing import Any, Final
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor
 
 from atomthink_plugin.api import Prompt
 from atomthink_plugin.inference import trial
 from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
-from atomthink_plugin.inference.decoding import Decoder, GenerationRequest, reply_ids
+from atomthink_plugin.inference.decoding import Decoder, GenerationOutput, GenerationRequest, generated, reply_ids
 from atomthink_plugin.inference.encoding import Encoder, Encoding, collate
 from atomthink_plugin.inference.sampling import Completion, Draw
 from atomthink_plugin.inference.text_processor import TextProcessor
@@ -71,13 +71,20 @@ class Trial:
         short, long, later = self.rows
         for batch in ((short, long), (later, long)):
             try:
-                replies = decoder.generate([one.row for one in batch])
+                replies = _replies(decoder, [one.row for one in batch])
             except Exception as error:
                 return trial.reason_of(error)
             far = max(one.distance(reply.completion) for one, reply in zip(batch, replies, strict=True))
             if not far <= self.slack:  # so that a distance that is no number counts as far
                 return f"its reply is another one than that of `generate` (by {far:.2g} nats per token)"
         return None
+
+
+def _replies(decoder: Decoder, rows: Sequence[GenerationRequest]) -> list[GenerationOutput]:
+    """Generates rows in one batch if their inputs have one structure; no other rows ever share one."""
+    if len({row.prompt.structure for row in rows}) == 1:
+        return decoder.generate(rows)
+    return [reply for row in rows for reply in decoder.generate([row])]
 
 
 def trials(checkpoint: Checkpoint, encoder: Encoder) -> tuple[list[Trial], frozenset[bool]]:
@@ -123,8 +130,7 @@ def _expected(checkpoint: Checkpoint, prompt: Encoding) -> Expected:
     inputs, seen = collate([prompt], checkpoint, "left"), _Seen()
     given = inputs["input_ids"].clone()
     model: Any = checkpoint.model
-    output = model.generate(**inputs, max_new_tokens=_TOKENS, logits_processor=LogitsProcessorList([seen]))
-    ids: list[int] = reply_ids(model, output, given)[0].tolist()
+    ids: list[int] = reply_ids(model, generated(model, inputs, _TOKENS, seen), given)[0].tolist()
     ends = end_ids(checkpoint)
     ids = ids[: next((at + 1 for at, token in enumerate(ids) if token in ends), len(ids))]
     return Expected(

@@ -223,6 +223,19 @@ def test_a_model_whose_generate_refuses_images_does_not_answer_without_them(monk
     assert [isinstance(reply, QuestionError) for reply in given] == images
 
 
+def test_layers_that_count_blocks_from_the_first_place_are_never_padded(caplog: Any) -> None:
+    """A trial is too short to show that padding changes what such layers choose."""
+    checkpoint = load_multimodal(str(folder(llava)), device="cpu")
+    config = checkpoint.config.get_text_config()
+    config.layer_types = ["full_attention", "minimax_m3_sparse"]
+    policy = TransformersPolicy(checkpoint)
+    config.layer_types = ["full_attention", "full_attention"]  # what LLaVA has
+    with counted(checkpoint.model) as rows:
+        ask(policy, Direct(), [Path(q) for q in QUESTIONS], Sampling(max_tokens=2))
+    assert set(rows) == {1}
+    assert "minimax_m3_sparse" in caplog.text
+
+
 def test_a_model_that_answers_nothing_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(real: Forward, model: Any, named: dict[str, Any]) -> Any:
         raise RuntimeError("mat1 and mat2 cannot be multiplied\nAnd more lines.")
