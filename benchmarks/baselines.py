@@ -182,7 +182,7 @@ class Ours:
     @property
     def rows(self) -> int:
         """Returns the largest batch size, which shrinks when memory runs out."""
-        return self._policy._batcher.max_batch
+        return self._policy.max_rows
 
     async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
         if self._lengths is None:

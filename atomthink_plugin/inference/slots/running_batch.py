@@ -12,6 +12,7 @@ import torch
 
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.inference.decoding import GenerationOutput, GenerationRequest
+from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.sampling import RowEnd, complete
 from atomthink_plugin.inference.slots.allocator import PoolFullError
@@ -106,7 +107,8 @@ class RunningBatch:
         Args:
             joining: Samples that join.
         """
-        refused = self._join(joining) if joining else []
+        with phase("cache"):
+            refused = self._join(joining) if joining else []
         if len(refused) == len(joining) and self._samples:
             self._decode()
         if self._state is not None:
@@ -134,17 +136,21 @@ class RunningBatch:
 
     def _decode(self) -> None:
         assert self._state is not None
-        if self._plan is None:
-            self._plan = self._reader.plan([Chunk(_row(one), _ONE) for one in self._samples])
-        else:
-            self._plan.advance()
-        decode_step(self._state, self._forward)
+        with phase("cache"):
+            if self._plan is None:
+                self._plan = self._reader.plan([Chunk(_row(one), _ONE) for one in self._samples])
+            else:
+                self._plan.advance()
+        with phase("sample"):
+            decode_step(self._state, self._forward)
         for one in self._samples:
             _row(one).length += 1
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         assert self._plan is not None
-        return self._reader.forward(self._plan, ids, positions)
+        with phase("decode"):
+            forward_pass(len(ids), len(ids))
+            return self._reader.forward(self._plan, ids, positions)
 
     def _join(self, joining: Sequence[Sample]) -> list[Sample]:
         """Reads the prompts of samples in a pass with the running rows; returns those without a place in the pool."""
@@ -174,7 +180,8 @@ class RunningBatch:
         self._reader.tree.shrink()
         self._start(running, logits.shape[-1])
         assert self._state is not None
-        sample(self._state, logits[torch.tensor(sources, device=logits.device)])
+        with phase("sample"):
+            sample(self._state, logits[torch.tensor(sources, device=logits.device)])
         return refused
 
     def _lead(self, families: Sequence[list[Sample]]) -> tuple[dict[Sample, tuple[int, ...]], list[Sample]]:
@@ -215,7 +222,10 @@ class RunningBatch:
             self._state.positions.add_(1)
         self._reader.flush()
         wanted = torch.tensor(_last_indices(mixed)).to(device)
-        last = self._reader.forward(self._reader.plan(mixed), ids, positions, wanted)
+        plan = self._reader.plan(mixed)
+        with phase("decode" if running else "prefill"):
+            forward_pass(len(mixed), len(ids))
+            last = self._reader.forward(plan, ids, positions, wanted)
         for chunk in mixed:
             chunk.row.length += len(chunk.ids)
         return torch.cat([last[:running], *logits, last[running:]]) if logits else last
@@ -240,21 +250,25 @@ class RunningBatch:
         """Reads what was sampled `lag` steps ago; samples that have ended leave."""
         ended: list[Sample] = []
         while len(self._reports) > self._lag:
-            report = self._reports.popleft()
-            for one, token, flag, logprobs in report.rows():
-                if one not in self._tests:
-                    continue
-                one.ids.append(token)
-                one.logprobs.append(logprobs)
-                if flag and (token in self._ends or self._tests[one].reached(one.ids)):
-                    ended.append(one)
-        done = [(one, self._output(one)) for one in ended]
-        for one in ended:
-            ids, row = (*one.prompt_ids, *one.ids[:-1]), _row(one)
-            row.length = len(ids) - len(row.shared)  # the host may be a step behind
-            self._reader.keep(row, one.request.prompt.root, ids)
-        self._leave(set(ended))
+            with phase("device"):
+                rows = self._reports.popleft().rows()
+            with phase("ends"):
+                ended += [one for one, *sampled in rows if one in self._tests and self._ends_with(one, *sampled)]
+        with phase("ends"):
+            done = [(one, self._output(one)) for one in ended]
+        with phase("cache"):
+            for one in ended:
+                ids, row = (*one.prompt_ids, *one.ids[:-1]), _row(one)
+                row.length = len(ids) - len(row.shared)  # the host may be a step behind
+                self._reader.keep(row, one.request.prompt.root, ids)
+            self._leave(set(ended))
         return done
+
+    def _ends_with(self, one: Sample, token: int, flag: int, logprobs: list[float]) -> bool:
+        """Adds a token to a sample; returns whether it is the last one."""
+        one.ids.append(token)
+        one.logprobs.append(logprobs)
+        return bool(flag) and (token in self._ends or self._tests[one].reached(one.ids))
 
     def _leave(self, samples: set[Sample]) -> None:
         if not samples:
