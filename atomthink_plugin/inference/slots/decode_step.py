@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from atomthink_plugin.inference.sampling import Draw, keep, noisy_scores, token_logprobs
+from atomthink_plugin.inference.slots.transfers import Fetched
 
 ForwardPass = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Maps ids and positions, `[rows]`, to logits, `[rows, vocabulary]`."""
@@ -229,3 +230,16 @@ def sample(state: DecodeState, logits: torch.Tensor) -> None:
     state.drawn.add_(1)
     state.flags.copy_(state.marks[state.marked_by, chosen] | (state.drawn >= state.limit))
     state.logprobs.copy_(token_logprobs(logits, chosen, kind.tops, state.watch if kind.watched else None))
+
+
+def results_of(state: DecodeState, rows: torch.Tensor) -> Fetched:
+    """Returns what rows sampled in their last step, on its way to the host.
+
+    Args:
+        state: The rows after the step.
+        rows: Indices of those that are wanted.
+
+    Returns:
+        `[2, rows]`, their tokens and flags, and `[rows, 1 + tops + watched]`, log-probabilities.
+    """
+    return Fetched(state.integers[:2].index_select(1, rows), state.logprobs.index_select(0, rows))

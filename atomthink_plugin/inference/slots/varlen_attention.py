@@ -12,6 +12,7 @@ import torch
 from atomthink_plugin.inference.slots.attention import merged
 from atomthink_plugin.inference.slots.pool import PoolShape, Run
 from atomthink_plugin.inference.slots.row import Chunk
+from atomthink_plugin.inference.slots.transfers import sent
 
 _FLASH: Final = torch.ops.aten._flash_attention_forward
 """torch's flash kernel; the public function above it fills a further tensor in each layer."""
@@ -89,14 +90,14 @@ class VarlenPlan:
     def __init__(self, chunks: Sequence[Chunk], shape: PoolShape, groups: int) -> None:
         order = _by_prefix(chunks)
         layout = _Layout([chunks[at] for at in order], groups)
-        self.places = torch.tensor([place for chunk in chunks for place in _places(chunk)], device=shape.device)
-        self._own, self._shared = layout.spans(_sent(torch.tensor(layout.numbers, dtype=torch.int32), shape.device))
+        self.places = sent(torch.tensor([place for chunk in chunks for place in _places(chunk)]), shape.device)
+        self._own, self._shared = layout.spans(sent(torch.tensor(layout.numbers, dtype=torch.int32), shape.device))
         self._fold = layout.fold
         self._order: torch.Tensor | None = None
         if order != sorted(order):
             begins = [0, *accumulate(len(chunk.ids) for chunk in chunks)]
             moved = torch.tensor([query for at in order for query in range(begins[at], begins[at + 1])])
-            self._order, self._back = (_sent(one, shape.device) for one in (moved, torch.argsort(moved)))
+            self._order, self._back = (sent(one, shape.device) for one in (moved, torch.argsort(moved)))
 
     def attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
         """See `AttentionPlan`."""
@@ -150,9 +151,14 @@ class FixedVarlenPlan:
         unused = self._rows - len(chunks)
         starts = [chunk.row.own.start + chunk.row.length for chunk in chunks]
         device = self.places.device
-        self.places.copy_(_sent(torch.tensor([*starts, *[self._spare] * unused]), device))
-        self._live.copy_(_sent(torch.tensor([*[1] * len(chunks), *[0] * unused]), device))
-        self._numbers.copy_(_sent(torch.tensor(self._layout(chunks).numbers, dtype=torch.int32), device))
+        self.places.copy_(sent(torch.tensor([*starts, *[self._spare] * unused]), device))
+        self._live.copy_(sent(torch.tensor([*[1] * len(chunks), *[0] * unused]), device))
+        self._numbers.copy_(sent(torch.tensor(self._layout(chunks).numbers, dtype=torch.int32), device))
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All that differs between two steps."""
+        return self.places, self._live, self._numbers
 
     def attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
         """See `AttentionPlan`."""
@@ -258,8 +264,3 @@ def _prefix(chunk: Chunk) -> tuple[int, int]:
 def _places(chunk: Chunk) -> range:
     begin = chunk.row.own.start + chunk.row.length
     return range(begin, begin + len(chunk.ids))
-
-
-def _sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Returns numbers on the device, without waiting for it."""
-    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
