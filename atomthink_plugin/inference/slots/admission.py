@@ -13,6 +13,7 @@ from atomthink_plugin.inference.decoding import GenerationOutput
 from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.inference.model_calls import CannotForkError
 from atomthink_plugin.inference.slots.allocator import PoolFullError
+from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
 from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.slots.running_batch import RunningBatch, Sample, Stepped
 
@@ -59,12 +60,13 @@ class Admission:
     Args:
         checkpoint: The model; its lock is the caller's to hold in `turn`.
         reader: Reads the prompts.
+        runner: Runs decode steps.
         limit: Rows of the batch.
     """
 
-    def __init__(self, checkpoint: Checkpoint, reader: SlotReader, limit: RowLimit) -> None:
+    def __init__(self, checkpoint: Checkpoint, reader: SlotReader, runner: DecodeRunner, limit: RowLimit) -> None:
         self._reader, self._limit = reader, limit
-        self._batch = RunningBatch(checkpoint, reader)
+        self._batch = RunningBatch(checkpoint, reader, runner)
         self._worth = _WORTH if checkpoint.device.type == "cpu" else 0.0
         self._waiting: list[Sample] = []
         self._cancelled = False
@@ -143,7 +145,7 @@ class Admission:
         self._batch.clear(tried)
         full = out_of_memory(error)
         if full:
-            self._reader.tree.clear()
+            self._reader.forget()
             self._limit.halve(len(tried))
         if isinstance(error, CannotForkError):
             return [(one, error) for one in tried]

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 
 from atomthink_plugin.inference.checkpoint_files import first_line
+from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.slots.compiled_layers import compiled
 from atomthink_plugin.inference.slots.decode_step import DecodeState, decode_step, results_of
 from atomthink_plugin.inference.slots.reader import SlotReader
@@ -107,7 +108,9 @@ class DecodeGraph:
         """See `DecodeSteps`."""
         assert self._replay is not None
         assert self._state is not None
-        self._replay()
+        with phase("decode"):
+            forward_pass(len(self._rows), len(self._rows))
+            self._replay()
         return results_of(self._state, self._rows)
 
     def state(self) -> DecodeState:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.memory import out_of_memory
+from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.slots.compiled_layers import layers_of
 from atomthink_plugin.inference.slots.decode_graph import Capture, DecodeGraph, cuda_capture
 from atomthink_plugin.inference.slots.decode_step import DecodeKind, DecodeState, decode_step, results_of
@@ -49,16 +50,26 @@ class EagerSteps:
         self._reader, self._state = reader, state
         self._plan = reader.plan([Chunk(row, (0,)) for row in rows])
         self._all = sent(torch.arange(len(rows)), state.integers.device)
+        self._begun = False
 
     def step(self) -> Fetched:
         """See `DecodeSteps`."""
-        decode_step(self._state, lambda ids, positions: self._reader.forward(self._plan, ids, positions))
-        self._plan.advance()
+        if self._begun:
+            with phase("cache"):
+                self._plan.advance()
+        self._begun = True
+        with phase("sample"):
+            decode_step(self._state, self._forward)
         return results_of(self._state, self._all)
 
     def state(self) -> DecodeState:
         """See `DecodeSteps`."""
         return self._state
+
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        with phase("decode"):
+            forward_pass(len(ids), len(ids))
+            return self._reader.forward(self._plan, ids, positions)
 
 
 class DecodeRunner:

@@ -16,11 +16,12 @@ from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.sampling import RowEnd, complete
 from atomthink_plugin.inference.slots.allocator import PoolFullError
-from atomthink_plugin.inference.slots.attention import AttentionPlan
-from atomthink_plugin.inference.slots.decode_step import DecodeKind, DecodeState, RowStart, decode_step, sample
+from atomthink_plugin.inference.slots.decode_runner import DecodeRunner, DecodeSteps
+from atomthink_plugin.inference.slots.decode_step import DecodeKind, DecodeState, RowStart, results_of, sample
 from atomthink_plugin.inference.slots.reader import SlotReader, passes
 from atomthink_plugin.inference.slots.row import Chunk, Row
 from atomthink_plugin.inference.slots.stop_marks import StopMarks
+from atomthink_plugin.inference.slots.transfers import Fetched, sent
 
 _ONE: Final = (0,)
 """The tokens of a row that reads the one it has sampled: the plan needs their number alone."""
@@ -79,18 +80,21 @@ class RunningBatch:
     Args:
         checkpoint: The model; its lock is the caller's to hold.
         reader: Reads the prompts.
+        runner: Runs the steps in which no row joins.
         lag: Steps by which the host follows; None for what the device needs.
     """
 
-    def __init__(self, checkpoint: Checkpoint, reader: SlotReader, lag: int | None = None) -> None:
-        self._checkpoint, self._reader = checkpoint, reader
+    def __init__(
+        self, checkpoint: Checkpoint, reader: SlotReader, runner: DecodeRunner, lag: int | None = None
+    ) -> None:
+        self._checkpoint, self._reader, self._runner = checkpoint, reader, runner
         self._lag = int(checkpoint.device.type != "cpu") if lag is None else lag
         self._ends = end_ids(checkpoint)
         self._marks: StopMarks | None = None
         self._samples: list[Sample] = []
         self._tests: dict[Sample, RowEnd] = {}
         self._state: DecodeState | None = None
-        self._plan: AttentionPlan | None = None
+        self._steps: DecodeSteps | None = None  # has the state, while rows neither join nor leave
         self._reports: deque[_Report] = deque()
 
     def __len__(self) -> int:
@@ -109,10 +113,12 @@ class RunningBatch:
         """
         with phase("cache"):
             refused = self._join(joining) if joining else []
-        if len(refused) == len(joining) and self._samples:
-            self._decode()
-        if self._state is not None:
-            self._reports.append(_Report(self._samples, self._state, self._lag))
+        if len(refused) < len(joining):
+            assert self._state is not None
+            every = sent(torch.arange(len(self._samples)), self._checkpoint.device)
+            self._reports.append(_Report(self._samples, results_of(self._state, every)))
+        elif self._samples:
+            self._reports.append(_Report(self._samples, self._decode()))
         return Stepped(self._read(), refused)
 
     def drop(self, samples: Sequence[Sample]) -> None:
@@ -130,27 +136,25 @@ class RunningBatch:
             if one.row is not None:
                 self._reader.release(one.row)
             one.restart()
-        self._samples, self._state, self._plan = [], None, None
+        self._samples, self._state, self._steps = [], None, None
         self._tests.clear()
         self._reports.clear()
 
-    def _decode(self) -> None:
-        assert self._state is not None
-        with phase("cache"):
-            if self._plan is None:
-                self._plan = self._reader.plan([Chunk(_row(one), _ONE) for one in self._samples])
-            else:
-                self._plan.advance()
-        with phase("sample"):
-            decode_step(self._state, self._forward)
+    def _decode(self) -> Fetched:
+        if self._steps is None:
+            assert self._state is not None
+            with phase("cache"):
+                self._steps = self._runner.start(self._state, [_row(one) for one in self._samples])
+        results = self._steps.step()
         for one in self._samples:
             _row(one).length += 1
+        return results
 
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        assert self._plan is not None
-        with phase("decode"):
-            forward_pass(len(ids), len(ids))
-            return self._reader.forward(self._plan, ids, positions)
+    def _settled(self) -> DecodeState | None:
+        """Returns the rows' state before some join or leave."""
+        if self._steps is not None:
+            self._state, self._steps = self._steps.state(), None
+        return self._state
 
     def _join(self, joining: Sequence[Sample]) -> list[Sample]:
         """Reads the prompts of samples in a pass with the running rows; returns those without a place in the pool."""
@@ -217,9 +221,9 @@ class RunningBatch:
         device = self._checkpoint.device
         ids = torch.tensor([token for chunk in mixed for token in chunk.ids]).to(device)
         positions = torch.cat([chunk.positions for chunk in mixed]).to(device)
-        if self._state is not None:
-            ids[:running] = self._state.ids
-            self._state.positions.add_(1)
+        if (state := self._settled()) is not None:
+            ids[:running] = state.ids
+            state.positions.add_(1)
         self._reader.flush()
         wanted = torch.tensor(_last_indices(mixed)).to(device)
         plan = self._reader.plan(mixed)
@@ -244,7 +248,7 @@ class RunningBatch:
         state = DecodeState.of(starts, kind, self._marks.table)
         if self._state is not None:
             state = self._state.take(torch.arange(running, device=device), kind).joined(state)
-        self._state, self._plan = state, None
+        self._state = state
 
     def _read(self) -> list[tuple[Sample, GenerationOutput]]:
         """Reads what was sampled `lag` steps ago; samples that have ended leave."""
@@ -280,14 +284,13 @@ class RunningBatch:
                 self._reader.release(_row(one))
                 one.row = None
                 del self._tests[one]
-        self._samples, self._plan = [self._samples[at] for at in going], None
+        state, self._samples = self._settled(), [self._samples[at] for at in going]
         if not going:
             self._state = None
             self._reports.clear()
             self._reader.tree.shrink()
-        elif self._state is not None:
-            kept = torch.tensor(going, device=self._checkpoint.device)
-            self._state = self._state.take(kept, self._state.kind)
+        elif state is not None:
+            self._state = state.take(sent(torch.tensor(going), self._checkpoint.device), state.kind)
 
     def _output(self, one: Sample) -> GenerationOutput:
         prompt, draw = one.request.prompt, one.request.draw
@@ -299,37 +302,22 @@ class RunningBatch:
         )
 
 
+@dataclass(frozen=True, slots=True)
 class _Report:
-    """What a step sampled, on its way to the host.
+    """What a step sampled.
 
-    Args:
+    Attributes:
         samples: The batch's rows.
-        state: Their state after the step.
-        lag: Whether the state changes before this is read.
+        results: See `results_of`.
     """
 
-    def __init__(self, samples: Sequence[Sample], state: DecodeState, lag: int) -> None:
-        self._samples = samples
-        self._event: torch.cuda.Event | None = None
-        self._integers, self._logprobs = state.integers[:2], state.logprobs
-        if state.integers.is_cuda:
-            self._integers, self._logprobs = _pinned(self._integers), _pinned(self._logprobs)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
-        elif lag:
-            self._integers, self._logprobs = self._integers.clone(), self._logprobs.clone()
+    samples: Sequence[Sample]
+    results: Fetched
 
     def rows(self) -> list[tuple[Sample, int, int, list[float]]]:
         """Returns each row's sample, token, flag and log-probabilities."""
-        if self._event is not None:
-            self._event.synchronize()
-        tokens, flags = self._integers.tolist()
-        return list(zip(self._samples, tokens, flags, self._logprobs.tolist(), strict=True))
-
-
-def _pinned(values: torch.Tensor) -> torch.Tensor:
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    return host.copy_(values, non_blocking=True)
+        integers, logprobs = self.results.wait()
+        return list(zip(self.samples, *integers.tolist(), logprobs.tolist(), strict=True))
 
 
 def _last_indices(chunks: Sequence[Chunk]) -> list[int]:

@@ -16,6 +16,7 @@ from atomthink_plugin.inference.decoding import GenerationOutput, GenerationRequ
 from atomthink_plugin.inference.forward_passes import forward_passes
 from atomthink_plugin.inference.phases import PhaseClock
 from atomthink_plugin.inference.slots.admission import Admission, Ended, RowLimit
+from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
 from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.slots.running_batch import Sample
 from atomthink_plugin.runtime.event_loop import at_end
@@ -68,7 +69,8 @@ class SlotScheduler:
         self._reader = SlotReader(checkpoint, limit, size)
         self._clock = clock or PhaseClock()
         self._limit = RowLimit(max_rows)
-        self._admission = Admission(checkpoint, self._reader, self._limit)
+        self._runner = DecodeRunner(checkpoint.model, self._reader)
+        self._admission = Admission(checkpoint, self._reader, self._runner, self._limit)
         self._tickets: dict[Sample, _Ticket] = {}
         self._lock = threading.Lock()  # of the three attributes below, which both sides change
         self._handed: list[Sample] = []
@@ -117,7 +119,7 @@ class SlotScheduler:
         Raises:
             Exception: What the first request that fails has failed with.
         """
-        admission = Admission(self._checkpoint, self._reader, RowLimit(len(rows)))
+        admission = Admission(self._checkpoint, self._reader, self._runner, RowLimit(len(rows)))
         samples = [Sample(row) for row in rows]
         admission.add(samples)
         done: dict[Sample, GenerationOutput | Exception] = {}
@@ -133,7 +135,7 @@ class SlotScheduler:
 
     def forget(self) -> None:
         """Drops all kept keys and values."""
-        self._reader.tree.clear()
+        self._reader.forget()
 
     async def _settle(self, loop: asyncio.AbstractEventLoop, samples: list[Sample]) -> None:
         """Gives other tasks turns until none of them adds to `samples`, and hands them over to the thread."""
