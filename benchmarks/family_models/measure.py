@@ -26,6 +26,7 @@ from PIL import Image
 
 from atomthink_plugin import load
 from atomthink_plugin.api import AtomThinkError, Message, Outcome, Prompt, Question, Sampling, Step
+from atomthink_plugin.model_adapters import transformers_policy
 from atomthink_plugin.searches.quick import quick
 from benchmarks.family_models.build import NotBuiltError, architectures, build
 from benchmarks.family_models.facts import Facts
@@ -38,6 +39,8 @@ TOKENS: Final = 6
 STEPS: Final = ("Step 1: Look at what is asked.\n\n", "Step 2: Compute 1 + 1 = 2.\n\n")
 
 Record = dict[str, Any]
+
+_POLICY_LOG: Final = logging.getLogger(transformers_policy.__name__)
 
 
 def questions() -> dict[str, tuple[Message, ...]]:
@@ -94,6 +97,14 @@ def _image_matters(plain: PlainModel) -> bool:
 
 
 def _run(folder: Path, plain: PlainModel | None, works: dict[str, Reply]) -> Record:
+    """Returns how a checkpoint runs, and why not better."""
+    fallbacks = Fallbacks()
+    with fallbacks:
+        record = _outcome(folder, plain, works)
+    return {"reason": "; ".join(fallbacks.reasons), **record}
+
+
+def _outcome(folder: Path, plain: PlainModel | None, works: dict[str, Reply]) -> Record:
     """Loads the checkpoint as `atomthink_hf` does and compares its replies."""
     search = {"thinking": "slow", "search": "beam", "scorer": "confidence", "beams": 2, "candidates": 2}
     limits = {"device": "cpu", "batch_size": 8, "step_tokens": 8, "max_steps": 3}
@@ -111,13 +122,33 @@ def _run(folder: Path, plain: PlainModel | None, works: dict[str, Reply]) -> Rec
     for name in asked:
         for search, one in (("quick", replace(runner, search=quick())), ("beam", runner)):
             record["searches"][f"{search}, {name}"] = _searched(one, Question(name, asked[name]))
-    return record | _outcome(runner.policy)
+    return record | {"outcome": _way(runner.policy)}
 
 
-def _outcome(policy: Any) -> Record:
+def _way(policy: Any) -> str:
     """Returns how the policy runs its model."""
     way = {"ForkingDecoder": "forking", "PrefillDecoder": "prefill"}[type(policy._decoder).__name__]
-    return {"outcome": "single rows" if policy._alone else way, "reason": ""}
+    return "single rows" if policy._alone else way
+
+
+class Fallbacks(logging.Handler):
+    """Keeps the reasons that a policy gives in its warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.reasons: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps the last argument of a warning, which is its reason."""
+        if isinstance(record.args, tuple) and record.args:
+            self.reasons.append(str(record.args[-1]))
+
+    def __enter__(self) -> None:
+        _POLICY_LOG.setLevel(logging.WARNING)
+        _POLICY_LOG.addHandler(self)
+
+    def __exit__(self, *error: object) -> None:
+        _POLICY_LOG.removeHandler(self)
 
 
 async def _replies(policy: Any, plain: PlainModel, works: dict[str, Reply]) -> Record:
