@@ -67,8 +67,13 @@ FACTS: dict[str, Facts] = {
         answers=("text",),
     ),
     "mistral_large4": Facts(config={"text_config.no_rope_layers": [1, 0], "text_config.kv_source_layers": [0, 1]}),
-    # The features of two layers go beside those of the last one.
-    "mllama": Facts(config={"vision_config.vision_output_dim": 192}),
+    "mllama": Facts(
+        config={
+            "text_config.cross_attention_layers": [1],
+            # The features of two layers go beside those of the last one.
+            "vision_config.vision_output_dim": 192,
+        },
+    ),
     "molmo2": Facts(
         config={
             "vision_config.image_size": [56, 56],
@@ -201,7 +206,8 @@ FACTS: dict[str, Facts] = {
         image_processor={"patch_size": 28, "vision_patch_size": 7},
     ),
     "t5gemma2": Facts(image_processor={"size": {"height": 64, "width": 64}}, processor={"image_seq_length": 4}),
-    "udop": Facts(config={"decoder_start_token_id": Token("<pad>")}, image_processor={"apply_ocr": False}),
+    # It asks for the place of each word on the page.
+    "udop": Facts(image_processor={"apply_ocr": False}, answers=()),
     "unlimited_ocr": Facts(
         config={
             "vision_config.sam_config.downsample_channels": [32, 64],
