@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class PlainModel:
     def _inputs(self, text: str, images: Sequence[Any]) -> dict[str, Any]:
         """Calls the processor; a few take no lists of images for each text."""
         options: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
-        if "mm_token_type_ids" in self._processor.model_input_names:
+        if "mm_token_type_ids" in inspect.signature(self._model.forward).parameters:
             options["return_mm_token_type_ids"] = True  # some models need them, and their processors do not say so
         if not images:
             return dict(self._processor(**options))
