@@ -149,7 +149,12 @@ FACTS: dict[str, Facts] = {
         config={"vision_config.patch_embed_hidden_size": 48},
         image_processor={"patch_size": {"height": 4, "width": 4}, "is_vqa": False},
     ),
-    "pp_chart2table": Facts(placeholder="<img>" + "<imgpad>" * 4 + "</img>"),
+    # Its template writes as many tokens as an image has features.
+    "pp_chart2table": Facts(
+        config={"vision_config.image_size": 128},
+        tokens={"image_token": "<imgpad>", "<img>": "<img>", "</img>": "</img>"},
+        placeholder="<img>" + "<imgpad>" * 4 + "</img>",
+    ),
     "qianfan_ocr": Facts(
         config={"image_token_id": Token("<IMG_CONTEXT>"), "vision_config.image_size": [56, 56]},
         tokens={"context_image_token": "<IMG_CONTEXT>", "start_image_token": "<img>", "end_image_token": "</img>"},
