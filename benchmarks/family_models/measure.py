@@ -122,29 +122,23 @@ def _outcome(folder: Path, plain: PlainModel | None, works: dict[str, Reply]) ->
     for name in asked:
         for search, one in (("quick", replace(runner, search=quick())), ("beam", runner)):
             record["searches"][f"{search}, {name}"] = _searched(one, Question(name, asked[name]))
-    return record | {"outcome": _way(runner.policy)}
-
-
-def _way(policy: Any) -> str:
-    """Returns how the policy runs its model."""
-    way = {"ForkingDecoder": "forking", "PrefillDecoder": "prefill"}[type(policy._decoder).__name__]
-    return "single rows" if policy._alone else way
+    return record | {"outcome": runner.policy.decoding}
 
 
 class Fallbacks(logging.Handler):
-    """Keeps the reasons that a policy gives in its warnings."""
+    """Keeps the reasons that a policy logs when it falls back to another way of decoding."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self.reasons: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps the last argument of a warning, which is its reason."""
-        if isinstance(record.args, tuple) and record.args:
+        """Keeps the last argument of such a message, which is in brackets in its text."""
+        if "(%s)" in str(record.msg) and isinstance(record.args, tuple):
             self.reasons.append(str(record.args[-1]))
 
     def __enter__(self) -> None:
-        _POLICY_LOG.setLevel(logging.WARNING)
+        _POLICY_LOG.setLevel(logging.INFO)
         _POLICY_LOG.addHandler(self)
 
     def __exit__(self, *error: object) -> None:

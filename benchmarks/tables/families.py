@@ -8,7 +8,7 @@ from typing import Final
 from benchmarks.tables.results import Record, grid, load, source
 
 SHARED: Final = ("slots", "forking")
-RUNS: Final = (*SHARED, "prefill", "single rows")
+RUNS: Final = (*SHARED, "prefill", "prefill in single rows")
 QUESTIONS: Final = ("image", "text", "two images")
 
 
