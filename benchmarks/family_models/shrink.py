@@ -29,7 +29,7 @@ _SIZES: Final = (
     (r"num_experts_per_tok|moe_topk|moe_k|top_k_experts", 2),
     (r"n_shared_experts|moe_num_shared_experts|n_group|topk_group|first_k_dense_replace", 1),
     (r"max_position_embeddings|max_2d_position_embeddings|position_embedding_size|seq_len", 2048),
-    (r"sliding_window(_size)?|attention_chunk_size|rel_extent", 32),
+    (r"sliding_window(_size)?|attention_chunk_size|rel_extent", 512),
     (r"index_topk", 64),
     (r"num_position_embeddings", 64),
     (r"num_query_tokens|resampler_num_latents", 8),
