@@ -30,7 +30,7 @@ from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.formats.mini import Mini
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
-from atomthink_plugin.model_adapters.vllm_policy import VllmPolicy, vllm_policy
+from atomthink_plugin.model_adapters.vllm_policy import VllmPolicy, vllm_policy, vllm_seed
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.settings import Settings
@@ -50,7 +50,8 @@ WARM = Sampling(temperature=2.0, max_tokens=48, seed=5)
 
 @pytest.fixture(scope="module")
 def policy(policy_folder: FilePath) -> Iterator[VllmPolicy]:
-    made = vllm_policy(str(policy_folder), dtype="float32", max_model_len=CONTEXT, engine=dict(ENGINE))
+    engine = {**ENGINE, "max_num_batched_tokens": CONTEXT}  # a pass reads the prompts of three questions
+    made = vllm_policy(str(policy_folder), dtype="float32", max_model_len=CONTEXT, engine=engine)
     yield made
     made._engine.close()
 
@@ -152,6 +153,39 @@ def test_a_sample_is_the_same_whatever_it_is_drawn_with(policy: VllmPolicy) -> N
         alone = [propose(policy, path, 1, replace(WARM, first=index)).steps[0] for index in range(5)]
         assert [step.text for step in alone] == [step.text for step in steps]
     assert len({step.text for steps in together for step in steps}) > 4
+
+
+def test_the_samples_of_a_node_are_those_of_one_request_with_n(policy: VllmPolicy) -> None:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    (question,) = engine_questions(held_out(1))
+    prompt = CONTINUE.render(Path(question))
+    sampling = policy_prompts.sampling_at(Path(question), WARM)
+    steps = run(policy.propose(prompt, 5, sampling)).steps
+    params = SamplingParams(n=3, temperature=2.0, seed=vllm_seed(sampling, 2), max_tokens=48, stop=list(prompt.stops))
+    params.output_kind = RequestOutputKind.FINAL_ONLY
+    (output,) = run(policy._engine.generate(policy._encode(prompt), [params]))
+    assert [tuple(one.token_ids) for one in output.outputs] == [step.token_ids for step in steps[2:]]
+
+
+def test_more_prompts_than_one_pass_reads_are_answered_at_once(policy: VllmPolicy) -> None:
+    questions = engine_questions(held_out(12, seed=77))
+    proposals = policy_prompts.ask(policy, CONTINUE, [Path(question) for question in questions], WARM, 2)
+    assert sum(proposal.usage.prefilled for proposal in proposals) > 2 * CONTEXT
+    assert all(len(proposal.steps) == 2 for proposal in proposals)
+
+
+def test_log_probabilities_are_left_out_where_nothing_reads_them(
+    policy: VllmPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (question,) = engine_questions(held_out(1))
+    with_them = propose(policy, Path(question), 2, WARM).steps
+    monkeypatch.setattr(policy, "logprobs", False)
+    without = propose(policy, Path(question), 2, WARM).steps
+    assert [step.logprob for step in without] == [None, None]
+    assert [step.token_ids for step in without] == [step.token_ids for step in with_them]
+    assert propose(policy, Path(question), 1, replace(WARM, tops=2)).steps[0].tops
 
 
 def test_greedy_samples_are_asked_once(policy: VllmPolicy) -> None:
