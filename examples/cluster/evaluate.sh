@@ -26,14 +26,14 @@ wait_until() {
   done
 }
 
-wait_until test -s "$folder/policy"
-policies=$(<"$folder/policy") prms=$(<"$folder/prm")
-IFS=';' read -ra addresses <<<"$policies;$prms"
+wait_until test -s "$folder/ready"
+policies=$(<"$folder/policy") ranks=$(<"$folder/ranks") prms=$(<"$folder/prm")
+IFS=';' read -ra addresses <"$folder/ready"
 for address in "${addresses[@]}"; do
-  wait_until curl --silent --fail --max-time 10 --output /dev/null "${address%/v1}/health"
+  wait_until curl --silent --fail --max-time 10 --output /dev/null "$address"
 done
 
 start_again() { ./start_with_servers.sh; }
 
 stoppable start_again srun lmms-eval --model atomthink_openai --tasks "$TASKS" --log_samples --output_path "$RUN/out" \
-  --model_args "pretrained=$POLICY,base_url=$policies,prm=$PRM,prm_base_url=$prms,$THINKING,journal=$RUN/journal"
+  --model_args "pretrained=$POLICY,base_url=$policies,data_parallel_size=$ranks,prm=$PRM,prm_base_url=$prms,$THINKING,journal=$RUN/journal"

@@ -10,10 +10,13 @@ THINKING=${THINKING:-thinking=slow,search=beam,prm_trust_remote_code=True}
 TASKS=${TASKS:-mathvista_atomic_testmini}
 RUN=${RUN:-$PWD/run}                      # results, journal and addresses; on a file system that all nodes share
 
-# Only for the jobs with servers: how many GPUs of a node serve the policy, and how many the PRM, one server on each.
+# Only for the jobs with servers: how the policy is served (separate, data_parallel or ray, see README.md), how many GPUs
+# of a node serve it, and how many the PRM. Each GPU has a copy of its model.
+POLICY_SERVERS=${POLICY_SERVERS:-separate}
 POLICY_GPUS=${POLICY_GPUS:-3}
 PRM_GPUS=${PRM_GPUS:-1}
 POLICY_PORT=${POLICY_PORT:-8000}          # of the first policy server of a node; the next one has the next port
+CLUSTER_PORT=${CLUSTER_PORT:-6379}        # by which the nodes find each other, with data_parallel and ray
 PRM_PORT=${PRM_PORT:-9000}
 START_SECONDS=${START_SECONDS:-1800}      # how long the evaluation waits for the servers
 POLL_SECONDS=${POLL_SECONDS:-10}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.docs.fences import PAGES, ROOT, arguments, command_lines, fences
 
@@ -41,6 +42,15 @@ def parser() -> Any:
 def test_options_of_vllm_serve_exist(parser: Any, file: Path) -> None:
     for words in typed((ROOT / file).read_text(encoding="utf-8")):
         parser.parse_args(["serve", *words])
+
+
+def test_engine_arguments_of_ray_serve_exist(parser: Any) -> None:
+    """Ray passes them to vLLM under the names of the options of `vllm serve`."""
+    config = yaml.safe_load((ROOT / "examples" / "cluster" / "ray_serve.yaml").read_text(encoding="utf-8"))
+    (model,) = config["applications"][0]["args"]["llm_configs"]
+    for name, value in model["engine_kwargs"].items():
+        option = f"--{name.replace('_', '-')}"
+        parser.parse_args(["serve", "MODEL", *([option] if value is True else [option, str(value)])])
 
 
 def test_an_option_that_vllm_does_not_have_is_refused(parser: Any) -> None:
