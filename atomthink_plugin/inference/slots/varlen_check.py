@@ -17,8 +17,8 @@ from atomthink_plugin.inference.slots.varlen_attention import FixedVarlenPlan, V
 _WIDEST: Final = 256
 """Numbers of a key at most that the kernel knows."""
 
-_NEAR: Final = 0.03
-"""Largest difference allowed in half precision, of numbers about 1."""
+_NEAR: Final = 0.1
+"""Largest difference allowed in half precision, of numbers up to about 4."""
 
 _ROWS: Final = ((70, 5), (3, 1), (70, 33), (3, 90), (70, 1))
 """Shared and own tokens of the rows that are tried, on purpose in no order."""
@@ -58,7 +58,7 @@ def largest_difference(shape: PoolShape, groups: int) -> float:
     pool.values.normal_(generator=random)
     runs = {length: Run(pool, pool.allocate(length), 0, length) for length, _ in _ROWS}
     rows = [Row(runs[shared], pool.allocate(own + 8), own) for shared, own in reversed(_ROWS)]
-    read = [Chunk(row, range(1 + at % 3)) for at, row in enumerate(rows)]
+    read = [Chunk(row, range(3 - at % 3)) for at, row in enumerate(rows)]
     step = [Chunk(row, (0,)) for row in sorted(rows, key=lambda row: len(row.shared))]
     fixed = FixedVarlenPlan(len(step) + 3, pool.allocate(1).start, one, groups, longest=4096)
     fixed.load(step)
@@ -66,7 +66,8 @@ def largest_difference(shape: PoolShape, groups: int) -> float:
     worst = 0.0
     for plan, chunks in plans:
         shown = (len(plan.places), one.heads * groups, one.key_width)
-        queries = torch.randn(shown, generator=random, device=one.device).to(one.dtype)
+        # Larger queries than usual, so that a single key too many or too few shows.
+        queries = (2 * torch.randn(shown, generator=random, device=one.device)).to(one.dtype)
         dense = DensePlan(chunks, one.dtype, one.device)
         layer = (pool.keys[0], pool.values[0], one.key_width**-0.5)
         wanted = dense.attend(queries[: len(dense.places)], *layer)

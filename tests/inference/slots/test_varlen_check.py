@@ -33,7 +33,7 @@ def sums_of_rows(*given: Any, **named: Any) -> Any:
 @pytest.mark.parametrize("kernel", [causal_from_the_top, one_key_less, sums_of_rows])
 def test_another_kernel_does_not(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(varlen_attention, "_FLASH", kernel)
-    assert largest_difference(SHAPE, 1) > 0.03
+    assert largest_difference(SHAPE, 1) > 0.5
 
 
 def test_what_the_kernel_cannot_do_is_not_tried() -> None:
