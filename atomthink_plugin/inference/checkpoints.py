@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, TypedDict
 
 import torch
@@ -76,6 +77,15 @@ class Checkpoint:
     def device(self) -> torch.device:
         """Where inputs go."""
         return self.model.device
+
+    @cached_property
+    def stream(self) -> torch.cuda.Stream | None:
+        """Where its work is queued on CUDA; None on other devices."""
+        if self.device.type != "cuda":
+            return None
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.default_stream(self.device))  # there the weights were written
+        return stream
 
     @property
     def config(self) -> PretrainedConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -19,11 +19,18 @@ _before = True
 def forward_passes(checkpoint: Checkpoint) -> Iterator[None]:
     """A context for inference with `checkpoint`: its lock is held, without gradients and cuDNN attention.
 
+    On CUDA each model has a stream of its own, so that a policy and a process reward model run at the same time.
+
     Args:
         checkpoint: The model that runs.
     """
-    with checkpoint.lock, torch.inference_mode(), without_cudnn_attention():
+    with checkpoint.lock, torch.inference_mode(), without_cudnn_attention(), _stream_of(checkpoint):
         yield
+
+
+def _stream_of(checkpoint: Checkpoint) -> AbstractContextManager[object]:
+    stream = checkpoint.stream
+    return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 @contextmanager
