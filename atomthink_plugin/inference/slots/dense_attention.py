@@ -60,18 +60,18 @@ class _Call:
         self._most = max(len(view.queries) for view in views)
         self._longest = self._capacity if fixed else max(view.longest for view in views)
         self._fixed = fixed
-        index = torch.zeros(self._count, self._most, dtype=torch.long)
-        seen = torch.ones(self._count, self._most, dtype=torch.long)
-        for view in views:
-            slot, count = view.extent.slot - first.slot, len(view.queries)
-            index[slot, :count] = torch.tensor(view.queries)
-            seen[slot, :count] = view.seen + (torch.arange(count) if view.causal else 0)
+        index, seen = [0] * self.size, [1] * self.size  # what pads sees one token: of none there is no attention
         self.slots = [view.extent.slot - first.slot for view in views]
-        self._index = index.flatten().to(device)
+        for slot, view in zip(self.slots, views, strict=True):
+            begin, count = slot * self._most, len(view.queries)
+            index[begin : begin + count] = view.queries
+            seen[begin : begin + count] = range(view.seen, view.seen + count) if view.causal else [view.seen] * count
+        self._index = torch.tensor(index, device=device)
         self._bias: torch.Tensor | None = None
-        if fixed or any(view.causal for view in views) or bool((seen != self._longest).any()):
-            self._bias = self._bias_of(seen, dtype).to(device)
-        self._next = (torch.arange(self._count) * self._capacity + seen[:, 0]).to(device)
+        if fixed or views[0].causal or set(seen) != {self._longest}:
+            each = torch.tensor(seen).view(self._count, self._most)
+            self._bias = self._bias_of(each, dtype).to(device)
+            self._next = (torch.arange(self._count) * self._capacity + each[:, 0]).to(device)
 
     def places(self, views: Sequence[_View]) -> Iterator[tuple[int, int]]:
         """Yields each query with its place in what `attend` returns."""
@@ -90,10 +90,15 @@ class _Call:
         heads, (_, query_heads, width) = keys.shape[1], queries.shape
         groups = query_heads // heads
         # Query heads that share a head of keys become further queries of that head: nothing is repeated.
-        asked = queries[self._index].view(self._count, self._most, heads, groups, width)
-        asked = asked.permute(0, 2, 3, 1, 4).reshape(self._count, heads, groups * self._most, width)
+        asked = queries.index_select(0, self._index)
         bias = None if self._bias is None else self._bias[..., : self._longest]
-        if bias is not None and self._most > 1 and groups > 1 and bias.shape[2] > 1:
+        if self._most == 1:
+            asked = asked.view(self._count, heads, groups, width)
+            out, lse = attention_with_lse(asked, self._extents(keys), self._extents(values), bias, scale)
+            return out.reshape(self._count, query_heads, -1), lse.reshape(self._count, query_heads)
+        asked = asked.view(self._count, self._most, heads, groups, width)
+        asked = asked.permute(0, 2, 3, 1, 4).reshape(self._count, heads, groups * self._most, width)
+        if bias is not None and groups > 1 and bias.shape[2] > 1:
             bias = bias.repeat(1, 1, groups, 1)
         out, lse = attention_with_lse(asked, self._extents(keys), self._extents(values), bias, scale)
         out = out.reshape(self._count, heads, groups, self._most, -1).permute(0, 3, 1, 2, 4)
@@ -109,15 +114,18 @@ class _Call:
             self._longest += 1
 
     def _bias_of(self, seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        if bool((seen == seen[:, :1]).all()):
+        if self._most > 1 and bool((seen == seen[:, :1]).all()):
             seen = seen[:, :1]
         hidden = torch.arange(self._capacity) >= seen[..., None]
         return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, -torch.inf)[:, None]
 
     def _extents(self, states: torch.Tensor) -> torch.Tensor:
         """Returns the extents' states as a view, `[count, heads, longest, width]`."""
-        region = states[self._start : self._start + self._count * self._capacity]
-        return region.view(self._count, self._capacity, *states.shape[1:])[:, : self._longest].transpose(1, 2)
+        place, head, number = states.stride()
+        size = (self._count, states.shape[1], self._longest, states.shape[2])
+        return states.as_strided(
+            size, (self._capacity * place, head, place, number), states.storage_offset() + self._start * place
+        )
 
 
 class _Part:
@@ -126,14 +134,14 @@ class _Part:
     def __init__(
         self, views: Sequence[_View], tokens: int, dtype: torch.dtype, device: torch.device, fixed: bool
     ) -> None:
-        self.calls, back, at = [], torch.zeros(tokens, dtype=torch.long), 0
+        self.calls, back, at = [], [0] * tokens, 0
         for group in _groups(views):
             call = _Call(group, dtype, device, fixed)
-            queries, places = zip(*call.places(group), strict=True)
-            back[list(queries)] = torch.tensor(places) + at
+            for query, place in call.places(group):
+                back[query] = at + place
             at += call.size
             self.calls.append(call)
-        self._back = None if torch.equal(back, torch.arange(at)) else back.to(device)
+        self._back = None if back == list(range(at)) else torch.tensor(back, device=device)
 
     def attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
@@ -143,7 +151,9 @@ class _Part:
         out, lse = parts[0]
         if len(parts) > 1:
             out, lse = torch.cat([one for one, _ in parts]), torch.cat([one for _, one in parts])
-        return (out, lse) if self._back is None else (out[self._back], lse[self._back])
+        if self._back is None:
+            return out, lse
+        return out.index_select(0, self._back), lse.index_select(0, self._back)
 
 
 class DensePlan:

@@ -137,9 +137,12 @@ class KvPool:
         """
         if not sources:
             return
-        device = self.shape.device
-        source = torch.cat([torch.arange(start, start + count) for start, _, count in sources]).to(device)
-        target = torch.cat([torch.arange(to, to + count) for _, to, count in sources]).to(device)
+        starts, targets, counts = numpy.array(sources).T
+        within = numpy.arange(counts.sum()) - numpy.repeat(counts.cumsum() - counts, counts)
+        source, target = (
+            torch.from_numpy(numpy.repeat(firsts, counts) + within).to(self.shape.device)
+            for firsts in (starts, targets)
+        )
         for states in (self.keys, self.values):
             states.index_copy_(1, target, states.index_select(1, source))
 
