@@ -21,7 +21,7 @@ from atomthink_plugin.inference.embedding import mean_states
 from atomthink_plugin.inference.encoding import Encoder, Encoding, group
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.inference.forward_passes import forward_passes
-from atomthink_plugin.inference.model_calls import CannotForkError
+from atomthink_plugin.inference.model_calls import CannotForkError, layer_kinds
 from atomthink_plugin.inference.phases import PhaseClock, phase
 from atomthink_plugin.inference.policy_trial import Trial, first_fault, trials
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
@@ -206,8 +206,8 @@ class TransformersPolicy:
 
     def _compare(self) -> None:
         """Compares the decoder with plain `generate`, and falls back until it agrees."""
-        layers = getattr(self._checkpoint.config.get_text_config(), "layer_types", None) or ()
-        blocks = sorted(_BLOCKS.intersection(layers)) if self.decoding == "prefill" else []
+        kinds = layer_kinds(self._checkpoint.config.get_text_config())
+        blocks = sorted(_BLOCKS & kinds) if self.decoding == "prefill" else []
         fault = f"it has layers of {', '.join(blocks)}" if blocks else first_fault(self._trials, self._decoder)
         if fault is not None:
             self._fall_back(self.decoding, fault)

@@ -68,6 +68,9 @@ _SEEN: Final = (CROSS, "image_attention_mask")
 _SAID: Final = 16
 """Tokens before a reply from which its text is decoded: more than a character's bytes and a word's first space take."""
 
+_IN_A_ROW: Final = {"minicpm_ocr", "minicpmv4_6", "minicpmv4_7"}
+"""Types whose pixels are `[1, channels, patch height, width of all patches]`, the patches of all images in a row."""
+
 _TARGETS: Final = "labels"
 """What PaliGemma's processor adds for a trainer."""
 
@@ -379,29 +382,48 @@ class Encoder(ChatText):
 
     def _process(self, text: str, images: list[Image]) -> Encoding:
         pictures = [fitted(to_rgb(image), self._most_pixels) for image in images]
+        inputs = self._inputs(text, pictures)
+        if len(pictures) > 1 and self._writes_one(text, pictures, inputs):
+            raise QuestionError(
+                f"{type(self._processor).__name__} writes the tokens of one image for {len(pictures)} images: ask "
+                "about one image, or name a checkpoint of another architecture"
+            )
+        tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
+        lists = {name: value for name, value in inputs.items() if isinstance(value, list)}
+        media = {name: value for name, value in inputs.items() if name not in tokens and name not in lists}
+        settled, root = (self._settled(tokens), _digest(media, lists)) if pictures else (0, "")
+        return Encoding(tokens, media, len(pictures), root, settled, lists=lists)
+
+    def _writes_one(self, text: str, pictures: list[Image], inputs: Mapping[str, Any]) -> bool:
+        """Returns whether a processor that writes the images' tokens itself writes those of the first image only."""
+        if self._placeholder and self._placeholder in text:
+            return False
         try:
-            inputs = self._prepare(text, pictures)
+            return _same(inputs["input_ids"], self._inputs(text, pictures[:1])["input_ids"])
+        except QuestionError:  # it counts the images
+            return False
+
+    def _inputs(self, text: str, pictures: list[Image]) -> dict[str, Any]:
+        """Returns what the model takes: tensors, and lists of one entry per image."""
+        try:
+            made = self._prepare(text, pictures)
         except (ValueError, IndexError, KeyError, TypeError, StopIteration, ZeroDivisionError) as error:
             sizes = ", ".join(f"{width}x{height}" for width, height in (image.size for image in pictures))
             raise QuestionError(
                 f"the processor refuses {len(pictures)} images ({sizes}) with this text: {error}"
             ) from error
-        inputs = {name: value for name, value in inputs.items() if value is not None and name != _TARGETS}
+        inputs: dict[str, Any] = {name: value for name, value in made.items() if value is not None and name != _TARGETS}
         if pictures and self._needs_types and _MODALITY not in inputs:
             kinds = self._processor.create_mm_token_type_ids(inputs["input_ids"].tolist())
             inputs[_MODALITY] = torch.tensor(kinds)
-        lists: dict[str, Any] = {name: value for name, value in inputs.items() if _per_image(value, len(pictures))}
-        odd = sorted(name for name in inputs.keys() - lists.keys() if not isinstance(inputs[name], torch.Tensor))
+        odd = sorted(name for name, value in inputs.items() if not _usable(value, len(pictures)))
         if odd or "input_ids" not in inputs:
             found = f"{', '.join(odd)} as lists, not tensors" if odd else "no input_ids"
             raise AtomThinkError(
                 f"{type(self._processor).__name__} returns {found}, so its model cannot continue a text: name a "
                 "checkpoint of another architecture"
             )
-        tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
-        media = {name: value for name, value in inputs.items() if name not in tokens and name not in lists}
-        settled, root = (self._settled(tokens), _digest(media, lists)) if pictures else (0, "")
-        return Encoding(tokens, media, len(pictures), root, settled, lists=lists)
+        return inputs
 
     def _settled(self, tokens: Mapping[str, torch.Tensor]) -> int:
         """Returns the first tokens up to the last one of an image; all tokens if none is known to be an image's."""
@@ -441,9 +463,9 @@ def _held(encoding: Encoding, images: Sequence[Image]) -> int:
     return encoding.size + sum(image.width * image.height * len(image.getbands()) for image in images)
 
 
-def _per_image(value: Any, images: int) -> bool:
-    """Returns whether an input is a list of one entry per image; the model takes it as it is."""
-    return isinstance(value, list) and bool(images) and len(value) == images
+def _usable(value: Any, images: int) -> bool:
+    """Returns whether an input is a tensor, or a list of one entry per image, which the model takes as it is."""
+    return isinstance(value, torch.Tensor) or (isinstance(value, list) and bool(images) and len(value) == images)
 
 
 def _digest(media: Mapping[str, torch.Tensor], lists: Mapping[str, list[Any]]) -> str:
@@ -564,7 +586,9 @@ def collate(encodings: Sequence[Encoding], checkpoint: Checkpoint, side: Literal
         fill = checkpoint.pad_id if name == "input_ids" else 0
         batch[name] = torch.cat([_pad(encoding.tokens[name], longest, fill, side) for encoding in encodings])
     for name in encodings[0].media:
-        media = torch.cat([encoding.media[name] for encoding in encodings])
+        parts = [encoding.media[name] for encoding in encodings]
+        in_a_row = name == "pixel_values" and checkpoint.config.model_type in _IN_A_ROW
+        media = torch.cat(parts, dim=-1 if in_a_row else 0)
         batch[name] = media.to(checkpoint.model.dtype) if media.is_floating_point() else media
     lists = {name: [entry for encoding in encodings for entry in encoding.lists[name]] for name in encodings[0].lists}
     return {name: value.to(checkpoint.device) for name, value in batch.items()} | lists

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
+from transformers import PretrainedConfig
 from transformers.cache_utils import Cache
 
 from atomthink_plugin.inference.checkpoints import Checkpoint
@@ -18,6 +19,16 @@ _CACHE: Final = ("cache", "past_key_values")
 
 class CannotForkError(Exception):
     """A model's states cannot be cut and joined; the message says why."""
+
+
+def layer_kinds(config: PretrainedConfig) -> set[str]:
+    """Returns the kinds of a text model's layers, by transformers' names for them; empty if its config names none.
+
+    Args:
+        config: The text model's config. Mistral's has a sliding window and no kinds.
+    """
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return kinds or ({"sliding_attention"} if getattr(config, "sliding_window", None) else set())
 
 
 class ModelCalls:

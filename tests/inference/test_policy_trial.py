@@ -306,6 +306,21 @@ def test_lists_with_one_entry_per_image_reach_the_model_in_the_order_of_the_rows
     assert encoder.encode(Direct().render(Path(QUESTIONS[2]))).structure != rows[0].structure
 
 
+def test_a_processor_that_writes_one_image_for_two_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_only(real: Any, named: dict[str, Any]) -> Any:
+        (text,), (images,) = named["text"], named["images"]
+        one = text.replace("<image>\n", "", text.count("<image>\n") - 1)
+        return real(**{**named, "text": [one], "images": [images[:1]]})
+
+    process_differently(monkeypatch, first_only)
+    encoder = Encoder(load_multimodal(str(folder(llava)), device="cpu"), placeholder="<another>")
+    pair = Direct().render(Path(question("Which?", picture(0), picture(1))))
+    with pytest.raises(QuestionError, match="LlavaProcessor"):
+        encoder.encode(pair)
+    monkeypatch.undo()
+    assert encoder.encode(pair).images == 2
+
+
 def test_a_model_that_needs_the_modality_of_each_token_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = load_multimodal(str(folder(qwen)), device="cpu")
     prompt = Continue().render(chain(QUESTIONS[0], "Step 1: Compute 1 + 1 = 2."))

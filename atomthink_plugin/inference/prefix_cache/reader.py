@@ -23,7 +23,7 @@ from atomthink_plugin.api import AtomThinkError
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import CROSS, Encoding, collate, group
 from atomthink_plugin.inference.memory import out_of_memory
-from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls
+from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls, layer_kinds
 from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.cache import RoomyLayer, roomy_cache, with_room
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree, TensorStates, common
@@ -92,15 +92,14 @@ class PrefixReader:
     def __init__(self, checkpoint: Checkpoint, limit: int) -> None:
         self._checkpoint = checkpoint
         config = checkpoint.model.config.get_text_config()
-        kinds = set(getattr(config, "layer_types", None) or ())
+        kinds = layer_kinds(config)
         if kinds - _FORKABLE:
             raise CannotForkError(f"it has layers of type {', '.join(sorted(kinds - _FORKABLE))}")
         self._calls = ModelCalls(checkpoint)
         self._crossing = frozenset(getattr(config, "cross_attention_layers", None) or ())
         if self._crossing and Version(_RELEASE) < _CROSSES:
             raise CannotForkError(f"transformers {_RELEASE} reads it at once only, {_CROSSES} in parts too")
-        slides = "sliding_attention" in kinds or not kinds  # Mistral's configs name no kinds of layers
-        self._window: int | None = getattr(config, "sliding_window", None) if slides else None
+        self._window: int | None = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
         self._rehearsed: set[bool] = set()
         self._shapes: list[tuple[int, int]] = []  # heads and width of each layer's keys and values
         self._last = sys.maxsize if checkpoint.context is None else checkpoint.context - 1

@@ -13,7 +13,7 @@ import torch
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoding, collate, group
 from atomthink_plugin.inference.memory import out_of_memory
-from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls
+from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls, layer_kinds
 from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.cache import roomy_cache
 from atomthink_plugin.inference.prefix_cache.reader import families, ids_of, shared_ids
@@ -70,8 +70,7 @@ class SlotReader:
         self._questions = QuestionRuns()
         self._pool: KvPool | None = None
         self._plans: Plans | None = None
-        kinds = set(getattr(self._text, "layer_types", None) or ()) - {"full_attention"}
-        if kinds:
+        if kinds := layer_kinds(self._text) - {"full_attention"}:
             raise CannotForkError(f"it has layers of type {', '.join(sorted(kinds))}")
         if getattr(self._text, "cross_attention_layers", None):
             raise CannotForkError("it has layers that see the images alone")
