@@ -60,8 +60,10 @@ class OpenAIPolicy:
 
     A step's `token_ids` are placeholders, one for each token that was sampled up to its end. A step has no
     log-probabilities where the server gives none; a prompt whose sampling asks for `tops` then fails. For `tops=20`,
-    the protocol's limit, vLLM may list the sampled token in the place of the least likely one. `Usage.images` counts
-    the images that were sent; servers do not report which of them they had encoded before.
+    the protocol's limit, vLLM may list the sampled token in the place of the least likely one.
+
+    An image travels to a vLLM server once; later requests name it. `Usage.images` counts the images of all requests;
+    servers do not report which of them they had encoded before.
 
     Servers may add their own sampling parameters: start vLLM with `--generation-config vllm` and SGLang with
     `--sampling-defaults openai`, or a checkpoint's own repetition penalty and filters apply.
@@ -228,7 +230,7 @@ def openai_policy(
     data_parallel_size: PositiveInt = 1,
     continuation: Continuation = "check",
     logprobs: bool = True,
-    connections: PositiveInt = 64,
+    connections: PositiveInt = 256,
     timeout: PositiveFloat = 300.0,
     max_retries: NonNegativeInt = 5,
     wait: NonNegativeFloat = 600.0,

@@ -56,9 +56,12 @@ def text_of(content: str | list[Body]) -> str:
     return "".join(part["text"] if part["type"] == "text" else "<image>" for part in content)
 
 
+def parts_of(body: Body) -> list[Body]:
+    return [part for turn in body["messages"] if isinstance(turn["content"], list) for part in turn["content"]]
+
+
 def images_of(body: Body) -> list[Image.Image]:
-    parts = [part for turn in body["messages"] if isinstance(turn["content"], list) for part in turn["content"]]
-    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    urls = [part["image_url"]["url"] for part in parts_of(body) if part["type"] == "image_url"]
     assert all(url.startswith("data:image/png;base64,") for url in urls)
     return [Image.open(BytesIO(base64.b64decode(url.split(",")[1]))) for url in urls]
 
@@ -87,6 +90,9 @@ class ChatServer:
     models: tuple[str, ...] | None = ("scripted",)
     listing: int | None = None  # HTTP status of the list of models, None where there is one
     root: str | None = None  # the checkpoint of the models, as vLLM lists it
+    owner: str | None = None  # of the models, `vllm` for those of vLLM
+    names: Literal["kept", "no picture refused", "refused"] = "refused"  # what becomes of named pictures
+    kept: set[str] = field(default_factory=set)  # names of pictures
     most: int | None = None  # choices of one reply
     refuses_n: bool = False
     logprobs: Literal["given", "without tops", "silent", "refused"] = "given"
@@ -121,7 +127,19 @@ class ChatServer:
         if body["model"] not in (self.models or ("scripted",)):
             message = f"The model `{body['model']}` does not exist."
             return 404, {"error": {"message": message, "code": "model_not_found"}}
+        pictures = [part for part in parts_of(body) if part["type"] == "image_url"]
         wrong = [
+            (self.names == "refused" and any("uuid" in part for part in pictures), "extra inputs: uuid", None),
+            (
+                self.names != "kept" and any(part["image_url"] is None for part in pictures),
+                "image_url: input should be a dictionary",
+                None,
+            ),
+            (
+                any(part["image_url"] is None and part["uuid"] not in self.kept for part in pictures),
+                "Cache miss for image at index 0 but data is not provided.",
+                None,
+            ),
             ("logprobs" in body and self.logprobs == "refused", "logprobs is not supported by this model", "logprobs"),
             ("n" in body and self.refuses_n, "only one completion choice is allowed", "n"),
             (
@@ -141,6 +159,7 @@ class ChatServer:
         if self.prompt_tokens(body) + body[self.limit_name] > self.context:
             message = f"This model's maximum context length is {self.context} tokens; asked with {sorted(body)}."
             return 400, {"error": {"message": message}}
+        self.kept.update(part["uuid"] for part in pictures if "uuid" in part)
         return None
 
     def prompt_tokens(self, body: Body) -> int:
@@ -217,7 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.send(self.script.listing, {"error": {"message": "scripted"}})
         if self.script.models is None:
             return self.send(404, {"error": {"message": "Not Found"}})
-        listed = [{"id": name, "root": self.script.root} for name in self.script.models]
+        about = {"root": self.script.root, "owned_by": self.script.owner}
+        listed = [{"id": name, **about} for name in self.script.models]
         self.send(200, {"object": "list", "data": listed})
 
     def do_POST(self) -> None:

@@ -188,7 +188,7 @@ def served_prm_profiled(
     profile: str | None = None,
     base_url: str,
     revision: str | None = None,
-    connections: PositiveInt = 64,
+    connections: PositiveInt = 256,
     timeout: PositiveFloat = 300.0,
     max_retries: NonNegativeInt = 5,
     wait: NonNegativeFloat = 600.0,

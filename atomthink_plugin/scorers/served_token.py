@@ -146,7 +146,7 @@ def served_prm_token(
     good: str | None = None,
     bad: str | None = None,
     revision: str | None = None,
-    connections: PositiveInt = 64,
+    connections: PositiveInt = 256,
     timeout: PositiveFloat = 300.0,
     max_retries: NonNegativeInt = 5,
     wait: NonNegativeFloat = 600.0,

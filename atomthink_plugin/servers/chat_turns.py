@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from atomthink_plugin.api import Message
 from atomthink_plugin.image_memo import PerImage
 from atomthink_plugin.inference.encoding import to_rgb
 from atomthink_plugin.inference.message_parts import joined
+from atomthink_plugin.servers.pictures import NAME
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,10 +23,14 @@ Turn = Mapping[str, Any]
 
 
 class ChatTurns:
-    """Writes messages; an image is encoded once while it lives."""
+    """Writes messages; an image is encoded once while it lives.
 
-    def __init__(self) -> None:
-        self._url = PerImage(data_url)
+    Args:
+        named: Whether images have names, which only servers get that keep images, see `Pictures`.
+    """
+
+    def __init__(self, *, named: bool = True) -> None:
+        self._image = PerImage(partial(_image_part, named=named))
 
     def __call__(self, messages: Sequence[Message]) -> tuple[Turn, ...]:
         """Returns the messages as turns.
@@ -36,13 +43,17 @@ class ChatTurns:
     def _content(self, message: Message) -> str | list[dict[str, Any]]:
         """Texts that follow each other are joined here: servers would put line breaks between them."""
         parts: list[dict[str, Any]] = [
-            {"type": "text", "text": part}
-            if isinstance(part, str)
-            else {"type": "image_url", "image_url": {"url": self._url(part)}}
+            {"type": "text", "text": part} if isinstance(part, str) else self._image(part)
             for part in joined(message.parts)
         ]
         # A plain string is what every server and every chat template takes.
         return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
+
+
+def _image_part(image: Image, named: bool) -> dict[str, Any]:
+    url = data_url(image)
+    part: dict[str, Any] = {"type": "image_url", "image_url": {"url": url}}
+    return {**part, NAME: hashlib.blake2b(url.encode(), digest_size=16).hexdigest()} if named else part
 
 
 def data_url(image: Image) -> str:

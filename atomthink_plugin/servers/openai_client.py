@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from atomthink_plugin.api import AtomThinkError, ServerError
 from atomthink_plugin.inference.phases import PhaseClock
 from atomthink_plugin.redaction import printable, remember
 from atomthink_plugin.servers.pauses import pause_after
+from atomthink_plugin.servers.pictures import Pictures
 from atomthink_plugin.servers.replies import Checks
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class UnreachableError(ServerError):
 class _Model(BaseModel):
     id: str
     root: str | None = None
+    owned_by: str | None = None
 
 
 class _Models(BaseModel):
@@ -131,10 +134,11 @@ class Server:
         self._prefix = prefix
         self._headers = {} if rank is None else {_RANK: str(rank)}
         self.reached = False
+        self._pictures = Pictures(self._is_vllm)
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
 
     async def post(self, path: str, body: Mapping[str, Any]) -> str:
-        """Sends one request and returns the reply as text.
+        """Sends one request and returns the reply as text. A picture is sent once to a server that keeps it.
 
         Raises:
             openai.BadRequestError: HTTP 400; like the next two the caller's to explain.
@@ -143,6 +147,9 @@ class Server:
             UnreachableError: It cannot be reached.
             ServerError: It fails, hangs or refuses the key.
         """
+        return await self._pictures.send(body, partial(self._post, path))
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> str:
         import openai
 
         try:
@@ -237,6 +244,9 @@ class Server:
         """
         roots = (listed.root for listed in await self._listed() if listed.id == model)
         return next((root for root in roots if root is not None and "/" in root), None)
+
+    async def _is_vllm(self) -> bool:
+        return any(listed.owned_by == "vllm" for listed in await self._listed())
 
     async def _listed(self) -> list[_Model]:
         import openai

@@ -168,7 +168,7 @@ def test_an_image_is_encoded_once_and_forgotten_with_its_question(
     assert proposal.usage.images == 3
     del path, proposal
     gc.collect()
-    assert asked._turns._url._made == {}
+    assert asked._turns._image._made == {}
 
 
 def test_continuing_marks_the_assistants_turn(server: Serve) -> None:

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -92,7 +93,8 @@ class Teacher:
     servers: Servers
     ledger: Ledger | None = None
     argument: str = "--teacher-model"
-    _turns: ChatTurns = field(default_factory=ChatTurns)
+    # Without names: the ledger finds replies by the request.
+    _turns: ChatTurns = field(default_factory=partial(ChatTurns, named=False))
     _format: int = 0
 
     async def ask(
