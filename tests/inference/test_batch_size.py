@@ -60,12 +60,12 @@ def test_samples_are_those_of_any_other_batch_size() -> None:
 
 def test_it_is_halved_where_memory_runs_out() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    policy = TransformersPolicy(loaded(llava), batch_size="auto")
-    before = policy._batcher.max_batch
+    policy = TransformersPolicy(loaded(llava), batch_size="auto", cache_gib=0)
+    before = policy.max_rows
     with limited(loaded(llava).model, lambda rows, tokens: rows > 4) as refused:
         ask(policy, Continue(), paths, Sampling(1.0, max_tokens=6), 4)
     assert refused.reading + refused.decoding > 0
-    assert policy._batcher.max_batch < 4 * len(paths) < before
+    assert policy.max_rows < 4 * len(paths) < before
 
 
 def test_free_memory_is_asked_for_when_the_first_batch_begins(monkeypatch: pytest.MonkeyPatch) -> None:
