@@ -26,9 +26,9 @@ from atomthink_plugin.inference.phases import PhaseClock, phase
 from atomthink_plugin.inference.policy_trial import Trial, first_fault, trials
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.sampling import Completion, Draw
-from atomthink_plugin.inference.slots.scheduler import SlotScheduler
 from atomthink_plugin.inference.trial import reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher
+from atomthink_plugin.runtime.slot_scheduler import SlotScheduler
 
 log = logging.getLogger(__name__)
 

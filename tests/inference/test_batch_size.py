@@ -60,7 +60,7 @@ def test_samples_are_those_of_any_other_batch_size() -> None:
 
 def test_it_is_halved_where_memory_runs_out() -> None:
     paths = [Path(asked) for asked in QUESTIONS]
-    policy = TransformersPolicy(loaded(llava), batch_size="auto", cache_gib=0)
+    policy = TransformersPolicy(loaded(llava), batch_size="auto")
     before = policy.max_rows
     with limited(loaded(llava).model, lambda rows, tokens: rows > 4) as refused:
         ask(policy, Continue(), paths, Sampling(1.0, max_tokens=6), 4)
@@ -76,7 +76,7 @@ def test_free_memory_is_asked_for_when_the_first_batch_begins(monkeypatch: pytes
     assert not asked
     ask(policy, Continue(), [Path(each) for each in QUESTIONS], Sampling(max_tokens=2))
     assert asked == ["now"]
-    assert policy._batcher.max_batch == 5
+    assert policy.max_rows == 5
 
 
 def test_the_commands_option_goes_to_policy_and_prm() -> None:
@@ -86,7 +86,7 @@ def test_the_commands_option_goes_to_policy_and_prm() -> None:
     )
     scorer: Any = made._runner.scorer
     policy: Any = made._runner.policy
-    assert policy._batcher.max_batch == scorer._batcher.max_batch > 1
+    assert policy.max_rows == scorer._batcher.max_batch > 1
 
 
 @pytest.mark.parametrize("name", ["batch_size", "prm_batch_size"])

@@ -148,7 +148,7 @@ def test_caches_are_forked_and_rows_share_a_batch_where_the_code_allows_it(caplo
     with caplog.at_level(logging.WARNING):
         able = policy(emova, batch_size=5)
     assert isinstance(able._decoder, ForkingDecoder)
-    assert able._batcher.max_batch == 5
+    assert able.max_rows == 5
     assert "forked" not in caplog.text
     proposals = ask(able, Continue(), [Path(QUESTIONS[0])], Sampling(temperature=1.0, max_tokens=5), 4)
     proposals += ask(able, Continue(), [chain(QUESTIONS[0], "Step 1: Compute 1 + 1 = 2.")], Sampling(max_tokens=5))

@@ -88,7 +88,7 @@ def test_samples_are_the_same_where_few_rows_fit(build: Any, cache_gib: float, e
         samples, _ = grow(policy, Continue(), paths, 3)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
     assert refused.reading + refused.decoding > 0
-    assert policy._batcher.max_batch <= 2 * 2
+    assert policy.max_rows <= 2 * 2
 
 
 @pytest.mark.slow

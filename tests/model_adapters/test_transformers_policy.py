@@ -237,13 +237,16 @@ def test_a_model_that_cannot_read_a_prompt_in_parts_prefills_in_full_and_logs_it
     """PaliGemma takes no question without an image, and all of its prompt sees all of it."""
     asked = [each for each in QUESTIONS if each.images]
     paths = [Path(each) for each in asked]
-    for each, proposal in zip(asked, ask(TransformersPolicy(loaded(paligemma)), Direct(), paths, GREEDY), strict=True):
+    policy = TransformersPolicy(loaded(paligemma), batch_size=8)
+    policy.check()
+    assert policy.decoding == "prefill"
+    assert "cannot be forked" in caplog.text
+    for each, proposal in zip(asked, ask(policy, Direct(), paths, GREEDY), strict=True):
         model, _, inputs = plain(paligemma, each)
         output = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         assert list(proposal.steps[0].token_ids) == output.tolist()
-    assert "cannot be forked" in caplog.text
     expected, _ = grow(TransformersPolicy(loaded(paligemma), batch_size=1, cache_gib=0), Continue(), paths, 2)
-    samples, _ = grow(TransformersPolicy(loaded(paligemma), batch_size=8), Continue(), paths, 2)
+    samples, _ = grow(policy, Continue(), paths, 2)
     assert [ids for ids, _ in samples] == [ids for ids, _ in expected]
 
 

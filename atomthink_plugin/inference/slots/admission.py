@@ -15,11 +15,11 @@ from atomthink_plugin.inference.model_calls import CannotForkError
 from atomthink_plugin.inference.slots.allocator import PoolFullError
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
 from atomthink_plugin.inference.slots.reader import SlotReader
-from atomthink_plugin.inference.slots.running_batch import RunningBatch, Sample, Stepped
+from atomthink_plugin.inference.slots.running_batch import Generation, RunningBatch, Stepped
 
 log = logging.getLogger(__name__)
 
-Ended = list[tuple[Sample, GenerationOutput | Exception]]
+Ended = list[tuple[Generation, GenerationOutput | Exception]]
 """Samples with what was generated for them, or why nothing was."""
 
 _WORTH: Final = 0.25
@@ -68,17 +68,17 @@ class Admission:
         self._reader, self._limit = reader, limit
         self._batch = RunningBatch(checkpoint, reader, runner)
         self._worth = _WORTH if checkpoint.device.type == "cpu" else 0.0
-        self._waiting: list[Sample] = []
+        self._waiting: list[Generation] = []
         self._cancelled = False
         self._full = False  # the pool refused a sample, and no row has ended since
-        self._suspects: deque[list[Sample]] = deque()  # groups that run by themselves after a failure
-        self._tried: set[Sample] = set()  # samples that ran out of memory alone
+        self._suspects: deque[list[Generation]] = deque()  # groups that run by themselves after a failure
+        self._tried: set[Generation] = set()  # samples that ran out of memory alone
 
     def __bool__(self) -> bool:
         """Whether anything waits or runs."""
         return bool(self._waiting or self._suspects or len(self._batch))
 
-    def add(self, samples: Sequence[Sample]) -> None:
+    def add(self, samples: Sequence[Generation]) -> None:
         """Lets samples wait, the most urgent first."""
         self._waiting = sorted([*self._waiting, *samples], key=lambda one: -one.urgency)
 
@@ -114,7 +114,7 @@ class Admission:
         self._suspects = deque([one for one in group if not one.cancelled] for group in self._suspects)
         self._batch.drop([one for one in self._batch.samples if one.cancelled])
 
-    def _joining(self) -> list[Sample]:
+    def _joining(self) -> list[Generation]:
         running = len(self._batch)
         if not running:
             self._full = False
@@ -127,7 +127,7 @@ class Admission:
         joining, self._waiting = self._waiting[:room], self._waiting[room:]
         return joining
 
-    def _refuse(self, refused: list[Sample]) -> Ended:
+    def _refuse(self, refused: list[Generation]) -> Ended:
         """Deals with samples that do not fit into the empty pool; returns one that does not fit alone."""
         if len(refused) > 1:
             self._suspects.extend(_halves(refused))
@@ -140,7 +140,7 @@ class Admission:
         )
         return [(refused[0], error)]
 
-    def _isolate(self, tried: list[Sample], error: Exception) -> Ended:
+    def _isolate(self, tried: list[Generation], error: Exception) -> Ended:
         """Repeats what failed in parts; returns a sample that failed alone, with its error."""
         self._batch.clear(tried)
         full = out_of_memory(error)
@@ -162,6 +162,6 @@ class Admission:
         return [(tried[0], error)]
 
 
-def _halves(samples: list[Sample]) -> list[list[Sample]]:
+def _halves(samples: list[Generation]) -> list[list[Generation]]:
     half = len(samples) // 2
     return [samples[:half], samples[half:]]

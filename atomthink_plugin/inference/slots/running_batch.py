@@ -28,7 +28,7 @@ _ONE: Final = (0,)
 
 
 @dataclass(eq=False)
-class Sample:
+class Generation:
     """A request on its way.
 
     Attributes:
@@ -67,8 +67,8 @@ class Stepped:
         refused: Samples that found no place in the pool.
     """
 
-    ended: list[tuple[Sample, GenerationOutput]]
-    refused: list[Sample]
+    ended: list[tuple[Generation, GenerationOutput]]
+    refused: list[Generation]
 
 
 class RunningBatch:
@@ -91,8 +91,8 @@ class RunningBatch:
         self._lag = int(checkpoint.device.type != "cpu") if lag is None else lag
         self._ends = end_ids(checkpoint)
         self._marks: StopMarks | None = None
-        self._samples: list[Sample] = []
-        self._tests: dict[Sample, RowEnd] = {}
+        self._samples: list[Generation] = []
+        self._tests: dict[Generation, RowEnd] = {}
         self._state: DecodeState | None = None
         self._steps: DecodeSteps | None = None  # has the state, while rows neither join nor leave
         self._reports: deque[_Report] = deque()
@@ -101,11 +101,11 @@ class RunningBatch:
         return len(self._samples)
 
     @property
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Sequence[Generation]:
         """The samples that run."""
         return self._samples
 
-    def step(self, joining: Sequence[Sample] = ()) -> Stepped:
+    def step(self, joining: Sequence[Generation] = ()) -> Stepped:
         """Samples the next token of every row, and the first one of those that join.
 
         Args:
@@ -121,11 +121,11 @@ class RunningBatch:
             self._reports.append(_Report(self._samples, self._decode()))
         return Stepped(self._read(), refused)
 
-    def drop(self, samples: Sequence[Sample]) -> None:
+    def drop(self, samples: Sequence[Generation]) -> None:
         """Removes samples."""
         self._leave(set(samples))
 
-    def clear(self, tried: Sequence[Sample]) -> None:
+    def clear(self, tried: Sequence[Generation]) -> None:
         """Removes all samples after a failed step, so that they can start again.
 
         Args:
@@ -156,7 +156,7 @@ class RunningBatch:
             self._state, self._steps = self._steps.state(), None
         return self._state
 
-    def _join(self, joining: Sequence[Sample]) -> list[Sample]:
+    def _join(self, joining: Sequence[Generation]) -> list[Generation]:
         """Reads the prompts of samples in a pass with the running rows; returns those without a place in the pool."""
         families = _families(joining)
         siblings = {family[0]: family[1:] for family in families}
@@ -188,7 +188,7 @@ class RunningBatch:
             sample(self._state, logits[torch.tensor(sources, device=logits.device)])
         return refused
 
-    def _lead(self, families: Sequence[list[Sample]]) -> tuple[dict[Sample, tuple[int, ...]], list[Sample]]:
+    def _lead(self, families: Sequence[list[Generation]]) -> tuple[dict[Generation, tuple[int, ...]], list[Generation]]:
         """Gives the first sample of each prompt a row.
 
         Returns:
@@ -197,8 +197,8 @@ class RunningBatch:
         prompts = [family[0].request.prompt for family in families]
         bounds = [prompt.length - 1 for prompt in prompts]
         reading = self._reader.prepare(prompts, bounds)
-        leaders: dict[Sample, tuple[int, ...]] = {}
-        refused: list[Sample] = []
+        leaders: dict[Generation, tuple[int, ...]] = {}
+        refused: list[Generation] = []
         for family, bound, read, looked in zip(families, bounds, reading.read, reading.looked, strict=True):
             first = family[0]
             try:
@@ -250,9 +250,9 @@ class RunningBatch:
             state = self._state.take(torch.arange(running, device=device), kind).joined(state)
         self._state = state
 
-    def _read(self) -> list[tuple[Sample, GenerationOutput]]:
+    def _read(self) -> list[tuple[Generation, GenerationOutput]]:
         """Reads what was sampled `lag` steps ago; samples that have ended leave."""
-        ended: list[Sample] = []
+        ended: list[Generation] = []
         while len(self._reports) > self._lag:
             with phase("device"):
                 rows = self._reports.popleft().rows()
@@ -268,13 +268,13 @@ class RunningBatch:
             self._leave(set(ended))
         return done
 
-    def _ends_with(self, one: Sample, token: int, flag: int, logprobs: list[float]) -> bool:
+    def _ends_with(self, one: Generation, token: int, flag: int, logprobs: list[float]) -> bool:
         """Adds a token to a sample; returns whether it is the last one."""
         one.ids.append(token)
         one.logprobs.append(logprobs)
         return bool(flag) and (token in self._ends or self._tests[one].reached(one.ids))
 
-    def _leave(self, samples: set[Sample]) -> None:
+    def _leave(self, samples: set[Generation]) -> None:
         if not samples:
             return
         self._reader.flush()
@@ -292,7 +292,7 @@ class RunningBatch:
         elif state is not None:
             self._state = state.take(sent(torch.tensor(going), self._checkpoint.device), state.kind)
 
-    def _output(self, one: Sample) -> GenerationOutput:
+    def _output(self, one: Generation) -> GenerationOutput:
         prompt, draw = one.request.prompt, one.request.draw
         return GenerationOutput(
             complete(one.ids, one.logprobs, draw, self._checkpoint.tokenizer, self._ends, prompt.said),
@@ -311,10 +311,10 @@ class _Report:
         results: See `results_of`.
     """
 
-    samples: Sequence[Sample]
+    samples: Sequence[Generation]
     results: Fetched
 
-    def rows(self) -> list[tuple[Sample, int, int, list[float]]]:
+    def rows(self) -> list[tuple[Generation, int, int, list[float]]]:
         """Returns each row's sample, token, flag and log-probabilities."""
         integers, logprobs = self.results.wait()
         return list(zip(self.samples, *integers.tolist(), logprobs.tolist(), strict=True))
@@ -325,15 +325,15 @@ def _last_indices(chunks: Sequence[Chunk]) -> list[int]:
     return [end - 1 for end in accumulate(len(chunk.ids) for chunk in chunks)]
 
 
-def _row(one: Sample) -> Row:
+def _row(one: Generation) -> Row:
     assert one.row is not None
     return one.row
 
 
-def _families(samples: Sequence[Sample]) -> list[list[Sample]]:
+def _families(samples: Sequence[Generation]) -> list[list[Generation]]:
     """Returns samples of one prompt together."""
     known: dict[int, tuple[int, ...]] = {}
-    families: dict[tuple[str, tuple[int, ...]], list[Sample]] = {}
+    families: dict[tuple[str, tuple[int, ...]], list[Generation]] = {}
     for one in samples:
         prompt = one.request.prompt
         if id(prompt) not in known:

@@ -16,7 +16,7 @@ from atomthink_plugin.inference.slots.decode_graph import DecodeGraph
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
 from atomthink_plugin.inference.slots.plans import Plans
 from atomthink_plugin.inference.slots.reader import SlotReader
-from atomthink_plugin.inference.slots.running_batch import RunningBatch, Sample
+from atomthink_plugin.inference.slots.running_batch import Generation, RunningBatch
 from tests.inference.slots.flash_standin import flash
 from tests.inference.slots.test_decode_runner import again
 from tests.tiny_models import llava, llava_next, loaded, picture, question, qwen
@@ -54,7 +54,7 @@ def test_they_give_the_samples_of_plain_prefill(build: Any) -> None:
     slots = SlotReader(checkpoint, 2**30)
     runner = DecodeRunner(checkpoint.model, slots, compiles=False, capture=again)
     batch = RunningBatch(checkpoint, slots, runner, lag=1)
-    waiting = [Sample(request) for request in requests]
+    waiting = [Generation(request) for request in requests]
     all_of_them, done = list(waiting), {}
     while waiting or len(batch):
         joining, waiting = waiting[:3], waiting[3:]

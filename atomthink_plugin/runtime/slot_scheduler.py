@@ -18,7 +18,7 @@ from atomthink_plugin.inference.phases import PhaseClock
 from atomthink_plugin.inference.slots.admission import Admission, Ended, RowLimit
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
 from atomthink_plugin.inference.slots.reader import SlotReader
-from atomthink_plugin.inference.slots.running_batch import Sample
+from atomthink_plugin.inference.slots.running_batch import Generation
 from atomthink_plugin.runtime.event_loop import at_end
 
 _SETTLE_TURNS: Final = 3
@@ -36,7 +36,7 @@ class _Ticket:
         future: What the caller waits for.
     """
 
-    sample: Sample
+    sample: Generation
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[GenerationOutput]
 
@@ -71,12 +71,12 @@ class SlotScheduler:
         self._limit = RowLimit(max_rows)
         self._runner = DecodeRunner(checkpoint.model, self._reader)
         self._admission = Admission(checkpoint, self._reader, self._runner, self._limit)
-        self._tickets: dict[Sample, _Ticket] = {}
+        self._tickets: dict[Generation, _Ticket] = {}
         self._lock = threading.Lock()  # of the three attributes below, which both sides change
-        self._handed: list[Sample] = []
+        self._handed: list[Generation] = []
         self._cancelled = False
         self._busy = False
-        self._settling: dict[asyncio.AbstractEventLoop, tuple[list[Sample], asyncio.Task[None]]] = {}
+        self._settling: dict[asyncio.AbstractEventLoop, tuple[list[Generation], asyncio.Task[None]]] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     @property
@@ -96,7 +96,7 @@ class SlotScheduler:
         """
         _ = self.max_rows  # an error in finding the limit belongs to this caller, not to the thread
         loop = asyncio.get_running_loop()
-        ticket = _Ticket(Sample(request, urgency), loop, loop.create_future())
+        ticket = _Ticket(Generation(request, urgency), loop, loop.create_future())
         self._tickets[ticket.sample] = ticket
         if loop in self._settling:
             self._settling[loop][0].append(ticket.sample)
@@ -120,9 +120,9 @@ class SlotScheduler:
             Exception: What the first request that fails has failed with.
         """
         admission = Admission(self._checkpoint, self._reader, self._runner, RowLimit(len(rows)))
-        samples = [Sample(row) for row in rows]
+        samples = [Generation(row) for row in rows]
         admission.add(samples)
-        done: dict[Sample, GenerationOutput | Exception] = {}
+        done: dict[Generation, GenerationOutput | Exception] = {}
         while admission:
             done.update(admission.turn())
         outputs = []
@@ -137,7 +137,7 @@ class SlotScheduler:
         """Drops all kept keys and values."""
         self._reader.forget()
 
-    async def _settle(self, loop: asyncio.AbstractEventLoop, samples: list[Sample]) -> None:
+    async def _settle(self, loop: asyncio.AbstractEventLoop, samples: list[Generation]) -> None:
         """Gives other tasks turns until none of them adds to `samples`, and hands them over to the thread."""
         try:
             quiet, seen = 0, 0
