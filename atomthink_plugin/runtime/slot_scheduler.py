@@ -156,7 +156,8 @@ class SlotScheduler:
         """Runs steps until nothing is left."""
         while self._take():
             with forward_passes(self._checkpoint), self._clock.active():
-                self._hand_back(self._admission.turn())
+                ended = self._admission.turn()
+            self._hand_back(ended)
 
     def _take(self) -> bool:
         """Takes over what was handed to this thread; returns whether there is anything to do."""

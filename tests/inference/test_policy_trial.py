@@ -18,14 +18,14 @@ from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Sampling
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.checkpoints import load_multimodal
-from atomthink_plugin.inference.decoding import PrefillDecoder
 from atomthink_plugin.inference.encoding import Encoder, collate
-from atomthink_plugin.inference.forking import ForkingDecoder
+from atomthink_plugin.inference.model_calls import CannotForkError
+from atomthink_plugin.inference.slots.running_batch import RunningBatch
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy, transformers_policy
 from tests.model_adapters.test_transformers_policy import ALL, GREEDY, QUESTIONS, plain
 from tests.policy_prompts import ask, ask_each
 from tests.rare_models import pi0
-from tests.tiny_models import chain, folder, llava, mllama, picture, question, qwen, t5gemma2
+from tests.tiny_models import chain, folder, llava, llava_next, mllama, picture, question, qwen, t5gemma2
 
 Forward = Callable[..., Any]
 
@@ -50,7 +50,7 @@ def sees_padding(real: Forward, model: Any, named: dict[str, Any]) -> Any:
 def no_text_in_parts(real: Forward, model: Any, named: dict[str, Any]) -> Any:
     """Cannot give the logits of several tokens, which only reading in parts asks for."""
     keep = named.get("logits_to_keep", 1)
-    if isinstance(keep, int) and keep > 1:
+    if isinstance(keep, torch.Tensor) or keep > 1:
         raise IndexError("the shape of the mask does not match")
     return real(model, **named)
 
@@ -67,6 +67,10 @@ def images_only(real: Forward, model: Any, named: dict[str, Any]) -> Any:
 
 def load(build: Any = llava, **arguments: Any) -> TransformersPolicy:
     return transformers_policy(str(folder(build)), device="cpu", **arguments)
+
+
+def refuse(*given: Any) -> None:
+    raise CannotForkError("its attention slides over 24 tokens")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +112,7 @@ def test_models_that_need_no_fallback_keep_their_caches_and_their_batches(build:
     if build is mllama and Version(transformers_version) < Version("5.18"):
         pytest.skip("transformers before 5.18 reads its prompts at once only")
     policy = load(build, batch_size=32)
-    assert isinstance(policy._decoder, ForkingDecoder)
+    assert policy.decoding == ("slots" if build in (llava, llava_next, qwen) else "forking")
     assert not warnings(caplog)
     with counted(policy._checkpoint.model) as rows:
         ask(policy, Direct(), [Path(q) for q in QUESTIONS], Sampling(max_tokens=4))
@@ -127,9 +131,9 @@ def test_a_model_that_sees_padding_gets_a_forward_pass_for_each_row(
     monkeypatch: pytest.MonkeyPatch, caplog: Any, replies: list[list[int]]
 ) -> None:
     replace_forward(monkeypatch, sees_padding)
-    policy = load(batch_size=32)
-    assert isinstance(policy._decoder, PrefillDecoder)
-    assert len(warnings(caplog)) == 2
+    policy = load(batch_size=32, cache_gib=0)
+    assert policy.decoding == "prefill in single rows"
+    assert len(warnings(caplog)) == 1
     assert asked_together(policy) == replies
     with counted(policy._checkpoint.model) as rows:
         ask(policy, Direct(), [Path(q) for q in QUESTIONS], Sampling(temperature=1.0, max_tokens=3), 2)
@@ -141,7 +145,7 @@ def test_a_model_that_fails_to_read_in_parts_reads_prompts_in_full(
 ) -> None:
     replace_forward(monkeypatch, no_text_in_parts)
     policy = load(batch_size=32)
-    assert isinstance(policy._decoder, PrefillDecoder)
+    assert policy.decoding == "prefill"
     assert "IndexError" in caplog.text
     assert asked_together(policy) == replies
     with counted(policy._checkpoint.model) as rows:
@@ -154,9 +158,11 @@ def test_a_cache_that_turns_out_unusable_later_is_replaced_by_a_way_that_was_tri
 ) -> None:
     """Batches are tried when they are needed: until then rows shared the caches."""
     policy = load(batch_size=32)
+    assert policy.decoding == "slots"
     replace_forward(monkeypatch, sees_padding)
-    policy._cannot_fork("its attention slides over 24 tokens")
+    monkeypatch.setattr(RunningBatch, "step", refuse)
     assert asked_together(policy) == replies
+    assert policy.decoding == "prefill in single rows"
 
 
 def test_an_encoder_decoder_is_refused() -> None:

@@ -28,7 +28,6 @@ from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.inference.checkpoints import load_remote_multimodal
 from atomthink_plugin.inference.decoding import PrefillDecoder
-from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.model_adapters.emova_policy import ConversationEncoder, emova_policy
 from atomthink_plugin.model_adapters.lmms_models import AtomThinkEmova
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
@@ -147,7 +146,7 @@ def test_a_task_may_bring_its_own_system_turn_and_name_the_placeholder() -> None
 def test_caches_are_forked_and_rows_share_a_batch_where_the_code_allows_it(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         able = policy(emova, batch_size=5)
-    assert isinstance(able._decoder, ForkingDecoder)
+    assert able.decoding == "slots"
     assert able.max_rows == 5
     assert "forked" not in caplog.text
     proposals = ask(able, Continue(), [Path(QUESTIONS[0])], Sampling(temperature=1.0, max_tokens=5), 4)

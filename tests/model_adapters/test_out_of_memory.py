@@ -14,6 +14,7 @@ import torch
 from atomthink_plugin.api import Outcome, Path, Result, Sampling
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
+from atomthink_plugin.inference.slots.attention import PassThroughCache
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.runtime.runner import Runner
 from atomthink_plugin.runtime.settings import Settings
@@ -38,16 +39,21 @@ class Refused:
 
 @contextmanager
 def limited(model: Any, full: Callable[[int, int], bool], error: Exception = CUDA) -> Iterator[Refused]:
-    """Lets a forward pass raise what allocators raise; `full` is asked with its rows and their tokens."""
+    """Lets a forward pass raise what allocators raise; `full` is asked with its rows and the tokens of the longest."""
     refused = Refused()
 
     def allocate(module: Any, given: Any, named: dict[str, Any]) -> None:
         rows, new = named["input_ids"].shape
         cache = named.get("cache", named.get("past_key_values"))
         known = 0 if cache is None else cache.get_seq_length()
-        if full(rows, new + known):
-            refused.decoding += known > 0 and new == 1
-            refused.reading += not (known > 0 and new == 1)
+        tokens, decodes = new + known, known > 0 and new == 1
+        if isinstance(cache, PassThroughCache):  # all rows in one, those that decode with a token each
+            keep = named["logits_to_keep"]
+            rows = keep.numel() if isinstance(keep, torch.Tensor) else new
+            tokens, decodes = int(named["position_ids"].max()) + 1, rows == new
+        if full(rows, tokens):
+            refused.decoding += decodes
+            refused.reading += not decodes
             raise type(error)(*error.args)
 
     handle = model.register_forward_pre_hook(allocate, with_kwargs=True)
