@@ -69,7 +69,7 @@ class SlotScheduler:
         self._reader = SlotReader(checkpoint, limit, size)
         self._clock = clock or PhaseClock()
         self._limit = RowLimit(max_rows)
-        self._runner = DecodeRunner(checkpoint.model, self._reader)
+        self._runner = DecodeRunner(self._reader)
         self._admission = Admission(checkpoint, self._reader, self._runner, self._limit)
         self._tickets: dict[Generation, _Ticket] = {}
         self._lock = threading.Lock()  # of the three attributes below, which both sides change

@@ -1,35 +1,69 @@
-"""Decoder layers compiled for decode steps: norms, rotary embeddings and activations become a few kernels."""
+"""Decoder layers compiled for captured passes: norms, rotary embeddings and activations become a few kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
+from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.slots import attention
+
+log = logging.getLogger(__name__)
+
+_NEAR: Final = 0.1
+"""Largest difference of compiled layers' logits, as a share of the logits' own size."""
 
 _VARIANTS: Final = 64
 """Compiled variants of one function at most: models of several classes in one process count together."""
 
 
-def layers_of(model: PreTrainedModel) -> list[Any]:
-    """Returns the decoder layers of a model; none if it keeps them under another name than transformers' models do."""
-    return list(getattr(model.get_decoder(), "layers", None) or ())
+class LayerCompiler:
+    """Compiles a model's decoder layers, unless that fails or changes its logits by more than rounding does.
+
+    Args:
+        model: The model.
+        compiles: Whether to compile at all.
+    """
+
+    def __init__(self, model: PreTrainedModel, compiles: bool) -> None:
+        self._layers: list[Any] = []
+        if compiles:
+            self._layers = list(getattr(model.get_decoder(), "layers", None) or ())
+
+    def context(self, logits: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
+        """Returns a context in which the layers run as compiled code, or as they are if they cannot be compiled.
+
+        Args:
+            logits: A forward pass over as many tokens as will be read inside.
+        """
+        if not self._layers:
+            return nullcontext()
+        plain = logits().float()
+        try:
+            with _compiled(self._layers):
+                difference = logits().float() - plain
+            off = float(difference.norm() / (plain - plain.mean()).norm())
+            fault = "" if off < _NEAR else f"that changes the logits by {off:.0%}"
+        except Exception as error:
+            fault = f"{type(error).__name__}: {first_line(error)}"
+        if not fault:
+            return _compiled(self._layers)
+        log.warning("decoder layers are not compiled: %s", fault)
+        self._layers = []
+        return nullcontext()
 
 
 @contextmanager
-def compiled(layers: list[Any]) -> Iterator[None]:
-    """A context in which layers run as compiled code, which later contexts use again.
+def _compiled(layers: list[Any]) -> Iterator[None]:
+    """Lets layers run as compiled code, which later contexts use again.
 
-    Only decode steps should run inside: each number of tokens would be compiled anew until torch generalises it, which
-    it does at the second one. Equal layers share their code. The attention function, which needs the layer's number,
-    is not compiled.
-
-    Args:
-        layers: Decoder layers of one model.
+    Each new number of tokens would be compiled anew until torch generalises it, which it does at the second one. Equal
+    layers share their code. The attention function, which needs the layer's number, is not compiled.
     """
     for layer in layers:
         layer.compile()

@@ -20,10 +20,13 @@ from atomthink_plugin.inference.prefix_cache.reader import families, ids_of, sha
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
 from atomthink_plugin.inference.slots.allocator import UNIT, PoolFullError
 from atomthink_plugin.inference.slots.attention import AttentionPlan, PassThroughCache, slot_attention
+from atomthink_plugin.inference.slots.graph_capture import GraphMaker
+from atomthink_plugin.inference.slots.pass_graph import PassGraphs
 from atomthink_plugin.inference.slots.plans import Plans
 from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, Run
 from atomthink_plugin.inference.slots.question_runs import QuestionRuns
 from atomthink_plugin.inference.slots.row import Chunk, Row
+from atomthink_plugin.inference.slots.transfers import sent
 
 _TOKENS: Final = 8192
 """New tokens of one forward pass at most, unless one prompt has more."""
@@ -50,6 +53,7 @@ class SlotReader:
     Attributes:
         tree: Finds what was read by its tokens.
         size: See below.
+        maker: Makes CUDA graphs of forward passes.
 
     Args:
         checkpoint: The model; its lock is the caller's to hold.
@@ -60,7 +64,9 @@ class SlotReader:
         CannotForkError: The model's architecture does not allow it.
     """
 
-    def __init__(self, checkpoint: Checkpoint, limit: int, size: int | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, limit: int, size: int | None = None, maker: GraphMaker | None = None
+    ) -> None:
         self.tree: PrefixTree[Run] = PrefixTree(limit)
         self._checkpoint, self.size = checkpoint, size
         self._calls = ModelCalls(checkpoint)
@@ -70,6 +76,8 @@ class SlotReader:
         self._questions = QuestionRuns()
         self._pool: KvPool | None = None
         self._plans: Plans | None = None
+        self.maker = maker or GraphMaker(checkpoint.model)
+        self._graphs = PassGraphs(self.forward, self.maker)
         if kinds := layer_kinds(self._text) - {"full_attention"}:
             raise CannotForkError(f"it has layers of type {', '.join(sorted(kinds))}")
         if getattr(self._text, "cross_attention_layers", None):
@@ -230,6 +238,28 @@ class SlotReader:
         """Returns where the chunks' queries find keys and values."""
         return self.plans.of(chunks)
 
+    def run(
+        self, chunks: Sequence[Chunk], ids: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor
+    ) -> torch.Tensor:
+        """Reads chunks in one forward pass, as a CUDA graph where that is possible.
+
+        Args:
+            chunks: What each row reads.
+            ids: `[tokens]`, by the order of the chunks.
+            positions: `[tokens]`, as the model counts.
+            wanted: Indices of the tokens whose logits are returned.
+
+        Returns:
+            `[wanted, outputs]`.
+        """
+        graph = self._graphs.find(len(ids), self.plans, self.pool)
+        if graph is not None:
+            try:
+                return graph.run(chunks, ids, positions, wanted)
+            except Exception as error:
+                self.maker.give_up(error)
+        return self.forward(self.plan(chunks), ids, positions, wanted)
+
     def forward(
         self, plan: AttentionPlan, ids: torch.Tensor, positions: torch.Tensor, wanted: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -325,11 +355,11 @@ class SlotReader:
         """
         self.flush()
         device = self.pool.shape.device
-        ids = torch.tensor([token for chunk in chunks for token in chunk.ids], device=device)
-        positions = torch.cat([chunk.positions for chunk in chunks]).to(device)
+        ids = sent(torch.tensor([token for chunk in chunks for token in chunk.ids]), device)
+        positions = sent(torch.cat([chunk.positions for chunk in chunks]), device)
         with phase("prefill"):
             forward_pass(len(chunks), len(ids))
-            logits = self.forward(self.plan(chunks), ids, positions, torch.tensor(wanted, device=device))
+            logits = self.run(chunks, ids, positions, sent(torch.tensor(wanted), device))
         for chunk in chunks:
             chunk.row.length += len(chunk.ids)
         return logits

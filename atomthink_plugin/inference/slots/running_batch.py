@@ -185,7 +185,7 @@ class RunningBatch:
         self._start(running, logits.shape[-1])
         assert self._state is not None
         with phase("sample"):
-            sample(self._state, logits[torch.tensor(sources, device=logits.device)])
+            sample(self._state, logits[sent(torch.tensor(sources), logits.device)])
         return refused
 
     def _lead(self, families: Sequence[list[Generation]]) -> tuple[dict[Generation, tuple[int, ...]], list[Generation]]:
@@ -219,17 +219,16 @@ class RunningBatch:
         rows = [Chunk(_row(one), _ONE) for one in self._samples[:running]]
         mixed = [*rows, *chunks[start:stop]]
         device = self._checkpoint.device
-        ids = torch.tensor([token for chunk in mixed for token in chunk.ids]).to(device)
-        positions = torch.cat([chunk.positions for chunk in mixed]).to(device)
+        ids = sent(torch.tensor([token for chunk in mixed for token in chunk.ids]), device)
+        positions = sent(torch.cat([chunk.positions for chunk in mixed]), device)
         if (state := self._settled()) is not None:
             ids[:running] = state.ids
             state.positions.add_(1)
         self._reader.flush()
-        wanted = torch.tensor(_last_indices(mixed)).to(device)
-        plan = self._reader.plan(mixed)
+        wanted = sent(torch.tensor(_last_indices(mixed)), device)
         with phase("decode" if running else "prefill"):
             forward_pass(len(mixed), len(ids))
-            last = self._reader.forward(plan, ids, positions, wanted)
+            last = self._reader.run(mixed, ids, positions, wanted)
         for chunk in mixed:
             chunk.row.length += len(chunk.ids)
         return torch.cat([last[:running], *logits, last[running:]]) if logits else last

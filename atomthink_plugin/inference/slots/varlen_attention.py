@@ -88,7 +88,7 @@ class VarlenPlan:
     """
 
     def __init__(self, chunks: Sequence[Chunk], shape: PoolShape, groups: int) -> None:
-        order = _by_prefix(chunks)
+        order = by_prefix(chunks)
         layout = _Layout([chunks[at] for at in order], groups)
         self.places = sent(torch.tensor([place for chunk in chunks for place in _places(chunk)]), shape.device)
         self._own, self._shared = layout.spans(sent(torch.tensor(layout.numbers, dtype=torch.int32), shape.device))
@@ -113,16 +113,17 @@ class VarlenPlan:
 
 
 class FixedVarlenPlan:
-    """The plan of decode steps of up to `rows` rows, with tensors that stay where they are, as a captured graph needs.
+    """The plan of passes over up to `rows` tokens, with tensors that stay where they are, as a captured graph needs.
 
-    Rows beyond those in use read and write one place, over and over.
+    Each token has a span of its own, also where several are of one row. Those beyond the ones in use read and write one
+    place, over and over.
 
     Attributes:
         places: See `AttentionPlan`.
 
     Args:
-        rows: Rows of each step.
-        spare: The place of rows that are not in use.
+        rows: Tokens of each pass.
+        spare: The place of tokens that are not in use.
         shape: Of the pool.
         groups: Query heads for each head of keys.
         longest: Tokens of a shared or own part at most.
@@ -141,18 +142,18 @@ class FixedVarlenPlan:
         """Makes it the plan of these chunks.
 
         Args:
-            chunks: One token for each row in use; rows with the same shared tokens follow each other.
+            chunks: What each row reads; rows with the same shared tokens follow each other.
 
         Raises:
             ValueError: They are in another order, or too many.
         """
-        if len(chunks) > self._rows or _by_prefix(chunks) != list(range(len(chunks))):
-            raise ValueError(f"{len(chunks)} rows of a plan for {self._rows} are too many or not by shared tokens")
-        unused = self._rows - len(chunks)
-        starts = [chunk.row.own.start + chunk.row.length for chunk in chunks]
+        places = [place for chunk in chunks for place in _places(chunk)]
+        unused = self._rows - len(places)
+        if unused < 0 or by_prefix(chunks) != list(range(len(chunks))):
+            raise ValueError(f"{len(places)} tokens of a plan for {self._rows} are too many or not by shared tokens")
         device = self.places.device
-        self.places.copy_(sent(torch.tensor([*starts, *[self._spare] * unused]), device))
-        self._live.copy_(sent(torch.tensor([*[1] * len(chunks), *[0] * unused]), device))
+        self.places.copy_(sent(torch.tensor([*places, *[self._spare] * unused]), device))
+        self._live.copy_(sent(torch.tensor([*[1] * len(places), *[0] * unused]), device))
         self._numbers.copy_(sent(torch.tensor(self._layout(chunks).numbers, dtype=torch.int32), device))
 
     @property
@@ -165,7 +166,7 @@ class FixedVarlenPlan:
         return _attend(queries, keys, values, scale, (self._shared, self._own), self._fold)
 
     def advance(self) -> None:
-        """Makes it the plan of the next step: rows in use have read one token and read one more."""
+        """Makes it the plan of the next pass if each row has read one token and reads one more."""
         self.places.add_(self._live)
         self._own.seen.add_(self._live)
 
@@ -179,19 +180,20 @@ class _Layout:
     Args:
         chunks: By shared tokens.
         groups: Query heads for each head of keys.
-        rows: Rows of a pass of fixed shape, of one token each; by default the chunks alone.
-        spare: Place of the rows without a chunk.
+        rows: Tokens of a pass of fixed shape; by default the chunks alone.
+        spare: Place of the tokens that are in no chunk.
         longest: See `FixedVarlenPlan`.
     """
 
     def __init__(
         self, chunks: Sequence[Chunk], groups: int, rows: int = 0, spare: int = 0, longest: int | None = None
     ) -> None:
-        unused, one = max(rows - len(chunks), 0), all(len(chunk.ids) == 1 for chunk in chunks)
+        one = rows > 0 or all(len(chunk.ids) == 1 for chunk in chunks)
         # Query heads that share a head of keys become further queries of that head, so that its keys are read once.
         self.fold = groups if one else 1
         self._causal = not one
-        own = [(chunk.row.own.start, chunk.row.length + len(chunk.ids), len(chunk.ids)) for chunk in chunks]
+        own = [span for chunk in chunks for span in _own_spans(chunk, one)]
+        unused = max(rows - len(own), 0) if rows else 0
         room = max((chunk.row.own.capacity for chunk in chunks), default=0)  # `advance` lets queries see more
         shared = _tiles(chunks, max(1, _TILE // self.fold))
         own += [(spare, 1, 1)] * unused
@@ -238,7 +240,7 @@ def _attend(
     return out
 
 
-def _by_prefix(chunks: Sequence[Chunk]) -> list[int]:
+def by_prefix(chunks: Sequence[Chunk]) -> list[int]:
     """Returns the chunks' indices such that those with the same shared tokens follow each other."""
     first: dict[tuple[int, int], int] = {}
     return sorted(range(len(chunks)), key=lambda at: first.setdefault(_prefix(chunks[at]), at))
@@ -254,6 +256,14 @@ def _tiles(chunks: Sequence[Chunk], most: int) -> list[tuple[int, int, int]]:
         for (start, length), count in counts.items()
         for done in range(0, count, most)
     ]
+
+
+def _own_spans(chunk: Chunk, one: bool) -> list[tuple[int, int, int]]:
+    """Returns start, keys and queries of a row's own tokens: in `one` span for each query, or for all of them."""
+    row, count = chunk.row, len(chunk.ids)
+    if one:
+        return [(row.own.start, row.length + at, 1) for at in range(1, count + 1)]
+    return [(row.own.start, row.length + count, count)]
 
 
 def _prefix(chunk: Chunk) -> tuple[int, int]:

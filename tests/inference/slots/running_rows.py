@@ -13,6 +13,7 @@ from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.inference.slots.decode_step import DecodeKind, DecodeState, RowStart, sample
+from atomthink_plugin.inference.slots.graph_capture import GraphMaker
 from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.slots.row import Chunk, Row
 from tests.tiny_models import picture, question
@@ -27,13 +28,13 @@ class StartedRows:
     Args:
         checkpoint: The model.
         draws: One for each row.
-        size: Tokens of the pool.
+        maker: Makes graphs; without one there are none.
     """
 
-    def __init__(self, checkpoint: Checkpoint, draws: Sequence[Draw], size: int | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, draws: Sequence[Draw], maker: GraphMaker | None = None) -> None:
         encoder = Encoder(checkpoint)
         asked = [encoder.encode(Continue().render(Path(question(text, picture(0))))) for text in ("How many?", "Why?")]
-        self.reader = SlotReader(checkpoint, 2**30, size)
+        self.reader = SlotReader(checkpoint, 2**30, maker=maker)
         self.reader.prepare(asked, [prompt.length - 1 for prompt in asked])
         prompts = [asked[at % 2] for at in range(len(draws))]
         started = [self.reader.start(prompt, prompt.length - 1, STEPS) for prompt in prompts]
@@ -45,6 +46,7 @@ class StartedRows:
         starts = [RowStart(draw, row.position, 0) for draw, row in zip(draws, self.rows, strict=True)]
         self.state = DecodeState.of(starts, DecodeKind.of(draws), marks)
         sample(self.state, logits)
+        self.reader.plans.varlen = maker is not None
 
     def take(self, members: Sequence[int], state: DecodeState) -> tuple[DecodeState, list[Row]]:
         """Returns some of the rows of a state."""

@@ -12,6 +12,7 @@ from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.inference.slots import varlen_attention
 from atomthink_plugin.inference.slots.decode_graph import DecodeGraph
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner, EagerSteps
+from atomthink_plugin.inference.slots.graph_capture import GraphMaker
 from tests.inference.slots.flash_standin import flash
 from tests.inference.slots.running_rows import StartedRows, tokens_of
 from tests.tiny_models import llava, loaded, qwen
@@ -33,9 +34,10 @@ def standin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def graphed(made: StartedRows, capture: Any = again, compiles: bool = False) -> DecodeRunner:
-    made.reader.plans.varlen = True
-    return DecodeRunner(made.reader._checkpoint.model, made.reader, compiles=compiles, capture=capture)
+def graphed(build: Any, capture: Any = again, compiles: bool = False) -> tuple[StartedRows, DecodeRunner]:
+    maker = GraphMaker(loaded(build).model, compiles=compiles, capture=capture)
+    made = StartedRows(loaded(build), DRAWS, maker)
+    return made, DecodeRunner(made.reader)
 
 
 def eager(build: Any, members: list[int], steps: int) -> list[list[int]]:
@@ -45,8 +47,7 @@ def eager(build: Any, members: list[int], steps: int) -> list[list[int]]:
 
 @pytest.mark.parametrize("build", [llava, qwen])
 def test_a_graph_serves_rows_that_come_and_go(build: Any) -> None:
-    made = StartedRows(loaded(build), DRAWS)
-    starter = graphed(made)
+    made, starter = graphed(build)
     state, rows = made.take([3, 0, 2, 1], made.state)
     batch = starter.start(state, rows)
     assert isinstance(batch, DecodeGraph)
@@ -64,8 +65,7 @@ def test_a_graph_serves_rows_that_come_and_go(build: Any) -> None:
 
 
 def test_a_pool_that_moves_and_another_table_of_stops_end_the_graphs() -> None:
-    made = StartedRows(loaded(llava), DRAWS)
-    starter = graphed(made)
+    made, starter = graphed(llava)
     starter.start(made.state, made.rows)
     first = list(starter.graphs.values())
     made.reader.pool._grow(16)
@@ -78,9 +78,8 @@ def test_a_pool_that_moves_and_another_table_of_stops_end_the_graphs() -> None:
 
 
 def test_more_rows_than_any_graph_has_run_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atomthink_plugin.inference.slots.decode_runner.BUCKETS", (2, 4))
-    made = StartedRows(loaded(llava), DRAWS)
-    starter = graphed(made)
+    monkeypatch.setattr("atomthink_plugin.inference.slots.graph_capture.BUCKETS", (2, 4))
+    made, starter = graphed(llava)
     assert isinstance(starter.start(made.state, made.rows), EagerSteps)
     assert isinstance(starter.start(*made.take([0, 1, 2], made.state)), DecodeGraph)
     assert [bucket for bucket, _ in starter.graphs] == [4]
@@ -98,8 +97,7 @@ def idle(work: Work, undo: Work) -> Work:
 def test_steps_run_without_graphs_if_a_capture_fails_or_does_something_else(
     capture: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = StartedRows(loaded(llava), DRAWS)
-    starter = graphed(made, capture)
+    made, starter = graphed(llava, capture)
     with caplog.at_level(logging.WARNING):
         batches = [starter.start(made.state, made.rows) for _ in range(2)]
     assert all(isinstance(batch, EagerSteps) for batch in batches)
@@ -110,8 +108,7 @@ def test_steps_run_without_graphs_if_a_capture_fails_or_does_something_else(
 def test_equal_layers_are_compiled_once_and_only_for_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     counter, compiling = CompileCounter(), torch.compile
     monkeypatch.setattr(torch, "compile", lambda *given, **named: compiling(*given, **named, backend=counter))
-    made = StartedRows(loaded(qwen), DRAWS)
-    starter = graphed(made, compiles=True)
+    made, starter = graphed(qwen, compiles=True)
     batch = starter.start(made.state, made.rows)
     frames = counter.frame_count
     assert 0 < frames < 3 * len(loaded(qwen).model.get_decoder().layers)
@@ -133,8 +130,7 @@ def test_layers_are_not_compiled_if_that_fails_or_changes_the_logits(
         return call
 
     monkeypatch.setattr(torch, "compile", compiled)
-    made = StartedRows(loaded(qwen), DRAWS)
-    starter = graphed(made, compiles=True)
+    made, starter = graphed(qwen, compiles=True)
     with caplog.at_level(logging.WARNING):
         batch = starter.start(made.state, made.rows)
         starter.start(*made.take([0, 1], made.state))

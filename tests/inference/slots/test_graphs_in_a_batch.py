@@ -14,6 +14,7 @@ from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.inference.slots import reader, varlen_attention
 from atomthink_plugin.inference.slots.decode_graph import DecodeGraph
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
+from atomthink_plugin.inference.slots.graph_capture import GraphMaker
 from atomthink_plugin.inference.slots.plans import Plans
 from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.slots.running_batch import Generation, RunningBatch
@@ -51,8 +52,8 @@ def requests_to(build: Any) -> list[GenerationRequest]:
 def test_they_give_the_samples_of_plain_prefill(build: Any) -> None:
     requests = requests_to(build)
     checkpoint = loaded(build)
-    slots = SlotReader(checkpoint, 2**30)
-    runner = DecodeRunner(checkpoint.model, slots, compiles=False, capture=again)
+    slots = SlotReader(checkpoint, 2**30, maker=GraphMaker(checkpoint.model, compiles=False, capture=again))
+    runner = DecodeRunner(slots)
     batch = RunningBatch(checkpoint, slots, runner, lag=1)
     waiting = [Generation(request) for request in requests]
     all_of_them, done = list(waiting), {}
@@ -69,3 +70,4 @@ def test_they_give_the_samples_of_plain_prefill(build: Any) -> None:
         assert done[sample].completion.token_ids == expected.completion.token_ids
         assert done[sample].completion.logprob == pytest.approx(expected.completion.logprob, abs=1e-3)
     assert runner.graphs
+    assert slots._graphs._graphs

@@ -11,6 +11,7 @@ from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.inference.slots import varlen_attention
 from atomthink_plugin.inference.slots.decode_graph import DecodeGraph
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner, DecodeSteps, EagerSteps
+from atomthink_plugin.inference.slots.graph_capture import GraphMaker
 from tests.inference.slots.flash_standin import flash
 from tests.inference.slots.running_rows import StartedRows
 from tests.inference.slots.test_decode_runner import again
@@ -98,10 +99,8 @@ def test_the_step_of_a_graph_waits_for_nothing_and_keeps_its_shapes(
     build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(varlen_attention, "_FLASH", opaque)
-    made = StartedRows(loaded(build), DRAWS)
-    made.reader.plans.varlen = True
-    runner = DecodeRunner(loaded(build).model, made.reader, compiles=False, capture=again)
-    graph = runner.start(made.state, made.rows)
+    made = StartedRows(loaded(build), DRAWS, GraphMaker(loaded(build).model, compiles=False, capture=again))
+    graph = DecodeRunner(made.reader).start(made.state, made.rows)
     assert isinstance(graph, DecodeGraph)
     first, *later = recorded(graph, len(DRAWS))
     assert len(first) > 50

@@ -115,14 +115,32 @@ def test_a_fixed_plan_serves_rows_of_any_number(pool: KvPool, shared: Any, rows:
     pool.release(spare)
 
 
+@given(shared=runs, rows=rows, new=st.lists(st.integers(1, 7), min_size=9, max_size=9), groups=st.sampled_from([1, 3]))
+def test_a_fixed_plan_serves_rows_that_read_several_tokens(
+    pool: KvPool, shared: Any, rows: Any, new: list[int], groups: int
+) -> None:
+    spare = pool.allocate(1)
+    made = rows_of(pool, shared, sorted(rows, key=lambda row: row[0] % len(shared)))
+    chunks = [Chunk(row, range(count)) for row, count in zip(made, new, strict=False)]
+    plan = FixedVarlenPlan(64, spare.start, pool.shape, groups, longest=128)
+    plan.load(chunks)
+    queries = torch.randn(64, 2 * groups, WIDTH)
+    out = plan.attend(queries, pool.keys[0], pool.values[0], SCALE)
+    used = sum(len(chunk.ids) for chunk in chunks)
+    assert plan.places.tolist()[used:] == [spare.start] * (64 - used)
+    torch.testing.assert_close(out[:used], expected(pool, chunks, queries[:used]), atol=1e-5, rtol=1e-4)
+    free(pool, made)
+    pool.release(spare)
+
+
 def test_a_fixed_plan_refuses_what_it_cannot_hold(pool: KvPool) -> None:
     spare = pool.allocate(1)
     plan = FixedVarlenPlan(2, spare.start, pool.shape, 1, longest=128)
     made = rows_of(pool, [3, 4], [(0, 1), (1, 1), (0, 1)])
-    with pytest.raises(ValueError, match="3 rows"):
+    with pytest.raises(ValueError, match="3 tokens"):
         plan.load([Chunk(row, (0,)) for row in made])
     apart = FixedVarlenPlan(4, spare.start, pool.shape, 1, longest=128)
-    with pytest.raises(ValueError, match="3 rows"):
+    with pytest.raises(ValueError, match="3 tokens"):
         apart.load([Chunk(row, (0,)) for row in made])
     free(pool, made)
     pool.release(spare)
