@@ -12,14 +12,15 @@ import torch
 from atomthink_plugin.inference.slots.allocator import Extent
 from atomthink_plugin.inference.slots.attention import merged
 from atomthink_plugin.inference.slots.attention_kernel import attention_with_lse
-from atomthink_plugin.inference.slots.pool import Run
+from atomthink_plugin.inference.slots.pool import PoolShape, Run
 from atomthink_plugin.inference.slots.row import Chunk, Row
 
 _FEW: Final = 8
 """Queries up to which extents share a call whatever their numbers of queries; above, up to the next power of two."""
 
-_GAP: Final = 4
-"""Unused extents in a row that a call with few queries computes for nothing, rather than being two calls."""
+_CALL: Final = 2**18
+"""Numbers of keys that are attended to in the time that a further call takes on its own. So many lie in unused extents
+between used ones at most, rather than being left out by two calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +49,27 @@ class _Call:
 
     Args:
         views: By place, with similar numbers of queries.
-        dtype: Of the model.
-        device: Where the pool is.
-        fixed: Whether its shapes stay as they are when rows become longer.
+        shape: Of the pool.
     """
 
-    def __init__(self, views: Sequence[_View], dtype: torch.dtype, device: torch.device, fixed: bool) -> None:
+    def __init__(self, views: Sequence[_View], shape: PoolShape) -> None:
         first = views[0].extent
         self._start, self._capacity = first.start, first.capacity
         self._count = views[-1].extent.slot - first.slot + 1
         self._most = max(len(view.queries) for view in views)
-        self._longest = self._capacity if fixed else max(view.longest for view in views)
-        self._fixed = fixed
+        self._longest = max(view.longest for view in views)
         index, seen = [0] * self.size, [1] * self.size  # what pads sees one token: of none there is no attention
         self.slots = [view.extent.slot - first.slot for view in views]
         for slot, view in zip(self.slots, views, strict=True):
             begin, count = slot * self._most, len(view.queries)
             index[begin : begin + count] = view.queries
             seen[begin : begin + count] = range(view.seen, view.seen + count) if view.causal else [view.seen] * count
-        self._index = torch.tensor(index, device=device)
+        self._index = torch.tensor(index, device=shape.device)
         self._bias: torch.Tensor | None = None
-        if fixed or views[0].causal or set(seen) != {self._longest}:
+        if views[0].causal or set(seen) != {self._longest}:
             each = torch.tensor(seen).view(self._count, self._most)
-            self._bias = self._bias_of(each, dtype).to(device)
-            self._next = (torch.arange(self._count) * self._capacity + each[:, 0]).to(device)
+            self._bias = self._bias_of(each, shape.dtype).to(shape.device)
+            self._next = (torch.arange(self._count) * self._capacity + each[:, 0]).to(shape.device)
 
     def places(self, views: Sequence[_View]) -> Iterator[tuple[int, int]]:
         """Yields each query with its place in what `attend` returns."""
@@ -110,8 +108,7 @@ class _Call:
         assert self._bias is not None
         self._bias.view(-1).index_fill_(0, self._next.clamp(max=self._bias.numel() - 1), 0.0)
         self._next += 1
-        if not self._fixed:
-            self._longest += 1
+        self._longest += 1
 
     def _bias_of(self, seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         if self._most > 1 and bool((seen == seen[:, :1]).all()):
@@ -131,17 +128,15 @@ class _Call:
 class _Part:
     """Calls that answer all queries of a forward pass."""
 
-    def __init__(
-        self, views: Sequence[_View], tokens: int, dtype: torch.dtype, device: torch.device, fixed: bool
-    ) -> None:
+    def __init__(self, views: Sequence[_View], tokens: int, shape: PoolShape) -> None:
         self.calls, back, at = [], [0] * tokens, 0
-        for group in _groups(views):
-            call = _Call(group, dtype, device, fixed)
+        for group in _groups(views, shape.heads * shape.key_width):
+            call = _Call(group, shape)
             for query, place in call.places(group):
                 back[query] = at + place
             at += call.size
             self.calls.append(call)
-        self._back = None if back == list(range(at)) else torch.tensor(back, device=device)
+        self._back = None if back == list(range(at)) else torch.tensor(back, device=shape.device)
 
     def attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
@@ -164,12 +159,10 @@ class DensePlan:
 
     Args:
         chunks: What each row reads.
-        dtype: Of the model.
-        device: Where the pool is.
-        fixed: Whether shapes stay as they are when rows become longer, as a captured graph needs it.
+        shape: Of the pool.
     """
 
-    def __init__(self, chunks: Sequence[Chunk], dtype: torch.dtype, device: torch.device, fixed: bool = False) -> None:
+    def __init__(self, chunks: Sequence[Chunk], shape: PoolShape) -> None:
         places: list[int] = []
         own: list[_View] = []
         shared: dict[tuple[int, int], tuple[Run, list[int]]] = {}
@@ -181,8 +174,8 @@ class DensePlan:
             own.append(_View(row.own, row.length + 1, queries, causal=True))
             shared.setdefault(_prefix(row), (row.shared, []))[1].extend(queries)
         begun = [_View(run.extent, len(run), queries, causal=False) for run, queries in shared.values()]
-        self.places = torch.tensor(places, device=device)
-        self._own, self._shared = (_Part(views, len(places), dtype, device, fixed) for views in (own, begun))
+        self.places = torch.tensor(places, device=shape.device)
+        self._own, self._shared = (_Part(views, len(places), shape) for views in (own, begun))
 
     def attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float) -> torch.Tensor:
         """See `AttentionPlan`."""
@@ -200,16 +193,22 @@ def _prefix(row: Row) -> tuple[int, int]:
     return row.shared.start, len(row.shared)
 
 
-def _groups(views: Sequence[_View]) -> Iterator[list[_View]]:
-    """Divides views into those that one call answers: neighbours in one slab with similar numbers of queries."""
+def _groups(views: Sequence[_View], numbers: int) -> Iterator[list[_View]]:
+    """Divides views into those that one call answers: neighbours in one slab with similar numbers of queries.
+
+    Args:
+        views: The views.
+        numbers: Of a token's key.
+    """
 
     def kind(view: _View) -> tuple[int, int, int]:
         count = len(view.queries)
         return view.extent.slab.start, view.extent.capacity, _FEW if count <= _FEW else count.bit_length() + _FEW
 
     for (_, _, most), alike in groupby(sorted(views, key=lambda view: (kind(view), view.extent.slot)), key=kind):
-        gap, group = _GAP if most == _FEW else 0, list[_View]()
+        group: list[_View] = []
         for view in alike:
+            gap = _CALL // (view.extent.capacity * numbers) if most == _FEW else 0
             if group and not 0 < view.extent.slot - group[-1].extent.slot <= gap + 1:
                 yield group
                 group = []

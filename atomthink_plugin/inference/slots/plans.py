@@ -39,7 +39,7 @@ class Plans:
         """Returns the plan of one forward pass."""
         if self.varlen:
             return VarlenPlan(chunks, self._shape, self._groups)
-        return DensePlan(chunks, self._shape.dtype, self._shape.device)
+        return DensePlan(chunks, self._shape)
 
     def fixed(self, rows: int, spare: int, longest: int) -> FixedVarlenPlan:
         """Returns a plan that a captured graph can use, where the flash kernel is used.

@@ -18,7 +18,7 @@ from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.cache import roomy_cache
 from atomthink_plugin.inference.prefix_cache.reader import families, ids_of, shared_ids
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
-from atomthink_plugin.inference.slots.allocator import UNIT, PoolFullError
+from atomthink_plugin.inference.slots.allocator import UNIT, Extent, PoolFullError
 from atomthink_plugin.inference.slots.attention import AttentionPlan, PassThroughCache, slot_attention
 from atomthink_plugin.inference.slots.graph_capture import GraphMaker
 from atomthink_plugin.inference.slots.pass_graph import PassGraphs
@@ -27,6 +27,10 @@ from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, Run
 from atomthink_plugin.inference.slots.question_runs import QuestionRuns
 from atomthink_plugin.inference.slots.row import Chunk, Row
 from atomthink_plugin.inference.slots.transfers import sent
+
+_SMALL: Final = 2**20
+"""Bytes up to which a row gets a power of two of places: the extents of more rows then lie side by side, so that
+attention takes fewer calls."""
 
 _TOKENS: Final = 8192
 """New tokens of one forward pass at most, unless one prompt has more."""
@@ -159,7 +163,7 @@ class SlotReader:
             shared = self._shared(prompt, ids[:bound], held)
             count = len(shared)
             try:
-                own = self.pool.allocate(len(ids) - count + room)
+                own = self._place_for(len(ids) - count + room)
             except PoolFullError:
                 shared.release()
                 raise
@@ -182,7 +186,7 @@ class SlotReader:
         Raises:
             PoolFullError: The pool has no place for it now.
         """
-        twin = Row(row.shared.part(0, len(row.shared)), self.pool.allocate(row.length + room), row.length, row.shift)
+        twin = Row(row.shared.part(0, len(row.shared)), self._place_for(row.length + room), row.length, row.shift)
         self._pending.append((row.own.start, twin.own.start, row.length))
         return twin
 
@@ -293,6 +297,12 @@ class SlotReader:
             raise
         finally:
             self.tree.shrink()
+
+    def _place_for(self, tokens: int) -> Extent:
+        """Returns an extent for a row."""
+        if tokens * self.pool.shape.token_bytes <= _SMALL:
+            tokens = max(64, 1 << (tokens - 1).bit_length())
+        return self.pool.allocate(tokens)
 
     def _shared(self, prompt: Encoding, ids: tuple[int, ...], pieces: Sequence[Run]) -> Run:
         """Returns the run that a prompt's row shares with others: the question, if it is known to its end."""

@@ -68,7 +68,7 @@ def largest_difference(shape: PoolShape, groups: int) -> float:
         shown = (len(plan.places), one.heads * groups, one.key_width)
         # Larger queries than usual, so that a single key too many or too few shows.
         queries = (2 * torch.randn(shown, generator=random, device=one.device)).to(one.dtype)
-        dense = DensePlan(chunks, one.dtype, one.device)
+        dense = DensePlan(chunks, one)
         layer = (pool.keys[0], pool.values[0], one.key_width**-0.5)
         wanted = dense.attend(queries[: len(dense.places)], *layer)
         found = plan.attend(queries, *layer)[: len(wanted)]

@@ -66,7 +66,7 @@ def test_a_pass_attends_as_defined(pool: KvPool, shared: Any, rows: Any, new: li
     made = rows_of(pool, shared, rows)
     chunks = [Chunk(row, range(count)) for row, count in zip(made, new, strict=False)]
     queries = torch.randn(sum(len(chunk.ids) for chunk in chunks), 2 * groups, WIDTH)
-    plan, dense = VarlenPlan(chunks, pool.shape, groups), DensePlan(chunks, pool.shape.dtype, pool.shape.device)
+    plan, dense = VarlenPlan(chunks, pool.shape, groups), DensePlan(chunks, pool.shape)
     out = plan.attend(queries, pool.keys[0], pool.values[0], SCALE)
     assert plan.places.tolist() == dense.places.tolist()
     torch.testing.assert_close(out, expected(pool, chunks, queries), atol=1e-5, rtol=1e-4)
