@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Final
 
 UNIT: Final = 16
@@ -33,12 +33,14 @@ class Slab:
         start: Its first place in the pool.
         capacity: Tokens of each extent.
         count: Number of extents.
+        last: Whether it was taken from the end of the pool.
         free: Numbers of the free extents, a heap: the lowest is used first, so that those in use lie close together.
     """
 
     start: int
     capacity: int
     count: int
+    last: bool
     free: list[int] = field(default_factory=list)
 
 
@@ -81,17 +83,22 @@ class Allocator:
         self.size = size
         self.used = 0
         self._regions = [(0, size)] if size else []  # free, by start: (start, length)
-        self._slabs: dict[int, list[Slab]] = {}  # with free extents, by capacity
+        self._slabs: dict[tuple[int, bool], list[Slab]] = {}  # with free extents, by capacity and end
 
-    def allocate(self, tokens: int) -> Extent:
+    def allocate(self, tokens: int, last: bool = False) -> Extent:
         """Returns an extent of at least `tokens` places.
+
+        Args:
+            tokens: The number.
+            last: Whether to take it from the end of the pool. Extents of a short life lie there, so that those of a
+                long life between them do not keep their places from being used again.
 
         Raises:
             PoolFullError: There is no room.
         """
         capacity = capacity_of(tokens)
-        slabs = self._slabs.setdefault(capacity, [])
-        slab = min(slabs, key=lambda one: one.start, default=None) or self._cut(capacity)
+        slabs = self._slabs.setdefault((capacity, last), [])
+        slab = min(slabs, key=lambda one: one.start, default=None) or self._cut(capacity, last)
         slot = heappop(slab.free)
         if not slab.free:
             slabs.remove(slab)
@@ -106,10 +113,10 @@ class Allocator:
         slab = extent.slab
         self.used -= slab.capacity
         if not slab.free:
-            self._slabs[slab.capacity].append(slab)
+            self._slabs[slab.capacity, slab.last].append(slab)
         heappush(slab.free, extent.slot)
         if len(slab.free) == slab.count:
-            self._slabs[slab.capacity].remove(slab)
+            self._slabs[slab.capacity, slab.last].remove(slab)
             self._join(slab.start, slab.capacity * slab.count)
 
     def grow(self, size: int) -> None:
@@ -117,18 +124,21 @@ class Allocator:
         self._join(self.size, size - self.size)
         self.size = size
 
-    def _cut(self, capacity: int) -> Slab:
+    def _cut(self, capacity: int, last: bool) -> Slab:
         """Makes a slab of a free region: as many extents as a slab has, or as fit."""
         count = max(1, min(_SLOTS, _SLAB // capacity, self.size // (_SHARE * capacity)))
         while count:
-            for at, (start, length) in enumerate(self._regions):
-                if length >= count * capacity:
-                    rest = (start + count * capacity, length - count * capacity)
-                    self._regions[at : at + 1] = [rest] if rest[1] else []
-                    slab = Slab(start, capacity, count, list(range(count)))
-                    heapify(slab.free)
-                    self._slabs[capacity].append(slab)
-                    return slab
+            size = count * capacity
+            fits = [region for region in self._regions if region[1] >= size]
+            if fits:
+                start, length = fits[-1 if last else 0]
+                self._regions.remove((start, length))
+                begin = start + length - size if last else start
+                if length > size:
+                    insort(self._regions, (start if last else start + size, length - size))
+                slab = Slab(begin, capacity, count, last, list(range(count)))
+                self._slabs[capacity, last].append(slab)
+                return slab
             count //= 2
         raise PoolFullError(f"no room for {capacity} tokens in a pool of {self.size}")
 

@@ -302,7 +302,7 @@ class SlotReader:
         """Returns an extent for a row."""
         if tokens * self.pool.shape.token_bytes <= _SMALL:
             tokens = max(64, 1 << (tokens - 1).bit_length())
-        return self.pool.allocate(tokens)
+        return self.pool.allocate(tokens, last=True)
 
     def _shared(self, prompt: Encoding, ids: tuple[int, ...], pieces: Sequence[Run]) -> Run:
         """Returns the run that a prompt's row shares with others: the question, if it is known to its end."""
