@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -29,41 +30,67 @@ from benchmarks.family_models.build import architectures
 from benchmarks.provenance import provenance
 
 _IDLE: Final = 10
-"""A process that takes this many times the CPU time of its types in wall-clock time is ended."""
+"""A process that takes this many times its CPU time in wall-clock time for one type is ended."""
+
+_TOGETHER: Final = 20
+"""Types that one process measures, unless it ends before: to start one takes longer than to measure a type."""
 
 Record = dict[str, Any]
 
 
 def measured(types: Sequence[str], timeout: int, keep: Path | None) -> Iterator[tuple[str, Record]]:
-    """Yields the record of each type, measured in as few processes as possible."""
+    """Yields the record of each type as soon as it is there."""
     rest = list(types)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "records.jsonl"
-        while rest:
-            out.write_text("")
-            ended = _process(rest, out, timeout, keep)
-            for line in out.read_text().splitlines():
-                record = json.loads(line)
-                rest.remove(kind := record.pop("type"))
-                yield kind, record
-            if rest and ended:  # the first that is left ended the process
-                yield rest.pop(0), {"built": True, "outcome": "crashed", "reason": ended}
+    while rest:
+        process = Measurement(rest[:_TOGETHER], timeout, keep)
+        for record in process.records():
+            kind = record.pop("type")
+            rest.remove(kind)
+            yield kind, record
+        if process.fault:  # the first that is left ended the process
+            yield rest.pop(0), {"built": True, "outcome": "crashed", "reason": process.fault}
 
 
-def _process(types: Sequence[str], out: Path, timeout: int, keep: Path | None) -> str:
-    """Measures types in a process of their own; returns why it ended before the last, empty if it did not."""
-    command = [sys.executable, "-m", "benchmarks.family_models.measure", "--out", str(out), "--timeout", str(timeout)]
-    command += ["--keep", str(keep)] if keep is not None else []
-    try:
-        done = subprocess.run(
-            [*command, *types], timeout=_IDLE * timeout * len(types), capture_output=True, text=True, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return "no reply"
-    if done.returncode == 0:
-        return ""
-    lines = done.stderr.strip().splitlines() or [""]
-    return f"the process ended with {done.returncode} ({lines[-1][:200]})"
+class Measurement:
+    """A process that measures types.
+
+    Args:
+        types: The types.
+        timeout: CPU seconds of each.
+        keep: Folder that keeps the models, None to keep none.
+
+    Attributes:
+        fault: Why the process ended before the last type; empty while it runs, or if it did not.
+    """
+
+    def __init__(self, types: Sequence[str], timeout: int, keep: Path | None) -> None:
+        self.fault = ""
+        self._most = _IDLE * timeout
+        self._command = [sys.executable, "-m", "benchmarks.family_models.measure", "--timeout", str(timeout)]
+        self._command += ["--keep", str(keep)] if keep is not None else []
+        self._types = types
+
+    def records(self) -> Iterator[Record]:
+        """Starts the process and yields what it finds."""
+        with tempfile.TemporaryDirectory() as folder:
+            out, errors = Path(folder) / "records.jsonl", Path(folder) / "errors.txt"
+            out.touch()
+            with errors.open("w") as file:
+                process = subprocess.Popen([*self._command, "--out", str(out), *self._types], stdout=file, stderr=file)
+            read, since = 0, time.monotonic()
+            ended = False
+            while not ended:
+                ended = process.poll() is not None  # before the last look at the file
+                lines = out.read_text().splitlines()
+                yield from map(json.loads, lines[read:])
+                if len(lines) > read:
+                    read, since = len(lines), time.monotonic()
+                elif time.monotonic() - since > self._most:
+                    process.kill()
+                time.sleep(0 if ended else 1)
+            if process.returncode:
+                last = (errors.read_text().strip().splitlines() or [""])[-1]
+                self.fault = f"the process ended with {process.returncode} ({last[:200]})"
 
 
 class Results:
@@ -103,15 +130,13 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also measure types that the results file has")
     parser.add_argument("--timeout", type=int, default=120, help="CPU seconds of each type")
     parser.add_argument("--keep", type=Path, help="folder that keeps the models")
-    parser.add_argument("--together", type=int, default=10, help="types measured in one process")
     options = parser.parse_args()
     console, results = Console(), Results(options.json)
     types = options.only or list(architectures())
     todo = types if options.again else results.missing(types)
-    for start in range(0, len(todo), options.together):
-        for kind, record in measured(todo[start : start + options.together], options.timeout, options.keep):
-            results.add(kind, record)
-            console.print(f"{kind}: {record.get('outcome', 'not built')} {record.get('reason', '')}", soft_wrap=True)
+    for kind, record in measured(todo, options.timeout, options.keep):
+        results.add(kind, record)
+        console.print(f"{kind}: {record.get('outcome', 'not built')} {record.get('reason', '')}", soft_wrap=True)
 
 
 if __name__ == "__main__":

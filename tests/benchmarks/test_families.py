@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -171,16 +172,28 @@ class TestResults:
         (version,) = json.loads(file.read_text())["versions"].values()
         assert list(version["types"]) == ["aya_vision", "llava"]
 
-    def test_a_type_that_ends_its_process_does_not_end_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def process(types: Any, out: Path, timeout: int, keep: Path | None) -> str:
-            done = [*types[: types.index("fatal")]] if "fatal" in types else list(types)
-            out.write_text("".join(json.dumps({"type": kind, **record()}) + "\n" for kind in done))
-            return "killed" if "fatal" in types else ""
+    def test_a_type_that_ends_its_process_does_not_end_the_run(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = tmp_path / "measure.py"
+        script.write_text(
+            "import json, os, pathlib, sys\n"
+            "for kind in sys.argv[sys.argv.index('--out') + 2 :]:\n"
+            "    if kind == 'fatal':\n"
+            "        os.abort()\n"
+            "    with pathlib.Path(sys.argv[sys.argv.index('--out') + 1]).open('a') as out:\n"
+            "        out.write(json.dumps({'type': kind, 'built': True, 'outcome': 'slots'}) + '\\n')\n"
+        )
+        command = families.Measurement.__init__
 
-        monkeypatch.setattr(families, "_process", process)
+        def start(self: families.Measurement, types: Any, timeout: int, keep: Path | None) -> None:
+            command(self, types, timeout, keep)
+            self._command = [sys.executable, str(script)]
+
+        monkeypatch.setattr(families.Measurement, "__init__", start)
         found = dict(families.measured(["llava", "fatal", "qwen3_vl"], 1, None))
         assert {kind: one["outcome"] for kind, one in found.items()} == {
-            "llava": "forking",
+            "llava": "slots",
             "fatal": "crashed",
-            "qwen3_vl": "forking",
+            "qwen3_vl": "slots",
         }
