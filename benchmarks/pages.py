@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.tables import accuracy, cost, methods, quality, reports
+from benchmarks.tables import accuracy, cost, families, methods, quality, reports
 from benchmarks.tables.method_chart import methods_svg
 from benchmarks.tables.results import BENCHMARKS, ROOT, grid, load
 
@@ -49,6 +49,8 @@ TABLES: dict[str, Callable[[], str]] = {
         cost.prm_routes,
         cost.engine_overhead,
         cost.journal_cost,
+        families.families_summary,
+        families.families,
         quality.verdict_agreement,
         quality.label_quality,
         quality.omega_savings,

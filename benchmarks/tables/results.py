@@ -85,6 +85,12 @@ BENCHMARKS = {
         "python -m benchmarks.journal_cost --json benchmarks/results/journal_cost.json",
         "journal_cost.json",
     ),
+    "families": Benchmark(
+        "Which architectures of transformers run, and how?",
+        "families.md#how-many-run",
+        "python -m benchmarks.families --json benchmarks/results/families.json",
+        "families.json",
+    ),
     "verdict_agreement": Benchmark(
         "How often do verdicts without a judge agree with official ones?",
         "verdicts.md#agreement",
