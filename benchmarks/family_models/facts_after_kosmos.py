@@ -54,6 +54,7 @@ FACTS: dict[str, Facts] = {
         processor={"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
     ),
     "minimax_m3_vl": Facts(
+        config={"merged_hidden_size": 256},
         tokens={
             "image_token": "]<]image[>[",
             "video_token": "]<]video[>[",
