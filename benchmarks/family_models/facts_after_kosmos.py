@@ -199,6 +199,7 @@ FACTS: dict[str, Facts] = {
             "text_config.split_ngram_parts": 1,
         },
     ),
+    "shieldgemma2": Facts(classes={"processor": "ShieldGemma2Processor", "image": "Gemma3ImageProcessor"}),
     "smolvlm": Facts(
         image_processor={"size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 128}},
         processor={"image_seq_len": 4},
