@@ -72,7 +72,7 @@ def build(kind: str, facts: Facts, folder: Path) -> None:
     processor_class = _class(facts.classes.get("processor") or processing_auto.PROCESSOR_MAPPING_NAMES.get(kind))
     named = {**special_tokens(processor_class), **facts.tokens}
     tokens = {name: text for name, text in named.items() if text is not None}
-    default = AutoConfig.for_model(kind)
+    default = AutoConfig.for_model(kind, **facts.default)
     config = tiny_config(default, kind, facts, tokens)
     # The config names tokens that the processor does not, so that it extends `tokens`.
     words = small_tokenizer(tokens, **facts.tokenizer)

@@ -26,6 +26,7 @@ class Facts:
         config: Values of the tiny config by dotted names, such as `text_config.head_dim`. They are set after the
             default config was shrunk; `None` is a value as any other, `REMOVED` leaves the name out. A `Token` stands
             for its id, a `Part` for a whole part.
+        default: Arguments of the default config, for architectures that have none without.
         tokens: Special tokens of the tokenizer beside those that the processor's source names: name, then text; None
             for those that its source names and its tokenizer must not have.
         placeholder: Text of one image in a prompt.
@@ -43,6 +44,7 @@ class Facts:
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
+    default: Mapping[str, Any] = field(default_factory=dict)
     tokens: Mapping[str, str | None] = field(default_factory=dict)
     placeholder: str | None = None
     image_processor: Mapping[str, Any] = field(default_factory=dict)
