@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.family_models.facts import Facts, Token
+from benchmarks.family_models.facts import Config, Facts, Token
 
 _OMNI_TOKENS: Final = {
     "image_token": "<|IMAGE|>",
@@ -19,6 +19,12 @@ _OMNI_IDS: Final = {"vision_start_token_id": Token("<|vision_bos|>")}
 _OMNI_PLACEHOLDER: Final = "<|vision_bos|><|IMAGE|><|vision_eos|>"
 
 _QWEN_PLACEHOLDER: Final = "<|vision_start|><|image_pad|><|vision_end|>"
+
+
+def _two_layers(config: Config) -> None:
+    """Takes an image's features from the last two layers; the name of that setting depends on the release."""
+    config |= {name: [-1, -2] for name in ("vision_feature_layer", "vision_feature_layers") if name in config}
+
 
 FACTS: dict[str, Facts] = {
     "kosmos-2.5": Facts(
@@ -224,10 +230,9 @@ FACTS: dict[str, Facts] = {
         },
         image_processor={"size": {"height": 128, "width": 128}, "tile_size": 64, "max_patches": 4},
     ),
-    "vipllava": Facts(
-        config={"vision_feature_layer": [-1, -2]}, processor={"vision_feature_select_strategy": "default"}
-    ),
+    "vipllava": Facts(finish=_two_layers, processor={"vision_feature_select_strategy": "default"}),
     "vision-encoder-decoder": Facts(
+        default={"encoder": {"model_type": "vit"}, "decoder": {"model_type": "bert"}},
         classes={"processor": "TrOCRProcessor", "image": "ViTImageProcessor"},
         image_processor={"size": {"height": 64, "width": 64}},
     ),
