@@ -175,13 +175,17 @@ FACTS: dict[str, Facts] = {
         image_processor=_square(64),
         processor={"image_seq_length": 4},
     ),
-    "gemma4": Facts(config={"vision_config": Part("gemma4_vision")}),
+    "gemma4": Facts(
+        config={"vision_config": Part("gemma4_vision")},
+        image_processor={"max_soft_tokens": 70},
+    ),
     "gemma4_unified": Facts(
         config={
             "vision_config": Part("gemma4_unified_vision"),
             "vision_config.mm_embed_dim": 64,
             "vision_config.output_proj_dims": 64,
-        }
+        },
+        image_processor={"max_soft_tokens": 70},
     ),
     "git": Facts(placeholder=""),
     "glm4v_moe": Facts(classes={"image": "Glm4vImageProcessor", "video": "Glm4vVideoProcessor"}),
