@@ -440,7 +440,9 @@ class Encoder(ChatText):
 
     def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
         """Calls the processor."""
-        wanted: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": not self.has_bos(text)}
+        wanted: dict[str, Any] = {"return_tensors": "pt"}
+        if self.has_bos(text):  # the default is the processor's: Idefics' writes the first token itself
+            wanted["add_special_tokens"] = False
         given = {name: value for name, value in wanted.items() if self._taken is None or name in self._taken}
         try:
             return self._call(text, [pictures] if pictures else None, given)

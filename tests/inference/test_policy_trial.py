@@ -312,6 +312,19 @@ def test_lists_with_one_entry_per_image_reach_the_model_in_the_order_of_the_rows
     assert encoder.encode(Direct().render(Path(QUESTIONS[2]))).structure != rows[0].structure
 
 
+def test_a_processor_that_writes_the_first_token_itself_writes_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begins(real: Any, named: dict[str, Any]) -> Any:
+        return real(**{"add_special_tokens": False, **named, "text": [f"<s>{named['text'][0]}"]})
+
+    checkpoint = load_multimodal(str(folder(llava)), device="cpu")
+    process_differently(monkeypatch, begins)
+    checkpoint.tokenizer.add_bos_token = True
+    for asked in QUESTIONS:
+        ids = Encoder(checkpoint).encode(Direct().render(Path(asked))).tokens["input_ids"][0].tolist()
+        assert ids[0] == 0
+        assert ids.count(0) == 1
+
+
 def test_a_processor_that_writes_one_image_for_two_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def first_only(real: Any, named: dict[str, Any]) -> Any:
         (text,), (images,) = named["text"], named["images"]
