@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from annotated_types import Gt, Le
@@ -85,8 +86,7 @@ class VllmPolicy:
         self._image_id: int | None = getattr(preprocessor.processor, "image_token_id", None)
         self._stop_tokens = StopTokens(preprocessor.tokenizer)
         self._chats: OrderedDict[str, list[int]] = OrderedDict()
-        self._digest = PerImage(_digest)
-        self._prepared = PerImage(lambda image: fitted(to_rgb(image), engine.most_pixels))
+        self._picture = PerImage(partial(_picture, most=engine.most_pixels))
 
     async def propose(self, prompt: Prompt, n: int, sampling: Sampling) -> Proposal:
         """Samples `n` replies to `prompt`.
@@ -156,10 +156,10 @@ class VllmPolicy:
 
         text = self._text.chat(prompt.messages)
         encoded = TokensPrompt(prompt_token_ids=[*self._chat_ids(text), *self._text.pieces(prompt.begun)])
-        images = prompt.images
-        if images:
-            encoded["multi_modal_data"] = {"image": [self._prepared(image) for image in images]}
-            encoded["multi_modal_uuids"] = {"image": [self._digest(image) for image in images]}
+        pictures = [self._picture(image) for image in prompt.images]
+        if pictures:
+            encoded["multi_modal_data"] = {"image": [picture for picture, _ in pictures]}
+            encoded["multi_modal_uuids"] = {"image": [digest for _, digest in pictures]}
         return encoded
 
     def _chat_ids(self, text: str) -> list[int]:
@@ -300,6 +300,8 @@ def _longer(prompt: TokensPrompt, ids: Sequence[int]) -> TokensPrompt:
     return longer
 
 
-def _digest(image: Image) -> str:
-    picture = to_rgb(image)
-    return hashlib.blake2b(repr(picture.size).encode() + picture.tobytes(), digest_size=16).hexdigest()
+def _picture(image: Image, most: int | None) -> tuple[Image, str]:
+    """Returns an image as vLLM gets it, of `most` pixels at most, and a digest of it."""
+    picture = fitted(to_rgb(image), most)
+    digest = hashlib.blake2b(repr(picture.size).encode() + picture.tobytes(), digest_size=16)
+    return picture, digest.hexdigest()

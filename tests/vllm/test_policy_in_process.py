@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -30,6 +31,7 @@ from atomthink_plugin.formats.direct import Direct
 from atomthink_plugin.formats.mini import Mini
 from atomthink_plugin.inference.checkpoints import load_multimodal
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
+from atomthink_plugin.model_adapters.vllm_engine import _check_runner
 from atomthink_plugin.model_adapters.vllm_policy import VllmPolicy, vllm_policy, vllm_seed
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.event_loop import run
@@ -244,6 +246,17 @@ def test_a_question_may_have_two_images(policy: VllmPolicy) -> None:
     other, third = Image.new("RGB", (112, 112), "red"), Image.new("RGB", (112, 112), "blue")
     two = Question("two", (Message("user", (other, third, "What is larger?")),))
     assert propose(policy, Path(two), 1, Sampling(max_tokens=8)).usage.images == 2
+
+
+@pytest.mark.parametrize(("on_cpu", "v2", "warns"), [(False, False, True), (False, True, False), (True, False, False)])
+def test_the_runner_that_draws_seeded_samples_one_by_one_is_warned_about(
+    on_cpu: bool, v2: bool, warns: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from vllm.platforms import current_platform
+
+    monkeypatch.setattr(type(current_platform), "is_cpu", lambda self: on_cpu)
+    _check_runner(SimpleNamespace(use_v2_model_runner=v2))  # type: ignore[arg-type]
+    assert ("VLLM_USE_V2_MODEL_RUNNER" in caplog.text) == warns
 
 
 def test_an_engine_argument_that_vllm_does_not_know_is_refused(policy_folder: FilePath) -> None:
