@@ -186,7 +186,8 @@ class SlotReader:
         Raises:
             PoolFullError: The pool has no place for it now.
         """
-        twin = Row(row.shared.part(0, len(row.shared)), self._place_for(row.length + room), row.length, row.shift)
+        own = self._place_for(row.length + room)  # before the shared tokens have one more user
+        twin = Row(row.shared.part(0, len(row.shared)), own, row.length, row.shift)
         self._pending.append((row.own.start, twin.own.start, row.length))
         return twin
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ STEPS = st.lists(st.one_of(st.integers(1, 900), st.integers(-30, -1)), max_size=
 
 def overlaps(extents: Sequence[Extent]) -> bool:
     ordered = sorted(extents, key=lambda one: one.start)
-    return any(one.start + one.capacity > later.start for one, later in zip(ordered, ordered[1:], strict=False))
+    return any(one.start + one.capacity > later.start for one, later in pairwise(ordered))
 
 
 @given(STEPS)
