@@ -75,8 +75,7 @@ class Engine:
     def __init__(self, build: Any, rows: int = 64, size: int | None = None, kept: int = 2**30) -> None:
         checkpoint = loaded(build)
         self.reader = SlotReader(checkpoint, kept, size)
-        runner = DecodeRunner(checkpoint.model, self.reader, compiles=False)
-        self.admission = Admission(checkpoint, self.reader, runner, RowLimit(rows))
+        self.admission = Admission(checkpoint, self.reader, DecodeRunner(self.reader), RowLimit(rows))
         self.done: dict[Generation, GenerationOutput | Exception] = {}
         self.most = 0
 
