@@ -14,6 +14,7 @@ _HOW: Final = frozenset(
         "batch_size",
         "device",
         "cache_gib",
+        "gpu_memory",
         "base_url",
         "connections",
         "data_parallel_size",

@@ -15,6 +15,7 @@ from atomthink_plugin.api import Message
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoints import Checkpoint, load_remote_multimodal, own_code
 from atomthink_plugin.inference.encoding import Encoder, Encoding, turn_of
+from atomthink_plugin.inference.gpu_memory import GpuMemory, with_share
 from atomthink_plugin.inference.message_parts import joined
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
@@ -74,6 +75,7 @@ def emova_policy(
     device: str = "auto",
     batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
+    gpu_memory: GpuMemory = None,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
 ) -> TransformersPolicy:
@@ -85,11 +87,13 @@ def emova_policy(
         dtype: `auto` (the checkpoint's own precision on an accelerator, float32 on a CPU), `float32`, `bfloat16` or
             `float16`.
         device: `auto` (CUDA, else MPS, else CPU) or a device of torch, such as `cuda:1`.
-        batch_size: Maximum rows of one forward pass. `auto`: what the GPU's free memory is expected to hold, 128 at
-            most. On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
+        batch_size: Maximum rows of one forward pass. `auto`: what the GPU's memory is expected to hold, 384 at most.
+            On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB. Images and prompts are prefilled once and shared by all samples,
             beams and later steps. 0 disables the cache. A model whose cache cannot be forked prefills every prompt in
             full and logs a warning.
+        gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
         attn_implementation: Attention kernel by the names of transformers: `sdpa`, `flash_attention_2`, `eager`, ... By
             default transformers chooses.
         trust_remote_code: Whether to run Python code that comes with the checkpoint. EMOVA needs it.
@@ -105,6 +109,7 @@ def emova_policy(
         trust_remote_code=trust_remote_code,
         attn_implementation=attn_implementation,
     )
+    checkpoint = with_share(checkpoint, gpu_memory, "gpu_memory")
     with own_code(checkpoint.model.config, f"pretrained={pretrained!r}"):
         encoder = ConversationEncoder(checkpoint)
         policy = TransformersPolicy(checkpoint, batch_size=batch_size, cache_gib=cache_gib, encoder=encoder)

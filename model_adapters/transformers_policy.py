@@ -21,6 +21,7 @@ from atomthink_plugin.inference.embedding import mean_states
 from atomthink_plugin.inference.encoding import Encoder, Encoding, group
 from atomthink_plugin.inference.forking import ForkingDecoder
 from atomthink_plugin.inference.forward_passes import forward_passes
+from atomthink_plugin.inference.gpu_memory import GpuMemory, row_limit, with_share
 from atomthink_plugin.inference.model_calls import CannotForkError, layer_kinds
 from atomthink_plugin.inference.phases import PhaseClock, phase
 from atomthink_plugin.inference.policy_trial import Trial, first_fault, trials
@@ -84,7 +85,9 @@ class TransformersPolicy:
         if cache_gib > 0:
             self.decoding = "slots"
             try:
-                self._decoder = SlotScheduler(checkpoint, self._kept, self._limit, clock=self.clock)
+                self._decoder = SlotScheduler(
+                    checkpoint, self._kept, row_limit(batch_size, checkpoint, cache_gib), clock=self.clock
+                )
             except CannotForkError as error:
                 self._fall_back("slots", str(error))
         self._batcher: MicroBatcher[GenerationRequest, GenerationOutput] = MicroBatcher(self._generate, self._limit)
@@ -248,6 +251,7 @@ def transformers_policy(
     device: str = "auto",
     batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
+    gpu_memory: GpuMemory = None,
     chat_template: str | None = None,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
@@ -260,11 +264,13 @@ def transformers_policy(
         dtype: `auto` (the checkpoint's own precision on an accelerator, float32 on a CPU), `float32`, `bfloat16` or
             `float16`.
         device: `auto` (CUDA, else MPS, else CPU) or a device of torch, such as `cuda:1`.
-        batch_size: Maximum rows of one forward pass. `auto`: what the GPU's free memory is expected to hold, 128 at
-            most. On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
+        batch_size: Maximum rows of one forward pass. `auto`: what the GPU's memory is expected to hold, 384 at most.
+            On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB. Images and prompts are prefilled once and shared by all samples,
             beams and later steps. 0 disables the cache. A model that does not allow it prefills every prompt in full,
             and a warning says so.
+        gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
         chat_template: File with a Jinja chat template, for checkpoints without one.
         attn_implementation: Attention kernel by the names of transformers: `sdpa`, `flash_attention_2`, `eager`, ... By
             default transformers chooses.
@@ -282,6 +288,7 @@ def transformers_policy(
         chat_template=chat_template,
         attn_implementation=attn_implementation,
     )
+    checkpoint = with_share(checkpoint, gpu_memory, "gpu_memory")
     return checked_policy(checkpoint, pretrained, batch_size, cache_gib)
 
 

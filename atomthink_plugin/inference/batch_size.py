@@ -32,7 +32,7 @@ _TOKENS: Final = 1024
 _COPIES: Final = 2
 """Copies of a row's keys and values at the peak of memory use: when unfinished rows are selected."""
 
-_PER_WORD: Final = 64
+PER_WORD: Final = 64
 """Bytes per row and word of the vocabulary: logits in float32, noise in int64, their intermediate results."""
 
 
@@ -88,7 +88,7 @@ def row_bytes(config: Any, itemsize: int) -> int:
         itemsize: Bytes of one number in its precision.
     """
     text = config.get_text_config()
-    return _COPIES * _TOKENS * token_bytes(config, itemsize) + _PER_WORD * int(text.vocab_size)
+    return _COPIES * _TOKENS * token_bytes(config, itemsize) + PER_WORD * int(text.vocab_size)
 
 
 def token_bytes(config: Any, itemsize: int) -> int:

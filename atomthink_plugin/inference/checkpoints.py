@@ -64,6 +64,7 @@ class Checkpoint:
         processor: Its processor; None for text-only models.
         identity: Name, revision or, for a local folder, a digest of its files, and the precision it runs in: part of
             the journal's key.
+        gpu_memory: Share of its GPU's memory that it may use; None for what is free when it is first used.
         lock: Held during a forward pass: some architectures keep state (Qwen2.5-VL's rope deltas) between calls.
     """
 
@@ -71,6 +72,7 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerBase
     processor: ProcessorMixin | None
     identity: str
+    gpu_memory: float | None = None
     lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @property

@@ -156,6 +156,7 @@ class SlotScheduler:
         """Runs steps until nothing is left."""
         while self._take():
             with forward_passes(self._checkpoint), self._clock.active():
+                self._reader.serve()
                 ended = self._admission.turn()
             self._hand_back(ended)
 

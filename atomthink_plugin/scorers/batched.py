@@ -167,6 +167,8 @@ class BatchedScorer(ABC):
         """Scores readings in as few forward passes as their shapes allow; results in their order."""
         verdicts: dict[int, Verdict] = {}
         with forward_passes(self._checkpoint), self.clock.active():
+            if isinstance(self._reader, SlotReader):
+                self._reader.serve()
             for indices in group([reading.encoding for reading in readings]):
                 batch = self._forward([readings[index] for index in indices])
                 verdicts.update(zip(indices, batch, strict=True))

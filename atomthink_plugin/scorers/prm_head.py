@@ -24,6 +24,7 @@ from atomthink_plugin.inference.encoding import (
     text_encoding,
     tokenise_pieces,
 )
+from atomthink_plugin.inference.gpu_memory import GpuMemory, with_share
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
 from atomthink_plugin.scorers.detect import SEPARATOR_TOKEN, PrmSettings, prm_settings
@@ -118,6 +119,7 @@ def prm_head(
     device: str = "auto",
     batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
+    gpu_memory: GpuMemory = None,
     trust_remote_code: bool = False,
 ) -> HeadPrm:
     """Loads a token classifier that is read at a separator after each step, such as Qwen2.5-Math-PRM.
@@ -139,6 +141,8 @@ def prm_head(
             most. On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB, which keeps the question and earlier steps between batches. 0
             disables it.
+        gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
         trust_remote_code: Whether to run Python code that comes with the checkpoint. Qwen2.5-Math-PRM needs it.
 
     Raises:
@@ -166,6 +170,7 @@ def prm_head(
         raise AtomThinkError(f"prm={prm!r} has no chat template: add chat_template.jinja to its folder")
     else:
         layout = Conversation(checkpoint.tokenizer, separator_id)
+    checkpoint = with_share(checkpoint, gpu_memory, "prm_gpu_memory")
     scorer = HeadPrm(checkpoint, layout, batch_size=batch_size, cache_gib=cache_gib)
     scorer.check()
     return scorer

@@ -19,6 +19,7 @@ from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids, load_multimodal
 from atomthink_plugin.inference.encoding import Encoder
+from atomthink_plugin.inference.gpu_memory import GpuMemory, with_share
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading
 from atomthink_plugin.scorers.chat_layout import prompt_and_reply
@@ -84,6 +85,7 @@ def prm_likelihood(
     device: str = "auto",
     batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
+    gpu_memory: GpuMemory = None,
     trust_remote_code: bool = False,
 ) -> LikelihoodPrm:
     """Loads a model that scores a step by the calibrated likelihood of its tokens.
@@ -105,6 +107,8 @@ def prm_likelihood(
             most. On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB, which keeps the question and earlier steps between batches. 0
             disables it.
+        gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
         trust_remote_code: Whether to run Python code that comes with the checkpoint.
 
     Raises:
@@ -128,6 +132,7 @@ def prm_likelihood(
         trust_remote_code=trust_remote_code,
         argument="prm",
     )
+    checkpoint = with_share(checkpoint, gpu_memory, "prm_gpu_memory")
     scorer = LikelihoodPrm(
         checkpoint,
         format_named(settings.format),

@@ -8,6 +8,7 @@ from pydantic import NonNegativeFloat
 from atomthink_plugin.api import AtomThinkError, Path
 from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoints import Checkpoint
+from atomthink_plugin.inference.gpu_memory import GpuMemory, with_share
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading
 from atomthink_plugin.scorers.prm_profile import Profile
@@ -85,6 +86,7 @@ def prm_profiled(
     device: str = "auto",
     batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
+    gpu_memory: GpuMemory = None,
     trust_remote_code: bool = False,
 ) -> ProfiledPrm:
     """Loads a published PRM, such as `Qwen/Qwen2.5-Math-PRM-7B`, and reads it as its profile says.
@@ -101,6 +103,8 @@ def prm_profiled(
             most. On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB, which keeps the question and earlier steps between batches. 0
             disables it.
+        gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
         trust_remote_code: Whether to run Python code that comes with the checkpoint. Qwen2.5-Math-PRM needs it.
 
     Raises:
@@ -116,6 +120,7 @@ def prm_profiled(
         trust_remote_code=trust_remote_code,
         argument="prm",
     )
+    checkpoint = with_share(checkpoint, gpu_memory, "prm_gpu_memory")
     scorer = ProfiledPrm(checkpoint, found.name, found.digest, content, batch_size=batch_size, cache_gib=cache_gib)
     scorer.check()
     return scorer

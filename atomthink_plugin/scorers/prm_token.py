@@ -28,6 +28,7 @@ from atomthink_plugin.inference.encoding import (
     text_encoding,
     tokenise_pieces,
 )
+from atomthink_plugin.inference.gpu_memory import GpuMemory, with_share
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.prefix_cache.tree import common
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
@@ -153,6 +154,7 @@ def prm_token(
     device: str = "auto",
     batch_size: BatchSize = "auto",
     cache_gib: NonNegativeFloat = CACHE_GIB,
+    gpu_memory: GpuMemory = None,
     trust_remote_code: bool = False,
 ) -> TokenPrm:
     """Loads a language model that is read at a tag after each step, such as AtomThinkPRM.
@@ -178,6 +180,8 @@ def prm_token(
             most. On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB, which keeps the question and earlier steps between batches. 0
             disables it.
+        gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
         trust_remote_code: Whether to run Python code that comes with the checkpoint.
 
     Raises:
@@ -205,6 +209,7 @@ def prm_token(
     layout: Layout = TextLayout(checkpoint.tokenizer, tag, tag_id)
     if chat:
         layout = ChatLayout(Encoder(checkpoint), format_named(settings.format), tag_id)
+    checkpoint = with_share(checkpoint, gpu_memory, "prm_gpu_memory")
     scorer = TokenPrm(checkpoint, layout, good_id, bad_id, batch_size=batch_size, cache_gib=cache_gib)
     scorer.check()
     return scorer

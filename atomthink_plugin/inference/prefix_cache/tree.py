@@ -98,7 +98,7 @@ class PrefixTree(Generic[States]):
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._roots: dict[str, PrefixNode[States]] = {}
         self._images: dict[str, tuple[int, Static]] = {}
         self._clock = 0
@@ -175,7 +175,7 @@ class PrefixTree(Generic[States]):
         Args:
             limit: Bytes, if fewer than the tree's own limit are wanted this time.
         """
-        limit = self._limit if limit is None else limit
+        limit = self.limit if limit is None else limit
         if self.size <= limit:
             return
         leaves = [(leaf.used, id(leaf), leaf) for root in self._roots.values() for leaf in _leaves(root)]

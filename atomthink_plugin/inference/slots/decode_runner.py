@@ -73,7 +73,8 @@ class DecodeRunner:
     def __init__(self, reader: SlotReader) -> None:
         self.graphs: dict[tuple[int, DecodeKind], DecodeGraph] = {}
         self._reader = reader
-        self._bound: tuple[int, ...] = ()
+        self._keys: torch.Tensor | None = None
+        self._marks: torch.Tensor | None = None
 
     def start(self, state: DecodeState, rows: Sequence[Row]) -> DecodeSteps:
         """Returns the steps of rows that have read all their tokens but the last.
@@ -93,10 +94,9 @@ class DecodeRunner:
 
     def _graph(self, state: DecodeState, bucket: int) -> DecodeGraph:
         """Returns a graph for these rows. Graphs hold addresses: none outlives the tensors that it was made with."""
-        bound = (self._reader.pool.keys.data_ptr(), self._reader.pool.values.data_ptr(), state.marks.data_ptr())
-        if bound != self._bound:
+        if self._reader.pool.keys is not self._keys or state.marks is not self._marks:
             self.graphs.clear()
-            self._bound = bound
+            self._keys, self._marks = self._reader.pool.keys, state.marks
         key = (bucket, state.kind)
         if key not in self.graphs:
             self.graphs[key] = DecodeGraph(self._reader, bucket)

@@ -87,7 +87,7 @@ class PassGraphs:
     def __init__(self, forward: ForwardPass, maker: GraphMaker) -> None:
         self._forward, self._maker = forward, maker
         self._graphs: dict[int, PassGraph] = {}
-        self._bound: tuple[int, int] | None = None
+        self._keys: torch.Tensor | None = None
 
     def find(self, tokens: int, plans: Plans, pool: KvPool) -> PassGraph | None:
         """Returns a graph for so many tokens, None where there is none. Graphs end when the pool moves.
@@ -100,10 +100,9 @@ class PassGraphs:
         size = bucket_of(tokens)
         if self._maker.failed or size is None or not plans.varlen:
             return None
-        bound = (pool.keys.data_ptr(), pool.values.data_ptr())
-        if bound != self._bound:
+        if pool.keys is not self._keys:
             self._graphs.clear()
-            self._bound = bound
+            self._keys = pool.keys
         if size not in self._graphs:
             self._graphs[size] = PassGraph(self._forward, plans, pool, size, self._maker)
         return self._graphs[size]

@@ -12,6 +12,7 @@ import torch
 
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoding, collate, group
+from atomthink_plugin.inference.gpu_memory import pool_tokens
 from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls, layer_kinds
 from atomthink_plugin.inference.phases import forward_pass, phase
@@ -82,10 +83,21 @@ class SlotReader:
         self._plans: Plans | None = None
         self.maker = maker or GraphMaker(checkpoint.model)
         self._graphs = PassGraphs(self.forward, self.maker)
+        self._serves = False
         if kinds := layer_kinds(self._text) - {"full_attention"}:
             raise CannotForkError(f"it has layers of type {', '.join(sorted(kinds))}")
         if getattr(self._text, "cross_attention_layers", None):
             raise CannotForkError("it has layers that see the images alone")
+
+    def serve(self) -> None:
+        """Ends the trial of a model: on a GPU the pool has a planned size from now on, and what was read is forgotten.
+
+        All models of the run are loaded by then.
+        """
+        if not self._serves and self._checkpoint.device.type == "cuda":
+            self.forget()
+            self._pool = self._plans = None
+            self._serves = True
 
     @property
     def pool(self) -> KvPool:
@@ -404,9 +416,12 @@ class SlotReader:
             keys.shape[1] != values.shape[1]
         ):
             raise CannotForkError("its layers keep states of different shapes")
-        pool = KvPool(
-            PoolShape(len(layers), keys.shape[1], keys.shape[3], values.shape[3], keys.dtype, keys.device), self.size
-        )
+        shape = PoolShape(len(layers), keys.shape[1], keys.shape[3], values.shape[3], keys.dtype, keys.device)
+        if self._serves and self.size is None:
+            self.size = pool_tokens(self._checkpoint, shape.token_bytes)
+            if self.size is not None:
+                self.tree.limit = self.size * shape.token_bytes  # what no row needs is kept for later prompts
+        pool = KvPool(shape, self.size)
         pool.evict = self._evict
         self._plans = Plans(pool.shape, getattr(self._text, "num_attention_heads", None))
         return pool
