@@ -19,8 +19,11 @@ from PIL.Image import Image
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Path, Prompt, Question, Sampling, Step, Usage
 from atomthink_plugin.formats.continuation import Continue
+from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoder, Encoding, text_encoding
+from atomthink_plugin.inference.phases import PhaseClock
+from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.model_adapters.transformers_policy import TransformersPolicy
 from atomthink_plugin.scorers.batched import BatchedScorer
@@ -174,10 +177,23 @@ class Ours:
     """The plugin's policy and PRM."""
 
     def __init__(self, setting: Setting) -> None:
-        self._sampling, self._lengths = setting.sampling, setting.lengths
-        self._policy = TransformersPolicy(setting.policy, batch_size=128, cache_gib=CACHE_GIB)
+        self.lengths = setting.lengths
+        self._sampling = setting.sampling
+        rows: BatchSize = 128 if setting.policy.device.type == "cpu" else "auto"
+        self._policy = TransformersPolicy(setting.policy, batch_size=rows, cache_gib=CACHE_GIB)
         self._prm = setting.scorer(setting.prm)
         self._encoder = Encoder(setting.policy)
+
+    @property
+    def clocks(self) -> dict[str, PhaseClock]:
+        """Returns what measures the phases of both models."""
+        return {"policy": self._policy.clock, "prm": self._prm.clock}
+
+    @property
+    def readers(self) -> dict[str, SlotReader]:
+        """Returns the readers of the models that run on the slots engine."""
+        found = {"policy": getattr(self._policy._decoder, "_reader", None), "prm": self._prm._reader}
+        return {name: reader for name, reader in found.items() if isinstance(reader, SlotReader)}
 
     @property
     def rows(self) -> int:
@@ -185,10 +201,10 @@ class Ours:
         return self._policy.max_rows
 
     async def propose(self, path: Path, n: int) -> tuple[list[Step], Usage]:
-        if self._lengths is None:
+        if self.lengths is None:
             proposal = await self._policy.propose(prompt_of(path), n, self._sampling_of(path))
             return stripped(proposal.steps), proposal.usage
-        draws = [self._alone(path, index, self._lengths) for index in range(n)]
+        draws = [self._alone(path, index, self.lengths) for index in range(n)]
         proposals = await asyncio.gather(*(self._policy.propose(prompt_of(path), 1, draw) for draw in draws))
         return stripped([step for one in proposals for step in one.steps]), sum(
             (one.usage for one in proposals), Usage()

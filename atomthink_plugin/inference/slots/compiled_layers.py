@@ -25,12 +25,16 @@ _VARIANTS: Final = 64
 class LayerCompiler:
     """Compiles a model's decoder layers, unless that fails or changes its logits by more than rounding does.
 
+    Attributes:
+        used: Whether the layers were compiled.
+
     Args:
         model: The model.
         compiles: Whether to compile at all.
     """
 
     def __init__(self, model: PreTrainedModel, compiles: bool) -> None:
+        self.used = False
         self._layers: list[Any] = []
         if compiles:
             self._layers = list(getattr(model.get_decoder(), "layers", None) or ())
@@ -51,6 +55,7 @@ class LayerCompiler:
             fault = "" if off < _NEAR else f"that changes the logits by {off:.0%}"
         except Exception as error:
             fault = f"{type(error).__name__}: {first_line(error)}"
+        self.used = not fault
         if not fault:
             return _compiled(self._layers)
         log.warning("decoder layers are not compiled: %s", fault)
