@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, Final
 
 import torch
@@ -63,6 +64,11 @@ class LayerCompiler:
         return nullcontext()
 
 
+@cache
+def _opaque_attention() -> Any:
+    return torch.compiler.disable(attention.attend)
+
+
 @contextmanager
 def _compiled(layers: list[Any]) -> Iterator[None]:
     """Lets layers run as compiled code, which later contexts use again.
@@ -72,7 +78,7 @@ def _compiled(layers: list[Any]) -> Iterator[None]:
     """
     for layer in layers:
         layer.compile()
-    AttentionInterface.register(attention.NAME, torch.compiler.disable(attention.attend))
+    AttentionInterface.register(attention.NAME, _opaque_attention())
     try:
         with torch._dynamo.config.patch(recompile_limit=_VARIANTS):  # type: ignore[no-untyped-call]
             yield

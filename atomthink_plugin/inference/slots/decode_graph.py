@@ -8,7 +8,7 @@ import torch
 
 from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.slots.decode_step import DecodeState, decode_step, results_of
-from atomthink_plugin.inference.slots.graph_capture import GraphError
+from atomthink_plugin.inference.slots.graph_capture import RECORDING, GraphError
 from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.slots.row import Chunk, Row
 from atomthink_plugin.inference.slots.transfers import Fetched, sent
@@ -78,7 +78,7 @@ class DecodeGraph:
             for tensor, before in kept:
                 tensor.copy_(before)
 
-        with self._maker.layers.context(lambda: self._forward(state.ids, state.positions)):
+        with RECORDING, self._maker.layers.context(lambda: self._forward(state.ids, state.positions)):
             self._step(state)
             wanted = state.ids.clone()
             restore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -22,6 +23,10 @@ Capture = Callable[[Callable[[], None], Callable[[], None]], Callable[[], None]]
 
 BUCKETS: Final = (8, 16, 32, 64, 96, 128, 192, 256, 384)
 """Tokens of captured forward passes. Those not in use cost next to nothing while reading the weights takes longest."""
+
+RECORDING: Final = threading.RLock()
+"""Held from a trial to the end of its capture: torch's allocator allows one capture at a time, and compiled layers
+change transformers' table of attention functions."""
 
 _WARM: Final = 2
 """Runs before a capture: kernels are chosen and loaded in them."""

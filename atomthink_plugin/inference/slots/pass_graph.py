@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 
 from atomthink_plugin.inference.slots.attention import AttentionPlan
-from atomthink_plugin.inference.slots.graph_capture import GraphError, GraphMaker, bucket_of
+from atomthink_plugin.inference.slots.graph_capture import RECORDING, GraphError, GraphMaker, bucket_of
 from atomthink_plugin.inference.slots.plans import Plans
 from atomthink_plugin.inference.slots.pool import KvPool
 from atomthink_plugin.inference.slots.row import Chunk
@@ -60,7 +60,7 @@ class PassGraph:
 
     def _recorded(self) -> Callable[[], None]:
         """Returns what runs the captured pass, after a trial with what is loaded."""
-        with self._maker.layers.context(self._run):
+        with RECORDING, self._maker.layers.context(self._run):
             expected = self._run()
             replay = self._maker.capture(self._work, lambda: None)
         replay()

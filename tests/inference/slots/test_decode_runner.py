@@ -108,10 +108,15 @@ def test_steps_run_without_graphs_if_a_capture_fails_or_does_something_else(
 def test_equal_layers_are_compiled_once_and_only_for_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     counter, compiling = CompileCounter(), torch.compile
     monkeypatch.setattr(torch, "compile", lambda *given, **named: compiling(*given, **named, backend=counter))
+    monkeypatch.setattr("atomthink_plugin.inference.slots.graph_capture.BUCKETS", (2, 4, 8))
     made, starter = graphed(qwen, compiles=True)
+    starter.start(*made.take([0, 1], made.state))
+    assert 0 < counter.frame_count < 3 * len(loaded(qwen).model.get_decoder().layers)
+    starter.start(*made.take([0, 1, 2], made.state))
+    frames = counter.frame_count  # the second number of rows, from which on the code is for any number
     batch = starter.start(made.state, made.rows)
-    frames = counter.frame_count
-    assert 0 < frames < 3 * len(loaded(qwen).model.get_decoder().layers)
+    assert len(starter.graphs) == 3
+    assert counter.frame_count == frames
     assert tokens_of(batch, 2) == eager(qwen, [0, 1, 2, 3, 4], 2)
     assert counter.frame_count == frames
     assert all(layer._compiled_call_impl is None for layer in loaded(qwen).model.get_decoder().layers)
