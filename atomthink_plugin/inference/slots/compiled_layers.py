@@ -36,9 +36,7 @@ class LayerCompiler:
 
     def __init__(self, model: PreTrainedModel, compiles: bool) -> None:
         self.used = False
-        self._layers: list[Any] = []
-        if compiles:
-            self._layers = list(getattr(model.get_decoder(), "layers", None) or ())
+        self._model, self._compiles = model, compiles
 
     def context(self, logits: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
         """Returns a context in which the layers run as compiled code, or as they are if they cannot be compiled.
@@ -46,11 +44,12 @@ class LayerCompiler:
         Args:
             logits: A forward pass over as many tokens as will be read inside.
         """
-        if not self._layers:
+        if not self._compiles:
             return nullcontext()
         plain = logits().float()
         try:
-            with _compiled(self._layers):
+            layers = list(self._model.get_decoder().layers)
+            with _compiled(layers):
                 difference = logits().float() - plain
             off = float(difference.norm() / (plain - plain.mean()).norm())
             fault = "" if off < _NEAR else f"that changes the logits by {off:.0%}"
@@ -58,9 +57,9 @@ class LayerCompiler:
             fault = f"{type(error).__name__}: {first_line(error)}"
         self.used = not fault
         if not fault:
-            return _compiled(self._layers)
+            return _compiled(layers)
         log.warning("decoder layers are not compiled: %s", fault)
-        self._layers = []
+        self._compiles = False
         return nullcontext()
 
 
