@@ -19,7 +19,6 @@ from PIL.Image import Image
 from atomthink_plugin.answers import final_answer
 from atomthink_plugin.api import Path, Prompt, Question, Sampling, Step, Usage
 from atomthink_plugin.formats.continuation import Continue
-from atomthink_plugin.inference.batch_size import BatchSize
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.encoding import Encoder, Encoding, text_encoding
 from atomthink_plugin.inference.phases import PhaseClock
@@ -90,13 +89,13 @@ class SeeingJudge(TagJudge):
 
 
 def embedded(checkpoint: Checkpoint) -> BatchedScorer:
-    return prm_token(str(WEIGHTS / "prm"), device=str(checkpoint.device), batch_size=128)
+    return prm_token(str(WEIGHTS / "prm"), device=str(checkpoint.device))
 
 
 def tagged(checkpoint: Checkpoint) -> TokenPrm:
     tag, good, bad = (str(sign) for sign in (PUBLISHED.tag, PUBLISHED.good, PUBLISHED.bad))
     ids = [checkpoint.tokenizer.convert_tokens_to_ids(sign) for sign in (tag, good, bad)]
-    return TokenPrm(checkpoint, TextLayout(checkpoint.tokenizer, tag, ids[0]), *ids[1:], batch_size=128)
+    return TokenPrm(checkpoint, TextLayout(checkpoint.tokenizer, tag, ids[0]), *ids[1:])
 
 
 class Way(Protocol):
@@ -179,8 +178,7 @@ class Ours:
     def __init__(self, setting: Setting) -> None:
         self.lengths = setting.lengths
         self._sampling = setting.sampling
-        rows: BatchSize = 128 if setting.policy.device.type == "cpu" else "auto"
-        self._policy = TransformersPolicy(setting.policy, batch_size=rows, cache_gib=CACHE_GIB)
+        self._policy = TransformersPolicy(setting.policy, cache_gib=CACHE_GIB)
         self._prm = setting.scorer(setting.prm)
         self._encoder = Encoder(setting.policy)
 

@@ -265,7 +265,7 @@ def transformers_policy(
             `float16`.
         device: `auto` (CUDA, else MPS, else CPU) or a device of torch, such as `cuda:1`.
         batch_size: Maximum rows of one forward pass. `auto`: what the GPU's memory is expected to hold, 384 at most.
-            On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
+            On a CPU 8 to 256, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB. Images and prompts are prefilled once and shared by all samples,
             beams and later steps. 0 disables the cache. A model that does not allow it prefills every prompt in full,
             and a warning says so.

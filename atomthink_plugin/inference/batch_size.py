@@ -23,6 +23,9 @@ LEAST: Final = 8
 MOST: Final = 128
 """Rows at most: beyond, a GPU's time per row hardly falls."""
 
+_MOST_ON_CPU: Final = 256
+"""Rows at most on a CPU."""
+
 _CPU_WEIGHTS: Final = 4 * 10**9
 """Weights times rows of a forward pass on a CPU. Beyond, the time is that of arithmetic, and grows with the rows."""
 
@@ -61,12 +64,12 @@ def _measured(checkpoint: Checkpoint, kept: int) -> int:
 
 
 def cpu_rows(weights: int) -> int:
-    """Returns how many rows to run at once without a GPU, from `LEAST` to `MOST`.
+    """Returns how many rows to run at once without a GPU, from `LEAST` to 256.
 
     Args:
         weights: Number of weights of the model.
     """
-    return min(MOST, max(LEAST, _CPU_WEIGHTS // weights))
+    return min(_MOST_ON_CPU, max(LEAST, _CPU_WEIGHTS // weights))
 
 
 def rows_that_fit(free: int, kept: int, row: int) -> int:

@@ -85,7 +85,7 @@ class Checkpoint:
         """Where its work is queued on CUDA; None on other devices."""
         if self.device.type != "cuda":
             return None
-        stream = torch.cuda.Stream(self.device)
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.default_stream(self.device))  # there the weights were written
         return stream
 

@@ -104,7 +104,7 @@ def prm_likelihood(
             `float16`.
         device: `auto` (CUDA, else MPS, else CPU) or a device of torch, such as `cuda:1`.
         batch_size: Maximum rows of one forward pass. `auto`: what the GPU's free memory is expected to hold, 128 at
-            most. On a CPU 8 to 128, more for a smaller model. A batch that runs out of memory is halved.
+            most. On a CPU 8 to 256, more for a smaller model. A batch that runs out of memory is halved.
         cache_gib: Memory for the KV cache in GiB, which keeps the question and earlier steps between batches. 0
             disables it.
         gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and

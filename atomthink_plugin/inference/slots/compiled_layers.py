@@ -48,7 +48,7 @@ class LayerCompiler:
             return nullcontext()
         plain = logits().float()
         try:
-            layers = list(self._model.get_decoder().layers)
+            layers = list(self._model.get_decoder().layers)  # type: ignore[no-untyped-call]
             with _compiled(layers):
                 difference = logits().float() - plain
             off = float(difference.norm() / (plain - plain.mean()).norm())
@@ -65,7 +65,7 @@ class LayerCompiler:
 
 @cache
 def _opaque_attention() -> Any:
-    return torch.compiler.disable(attention.attend)
+    return torch.compiler.disable(attention.attend)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def _compiled(layers: list[Any]) -> Iterator[None]:
         layer.compile()
     AttentionInterface.register(attention.NAME, _opaque_attention())
     try:
-        with torch._dynamo.config.patch(recompile_limit=_VARIANTS):  # type: ignore[no-untyped-call]
+        with torch._dynamo.config.patch(recompile_limit=_VARIANTS):
             yield
     finally:
         AttentionInterface.register(attention.NAME, attention.attend)

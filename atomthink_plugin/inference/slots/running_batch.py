@@ -256,7 +256,11 @@ class RunningBatch:
             with phase("device"):
                 rows = self._reports.popleft().rows()
             with phase("ends"):
-                ended += [one for one, *sampled in rows if one in self._tests and self._ends_with(one, *sampled)]
+                ended += [
+                    one
+                    for one, token, flag, logprobs in rows
+                    if one in self._tests and self._ends_with(one, token, flag, logprobs)
+                ]
         with phase("ends"):
             done = [(one, self._output(one)) for one in ended]
         with phase("cache"):

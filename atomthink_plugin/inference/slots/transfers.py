@@ -21,7 +21,7 @@ class Fetched:
         self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
         self._arrived: torch.cuda.Event | None = None
         if tensors[0].is_cuda:
-            self._arrived = torch.cuda.Event()
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record()
 
     def wait(self) -> list[torch.Tensor]:
