@@ -12,7 +12,7 @@ import torch
 from atomthink_plugin.inference.slots.allocator import Extent
 from atomthink_plugin.inference.slots.attention import merged
 from atomthink_plugin.inference.slots.attention_kernel import attention_with_lse
-from atomthink_plugin.inference.slots.pool import PoolShape, Run
+from atomthink_plugin.inference.slots.pool import PoolShape, TokenRun
 from atomthink_plugin.inference.slots.row import Chunk, Row
 
 _FEW: Final = 8
@@ -165,7 +165,7 @@ class DensePlan:
     def __init__(self, chunks: Sequence[Chunk], shape: PoolShape) -> None:
         places: list[int] = []
         own: list[_View] = []
-        shared: dict[tuple[int, int], tuple[Run, list[int]]] = {}
+        shared: dict[tuple[int, int], tuple[TokenRun, list[int]]] = {}
         for chunk in chunks:
             row, count = chunk.row, len(chunk.ids)
             queries = range(len(places), len(places) + count)

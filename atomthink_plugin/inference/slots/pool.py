@@ -47,7 +47,7 @@ class PoolShape:
         return self.layers * self.heads * (self.key_width + self.value_width) * self.dtype.itemsize
 
 
-class Run:
+class TokenRun:
     """Consecutive tokens in an extent; a node of the prefix tree holds one.
 
     Args:
@@ -74,10 +74,10 @@ class Run:
         """Bytes of its tokens."""
         return self.length * self._pool.shape.token_bytes
 
-    def part(self, start: int, stop: int) -> Run:
+    def part(self, start: int, stop: int) -> TokenRun:
         """Returns a further run over places of the extent, counted from its first token, without copying them."""
         self.extent.users += 1
-        return Run(self._pool, self.extent, self.offset + start, stop - start)
+        return TokenRun(self._pool, self.extent, self.offset + start, stop - start)
 
     def release(self) -> None:
         """Gives up the places."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from atomthink_plugin.inference.slots.allocator import PoolFullError
-from atomthink_plugin.inference.slots.pool import KvPool, Run
+from atomthink_plugin.inference.slots.pool import KvPool, TokenRun
 
 _MOST: Final = 256
 """Joined questions that are kept at most."""
@@ -20,11 +20,16 @@ class QuestionRuns:
     """
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[tuple[str, tuple[int, ...]], Run] = OrderedDict()
+        self._runs: OrderedDict[tuple[str, tuple[int, ...]], TokenRun] = OrderedDict()
 
     def joined(
-        self, pool: KvPool, root: str, ids: tuple[int, ...], pieces: Sequence[Run], pending: list[tuple[int, int, int]]
-    ) -> Run | None:
+        self,
+        pool: KvPool,
+        root: str,
+        ids: tuple[int, ...],
+        pieces: Sequence[TokenRun],
+        pending: list[tuple[int, int, int]],
+    ) -> TokenRun | None:
         """Returns the tokens of a question side by side, None if the pool has no room for them.
 
         Args:
@@ -45,7 +50,7 @@ class QuestionRuns:
                 count = min(len(piece), len(ids) - at)
                 pending.append((piece.start, extent.start + at, count))
                 at += count
-            run = self._runs[key] = Run(pool, extent, 0, len(ids))
+            run = self._runs[key] = TokenRun(pool, extent, 0, len(ids))
         self._runs.move_to_end(key)
         while len(self._runs) > _MOST:
             self._runs.popitem(last=False)[1].release()

@@ -24,7 +24,7 @@ from atomthink_plugin.inference.slots.attention import AttentionPlan, PassThroug
 from atomthink_plugin.inference.slots.graph_capture import GraphMaker
 from atomthink_plugin.inference.slots.pass_graph import PassGraphs
 from atomthink_plugin.inference.slots.plans import Plans
-from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, Run
+from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, TokenRun
 from atomthink_plugin.inference.slots.question_runs import QuestionRuns
 from atomthink_plugin.inference.slots.row import Chunk, Row
 from atomthink_plugin.inference.slots.transfers import sent
@@ -38,7 +38,7 @@ _TOKENS: Final = 8192
 
 
 @dataclass
-class Reading:
+class PromptsRead:
     """Prompts that were read.
 
     Attributes:
@@ -72,7 +72,7 @@ class SlotReader:
     def __init__(
         self, checkpoint: Checkpoint, limit: int, size: int | None = None, maker: GraphMaker | None = None
     ) -> None:
-        self.tree: PrefixTree[Run] = PrefixTree(limit)
+        self.tree: PrefixTree[TokenRun] = PrefixTree(limit)
         self._checkpoint, self.size = checkpoint, size
         self._calls = ModelCalls(checkpoint)
         self._text: Any = checkpoint.model.config.get_text_config()
@@ -105,7 +105,7 @@ class SlotReader:
         assert self._pool is not None
         return self._pool
 
-    def read(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Reading:
+    def read(self, prompts: Sequence[Encoding], known: Sequence[int]) -> PromptsRead:
         """Reads prompts of one structure to their ends, and keeps what was read.
 
         Args:
@@ -118,7 +118,7 @@ class SlotReader:
                 self._read(prompts[start:stop], known[start:stop], reading, start)
         return reading
 
-    def prepare(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Reading:
+    def prepare(self, prompts: Sequence[Encoding], known: Sequence[int]) -> PromptsRead:
         """Reads what prompts of one structure begin with in common, images included, so that `start` finds it.
 
         Returns:
@@ -129,7 +129,7 @@ class SlotReader:
         """
         if any(bound < prompt.settled for prompt, bound in zip(prompts, known, strict=True)):
             raise CannotForkError("its prompts end with an image")
-        done = Reading([], [0] * len(prompts), [0] * len(prompts))
+        done = PromptsRead([], [0] * len(prompts), [0] * len(prompts))
         first: list[Encoding] = []
         longer: list[Encoding] = []
         for family in families(prompts):
@@ -147,7 +147,7 @@ class SlotReader:
                 self._prefill([first[at] for at in indices[start:stop]])
         if longer:
             zeros = [0] * len(longer)
-            self._read(longer, [prompt.length - 1 for prompt in longer], Reading([], zeros, zeros.copy()), 0)
+            self._read(longer, [prompt.length - 1 for prompt in longer], PromptsRead([], zeros, zeros.copy()), 0)
         return done
 
     def start(self, prompt: Encoding, bound: int, room: int) -> tuple[Row, tuple[int, ...]]:
@@ -223,7 +223,7 @@ class SlotReader:
             return
         self._pending.append((row.own.start + row.length - missing, extent.start, missing))
         self._kept = True
-        run = Run(self.pool, extent, 0, missing)
+        run = TokenRun(self.pool, extent, 0, missing)
         self.tree.insert(root, ids, run)
         run.release()
 
@@ -317,7 +317,7 @@ class SlotReader:
             tokens = max(64, 1 << (tokens - 1).bit_length())
         return self.pool.allocate(tokens, last=True)
 
-    def _shared(self, prompt: Encoding, ids: tuple[int, ...], pieces: Sequence[Run]) -> Run:
+    def _shared(self, prompt: Encoding, ids: tuple[int, ...], pieces: Sequence[TokenRun]) -> TokenRun:
         """Returns the run that a prompt's row shares with others: the question, if it is known to its end."""
         count = _contiguous(pieces)
         question = prompt.question or count
@@ -334,7 +334,7 @@ class SlotReader:
             self.tree.clear()
         self._pending, self._kept = [], False
 
-    def _read(self, prompts: Sequence[Encoding], known: Sequence[int], reading: Reading, first: int) -> None:
+    def _read(self, prompts: Sequence[Encoding], known: Sequence[int], reading: PromptsRead, first: int) -> None:
         """Reads the rest of prompts in one pass and adds it to `reading`, from prompt `first` on."""
         chunks: list[Chunk] = []
         try:
@@ -404,7 +404,7 @@ class SlotReader:
             extent = self.pool.allocate(prompt.length)
             keys, values = ([half[row, :, : prompt.length] for half in halves] for halves in _halves(layers))
             self.pool.write(extent.start, keys, values)
-            run = Run(self.pool, extent, 0, prompt.length)
+            run = TokenRun(self.pool, extent, 0, prompt.length)
             self.tree.describe(prompt.root, shift, {})
             self.tree.insert(prompt.root, ids_of(prompt), run)
             run.release()
@@ -440,7 +440,7 @@ def _halves(layers: Sequence[Any]) -> tuple[list[torch.Tensor], list[torch.Tenso
     return [layer.keys for layer in layers], [layer.values for layer in layers]
 
 
-def _contiguous(pieces: Sequence[Run]) -> int:
+def _contiguous(pieces: Sequence[TokenRun]) -> int:
     """Returns how many tokens of the pieces lie side by side in the first extent."""
     first, count = pieces[0], len(pieces[0])
     for piece in pieces[1:]:

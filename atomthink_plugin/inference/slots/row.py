@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from atomthink_plugin.inference.slots.allocator import Extent
-from atomthink_plugin.inference.slots.pool import Run
+from atomthink_plugin.inference.slots.pool import TokenRun
 
 
 @dataclass(eq=False)
@@ -22,7 +22,7 @@ class Row:
         shift: What images add to the positions of text after them.
     """
 
-    shared: Run
+    shared: TokenRun
     own: Extent
     length: int = 0
     shift: int = 0

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from atomthink_plugin.inference.slots.attention import merged
-from atomthink_plugin.inference.slots.pool import PoolShape, Run
+from atomthink_plugin.inference.slots.pool import PoolShape, TokenRun
 from atomthink_plugin.inference.slots.row import Chunk
 from atomthink_plugin.inference.slots.transfers import sent
 
@@ -267,7 +267,7 @@ def _own_spans(chunk: Chunk, one: bool) -> list[tuple[int, int, int]]:
 
 
 def _prefix(chunk: Chunk) -> tuple[int, int]:
-    run: Run = chunk.row.shared
+    run: TokenRun = chunk.row.shared
     return run.start, len(run)
 
 

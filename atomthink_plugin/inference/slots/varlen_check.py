@@ -10,7 +10,7 @@ import torch
 from atomthink_plugin.inference.checkpoint_files import first_line
 from atomthink_plugin.inference.slots.attention import AttentionPlan
 from atomthink_plugin.inference.slots.dense_attention import DensePlan
-from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, Run
+from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, TokenRun
 from atomthink_plugin.inference.slots.row import Chunk, Row
 from atomthink_plugin.inference.slots.varlen_attention import FixedVarlenPlan, VarlenPlan
 
@@ -56,7 +56,7 @@ def largest_difference(shape: PoolShape, groups: int) -> float:
     random = torch.Generator(shape.device).manual_seed(0)
     pool.keys.normal_(generator=random)
     pool.values.normal_(generator=random)
-    runs = {length: Run(pool, pool.allocate(length), 0, length) for length, _ in _ROWS}
+    runs = {length: TokenRun(pool, pool.allocate(length), 0, length) for length, _ in _ROWS}
     rows = [Row(runs[shared], pool.allocate(own + 8), own) for shared, own in reversed(_ROWS)]
     read = [Chunk(row, range(3 - at % 3)) for at, row in enumerate(rows)]
     step = [Chunk(row, (0,)) for row in sorted(rows, key=lambda row: len(row.shared))]

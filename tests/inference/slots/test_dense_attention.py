@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from atomthink_plugin.inference.slots.attention_kernel import plain_attention
 from atomthink_plugin.inference.slots.dense_attention import DensePlan
-from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, Run
+from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, TokenRun
 from atomthink_plugin.inference.slots.row import Chunk, Row
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def test_rows_attend_to_their_question_and_their_own_tokens(
     pool = KvPool(PoolShape(1, heads, WIDTH, WIDTH, torch.float32, CPU), 16384)
     pool.keys.normal_(generator=random)
     pool.values.normal_(generator=random)
-    shared = [Run(pool, pool.allocate(count), 0, count) for count in questions]
+    shared = [TokenRun(pool, pool.allocate(count), 0, count) for count in questions]
     chunks = []
     for one in made:
         if one.gap:
@@ -91,7 +91,7 @@ def test_rows_that_advance_are_covered() -> None:
     random = torch.Generator().manual_seed(1)
     pool.keys.normal_(generator=random)
     pool.values.normal_(generator=random)
-    shared = [Run(pool, pool.allocate(count), 0, count) for count in (20, 33)]
+    shared = [TokenRun(pool, pool.allocate(count), 0, count) for count in (20, 33)]
     chunks = [Chunk(Row(shared[at % 2], pool.allocate(40 + at), 7 * at), [0]) for at in range(5)]
     plan = DensePlan(chunks, pool.shape)
     for _ in range(4):

@@ -14,7 +14,7 @@ from atomthink_plugin.inference.checkpoints import Checkpoint, load_text_prm
 from atomthink_plugin.inference.encoding import Encoding, text_encoding
 from atomthink_plugin.inference.forward_passes import forward_passes
 from atomthink_plugin.inference.slots.allocator import PoolFullError
-from atomthink_plugin.inference.slots.pool import Run
+from atomthink_plugin.inference.slots.pool import TokenRun
 from atomthink_plugin.inference.slots.reader import SlotReader
 from tests.tiny_models import causal_prm, folder
 
@@ -96,5 +96,5 @@ def test_places_are_free_once_nobody_holds_them() -> None:
     reader.release(row)
     reader.release(twin)
     assert held.users == 0
-    assert isinstance(row.shared, Run)
+    assert isinstance(row.shared, TokenRun)
     assert reader.pool.used_bytes == 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from atomthink_plugin.inference.slots import varlen_attention
 from atomthink_plugin.inference.slots.attention_kernel import plain_attention
 from atomthink_plugin.inference.slots.dense_attention import DensePlan
-from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, Run
+from atomthink_plugin.inference.slots.pool import KvPool, PoolShape, TokenRun
 from atomthink_plugin.inference.slots.row import Chunk, Row
 from atomthink_plugin.inference.slots.varlen_attention import FixedVarlenPlan, VarlenPlan
 from tests.inference.slots.flash_standin import flash
@@ -34,7 +34,7 @@ def pool() -> KvPool:
 
 def rows_of(pool: KvPool, shared: Sequence[int], rows: Sequence[tuple[int, int]]) -> list[Row]:
     """Rows with these lengths of shared runs, each row by the number of its run and its own length."""
-    runs = [Run(pool, pool.allocate(length), 0, length) for length in shared]
+    runs = [TokenRun(pool, pool.allocate(length), 0, length) for length in shared]
     return [Row(runs[run % len(runs)], pool.allocate(length + 40), length) for run, length in rows]
 
 
