@@ -68,8 +68,9 @@ _SEEN: Final = (CROSS, "image_attention_mask")
 _SAID: Final = 16
 """Tokens before a reply from which its text is decoded: more than a character's bytes and a word's first space take."""
 
-_IN_A_ROW: Final = {"minicpm_ocr", "minicpmv4_6", "minicpmv4_7"}
-"""Types whose pixels are `[1, channels, patch height, width of all patches]`, the patches of all images in a row."""
+_IN_A_ROW: Final = "minicpm_ocr"
+"""A type whose pixels are `[1, channels, patch height, width of all patches]`, the patches of all images in a row. The
+towers of MiniCPM-V 4.6 and 4.7 take the same, but see another image when there is one before it."""
 
 _TARGETS: Final = "labels"
 """What PaliGemma's processor adds for a trainer."""
@@ -589,7 +590,7 @@ def collate(encodings: Sequence[Encoding], checkpoint: Checkpoint, side: Literal
         batch[name] = torch.cat([_pad(encoding.tokens[name], longest, fill, side) for encoding in encodings])
     for name in encodings[0].media:
         parts = [encoding.media[name] for encoding in encodings]
-        in_a_row = name == "pixel_values" and checkpoint.config.model_type in _IN_A_ROW
+        in_a_row = name == "pixel_values" and checkpoint.config.model_type == _IN_A_ROW
         media = torch.cat(parts, dim=-1 if in_a_row else 0)
         batch[name] = media.to(checkpoint.model.dtype) if media.is_floating_point() else media
     lists = {name: [entry for encoding in encodings for entry in encoding.lists[name]] for name in encodings[0].lists}
