@@ -36,7 +36,8 @@ class LayerCompiler:
 
     def __init__(self, model: PreTrainedModel, compiles: bool) -> None:
         self.used = False
-        self._model, self._compiles = model, compiles
+        self._model: Any = model
+        self._compiles = compiles
 
     def context(self, logits: Callable[[], torch.Tensor]) -> AbstractContextManager[None]:
         """Returns a context in which the layers run as compiled code, or as they are if they cannot be compiled.
