@@ -101,7 +101,7 @@ def _run(folder: Path, plain: PlainModel | None, works: dict[str, Reply]) -> Rec
     fallbacks = Fallbacks()
     with fallbacks:
         record = _outcome(folder, plain, works)
-    return {"reason": "; ".join(fallbacks.reasons), **record}
+    return {"reason": "; ".join(dict.fromkeys(fallbacks.reasons)), **record}
 
 
 def _outcome(folder: Path, plain: PlainModel | None, works: dict[str, Reply]) -> Record:
