@@ -47,6 +47,7 @@ TABLES: dict[str, Callable[[], str]] = {
         cost.search_cost,
         cost.gpu_search_cost,
         cost.prm_routes,
+        cost.vllm_throughput,
         cost.engine_overhead,
         cost.journal_cost,
         families.families_summary,

@@ -81,6 +81,31 @@ def prm_routes() -> str:
     return grid(headings, rows, left=2) + note + source("prm_routes", record)
 
 
+def vllm_throughput() -> str:
+    record = load("vllm_throughput")
+    rows = [
+        (
+            name,
+            f"{case['search_tokens_per_second']:,.0f}",
+            f"{case['plain_tokens_per_second']:,.0f}",
+            f"**{case['ratio']:.2f}**",
+            f"{min(case['ratios']):.2f} to {max(case['ratios']):.2f}",
+            f"**{case['cpu_ratio']:.2f}**",
+            percent(case["equal_steps"]),
+        )
+        for name, case in record["cases"].items()
+    ]
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    note = (
+        f"\n{versions}; {record['in_flight']} questions in flight, {record['rounds']} rounds of {record['questions']} "
+        "questions, medians.\n"
+    )
+    headings = (
+        "samples", "search, tokens/s", "plain vLLM, tokens/s", "ratio", "rounds", "ratio of CPU time", "equal steps, %"
+    )  # fmt: skip
+    return grid(headings, rows) + note + source("vllm_throughput", record)
+
+
 def engine_overhead() -> str:
     record = load("engine_overhead")
     rows = [

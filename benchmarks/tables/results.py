@@ -73,6 +73,12 @@ BENCHMARKS = {
         "python -m benchmarks.prm_routes --json benchmarks/results/prm_routes.json",
         "prm_routes.json",
     ),
+    "vllm_throughput": Benchmark(
+        "Which share of vLLM's own throughput does a search reach?",
+        "cost.md#vllm-in-this-process",
+        "python -m benchmarks.vllm_throughput --json benchmarks/results/vllm_throughput.json",
+        "vllm_throughput.json",
+    ),
     "engine_overhead": Benchmark(
         "What does the engine itself cost?",
         "cost.md#the-engine-without-models",
