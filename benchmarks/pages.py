@@ -48,6 +48,7 @@ TABLES: dict[str, Callable[[], str]] = {
         cost.gpu_search_cost,
         cost.prm_routes,
         cost.vllm_throughput,
+        cost.scale_out,
         cost.engine_overhead,
         cost.journal_cost,
         families.families_summary,

@@ -354,7 +354,12 @@ class _Slow(ChatServer):
 
 def main() -> None:
     """Serves on the port that is named, until it is killed."""
-    _Server(("127.0.0.1", int(sys.argv[1])), type("Handler", (_Handler,), {"script": _Slow()})).serve_forever()
+    run_forever(_Slow(), int(sys.argv[1]))
+
+
+def run_forever(script: ChatServer, port: int) -> None:
+    """Serves `script` on a port, until the process is killed."""
+    _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"script": script})).serve_forever()
 
 
 @contextmanager

@@ -106,6 +106,27 @@ def vllm_throughput() -> str:
     return grid(headings, rows) + note + source("vllm_throughput", record)
 
 
+def scale_out() -> str:
+    record = load("scale_out")
+    rows = [
+        (
+            row["way"],
+            f"{row['requests']:.0f}",
+            f"{row['failed']:.0f}",
+            f"{row['tokens_per_second']:.0f}",
+            f"{row['ratio']:.2f}",
+            f"{row['client_cpu_ms_per_request']:.1f}",
+            percent(row["cached"], 0),
+        )
+        for part in ("stand_ins", "servers", "engines")
+        for row in record[part]["ways"]
+    ]
+    headings = (
+        "servers", "requests", "failed", "tokens/s", "ratio", "client's CPU ms/request", "from the cache, %"
+    )  # fmt: skip
+    return grid(headings, rows) + source("scale_out", record["servers"])
+
+
 def engine_overhead() -> str:
     record = load("engine_overhead")
     rows = [

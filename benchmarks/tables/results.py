@@ -79,6 +79,12 @@ BENCHMARKS = {
         "python -m benchmarks.vllm_throughput --json benchmarks/results/vllm_throughput.json",
         "vllm_throughput.json",
     ),
+    "scale_out": Benchmark(
+        "Does one run keep several servers busy?",
+        "cost.md#several-servers",
+        "python -m benchmarks.scale_out --parts stand_ins servers engines --json benchmarks/results/scale_out.json",
+        "scale_out.json",
+    ),
     "engine_overhead": Benchmark(
         "What does the engine itself cost?",
         "cost.md#the-engine-without-models",
