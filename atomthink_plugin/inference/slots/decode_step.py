@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from atomthink_plugin.inference.sampling import Draw, keep, noisy_scores, token_logprobs
-from atomthink_plugin.inference.slots.transfers import Fetched
+from atomthink_plugin.inference.slots.transfers import Fetched, sent
 
 ForwardPass = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Maps ids and positions, `[rows]`, to logits, `[rows, vocabulary]`."""
@@ -107,17 +107,14 @@ class DecodeState:
             [draw.top_k or _ALL for draw in draws],
             [row.marks for row in rows],
         ]
+        heat = [[draw.temperature for draw in draws], [draw.top_p for draw in draws]]
         # Unused columns hold any id: rows that watch fewer tokens have theirs in the last ones.
         watch = [[*[0] * (kind.watched - len(draw.watch)), *draw.watch] for draw in draws]
         return cls(
             kind,
-            torch.tensor(integers, dtype=torch.int64, device=device),
-            torch.tensor(
-                [[draw.temperature for draw in draws], [draw.top_p for draw in draws]],
-                dtype=torch.float32,
-                device=device,
-            ),
-            torch.tensor(watch, dtype=torch.int64, device=device).view(len(rows), kind.watched),
+            sent(torch.tensor(integers, dtype=torch.int64), device),
+            sent(torch.tensor(heat, dtype=torch.float32), device),
+            sent(torch.tensor(watch, dtype=torch.int64).view(len(rows), kind.watched), device),
             torch.zeros(len(rows), 1 + kind.tops + kind.watched, device=device),
             marks,
         )

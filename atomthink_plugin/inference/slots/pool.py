@@ -13,9 +13,13 @@ import numpy
 import torch
 
 from atomthink_plugin.inference.slots.allocator import Allocator, Extent, PoolFullError
+from atomthink_plugin.inference.slots.transfers import sent
 
 _FIRST_SHARE: Final = 1 / 8
 """Share of the host's memory that a pool on a CPU may fill before it grows. Places that were never used take none."""
+
+_COPIED_BYTES: Final = 2**29
+"""Keys and values that are copied at once on a GPU, whose memory they take for that time."""
 
 _GROWTH: Final = 1.5
 """By how much a pool that grows does so at least."""
@@ -150,11 +154,13 @@ class KvPool:
         starts, targets, counts = numpy.array(sources).T
         within = numpy.arange(counts.sum()) - numpy.repeat(counts.cumsum() - counts, counts)
         source, target = (
-            torch.from_numpy(numpy.repeat(firsts, counts) + within).to(self.shape.device)
+            sent(torch.from_numpy(numpy.repeat(firsts, counts) + within), self.shape.device)
             for firsts in (starts, targets)
         )
-        for states in (self.keys, self.values):
-            states.index_copy_(1, target, states.index_select(1, source))
+        most = max(1, _COPIED_BYTES // self.shape.token_bytes)
+        for read, written in zip(torch.split(source, most), torch.split(target, most), strict=True):
+            for states in (self.keys, self.values):
+                states.index_copy_(1, written, states.index_select(1, read))
 
     def write(self, start: int, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
         """Writes tokens from outside the pool.
