@@ -79,8 +79,8 @@ class DecodeSteps:
         room = STEPS_BEFORE + steps + 4
         draws = [Draw(seed, 0.8, max_tokens=room, stops=("\n\n",)) for seed in range(rows)]
         self._samples = [Generation(GenerationRequest(prompt, draw)) for prompt in prompts for draw in draws]
-        # Room for what is kept of prompts, and for extents of unlike sizes.
-        size = 2 * sum(prompt.length for prompt in prompts) + 2 * (room + 128) * len(self._samples) + 2**14
+        # Extents are up to a quarter longer than what they hold, and each size has a region of its own.
+        size = sum(5 * prompt.length // 4 for prompt in prompts) + (room + 96) * len(self._samples) + 2**14
         self.maker = GraphMaker(checkpoint.model, compiles=compiled)
         self.maker.failed = not graphs
         self._reader = SlotReader(checkpoint, 2**34, size, self.maker)

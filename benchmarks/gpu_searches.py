@@ -118,6 +118,7 @@ class Searches:
         """Returns the share of a short search in which the device ran any kernel."""
         if self.setting.policy.device.type != "cuda":
             return None
+        from torch.autograd import DeviceType
         from torch.profiler import ProfilerActivity, profile
 
         ours, questions = self._engine(), self.questions(2 * in_flight)
@@ -127,7 +128,8 @@ class Searches:
             asyncio.run(run(ours, questions, 2, Arm("profiled"), in_flight))
             wait(self.setting.policy.device)
             taken = time.perf_counter() - began
-        spans = [(event.time_range.start, event.time_range.end) for event in seen.events()]
+        kernels = [event.time_range for event in seen.events() if event.device_type == DeviceType.CUDA]
+        spans = [(one.start, one.end) for one in kernels]
         return union(spans) / 1e6 / taken
 
     def close(self) -> None:
