@@ -49,7 +49,7 @@ class LayerCompiler:
             return nullcontext()
         plain = logits().float()
         try:
-            layers = list(self._model.get_decoder().layers)  # type: ignore[no-untyped-call]
+            layers = list(self._model.get_decoder().layers)
             with _compiled(layers):
                 difference = logits().float() - plain
             off = float(difference.norm() / (plain - plain.mean()).norm())
