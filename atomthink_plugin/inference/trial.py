@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from PIL import Image as Pictures
 
@@ -12,11 +12,10 @@ from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.inference.model_calls import CannotForkError
 from atomthink_plugin.inference.prefix_cache.reader import ACCELERATOR
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 _SHORT: Final = "What is shown?"
 _LONG: Final = "What is shown here, and what is it good for? Name one thing, then say in a few words why you chose it."
+
+_SIZE: Final = (224, 168)
 
 STEPS: Final = ("Step 1: Look at what is asked.", "Step 2: Compute 1 + 1 = 2, which is the number that was asked for.")
 """Steps of a chain for such a question."""
@@ -26,9 +25,15 @@ SLACK: Final = {True: 1e-3, False: 0.3}
 
 
 def questions(images: bool) -> tuple[Question, Question]:
-    """Returns a short question and a longer one, with an image each or with none."""
-    image: list[Image] = [Pictures.new("RGB", (224, 168), "red")] if images else []
-    short, long = (Question("trial", (Message("user", (*image, text)),)) for text in (_SHORT, _LONG))
+    """Returns a short question and a longer one, with an image each or with none.
+
+    Their images differ, because some vision encoders let the images of a batch see each other.
+    """
+    pictures = (Pictures.new("RGB", _SIZE, "red"), Pictures.linear_gradient("L").resize(_SIZE).convert("RGB"))
+    short, long = (
+        Question("trial", (Message("user", (*([picture] if images else []), text)),))
+        for picture, text in zip(pictures, (_SHORT, _LONG), strict=True)
+    )
     return short, long
 
 

@@ -60,7 +60,11 @@ FACTS: dict[str, Facts] = {
         processor={"num_image_tokens": 16, "vision_feature_select_strategy": "full"},
     ),
     "minimax_m3_vl": Facts(
-        config={"merged_hidden_size": 256},
+        config={
+            "merged_hidden_size": 256,
+            # As in the released checkpoint; the default config has full attention alone.
+            "text_config.layer_types": ["full_attention", "minimax_m3_sparse"],
+        },
         tokens={
             "image_token": "]<]image[>[",
             "video_token": "]<]video[>[",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from packaging.version import Version
-from transformers import AddedToken, LlavaForConditionalGeneration, LlavaProcessor, Qwen2_5_VLProcessor
+from transformers import AddedToken, LlavaForConditionalGeneration, LlavaModel, LlavaProcessor, Qwen2_5_VLProcessor
 from transformers import __version__ as transformers_version
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Sampling
@@ -138,6 +138,22 @@ def test_a_model_that_sees_padding_gets_a_forward_pass_for_each_row(
     with counted(policy._checkpoint.model) as rows:
         ask(policy, Direct(), [Path(q) for q in QUESTIONS], Sampling(temperature=1.0, max_tokens=3), 2)
     assert set(rows) == {1}
+
+
+def test_a_model_that_mixes_the_images_of_a_batch_gets_a_forward_pass_for_each_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The vision encoder of MiniMax M3 VL does so with transformers 5.16."""
+    real = LlavaModel.get_image_features
+
+    @functools.wraps(real)
+    def mixed(self: Any, pixel_values: torch.Tensor, *args: Any, **named: Any) -> Any:
+        return real(self, pixel_values + pixel_values.mean(dim=0, keepdim=True), *args, **named)
+
+    monkeypatch.setattr(LlavaModel, "get_image_features", mixed)
+    policy = load(batch_size=32)
+    asked_together(policy)
+    assert policy.decoding == "prefill in single rows"
 
 
 def test_a_model_that_fails_to_read_in_parts_reads_prompts_in_full(
