@@ -27,6 +27,9 @@ _MIX_2: Final = 0x94D049BB133111EB - 2**64
 _HALF: Final = "\ufffd"
 """What stands for bytes that are no whole character."""
 
+_BEST: Final = 1024
+"""Tokens that are sorted for top-k and top-p at first, on a CPU: nearly always they suffice."""
+
 _BITS: Final = 53
 """Random bits of a uniform number: the largest noise, which decides rare tokens, needs many."""
 
@@ -124,6 +127,34 @@ def keep(logits: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torc
     Returns:
         `[rows, vocabulary]`, bool; at least one token per row.
     """
+    if logits.device.type != "cpu" or logits.shape[-1] < 4 * _BEST:
+        return _keep_of_all(logits, top_k, top_p)
+    kept, wide = _keep_of_best(logits, top_k, top_p)
+    if bool(wide.any()):
+        kept[wide] = _keep_of_all(logits[wide], top_k[wide], top_p[wide])
+    return kept
+
+
+def _keep_of_best(logits: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns what `keep` does by sorting the best tokens alone, and in which rows they do not suffice."""
+    vocabulary = logits.shape[-1]
+    order = logits.topk(_BEST, dim=-1).indices.sort(dim=-1).values  # tokens with equal logits by id, as in `keep`
+    ordered, places = torch.sort(logits.gather(1, order), dim=-1, descending=True, stable=True)
+    rank = torch.arange(_BEST, device=logits.device)
+    best = rank[None, :] < top_k[:, None]
+    unlimited = top_k >= vocabulary
+    total = torch.where(unlimited, logits.logsumexp(dim=-1), ordered.masked_fill(~best, -torch.inf).logsumexp(dim=-1))
+    mass = torch.exp(ordered - total[:, None])
+    kept = best & ((mass.cumsum(dim=-1) - mass < top_p[:, None]) | (top_p >= 1)[:, None])
+    # The last one may be equal to tokens outside.
+    wide = (kept & (ordered == ordered[:, -1:])).any(dim=-1) | ((top_k >= _BEST) & ~unlimited)
+    every = unlimited & (top_p >= 1)
+    out = every[:, None].repeat(1, vocabulary)
+    return out.scatter(1, order.gather(1, places), kept | every[:, None]), wide & ~every
+
+
+def _keep_of_all(logits: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Returns what `keep` does by sorting all tokens."""
     ordered, order = torch.sort(logits, dim=-1, descending=True, stable=True)
     rank = torch.arange(logits.shape[-1], device=logits.device)
     best = rank[None, :] < top_k[:, None]

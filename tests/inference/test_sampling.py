@@ -10,7 +10,16 @@ from scipy.stats import chisquare, kstest
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from atomthink_plugin.inference.sampling import Draw, GumbelProcessor, StepEnd, complete, gumbel, keep, token_logprobs
+from atomthink_plugin.inference.sampling import (
+    Draw,
+    GumbelProcessor,
+    StepEnd,
+    _keep_of_all,
+    complete,
+    gumbel,
+    keep,
+    token_logprobs,
+)
 from tests.tiny_models import tokenizer
 
 CPU = torch.device("cpu")
@@ -78,6 +87,18 @@ def test_filters_keep_what_transformers_keeps() -> None:
         theirs = TopPLogitsWarper(top_p)(None, TopKLogitsWarper(top_k)(None, logits))
         ours = keep(logits, torch.full((50,), top_k), torch.full((50,), top_p))
         assert torch.equal(ours, theirs > -torch.inf)
+
+
+@pytest.mark.parametrize("spread", [0.5, 3.0])  # a nucleus wider than the tokens that are sorted at first, or not
+@pytest.mark.parametrize("step", [0.0, 0.25])  # with tokens of equal logits
+def test_filters_of_a_large_vocabulary_keep_what_sorting_all_of_it_keeps(spread: float, step: float) -> None:
+    logits = torch.randn(8, 9000, generator=torch.Generator().manual_seed(0)) * spread
+    logits = (logits / step).round() * step if step else logits
+    top_k = torch.tensor([2**31, 2**31, 2**31, 5, 1023, 1024, 4000, 40])
+    top_p = torch.tensor([1.0, 0.9, 0.3, 1.0, 0.999, 0.9, 1.0, 0.5])
+    kept = keep(logits, top_k, top_p)
+    assert torch.equal(kept, _keep_of_all(logits, top_k, top_p))
+    assert all(torch.equal(kept[at], keep(logits[[at]], top_k[[at]], top_p[[at]])[0]) for at in range(8))
 
 
 def test_rows_keep_their_own_settings() -> None:
