@@ -42,15 +42,18 @@ class StartedRows:
         chunks = [Chunk(row, rest) for row, rest in started]
         last = [sum(len(chunk.ids) for chunk in chunks[: at + 1]) - 1 for at in range(len(chunks))]
         logits = self.reader.pass_over(chunks, last)
-        marks = torch.zeros(1, logits.shape[1], dtype=torch.bool)
+        marks = torch.zeros(1, logits.shape[1], dtype=torch.bool, device=logits.device)
         starts = [RowStart(draw, row.position, 0) for draw, row in zip(draws, self.rows, strict=True)]
         self.state = DecodeState.of(starts, DecodeKind.of(draws), marks)
         sample(self.state, logits)
-        self.reader.plans.varlen = maker is not None
+        if logits.device.type == "cpu":
+            self.reader.plans.varlen = maker is not None
 
     def take(self, members: Sequence[int], state: DecodeState) -> tuple[DecodeState, list[Row]]:
         """Returns some of the rows of a state."""
-        return state.take(torch.tensor(members), state.kind), [self.rows[at] for at in members]
+        return state.take(torch.tensor(members, device=state.integers.device), state.kind), [
+            self.rows[at] for at in members
+        ]
 
 
 def tokens_of(batch: Any, steps: int) -> list[list[int]]:
