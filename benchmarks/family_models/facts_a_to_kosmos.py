@@ -98,7 +98,10 @@ FACTS: dict[str, Facts] = {
         image_processor={"high_res_size": {"height": 64, "width": 64}}, processor={"num_image_tokens": 16}
     ),
     "diffusion_gemma": Facts(
-        config={f"text_config.{name}": value for name, value in _MOE.items()},
+        config={
+            **{f"text_config.{name}": value for name, value in _MOE.items()},
+            "vision_config": Part("gemma4_vision"),
+        },
         classes={
             "image": "Gemma4ImageProcessor",
             "video": "Gemma4VideoProcessor",
