@@ -93,7 +93,8 @@ def emova_policy(
             beams and later steps. 0 disables the cache. A model whose cache cannot be forked prefills every prompt in
             full and logs a warning.
         gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
-            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit. On a
+            GPU it replaces the limit of `cache_gib`.
         attn_implementation: Attention kernel by the names of transformers: `sdpa`, `flash_attention_2`, `eager`, ... By
             default transformers chooses.
         trust_remote_code: Whether to run Python code that comes with the checkpoint. EMOVA needs it.

@@ -36,7 +36,8 @@ def text_policy(
         cache_gib: Memory for the KV cache in GiB. Prompts are prefilled once and shared by all samples and later
             steps. 0 disables the cache.
         gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
-            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit. On a
+            GPU it replaces the limit of `cache_gib`.
         chat_template: File with a Jinja chat template, for checkpoints without one.
         trust_remote_code: Whether to run Python code that comes with the checkpoint.
 

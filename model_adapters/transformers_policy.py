@@ -270,7 +270,8 @@ def transformers_policy(
             beams and later steps. 0 disables the cache. A model that does not allow it prefills every prompt in full,
             and a warning says so.
         gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
-            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit. On a
+            GPU it replaces the limit of `cache_gib`.
         chat_template: File with a Jinja chat template, for checkpoints without one.
         attn_implementation: Attention kernel by the names of transformers: `sdpa`, `flash_attention_2`, `eager`, ... By
             default transformers chooses.

@@ -104,7 +104,8 @@ def prm_profiled(
         cache_gib: Memory for the KV cache in GiB, which keeps the question and earlier steps between batches. 0
             disables it.
         gpu_memory: Share of the GPU's memory for this model's weights, keys and values and working memory, above 0 and
-            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit.
+            at most 1. By default most of what is free once policy and PRM are loaded. On a CPU there is no limit. On a
+            GPU it replaces the limit of `cache_gib`.
         trust_remote_code: Whether to run Python code that comes with the checkpoint. Qwen2.5-Math-PRM needs it.
 
     Raises:
