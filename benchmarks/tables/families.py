@@ -68,7 +68,7 @@ def cell(record: Record, question: str) -> str:
     replies = _of(record["replies"], question)
     faults = [fault for fault in (*replies, *_of(record["searches"], question)) if fault not in ("same", "")]
     if not faults:
-        return "same"
+        return "same" if question == "text" or record["image matters"] else "same, whatever the image"
     return "refused" if all(fault.startswith("refused") for fault in faults) else "different"
 
 

@@ -146,6 +146,11 @@ class TestTable:
         "changed",
         [{"replies": {"text, later": "token 0 is 1, not 2"}}, {"searches": {"beam, text": "RuntimeError: shape"}}],
     )
+    def test_a_model_that_does_not_see_the_image_is_not_the_same(self) -> None:
+        blind = record(**{"image matters": False})
+        assert cell(blind, "image") != "same"
+        assert cell(blind, "text") == "same"
+
     def test_other_tokens_and_errors_are_different(self, changed: dict[str, Any]) -> None:
         assert cell(record(**changed), "text") == "different"
         assert cell(record(**changed), "image") == "same"
