@@ -3,9 +3,10 @@
     git worktree add ../before COMMIT
     python -m benchmarks.engine_change --before ../before --json benchmarks/results/engine_change.json
 
-Both run in processes of their own, in turns, with one thread each for the same questions: the embedded model with 30
-questions in flight, and a LLaVA with random weights and 576 image tokens with 8. The file holds for each model the
-numbers of both (`engine_run.py` explains them; the median of all turns) and `cpu_time_ratio`, before over after.
+Both run in processes of their own, in turns, with one thread each for the same questions: the embedded model with 90
+questions, 30 of them in flight, and a LLaVA with random weights and 576 image tokens with 8. The file holds for each
+model the numbers of both (`engine_run.py` explains them; the median of all turns), `cpu_time_ratio`, before over after,
+and `equal`: whether both generated the same steps.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rich.table import Table
 from benchmarks.provenance import provenance
 
 HERE = Path(__file__).parent.parent
-SETTINGS = {"demo": (30, 30), "llava": (16, 8)}
+SETTINGS = {"demo": (90, 30), "llava": (8, 8)}
 """Questions, and how many of them are in flight."""
 
 ROOMS = ("model_adapters", "tasks", "training")
@@ -92,6 +93,7 @@ def main() -> None:
             ratio = both["before"]["cpu_seconds_per_question"] / both["after"]["cpu_seconds_per_question"]
             record[model] = {"questions": SETTINGS[model][0], "in_flight": SETTINGS[model][1], **both}
             record[model]["cpu_time_ratio"] = ratio
+            record[model]["equal"] = both["before"]["digest"] == both["after"]["digest"]
             for name, one in both.items():
                 shown = [f"{one[key]:.3g}" for key in ("cpu_seconds_per_question", "peak_mib")]
                 grid.add_row(model, name, *shown, f"{ratio:.2f}" if name == "after" else "")

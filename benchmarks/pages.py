@@ -45,6 +45,7 @@ TABLES: dict[str, Callable[[], str]] = {
         methods.methods,
         methods.method_claims,
         cost.search_cost,
+        cost.engine_change,
         cost.gpu_search_cost,
         cost.prm_routes,
         cost.vllm_throughput,

@@ -36,6 +36,28 @@ def search_cost() -> str:
     return grid(headings, rows, left=2) + source("search_cost", next(iter(record.values())))
 
 
+def engine_change() -> str:
+    record = load("engine_change")
+    names = {"demo": "demo model", "llava": "random LLaVA, 576 image tokens"}
+    rows = []
+    for model, name in names.items():
+        one = record[model]
+        for code in ("before", "after"):
+            numbers = one[code]
+            rows.append(
+                (
+                    name if code == "before" else "",
+                    one["in_flight"],
+                    code,
+                    f"{numbers['cpu_seconds_per_question']:.3f}",
+                    f"{numbers['peak_mib']:,.0f}",
+                    f"**{one['cpu_time_ratio']:.2f}**" if code == "after" else "",
+                )
+            )
+    headings = ("model", "in flight", "code", "CPU s/q", "MiB at most", "ratio")
+    return grid(headings, rows, left=1) + source("engine_change", record)
+
+
 def gpu_search_cost() -> str:
     record = load("gpu_search_cost")
     rows = [

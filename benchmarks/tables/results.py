@@ -57,9 +57,15 @@ BENCHMARKS = {
     "search_cost": Benchmark(
         "What does a beam search cost, compared with the published code?",
         "cost.md#on-a-cpu",
-        "python -m benchmarks.search_cost --questions 32 --random-questions 16"
+        "python -m benchmarks.search_cost --questions 32 --random-questions 4"
         " --json benchmarks/results/search_cost.json",
         "search_cost.json",
+    ),
+    "engine_change": Benchmark(
+        "What has the slots engine changed?",
+        "cost.md#the-slots-engine",
+        "python -m benchmarks.engine_change --before ../before --json benchmarks/results/engine_change.json",
+        "engine_change.json",
     ),
     "gpu_search_cost": Benchmark(
         "The same with models of 7 B on a GPU",
