@@ -26,6 +26,7 @@ def _qformer(words: Any) -> dict[str, Any]:
 
 
 _MOE: Final = {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32}
+_GRANITE: Final = ("attention_multiplier", "embedding_multiplier", "logits_scaling", "residual_multiplier")
 _QWEN3_VL: Final = {
     "processor": "Qwen3VLProcessor",
     "image": "Qwen2VLImageProcessor",
@@ -212,7 +213,10 @@ FACTS: dict[str, Facts] = {
             "downsample_rate": "1/2",
             "deepstack_layer_map": [[-1, 0]],
             "spatial_target_layers": [1, 1, 1, 1],
-            "image_grid_pinpoints": [[128, 256], [256, 128], [256, 256]],
+            "vision_config": Part("siglip_vision_model"),
+            "vision_feature_select_strategy": "full",
+            "image_grid_pinpoints": [[64, 128], [128, 64], [128, 128]],
+            **{f"text_config.{name}": 1.0 for name in _GRANITE},  # in 5.16 its text config is Llama's
         },
         processor={"downsample_rate": "1/2"},
     ),
