@@ -104,7 +104,7 @@ class Results:
         self._file = file
         self._all: Record = json.loads(file.read_text()) if file.exists() else {"versions": {}}
         version = self._all["versions"].setdefault(transformers.__version__, {"types": {}})
-        version["torch"] = torch.__version__
+        version |= {"torch": torch.__version__, "listed": list(architectures())}
         self._types: Record = version["types"]
 
     def missing(self, types: Sequence[str]) -> list[str]:

@@ -40,18 +40,24 @@ def families() -> str:
     newest, *older = record["versions"]
     rows = []
     for kind, one in record["versions"][newest]["types"].items():
-        others = [record["versions"][version]["types"].get(kind) for version in older]
         rows.append(
             (
                 f"`{kind}`",
                 how(one),
                 *(cell(one, question) for question in QUESTIONS),
-                *("not in it" if other is None else how(other) for other in others),
+                *(_in(record["versions"][version], kind) for version in older),
                 one.get("reason", "").replace("|", "\\|").replace("<", "\\<"),
             )
         )
     headings = ("type", newest, *QUESTIONS, *older, "why")
     return grid(headings, rows, left=len(headings)) + source("families", record)
+
+
+def _in(version: Record, kind: str) -> str:
+    """Returns how a type runs with another version of transformers, which may not have it."""
+    if kind not in version["listed"]:
+        return "not in it"
+    return how(version["types"][kind]) if kind in version["types"] else "not measured"
 
 
 def how(record: Record) -> str:
