@@ -127,6 +127,7 @@ def record(**changed: Any) -> dict[str, Any]:
     plain = dict.fromkeys(questions(), "")
     made: dict[str, Any] = {
         "built": True,
+        "image matters": True,
         "outcome": "forking",
         "plain": plain,
         "replies": replies,
@@ -142,15 +143,15 @@ class TestTable:
         assert [cell(record(), name) for name in questions()] == ["same"] * 3
         assert not differs(record())
 
-    @pytest.mark.parametrize(
-        "changed",
-        [{"replies": {"text, later": "token 0 is 1, not 2"}}, {"searches": {"beam, text": "RuntimeError: shape"}}],
-    )
     def test_a_model_that_does_not_see_the_image_is_not_the_same(self) -> None:
         blind = record(**{"image matters": False})
         assert cell(blind, "image") != "same"
         assert cell(blind, "text") == "same"
 
+    @pytest.mark.parametrize(
+        "changed",
+        [{"replies": {"text, later": "token 0 is 1, not 2"}}, {"searches": {"beam, text": "RuntimeError: shape"}}],
+    )
     def test_other_tokens_and_errors_are_different(self, changed: dict[str, Any]) -> None:
         assert cell(record(**changed), "text") == "different"
         assert cell(record(**changed), "image") == "same"
