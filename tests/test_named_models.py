@@ -43,7 +43,7 @@ def test_rollouts_have_no_search_and_no_scorer(typed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ({}, {"policy": (128, "auto"), "scorer": (128, "auto")}),
+        ({}, {"policy": (0, "auto"), "scorer": (0, "auto")}),
         ({"batch_size": 2, "device": "cpu"}, {"policy": (2, "cpu"), "scorer": (2, "cpu")}),
         ({"batch_size": 2, "prm_batch_size": "3"}, {"policy": (2, "auto"), "scorer": (3, "auto")}),
     ],

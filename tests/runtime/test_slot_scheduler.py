@@ -29,8 +29,8 @@ async def submitted(
     return await asyncio.gather(*(scheduler.submit(one) for one in requests), return_exceptions=True)
 
 
-def workers() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("atomthink-slots")]
+def workers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("atomthink-slots")}
 
 
 class Watched:
@@ -60,11 +60,11 @@ class Watched:
 def test_requests_of_one_moment_are_handed_over_together_and_the_thread_ends_with_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watched, scheduler = Watched(monkeypatch), scheduler_of()
+    watched, scheduler, others = Watched(monkeypatch), scheduler_of(), workers()
     for _ in range(2):
         outputs: list[Any] = run(submitted(scheduler, requests_to(llava)))
         assert [told(one) for one in outputs] == expected(llava)
-        assert not workers()
+        assert not workers() - others
     assert watched.added == [len(requests_to(llava))] * 2
 
 

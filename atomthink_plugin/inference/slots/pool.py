@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,9 @@ import torch
 
 from atomthink_plugin.inference.slots.allocator import Allocator, Extent, PoolFullError
 from atomthink_plugin.inference.slots.transfers import sent
+
+_RESERVES_NOTHING: Final = 0x4000 if sys.platform == "linux" else 0
+"""MAP_NORESERVE: a pool is larger than what is used of it, and must not count as used memory."""
 
 _FIRST_SHARE: Final = 1 / 8
 """Share of the host's memory that a pool on a CPU may fill before it grows. Places that were never used take none."""
@@ -195,8 +199,11 @@ class KvPool:
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
+    size = max(math.prod(shape) * dtype.itemsize, 1)
+    if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
+        return torch.from_numpy(numpy.zeros(size, numpy.uint8)).view(dtype)[: math.prod(shape)].view(shape)
     # Unlike torch, the operating system gives memory at the first use of a page. Large pages make that rare.
-    memory = mmap.mmap(-1, max(math.prod(shape) * dtype.itemsize, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _RESERVES_NOTHING)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
