@@ -3,7 +3,7 @@
     python benchmarks/engine_run.py --model demo --questions 30 --in-flight 30
 
 Prints one line of JSON: `cpu_seconds_per_question`, `seconds_per_question`, `generated` (tokens per question), `digest`
-(of all steps, so that equal searches can be told from others) and `peak_mib` (growth of the process's memory).
+(of all steps, equal for equal searches) and `peak_mib` (growth of the process's memory).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from atomthink_plugin.inference.slots.admission import Admission, Ended
 from atomthink_plugin.inference.slots.running_batch import Generation
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.slot_scheduler import SlotScheduler
-from tests.inference.slots.test_admission import expected, requests_to, told
+from tests.inference.slots.test_admission import expected, requests_to, result_of
 from tests.tiny_models import llava, loaded
 
 
@@ -63,7 +63,7 @@ def test_requests_of_one_moment_are_handed_over_together_and_the_thread_ends_wit
     watched, scheduler, others = Watched(monkeypatch), scheduler_of(), workers()
     for _ in range(2):
         outputs: list[Any] = run(submitted(scheduler, requests_to(llava)))
-        assert [told(one) for one in outputs] == expected(llava)
+        assert [result_of(one) for one in outputs] == expected(llava)
         assert not workers() - others
     assert watched.added == [len(requests_to(llava))] * 2
 
@@ -81,7 +81,7 @@ def test_requests_of_several_event_loops_share_a_batch() -> None:
     for one in threads:
         one.join()
     for part in range(3):
-        assert [told(one) for one in got[part]] == expected(llava)[part::3]
+        assert [result_of(one) for one in got[part]] == expected(llava)[part::3]
 
 
 def test_urgent_requests_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_cancelled_request_leaves_and_the_others_go_on(monkeypatch: pytest.Mon
         return await asyncio.gather(*tasks[1::2])
 
     by_request = dict(zip(map(id, requests_to(llava)), expected(llava), strict=True))
-    assert [told(one) for one in asyncio.run(ask())] == [by_request[id(one)] for one in requests[1::2]]
+    assert [result_of(one) for one in asyncio.run(ask())] == [by_request[id(one)] for one in requests[1::2]]
     assert watched.turns < 30
     assert not scheduler._tickets
     assert not scheduler._admission
@@ -158,7 +158,7 @@ def test_errors_reach_the_callers_and_the_scheduler_goes_on(error: Exception) ->
     handle.remove()
     assert failed == [error] * 3
     outputs: list[Any] = asyncio.run(submitted(scheduler, requests))
-    assert [told(one) for one in outputs] == expected(llava)[:3]
+    assert [result_of(one) for one in outputs] == expected(llava)[:3]
 
 
 def test_a_forward_pass_that_exits_fails_its_request_and_no_run() -> None:

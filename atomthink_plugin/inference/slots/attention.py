@@ -136,6 +136,8 @@ def attend(
     unknown = [name for name in _UNKNOWN if kwargs.get(name) is not None]
     if attention_mask is not None or unknown:
         raise CannotForkError(f"its attention has {', '.join(unknown) or 'a mask of its own'}")
+    if (key.shape[1], key.shape[3], value.shape[3]) != (pool.shape.heads, pool.shape.key_width, pool.shape.value_width):
+        raise CannotForkError("its attention reads other keys and values than its cache keeps")
     layer = module.layer_idx
     _current.layers += 1
     pool.keys[layer].index_copy_(0, plan.places, key[0].transpose(0, 1))

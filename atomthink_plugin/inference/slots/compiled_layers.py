@@ -73,7 +73,7 @@ def _opaque_attention() -> Any:
 def _compiled(layers: list[Any]) -> Iterator[None]:
     """Lets layers run as compiled code, which later contexts use again.
 
-    Each new number of tokens would be compiled anew until torch generalises it, which it does at the second one. Equal
+    Each new number of tokens would be compiled again until torch generalises it, which it does at the second one. Equal
     layers share their code. The attention function, which needs the layer's number, is not compiled.
     """
     for layer in layers:

@@ -57,11 +57,11 @@ def expected(build: Any) -> list[Any]:
     """What plain prefill gives to each of them alone."""
     decoder = PrefillDecoder(loaded(build))
     with torch.inference_mode():
-        found = [told(decoder.generate([one])[0]) for one in requests_to(build)]
+        found = [result_of(decoder.generate([one])[0]) for one in requests_to(build)]
     return [(*done, pytest.approx(numbers, abs=1e-3)) for *done, numbers in found]
 
 
-def told(output: GenerationOutput | Exception) -> tuple[Any, ...]:
+def result_of(output: GenerationOutput | Exception) -> tuple[Any, ...]:
     """What was generated, and all log-probabilities."""
     assert not isinstance(output, Exception), output
     done = output.completion
@@ -106,7 +106,7 @@ class Engine:
 @pytest.mark.parametrize("rows", [64, 5, 1])
 def test_samples_are_those_of_plain_prefill(build: Any, rows: int) -> None:
     engine = Engine(build, rows)
-    assert [told(one) for one in engine.run([requests_to(build)])] == expected(build)
+    assert [result_of(one) for one in engine.run([requests_to(build)])] == expected(build)
     assert engine.most == min(rows, len(requests_to(build)))
     engine.assert_no_place_is_lost()
 
@@ -118,7 +118,7 @@ def test_samples_that_join_a_running_batch_are_the_same(build: Any, turns: int) 
     engine = Engine(build)
     engine.admission._worth = 0.0  # as on an accelerator
     waves = [requests[at : at + 3] for at in range(0, len(requests), 3)]
-    assert [told(one) for one in engine.run(waves, turns)] == expected(build)
+    assert [result_of(one) for one in engine.run(waves, turns)] == expected(build)
     engine.assert_no_place_is_lost()
 
 
@@ -126,7 +126,7 @@ def test_a_second_run_reads_what_is_new_and_gives_the_same() -> None:
     engine = Engine(llava)
     first = engine.run([requests_to(llava)])
     again = engine.run([requests_to(llava)])
-    assert [told(one) for one in again] == expected(llava)
+    assert [result_of(one) for one in again] == expected(llava)
     for outputs, images in ((first, 2), (again, 0)):
         assert all(not isinstance(one, Exception) for one in outputs)
         assert sum(one.images for one in outputs) == images  # type: ignore[union-attr]
@@ -139,14 +139,14 @@ def test_a_second_run_reads_what_is_new_and_gives_the_same() -> None:
 @pytest.mark.parametrize("size", [320, 448, 640])
 def test_samples_wait_for_a_place_in_a_small_pool(size: int) -> None:
     engine = Engine(llava, size=size)
-    assert [told(one) for one in engine.run([requests_to(llava)])] == expected(llava)
+    assert [result_of(one) for one in engine.run([requests_to(llava)])] == expected(llava)
     assert 0 < engine.most < len(requests_to(llava))
     engine.assert_no_place_is_lost()
 
 
 def test_what_is_kept_stays_below_its_limit_and_is_read_again() -> None:
     engine = Engine(llava, rows=4, kept=1)
-    assert [told(one) for one in engine.run([requests_to(llava)] * 2)] == expected(llava) * 2
+    assert [result_of(one) for one in engine.run([requests_to(llava)] * 2)] == expected(llava) * 2
     assert engine.reader.tree.size == 0
 
 
@@ -157,7 +157,7 @@ def test_a_sample_that_does_not_fit_alone_fails_and_the_others_do_not() -> None:
     assert isinstance(failed, PoolFullError)
     assert str(large.prompt.length) in str(failed)
     assert "400" in str(failed)
-    assert [told(one) for one in others] == expected(llava)
+    assert [result_of(one) for one in others] == expected(llava)
 
 
 @contextmanager
@@ -191,7 +191,7 @@ def test_a_request_that_breaks_a_pass_fails_alone() -> None:
     with broken(llava, lambda named: bool((named["input_ids"] == letter).any()), RuntimeError("misaligned address")):
         *others, failed = engine.run([requests[:7], requests[7:], [bad]], turns=1)
     assert isinstance(failed, RuntimeError)
-    assert [told(one) for one in others] == expected(llava)
+    assert [result_of(one) for one in others] == expected(llava)
     engine.assert_no_place_is_lost()
 
 
@@ -200,7 +200,7 @@ def test_too_many_rows_for_the_memory_are_halved() -> None:
     full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     with broken(llava, lambda named: keeps_all(named) and named["input_ids"].numel() > 6, full):
         outputs = engine.run([requests_to(llava)])
-    assert [told(one) for one in outputs] == expected(llava)
+    assert [result_of(one) for one in outputs] == expected(llava)
     assert engine.admission._limit.rows <= 6
 
 
@@ -222,7 +222,7 @@ def test_cancelled_samples_leave_and_free_their_places() -> None:
     while engine.admission:
         engine.turn()
     assert not (set(samples[::2]) - before) & engine.done.keys()
-    assert [told(engine.done[one]) for one in samples[1::2]] == expected(llava)[1::2]
+    assert [result_of(engine.done[one]) for one in samples[1::2]] == expected(llava)[1::2]
     engine.assert_no_place_is_lost()
 
 

@@ -139,9 +139,9 @@ def test_a_fixed_plan_refuses_what_it_cannot_hold(pool: KvPool) -> None:
     made = rows_of(pool, [3, 4], [(0, 1), (1, 1), (0, 1)])
     with pytest.raises(ValueError, match="3 tokens"):
         plan.load([Chunk(row, (0,)) for row in made])
-    apart = FixedVarlenPlan(4, spare.start, pool.shape, 1, longest=128)
+    scattered = FixedVarlenPlan(4, spare.start, pool.shape, 1, longest=128)
     with pytest.raises(ValueError, match="3 tokens"):
-        apart.load([Chunk(row, (0,)) for row in made])
+        scattered.load([Chunk(row, (0,)) for row in made])
     free(pool, made)
     pool.release(spare)
 
