@@ -244,14 +244,14 @@ def openai_policy(
         base_url: Address of the server, with `/v1` if it has that. Addresses of several servers of one model are
             separated by `;`; each question stays with one server as long as it is up. When a run is resumed, the
             model at another address counts as the same only if its server reports its checkpoint, as vLLM does.
-        data_parallel_size: Engines behind each address, as in the option `--data-parallel-size` of `vllm serve`. Each
+        data_parallel_size: Engines at each address, as in the option `--data-parallel-size` of `vllm serve`. Each
             question stays with one of them, so that its prefix cache serves all steps. With 1, the server chooses the
             engine for each request.
         continuation: All formats but `atomic` need a server that continues the assistant's turn, as vLLM and SGLang do.
             `check`: this is checked before the first question. `trust`: it is not.
         logprobs: Whether to ask for log-probabilities, which `scorer=confidence` needs. If the server has none, they
             are left out with a warning.
-        connections: Maximum requests in flight at each server, or at each engine behind it.
+        connections: Maximum requests in flight at each server, or at each of its engines.
         timeout: Seconds that one attempt of a request may take.
         max_retries: Further attempts after a rate limit (HTTP 429), a server error or a lost connection. The pause
             before each grows to at most 8 s, unless the server asks for another.

@@ -106,7 +106,7 @@ class Server:
         max_retries: Further tries after a rate limit, a server error, a timeout or a lost connection.
         connections: Requests in flight at most.
         prefix: Put before the names of arguments in messages: a PRM's are typed with `prm_`.
-        rank: Which of several engines behind the address to ask, None to leave the choice to the server.
+        rank: Which of several engines at the address to ask, None to leave the choice to the server.
 
     Attributes:
         clock: Measures the requests. The servers of one model share a clock.
