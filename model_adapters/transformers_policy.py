@@ -29,6 +29,7 @@ from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.sampling import Completion, Draw
 from atomthink_plugin.inference.trial import reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher
+from atomthink_plugin.runtime.model_thread import model_thread
 from atomthink_plugin.runtime.slot_scheduler import SlotScheduler
 
 log = logging.getLogger(__name__)
@@ -90,9 +91,11 @@ class TransformersPolicy:
                 )
             except CannotForkError as error:
                 self._fall_back("slots", str(error))
-        self._batcher: MicroBatcher[GenerationRequest, GenerationOutput] = MicroBatcher(self._generate, self._limit)
+        self._batcher: MicroBatcher[GenerationRequest, GenerationOutput] = MicroBatcher(
+            self._generate, self._limit, model_thread(checkpoint.device)
+        )
         self._embedder: MicroBatcher[Encoding, list[float]] = MicroBatcher(
-            partial(mean_states, checkpoint), self._limit
+            partial(mean_states, checkpoint), self._limit, model_thread(checkpoint.device)
         )
 
     def check(self) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from atomthink_plugin.exits import no_exit
 from atomthink_plugin.inference.memory import out_of_memory
-from atomthink_plugin.runtime.event_loop import at_end
+from atomthink_plugin.runtime.model_thread import ModelThread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -20,11 +20,15 @@ log = logging.getLogger(__name__)
 _SETTLE_TURNS: Final = 3
 """Loop turns without a new item before a batch starts. A search needs a few turns to reach its next call."""
 
+_WORTH: Final = 4
+"""Items wait until there is one for so many rows that run in the same thread: each batch takes time of its own."""
+
 
 class MicroBatcher(Generic[Item, Result]):
     """Runs a batch function on the waiting items, in a separate thread.
 
-    There is no timer: a batch starts as soon as every runnable task has had its turn. Items that arrive while a batch
+    There is no timer: a batch starts as soon as every runnable task has had its turn. If the thread also runs a batch
+    of rows, the items wait until there is one for four of these. Items that arrive while a batch
     runs go into the next one, the most urgent first. A batch that raises an exception is halved until the failing item
     is alone. That item gets the exception, the others get their results. Running out of memory halves the batch size
     for the rest of the run. A single item that runs out of memory is tried once more, because the batch function may
@@ -33,16 +37,22 @@ class MicroBatcher(Generic[Item, Result]):
     Args:
         run: Maps items to results of the same length and order.
         max_batch: The largest batch, or a function that returns it when the first batch begins.
+        thread: Where batches run; None for a thread of its own.
     """
 
-    def __init__(self, run: Callable[[Sequence[Item]], Sequence[Result]], max_batch: int | Callable[[], int]) -> None:
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        max_batch: int | Callable[[], int],
+        thread: ModelThread | None = None,
+    ) -> None:
         if isinstance(max_batch, int) and max_batch < 1:
             raise ValueError(f"max_batch must be at least 1, got {max_batch}")
         self._run = run
         self._limit = max_batch
         self._waiting: list[tuple[int, Item, asyncio.Future[Result]]] = []
         self._worker: asyncio.Task[None] | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread = thread or ModelThread("atomthink-batch")
 
     @property
     def max_batch(self) -> int:
@@ -73,20 +83,21 @@ class MicroBatcher(Generic[Item, Result]):
             await self._serve([(item, future) for _, item, future in batch if not future.done()])
 
     async def _settle(self) -> None:
-        """Gives other tasks turns until none of them adds an item or the batch is full."""
+        """Gives other tasks turns until none of them adds an item and the batch is worth a turn, or full."""
         quiet, seen = 0, len(self._waiting)
         while quiet < _SETTLE_TURNS and len(self._waiting) < self.max_batch:
             await asyncio.sleep(0)
             quiet = quiet + 1 if len(self._waiting) == seen else 0
             seen = len(self._waiting)
+        while len(self._waiting) < min(self.max_batch, self._thread.rows // _WORTH):
+            await self._thread.run(_nothing)  # comes after the next step of those rows
 
     async def _serve(self, batch: list[tuple[Item, asyncio.Future[Result]]], again: bool = False) -> None:
         if not batch:
             return
-        loop = asyncio.get_running_loop()
         try:
             with no_exit("the batch function"):
-                results = await loop.run_in_executor(self._started(), self._run, [item for item, _ in batch])
+                results = await self._thread.run(partial(self._run, [item for item, _ in batch]))
             if len(results) != len(batch):
                 raise RuntimeError(f"the batch function returned {len(results)} results for {len(batch)} items")
         except Exception as error:
@@ -107,18 +118,6 @@ class MicroBatcher(Generic[Item, Result]):
         else:
             await self._halve(batch, full)
 
-    def _started(self) -> ThreadPoolExecutor:
-        """Returns the thread, one for the whole run: libraries keep plans and handles for each thread."""
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="atomthink-batch")
-            at_end(self._end)
-        return self._thread
-
-    def _end(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.shutdown()
-
     async def _halve(self, batch: list[tuple[Item, asyncio.Future[Result]]], full: bool) -> None:
         half = len(batch) // 2
         if full:
@@ -126,3 +125,7 @@ class MicroBatcher(Generic[Item, Result]):
             log.warning("Out of memory with %d rows. Continuing with batches of %d", len(batch), half)
         await self._serve(batch[:half])
         await self._serve(batch[half:])
+
+
+def _nothing() -> None:
+    """Takes a turn."""

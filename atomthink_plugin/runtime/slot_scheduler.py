@@ -1,4 +1,4 @@
-"""Generation for all questions in one running batch, in a thread of its own."""
+"""Generation for all questions in one running batch, in the model's thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +18,7 @@ from atomthink_plugin.inference.slots.admission import Admission, Ended, RowLimi
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
 from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.slots.running_batch import Generation
-from atomthink_plugin.runtime.event_loop import at_end
+from atomthink_plugin.runtime.model_thread import model_thread
 
 _SETTLE_TURNS: Final = 3
 """Loop turns without a new request before requests are handed over. A search needs a few turns to reach its next
@@ -77,7 +76,7 @@ class SlotScheduler:
         self._cancelled = False
         self._busy = False
         self._settling: dict[asyncio.AbstractEventLoop, tuple[list[Generation], asyncio.Task[None]]] = {}
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread = model_thread(checkpoint.device)
 
     @property
     def max_rows(self) -> int:
@@ -150,15 +149,19 @@ class SlotScheduler:
             self._handed += samples
             starts, self._busy = not self._busy, True
         if starts:
-            self._started().submit(self._work)
+            self._thread.end_with_loop()
+            self._thread.submit(self._work)
 
     def _work(self) -> None:
-        """Runs steps until nothing is left."""
-        while self._take():
-            with forward_passes(self._checkpoint), self._clock.active():
-                self._reader.serve()
-                ended = self._admission.turn()
-            self._hand_back(ended)
+        """Runs a step, and lets the next one wait for its turn, until nothing is left."""
+        if not self._take():
+            return
+        with forward_passes(self._checkpoint), self._clock.active():
+            self._reader.serve()
+            ended = self._admission.turn()
+        self._thread.rows = self._admission.rows
+        self._hand_back(ended)
+        self._thread.submit(self._work)
 
     def _take(self) -> bool:
         """Takes over what was handed to this thread; returns whether there is anything to do."""
@@ -181,18 +184,6 @@ class SlotScheduler:
         for loop, results in by_loop.items():
             with contextlib.suppress(RuntimeError):  # the loop may have been closed
                 loop.call_soon_threadsafe(_deliver, results)
-
-    def _started(self) -> ThreadPoolExecutor:
-        """Returns the thread, one for the whole run: libraries keep plans and handles for each thread."""
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="atomthink-slots")
-            at_end(self._end)
-        return self._thread
-
-    def _end(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.shutdown()
 
 
 def _deliver(results: Sequence[tuple[_Ticket, GenerationOutput | Exception]]) -> None:

@@ -26,6 +26,7 @@ from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB, PrefixRead
 from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.trial import STEPS, questions, reason_of
 from atomthink_plugin.runtime.batcher import MicroBatcher
+from atomthink_plugin.runtime.model_thread import model_thread
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class BatchedScorer(ABC):
         if cache_gib > 0:
             self._share_prefixes()
         limit = batch_limit(batch_size, checkpoint, cache_gib)
-        self._batcher: MicroBatcher[Reading, Verdict] = MicroBatcher(self.read, limit)
+        self._batcher: MicroBatcher[Reading, Verdict] = MicroBatcher(self.read, limit, model_thread(checkpoint.device))
 
     @abstractmethod
     def encode(self, path: Path) -> Reading:

@@ -32,7 +32,7 @@ def test_no_thread_remains_after_a_run_on_a_server(monkeypatch: pytest.MonkeyPat
         assert {thread for thread in threading.enumerate() if not thread.daemon} <= before
 
 
-def test_a_batchers_thread_is_one_for_a_run_and_ends_with_it() -> None:
+def test_a_batcher_keeps_its_thread_in_all_runs() -> None:
     threads: list[threading.Thread] = []
 
     def double(batch: Sequence[int]) -> list[int]:
@@ -45,10 +45,9 @@ def test_a_batchers_thread_is_one_for_a_run_and_ends_with_it() -> None:
         first = await asyncio.gather(*(batcher.submit(item) for item in range(4)))
         return [*first, await batcher.submit(4)]
 
-    for ran in (1, 2):
+    for _ in range(2):
         assert run(work()) == [0, 2, 4, 6, 8]
-        assert len({id(thread) for thread in threads}) == ran
-        assert not any(thread.is_alive() for thread in threads)
+    assert len(set(threads)) == 1
 
 
 def test_an_interrupted_batch_ends_with_its_run() -> None:

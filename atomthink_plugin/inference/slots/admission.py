@@ -78,6 +78,11 @@ class Admission:
         """Whether anything waits or runs."""
         return bool(self._waiting or self._suspects or len(self._batch))
 
+    @property
+    def rows(self) -> int:
+        """Rows of the running batch."""
+        return len(self._batch)
+
     def add(self, samples: Sequence[Generation]) -> None:
         """Lets samples wait, the most urgent first."""
         self._waiting = sorted([*self._waiting, *samples], key=lambda one: -one.urgency)
