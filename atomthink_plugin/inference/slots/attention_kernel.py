@@ -6,7 +6,7 @@ from typing import Final
 
 import torch
 
-_FLASH: Final = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_FLASH: Final = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 """torch's fused kernel for CPUs; the public function for attention returns no log-sum-exp."""
 
 

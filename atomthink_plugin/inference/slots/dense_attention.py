@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import torch
@@ -13,14 +13,17 @@ from atomthink_plugin.inference.slots.allocator import Extent
 from atomthink_plugin.inference.slots.attention import merged
 from atomthink_plugin.inference.slots.attention_kernel import attention_with_lse
 from atomthink_plugin.inference.slots.pool import PoolShape, TokenRun
-from atomthink_plugin.inference.slots.row import Chunk, Row
+from atomthink_plugin.inference.slots.row import Chunk
 
 _FEW: Final = 8
 """Queries up to which extents share a call whatever their numbers of queries; above, up to the next power of two."""
 
 _CALL: Final = 2**18
-"""Numbers of keys that are attended to in the time that a further call takes on its own. So many lie in unused extents
-between used ones at most, rather than being left out by two calls."""
+"""Products that a CPU computes in the time that a further call takes on its own. Unused extents between used ones are
+computed up to so many, rather than being left out by two calls."""
+
+_HEAD: Final = 2**13
+"""The same for one head of one extent, without its products."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +39,22 @@ class _View:
 
     extent: Extent
     seen: int
-    queries: range | list[int]
+    queries: Sequence[int]
     causal: bool
 
     @property
-    def longest(self) -> int:
-        return self.seen + (len(self.queries) - 1 if self.causal else 0)
+    def order(self) -> tuple[int, int, int]:
+        """Views of one slab with similar numbers of queries come together, by place."""
+        count = len(self.queries)
+        return self.extent.slab.start, _FEW if count <= _FEW else count.bit_length() + _FEW, self.extent.slot
 
 
 class _Call:
     """Queries over neighbouring extents of one slab.
+
+    Attributes:
+        places: For each view the place of its first query among those of the call.
+        size: Queries, padding included: each extent has as many as the one with the most.
 
     Args:
         views: By place, with similar numbers of queries.
@@ -54,53 +63,42 @@ class _Call:
 
     def __init__(self, views: Sequence[_View], shape: PoolShape) -> None:
         first = views[0].extent
+        slots = [view.extent.slot - first.slot for view in views]
         self._start, self._capacity = first.start, first.capacity
-        self._count = views[-1].extent.slot - first.slot + 1
-        self._most = max(len(view.queries) for view in views)
-        self._longest = max(view.longest for view in views)
-        index, seen = [0] * self.size, [1] * self.size  # what pads sees one token: of none there is no attention
-        self.slots = [view.extent.slot - first.slot for view in views]
-        for slot, view in zip(self.slots, views, strict=True):
-            begin, count = slot * self._most, len(view.queries)
-            index[begin : begin + count] = view.queries
-            seen[begin : begin + count] = range(view.seen, view.seen + count) if view.causal else [view.seen] * count
-        self._index = torch.tensor(index, device=shape.device)
+        self._count, self._most = slots[-1] + 1, max(len(view.queries) for view in views)
+        self.size = self._count * self._most
+        self.places = [slot * self._most for slot in slots]
+        self._causal = views[0].causal
+        ends = [view.seen + (len(view.queries) - 1 if self._causal else 0) for view in views]
+        self._longest = max(ends)
         self._bias: torch.Tensor | None = None
-        if views[0].causal or set(seen) != {self._longest}:
-            each = torch.tensor(seen).view(self._count, self._most)
-            self._bias = self._bias_of(each, shape.dtype).to(shape.device)
-            self._next = (torch.arange(self._count) * self._capacity + each[:, 0]).to(shape.device)
-
-    def places(self, views: Sequence[_View]) -> Iterator[tuple[int, int]]:
-        """Yields each query with its place in what `attend` returns."""
-        for slot, view in zip(self.slots, views, strict=True):
-            yield from zip(view.queries, range(slot * self._most, (slot + 1) * self._most), strict=False)
-
-    @property
-    def size(self) -> int:
-        """Rows that `attend` returns, padding included."""
-        return self._count * self._most
+        self._seen: torch.Tensor | None = None  # the part of it that a pass needs, by query
+        if self._causal or min(ends) < self._longest:
+            self._mask(views, slots, shape)
 
     def attend(
-        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
+        self, asked: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns attention `[size, query heads, value width]` and log-sum-exp `[size, query heads]`."""
-        heads, (_, query_heads, width) = keys.shape[1], queries.shape
-        groups = query_heads // heads
+        """Returns attention `[size, query heads, value width]` and log-sum-exp `[size, query heads]`.
+
+        Args:
+            asked: Queries by place, `[size, query heads, width]`.
+            keys: One layer of the pool, `[places, heads, width]`.
+            values: The same for values.
+            scale: Factor of the scores.
+        """
+        heads, (_, query_heads, width) = keys.shape[1], asked.shape
+        groups, count, most = query_heads // heads, self._count, self._most
         # Query heads that share a head of keys become further queries of that head: nothing is repeated.
-        asked = queries.index_select(0, self._index)
-        bias = None if self._bias is None else self._bias[..., : self._longest]
-        if self._most == 1:
-            asked = asked.view(self._count, heads, groups, width)
-            out, lse = attention_with_lse(asked, self._extents(keys), self._extents(values), bias, scale)
-            return out.reshape(self._count, query_heads, -1), lse.reshape(self._count, query_heads)
-        asked = asked.view(self._count, self._most, heads, groups, width)
-        asked = asked.permute(0, 2, 3, 1, 4).reshape(self._count, heads, groups * self._most, width)
-        if bias is not None and groups > 1 and bias.shape[2] > 1:
-            bias = bias.repeat(1, 1, groups, 1)
-        out, lse = attention_with_lse(asked, self._extents(keys), self._extents(values), bias, scale)
-        out = out.reshape(self._count, heads, groups, self._most, -1).permute(0, 3, 1, 2, 4)
-        lse = lse.reshape(self._count, heads, groups, self._most).permute(0, 3, 1, 2)
+        if groups == 1:
+            asked = asked.view(count, most, heads, width).transpose(1, 2)
+        else:
+            asked = asked.view(count, most, heads, groups, width).transpose(1, 2).reshape(count, heads, -1, width)
+        out, lse = attention_with_lse(asked, self._extents(keys), self._extents(values), self._biased(groups), scale)
+        out, lse = out.transpose(1, 2), lse.transpose(1, 2)
+        if groups > 1:
+            out = out.view(count, most, groups, heads, -1).transpose(2, 3)
+            lse = lse.view(count, most, groups, heads).transpose(2, 3)
         return out.reshape(self.size, query_heads, -1), lse.reshape(self.size, query_heads)
 
     def lengthen(self) -> None:
@@ -109,12 +107,27 @@ class _Call:
         self._bias.view(-1).index_fill_(0, self._next.clamp(max=self._bias.numel() - 1), 0.0)
         self._next += 1
         self._longest += 1
+        self._seen = None
 
-    def _bias_of(self, seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        if self._most > 1 and bool((seen == seen[:, :1]).all()):
-            seen = seen[:, :1]
-        hidden = torch.arange(self._capacity) >= seen[..., None]
-        return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, -torch.inf)[:, None]
+    def _mask(self, views: Sequence[_View], slots: Sequence[int], shape: PoolShape) -> None:
+        """Sets what is added to the scores, `[count, 1, 1 or most, capacity]`."""
+        queries = self._most if self._causal else 1
+        seen = [1] * (self._count * queries)  # what pads sees one token: of none there is no attention
+        for slot, view in zip(slots, views, strict=True):
+            for at in range(len(view.queries) if self._causal else 1):
+                seen[slot * queries + at] = view.seen + at
+        each = torch.tensor(seen).view(self._count, queries)
+        hidden = torch.arange(self._capacity) >= each[..., None]
+        bias = torch.zeros(hidden.shape, dtype=shape.dtype).masked_fill_(hidden, -torch.inf)
+        self._bias = bias[:, None].to(shape.device)
+        self._next = (torch.arange(self._count) * self._capacity + each[:, 0]).to(shape.device)
+
+    def _biased(self, groups: int) -> torch.Tensor | None:
+        if self._seen is None and self._bias is not None:
+            self._seen = self._bias[..., : self._longest]
+            if groups > 1 and self._seen.shape[2] > 1:
+                self._seen = self._seen.repeat_interleave(groups, dim=2)
+        return self._seen
 
     def _extents(self, states: torch.Tensor) -> torch.Tensor:
         """Returns the extents' states as a view, `[count, heads, longest, width]`."""
@@ -126,28 +139,37 @@ class _Call:
 
 
 class _Part:
-    """Calls that answer all queries of a forward pass."""
+    """Calls that answer all queries of a forward pass over one part of their rows.
+
+    Args:
+        views: Of the part.
+        tokens: Queries of the forward pass.
+        shape: Of the pool.
+    """
 
     def __init__(self, views: Sequence[_View], tokens: int, shape: PoolShape) -> None:
-        self.calls, back, at = [], [0] * tokens, 0
-        for group in _groups(views, shape.heads * shape.key_width):
-            call = _Call(group, shape)
-            for query, place in call.places(group):
-                back[query] = at + place
-            at += call.size
+        self.calls: list[_Call] = []
+        asked: list[int] = []
+        back = [0] * tokens
+        for group in _groups(views, shape):
+            call, at = _Call(group, shape), len(asked)
+            asked += [0] * call.size
+            for view, place in zip(group, call.places, strict=True):
+                for to, query in enumerate(view.queries, at + place):
+                    asked[to], back[query] = query, to
             self.calls.append(call)
-        self._back = None if back == list(range(at)) else torch.tensor(back, device=shape.device)
+        self._asked, self._back = (torch.tensor(one, device=shape.device) for one in (asked, back))
+        self._sizes = [call.size for call in self.calls]
 
     def attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns attention and log-sum-exp by the order of the queries."""
-        parts = [call.attend(queries, keys, values, scale) for call in self.calls]
+        asked = torch.split(queries.index_select(0, self._asked), self._sizes)
+        parts = [call.attend(one, keys, values, scale) for call, one in zip(self.calls, asked, strict=True)]
         out, lse = parts[0]
         if len(parts) > 1:
             out, lse = torch.cat([one for one, _ in parts]), torch.cat([one for _, one in parts])
-        if self._back is None:
-            return out, lse
         return out.index_select(0, self._back), lse.index_select(0, self._back)
 
 
@@ -172,7 +194,7 @@ class DensePlan:
             begin = row.own.start + row.length
             places += range(begin, begin + count)
             own.append(_View(row.own, row.length + 1, queries, causal=True))
-            shared.setdefault(_prefix(row), (row.shared, []))[1].extend(queries)
+            shared.setdefault((row.shared.start, len(row.shared)), (row.shared, []))[1].extend(queries)
         begun = [_View(run.extent, len(run), queries, causal=False) for run, queries in shared.values()]
         self.places = torch.tensor(places, device=shape.device)
         self._own, self._shared = (_Part(views, len(places), shape) for views in (own, begun))
@@ -189,28 +211,17 @@ class DensePlan:
             call.lengthen()
 
 
-def _prefix(row: Row) -> tuple[int, int]:
-    return row.shared.start, len(row.shared)
-
-
-def _groups(views: Sequence[_View], numbers: int) -> Iterator[list[_View]]:
-    """Divides views into those that one call answers: neighbours in one slab with similar numbers of queries.
-
-    Args:
-        views: The views.
-        numbers: Of a token's key.
-    """
-
-    def kind(view: _View) -> tuple[int, int, int]:
-        count = len(view.queries)
-        return view.extent.slab.start, view.extent.capacity, _FEW if count <= _FEW else count.bit_length() + _FEW
-
-    for (_, _, most), alike in groupby(sorted(views, key=lambda view: (kind(view), view.extent.slot)), key=kind):
-        group: list[_View] = []
-        for view in alike:
-            gap = _CALL // (view.extent.capacity * numbers) if most == _FEW else 0
-            if group and not 0 < view.extent.slot - group[-1].extent.slot <= gap + 1:
-                yield group
-                group = []
-            group.append(view)
-        yield group
+def _groups(views: Sequence[_View], shape: PoolShape) -> list[list[_View]]:
+    """Divides views into those that one call answers: neighbours in one slab with similar numbers of queries."""
+    groups: list[list[_View]] = []
+    before: tuple[int, int] | None = None
+    last = gap = 0
+    for view in sorted(views, key=attrgetter("order")):
+        slab, most, slot = view.order
+        if (slab, most) != before or not 0 < slot - last <= gap + 1:
+            groups.append([])
+            products = view.extent.capacity * len(view.queries) * shape.key_width
+            gap = _CALL // (shape.heads * (_HEAD + products))
+        groups[-1].append(view)
+        before, last = (slab, most), slot
+    return groups

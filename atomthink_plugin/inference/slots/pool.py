@@ -202,10 +202,9 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     size = max(math.prod(shape) * dtype.itemsize, 1)
     if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
         return torch.from_numpy(numpy.zeros(size, numpy.uint8)).view(dtype)[: math.prod(shape)].view(shape)
-    # Unlike torch, the operating system gives memory at the first use of a page. Large pages make that rare.
+    # Unlike torch, the operating system gives memory at the first use of a page. Large pages would take more of it than
+    # is used, and on virtual machines up to six times as long.
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _RESERVES_NOTHING)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
 
 
