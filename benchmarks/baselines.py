@@ -278,9 +278,9 @@ class Arm:
     def count(self, way: Way) -> None:
         """Counts the tokens that both models must process at least: those that are in no earlier prefix."""
         for tree in self.trees:
-            prompts = [(*ids_of(way.prompt(path.parent or path)), *path.steps[-1].token_ids) for path in tree]
+            prompts = [(*way.prompt(path.parent or path).ids, *path.steps[-1].token_ids) for path in tree]
             self.distinct_policy.append(distinct(prompts))
-            self.distinct_prm.append(distinct([ids_of(way.history(path)) for path in tree]))
+            self.distinct_prm.append(distinct([way.history(path).ids for path in tree]))
 
     def numbers(self) -> dict[str, float]:
         count = len(self.policy)
@@ -295,11 +295,6 @@ class Arm:
             "distinct_policy": sum(self.distinct_policy) / count,
             "distinct_prm": sum(self.distinct_prm) / count,
         }
-
-
-def ids_of(encoding: Encoding) -> list[int]:
-    ids: list[int] = encoding.tokens["input_ids"][0].tolist()
-    return ids
 
 
 def distinct(rows: Sequence[Sequence[int]]) -> int:

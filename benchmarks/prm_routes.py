@@ -23,7 +23,6 @@ from rich.console import Console
 from rich.table import Table
 
 from atomthink_plugin.api import Path, Step
-from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.preprocessors import load_preprocessor
 from atomthink_plugin.scorers.detect import PUBLISHED
 from atomthink_plugin.scorers.prm_head import Conversation
@@ -109,7 +108,7 @@ def ids_for(route: Route, folder: FilePath) -> list[list[list[int]]]:
     layout: Conversation | TextLayout = Conversation(words, tag)
     if route.prm is causal_prm:
         layout = TextLayout(words, PUBLISHED.tag or "", words.encode(PUBLISHED.tag or "", add_special_tokens=False)[0])
-    return [[list(ids_of(layout.encode(path))) for path in level] for level in levels()]
+    return [[list(layout.encode(path).ids) for path in level] for level in levels()]
 
 
 async def score_all(server: VllmServer, route: Route, prompts: Sequence[Sequence[list[int]]]) -> None:

@@ -56,8 +56,8 @@ class ConversationEncoder(Encoder):
     def _process(self, text: str, images: list[Image]) -> Encoding:
         """As the base class, except that the text after the last image is part of the result."""
         encoding = super()._process(text, images)
-        places = (encoding.tokens["input_ids"][0] == self._image_id).nonzero()
-        return replace(encoding, settled=int(places[-1]) + 1) if len(places) else encoding
+        places = [at for at, token in enumerate(encoding.ids) if token == self._image_id]
+        return replace(encoding, settled=places[-1] + 1) if places else encoding
 
     def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
         turns, media = json.loads(text), {"images": pictures[0] if len(pictures) == 1 else pictures}

@@ -13,7 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -75,15 +75,17 @@ towers of MiniCPM-V 4.6 and 4.7 take the same, but see another image when there 
 _TARGETS: Final = "labels"
 """What PaliGemma's processor adds for a trainer."""
 
-_PER_TOKEN: Final = {"input_ids", *_SEEN, *_FILL}
+_BESIDE: Final = {*_SEEN, *_FILL}
+"""Inputs with one entry per token beside its id."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Encoding:
     """A prompt as the model takes it.
 
     Attributes:
-        tokens: Inputs with one entry per token, `[1, tokens, ...]`.
+        ids: Token ids, those of image tokens included.
+        beside: Other inputs with one entry per token, `[1, tokens, ...]`; text tokens at the end may have no entry.
         media: All other inputs (pixel values, grids, sizes): first dimension images, tiles or patches.
         lists: Inputs that a processor leaves as lists with one entry per image.
         images: How many images `media` holds.
@@ -93,8 +95,9 @@ class Encoding:
         said: Last tokens of a sampled text that the reply continues, maybe inside a word; empty if it starts a new one.
     """
 
-    tokens: dict[str, torch.Tensor]
-    media: dict[str, torch.Tensor]
+    ids: tuple[int, ...]
+    beside: Mapping[str, torch.Tensor]
+    media: Mapping[str, torch.Tensor]
     images: int
     root: str = ""
     settled: int = 0
@@ -105,40 +108,44 @@ class Encoding:
     @property
     def length(self) -> int:
         """Number of tokens, image tokens included."""
-        return int(self.tokens["input_ids"].shape[1])
+        return len(self.ids)
+
+    @cached_property
+    def tokens(self) -> dict[str, torch.Tensor]:
+        """Inputs with one entry per token, `[1, tokens, ...]`, the ids included."""
+        beside = {name: _of_length(name, value, len(self.ids)) for name, value in self.beside.items()}
+        return {"input_ids": torch.tensor([self.ids], dtype=torch.long), **beside}
 
     @property
     def size(self) -> int:
         """Bytes of its tensors."""
-        return sum(value.nbytes for value in (*self.tokens.values(), *self.media.values()))
+        return sum(value.nbytes for value in (*self.beside.values(), *self.media.values()))
 
     @property
     def structure(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """What must agree for two encodings to share a batch: names of the media, and their shapes for one image."""
         shapes = [(name, tuple(value.shape[1:])) for name, value in self.media.items()]
-        shapes += [(name, tuple(self.tokens[name].shape[2:])) for name in _SEEN if name in self.tokens]
+        shapes += [(name, tuple(self.beside[name].shape[2:])) for name in _SEEN if name in self.beside]
         shapes += [(name, ()) for name in self.lists]
         return tuple(sorted(shapes))
 
     def first(self, count: int) -> Encoding:
         """Returns the encoding of the first `count` tokens, of which images are no part or all."""
-        return replace(self, tokens={name: value[:, :count] for name, value in self.tokens.items()})
+        return replace(self, ids=self.ids[:count])
 
     def extend(self, ids: Sequence[int]) -> Encoding:
         """Returns the encoding with the text tokens `ids` after it."""
-        if not ids:
-            return self
-        return replace(self, tokens={name: _longer(name, value, ids) for name, value in self.tokens.items()})
+        return replace(self, ids=(*self.ids, *ids))
 
 
-def _longer(name: str, value: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+def _of_length(name: str, value: torch.Tensor, length: int) -> torch.Tensor:
+    """Returns an input with one entry per token, cut to `length` tokens or continued by what text has."""
+    more = length - value.shape[1]
+    if more <= 0:
+        return value[:, :length]
     if name in _SEEN:
-        more = value[:, -1:].expand(-1, len(ids), *value.shape[2:])
-    elif name == "input_ids":
-        more = torch.tensor([list(ids)], dtype=value.dtype)
-    else:
-        more = torch.full((1, len(ids)), _FILL[name], dtype=value.dtype)
-    return torch.cat([value, more], dim=1)
+        return torch.cat([value, value[:, -1:].expand(-1, more, *value.shape[2:])], dim=1)
+    return torch.cat([value, value.new_full((1, more), _FILL[name])], dim=1)
 
 
 class ChatText:
@@ -302,7 +309,7 @@ class Encoder(ChatText):
         begun = [token for piece in pieces for token in piece]
         sampled = list(takewhile(_has_ids, reversed(prompt.begun)))
         said = [token for piece in pieces[len(pieces) - len(sampled) :] for token in piece]
-        return replace(asked, question=asked.length, said=tuple(said[-_SAID:])).extend(begun)
+        return replace(asked, ids=(*asked.ids, *begun), question=asked.length, said=tuple(said[-_SAID:]))
 
     @property
     def processor(self) -> ProcessorMixin:
@@ -330,8 +337,7 @@ class Encoder(ChatText):
     def text(self, text: str) -> Encoding:
         """Returns a text by itself, without a chat template, cut to the model's context."""
         ids = self._tokenizer(neutralise(text, self._control))["input_ids"][: self._context]
-        tokens = torch.tensor([ids], dtype=torch.long)
-        return Encoding({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, {}, 0)
+        return text_encoding(ids)
 
     def fit(self, encoding: Encoding, wanted: int) -> int:
         """Returns how many tokens may follow, `wanted` at most; 0 or less if the context is full."""
@@ -361,8 +367,8 @@ class Encoder(ChatText):
             return whole
         # A tokenizer splits at special tokens, so the text after the placeholder has the ids that it has in the whole.
         tail: list[int] = self._piece(text[at:], True)
-        parts = head.extend(tail[1:])
-        parts = replace(parts, settled=self._settled(parts.tokens))
+        ids = (*head.ids, *tail[1:])
+        parts = replace(head, ids=ids, settled=self._settled(ids, head.beside))
         # But a processor may write something after the text (PaliGemma), or count the token after an image to the image
         # (ERNIE 4.5 VL).
         if self._splits is None:
@@ -389,11 +395,13 @@ class Encoder(ChatText):
                 f"{type(self._processor).__name__} writes the tokens of one image for {len(pictures)} images: ask "
                 "about one image, or name a checkpoint of another architecture"
             )
-        tokens = {name: value for name, value in inputs.items() if name in _PER_TOKEN}
+        ids = tuple(inputs["input_ids"][0].tolist())
+        beside = {name: value for name, value in inputs.items() if name in _BESIDE}
         lists = {name: value for name, value in inputs.items() if isinstance(value, list)}
-        media = {name: value for name, value in inputs.items() if name not in tokens and name not in lists}
-        settled, root = (self._settled(tokens), _digest(media, lists)) if pictures else (0, "")
-        return Encoding(tokens, media, len(pictures), root, settled, lists=lists)
+        others = {"input_ids", *beside, *lists}
+        media = {name: value for name, value in inputs.items() if name not in others}
+        settled, root = (self._settled(ids, beside), _digest(media, lists)) if pictures else (0, "")
+        return Encoding(ids, beside, media, len(pictures), root, settled, lists=lists)
 
     def _writes_one(self, text: str, pictures: list[Image], inputs: Mapping[str, Any]) -> bool:
         """Returns whether a processor that writes the images' tokens itself writes those of the first image only."""
@@ -426,18 +434,15 @@ class Encoder(ChatText):
             )
         return inputs
 
-    def _settled(self, tokens: Mapping[str, torch.Tensor]) -> int:
+    def _settled(self, ids: Sequence[int], beside: Mapping[str, torch.Tensor]) -> int:
         """Returns the first tokens up to the last one of an image; all tokens if none is known to be an image's."""
-        ids = tokens["input_ids"][0]
-        of_images = torch.isin(ids, torch.tensor(self._image_ids, dtype=ids.dtype))
-        for name in _TYPES & tokens.keys():
-            of_images = of_images | (tokens[name][0] != 0)
-        places = of_images.nonzero()
-        if not len(places):
+        after = next((at for at in range(len(ids), 0, -1) if ids[at - 1] in self._image_ids), 0)
+        for name in _TYPES & beside.keys():
+            after = max([after, *(beside[name][0].nonzero()[-1:, 0] + 1).tolist()])
+        if not after:
             return len(ids)
-        after = int(places[-1]) + 1
         # The positions of Qwen-Omni's image are known with the token that ends it only.
-        return after + (after < len(ids) and int(ids[after]) in self._special)
+        return after + (after < len(ids) and ids[after] in self._special)
 
     def _prepare(self, text: str, pictures: list[Image]) -> Mapping[str, torch.Tensor]:
         """Calls the processor."""
@@ -481,8 +486,8 @@ def _digest(media: Mapping[str, torch.Tensor], lists: Mapping[str, list[Any]]) -
 
 def text_encoding(ids: Sequence[int]) -> Encoding:
     """Returns the encoding of a question that is text alone."""
-    row = torch.tensor([list(ids)], dtype=torch.long)
-    return Encoding({"input_ids": row, "attention_mask": torch.ones_like(row)}, {}, 0, question=len(ids))
+    mask = torch.ones(1, 0, dtype=torch.long)
+    return Encoding(tuple(ids), {"attention_mask": mask}, {}, 0, question=len(ids))
 
 
 def tokenise_pieces(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str]) -> list[list[int]]:

@@ -10,7 +10,7 @@ import torch
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.inference.decoding import GenerationOutput, GenerationRequest
 from atomthink_plugin.inference.phases import forward_pass, phase
-from atomthink_plugin.inference.prefix_cache.reader import Batch, PrefixReader, ids_of
+from atomthink_plugin.inference.prefix_cache.reader import Batch, PrefixReader
 from atomthink_plugin.inference.sampling import RowEnd, Sampler, complete
 
 _IDLE: Final = 0.25
@@ -40,7 +40,7 @@ class ForkingDecoder:
             CannotForkError: The model's states turn out to be such that they cannot be forked.
         """
         places: dict[tuple[str, tuple[int, ...]], int] = {}
-        owners = [places.setdefault((row.prompt.root, ids_of(row.prompt)), len(places)) for row in rows]
+        owners = [places.setdefault((row.prompt.root, row.prompt.ids), len(places)) for row in rows]
         # The first sample of a prompt pays for reading it.
         payers = [owners.index(place) for place in range(len(places))]
         prompts = [rows[payer].prompt for payer in payers]

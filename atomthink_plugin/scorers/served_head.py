@@ -8,7 +8,6 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError
 from atomthink_plugin.inference.checkpoint_files import load_config
-from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.preprocessors import load_preprocessor
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
@@ -49,7 +48,7 @@ class ServedHeadPrm(ServedPrm):
 
     def request(self, path: Path) -> ScoreRequest:
         """Returns a request for the class of the path."""
-        return ScoreRequest({"input": list(ids_of(self._layout.encode(path)))}, self._read)
+        return ScoreRequest({"input": list(self._layout.encode(path).ids)}, self._read)
 
     def _read(self, text: str) -> tuple[float, ServerReply]:
         """Returns the probability of the second class, "right"."""

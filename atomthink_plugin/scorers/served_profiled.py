@@ -17,7 +17,6 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from atomthink_plugin.api import AtomThinkError, Path, QuestionError, Step
 from atomthink_plugin.image_memo import PerImage
 from atomthink_plugin.inference.checkpoint_files import load_config
-from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.preprocessors import load_preprocessor
 from atomthink_plugin.inference.trial import STEPS, questions
 from atomthink_plugin.runtime.event_loop import run
@@ -83,7 +82,7 @@ class ServedTextProfile(ServedProfiledPrm):
 
     def request(self, path: Path) -> ScoreRequest:
         """Returns a request for one token."""
-        prompt = list(ids_of(self._layout.encode(path)))
+        prompt = list(self._layout.encode(path).ids)
         asked = {**one_token(self._ids), "logprobs": len(self._ids), **IDS}
         return ScoreRequest({"prompt": prompt, **asked}, self._read)
 
@@ -136,7 +135,7 @@ class ServedImageProfile(ServedProfiledPrm):
         images = self._layout.images(path)
         # The reply lists as many tokens as are requested, the generated one first: one more makes room for all.
         listed = [*self._ids, self._ids[-1]]
-        read = ids_of(self._layout.encode(path))
+        read = self._layout.encode(path).ids
         body = {
             "token_ids": self._placeholder.unexpanded(read, len(images)),
             "content_parts": [{"type": "image_url", "url": self._url(image)} for image in images] or None,
@@ -167,7 +166,7 @@ class ServedClassProfile(ServedProfiledPrm):
 
     def request(self, path: Path) -> ScoreRequest:
         """Returns a request for the outputs before any softmax or sigmoid, which the server's config would choose."""
-        return ScoreRequest({"input": list(ids_of(self._layout.encode(path))), "use_activation": False}, self._read)
+        return ScoreRequest({"input": list(self._layout.encode(path).ids), "use_activation": False}, self._read)
 
     def _read(self, text: str) -> tuple[float, ServerReply]:
         reply = Classes.model_validate_json(text)

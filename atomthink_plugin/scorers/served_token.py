@@ -10,7 +10,6 @@ from atomthink_plugin.api import AtomThinkError, Format, Path
 from atomthink_plugin.formats.named import format_named
 from atomthink_plugin.inference.checkpoint_files import load_config
 from atomthink_plugin.inference.encoding import ChatText
-from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.preprocessors import load_preprocessor
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.scorers.batched import single_token
@@ -66,7 +65,7 @@ class ServedTokenPrm(ServedPrm):
 
     def request(self, path: Path) -> ScoreRequest:
         """Returns a request for one token after the last tag."""
-        prompt = list(ids_of(self._layout.encode(path)))
+        prompt = list(self._layout.encode(path).ids)
         return ScoreRequest({"prompt": prompt, "logprobs": 2, **IDS, **one_token(self._ids)}, self._read)
 
     def _read(self, text: str) -> tuple[float, ServerReply]:

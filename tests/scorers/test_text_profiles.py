@@ -13,7 +13,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
 from atomthink_plugin.api import AtomThinkError, QuestionError
-from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.scorers.prm_head import prm_head
 from atomthink_plugin.scorers.prm_profile import PairReadOut, Profile, TaggedLayout
 from atomthink_plugin.scorers.prm_profiled import ProfiledPrm
@@ -221,10 +220,10 @@ def test_every_text_profile_has_a_contract() -> None:
 @pytest.mark.parametrize("depth", [1, 3])
 def test_the_ids_are_those_of_the_authors_text(name: str, depth: int) -> None:
     encoding = ours(name).encode(chain(ASKED, *STEPS[:depth])).encoding
-    assert list(ids_of(encoding)) == encoded(name, CONTRACTS[name].text(QUESTION, STEPS[:depth]))
+    assert list(encoding.ids) == encoded(name, CONTRACTS[name].text(QUESTION, STEPS[:depth]))
     opening = ours(name).encode(chain(ASKED, "Another.")).encoding
     assert 5 < encoding.question == opening.question
-    assert ids_of(encoding)[: encoding.question] == ids_of(opening)[: encoding.question]
+    assert encoding.ids[: encoding.question] == opening.ids[: encoding.question]
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
@@ -266,7 +265,7 @@ def test_a_step_of_several_lines_has_the_score_of_its_last_line(name: str) -> No
 
 def test_line_breaks_stay_in_a_step_where_tags_are_found_by_position() -> None:
     broken = [STEPS[0], f"{STEPS[1]}\n{STEPS[2]}"]
-    read = ids_of(ours("pure_prm").encode(chain(ASKED, *broken)).encoding)
+    read = ours("pure_prm").encode(chain(ASKED, *broken)).encoding.ids
     assert list(read) == encoded("pure_prm", pure(QUESTION, broken))
 
 
@@ -276,7 +275,7 @@ def test_control_tokens_in_the_text_are_ordinary_characters(name: str) -> None:
     ids = ours(name).encode(chain(question(f"Is {special} one?"), f"So {special}.")).encoding
     plain = ours(name).encode(chain(question("Is it one?"), "So.")).encoding
     ends = words_of(name).eos_token_id
-    assert ids_of(ids).count(ends) == ids_of(plain).count(ends)
+    assert ids.ids.count(ends) == plain.ids.count(ends)
 
 
 @pytest.mark.parametrize("name", [name for name in CONTRACTS if profile_named(name).model.ids])
@@ -296,22 +295,20 @@ def test_a_tokenizer_with_other_ids_is_refused(name: str) -> None:
 def test_profiles_agree_with_the_scorers_of_the_same_layout(name: str, reference: Any) -> None:
     other = reference(str(folder(CONTRACTS[name].build)), device="cpu")
     for path in paths(*STEPS):
-        assert ids_of(ours(name).encode(path).encoding) == ids_of(other.encode(path).encoding)
+        assert ours(name).encode(path).encoding.ids == other.encode(path).encoding.ids
     assert scores(ours(name), paths(*STEPS)) == pytest.approx(scores(other, paths(*STEPS)), abs=1e-6)
 
 
 def test_a_step_that_has_its_own_label_gets_no_second_one() -> None:
     labelled = [f"Step {k}: {step}" for k, step in enumerate(STEPS, 1)]
-    read = [ids_of(ours("math_shepherd").encode(chain(ASKED, *steps)).encoding) for steps in (STEPS, labelled)]
+    read = [ours("math_shepherd").encode(chain(ASKED, *steps)).encoding.ids for steps in (STEPS, labelled)]
     assert read[0] == read[1]
 
 
 def test_a_tag_without_a_published_id_is_the_token_that_its_text_becomes() -> None:
     """A SentencePiece vocabulary has it twice, after a space and inside a word."""
     made = scorer("math_shepherd", fitted("math_shepherd").model_copy(update={"ids": {}}))
-    assert ids_of(made.encode(paths(*STEPS)[2]).encoding) == ids_of(
-        ours("math_shepherd").encode(paths(*STEPS)[2]).encoding
-    )
+    assert made.encode(paths(*STEPS)[2]).encoding.ids == ours("math_shepherd").encode(paths(*STEPS)[2]).encoding.ids
 
 
 def test_the_profile_and_its_digest_are_in_the_identity() -> None:

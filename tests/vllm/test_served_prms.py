@@ -15,7 +15,6 @@ from transformers import Qwen2Config, Qwen2Model
 
 from atomthink_plugin.api import AtomThinkError, Outcome, Path, Scorer
 from atomthink_plugin.config import plan
-from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.event_loop import run
@@ -167,7 +166,7 @@ def twin(prm: FilePath, path: Path) -> float:
         {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
     )
     with torch.no_grad():
-        states = body(torch.tensor([ids_of(served.encode(path))])).last_hidden_state[0, -1]
+        states = body(torch.tensor([served.encode(path).ids])).last_hidden_state[0, -1]
         hidden = torch.relu(weights["score.0.weight"] @ states + weights["score.0.bias"])
         logits = weights["score.2.weight"] @ hidden + weights["score.2.bias"]
     return float(logits.softmax(-1)[1])

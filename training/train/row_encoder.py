@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +38,7 @@ class RowEncoder(Encoder):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self._known: OrderedDict[tuple[str, tuple[tuple[int, int], ...]], dict[str, torch.Tensor]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, tuple[tuple[int, int], ...]], Encoding] = OrderedDict()
         self._images_alone: bool | None = None  # unknown until the first image
         self._measuring = False
         self._prepared: tuple[list[Image], Mapping[str, torch.Tensor]] = ([], {})
@@ -56,15 +57,15 @@ class RowEncoder(Encoder):
 
     def _process(self, text: str, images: list[Image]) -> Encoding:
         key = (text, tuple(image.size for image in images))
-        tokens = self._known.get(key)
-        if tokens is not None and (self._measuring or not images):
-            return Encoding(tokens, {}, len(images))
-        if tokens is not None and self._images_alone:
-            return Encoding(tokens, dict(self._pixels(images)), len(images))
+        known = self._known.get(key)
+        if known is not None and (self._measuring or not images):
+            return known
+        if known is not None and self._images_alone:
+            return replace(known, media=dict(self._pixels(images)))
         whole = super()._process(text, images)
         if images and self._images_alone is None and not self._measuring:
-            self._images_alone = CROSS not in whole.tokens and _equal(self._pixels(images), whole.media)
-        self._known[key] = whole.tokens
+            self._images_alone = CROSS not in whole.beside and _equal(self._pixels(images), whole.media)
+        self._known[key] = Encoding(whole.ids, whole.beside, {}, len(images))
         if len(self._known) > _PROMPTS:
             self._known.popitem(last=False)
         return whole

@@ -375,7 +375,7 @@ class LabelledRows(RowBuilder[Chain]):
 
     def _row(self, encoding: Encoding, chain: Chain, nodes: Sequence[Path]) -> TrainingRow:
         """Returns the row of an encoding whose reply has the steps of `nodes`, a tag after each."""
-        ids = _ids(encoding)
+        ids = encoding.ids
         tags = [at for at, token in enumerate(ids) if at >= encoding.question and token == self._tag_id]
         if len(tags) != len(nodes):
             raise QuestionError(f"{len(tags)} tags for {len(nodes)} steps: take the PRM's tag out of the steps")
@@ -402,7 +402,7 @@ class LabelledRows(RowBuilder[Chain]):
             row.labels.update(enumerate(correction[: min(same + 1, len(tokens))], start))
             row.token_labels.update((start + index, float(index < same)) for index in range(len(tokens)))
 
-    def _correction(self, chain: Chain, node: Path, start: int) -> list[int] | None:
+    def _correction(self, chain: Chain, node: Path, start: int) -> tuple[int, ...] | None:
         """Returns the ids of a step's correction; None if there is none, or if it is not one step."""
         correction = chain.corrections[node.depth - 1] if chain.corrections else None
         if correction is None or node.parent is None:
@@ -410,7 +410,7 @@ class LabelledRows(RowBuilder[Chain]):
         try:
             corrected = node.parent.extend(Step(correction))
             self._require_one_unit(corrected)
-            ids = _ids(self.layout.encode(corrected))[start:-1]
+            ids = self.layout.encode(corrected).ids[start:-1]
         except QuestionError:
             return None
         return None if self._tag_id in ids else ids
@@ -443,8 +443,3 @@ def _early_stop(prompt: Prompt, unit: Unit, step: str) -> str | None:
     """Returns the stop string that a step contains before its end; None if there is none."""
     inside = step.removesuffix(unit.closing.strip())
     return next((stop for stop in prompt.stops if stop in inside), None)
-
-
-def _ids(encoding: Encoding) -> list[int]:
-    ids: list[int] = encoding.tokens["input_ids"][0].tolist()
-    return ids

@@ -122,7 +122,7 @@ class PrefixReader:
         read, looked = [0] * len(prompts), [0] * len(prompts)
         first, longer = [], []
         for family in families(prompts):
-            shared = shared_ids([ids_of(prompts[at])[: known[at]] for at in family])
+            shared = shared_ids([prompts[at].ids[: known[at]] for at in family])
             payer = family[0]
             before = self.tree.known(prompts[payer].root, shared)
             if before < max(prompts[payer].settled, 1):
@@ -175,7 +175,7 @@ class PrefixReader:
         if ids:
             with phase("cache"):
                 states = _stacked([half[row, :, -len(ids) :] for half in self._halves(batch.cache)])
-                self.tree.insert(prompt.root, (*ids_of(prompt), *ids), TensorStates(states))
+                self.tree.insert(prompt.root, (*prompt.ids, *ids), TensorStates(states))
 
     def _prefill(self, prompts: Sequence[Encoding]) -> None:
         """Reads the beginnings of prompts, images included, and keeps them."""
@@ -193,11 +193,11 @@ class PrefixReader:
             rows = {layer: _row(cache, layer, row) for layer in self._crossing if layer < len(cache.layers)}
             static = {layer: pair for layer, pair in rows.items() if pair is not None}
             self.tree.describe(prompt.root, shift[row], static)
-            self.tree.insert(prompt.root, ids_of(prompt), TensorStates(states[:, row, :, : prompt.length]))
+            self.tree.insert(prompt.root, prompt.ids, TensorStates(states[:, row, :, : prompt.length]))
 
     def _extend(self, prompts: Sequence[Encoding], known: Sequence[int]) -> Batch:
         """Joins what the tree knows of each prompt and reads the rest."""
-        rows = [ids_of(prompt) for prompt in prompts]
+        rows = [prompt.ids for prompt in prompts]
         found = [self.tree.find(p.root, ids[:bound]) for p, ids, bound in zip(prompts, rows, known, strict=True)]
         pieces = [[states.tensor[:, :, :count] for states, count in row] for row in found]
         cached = [sum(piece.shape[2] for piece in row) for row in pieces]
@@ -276,7 +276,7 @@ class PrefixReader:
             self._prefill([prompt.first(middle)])
             batch = self._extend([prompt.first(prompt.length - 1)], [middle])
             before = batch.logits[0]
-            self.advance(batch, prompt.tokens["input_ids"][0, -1:].to(before.device))
+            self.advance(batch, torch.tensor(prompt.ids[-1:], device=before.device))
             return torch.cat([before, batch.logits[0]])
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             if out_of_memory(error):
@@ -322,7 +322,7 @@ def families(prompts: Sequence[Encoding]) -> list[list[int]]:
     """Returns the indices of prompts with the same images and question together."""
     families: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for at, prompt in enumerate(prompts):
-        families.setdefault((prompt.root, ids_of(prompt)[: prompt.question]), []).append(at)
+        families.setdefault((prompt.root, prompt.ids[: prompt.question]), []).append(at)
     return list(families.values())
 
 
@@ -356,11 +356,6 @@ def _space(pieces: Sequence[Sequence[torch.Tensor]], counts: Sequence[int], room
             space[:, row, :, at : at + taken.shape[2]] = taken
             at += taken.shape[2]
     return space
-
-
-def ids_of(prompt: Encoding) -> tuple[int, ...]:
-    """Returns a prompt's token ids."""
-    return tuple(prompt.tokens["input_ids"][0].tolist())
 
 
 def _row(cache: DynamicCache, layer: int, row: int) -> tuple[torch.Tensor, torch.Tensor] | None:

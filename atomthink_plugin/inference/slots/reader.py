@@ -17,7 +17,7 @@ from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.inference.model_calls import CannotForkError, ModelCalls, layer_kinds
 from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.prefix_cache.cache import roomy_cache
-from atomthink_plugin.inference.prefix_cache.reader import families, ids_of, shared_ids
+from atomthink_plugin.inference.prefix_cache.reader import families, shared_ids
 from atomthink_plugin.inference.prefix_cache.tree import PrefixTree
 from atomthink_plugin.inference.slots.allocator import UNIT, Extent, PoolFullError
 from atomthink_plugin.inference.slots.attention import AttentionPlan, PassThroughCache, slot_attention
@@ -133,7 +133,7 @@ class SlotReader:
         first: list[Encoding] = []
         longer: list[Encoding] = []
         for family in families(prompts):
-            shared = shared_ids([ids_of(prompts[at])[: known[at]] for at in family])
+            shared = shared_ids([prompts[at].ids[: known[at]] for at in family])
             payer = family[0]
             before = self.tree.known(prompts[payer].root, shared)
             if before < max(prompts[payer].settled, 1):
@@ -165,7 +165,7 @@ class SlotReader:
         """
         if self._kept:
             self.flush()  # what was kept just now may be what this prompt begins with
-        ids = ids_of(prompt)
+        ids = prompt.ids
         pieces = self.tree.find(prompt.root, ids[:bound])
         if sum(length for _, length in pieces) < max(prompt.settled, 1):
             raise PoolFullError("what was prepared had to make room for other rows")
@@ -345,7 +345,7 @@ class SlotReader:
             wanted = [at for end, count in zip(ends, counts, strict=True) for at in range(end - count, end)]
             reading.logits += torch.split(self.pass_over(chunks, wanted), counts)
             for at, (prompt, chunk) in enumerate(zip(prompts, chunks, strict=True), first):
-                self.keep(chunk.row, prompt.root, ids_of(prompt))
+                self.keep(chunk.row, prompt.root, prompt.ids)
                 reading.read[at] += len(chunk.ids)
         except PoolFullError:
             if len(prompts) == 1:
@@ -406,7 +406,7 @@ class SlotReader:
             self.pool.write(extent.start, keys, values)
             run = TokenRun(self.pool, extent, 0, prompt.length)
             self.tree.describe(prompt.root, shift, {})
-            self.tree.insert(prompt.root, ids_of(prompt), run)
+            self.tree.insert(prompt.root, prompt.ids, run)
             run.release()
 
     def _made(self, layers: Sequence[Any]) -> KvPool:

@@ -13,7 +13,6 @@ import torch
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
 from atomthink_plugin.inference.decoding import GenerationOutput, GenerationRequest
 from atomthink_plugin.inference.phases import forward_pass, phase
-from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.sampling import RowEnd, complete
 from atomthink_plugin.inference.slots.allocator import PoolFullError
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner, DecodeSteps
@@ -40,7 +39,6 @@ class Generation:
         logprobs: For each of them what `token_logprobs` returns.
         read: Prompt tokens that went through the model for it.
         images: Images encoded for it.
-        prompt_ids: Ids of the whole prompt, from the time it joins a batch.
     """
 
     request: GenerationRequest
@@ -51,7 +49,6 @@ class Generation:
     logprobs: list[list[float]] = field(default_factory=list)
     read: int = 0
     images: int = 0
-    prompt_ids: tuple[int, ...] = ()
 
     def restart(self) -> None:
         """Forgets what was generated."""
@@ -265,7 +262,7 @@ class RunningBatch:
             done = [(one, self._output(one)) for one in ended]
         with phase("cache"):
             for one in ended:
-                ids, row = (*one.prompt_ids, *one.ids[:-1]), _row(one)
+                ids, row = (*one.request.prompt.ids, *one.ids[:-1]), _row(one)
                 row.length = len(ids) - len(row.shared)  # the host may be a step behind
                 self._reader.keep(row, one.request.prompt.root, ids)
             self._leave(set(ended))
@@ -335,12 +332,8 @@ def _row(one: Generation) -> Row:
 
 def _families(samples: Sequence[Generation]) -> list[list[Generation]]:
     """Returns samples of one prompt together."""
-    known: dict[int, tuple[int, ...]] = {}
     families: dict[tuple[str, tuple[int, ...]], list[Generation]] = {}
     for one in samples:
         prompt = one.request.prompt
-        if id(prompt) not in known:
-            known[id(prompt)] = ids_of(prompt)
-        one.prompt_ids = known[id(prompt)]
-        families.setdefault((prompt.root, one.prompt_ids), []).append(one)
+        families.setdefault((prompt.root, prompt.ids), []).append(one)
     return list(families.values())

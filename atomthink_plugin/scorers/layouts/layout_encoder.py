@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from atomthink_plugin.api import Path, QuestionError
 from atomthink_plugin.inference.encoding import Encoder, Encoding, control_tokens, neutralise, text_encoding
-from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.inference.prefix_cache.tree import common
 from atomthink_plugin.scorers.layouts.arranged import arranged
 from atomthink_plugin.scorers.layouts.arrangement import AskedText
@@ -96,7 +95,7 @@ class LayoutEncoder:
             text = self._writer.write(arranged(self._profile, asked, steps))
             encoding = self._tokenised(text, images)
             opening = self._before_steps(asked, images)
-        ids = ids_of(encoding)
+        ids = encoding.ids
         self._check_tags(ids, opening, len(steps))
         # The first step may change how the last word before it is tokenised.
         shared = min(common(opening, ids), len(opening) - 1)
@@ -125,7 +124,7 @@ class LayoutEncoder:
         text, _, rest = whole.partition(_FIRST_STEP)
         if images and self._encoder is not None and self._encoder.placeholder in rest:
             return ()
-        return ids_of(self._tokenised(text, images)) if text else ()
+        return self._tokenised(text, images).ids if text else ()
 
     def _tokenised(self, text: str, images: list[Image]) -> Encoding:
         if self._encoder is not None:

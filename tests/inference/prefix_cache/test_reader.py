@@ -13,7 +13,7 @@ from atomthink_plugin.api import AtomThinkError, Path
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.encoding import Encoder, Encoding, text_encoding
 from atomthink_plugin.inference.model_calls import CannotForkError
-from atomthink_plugin.inference.prefix_cache.reader import PrefixReader, ids_of
+from atomthink_plugin.inference.prefix_cache.reader import PrefixReader
 from tests.tiny_models import gemma3, llava, loaded, mllama, paligemma, picture, question
 
 ASKED = list(range(20, 60))
@@ -102,5 +102,5 @@ def test_a_trial_leaves_no_states() -> None:
     prompt = text_encoding(ASKED)
     batch = read(llava, [prompt], [prompt.length - 1], reader)
     assert batch.read == [len(ASKED)]
-    assert reader.tree.known("", ids_of(prompt)) == len(ASKED)
-    assert reader.tree.size == sum(states.nbytes for states, _ in reader.tree.find("", ids_of(prompt)))
+    assert reader.tree.known("", prompt.ids) == len(ASKED)
+    assert reader.tree.size == sum(states.nbytes for states, _ in reader.tree.find("", prompt.ids))
