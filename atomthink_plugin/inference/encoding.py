@@ -11,9 +11,9 @@ import hashlib
 import inspect
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,23 +23,18 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase, ProcessorMix
 from atomthink_plugin.api import AtomThinkError, Message, Prompt, QuestionError, Step
 from atomthink_plugin.inference.checkpoints import Checkpoint
 from atomthink_plugin.inference.image_input import fitting
+from atomthink_plugin.inference.memo import Memo
+from atomthink_plugin.inference.piece_tokenizer import PieceTokenizer
 from atomthink_plugin.inference.preprocessors import Preprocessor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_PIECES: Final = 16384
-"""Pieces whose ids are remembered."""
 
 _CHATS: Final = 1024
 """Chats whose text is remembered; the steps of a question share one."""
 
 _FIRST: Final = re.compile(r"\A\s*\S(?=\s*\S)")
 """The first character of a text that has more than one."""
-
-_ANCHOR: Final = "\n"
-"""Pieces after the first are tokenised after a line break, so that a tokenizer that puts a space before
-the first word of a text (SentencePiece) does not put one before every step."""
 
 _FILL: Final = {
     "attention_mask": 1,
@@ -161,15 +156,13 @@ class ChatText:
         self._tokenizer = tokenizer
         self._control = control_tokens(tokenizer, processor)
         self._unwritten = unwritten_ids(tokenizer, processor)
-        # Searches come back to the same steps, and training to the same records.
-        self._piece = _Memo(partial(_tokenise, tokenizer), _PIECES)
-        self._written = _Memo(partial(_write, processor), _CHATS)
+        self._pieces = PieceTokenizer(tokenizer)
+        self._written = Memo(partial(_write, processor), _CHATS)
 
     def chat(self, messages: Sequence[Message]) -> str:
         """Returns the turns as the chat template writes them, a placeholder for each image."""
         turns = tuple((turn.role, tuple(map(self._part, turn.parts))) for turn in messages)
-        text: str = self._written(turns)
-        return text
+        return self._written(turns)
 
     def continues(self) -> bool:
         """Returns whether the template renders a begun assistant turn so that servers can continue it."""
@@ -188,7 +181,7 @@ class ChatText:
         """Returns the ids of the reply's beginning, tokenised piece by piece."""
         return [token for piece in self.split(begun) for token in piece]
 
-    def split(self, begun: Sequence[str | Step]) -> list[list[int]]:
+    def split(self, begun: Sequence[str | Step]) -> list[tuple[int, ...]]:
         """Returns the ids of each piece of the reply's beginning.
 
         A step with token ids keeps them: the end of a sample may be inside a word, where its text has other tokens.
@@ -208,7 +201,7 @@ class ChatText:
         return ids
 
     def _first_id(self, text: str) -> int:
-        ids = self._piece(text, False)
+        ids = self._pieces.ids(text, False)
         # SentencePiece writes a word-boundary mark before a text that is itself a token.
         known = self._tokenizer.get_vocab().get(text) if len(ids) > 1 else None
         return int(ids[0] if known is None else known)
@@ -218,11 +211,11 @@ class ChatText:
         pieces = (piece.text if isinstance(piece, Step) else piece for piece in begun)
         return [neutralise(piece, self._control) for piece in pieces]
 
-    def _ids(self, piece: str | Step, leads: bool) -> list[int]:
+    def _ids(self, piece: str | Step, leads: bool) -> tuple[int, ...]:
         if isinstance(piece, Step) and _has_ids(piece):
-            return [token for token in piece.token_ids if token not in self._unwritten]
+            return tuple(token for token in piece.token_ids if token not in self._unwritten)
         (text,) = self.texts([piece])
-        return list(self._piece(text, leads))
+        return self._pieces.ids(text, leads)
 
     def _part(self, part: str | Image) -> str | None:
         """Returns a text without control tokens, None for an image."""
@@ -232,25 +225,6 @@ class ChatText:
 def _has_ids(piece: str | Step) -> bool:
     """Returns whether a piece of a reply's beginning is a step with real token ids."""
     return isinstance(piece, Step) and bool(piece.token_ids) and min(piece.token_ids) >= 0
-
-
-class _Memo:
-    """A function that remembers its last results; it travels to other processes without them.
-
-    Args:
-        make: The function.
-        size: How many results are remembered.
-    """
-
-    def __init__(self, make: Callable[..., Any], size: int) -> None:
-        self._recipe = (make, size)
-        self._call = lru_cache(size)(make)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Memo, self._recipe
 
 
 def _write(processor: ProcessorMixin, turns: Sequence[tuple[str, Sequence[str | None]]]) -> str:
@@ -366,8 +340,7 @@ class Encoder(ChatText):
             self._splits = False
             return whole
         # A tokenizer splits at special tokens, so the text after the placeholder has the ids that it has in the whole.
-        tail: list[int] = self._piece(text[at:], True)
-        ids = (*head.ids, *tail[1:])
+        ids = head.ids + self._pieces.ids(text[at:], True)[1:]
         parts = replace(head, ids=ids, settled=self._settled(ids, head.beside))
         # But a processor may write something after the text (PaliGemma), or count the token after an image to the image
         # (ERNIE 4.5 VL).
@@ -488,20 +461,6 @@ def text_encoding(ids: Sequence[int]) -> Encoding:
     """Returns the encoding of a question that is text alone."""
     mask = torch.ones(1, 0, dtype=torch.long)
     return Encoding(tuple(ids), {"attention_mask": mask}, {}, 0, question=len(ids))
-
-
-def tokenise_pieces(tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str]) -> list[list[int]]:
-    """Returns the ids of consecutive pieces of one text; each piece's ids do not depend on later pieces."""
-    return [_tokenise(tokenizer, piece, first=index == 0) for index, piece in enumerate(pieces)]
-
-
-def _tokenise(tokenizer: PreTrainedTokenizerBase, piece: str, first: bool) -> list[int]:
-    plain: list[int] = tokenizer.encode(piece, add_special_tokens=False)
-    if first:
-        return plain
-    anchor: list[int] = tokenizer.encode(_ANCHOR, add_special_tokens=False)
-    anchored: list[int] = tokenizer.encode(_ANCHOR + piece, add_special_tokens=False)
-    return anchored[len(anchor) :] if anchored[: len(anchor)] == anchor else plain
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase, processor: ProcessorMixin | None, *more: str) -> re.Pattern[str]:

@@ -22,9 +22,9 @@ from atomthink_plugin.inference.encoding import (
     control_tokens,
     neutralise,
     text_encoding,
-    tokenise_pieces,
 )
 from atomthink_plugin.inference.gpu_memory import GpuMemory, with_share
+from atomthink_plugin.inference.piece_tokenizer import PieceTokenizer
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
 from atomthink_plugin.scorers.detect import SEPARATOR_TOKEN, PrmSettings, prm_settings
@@ -49,6 +49,7 @@ class Conversation:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, separator_id: int) -> None:
         self._tokenizer = tokenizer
+        self._pieces = PieceTokenizer(tokenizer)
         self._separator = separator_id
         self._control = control_tokens(tokenizer, None)
         self._asked = TextAlone()
@@ -60,7 +61,7 @@ class Conversation:
             QuestionError: A step's own text is read as a separator.
         """
         last_step(path)
-        pieces = tokenise_pieces(self._tokenizer, [self._clean(step.text) for step in path.steps])
+        pieces = self._pieces.split([self._clean(step.text) for step in path.steps])
         if any(self._separator in piece for piece in pieces):
             raise QuestionError(
                 "a step contains the PRM's separator, so the PRM would take a part of it for a whole step"

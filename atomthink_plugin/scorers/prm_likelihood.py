@@ -63,10 +63,10 @@ class LikelihoodPrm(BatchedScorer):
         prompt, reply = prompt_and_reply(self._format, path)
         written = last_step(path).text if path.final else reply[-1].text
         *before, step = self._encoder.split([*(piece.text for piece in reply[:-1]), written])
-        step = [*step, *self._end] if path.final else step
+        step = (*step, *self._end) if path.final else step
         encoding = self._encoder.encode(replace(prompt, begun=()))
         encoding = encoding.extend([token for piece in before for token in piece]).extend(step)
-        return Reading(encoding, encoding.length - len(step) - 1, encoding.length - 2, tuple(step))
+        return Reading(encoding, encoding.length - len(step) - 1, encoding.length - 2, step)
 
     def probability(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Returns the calibrated likelihood."""

@@ -26,9 +26,9 @@ from atomthink_plugin.inference.encoding import (
     control_tokens,
     neutralise,
     text_encoding,
-    tokenise_pieces,
 )
 from atomthink_plugin.inference.gpu_memory import GpuMemory, with_share
+from atomthink_plugin.inference.piece_tokenizer import PieceTokenizer
 from atomthink_plugin.inference.prefix_cache.reader import CACHE_GIB
 from atomthink_plugin.inference.prefix_cache.tree import common
 from atomthink_plugin.scorers.batched import BatchedScorer, Reading, single_token
@@ -59,7 +59,7 @@ class TextLayout:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, tag: str, tag_id: int) -> None:
-        self._tokenizer = tokenizer
+        self._pieces = PieceTokenizer(tokenizer)
         self._tag = tag.strip(" ")
         # What replaces a tag in a text must not contain one.
         self._gap = _BLANK_LINE if self._tag.isspace() and self._tag not in _BLANK_LINE else " "
@@ -71,9 +71,9 @@ class TextLayout:
         """Returns the question's text and all steps, a tag after each."""
         asked = self._asked.text(path.question)
         question, *steps = (self._clean(text) for text in (asked, *(s.text for s in path.steps)))
-        pieces = tokenise_pieces(self._tokenizer, [f"{question} {steps[0]}", *steps[1:]])
-        ids, (alone,) = _tagged(pieces, self._tag_id), tokenise_pieces(self._tokenizer, [question])
-        shared = common(alone, ids)  # the first step may change how the question's last word is written
+        ids = _tagged(self._pieces.split([f"{question} {steps[0]}", *steps[1:]]), self._tag_id)
+        # The first step may change how the question's last word is tokenised.
+        shared = common(self._pieces.ids(question, True), ids)
         return text_encoding(ids[:shared]).extend(ids[shared:])
 
     def _clean(self, text: str) -> str:

@@ -168,13 +168,13 @@ def test_mini_steps_continue_by_their_ids(build: Any, cache_gib: float) -> None:
 @pytest.mark.parametrize("build", [llava, embedded])
 def test_the_beginning_of_a_reply_has_the_ids_of_steps_and_the_text_of_placeholders(build: Any) -> None:
     encoder, words = Encoder(loaded(build)), loaded(build).tokenizer
-    ids = words.encode("Step 1: Compute", add_special_tokens=False)
-    pieces = [*words.encode("Com", add_special_tokens=False), *words.encode("pute", add_special_tokens=False)]
-    assert pieces != words.encode("Compute", add_special_tokens=False)
+    ids, *parts = (tuple(words.encode(t, add_special_tokens=False)) for t in ("Step 1: Compute", "Com", "pute"))
+    pieces = (*parts[0], *parts[1])
+    assert list(pieces) != words.encode("Compute", add_special_tokens=False)
     inside = Step("Compute", (*pieces, words.eos_token_id))
     assert encoder.split([inside, "Step 1: Compute"]) == [pieces, encoder.split(["", "Step 1: Compute"])[1]]
     assert encoder.split([Step("Step 1: Compute", (-1,) * 3), inside]) == [ids, pieces]
-    assert encoder.split([Step("Step 1: Compute"), Step("", (words.eos_token_id,))]) == [ids, []]
+    assert encoder.split([Step("Step 1: Compute"), Step("", (words.eos_token_id,))]) == [ids, ()]
 
 
 @pytest.mark.slow
