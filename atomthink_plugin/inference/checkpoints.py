@@ -465,7 +465,20 @@ def _ready(
 ) -> Checkpoint:
     model.to(request.device)  # type: ignore[arg-type]
     model.train(False).requires_grad_(False)
+    _fix_frequencies(model)
     commit: str | None = getattr(model.config, "_commit_hash", None)
     # `dtype=auto` depends on the device, and results in one precision are not results in another.
     identity = f"{weights(request.pretrained, commit or request.revision)} in {str(model.dtype).removeprefix('torch.')}"
     return Checkpoint(model, tokenizer, processor, identity)
+
+
+def _fix_frequencies(model: PreTrainedModel) -> None:
+    """Stops rotary embeddings of type `dynamic` from comparing the largest position with the context in each pass.
+
+    Their frequencies change beyond the context only, where no sequence gets. The comparison makes the host wait for the
+    device, so that no forward pass could be captured as a CUDA graph.
+    """
+    context = context_of(model.config)
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "dynamic" and context == getattr(module, "original_max_seq_len", None):
+            module.rope_type = "default"
