@@ -29,10 +29,17 @@ class StartedRows:
         checkpoint: The model.
         draws: One for each row.
         maker: Makes graphs; without one there are none.
+        encoder: Encodes the questions; by default as most models need it.
     """
 
-    def __init__(self, checkpoint: Checkpoint, draws: Sequence[Draw], maker: GraphMaker | None = None) -> None:
-        encoder = Encoder(checkpoint)
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        draws: Sequence[Draw],
+        maker: GraphMaker | None = None,
+        encoder: Encoder | None = None,
+    ) -> None:
+        encoder = encoder or Encoder(checkpoint)
         asked = [encoder.encode(Continue().render(Path(question(text, picture(0))))) for text in ("How many?", "Why?")]
         self.reader = SlotReader(checkpoint, 2**30, maker=maker)
         self.reader.prepare(asked, [prompt.length - 1 for prompt in asked])

@@ -9,7 +9,6 @@ import torch
 from atomthink_plugin.api import Path
 from atomthink_plugin.formats.continuation import Continue
 from atomthink_plugin.inference.decoding import GenerationRequest, PrefillDecoder
-from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.inference.slots import reader, varlen_attention
 from atomthink_plugin.inference.slots.decode_graph import DecodeGraph
@@ -20,7 +19,8 @@ from atomthink_plugin.inference.slots.reader import SlotReader
 from atomthink_plugin.inference.slots.running_batch import Generation, RunningBatch
 from tests.inference.slots.flash_standin import flash
 from tests.inference.slots.test_decode_runner import again
-from tests.tiny_models import llava, llava_next, loaded, picture, question, qwen
+from tests.tiny_families import SLOTS, checkpoint, encoder
+from tests.tiny_models import picture, question
 
 
 class FlashPlans(Plans):
@@ -40,21 +40,21 @@ def standin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def requests_to(build: Any) -> list[GenerationRequest]:
-    encoder = Encoder(loaded(build))
+    writes = encoder(build)
     asked = [question("How many?", picture(0), name="a"), question("Why? Say it in a word.", picture(1, (90, 40)))]
-    prompts = [encoder.encode(Continue().render(Path(one))) for one in asked]
+    prompts = [writes.encode(Continue().render(Path(one))) for one in asked]
     draws = [Draw(seed, 0.8, max_tokens=3 + 2 * seed, stops=("\n\n",)) for seed in range(4)]
     filtered = Draw(9, 0.9, top_k=7, top_p=0.9, tops=2, max_tokens=6, stops=("1", "a"))
     return [GenerationRequest(prompt, draw) for draw in (*draws, filtered) for prompt in prompts]
 
 
-@pytest.mark.parametrize("build", [llava, llava_next, qwen])
+@pytest.mark.parametrize("build", SLOTS)
 def test_they_give_the_samples_of_plain_prefill(build: Any) -> None:
     requests = requests_to(build)
-    checkpoint = loaded(build)
-    slots = SlotReader(checkpoint, 2**30, maker=GraphMaker(checkpoint.model, compiles=False, capture=again))
+    model = checkpoint(build)
+    slots = SlotReader(model, 2**30, maker=GraphMaker(model.model, compiles=False, capture=again))
     runner = DecodeRunner(slots)
-    batch = RunningBatch(checkpoint, slots, runner, lag=1)
+    batch = RunningBatch(model, slots, runner, lag=1)
     waiting = [Generation(request) for request in requests]
     all_of_them, done = list(waiting), {}
     while waiting or len(batch):
@@ -64,7 +64,7 @@ def test_they_give_the_samples_of_plain_prefill(build: Any) -> None:
         assert not stepped.refused
         if not joining and len(batch):
             assert isinstance(batch._steps, DecodeGraph) or stepped.ended
-    alone = PrefillDecoder(checkpoint)
+    alone = PrefillDecoder(model)
     for sample in all_of_them:
         [expected] = alone.generate([sample.request])
         assert done[sample].completion.token_ids == expected.completion.token_ids

@@ -15,9 +15,9 @@ from atomthink_plugin.inference.slots.graph_capture import GraphMaker
 from tests.inference.slots.flash_standin import flash
 from tests.inference.slots.running_rows import StartedRows
 from tests.inference.slots.test_decode_runner import again
-from tests.tiny_models import llava, llava_next, loaded, qwen
+from tests.tiny_families import SLOTS, checkpoint, encoder
 
-FAMILIES = pytest.mark.parametrize("build", [llava, llava_next, qwen])
+FAMILIES = pytest.mark.parametrize("build", SLOTS)
 DRAWS = [Draw(1, 0.7, top_k=4, top_p=0.9, watch=(5,)), Draw(2, 0.0), Draw(3, 1.1, tops=2)]
 
 WAITING = {"_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "_unique2", "item", "equal", "resolve_neg"}
@@ -99,7 +99,8 @@ def test_the_step_of_a_graph_waits_for_nothing_and_keeps_its_shapes(
     build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(varlen_attention, "_FLASH", opaque)
-    made = StartedRows(loaded(build), DRAWS, GraphMaker(loaded(build).model, compiles=False, capture=again))
+    maker = GraphMaker(checkpoint(build).model, compiles=False, capture=again)
+    made = StartedRows(checkpoint(build), DRAWS, maker, encoder(build))
     graph = DecodeRunner(made.reader).start(made.state, made.rows)
     assert isinstance(graph, DecodeGraph)
     first, *later = recorded(graph, len(DRAWS))
@@ -109,7 +110,7 @@ def test_the_step_of_a_graph_waits_for_nothing_and_keeps_its_shapes(
 
 @FAMILIES
 def test_the_step_without_a_graph_waits_for_nothing(build: Any) -> None:
-    made = StartedRows(loaded(build), DRAWS)
+    made = StartedRows(checkpoint(build), DRAWS, encoder=encoder(build))
     steps = EagerSteps(made.reader, made.state, made.rows)
     assert all(len(step) > 50 for step in recorded(steps, len(DRAWS)))
 
