@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 Decoding = Literal["slots", "forking", "prefill", "prefill in single rows"]
 """How a policy generates, see `TransformersPolicy`."""
 
-_BLOCKS: Final = {"minimax_m3_sparse", "compressed_sparse_attention", "heavily_compressed_attention"}
-"""Layers that choose blocks of tokens, counted from the first place of a row: padding moves them in long prompts."""
+_ALONE: Final = {"minimax_m3_sparse", "compressed_sparse_attention", "heavily_compressed_attention", "longrope"}
+"""Layers that need a pass for each row. The first three choose blocks of tokens, counted from the first place of a row:
+padding moves them in long prompts."""
 
 
 class TransformersPolicy:
@@ -213,8 +214,8 @@ class TransformersPolicy:
     def _compare(self) -> None:
         """Compares the decoder with plain `generate`, and falls back until it agrees."""
         kinds = layer_kinds(self._checkpoint.config.get_text_config())
-        blocks = sorted(_BLOCKS & kinds) if self.decoding == "prefill" else []
-        fault = f"it has layers of {', '.join(blocks)}" if blocks else first_fault(self._trials, self._decoder)
+        alone = sorted(_ALONE & kinds) if self.decoding == "prefill" else []
+        fault = f"it has layers of {', '.join(alone)}" if alone else first_fault(self._trials, self._decoder)
         if fault is not None:
             self._fall_back(self.decoding, fault)
         elif isinstance(self._decoder, (SlotScheduler, ForkingDecoder)):

@@ -15,7 +15,7 @@ from transformers.models.kimi_k25.video_processing_kimi_k25 import Kimi_K25Video
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
-from tests.tiny_models import LLAVA_TEMPLATE, save, tokenizer
+from tests.tiny_models import LLAVA_TEMPLATE, llava, save, tokenizer
 
 _LAYERS = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 _TEXT: dict[str, Any] = {
@@ -161,6 +161,13 @@ def idefics2(folder: Path) -> Path:
     images = Idefics2ImageProcessorPil(size={"shortest_edge": 20, "longest_edge": 28}, do_image_splitting=False)
     processor = transformers.Idefics2Processor(images, words, image_seq_len=4, chat_template=_template("<image>"))
     return save(folder, transformers.Idefics2ForConditionalGeneration(config), processor, 1)
+
+
+def long_llava(folder: Path) -> Path:
+    """LLaVA with LongRoPE: with more than 200 tokens all rows of a pass have other rotary frequencies."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 2.56, "original_max_position_embeddings": 200}
+    factors = {"short_factor": [1.0] * 8, "long_factor": [1.0 + 3 * at for at in range(8)]}
+    return llava(folder, {**_LAYERS, "rope_parameters": {**rope, **factors}})
 
 
 def pi0(folder: Path) -> Path:

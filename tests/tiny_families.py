@@ -16,7 +16,7 @@ from atomthink_plugin.model_adapters.emova_policy import ConversationEncoder
 from atomthink_plugin.model_adapters.transformers_policy import Decoding
 from tests.emova_standin import emova, emova_merging
 from tests.internvl_checkpoint import original
-from tests.rare_models import exaone4_5, idefics2, kimi_k25, qianfan_ocr, qwen_omni
+from tests.rare_models import exaone4_5, idefics2, kimi_k25, long_llava, qianfan_ocr, qwen_omni
 from tests.tiny_models import folder, gemma3, llava, llava_next, loaded, mllama, paligemma, qwen
 
 Build = Callable[[Path], Path]
@@ -39,6 +39,7 @@ FALLBACKS: Final[dict[Build, Decoding]] = {
     kimi_k25: "forking",
     paligemma: "prefill",
     emova_merging: "prefill in single rows",
+    long_llava: "prefill in single rows",
 }
 """Those that do not, with what a policy does instead."""
 

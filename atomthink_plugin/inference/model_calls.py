@@ -24,11 +24,21 @@ class CannotForkError(Exception):
 def layer_kinds(config: PretrainedConfig) -> set[str]:
     """Returns the kinds of a text model's layers, by transformers' names for them; empty if its config names none.
 
+    Layers whose rotary frequencies depend on the longest row of a pass are of kind `longrope` as well.
+
     Args:
         config: The text model's config. Mistral's has a sliding window and no kinds.
     """
     kinds = set(getattr(config, "layer_types", None) or ())
-    return kinds or ({"sliding_attention"} if getattr(config, "sliding_window", None) else set())
+    kinds = kinds or ({"sliding_attention"} if getattr(config, "sliding_window", None) else set())
+    return kinds | ({"longrope"} if _has_longrope(config) else set())
+
+
+def _has_longrope(config: PretrainedConfig) -> bool:
+    """Whether sequences beyond a length have other rotary frequencies: all rows of a pass get those of the longest."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    context, short = getattr(config, "max_position_embeddings", 0), rope.get("original_max_position_embeddings", 0)
+    return rope.get("rope_type") == "longrope" and short < context
 
 
 class ModelCalls:
