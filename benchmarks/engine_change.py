@@ -17,6 +17,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,16 +46,36 @@ def linked(checkout: Path, folder: Path) -> Path:
     return folder
 
 
-def measured(folder: Path, model: str) -> dict[str, Any]:
-    """Returns what `engine_run.py` measures with the package in a folder."""
-    questions, in_flight = SETTINGS[model]
-    command = [sys.executable, str(HERE / "benchmarks" / "engine_run.py"), "--model", model]
-    command += ["--questions", str(questions), "--in-flight", str(in_flight)]
+@contextmanager
+def both_codes(before: Path) -> Iterator[dict[str, Path]]:
+    """Yields the folders of another checkout's package and of this one's."""
+    with tempfile.TemporaryDirectory() as place:
+        yield {
+            "before": linked(before.resolve(), Path(place) / "before"),
+            "after": linked(HERE, Path(place) / "after"),
+        }
+
+
+def short_commit(checkout: Path) -> str:
+    """Returns the commit of a checkout."""
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def run_with(folder: Path, script: str, *arguments: str) -> dict[str, Any]:
+    """Returns what a script of this folder prints, run with the package in another one."""
     # -P keeps the script's own folder out of the path, PYTHONPATH puts the checkout before the installed package.
+    command = [sys.executable, "-P", str(HERE / "benchmarks" / script), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([command[0], "-P", *command[1:]], env=environment, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return record
+
+
+def measured(folder: Path, model: str) -> dict[str, Any]:
+    """Returns what `engine_run.py` measures with the package in a folder."""
+    questions, in_flight = map(str, SETTINGS[model])
+    return run_with(folder, "engine_run.py", "--model", model, "--questions", questions, "--in-flight", in_flight)
 
 
 def medians(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -69,21 +91,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "-C", str(options.before), "rev-parse", "--short", "HEAD"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    commit = short_commit(options.before)
     record: dict[str, Any] = {**provenance(), "before": commit}
     grid = Table(title=f"beam search, this code and {commit}")
     for heading in ("model", "code", "CPU s per question", "peak MiB", "ratio"):
         grid.add_column(heading, justify="right")
-    with tempfile.TemporaryDirectory() as place:
-        folders = {
-            "before": linked(options.before.resolve(), Path(place) / "before"),
-            "after": linked(HERE, Path(place) / "after"),
-        }
+    with both_codes(options.before) as folders:
         for model in options.models:
             runs: dict[str, list[dict[str, Any]]] = {"before": [], "after": []}
             for _ in range(options.turns):

@@ -46,6 +46,7 @@ TABLES: dict[str, Callable[[], str]] = {
         methods.method_claims,
         cost.search_cost,
         cost.engine_change,
+        cost.prefix_memory,
         cost.gpu_search_cost,
         cost.prm_routes,
         cost.vllm_throughput,

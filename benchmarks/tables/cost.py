@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from benchmarks.tables.results import grid, load, percent, source
 
 
@@ -36,11 +38,13 @@ def search_cost() -> str:
     return grid(headings, rows, left=2) + source("search_cost", next(iter(record.values())))
 
 
+_MODELS: Final = {"demo": "demo model", "llava": "random LLaVA, 576 image tokens"}
+
+
 def engine_change() -> str:
     record = load("engine_change")
-    names = {"demo": "demo model", "llava": "random LLaVA, 576 image tokens"}
     rows = []
-    for model, name in names.items():
+    for model, name in _MODELS.items():
         one = record[model]
         for code in ("before", "after"):
             numbers = one[code]
@@ -56,6 +60,29 @@ def engine_change() -> str:
             )
     headings = ("model", "in flight", "code", "CPU s/q", "MiB at most", "ratio")
     return grid(headings, rows, left=1) + source("engine_change", record)
+
+
+def prefix_memory() -> str:
+    record = load("prefix_memory")
+    rows = []
+    for model, name in _MODELS.items():
+        for step in ("first", "last"):
+            one = record[model][step]
+            for code in ("before", "after"):
+                numbers = one[code]
+                rows.append(
+                    (
+                        name if (step, code) == ("first", "before") else "",
+                        step if code == "before" else "",
+                        code,
+                        f"{numbers['prompt_tokens']:,}",
+                        f"{numbers['prompt_bytes'] / 2**20:.2f}",
+                        f"{numbers['held_bytes'] / 2**20:.2f}",
+                        f"**{one['prompt_ratio']:.2f}**" if code == "after" else "",
+                    )
+                )
+    headings = ("model", "step", "code", "prompt tokens", "MiB of prompts", "MiB of all", "ratio")
+    return grid(headings, rows, left=3) + source("prefix_memory", record)
 
 
 def gpu_search_cost() -> str:

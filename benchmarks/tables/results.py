@@ -67,6 +67,12 @@ BENCHMARKS = {
         "python -m benchmarks.engine_change --before ../before --json benchmarks/results/engine_change.json",
         "engine_change.json",
     ),
+    "prefix_memory": Benchmark(
+        "How much memory do the prompts of several samples take?",
+        "cost.md#the-slots-engine",
+        "python -m benchmarks.prefix_memory --before ../before --json benchmarks/results/prefix_memory.json",
+        "prefix_memory.json",
+    ),
     "gpu_search_cost": Benchmark(
         "The same with models of 7 B on a GPU",
         "cost.md#on-a-gpu",
