@@ -7,7 +7,7 @@ not know Mllama's cross attention masks and a PRM's labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch.nn.functional import pad
@@ -18,7 +18,8 @@ from atomthink_plugin.training.train.tokens import TrainingRow
 IGNORED: Final = -100
 """The label of a position without a loss, as in torch and transformers."""
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
+"""Tensors, and the lists of some processors."""
 
 
 def collate(
@@ -39,8 +40,8 @@ def collate(
         label_names: Attributes of `TrainingRow` that the batch gets.
 
     Returns:
-        The model's inputs `[rows, longest, ...]`, images along their first dimension, and each of `label_names`
-        `[rows, longest]`, `IGNORED` where there is no loss.
+        The model's inputs `[rows, longest, ...]`, images along their first dimension, lists with one entry per image,
+        and each of `label_names` `[rows, longest]`, `IGNORED` where there is no loss.
     """
     encodings = [row.encoding for row in rows]
     if spare is not None and not any(encoding.media for encoding in encodings):
@@ -52,7 +53,7 @@ def collate(
         for at, row in enumerate(rows):
             if labels := getattr(row, name):
                 batch[name][at, list(labels)] = torch.tensor(list(labels.values()), dtype=kind)
-    return batch
+    return batch | _lists(encodings)
 
 
 def _tokens(encodings: Sequence[Encoding], longest: int, pad_id: int) -> Batch:
@@ -79,6 +80,11 @@ def _media(encodings: Sequence[Encoding]) -> Batch:
         wanted = [encoding.media.get(name, empty) for encoding in encodings] if by_row else given
         batch[name] = torch.cat([_padded(value, (len(value), *shape[1:]), 0) for value in wanted])
     return batch
+
+
+def _lists(encodings: Sequence[Encoding]) -> Batch:
+    names = {name for encoding in encodings for name in encoding.lists}
+    return {name: [entry for encoding in encodings for entry in encoding.lists.get(name, ())] for name in sorted(names)}
 
 
 def _largest(values: Sequence[torch.Tensor]) -> tuple[int, ...]:

@@ -64,7 +64,8 @@ class RowEncoder(Encoder):
             return replace(known, media=dict(self._pixels(images)))
         whole = super()._process(text, images)
         if images and self._images_alone is None and not self._measuring:
-            self._images_alone = CROSS not in whole.beside and _equal(self._pixels(images), whole.media)
+            own = CROSS in whole.beside or bool(whole.lists)  # what the image processor may not know
+            self._images_alone = not own and _equal(self._pixels(images), whole.media)
         self._known[key] = Encoding(whole.ids, whole.beside, {}, len(images))
         if len(self._known) > _PROMPTS:
             self._known.popitem(last=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from atomthink_plugin.training.train.collate import IGNORED, Batch, collate
 from atomthink_plugin.training.train.row_encoder import RowEncoder, blank_image, load_image
 from atomthink_plugin.training.train.tokens import ChainRows, TrainingRow, closing_id, packable
 from tests import tiny_models
+from tests.inference.test_policy_trial import process_differently
 from tests.training.train.demo_data import MODEL, demo_chains
 
 STEPS = ("Step 1: Read red = 4.", "Step 2: 4 + 7 = 11.", "Step 3: To sum up, the final answer is: 11.")
@@ -153,6 +155,32 @@ def test_rows_with_and_without_images_share_a_batch(build: object) -> None:
     for row, learned in zip(rows, together, strict=True):
         alone = losses(checkpoint, collate([row], checkpoint.pad_id))
         assert torch.allclose(learned, alone, atol=2e-5)
+
+
+def test_lists_with_one_entry_per_image_are_in_the_batch_in_the_order_of_the_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def with_sizes(real: Any, named: dict[str, Any]) -> Any:
+        return {**real(**named), "sizes": [image.size for image in (named["images"] or [[]])[0]] or None}
+
+    process_differently(monkeypatch, with_sizes)
+    checkpoint = load_multimodal(str(tiny_models.folder(tiny_models.llava)), device="cpu")
+    builder = rows_for(checkpoint)
+    shown: list[list[tuple[int, int]]] = [[(56, 56), (90, 40)], [], [(30, 100)], [(30, 100)]]  # the last one is cached
+    rows = [
+        builder.chain_row(
+            Continue(),
+            engine_question("q", "Which?", [tiny_models.picture(at, size) for at, size in enumerate(sizes)]),
+            STEPS,
+        )
+        for sizes in shown
+    ]
+    batch = collate(rows, checkpoint.pad_id)
+    assert batch["sizes"] == [(56, 56), (90, 40), (30, 100), (30, 100)]
+    assert len(batch["pixel_values"]) == 4
+    assert "sizes" not in collate(rows[1:2], checkpoint.pad_id)
+    spare = collate(rows[1:2], checkpoint.pad_id, spare=rows[0].encoding)
+    assert spare["sizes"] == [(56, 56), (90, 40)]
 
 
 def test_large_pictures_are_scaled_down_with_their_proportion(tmp_path: Path) -> None:
