@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -37,7 +38,11 @@ from atomthink_plugin.scorers.served_replies import (
 from atomthink_plugin.scorers.vllm_command import classified, not_served, vllm_command
 from atomthink_plugin.servers.chat_turns import data_url
 from atomthink_plugin.servers.openai_client import Server
+from atomthink_plugin.servers.pictures import NAME, picture_name
 from atomthink_plugin.servers.replies import ServerReply
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class ServedProfiledPrm(ServedPrm):
@@ -119,7 +124,7 @@ class ServedImageProfile(ServedProfiledPrm):
     ) -> None:
         super().__init__(identity, model, servers, wait, reading, start)
         self._placeholder = placeholder
-        self._url = PerImage(data_url)
+        self._part = PerImage(_image_part)
 
     def route(self, server: Server) -> str:
         """Returns the route for token ids and images, which is no part of OpenAI's protocol."""
@@ -138,7 +143,7 @@ class ServedImageProfile(ServedProfiledPrm):
         read = self._layout.encode(path).ids
         body = {
             "token_ids": self._placeholder.unexpanded(read, len(images)),
-            "content_parts": [{"type": "image_url", "url": self._url(image)} for image in images] or None,
+            "content_parts": [self._part(image) for image in images] or None,
             "sampling_params": {**one_token(listed), "logprobs": len(listed)},
             "return_token_ids": True,
         }
@@ -174,6 +179,11 @@ class ServedClassProfile(ServedProfiledPrm):
         if len(given) != wanted:
             raise QuestionError(f"the served PRM gave {len(given)} outputs, and its profile says {wanted}")
         return float(read_out(self.profile, {})(torch.tensor(given))), reply
+
+
+def _image_part(image: Image) -> dict[str, str]:
+    url = data_url(image)
+    return {"type": "image_url", "url": url, NAME: picture_name(url)}
 
 
 def root(server: Server) -> str:

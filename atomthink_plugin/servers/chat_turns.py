@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
@@ -13,7 +12,7 @@ from atomthink_plugin.api import Message
 from atomthink_plugin.image_memo import PerImage
 from atomthink_plugin.inference.encoding import to_rgb
 from atomthink_plugin.inference.message_parts import joined
-from atomthink_plugin.servers.pictures import NAME
+from atomthink_plugin.servers.pictures import NAME, picture_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,7 +52,7 @@ class ChatTurns:
 def _image_part(image: Image, named: bool) -> dict[str, Any]:
     url = data_url(image)
     part: dict[str, Any] = {"type": "image_url", "image_url": {"url": url}}
-    return {**part, NAME: hashlib.blake2b(url.encode(), digest_size=16).hexdigest()} if named else part
+    return {**part, NAME: picture_name(url)} if named else part
 
 
 def data_url(image: Image) -> str:

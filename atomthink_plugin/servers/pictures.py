@@ -1,17 +1,21 @@
 """Pictures travel to a vLLM server once: later requests name them.
 
 vLLM keeps the pictures that it was sent, under the name in the part's `uuid`. A part with a name and no picture stands
-for a picture that it keeps.
+for a picture that it keeps. Parts are in the turns of a chat, or in `content_parts` beside token ids.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 NAME: Final = "uuid"
 """Field of an image part with its name."""
+
+_FIELDS: Final = ("image_url", "url")
+"""Fields with the picture, in the turns of a chat and in `content_parts`."""
 
 _MISS: Final = re.compile(r"cache miss", re.IGNORECASE)
 """How vLLM says that it no longer keeps a picture."""
@@ -87,18 +91,31 @@ class Pictures:
         return reply
 
 
+def picture_name(url: str) -> str:
+    """Returns the name of a picture.
+
+    Args:
+        url: Its data URL.
+    """
+    return hashlib.blake2b(url.encode(), digest_size=16).hexdigest()
+
+
 def _pictures(body: Body) -> Iterator[Mapping[str, Any]]:
-    for turn in body.get("messages", ()):
-        if not isinstance(turn["content"], str):
-            yield from (part for part in turn["content"] if NAME in part)
+    lists = [turn["content"] for turn in body.get("messages", ()) if not isinstance(turn["content"], str)]
+    for parts in (*lists, body.get("content_parts") or ()):
+        yield from (part for part in parts if NAME in part)
 
 
 def _rewritten(body: Body, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the request with each named picture changed."""
+
+    def changed(parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        return [change(part) if NAME in part else part for part in parts]
+
+    if "messages" not in body:
+        return {**body, "content_parts": changed(body["content_parts"])}
     turns = [
-        turn
-        if isinstance(turn["content"], str)
-        else {**turn, "content": [change(part) if NAME in part else part for part in turn["content"]]}
+        turn if isinstance(turn["content"], str) else {**turn, "content": changed(turn["content"])}
         for turn in body["messages"]
     ]
     return {**body, "messages": turns}
@@ -109,4 +126,6 @@ def _unnamed(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name_alone(part: Mapping[str, Any], kept: Collection[str]) -> Mapping[str, Any]:
-    return {**part, "image_url": None} if part[NAME] in kept else part
+    if part[NAME] not in kept:
+        return part
+    return {name: None if name in _FIELDS else value for name, value in part.items()}

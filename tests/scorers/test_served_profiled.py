@@ -152,6 +152,25 @@ def test_a_model_that_reads_images_gets_them_beside_the_ids(tmp_path: FilePath) 
     assert set(body["sampling_params"]["logprob_token_ids"]) == {tokenizer.encode(text)[0] for text in "+-"}
 
 
+def test_a_server_that_keeps_images_gets_each_of_them_once(tmp_path: FilePath) -> None:
+    file = profile(tmp_path / "prm.yaml", **IMAGES)
+    asked = question("How many?", picture(0, (84, 112)), picture(1))
+    paths = [chain(asked, *["Step: One."] * count) for count in (1, 2, 3)]
+    model = image_model()
+    with serve(ChatServer(routes=model.routes(), owner="vllm")) as server:
+        prm = served_prm_profiled(str(folder(qwen)), profile=file, base_url=server.url, max_retries=0, wait=0)
+        server.asked.clear()
+        values = [*scores(prm, paths[:1]), *scores(prm, paths[1:2])]
+        model.kept.clear()
+        values += scores(prm, paths[2:])
+    with served(qwen, file, image_model()) as (plain, other):
+        assert values == pytest.approx(scores(plain, paths), abs=1e-6)
+    sent = [[(part["url"] is not None, "uuid" in part) for part in body["content_parts"]] for body in server.asked]
+    whole, named = [(True, True)] * 2, [(False, True)] * 2
+    assert sent == [whole, named, named, whole]
+    assert [part.keys() for body in other.asked for part in body["content_parts"]] == [{"type", "url"}] * 6
+
+
 def test_a_server_that_prepares_images_in_another_size_is_refused(tmp_path: FilePath) -> None:
     file = profile(tmp_path / "prm.yaml", **IMAGES)
 

@@ -27,6 +27,7 @@ class VllmRoutes:
     def __init__(self, model: Any, processor: Any = None) -> None:
         self.model = model
         self.processor = processor
+        self.kept: dict[str, str] = {}  # pictures by their names
 
     def routes(self) -> Mapping[str, Callable[[Body], Reply]]:
         """The routes by their paths."""
@@ -47,7 +48,12 @@ class VllmRoutes:
         assert asked["max_tokens"] == 1
         if asked["logprobs"] != len(asked["logprob_token_ids"]):
             return 400, {"error": {"message": "logprobs must equal len(logprob_token_ids)"}}
-        prompt, inputs = self.expanded(body["token_ids"], body["content_parts"] or [])
+        parts = body["content_parts"] or []
+        if any(part["url"] is None and part["uuid"] not in self.kept for part in parts):
+            return 400, {"error": {"message": "Cache miss for image at index 0 but data is not provided."}}
+        self.kept |= {part["uuid"]: part["url"] for part in parts if part["url"] is not None and "uuid" in part}
+        urls = [part["url"] or self.kept[part["uuid"]] for part in parts]
+        prompt, inputs = self.expanded(body["token_ids"], urls)
         listed = self.listed(logits_of(self.model, prompt, **inputs)[-1], asked)
         tops = [{"token_id": token, "logprob": logprob} for token, logprob in listed[: asked["logprobs"]]]
         reply = {"choices": [{"logprobs": {"content": [{"top_logprobs": tops}]}}], **self.usage(prompt)}
@@ -64,10 +70,10 @@ class VllmRoutes:
         ids = dict.fromkeys([int(logprobs.argmax()), *asked["logprob_token_ids"]])
         return [(token, float(logprobs[token])) for token in ids]
 
-    def expanded(self, ids: list[int], parts: list[Body]) -> tuple[list[int], dict[str, Any]]:
-        if not parts:
+    def expanded(self, ids: list[int], urls: list[str]) -> tuple[list[int], dict[str, Any]]:
+        if not urls:
             return ids, {}
-        images = [Image.open(BytesIO(base64.b64decode(part["url"].split(",")[1]))) for part in parts]
+        images = [Image.open(BytesIO(base64.b64decode(url.split(",")[1]))) for url in urls]
         text = self.processor.tokenizer.decode(ids)
         inputs = dict(self.processor(text=[text], images=images, return_tensors="pt", add_special_tokens=False))
         del inputs["attention_mask"]

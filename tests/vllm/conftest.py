@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from atomthink_plugin.model_adapters.tiny import WEIGHTS
+from atomthink_plugin.servers.openai_client import Server
+from tests.openai_server import Body
 from tests.vllm import vllm_server
 
 if find_spec("vllm") is None:
@@ -21,6 +24,20 @@ def vllm_environment() -> Iterator[None]:
         for name, value in vllm_server.ENVIRONMENT.items():
             patch.setenv(name, value)
         yield
+
+
+@pytest.fixture
+def posted(monkeypatch: pytest.MonkeyPatch) -> list[Body]:
+    """All requests that are sent to servers."""
+    bodies: list[Body] = []
+    post = Server._post
+
+    async def recorded(self: Server, path: str, body: Mapping[str, Any]) -> str:
+        bodies.append(dict(body))
+        return await post(self, path, body)
+
+    monkeypatch.setattr(Server, "_post", recorded)
+    return bodies
 
 
 @pytest.fixture(scope="session")

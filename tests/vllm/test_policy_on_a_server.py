@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from atomthink_plugin.api import Node, Outcome, Result, Usage
 from atomthink_plugin.config import plan
 from atomthink_plugin.model_adapters.tiny import TINY_ARGUMENTS
 from atomthink_plugin.runtime.build import build
 from atomthink_plugin.runtime.runner import Runner
-from atomthink_plugin.servers.openai_client import Server
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
-from tests.openai_server import parts_of
+from tests.openai_server import Body, parts_of
 from tests.vllm.test_policy_in_process import long
 from tests.vllm.vllm_server import PATIENCE, VllmServer, server_is_up
 
@@ -40,15 +36,7 @@ def nodes(result: Result) -> tuple[Node, ...]:
     return result.nodes
 
 
-def test_quick_thinking_is_that_of_transformers(policy_server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    posted: list[Mapping[str, Any]] = []
-    post = Server._post
-
-    async def recorded(self: Server, path: str, body: Mapping[str, Any]) -> str:
-        posted.append(body)
-        return await post(self, path, body)
-
-    monkeypatch.setattr(Server, "_post", recorded)
+def test_quick_thinking_is_that_of_transformers(policy_server: VllmServer, posted: list[Body]) -> None:
     questions = engine_questions(held_out(12))
     local = replace(
         build(plan("transformers", {"pretrained": TINY_ARGUMENTS["pretrained"], "device": "cpu", **LIMITS})), trees=True
@@ -58,7 +46,7 @@ def test_quick_thinking_is_that_of_transformers(policy_server: VllmServer, monke
     greedy = [pair for pair in pairs if not any(node.rejected for one in pair for node in nodes(one))]
     assert len(greedy) > 6
     assert texts([ours for ours, _ in greedy]) == texts([theirs for _, theirs in greedy])
-    pictures = [part for body in posted for part in parts_of(dict(body)) if part["type"] == "image_url"]
+    pictures = [part for body in posted for part in parts_of(body) if part["type"] == "image_url"]
     travelled = Counter(part["uuid"] for part in pictures if part["image_url"] is not None)
     assert set(travelled.values()) == {1}
     assert len(pictures) > 3 * len(questions)

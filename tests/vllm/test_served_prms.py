@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path as FilePath
 from typing import Any
@@ -26,6 +27,7 @@ from atomthink_plugin.scorers.served_head import served_prm_head
 from atomthink_plugin.scorers.served_profiled import served_prm_profiled
 from atomthink_plugin.scorers.served_token import served_prm_token
 from atomthink_plugin.scorers.vllm_command import vllm_command
+from tests.openai_server import Body
 from tests.tiny_models import chain, folder, llava, picture, question
 from tests.vllm import vllm_server
 
@@ -91,7 +93,7 @@ def test_a_language_model_read_at_a_tag(
 
 
 def test_a_profile_with_images_and_one_of_a_value_head(
-    made: Callable[[Callable[[FilePath], FilePath]], FilePath], profile: Callable[..., str]
+    made: Callable[[Callable[[FilePath], FilePath]], FilePath], profile: Callable[..., str], posted: list[Body]
 ) -> None:
     reader, judge = made(vllm_server.image_prm), made(vllm_server.value_prm)
     asked = question("How many are there?" * 4, picture(0, (120, 200)), picture(1))
@@ -105,6 +107,10 @@ def test_a_profile_with_images_and_one_of_a_value_head(
     ):
         vllm_server.server_is_up(images)
         assert_same(reader, small, images, paths)
+        pictures = [part for body in posted for part in body.get("content_parts") or ()]
+        travelled = Counter(part["uuid"] for part in pictures if part["url"] is not None)
+        assert set(travelled.values()) == {1}
+        assert len(pictures) > 2 * len(paths)
         with pytest.raises(AtomThinkError, match="images included"):
             served_prm_profiled(str(reader), profile=other, base_url=images.url)
         vllm_server.server_is_up(values)
