@@ -16,6 +16,7 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
@@ -280,6 +281,30 @@ def explained(request: CheckpointRequest) -> Iterator[None]:
                 "atomthink_hf load: use one of them, or name a checkpoint that was converted for transformers"
             ) from error
         raise AtomThinkError(f"{name} cannot be loaded: {first_line(error)}") from error
+
+
+def model_and_missing(loader: Any, request: CheckpointRequest, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+    """Loads a model.
+
+    Args:
+        loader: A class of transformers, such as `AutoModelForCausalLM`.
+        request: The checkpoint.
+        **options: Further arguments of `from_pretrained`.
+
+    Returns:
+        The model, and the names of the weights that the checkpoint does not have. They are random: transformers only
+        warns of them.
+    """
+    with explained(request):
+        model, loading = loader.from_pretrained(
+            request.pretrained,
+            dtype=request.dtype,
+            attn_implementation=request.attention,
+            output_loading_info=True,
+            **request.source,
+            **options,
+        )
+    return model, set(loading["missing_keys"])
 
 
 def first_line(error: BaseException) -> str:

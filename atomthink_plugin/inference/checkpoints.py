@@ -39,6 +39,7 @@ from atomthink_plugin.inference.checkpoint_files import (
     explained,
     first_line,
     load_config,
+    model_and_missing,
     processor_of,
     require,
     set_chat_template,
@@ -432,29 +433,17 @@ def _reads_images(model: PreTrainedModel, request: CheckpointRequest) -> bool:
 def _load(
     loader: Any, kind: Kind, request: CheckpointRequest, may_miss: str | None = None, **options: Any
 ) -> PreTrainedModel:
-    """Loads all weights; transformers only warns of missing ones, and random weights would answer at random.
-
-    The parameter `may_miss` is zero if the checkpoint does not have it.
-    """
-    with explained(request):
-        model, loading = loader.from_pretrained(
-            request.pretrained,
-            dtype=request.dtype,
-            attn_implementation=request.attention,
-            output_loading_info=True,
-            **request.source,
-            **options,
-        )
-    if may_miss is not None and may_miss in loading["missing_keys"]:
+    """Loads a model with all its weights. The parameter `may_miss` is zero if the checkpoint does not have it."""
+    model, lost = model_and_missing(loader, request, **options)
+    if may_miss is not None and may_miss in lost:
         model.get_parameter(may_miss).data.zero_()
-    if absent := set(loading["missing_keys"]) - {may_miss}:
+    if absent := lost - {may_miss}:
         missing = ", ".join(sorted(absent)[:3])
         raise AtomThinkError(
             f"{request.argument}={request.pretrained!r} has no weights for {missing}: it is no {kind} model; "
             "name another checkpoint or scorer"
         )
-    loaded: PreTrainedModel = model
-    return loaded
+    return model
 
 
 def _ready(

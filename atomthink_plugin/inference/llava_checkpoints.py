@@ -30,7 +30,7 @@ from transformers import (
 from transformers.models.llava.image_processing_llava import LlavaImageProcessor
 
 from atomthink_plugin.api import AtomThinkError
-from atomthink_plugin.inference.checkpoint_files import CheckpointRequest, explained
+from atomthink_plugin.inference.checkpoint_files import CheckpointRequest, explained, model_and_missing
 
 IMAGE: Final = "<image>"
 
@@ -148,18 +148,8 @@ def _image_token(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def _model(request: CheckpointRequest, tower: str, config: LlavaConfig) -> PreTrainedModel:
-    with explained(request):
-        loader: Any = LlavaForConditionalGeneration  # its type does not tell of `output_loading_info`
-        model, loading = loader.from_pretrained(
-            request.pretrained,
-            config=config,
-            key_mapping=dict(NAMES),
-            dtype=request.dtype,
-            attn_implementation=request.attention,
-            output_loading_info=True,
-            **request.source,
-        )
-    missing = set(loading["missing_keys"])
+    loaded, missing = model_and_missing(LlavaForConditionalGeneration, request, config=config, key_mapping=dict(NAMES))
+    model: Any = loaded
     inner = model.model.vision_tower
     of_tower = {f"model.vision_tower.{name}" for name in inner.state_dict()}
     if lost := sorted(missing - of_tower):
@@ -173,7 +163,6 @@ def _model(request: CheckpointRequest, tower: str, config: LlavaConfig) -> PreTr
         inner.load_state_dict(eyes.state_dict())
     if config.image_token_index >= model.get_input_embeddings().num_embeddings:
         _add_row(model, config.image_token_index + 1)
-    loaded: PreTrainedModel = model
     return loaded
 
 

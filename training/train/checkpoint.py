@@ -24,7 +24,7 @@ from atomthink_plugin.inference.checkpoint_files import (
     CheckpointRequest,
     checked,
     config_of,
-    explained,
+    model_and_missing,
     processor_of,
     require,
     set_chat_template,
@@ -100,23 +100,14 @@ def load_weights(loader: Any, request: CheckpointRequest, new: tuple[str, ...] =
     Raises:
         AtomThinkError: The model cannot be loaded, or lacks weights.
     """
-    with explained(request):
-        model, loading = loader.from_pretrained(
-            request.pretrained,
-            dtype=request.dtype,
-            attn_implementation=request.attention,
-            output_loading_info=True,
-            **request.source,
-            **config,
-        )
-    if missing := sorted(name for name in loading["missing_keys"] if not name.startswith(new)):
+    model, lost = model_and_missing(loader, request, **config)
+    if missing := sorted(name for name in lost if not name.startswith(new)):
         raise AtomThinkError(
             f"`{request.argument}: {request.pretrained}` has no weights for {', '.join(missing[:3])}: name a complete "
             "checkpoint"
         )
     prepare_for_sharding(model)
-    loaded: PreTrainedModel = model
-    return loaded
+    return model
 
 
 def set_max_pixels(recipe: Recipe, model: PreTrainedModel) -> None:
