@@ -1,6 +1,6 @@
 """One measured search for `engine_change.py`, which runs this file with the code of two commits.
 
-    python benchmarks/engine_run.py --model demo --questions 30 --in-flight 30
+    python -m benchmarks.engine_run --model demo --questions 30 --in-flight 30
 
 Prints one line of JSON: `cpu_seconds_per_question`, `seconds_per_question`, `generated` (tokens per question), `digest`
 (of all steps, equal for equal searches) and `peak_mib` (growth of the process's memory).

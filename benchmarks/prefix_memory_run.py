@@ -5,8 +5,8 @@
 Searches one question and looks at the engine's own objects each time six samples begin to decode: after their prompts
 were read, and before any of their new tokens was. Prints one line of JSON with a record for each such step:
 `prompt_tokens` (of all six prompts together), `prompt_bytes` (keys and values of the prompts' tokens, in the batch and
-in the prefix tree) and `held_bytes` (the same with the room for new tokens, and with the steps of other candidates
-that the tree keeps).
+in the prefix tree) and `held_bytes` (all that is held, with the room for new tokens and what is kept of other
+candidates).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import asyncio
 import importlib.util
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import wraps
 from typing import Any
 
@@ -35,21 +35,29 @@ Records = list[dict[str, int]]
 
 def watch_slots(found: Records) -> None:
     """Measures the slots engine: after the step in which rows join, they have read their prompts and nothing else."""
+    from atomthink_plugin.inference.slots.pool import TokenRun
     from atomthink_plugin.inference.slots.running_batch import RunningBatch
 
     step = RunningBatch.step
+
+    def places(row: Any, prompt: Encoding) -> list[tuple[int, int]]:
+        """Returns where a row's tokens are: starts and lengths."""
+        runs = [(run.start, len(run)) for run in vars(row).values() if isinstance(run, TokenRun)]
+        runs.append((row.own.start, row.length))
+        if sum(length for _, length in runs) != prompt.length:
+            raise SystemExit(f"{runs} are not all places of {prompt.length} tokens: adapt this script to the engine")
+        return runs
 
     @wraps(step)
     def watched(batch: Any, joining: Any = ()) -> Any:
         result = step(batch, joining)
         if len(batch.samples) == len(joining) == SAMPLES:
-            reader, rows = batch._reader, [one.row for one in batch.samples]
-            prompts = [one.request.prompt for one in batch.samples]
-            runs = [piece for prompt in prompts for piece in reader.tree.find(prompt.root, ids_of(prompt))]
-            along = distinct((id(run), count) for run, count in runs) * reader.pool.shape.token_bytes
-            room = sum(row.own.capacity - row.length for row in rows) * reader.pool.shape.token_bytes
-            held, others = reader.pool.used_bytes, reader.tree.size - along
-            found.append(record(prompts, held - room - others, held))
+            reader, prompts = batch._reader, [one.request.prompt for one in batch.samples]
+            runs = [run for one in batch.samples for run in places(one.row, one.request.prompt)]
+            for prompt in prompts:
+                runs += [(run.start, length) for run, length in reader.tree.find(prompt.root, ids_of(prompt))]
+            tokens = len({place for start, length in runs for place in range(start, start + length)})
+            found.append(record(prompts, tokens * reader.pool.shape.token_bytes, reader.pool.used_bytes))
         return result
 
     RunningBatch.step = watched  # type: ignore[method-assign]
@@ -72,7 +80,7 @@ def watch_forks(found: Records) -> None:
     def measured(reader: Any, batch: Any, tokens: Any) -> None:
         if len(batch.mask) == len(beginning) == SAMPLES:
             pieces = [piece for prompt in beginning for piece in reader.tree.find(prompt.root, ids_of(prompt))]
-            along = distinct((piece.data_ptr(), piece.nbytes) for piece in pieces)
+            along = sum({piece.data_ptr(): piece.nbytes for piece in pieces}.values())  # all prompts end with a node
             filled = sum(half.nbytes for layer in batch.cache.layers for half in (layer.keys, layer.values))
             space = sum(half.nbytes for layer in batch.cache.layers for half in layer._space)
             found.append(record(beginning, filled + along, space + reader.tree.size))
@@ -81,14 +89,6 @@ def watch_forks(found: Records) -> None:
 
     ForkingDecoder._decode = watched  # type: ignore[method-assign]
     PrefixReader.advance = measured  # type: ignore[method-assign]
-
-
-def distinct(pieces: Iterable[tuple[int, int]]) -> int:
-    """Returns the sum of sizes, given with what identifies a piece; of one piece the largest counts."""
-    sizes: dict[int, int] = {}
-    for piece, size in pieces:
-        sizes[piece] = max(size, sizes.get(piece, 0))
-    return sum(sizes.values())
 
 
 def record(prompts: Sequence[Encoding], prompt_bytes: int, held_bytes: int) -> dict[str, int]:

@@ -234,7 +234,7 @@ def main() -> None:
     parts = {"stand_ins": fixed_latency, "servers": separate_servers, "engines": data_parallel}
     for name in options.parts:
         rows = parts[name](options.questions, options.rounds)
-        Console().print(_table(rows))
+        Console(width=120).print(_table(rows))
         if options.json is not None:  # at once: the next part may fail
             earlier = json.loads(options.json.read_text()) if options.json.exists() else {}
             options.json.write_text(json.dumps(earlier | {name: {**provenance(), "ways": rows}}, indent=1) + "\n")
