@@ -98,22 +98,22 @@ def gumbel(seeds: torch.Tensor, position: int | torch.Tensor, vocabulary: int) -
     tokens = torch.arange(1, vocabulary + 1, device=seeds.device) * _GAMMA
     bits = _shift(_mix(keys[:, None] + tokens[None, :]), 64 - _BITS)
     # Near 0 a float32 resolves all 53 bits; near 1 it rounds up, where log1p would be infinite.
-    uniform = (bits.float() + 0.5) * 2.0**-_BITS
-    exponential = -torch.log1p(-uniform.clamp(max=1 - 2.0**-24))
-    return -exponential.log()
+    uniform = bits.float().add_(0.5).mul_(2.0**-_BITS).clamp_(max=1 - 2.0**-24)
+    exponential = uniform.neg_().log1p_().neg_()
+    return exponential.log_().neg_()
 
 
 def _mix(value: torch.Tensor) -> torch.Tensor:
     """Splitmix64's finaliser; int64 products wrap like unsigned ones."""
-    value = (value ^ _shift(value, 30)) * _MIX_1
-    value = (value ^ _shift(value, 27)) * _MIX_2
-    return value.bitwise_xor(_shift(value, 31))
+    for bits, factor in ((30, _MIX_1), (27, _MIX_2)):
+        value = _shift(value, bits).bitwise_xor_(value).mul_(factor)
+    return _shift(value, 31).bitwise_xor_(value)
 
 
 def _shift(value: torch.Tensor, bits: int) -> torch.Tensor:
     """Logical right shift: torch's own copies the sign bit."""
     shifted: torch.Tensor = value >> bits
-    return shifted.bitwise_and(2 ** (64 - bits) - 1)
+    return shifted.bitwise_and_(2 ** (64 - bits) - 1)
 
 
 def keep(logits: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:

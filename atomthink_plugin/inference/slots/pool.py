@@ -111,7 +111,7 @@ class KvPool:
         self._grows = size is None
         places = int(_FIRST_SHARE * _host_bytes() / shape.token_bytes) if size is None else size
         self._allocator = Allocator(places)
-        self.keys, self.values = self._empty(places)
+        self._fill(self._empty(places))
 
     @property
     def used_bytes(self) -> int:
@@ -151,9 +151,9 @@ class KvPool:
         if not sources:
             return
         if self.shape.device.type == "cpu":  # whole blocks are faster than a gather
-            for start, to, count in sources:
-                for states in (self.keys, self.values):
-                    states[:, to : to + count] = states[:, start : start + count]
+            for states in self._states:
+                for start, to, count in sources:
+                    states.narrow(1, to, count).copy_(states.narrow(1, start, count))
             return
         starts, targets, counts = numpy.array(sources).T
         within = numpy.arange(counts.sum()) - numpy.repeat(counts.cumsum() - counts, counts)
@@ -163,7 +163,7 @@ class KvPool:
         )
         most = max(1, _COPIED_BYTES // self.shape.token_bytes)
         for read, written in zip(torch.split(source, most), torch.split(target, most), strict=True):
-            for states in (self.keys, self.values):
+            for states in self._states:
                 states.index_copy_(1, written, states.index_select(1, read))
 
     def write(self, start: int, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
@@ -182,18 +182,23 @@ class KvPool:
     def _grow(self, tokens: int) -> None:
         before = self._allocator.size
         places = int(max(before * _GROWTH, before + 2 * tokens))
-        keys, values = self._empty(places)
-        keys[:, :before], values[:, :before] = self.keys, self.values
-        self.keys, self.values = keys, values
+        larger = self._empty(places)
+        for states, old in zip(larger, self._states, strict=True):
+            states[:, :before] = old
+        self._fill(larger)
         self._allocator.grow(places)
 
-    def _empty(self, places: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _empty(self, places: int) -> list[torch.Tensor]:
+        """Returns tensors for keys and values: one of all layers' keys and then values, if they are equally wide."""
         one = self.shape
-        keys, values = (
-            _zeros((one.layers, places, one.heads, width), one.dtype, one.device)
-            for width in (one.key_width, one.value_width)
-        )
-        return keys, values
+        widths = [one.key_width, one.value_width]
+        if one.key_width == one.value_width:
+            return [_zeros((2 * one.layers, places, one.heads, one.key_width), one.dtype, one.device)]
+        return [_zeros((one.layers, places, one.heads, width), one.dtype, one.device) for width in widths]
+
+    def _fill(self, states: list[torch.Tensor]) -> None:
+        self._states = states
+        self.keys, self.values = (states[0][: self.shape.layers], states[-1][-self.shape.layers :])
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
