@@ -95,7 +95,7 @@ class Checkpoint:
         """The model's config."""
         return self.model.config
 
-    @property
+    @cached_property
     def context(self) -> int | None:
         """Tokens of the longest sequence, None if the model's config states no limit."""
         return context_of(self.config)
