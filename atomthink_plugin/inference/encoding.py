@@ -51,6 +51,9 @@ _MODALITY: Final = "mm_token_type_ids"
 _TYPES: Final = frozenset(_FILL) - {"attention_mask"}
 """Those that are 0 for text and something else for the tokens of an image."""
 
+_ID_BYTES: Final = 36
+"""Size of an integer in a tuple."""
+
 MAX_PIXELS: Final = "atomthink_max_pixels"
 """What a config.json calls the most pixels of an image that its model was trained with; larger ones are scaled down."""
 
@@ -113,8 +116,9 @@ class Encoding:
 
     @property
     def size(self) -> int:
-        """Bytes of its tensors."""
-        return sum(value.nbytes for value in (*self.beside.values(), *self.media.values()))
+        """Bytes of its tensors and ids."""
+        tensors = sum(value.nbytes for value in (*self.beside.values(), *self.media.values()))
+        return tensors + _ID_BYTES * len(self.ids)
 
     @property
     def structure(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -241,11 +245,11 @@ def turn_of(role: str, parts: Sequence[str | None]) -> dict[str, Any]:
 
 
 class Encoder(ChatText):
-    """Encodes prompts for one checkpoint; images are prepared once per question.
+    """Encodes prompts for one checkpoint; a question is prepared once.
 
     Args:
         checkpoint: A checkpoint with a processor, or that of a model that runs elsewhere.
-        remember: Bytes of images, as they came and prepared, to keep for later steps, those used last.
+        remember: Bytes of questions, with their images and what the processor made of them, to keep for later steps.
         placeholder: Text that stands for an image in a prompt; None for the processor's own.
     """
 
@@ -277,13 +281,22 @@ class Encoder(ChatText):
         Raises:
             QuestionError: An image cannot be read, or the processor refuses it.
         """
-        images = [part for turn in prompt.messages for part in turn.parts if not isinstance(part, str)]
-        asked = self._question(self.chat(prompt.messages), images)
+        asked = self.question(prompt.messages)
         pieces = self.split(prompt.begun)
         begun = [token for piece in pieces for token in piece]
         sampled = list(takewhile(_has_ids, reversed(prompt.begun)))
         said = [token for piece in pieces[len(pieces) - len(sampled) :] for token in piece]
-        return replace(asked, ids=(*asked.ids, *begun), question=asked.length, said=tuple(said[-_SAID:]))
+        return replace(asked, ids=(*asked.ids, *begun), said=tuple(said[-_SAID:]))
+
+    def question(self, messages: Sequence[Message]) -> Encoding:
+        """Returns the inputs of turns up to the beginning of the reply.
+
+        Raises:
+            QuestionError: An image cannot be read, or the processor refuses it.
+        """
+        images = [part for turn in messages for part in turn.parts if not isinstance(part, str)]
+        asked = self._question(self.chat(messages), images)
+        return replace(asked, question=asked.length)
 
     @property
     def processor(self) -> ProcessorMixin:
@@ -327,9 +340,7 @@ class Encoder(ChatText):
     def _question(self, text: str, images: list[Image]) -> Encoding:
         """Encodes up to the last image with the processor, once, and the text after it alone."""
         at = text.rfind(self._placeholder) if images and self._placeholder else -1
-        if at < 0 or self._placeholder is None:
-            return self._process(text, images)
-        if self._splits is False:
+        if at < 0 or self._placeholder is None or self._splits is False:
             return self._head(text, images)
         try:
             head = self._head(text[: at + len(self._placeholder)], images)
@@ -453,7 +464,7 @@ def _digest(media: Mapping[str, torch.Tensor], lists: Mapping[str, list[Any]]) -
     digest = hashlib.blake2b(repr(sorted(lists.items())).encode() if lists else b"", digest_size=16)
     for name, value in sorted(media.items()):
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(value.contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -523,7 +534,8 @@ def to_rgb(image: Image) -> Image:
     if 0 in image.size:
         raise QuestionError(f"an image has no pixels ({image.size[0]}x{image.size[1]})")
     try:
-        return image.convert("RGB")
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:  # PIL reports broken PNG chunks as SyntaxError
         raise QuestionError(f"an image cannot be read: {error}") from error
 

@@ -8,8 +8,6 @@ good-or-bad read-out has to learn first.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from pydantic import NonNegativeFloat
 
@@ -64,7 +62,7 @@ class LikelihoodPrm(BatchedScorer):
         written = last_step(path).text if path.final else reply[-1].text
         *before, step = self._encoder.split([*(piece.text for piece in reply[:-1]), written])
         step = (*step, *self._end) if path.final else step
-        encoding = self._encoder.encode(replace(prompt, begun=()))
+        encoding = self._encoder.question(prompt.messages)
         encoding = encoding.extend([token for piece in before for token in piece]).extend(step)
         return Reading(encoding, encoding.length - len(step) - 1, encoding.length - 2, step)
 

@@ -7,7 +7,7 @@ Sources: Math-Shepherd (arXiv 2312.08935) for the read-out; AtomThink (arXiv 241
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Final, Protocol
 
@@ -103,7 +103,7 @@ class ChatLayout:
         prompt, reply = prompt_and_reply(self.format, path)
         pieces = self.encoder.split([piece.text for piece in reply])
         ids = _tagged(pieces, self.tag_id, [piece.ends for piece in reply])
-        return self.encoder.encode(replace(prompt, begun=())).extend(ids)
+        return self.encoder.question(prompt.messages).extend(ids)
 
 
 class TokenPrm(BatchedScorer):

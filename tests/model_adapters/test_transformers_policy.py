@@ -293,13 +293,15 @@ def test_a_paths_ids_begin_the_ids_of_its_extensions(build: Any) -> None:
     assert loaded(build).tokenizer.decode(ids[1]).endswith("\n\nStep 2: Compute 2 + 2 = 4.\n\n")
 
 
-@pytest.mark.parametrize("form", [Continue(), Atomic()])
-def test_an_image_is_prepared_once_per_question(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("form", "asked"), [(Continue(), QUESTIONS[0]), (Atomic(), QUESTIONS[0]), (Continue(), QUESTIONS[2])]
+)
+def test_a_question_is_prepared_once(form: Format, asked: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, calls = Encoder(loaded(llava)), []
     encoder.encode(form.render(Path(QUESTIONS[1])))  # of the first image the encoder learns how the processor writes
     process = encoder._process
     monkeypatch.setattr(encoder, "_process", lambda *given: calls.append(given) or process(*given))
-    for path in (Path(QUESTIONS[0]), chain(QUESTIONS[0], "Step 1: a."), chain(QUESTIONS[0], "Step 1: b.")):
+    for path in (Path(asked), chain(asked, "Step 1: a."), chain(asked, "Step 1: b.")):
         encoder.encode(form.render(path))
     assert len(calls) == 1
 
