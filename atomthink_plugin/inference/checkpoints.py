@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -468,6 +468,7 @@ def _fix_frequencies(model: PreTrainedModel) -> None:
     device, so that no forward pass could be captured as a CUDA graph.
     """
     context = context_of(model.config)
-    for module in model.modules():
+    modules: Iterable[Any] = model.modules()
+    for module in modules:
         if getattr(module, "rope_type", None) == "dynamic" and context == getattr(module, "original_max_seq_len", None):
             module.rope_type = "default"
