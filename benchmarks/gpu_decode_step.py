@@ -18,9 +18,10 @@ from atomthink_plugin.inference.encoding import Encoder
 from atomthink_plugin.inference.forward_passes import forward_passes
 from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
+from atomthink_plugin.inference.slots.generation import Generation
 from atomthink_plugin.inference.slots.graph_capture import GraphMaker
 from atomthink_plugin.inference.slots.reader import SlotReader
-from atomthink_plugin.inference.slots.running_batch import Generation, RunningBatch
+from atomthink_plugin.inference.slots.running_batch import RunningBatch
 
 COPIED = {"7b": 2**32, "40m": 2**28, "tiny": 2**22}
 """Bytes of the copy that measures the bandwidth."""

@@ -464,7 +464,7 @@ def _digest(media: Mapping[str, torch.Tensor], lists: Mapping[str, list[Any]]) -
     digest = hashlib.blake2b(repr(sorted(lists.items())).encode() if lists else b"", digest_size=16)
     for name, value in sorted(media.items()):
         digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.contiguous().view(torch.uint8).numpy())
+        digest.update(value.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 
@@ -33,7 +33,7 @@ class ModelThread:
         self._name = name
         self._lock = threading.Lock()  # of the attributes below
         self._executor: ThreadPoolExecutor | None = None
-        self._last: Future[object] | None = None
+        self._last: Future[Any] | None = None
         self._loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     async def run(self, work: Callable[[], T]) -> T:

@@ -16,8 +16,8 @@ from atomthink_plugin.inference.forward_passes import forward_passes
 from atomthink_plugin.inference.phases import PhaseClock
 from atomthink_plugin.inference.slots.admission import Admission, Ended, RowLimit
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
+from atomthink_plugin.inference.slots.generation import Generation
 from atomthink_plugin.inference.slots.reader import SlotReader
-from atomthink_plugin.inference.slots.running_batch import Generation
 from atomthink_plugin.runtime.model_thread import model_thread
 
 _SETTLE_TURNS: Final = 3

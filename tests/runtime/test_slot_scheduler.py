@@ -12,7 +12,7 @@ import pytest
 from atomthink_plugin.inference.decoding import GenerationOutput, GenerationRequest
 from atomthink_plugin.inference.model_calls import CannotForkError
 from atomthink_plugin.inference.slots.admission import Admission, Ended
-from atomthink_plugin.inference.slots.running_batch import Generation
+from atomthink_plugin.inference.slots.generation import Generation
 from atomthink_plugin.runtime.event_loop import run
 from atomthink_plugin.runtime.slot_scheduler import SlotScheduler
 from tests.inference.slots.test_admission import expected, requests_to, result_of

@@ -14,8 +14,9 @@ from atomthink_plugin.inference.memory import out_of_memory
 from atomthink_plugin.inference.model_calls import CannotForkError
 from atomthink_plugin.inference.slots.allocator import PoolFullError
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
+from atomthink_plugin.inference.slots.generation import Generation
 from atomthink_plugin.inference.slots.reader import SlotReader
-from atomthink_plugin.inference.slots.running_batch import Generation, RunningBatch, Stepped
+from atomthink_plugin.inference.slots.running_batch import RunningBatch, Stepped
 
 log = logging.getLogger(__name__)
 

@@ -33,14 +33,21 @@ class EagerSteps:
 
     Args:
         reader: Has the rows' keys and values.
-        state: The rows, which the steps change.
+        state: The samples, which the steps change.
         rows: Where they are in the pool.
+        sources: For each sample the index of its row; None if each has a row of its own.
     """
 
-    def __init__(self, reader: SlotReader, state: DecodeState, rows: Sequence[Row]) -> None:
+    def __init__(
+        self, reader: SlotReader, state: DecodeState, rows: Sequence[Row], sources: Sequence[int] | None = None
+    ) -> None:
         self._reader, self._state = reader, state
+        self._sources: torch.Tensor | None = None
+        if sources is not None and len(rows) < len(sources):
+            device = state.integers.device
+            self._sources, self._firsts = (sent(one, device) for one in (torch.tensor(sources), firsts(sources)))
         self._plan = reader.plan([Chunk(row, (0,)) for row in rows])
-        self._all = sent(torch.arange(len(rows)), state.integers.device)
+        self._all = sent(torch.arange(len(state.ids)), state.integers.device)
         self._begun = False
 
     def step(self) -> Fetched:
@@ -59,8 +66,11 @@ class EagerSteps:
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         with phase("decode"):
+            if self._sources is not None:
+                ids, positions = ids[self._firsts], positions[self._firsts]
             forward_pass(len(ids), len(ids))
-            return self._reader.forward(self._plan, ids, positions)
+            logits = self._reader.forward(self._plan, ids, positions)
+            return logits if self._sources is None else logits[self._sources]
 
 
 class DecodeRunner:
@@ -76,21 +86,22 @@ class DecodeRunner:
         self._keys: torch.Tensor | None = None
         self._marks: torch.Tensor | None = None
 
-    def start(self, state: DecodeState, rows: Sequence[Row]) -> DecodeSteps:
+    def start(self, state: DecodeState, rows: Sequence[Row], sources: Sequence[int] | None = None) -> DecodeSteps:
         """Returns the steps of rows that have read all their tokens but the last.
 
         Args:
-            state: The rows.
+            state: The samples.
             rows: Where they are in the pool.
+            sources: See `EagerSteps`.
         """
-        bucket = bucket_of(len(rows))
+        bucket = bucket_of(len(rows)) if len(rows) == len(state.ids) else None
         if bucket is not None and self._reader.plans.varlen and not self._reader.maker.failed:
             try:
                 return self._graph(state, bucket).load(state, rows)
             except Exception as error:
                 self.graphs.clear()
                 self._reader.maker.give_up(error)
-        return EagerSteps(self._reader, state, rows)
+        return EagerSteps(self._reader, state, rows, sources)
 
     def _graph(self, state: DecodeState, bucket: int) -> DecodeGraph:
         """Returns a graph for these rows. Graphs hold addresses: none outlives the tensors that it was made with."""
@@ -101,3 +112,11 @@ class DecodeRunner:
         if key not in self.graphs:
             self.graphs[key] = DecodeGraph(self._reader, bucket)
         return self.graphs[key]
+
+
+def firsts(sources: Sequence[int]) -> torch.Tensor:
+    """Returns the first place of each number from 0 on, in a list that has them in this order."""
+    places: dict[int, int] = {}
+    for at, source in enumerate(sources):
+        places.setdefault(source, at)
+    return torch.tensor([*places.values()], dtype=torch.int64)

@@ -193,15 +193,22 @@ class SlotReader:
         return row, ids[begin:]
 
     def fork(self, row: Row, room: int) -> Row:
-        """Returns a row with the same tokens. Call `flush` before either reads more.
+        """Returns a row with places for the tokens of another one, and for further ones. `copy` fills it.
+
+        Args:
+            row: The other one.
+            room: Tokens that may follow.
 
         Raises:
             PoolFullError: The pool has no place for it now.
         """
         own = self._place_for(row.length + room)  # before the shared tokens have one more user
-        twin = Row(row.shared.part(0, len(row.shared)), own, row.length, row.shift)
+        return Row(row.shared.part(0, len(row.shared)), own, row.length, row.shift)
+
+    def copy(self, row: Row, twin: Row) -> None:
+        """Copies a row's own tokens to a row that was forked from it. Call `flush` before either reads more."""
+        twin.length = row.length
         self._pending.append((row.own.start, twin.own.start, row.length))
-        return twin
 
     def keep(self, row: Row, root: str, ids: Sequence[int]) -> None:
         """Keeps a row's tokens for later prompts, as far as there is room.

@@ -4,55 +4,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
 import torch
 
 from atomthink_plugin.inference.checkpoints import Checkpoint, end_ids
-from atomthink_plugin.inference.decoding import GenerationOutput, GenerationRequest
+from atomthink_plugin.inference.decoding import GenerationOutput
 from atomthink_plugin.inference.phases import forward_pass, phase
 from atomthink_plugin.inference.sampling import RowEnd, complete
 from atomthink_plugin.inference.slots.allocator import PoolFullError
-from atomthink_plugin.inference.slots.decode_runner import DecodeRunner, DecodeSteps
+from atomthink_plugin.inference.slots.decode_runner import DecodeRunner, DecodeSteps, firsts
 from atomthink_plugin.inference.slots.decode_step import DecodeKind, DecodeState, RowStart, results_of, sample
+from atomthink_plugin.inference.slots.generation import Generation, diverge, hand_over, row_of, shared_rows
 from atomthink_plugin.inference.slots.reader import SlotReader, passes
-from atomthink_plugin.inference.slots.row import Chunk, Row
+from atomthink_plugin.inference.slots.row import Chunk
 from atomthink_plugin.inference.slots.stop_marks import StopMarks
 from atomthink_plugin.inference.slots.transfers import Fetched, sent
 
 _ONE: Final = (0,)
 """The tokens of a row that reads the one it has sampled: the plan needs their number alone."""
-
-
-@dataclass(eq=False)
-class Generation:
-    """A request on its way.
-
-    Attributes:
-        request: What is generated.
-        urgency: Requests of higher urgency join first.
-        cancelled: Whether nobody waits for it any more.
-        row: Its row, while it is in a batch.
-        ids: Sampled tokens.
-        logprobs: For each of them what `token_logprobs` returns.
-        read: Prompt tokens that went through the model for it.
-        images: Images encoded for it.
-    """
-
-    request: GenerationRequest
-    urgency: int = 0
-    cancelled: bool = False
-    row: Row | None = None
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[list[float]] = field(default_factory=list)
-    read: int = 0
-    images: int = 0
-
-    def restart(self) -> None:
-        """Forgets what was generated."""
-        self.row, self.ids, self.logprobs, self.read, self.images = None, [], [], 0, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +44,7 @@ class RunningBatch:
     """Rows that one forward pass after the other advances by a token each.
 
     On an accelerator, the host reads what a step sampled while the next one runs. A row that has ended then samples one
-    token too many, which is dropped.
+    token too many, which is dropped. Elsewhere, samples share a row as long as they sample the same tokens.
 
     Args:
         checkpoint: The model; its lock is the caller's to hold.
@@ -92,6 +64,7 @@ class RunningBatch:
         self._tests: dict[Generation, RowEnd] = {}
         self._state: DecodeState | None = None
         self._steps: DecodeSteps | None = None  # has the state, while rows neither join nor leave
+        self._holders: list[Generation] = []  # whose rows these steps read
         self._reports: deque[_Report] = deque()
 
     def __len__(self) -> int:
@@ -141,10 +114,11 @@ class RunningBatch:
         if self._steps is None:
             assert self._state is not None
             with phase("cache"):
-                self._steps = self._runner.start(self._state, [_row(one) for one in self._samples])
+                self._holders, sources = shared_rows(self._samples)
+                self._steps = self._runner.start(self._state, [row_of(one) for one in self._holders], sources)
         results = self._steps.step()
-        for one in self._samples:
-            _row(one).length += 1
+        for one in self._holders:
+            row_of(one).length += 1
         return results
 
     def _settled(self) -> DecodeState | None:
@@ -165,15 +139,19 @@ class RunningBatch:
             return refused
         running = len(self._samples)
         self._samples = [*self._samples, *leaders]  # from here on `clear` frees their rows
-        logits = self._mixed_pass(running, [Chunk(_row(one), rest) for one, rest in leaders.items()])
+        logits = self._mixed_pass(running, [Chunk(row_of(one), rest) for one, rest in leaders.items()])
         sources, twins = list(range(len(self._samples))), []
         for at, leader in enumerate(leaders, start=running):
             for twin in siblings[leader]:
                 try:
-                    twin.row = self._reader.fork(_row(leader), twin.request.draw.max_tokens)
+                    twin.row = self._reader.fork(row_of(leader), twin.request.draw.max_tokens)
                 except PoolFullError:
                     refused.append(twin)
                     continue
+                if self._lag:
+                    self._reader.copy(row_of(leader), twin.row)
+                else:
+                    twin.follows = leader
                 twins.append(twin)
                 sources.append(at)
         self._samples = [*self._samples, *twins]
@@ -213,13 +191,14 @@ class RunningBatch:
         logits = [
             self._reader.pass_over(chunks[first:last], _last_indices(chunks[first:last])) for first, last in before
         ]
-        rows = [Chunk(_row(one), _ONE) for one in self._samples[:running]]
+        holders, sources = shared_rows(self._samples[:running])
+        rows = [Chunk(row_of(one), _ONE) for one in holders]
         mixed = [*rows, *chunks[start:stop]]
         device = self._checkpoint.device
         ids = sent(torch.tensor([token for chunk in mixed for token in chunk.ids]), device)
         positions = sent(torch.cat([chunk.positions for chunk in mixed]), device)
         if (state := self._settled()) is not None:
-            ids[:running] = state.ids
+            ids[: len(rows)] = state.ids[sent(firsts(sources), device)]
             state.positions.add_(1)
         self._reader.flush()
         wanted = sent(torch.tensor(_last_indices(mixed)), device)
@@ -228,7 +207,9 @@ class RunningBatch:
             last = self._reader.run(mixed, ids, positions, wanted)
         for chunk in mixed:
             chunk.row.length += len(chunk.ids)
-        return torch.cat([last[:running], *logits, last[running:]]) if logits else last
+        if not logits and len(rows) == running:
+            return last
+        return torch.cat([last[sent(torch.tensor(sources, dtype=torch.int64), device)], *logits, last[len(rows) :]])
 
     def _start(self, running: int, vocabulary: int) -> None:
         """Adds the samples after the first `running` ones to the state."""
@@ -239,7 +220,7 @@ class RunningBatch:
         for one in self._samples[running:]:
             draw = one.request.draw
             self._tests[one] = RowEnd(draw, tokenizer)
-            starts.append(RowStart(draw, _row(one).position, self._marks.index(draw.stops)))
+            starts.append(RowStart(draw, row_of(one).position, self._marks.index(draw.stops)))
         kind = DecodeKind.of([one.request.draw for one in self._samples])
         state = DecodeState.of(starts, kind, self._marks.table)
         if self._state is not None:
@@ -262,10 +243,13 @@ class RunningBatch:
             done = [(one, self._output(one)) for one in ended]
         with phase("cache"):
             for one in ended:
-                ids, row = (*one.request.prompt.ids, *one.ids[:-1]), _row(one)
+                ids, row = (*one.request.prompt.ids, *one.ids[:-1]), row_of(one)
                 row.length = len(ids) - len(row.shared)  # the host may be a step behind
                 self._reader.keep(row, one.request.prompt.root, ids)
             self._leave(set(ended))
+            if not self._lag and diverge(self._samples, self._reader):
+                self._settled()
+                self._reader.flush()
         return done
 
     def _ends_with(self, one: Generation, token: int, flag: int, logprobs: list[float]) -> bool:
@@ -278,11 +262,12 @@ class RunningBatch:
         if not samples:
             return
         self._reader.flush()
+        hand_over(samples, self._samples)
         going = [at for at, one in enumerate(self._samples) if one not in samples]
         for one in self._samples:
             if one in samples:
-                self._reader.release(_row(one))
-                one.row = None
+                self._reader.release(row_of(one))
+                one.row = one.follows = None
                 del self._tests[one]
         state, self._samples = self._settled(), [self._samples[at] for at in going]
         if not going:
@@ -323,11 +308,6 @@ class _Report:
 def _last_indices(chunks: Sequence[Chunk]) -> list[int]:
     """Returns the place of each chunk's last token in their pass."""
     return [end - 1 for end in accumulate(len(chunk.ids) for chunk in chunks)]
-
-
-def _row(one: Generation) -> Row:
-    assert one.row is not None
-    return one.row
 
 
 def _families(samples: Sequence[Generation]) -> list[list[Generation]]:

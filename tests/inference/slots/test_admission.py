@@ -18,8 +18,8 @@ from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.inference.slots.admission import Admission, RowLimit
 from atomthink_plugin.inference.slots.allocator import UNIT, PoolFullError
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
+from atomthink_plugin.inference.slots.generation import Generation
 from atomthink_plugin.inference.slots.reader import SlotReader
-from atomthink_plugin.inference.slots.running_batch import Generation
 from tests.tiny_families import SLOTS, checkpoint, encoder
 from tests.tiny_models import chain, llava, loaded, paligemma, picture, question
 

@@ -13,10 +13,11 @@ from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.inference.slots import reader, varlen_attention
 from atomthink_plugin.inference.slots.decode_graph import DecodeGraph
 from atomthink_plugin.inference.slots.decode_runner import DecodeRunner
+from atomthink_plugin.inference.slots.generation import Generation
 from atomthink_plugin.inference.slots.graph_capture import GraphMaker
 from atomthink_plugin.inference.slots.plans import Plans
 from atomthink_plugin.inference.slots.reader import SlotReader
-from atomthink_plugin.inference.slots.running_batch import Generation, RunningBatch
+from atomthink_plugin.inference.slots.running_batch import RunningBatch
 from tests.inference.slots.flash_standin import flash
 from tests.inference.slots.test_decode_runner import again
 from tests.tiny_families import SLOTS, checkpoint, encoder

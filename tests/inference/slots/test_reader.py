@@ -90,6 +90,7 @@ def test_places_are_free_once_nobody_holds_them() -> None:
     read(reader, [asked], [10])
     row, _ = reader.start(asked.extend([4]), asked.length, 10)
     twin = reader.fork(row, 20)
+    reader.copy(row, twin)
     held = row.shared.extent
     reader.forget()
     assert held.users == 2
