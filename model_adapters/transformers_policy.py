@@ -318,8 +318,9 @@ def checked_policy(
         if isinstance(error, AtomThinkError):
             raise AtomThinkError(f"pretrained={pretrained!r} cannot answer a question: {error}") from error
         raise AtomThinkError(
-            f"pretrained={pretrained!r} cannot answer a question: {type(error).__name__}: {first_line(error)}; name "
-            f"another checkpoint or install another release of transformers ({transformers_version} is installed)"
+            f"pretrained={pretrained!r} cannot answer a question: its processor or {type(checkpoint.model).__name__} "
+            f"fails with transformers {transformers_version}; name another checkpoint, or install another release of "
+            f"transformers ({type(error).__name__}: {first_line(error)})"
         ) from error
     return policy
 
