@@ -7,9 +7,9 @@ alone, whether it came as a prompt or was sampled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import takewhile
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -169,22 +169,30 @@ class PrefixTree(Generic[States]):
         self._images.clear()
         self.size = 0
 
-    def shrink(self, limit: int | None = None) -> None:
+    def shrink(self, limit: int | None = None, held: Callable[[States], bool] = lambda states: False) -> None:
         """Drops the least recently used leaves until the limit is kept.
 
         Args:
             limit: Bytes, if fewer than the tree's own limit are wanted this time.
+            held: Whether something else holds states, so that dropping them frees nothing. They are kept.
         """
         limit = self.limit if limit is None else limit
         if self.size <= limit:
             return
-        leaves = [(leaf.used, id(leaf), leaf) for root in self._roots.values() for leaf in _leaves(root)]
-        heapify(leaves)
+        leaves: list[tuple[int, int, PrefixNode[States]]] = []
+
+        def offer(leaf: PrefixNode[States]) -> None:
+            if leaf.states is None or not held(leaf.states):
+                heappush(leaves, (leaf.used, id(leaf), leaf))
+
+        for root in self._roots.values():
+            for leaf in _leaves(root):
+                offer(leaf)
         while self.size > limit and leaves:
             _, _, leaf = heappop(leaves)
             self._drop(leaf)
             if leaf.parent is not None and not leaf.parent.children:  # its parent is a leaf now
-                heappush(leaves, (leaf.parent.used, id(leaf.parent), leaf.parent))
+                offer(leaf.parent)
 
     def _walk(self, root: str, ids: Sequence[int], touch: bool = True) -> list[tuple[PrefixNode[States], int]]:
         """Nodes along `ids`, with how many tokens of each agree."""

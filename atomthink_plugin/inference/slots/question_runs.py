@@ -56,10 +56,15 @@ class QuestionRuns:
             self._runs.popitem(last=False)[1].release()
         return run
 
-    def clear(self) -> bool:
-        """Drops all; returns whether there were any."""
-        found = bool(self._runs)
+    def drop_unused(self) -> bool:
+        """Drops those that no row attends to; returns whether there were any."""
+        unused = [key for key, run in self._runs.items() if run.extent.users == 1]
+        for key in unused:
+            self._runs.pop(key).release()
+        return bool(unused)
+
+    def clear(self) -> None:
+        """Drops all."""
         for run in self._runs.values():
             run.release()
         self._runs.clear()
-        return found

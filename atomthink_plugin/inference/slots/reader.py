@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ class SlotReader:
         self._pending: list[tuple[int, int, int]] = []
         self._kept = False  # whether a pending copy is of what was kept
         self._questions = QuestionRuns()
+        self._held = Counter[Extent]()  # by rows: to drop them from the tree frees nothing
         self._pool: KvPool | None = None
         self._plans: Plans | None = None
         self.maker = maker or GraphMaker(checkpoint.model)
@@ -117,6 +119,11 @@ class SlotReader:
             for start, stop in passes([prompt.length - count for prompt, count in zip(prompts, known, strict=True)]):
                 self._read(prompts[start:stop], known[start:stop], reading, start)
         return reading
+
+    def knows(self, prompt: Encoding) -> bool:
+        """Whether `start` finds a prompt's question without `prepare`."""
+        ids = prompt.ids[:-1]
+        return self.tree.known(prompt.root, ids) >= max(min(prompt.question, len(ids)), prompt.settled, 1)
 
     def prepare(self, prompts: Sequence[Encoding], known: Sequence[int]) -> PromptsRead:
         """Reads what prompts of one structure begin with in common, images included, so that `start` finds it.
@@ -170,7 +177,8 @@ class SlotReader:
         if sum(length for _, length in pieces) < max(prompt.settled, 1):
             raise PoolFullError("what was prepared had to make room for other rows")
         shift = self.tree.shift(prompt.root)
-        held = [states.part(0, length) for states, length in pieces]  # eviction may drop their nodes
+        held = [states.part(0, length) for states, length in pieces]
+        self._held.update(run.extent for run in held)
         try:
             shared = self._shared(prompt, ids[:bound], held)
             count = len(shared)
@@ -179,7 +187,7 @@ class SlotReader:
             except PoolFullError:
                 shared.release()
                 raise
-            row = Row(shared, own, shift=shift)
+            row = self._row(shared, own, 0, shift)
             begin = 0
             for run in held:
                 skipped = max(count - begin, 0)
@@ -189,7 +197,7 @@ class SlotReader:
                 begin += len(run)
         finally:
             for run in held:
-                run.release()
+                self._let_go(run)
         return row, ids[begin:]
 
     def fork(self, row: Row, room: int) -> Row:
@@ -203,7 +211,7 @@ class SlotReader:
             PoolFullError: The pool has no place for it now.
         """
         own = self._place_for(row.length + room)  # before the shared tokens have one more user
-        return Row(row.shared.part(0, len(row.shared)), own, row.length, row.shift)
+        return self._row(row.shared.part(0, len(row.shared)), own, row.length, row.shift)
 
     def copy(self, row: Row, twin: Row) -> None:
         """Copies a row's own tokens to a row that was forked from it. Call `flush` before either reads more."""
@@ -237,7 +245,7 @@ class SlotReader:
     def release(self, row: Row) -> None:
         """Gives up a row's places, once what is pending was copied."""
         self.flush()
-        row.shared.release()
+        self._let_go(row.shared)
         self.pool.release(row.own)
 
     def forget(self) -> None:
@@ -318,6 +326,16 @@ class SlotReader:
         finally:
             self.tree.shrink()
 
+    def _row(self, shared: TokenRun, own: Extent, length: int, shift: int) -> Row:
+        self._held[shared.extent] += 1
+        return Row(shared, own, length, shift)
+
+    def _let_go(self, run: TokenRun) -> None:
+        self._held[run.extent] -= 1
+        if not self._held[run.extent]:
+            del self._held[run.extent]
+        run.release()
+
     def _place_for(self, tokens: int) -> Extent:
         """Returns an extent for a row."""
         if tokens * self.pool.shape.token_bytes <= _SMALL:
@@ -396,6 +414,27 @@ class SlotReader:
 
     def _prefill(self, prompts: Sequence[Encoding]) -> None:
         """Reads the beginnings of prompts, images included, with the model's own attention, and keeps them."""
+        extents = self._places_for(prompts) if self._pool is not None else []  # before the pass, which may be in vain
+        try:
+            layers = self._layers_of(prompts)
+        except Exception:
+            for extent in extents:
+                self.pool.release(extent)
+            raise
+        if self._pool is None:
+            self._pool = self._made(layers)
+            extents = self._places_for(prompts)
+        shifts = self._calls.shift(prompts)
+        for row, (prompt, shift, extent) in enumerate(zip(prompts, shifts, extents, strict=True)):
+            keys, values = ([half[row, :, : prompt.length] for half in halves] for halves in _halves(layers))
+            self.pool.write(extent.start, keys, values)
+            run = TokenRun(self.pool, extent, 0, prompt.length)
+            self.tree.describe(prompt.root, shift, {})
+            self.tree.insert(prompt.root, prompt.ids, run)
+            run.release()
+
+    def _layers_of(self, prompts: Sequence[Encoding]) -> list[Any]:
+        """Returns the layers of a cache of prompts, padded on the right."""
         # Padding on the right leaves every real token's position and attention as they are alone.
         inputs = collate(prompts, self._checkpoint, "right")
         cache = roomy_cache()
@@ -405,16 +444,19 @@ class SlotReader:
         layers: list[Any] = list(cache.layers)
         if layers[0].keys.shape[2] != inputs["input_ids"].shape[1]:
             raise CannotForkError("it turns an image's one token into several")
-        if self._pool is None:
-            self._pool = self._made(layers)
-        for row, (prompt, shift) in enumerate(zip(prompts, self._calls.shift(prompts), strict=True)):
-            extent = self.pool.allocate(prompt.length)
-            keys, values = ([half[row, :, : prompt.length] for half in halves] for halves in _halves(layers))
-            self.pool.write(extent.start, keys, values)
-            run = TokenRun(self.pool, extent, 0, prompt.length)
-            self.tree.describe(prompt.root, shift, {})
-            self.tree.insert(prompt.root, prompt.ids, run)
-            run.release()
+        return layers
+
+    def _places_for(self, prompts: Sequence[Encoding]) -> list[Extent]:
+        """Returns an extent for the tokens of each prompt."""
+        extents: list[Extent] = []
+        try:
+            for prompt in prompts:
+                extents.append(self.pool.allocate(prompt.length))  # noqa: PERF401  # those before a full pool stay
+        except PoolFullError:
+            for extent in extents:
+                self.pool.release(extent)
+            raise
+        return extents
 
     def _made(self, layers: Sequence[Any]) -> KvPool:
         shapes = {(half.shape[1], half.shape[3]) for halves in _halves(layers) for half in halves}
@@ -434,12 +476,12 @@ class SlotReader:
         return pool
 
     def _evict(self) -> bool:
-        """Frees a quarter of what is kept for later."""
+        """Frees a quarter of what is kept for later, but nothing that rows hold."""
         self.flush()  # pending copies read from it
-        if self._questions.clear():
+        if self._questions.drop_unused():
             return True
         before = self.tree.size
-        self.tree.shrink(before * 3 // 4)
+        self.tree.shrink(before * 3 // 4, lambda run: run.extent in self._held)
         return self.tree.size < before
 
 

@@ -131,10 +131,7 @@ class RunningBatch:
         """Reads the prompts of samples in a pass with the running rows; returns those without a place in the pool."""
         families = _families(joining)
         siblings = {family[0]: family[1:] for family in families}
-        try:
-            leaders, refused = self._lead(families)
-        except PoolFullError:
-            return list(joining)
+        leaders, refused = self._lead(families)
         if not leaders:
             return refused
         running = len(self._samples)
@@ -166,14 +163,37 @@ class RunningBatch:
     def _lead(self, families: Sequence[list[Generation]]) -> tuple[dict[Generation, tuple[int, ...]], list[Generation]]:
         """Gives the first sample of each prompt a row.
 
+        Known questions come first: their rows hold them when new ones need a place.
+
         Returns:
             These samples, each with what it has to read, and the samples without a place in the pool.
         """
+        known, new = list[list[Generation]](), list[list[Generation]]()
+        for family in families:
+            (known if self._reader.knows(family[0].request.prompt) else new).append(family)
+        leaders, refused = self._lead_prepared(known) if known else ({}, [])
+        if not new:
+            return leaders, refused
+        if refused:
+            return leaders, [*refused, *(one for family in new for one in family)]
+        more, refused = self._lead_prepared(new)
+        return {**leaders, **more}, refused
+
+    def _lead_prepared(
+        self, families: Sequence[list[Generation]]
+    ) -> tuple[dict[Generation, tuple[int, ...]], list[Generation]]:
+        """Does what `_lead` does; all families are prepared before the first one gets a row."""
         prompts = [family[0].request.prompt for family in families]
         bounds = [prompt.length - 1 for prompt in prompts]
-        reading = self._reader.prepare(prompts, bounds)
         leaders: dict[Generation, tuple[int, ...]] = {}
         refused: list[Generation] = []
+        try:
+            reading = self._reader.prepare(prompts, bounds)
+        except PoolFullError:
+            half = len(families) // 2
+            if half:
+                leaders, refused = self._lead_prepared(families[:half])
+            return leaders, [*refused, *(one for family in families[half:] for one in family)]
         for family, bound, read, looked in zip(families, bounds, reading.read, reading.looked, strict=True):
             first = family[0]
             try:

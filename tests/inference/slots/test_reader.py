@@ -80,6 +80,7 @@ def test_a_prompt_larger_than_the_pool_is_refused() -> None:
     reader = SlotReader(prm(), 2**30, 64)
     with pytest.raises(PoolFullError):
         read(reader, [text_encoding(COMMON * 5)], [10])
+    reader.forget()
     assert reader.pool.used_bytes == 0
 
 
