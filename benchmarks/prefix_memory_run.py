@@ -20,7 +20,6 @@ from functools import wraps
 from typing import Any
 
 from atomthink_plugin.inference.encoding import Encoding
-from atomthink_plugin.inference.prefix_cache.reader import ids_of
 from atomthink_plugin.tasks.demo.engine_questions import engine_questions
 from atomthink_plugin.tasks.demo.questions import held_out
 from benchmarks.baselines import BEAMS, CANDIDATES, Arm, Ours, run
@@ -89,6 +88,11 @@ def watch_forks(found: Records) -> None:
 
     ForkingDecoder._decode = watched  # type: ignore[method-assign]
     PrefixReader.advance = measured  # type: ignore[method-assign]
+
+
+def ids_of(prompt: Any) -> tuple[int, ...]:
+    """Returns the token ids of a prompt, by the names that both codes have for them."""
+    return tuple(prompt.ids if hasattr(prompt, "ids") else prompt.tokens["input_ids"][0].tolist())
 
 
 def record(prompts: Sequence[Encoding], prompt_bytes: int, held_bytes: int) -> dict[str, int]:
