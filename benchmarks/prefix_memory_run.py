@@ -52,7 +52,8 @@ def watch_slots(found: Records) -> None:
         result = step(batch, joining)
         if len(batch.samples) == len(joining) == SAMPLES:
             reader, prompts = batch._reader, [one.request.prompt for one in batch.samples]
-            runs = [run for one in batch.samples for run in places(one.row, one.request.prompt)]
+            holders = [one.holder for one in batch.samples]  # whose rows have the samples' tokens
+            runs = [run for one in holders for run in places(one.row, one.request.prompt)]
             for prompt in prompts:
                 runs += [(run.start, length) for run, length in reader.tree.find(prompt.root, ids_of(prompt))]
             tokens = len({place for start, length in runs for place in range(start, start + length)})

@@ -28,11 +28,10 @@ class MicroBatcher(Generic[Item, Result]):
     """Runs a batch function on the waiting items, in a separate thread.
 
     There is no timer: a batch starts as soon as every runnable task has had its turn. If the thread also runs a batch
-    of rows, the items wait until there is one for four of these. Items that arrive while a batch
-    runs go into the next one, the most urgent first. A batch that raises an exception is halved until the failing item
-    is alone. That item gets the exception, the others get their results. Running out of memory halves the batch size
-    for the rest of the run. A single item that runs out of memory is tried once more, because the batch function may
-    have freed its caches.
+    of rows, the items wait until there is one for four of these. Items that arrive while a batch runs go into the next
+    one, the most urgent first. A batch that raises an exception is halved until the failing item is alone. That item
+    gets the exception, the others get their results. Running out of memory halves the batch size for the rest of the
+    run. A single item that runs out of memory is tried once more, because the batch function may have freed its caches.
 
     Args:
         run: Maps items to results of the same length and order.
