@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import hashlib
 import json
 import resource
@@ -39,6 +40,7 @@ def main() -> None:
     questions = engine_questions(held_out(options.questions + 1))
     way = Ours(setting)
     asyncio.run(run(way, questions[-1:], 1, Arm("warm")))
+    gc.collect()  # a collection of all that was imported takes as long as three questions, and comes at any time
     before, arm = peak(), Arm("ours")
     asyncio.run(run(way, questions[:-1], setting.levels, arm, options.in_flight))
     steps = sorted((path.question.id, path.key, path.steps[-1].text) for tree in arm.trees for path in tree)

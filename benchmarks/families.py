@@ -81,7 +81,9 @@ class Measurement:
             ended = False
             while not ended:
                 ended = process.poll() is not None  # before the last look at the file
-                lines = out.read_text().splitlines()
+                lines = out.read_text().splitlines(keepends=True)
+                if lines and not lines[-1].endswith("\n"):  # it is being written
+                    lines.pop()
                 yield from map(json.loads, lines[read:])
                 if len(lines) > read:
                     read, since = len(lines), time.monotonic()

@@ -45,7 +45,8 @@ from benchmarks.baselines import (
 from benchmarks.provenance import provenance
 from benchmarks.random_models import SIZES, random_policy, random_prm
 
-TURN = 8
+TURN = 30
+"""Questions of a turn. Ours has all of them in flight, the published code one after the other."""
 
 
 def compare(setting: Setting, questions: Sequence[Question]) -> tuple[Arm, Arm]:

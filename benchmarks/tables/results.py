@@ -57,7 +57,7 @@ BENCHMARKS = {
     "search_cost": Benchmark(
         "What does a beam search cost, compared with the published code?",
         "cost.md#on-a-cpu",
-        "python -m benchmarks.search_cost --questions 32 --random-questions 16"
+        "python -m benchmarks.search_cost --questions 60 --random-questions 8"
         " --json benchmarks/results/search_cost.json",
         "search_cost.json",
     ),
