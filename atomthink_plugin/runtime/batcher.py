@@ -88,8 +88,11 @@ class MicroBatcher(Generic[Item, Result]):
             await asyncio.sleep(0)
             quiet = quiet + 1 if len(self._waiting) == seen else 0
             seen = len(self._waiting)
-        while len(self._waiting) < min(self.max_batch, self._thread.rows // _WORTH):
-            await self._thread.run(_nothing)  # comes after the next step of those rows
+        if not self._worth_a_turn():
+            await self._thread.until(self._worth_a_turn)
+
+    def _worth_a_turn(self) -> bool:
+        return len(self._waiting) >= min(self.max_batch, self._thread.rows // _WORTH)
 
     async def _serve(self, batch: list[tuple[Item, asyncio.Future[Result]]], again: bool = False) -> None:
         if not batch:
@@ -124,7 +127,3 @@ class MicroBatcher(Generic[Item, Result]):
             log.warning("Out of memory with %d rows. Continuing with batches of %d", len(batch), half)
         await self._serve(batch[:half])
         await self._serve(batch[half:])
-
-
-def _nothing() -> None:
-    """Takes a turn."""

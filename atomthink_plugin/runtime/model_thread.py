@@ -41,6 +41,22 @@ class ModelThread:
         self.end_with_loop()
         return await asyncio.wrap_future(self.submit(work))
 
+    async def until(self, ready: Callable[[], bool]) -> None:
+        """Waits for a condition, which is looked at here between other work."""
+        self.end_with_loop()
+        reached: Future[None] = Future()
+
+        def look() -> None:
+            if reached.cancelled():
+                return
+            if not ready():
+                self.submit(look)
+            elif reached.set_running_or_notify_cancel():
+                reached.set_result(None)
+
+        self.submit(look)
+        await asyncio.wrap_future(reached)
+
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Returns a future of work. May be called from the thread itself, for what comes next."""
         with self._lock:

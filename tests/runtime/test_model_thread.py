@@ -108,3 +108,19 @@ def test_a_batch_without_enough_items_runs_once_no_row_is_left() -> None:
 
     run(work())
     assert seen == [0]
+
+
+def test_nobody_tests_a_condition_any_more_once_its_waiter_is_cancelled() -> None:
+    thread, tests = ModelThread("test"), list[int]()
+
+    async def work() -> None:
+        waiter = asyncio.create_task(thread.until(lambda: tests.append(1) or False))  # type: ignore[func-returns-value]
+        while not tests:
+            await asyncio.sleep(0)
+        waiter.cancel()
+        await asyncio.gather(waiter, return_exceptions=True)
+
+    run(work())  # its end waits until the thread has nothing to do
+    count = len(tests)
+    run(thread.run(lambda: None))
+    assert len(tests) == count
