@@ -263,7 +263,7 @@ class RunningBatch:
             done = [(one, self._output(one)) for one in ended]
         with phase("cache"):
             for one in ended:
-                ids, row = (*one.request.prompt.ids, *one.ids[:-1]), row_of(one)
+                ids, row = (*one.request.prompt.ids, *one.ids[:-1]), row_of(one.holder)
                 row.length = len(ids) - len(row.shared)  # the host may be a step behind
                 self._reader.keep(row, one.request.prompt.root, ids)
             self._leave(set(ended))

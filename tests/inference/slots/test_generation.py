@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atomthink_plugin.api import Path
 from atomthink_plugin.inference.decoding import GenerationRequest
 from atomthink_plugin.inference.sampling import Draw
 from atomthink_plugin.inference.slots.generation import Generation, diverge, hand_over, row_of, shared_rows
@@ -88,6 +90,19 @@ def test_equal_samples_are_read_once_and_are_those_of_batches_of_their_own(asked
     ]
     assert read[-11:] == [len(distinct) for distinct in sequences]
     engine.assert_no_place_is_lost()
+
+
+def test_what_follows_a_sample_that_ends_in_the_row_of_another_one_reads_the_right_states() -> None:
+    """The first one goes on with another draw; the second one's only token is kept from its row."""
+    path = Path(ASKED[0])
+    first = request(llava, path, Draw(0, max_tokens=8))
+    engine = Engine(llava)
+    _, ended = engine.run([[first, request(llava, path, Draw(1, max_tokens=3))]])
+    ids = result_of(ended)[1]
+    assert ids == result_of(Engine(llava).run([[first]])[0])[1][:3]
+    later = replace(first, prompt=first.prompt.extend([*ids, *ids[:1]]))
+    found, expected = (result_of(one.run([[later]])[0]) for one in (engine, Engine(llava)))
+    assert found == (*expected[:-1], pytest.approx(expected[-1], abs=1e-3))
 
 
 @pytest.mark.parametrize("leaves", [0, 2, 6])
