@@ -158,22 +158,18 @@ class _Part:
                 for to, query in enumerate(view.queries, at + place):
                     asked[to], back[query] = query, to
             self.calls.append(call)
-        self._asked, self._back = (_order(one, tokens, shape.device) for one in (asked, back))
+        self._asked, self._back = (torch.tensor(one, device=shape.device) for one in (asked, back))
         self._sizes = [call.size for call in self.calls]
 
     def attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns attention and log-sum-exp by the order of the queries."""
-        if self._asked is not None:
-            queries = queries.index_select(0, self._asked)
-        asked = torch.split(queries, self._sizes)
+        asked = torch.split(queries.index_select(0, self._asked), self._sizes)
         parts = [call.attend(one, keys, values, scale) for call, one in zip(self.calls, asked, strict=True)]
         out, lse = parts[0]
         if len(parts) > 1:
             out, lse = torch.cat([one for one, _ in parts]), torch.cat([one for _, one in parts])
-        if self._back is None:
-            return out, lse
         return out.index_select(0, self._back), lse.index_select(0, self._back)
 
 
@@ -213,11 +209,6 @@ class DensePlan:
         self.places += 1
         for call in self._own.calls:
             call.lengthen()
-
-
-def _order(places: list[int], count: int, device: torch.device) -> torch.Tensor | None:
-    """Returns places as a tensor, None if they are the numbers up to `count`."""
-    return None if places == list(range(count)) else torch.tensor(places, device=device)
 
 
 def _groups(views: Sequence[_View], shape: PoolShape) -> list[list[_View]]:
