@@ -130,7 +130,8 @@ class Encoding:
 
     def first(self, count: int) -> Encoding:
         """Returns the encoding of the first `count` tokens, of which images are no part or all."""
-        return replace(self, ids=self.ids[:count])
+        beside = {name: value[:, :count] for name, value in self.beside.items()}  # what follows may be other tokens
+        return replace(self, ids=self.ids[:count], beside=beside)
 
     def extend(self, ids: Sequence[int]) -> Encoding:
         """Returns the encoding with the text tokens `ids` after it."""

@@ -67,3 +67,9 @@ def test_the_first_tokens_keep_their_inputs(count: int) -> None:
     tokens = encoding().extend([4, 5]).tokens
     for name, value in encoding().extend([4, 5]).first(count).tokens.items():
         assert torch.equal(value, tokens[name][:, :count])
+
+
+def test_text_after_the_first_tokens_has_nothing_of_the_image_that_was_cut_off() -> None:
+    tokens = encoding().first(2).extend([5]).tokens
+    assert tokens["input_ids"].tolist() == [[7, 8, 5]]
+    assert tokens["mm_token_type_ids"].tolist() == [[0, 0, 0]]
