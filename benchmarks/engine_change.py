@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -84,12 +84,18 @@ def medians(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: median(one[name] for one in records) if name in numbers else records[0][name] for name in records[0]}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None, models: Sequence[str]) -> argparse.ArgumentParser:
+    """Returns the options of a script that compares two commits."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="a checkout of the other commit")
-    parser.add_argument("--models", nargs="+", choices=sorted(SETTINGS), default=sorted(SETTINGS))
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--models", nargs="+", choices=models, default=models)
     parser.add_argument("--json", type=Path)
+    return parser
+
+
+def main() -> None:
+    parser = parser_of(__doc__, sorted(SETTINGS))
+    parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     commit = short_commit(options.before)
     record: dict[str, Any] = {**provenance(), "before": commit}

@@ -11,7 +11,6 @@ before over after.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engine_change import both_codes, run_with, short_commit
+from benchmarks.engine_change import both_codes, parser_of, run_with, short_commit
 from benchmarks.provenance import provenance
 
 MODELS = ("demo", "llava")
@@ -42,11 +41,7 @@ def beside(before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", type=Path, required=True, help="a checkout of the other commit")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parser_of(__doc__, MODELS).parse_args()
     commit = short_commit(options.before)
     record: dict[str, Any] = {**provenance(), "before": commit}
     grid = Table(title=f"MiB of prompts of six samples, this code and {commit}")

@@ -191,10 +191,12 @@ class KvPool:
     def _empty(self, places: int) -> list[torch.Tensor]:
         """Returns tensors for keys and values: one of all layers' keys and then values, if they are equally wide."""
         one = self.shape
-        widths = [one.key_width, one.value_width]
         if one.key_width == one.value_width:
             return [_zeros((2 * one.layers, places, one.heads, one.key_width), one.dtype, one.device)]
-        return [_zeros((one.layers, places, one.heads, width), one.dtype, one.device) for width in widths]
+        return [
+            _zeros((one.layers, places, one.heads, width), one.dtype, one.device)
+            for width in (one.key_width, one.value_width)
+        ]
 
     def _fill(self, states: list[torch.Tensor]) -> None:
         self._states = states
@@ -208,7 +210,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
         return torch.from_numpy(numpy.zeros(size, numpy.uint8)).view(dtype)[: math.prod(shape)].view(shape)
     # Unlike torch, the operating system gives memory at the first use of a page. Large pages would take more of it than
-    # is used, and on virtual machines up to six times as long.
+    # is used, and on some virtual machines much longer.
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _RESERVES_NOTHING)
     return torch.frombuffer(memory, dtype=dtype, count=math.prod(shape)).view(shape)
 
