@@ -6,14 +6,17 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Final, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
 
 import torch
 
 from atomthink_plugin.runtime.event_loop import at_end
 
 T = TypeVar("T")
+
+_TURNS: Final = 2
+"""Turns for which a loop waits at its end: the one that runs, and the next one, which drops what was cancelled."""
 
 
 class ModelThread:
@@ -31,9 +34,8 @@ class ModelThread:
     def __init__(self, name: str) -> None:
         self.rows = 0
         self._name = name
-        self._lock = threading.Lock()  # of the attributes below
+        self._lock = threading.Lock()  # of the next attribute
         self._executor: ThreadPoolExecutor | None = None
-        self._last: Future[Any] | None = None
         self._loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -62,20 +64,22 @@ class ModelThread:
         with self._lock:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(1, thread_name_prefix=self._name)
-            future = self._executor.submit(work)
-            self._last = future
-        return future
+            return self._executor.submit(work)
 
     def end_with_loop(self) -> None:
-        """Lets the running loop wait at its end for what runs here."""
+        """Lets the running loop wait at its end until nothing of it runs here; work of other loops may go on."""
         loop = asyncio.get_running_loop()
         if loop not in self._loops:
             self._loops.add(loop)
             at_end(self._wait)
 
     def _wait(self) -> None:
-        while (last := self._last) is not None and not last.done():
-            wait([last])  # its work may have submitted more
+        for _ in range(_TURNS):
+            self.submit(_nothing).result()
+
+
+def _nothing() -> None:
+    """Takes a turn."""
 
 
 _ON_CPU: Final = ModelThread("atomthink-cpu")

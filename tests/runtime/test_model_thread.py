@@ -41,14 +41,14 @@ def test_work_is_done_in_order_and_what_it_submits_comes_last() -> None:
     assert order == ["first", "second", "next"]
 
 
-def test_a_loop_waits_at_its_end_for_work_that_goes_on() -> None:
+def test_a_loop_waits_at_its_end_for_what_runs_and_the_turn_after_it() -> None:
     thread, steps = ModelThread("test"), list[int]()
     release = threading.Event()
 
     def step() -> None:
         release.wait()
         steps.append(len(steps))
-        if len(steps) < 5:
+        if len(steps) < 2:
             thread.submit(step)
 
     async def work() -> None:
@@ -57,7 +57,22 @@ def test_a_loop_waits_at_its_end_for_work_that_goes_on() -> None:
         asyncio.get_running_loop().call_soon(release.set)
 
     run(work())
-    assert steps == [0, 1, 2, 3, 4]
+    assert steps == [0, 1]
+
+
+def test_a_loop_ends_while_work_of_others_goes_on() -> None:
+    thread, ended, steps = ModelThread("test"), threading.Event(), list[int]()
+
+    def step() -> None:
+        steps.append(len(steps))
+        if not ended.is_set() and len(steps) < 100_000:
+            thread.submit(step)
+
+    thread.submit(step)
+    run(thread.run(lambda: None))
+    count = len(steps)
+    ended.set()
+    assert count < 100_000
 
 
 def test_a_batch_waits_for_a_quarter_of_the_rows_that_run_beside_it() -> None:

@@ -88,11 +88,10 @@ def test_what_a_row_holds_is_not_dropped() -> None:
     reader = Engine(llava, size=4 * asked.length // UNIT * UNIT).reader
     reader.prepare([asked], [asked.length - 1])
     row, _ = reader.start(asked, asked.length - 1, 8)
-    ids = asked.tokens["input_ids"][0].tolist()
     for _ in range(2):
         with pytest.raises(PoolFullError):
             reader.pool.allocate(4 * asked.length)
-        assert reader.tree.known(asked.root, ids) >= asked.length - 1
+        assert reader.tree.known(asked.root, asked.ids) >= asked.length - 1
         reader.fork(row, 8)  # its twin stays
     reader.release(row)
-    assert reader.tree.known(asked.root, ids) >= asked.length - 1
+    assert reader.tree.known(asked.root, asked.ids) >= asked.length - 1
