@@ -54,7 +54,7 @@ def test_a_loop_waits_at_its_end_for_what_runs_and_the_turn_after_it() -> None:
     async def work() -> None:
         thread.end_with_loop()
         thread.submit(step)
-        asyncio.get_running_loop().call_soon(release.set)
+        threading.Timer(0.3, release.set).start()  # after the loop has begun to end
 
     run(work())
     assert steps == [0, 1]

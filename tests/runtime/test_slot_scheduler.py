@@ -29,10 +29,6 @@ async def submitted(
     return await asyncio.gather(*(scheduler.submit(one) for one in requests), return_exceptions=True)
 
 
-def workers() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("atomthink-slots")}
-
-
 class Watched:
     """What an admission was given and what it returned, in order; `wait` runs in its thread before each turn."""
 
@@ -57,14 +53,11 @@ class Watched:
         monkeypatch.setattr(Admission, "turn", watched_turn)
 
 
-def test_requests_of_one_moment_are_handed_over_together_and_the_thread_ends_with_the_run(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    watched, scheduler, others = Watched(monkeypatch), scheduler_of(), workers()
+def test_requests_of_one_moment_are_handed_over_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, scheduler = Watched(monkeypatch), scheduler_of()
     for _ in range(2):
         outputs: list[Any] = run(submitted(scheduler, requests_to(llava)))
         assert [result_of(one) for one in outputs] == expected(llava)
-        assert not workers() - others
     assert watched.added == [len(requests_to(llava))] * 2
 
 
@@ -123,6 +116,30 @@ def test_a_cancelled_request_leaves_and_the_others_go_on(monkeypatch: pytest.Mon
     assert [result_of(one) for one in asyncio.run(ask())] == [by_request[id(one)] for one in requests[1::2]]
     assert watched.turns < 30
     assert not scheduler._tickets
+    assert not scheduler._admission
+
+
+def test_no_turn_follows_the_end_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, release = threading.Event(), threading.Event()
+
+    def wait(turn: int) -> None:
+        if turn == 1:
+            reached.set()
+            release.wait()
+
+    watched, scheduler = Watched(monkeypatch, wait), scheduler_of()
+
+    async def leave() -> None:
+        tasks = [asyncio.create_task(scheduler.submit(one)) for one in requests_to(llava)]
+        await asyncio.to_thread(reached.wait)
+        assert not all(task.done() for task in tasks)
+        threading.Timer(0.3, release.set).start()  # after the loop has begun to end
+
+    run(leave())
+    turns = watched.turns
+    for _ in range(3):
+        scheduler._thread.submit(lambda: None).result()
+    assert watched.turns == turns
     assert not scheduler._admission
 
 
