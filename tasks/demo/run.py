@@ -79,7 +79,7 @@ def _publish(rows: Sequence[ModeResult], json_file: Path | None) -> None:
 def print_speed(row: ModeResult) -> None:
     """Prints how fast a mode was and what its models did with the time."""
     if row.speed is not None:
-        print(f"\nSpeed of `{row.mode}`: " + "\n  ".join(row.speed.lines()))
+        print(f"Speed of `{row.mode}`: " + "\n  ".join(row.speed.lines()))
 
 
 def _record(row: ModeResult) -> dict[str, Any]:
