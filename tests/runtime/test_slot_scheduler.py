@@ -53,6 +53,18 @@ class Watched:
         monkeypatch.setattr(Admission, "turn", watched_turn)
 
 
+class SecondTurn:
+    """Holds the second turn from when it is reached until it is released."""
+
+    def __init__(self) -> None:
+        self.reached, self.released = threading.Event(), threading.Event()
+
+    def __call__(self, turn: int) -> None:
+        if turn == 1:
+            self.reached.set()
+            self.released.wait()
+
+
 def test_requests_of_one_moment_are_handed_over_together(monkeypatch: pytest.MonkeyPatch) -> None:
     watched, scheduler = Watched(monkeypatch), scheduler_of()
     for _ in range(2):
@@ -90,26 +102,20 @@ def test_urgent_requests_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cancelled_request_leaves_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first turn has run and the second one waits when half of the callers leave."""
-    reached, left = threading.Event(), threading.Event()
-
-    def wait(turn: int) -> None:
-        if turn == 1:
-            reached.set()
-            left.wait()
-
-    watched, scheduler = Watched(monkeypatch, wait), scheduler_of()
+    second = SecondTurn()
+    watched, scheduler = Watched(monkeypatch, second), scheduler_of()
     requests = [one for one in requests_to(llava) if one.draw.max_tokens > 5]
 
     async def ask() -> list[Any]:
         tasks = [asyncio.create_task(scheduler.submit(one)) for one in requests]
-        await asyncio.to_thread(reached.wait)
+        await asyncio.to_thread(second.reached.wait)
         gone = [task for task in tasks[::2] if not task.done()]
         assert gone
         for task in gone:
             task.cancel()
         results = await asyncio.gather(*gone, return_exceptions=True)
         assert {type(one) for one in results} == {asyncio.CancelledError}
-        left.set()
+        second.released.set()
         return await asyncio.gather(*tasks[1::2])
 
     by_request = dict(zip(map(id, requests_to(llava)), expected(llava), strict=True))
@@ -120,20 +126,14 @@ def test_a_cancelled_request_leaves_and_the_others_go_on(monkeypatch: pytest.Mon
 
 
 def test_no_turn_follows_the_end_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    reached, release = threading.Event(), threading.Event()
-
-    def wait(turn: int) -> None:
-        if turn == 1:
-            reached.set()
-            release.wait()
-
-    watched, scheduler = Watched(monkeypatch, wait), scheduler_of()
+    second = SecondTurn()
+    watched, scheduler = Watched(monkeypatch, second), scheduler_of()
 
     async def leave() -> None:
         tasks = [asyncio.create_task(scheduler.submit(one)) for one in requests_to(llava)]
-        await asyncio.to_thread(reached.wait)
+        await asyncio.to_thread(second.reached.wait)
         assert not all(task.done() for task in tasks)
-        threading.Timer(0.3, release.set).start()  # after the loop has begun to end
+        threading.Timer(0.3, second.released.set).start()  # after the loop has begun to end
 
     run(leave())
     turns = watched.turns
